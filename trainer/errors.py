@@ -1,0 +1,76 @@
+"""The errors a person may meet. Each says what is wrong, what was found, what is allowed and what to do next.
+
+Messages about notes carry lengths and offsets, never text.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class StillroomError(Exception):
+    """An error with a next step; pages and the command line print both, library code only raises."""
+
+    next_step = ""
+
+    def __init__(self, message: str, *, next_step: str = ""):
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step or self.next_step
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.next_step}".strip()
+
+    def to_json(self) -> dict:
+        """The shape of `error` in job rows, result.json and --json output."""
+        return {"type": type(self).__name__, "message": self.message, "next_step": self.next_step}
+
+
+class BadSpec(StillroomError):
+    """A job spec, or a request, that does not validate."""
+
+    next_step = "Correct the fields named above and submit again; nothing was queued."
+
+    def __init__(self, fields: Sequence[tuple[str, str]], *, next_step: str = ""):
+        self.fields = tuple(fields)  # (dotted field name, what is wrong with it)
+        super().__init__("; ".join(f"{name}: {problem}" for name, problem in self.fields), next_step=next_step)
+
+    def to_json(self) -> dict:
+        return super().to_json() | {"fields": [{"field": name, "problem": problem} for name, problem in self.fields]}
+
+
+class BadData(StillroomError):
+    """A data file that cannot be read as what it is said to be; names the file and the line (1-based)."""
+
+    def __init__(self, message: str, *, path: str = "", line: int | None = None, next_step: str = ""):
+        self.path, self.line = str(path), line
+        place = f"{self.path}, line {line:,}: " if line else f"{self.path}: " if path else ""
+        super().__init__(place + message, next_step=next_step)
+
+
+class UnknownName(StillroomError):
+    """A name that is in no table; lists what is known and the nearest match."""
+
+    def __init__(self, what: str, name: object, known: Iterable[str], *, next_step: str = ""):
+        known = sorted(known)
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        listed = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
+        super().__init__(f"There is no {what} {name!r}.{hint} Known: {listed or 'none yet'}.", next_step=next_step)
+
+
+class Unavailable(StillroomError):
+    """Something real that is not on this machine: weights, a network, a package."""
+
+
+class CorruptFile(StillroomError):
+    """A file whose content is not what its manifest, checksum or format says."""
+
+
+class Refused(StillroomError):
+    """Something that is possible but not allowed: a pickle, remote code, a file outside its folder."""
+
+
+class LeaseLost(StillroomError):
+    """Another worker holds the job now; this one must stop and write nothing more."""
+
+    next_step = "Nothing to do: the job goes on elsewhere from its last checkpoint."

@@ -1,0 +1,64 @@
+"""What a model says about one text. Plain types without torch: pages, command line and evaluation share them.
+
+Offsets are Unicode code points into the text exactly as it was given (no newline translation, no normalisation).
+None of these types holds note text, so their repr and JSON are safe to log.
+"""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Plain(BaseModel):
+    """A frozen value that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Span(Plain):
+    """text[start:end] carries `label`; `score` is the mean probability of the label over its words, 0 to 1."""
+
+    start: int
+    end: int
+    label: str
+    score: float
+
+
+class LabelScore(Plain):
+    """A label of the whole document with its probability."""
+
+    label: str
+    score: float
+
+
+class Coverage(Plain):
+    """How much of the text the model read, in word pieces without special tokens.
+
+    `unread` lists [start, end) code-point ranges that no window contained.
+    """
+
+    tokens: int
+    tokens_read: int
+    windows: int
+    unread: tuple[tuple[int, int], ...] = ()
+
+
+class Cost(Plain):
+    """Wall time of one prediction in milliseconds, and word pieces read per second."""
+
+    latency_ms: float
+    tokens_per_second: float
+
+
+class Prediction(Plain):
+    """The answer of one arm. `label_set` is everything the model could have said (entity types or classes)."""
+
+    model: str
+    task: str
+    spans: tuple[Span, ...] = ()
+    labels: tuple[LabelScore, ...] = ()
+    coverage: Coverage
+    cost: Cost
+    label_set: tuple[str, ...] = ()
+
+    def to_json(self) -> dict:
+        """The public shape of `stillroom predict --json`."""
+        return self.model_dump(mode="json", exclude={"label_set"})

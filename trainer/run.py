@@ -1,0 +1,216 @@
+"""The run folder: the only contract between the queue and whatever executes a run.
+
+    runs/ID/attempt-<token>/
+        spec.json       in: RunSpec, model references resolved to paths and hashes, threads and device fixed
+        events.jsonl    out: one JSON object a line, appended; a torn last line is not yet an event
+        log.txt         out: what the child printed
+        checkpoints/    out: step-<n>/, committed atomically
+        artifacts/      out: model/ and what else the run publishes
+        result.json     out: last; a run that has one is finished
+
+An attempt reads the checkpoints of every attempt of its run and writes only into its own folder, so a late process
+can waste time but cannot damage anything.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.errors import CorruptFile
+from trainer.prediction import Plain
+from trainer.spec import JobSpec
+
+MANIFEST = "MANIFEST.json"
+
+
+class ResolvedModel(Plain):
+    """A model reference that has been found: the folder with config, tokenizer and safetensors, and what it hashes to.
+
+    `sha256` is that of model.safetensors. `path` is absolute. `zoo_id` names the zoo entry, if it is one.
+    """
+
+    reference: str
+    path: str
+    sha256: str
+    zoo_id: str | None = None
+
+
+class ResolvedDataset(Plain):
+    """A data-set reference that has been found: absolute folder and SHA-256 over its files."""
+
+    reference: str
+    path: str
+    sha256: str
+
+
+class RunSpec(Plain):
+    """spec.json: everything a child process needs, and nothing that another machine state could change."""
+
+    id: str
+    attempt: int
+    spec: JobSpec
+    model: ResolvedModel
+    dataset: ResolvedDataset
+    threads: int
+    device: str
+
+
+class Result(Plain):
+    """result.json: how the run ended. `artifact` is relative to the attempt folder; `error` as StillroomError.to_json."""
+
+    state: str  # succeeded | failed | cancelled
+    metrics: dict[str, float] = {}
+    report: dict = {}
+    artifact: str | None = None
+    error: dict | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attempt at a job: paths, events, commits. Has no torch in it."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls, runs: Path, spec: RunSpec) -> "Run":
+        """Make runs/ID/attempt-<token>/ with its spec.json."""
+        run = cls(Path(runs).absolute() / spec.id / f"attempt-{spec.attempt}")
+        run.folder.mkdir(parents=True, exist_ok=True)
+        write_file(run.folder / "spec.json", spec.model_dump_json(indent=2).encode())
+        return run
+
+    @property
+    def spec(self) -> RunSpec:
+        return RunSpec.model_validate_json((self.folder / "spec.json").read_bytes())
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log.txt"
+
+    @property
+    def result(self) -> Result | None:
+        """The result, or None while there is none."""
+        try:
+            return Result.model_validate_json((self.folder / "result.json").read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def finish(self, result: Result) -> None:
+        """Write result.json; nothing is written to this folder after it."""
+        write_file(self.folder / "result.json", result.model_dump_json(indent=2).encode())
+
+    def emit(self, event: str, **fields: object) -> None:
+        """Append one event: step {step, metrics}, evaluation {step, metrics}, plan {steps}, checkpoint {step}, note."""
+        line = json.dumps({"event": event, **fields}, allow_nan=True) + "\n"
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    def events(self, offset: int = 0) -> tuple[list[dict], int]:
+        """Whole events after `offset` bytes, and the offset to go on from. Lines that are not JSON are skipped."""
+        try:
+            with (self.folder / "events.jsonl").open("rb") as file:
+                file.seek(offset)
+                data = file.read()
+        except FileNotFoundError:
+            return [], offset
+        whole = data[: data.rfind(b"\n") + 1]
+        return list(_json_objects(whole)), offset + len(whole)
+
+    def checkpoints(self) -> list[Path]:
+        """Committed checkpoints of every attempt of this run, newest step first; not yet verified."""
+        found = self.folder.parent.glob("attempt-*/checkpoints/step-*")
+        own = [path for path in found if (path / MANIFEST).is_file()]
+        return sorted(own, key=lambda path: (checkpoint_step(path), attempt_number(path.parents[1])), reverse=True)
+
+
+def checkpoint_step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
+def attempt_number(folder: Path) -> int:
+    return int(folder.name.removeprefix("attempt-"))
+
+
+def attempts(runs: Path, job_id: str) -> list[Run]:
+    """Every attempt of a job, newest first."""
+    found = [path for path in (Path(runs) / job_id).glob("attempt-*") if path.name.removeprefix("attempt-").isdigit()]
+    return [Run(path) for path in sorted(found, key=attempt_number, reverse=True)]
+
+
+def commit_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Fill `target` so that it exists complete or not at all, whenever the process dies or the disk fills.
+
+    `write` fills a temporary sibling; a manifest with the SHA-256 of each file is written last; files and folder are
+    synced; one rename commits; the parent is synced. A committed target is replaced only by a complete one.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.parent / f".tmp-{target.name}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    write(draft)
+    files = sorted(path for path in draft.rglob("*") if path.is_file())
+    for path in files:
+        _sync(path)
+    manifest = {path.relative_to(draft).as_posix(): file_sha256(path) for path in files}
+    write_file(draft / MANIFEST, json.dumps(manifest, indent=2).encode())
+    _sync(draft)
+    if target.exists():
+        # rename(2) cannot replace a folder that is not empty; an interrupted swap leaves the old one aside, unnamed.
+        aside = target.parent / f".old-{target.name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(target, aside)
+        os.replace(draft, target)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        os.replace(draft, target)
+    _sync(target.parent)
+
+
+def verify_folder(folder: Path) -> None:
+    """Raise CorruptFile unless every file of the manifest is there and hashes to what it says."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        for name, expected in manifest.items():
+            if file_sha256(folder / name) != expected:
+                raise CorruptFile(f"{folder.name}/{name} does not match its checksum.")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CorruptFile(f"{folder.name} is damaged: {type(error).__name__} while checking its manifest.") from None
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file so that it holds the old or the new content, never something between."""
+    draft = path.with_name(f".tmp-{path.name}")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+    _sync(path.parent)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _json_objects(data: bytes) -> Iterator[dict]:
+    for line in data.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            yield value

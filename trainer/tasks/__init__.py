@@ -1,0 +1,5 @@
+"""Tasks: what a model is asked to do. One file a task; pages read the options without torch."""
+
+from trainer.tasks.ner import NER
+
+TASKS = {"ner": NER}
