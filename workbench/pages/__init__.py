@@ -1,0 +1,58 @@
+"""One file a page. PAGES is the table that app.py draws its navigation from; the first page is the landing page.
+
+A page module offers `render() -> None`. It draws what the flow functions return and decides nothing itself.
+"""
+
+import importlib
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import streamlit as st
+
+from trainer.errors import BadSpec, StillroomError
+
+_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+
+
+class Page(NamedTuple):
+    """An entry of the navigation: the module in this package, which is also its path in the URL."""
+
+    name: str
+    title: str
+    icon: str
+    help: str
+
+    @property
+    def render(self) -> Callable[[], None]:
+        """The page's function; the module is imported when it is first shown."""
+        return lambda: importlib.import_module(f"{__name__}.{self.name}").render()
+
+
+PAGES = (
+    Page(
+        "compare", "Compare", ":material/compare:", "What two to four models find in one note, and where they differ."
+    ),
+    Page("train", "Train", ":material/model_training:", "Describe a fine-tuning job and queue it."),
+    Page("jobs", "Jobs", ":material/list_alt:", "Jobs with their progress, curves and logs."),
+    Page("zoo", "Zoo", ":material/inventory_2:", "Every model that is known, and which are ready to use."),
+)
+
+
+def plain(text: object) -> str:
+    """Text that Streamlit's Markdown shows as it is: every ASCII punctuation mark escaped.
+
+    Names and messages may carry what a person typed or a link carried (`![](http://...)`, `:red[x]`, `$x$`).
+    """
+    return _PUNCTUATION.sub(r"\\\1", str(text))
+
+
+def show_error(error: StillroomError) -> None:
+    """An error with its next step, beside what caused it; a BadSpec names each field on a line of its own."""
+    fields = [f"**{plain(name)}**: {plain(problem)}" for name, problem in error.fields] if _has_fields(error) else []
+    lines = fields or [plain(error.message)]
+    st.error("\n\n".join([*lines, plain(error.next_step)]).strip(), icon=":material/error:")
+
+
+def _has_fields(error: StillroomError) -> bool:
+    return isinstance(error, BadSpec) and len(error.fields) > 1

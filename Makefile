@@ -1,0 +1,35 @@
+# make app    set up on first use, then run the app, its lab and one worker per device
+# make test   set up with the test tools, then run every test
+# make check  ruff and the tests: what continuous integration runs
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# Without an NVIDIA GPU torch's CPU build is enough: 190 MB instead of several GB.
+TORCH_INDEX ?= $(if $(shell nvidia-smi -L 2>/dev/null),,--extra-index-url https://download.pytorch.org/whl/cpu)
+INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
+
+.PHONY: app test check
+.DELETE_ON_ERROR:
+
+app: $(VENV)/app.stamp
+	$(BIN)/stillroom up
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest
+
+check: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+$(VENV)/app.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Stillroom needs Python 3.11 or newer: make PYTHON=python3.11 app")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(INSTALL) $(TORCH_INDEX) torch==2.13.0
+	$(INSTALL) -e .
+	touch $@
+
+$(VENV)/test.stamp: $(VENV)/app.stamp
+	$(INSTALL) -e '.[test]'
+	touch $@

@@ -1,0 +1,85 @@
+"""Batches as a pure function of (seed, step): there is no loader state, so resuming needs none."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+POOL = 64  # batches that are sorted by length together: little padding, and still a new mix each epoch
+
+
+class Batches:
+    """Which examples stand in the batch of each step.
+
+    Each epoch shuffles the examples, sorts pools of them by length, cuts the pools into batches of at most
+    `batch_tokens` padded pieces (or exactly `batch_size` examples) and shuffles the batches.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, seed: int, batch_tokens: int | None, batch_size: int | None):
+        if not len(lengths):
+            raise ValueError("no examples to make batches of")
+        self.lengths = np.asarray(lengths)  # (examples,)
+        self.seed, self.batch_tokens, self.batch_size = seed, batch_tokens, batch_size
+        self.epoch = lru_cache(maxsize=2)(self._epoch)
+        self._ends = [0]  # steps completed before each epoch; epochs may differ by a batch or two
+
+    def steps(self, epochs: float) -> int:
+        """Optimiser steps in so many epochs, at least one."""
+        whole = int(epochs)
+        part = len(self.epoch(whole)) * (epochs - whole) if epochs > whole else 0
+        return max(1, self._end(whole) + round(part))
+
+    def at(self, step: int) -> np.ndarray:
+        """The example indices of 0-based `step`."""
+        epoch = self.epoch_of(step)
+        return self.epoch(epoch)[step - self._ends[epoch]]
+
+    def epoch_of(self, step: int) -> int:
+        """The 0-based epoch that 0-based `step` belongs to."""
+        while self._ends[-1] <= step:
+            self._end(len(self._ends))
+        return int(np.searchsorted(self._ends, step, side="right")) - 1
+
+    def _end(self, epochs: int) -> int:
+        while len(self._ends) <= epochs:
+            self._ends.append(self._ends[-1] + len(self.epoch(len(self._ends) - 1)))
+        return self._ends[epochs]
+
+    def _epoch(self, number: int) -> list[np.ndarray]:
+        random = np.random.default_rng((self.seed, number))
+        order = random.permutation(len(self.lengths))
+        per_batch = self.batch_size or max(1, int(self.batch_tokens / self.lengths.mean()))
+        batches = []
+        for start in range(0, len(order), POOL * per_batch):
+            pool = order[start : start + POOL * per_batch]
+            batches += self._cut(pool[np.argsort(self.lengths[pool], kind="stable")])
+        return [batches[index] for index in random.permutation(len(batches))]
+
+    def _cut(self, pool: np.ndarray) -> list[np.ndarray]:
+        if self.batch_size:
+            return [pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)]
+        batches, start = [], 0
+        for index, length in enumerate(self.lengths[pool]):  # ascending, so `length` is the padded width
+            if index > start and (index + 1 - start) * length > self.batch_tokens:
+                batches.append(pool[start:index])
+                start = index
+        return [*batches, pool[start:]]
+
+
+def pad(rows: Sequence[Sequence[int]], *, value: int) -> torch.Tensor:
+    """Rows of different length as one int64 tensor (rows, longest), filled with `value`."""
+    width = max(map(len, rows))
+    padded = np.full((len(rows), width), value, dtype=np.int64)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = row
+    return torch.from_numpy(padded)
+
+
+def collate(rows: Sequence, *, pad_id: int, ignored: int) -> dict[str, torch.Tensor]:
+    """input_ids, attention_mask and labels of some Rows, each (rows, longest), padded no further than the longest."""
+    input_ids = pad([row.input_ids for row in rows], value=pad_id)
+    lengths = torch.tensor([len(row.input_ids) for row in rows])
+    attention_mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
+    labels = pad([row.labels for row in rows], value=ignored)
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}

@@ -1,0 +1,224 @@
+"""The child process of a run: kind -> train or evaluate. Reads spec.json, writes events, checkpoints and result.json."""
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from trainer import checkpoint, datasets, evaluate, export, inference, loop, models
+from trainer.batches import Batches, collate
+from trainer.errors import BadData, StillroomError
+from trainer.run import Result, Run
+from trainer.tasks.ner import IGNORED
+
+FINISHED, FAILED, DISK_FULL, STOPPED = 0, 1, 28, 143  # exit codes; the worker reads them
+LOGGED_STEPS = 2000  # so many step events of a run at most
+
+
+class OutOfMemory(StillroomError):
+    """The run needed more memory than there is."""
+
+
+class Stopped(Exception):
+    """Asked to stop; the state is saved and the run can go on later."""
+
+
+def execute(folder: Path) -> int:
+    """Run one attempt to its end and return the exit code; never raises for what a run can do wrong."""
+    run = Run(Path(folder).absolute())
+    if run.result is not None:
+        return FINISHED if run.result.state == "succeeded" else FAILED
+    try:
+        torch.set_num_threads(run.spec.threads)
+        with _stop_requests() as stopping:
+            result = KINDS[run.spec.spec.kind](run, stopping)
+    except Stopped:
+        return STOPPED
+    except StillroomError as error:
+        return _failed(run, error)
+    except (torch.OutOfMemoryError, MemoryError):
+        return _failed(run, _out_of_memory(run))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # There may be no room for a result; the exit code says it, and the last checkpoint is safe.
+        print("The disk is full.", file=sys.stderr)
+        return DISK_FULL
+    run.finish(result)
+    return FINISHED
+
+
+def finetune(run: Run, stopping: Callable[[], bool]) -> Result:
+    """Train on labelled data, keep the best dev score, score it on test, publish the model."""
+    spec, task = run.spec.spec, run.spec.spec.task
+    splits = {split: datasets.load(run.spec.dataset, split, limit=spec.limit) for split in ("train", "dev", "test")}
+    tags = task.tags(datasets.entity_types(splits["train"]))
+    model, tokenizer = models.load(run.spec.model, task=task.name, labels=tags, seed=spec.seed)
+    model.to(run.spec.device)
+    max_tokens = min(spec.schedule.max_tokens, inference.model_limit(model, tokenizer))
+    rows = task.encode(splits["train"], tokenizer, label_ids=model.config.label2id, max_tokens=max_tokens)
+    _check_labels(tags, splits)
+    batches = Batches(
+        [len(row.input_ids) for row in rows],
+        seed=spec.seed,
+        batch_tokens=spec.schedule.batch_tokens,
+        batch_size=spec.schedule.batch_size,
+    )
+
+    def batch_at(step: int) -> dict[str, torch.Tensor]:
+        chosen = [rows[index] for index in batches.at(step)]
+        return collate(chosen, pad_id=tokenizer.pad_token_id, ignored=IGNORED)
+
+    def dev_scores() -> dict[str, float]:
+        scored = evaluate.word_scores(model, tokenizer, splits["dev"], labelling=task.labelling, max_tokens=max_tokens)
+        return {f"dev_{name}": scored[name] for name in ("f1", "precision", "recall")}
+
+    total = spec.schedule.steps or batches.steps(spec.schedule.epochs)
+    best = _fit(run, model, batch_at=batch_at, dev_scores=dev_scores, batches=batches, total=total, stopping=stopping)
+    checkpoint.restore_weights(checkpoint.at_step(run, best.best_step), model)
+    run.emit("note", message="Scoring the best checkpoint on the test split.")
+    report = evaluate.evaluate(
+        model, tokenizer, splits["test"], labelling=task.labelling, max_tokens=max_tokens, split="test"
+    )
+    metrics = {"dev_f1": best.best_score, "best_step": float(best.best_step)}
+    metrics |= {f"test_{name}": value for name, value in report["metrics"].items()}
+    about = _about(run, model, metrics=metrics, report=report)
+    export.publish(run.folder / "artifacts" / "model", model, tokenizer, about)
+    return Result(state="succeeded", metrics=metrics, report=report, artifact="artifacts/model")
+
+
+def evaluation(run: Run, stopping: Callable[[], bool]) -> Result:
+    """Score a model on one split of a data set."""
+    spec = run.spec.spec
+    sentences = datasets.load(run.spec.dataset, spec.split, limit=spec.limit)
+    model, tokenizer = models.load(run.spec.model)
+    model.to(run.spec.device)
+    run.emit("plan", steps=1, start=0)
+    report = evaluate.evaluate(
+        model,
+        tokenizer,
+        sentences,
+        labelling=spec.task.labelling,
+        max_tokens=min(spec.schedule.max_tokens, inference.model_limit(model, tokenizer)),
+        split=spec.split,
+    )
+    return Result(state="succeeded", metrics=report["metrics"], report=report)
+
+
+KINDS = {"finetune": finetune, "evaluate": evaluation}
+
+
+def _fit(run: Run, model, *, batch_at, dev_scores, batches: Batches, total: int, stopping) -> checkpoint.Progress:
+    """Train from the last checkpoint to the end or to an early stop; the best checkpoint is on disk afterwards."""
+    spec = run.spec.spec
+    schedule = spec.schedule
+    optimizer = loop.optimizer_for(model, schedule)
+    found = checkpoint.latest(run)
+    progress = checkpoint.restore(found, model, optimizer) if found else checkpoint.Progress()
+    run.emit("plan", steps=total, start=progress.step)
+    if progress.stopped:
+        return progress
+    steps = loop.train(
+        model,
+        optimizer,
+        batch_at=batch_at,
+        loss_of=lambda batch, student: spec.recipe.loss(batch, student, task=spec.task),
+        schedule=schedule,
+        total=total,
+        start=progress.step,
+        seed=spec.seed,
+    )
+    log_every = max(1, total // LOGGED_STEPS)
+    for step in steps:
+        progress.step = step.number
+        if step.number % log_every == 0 or step.number == total:
+            run.emit("step", step=step.number, metrics=step.metrics)
+        due = _evaluation_due(step.number, total=total, every=schedule.evaluate_every, batches=batches)
+        if due:
+            metrics = dev_scores()
+            progress.record(metrics["dev_f1"], metrics)
+            progress.stopped = step.number == total or progress.evaluations_since_best >= (schedule.patience or total)
+            run.emit("evaluation", step=step.number, metrics=metrics)
+        stop_now = stopping()
+        if due or stop_now or step.number % schedule.checkpoint_every == 0:
+            checkpoint.save(run, model, optimizer, progress)
+        if progress.stopped:
+            break
+        if stop_now:
+            raise Stopped
+    return progress
+
+
+def _evaluation_due(step: int, *, total: int, every: int | None, batches: Batches) -> bool:
+    """At the end always; otherwise every so many steps, or whenever the next step would begin a new epoch."""
+    if step == total:
+        return True
+    return step % every == 0 if every else batches.epoch_of(step) != batches.epoch_of(step - 1)
+
+
+def _check_labels(tags: tuple[str, ...], splits: dict) -> None:
+    """Dev and test may not hold entity types that training never saw: every one of them would count as missed."""
+    for split in ("dev", "test"):
+        unseen = set(datasets.entity_types(splits[split])) - {tag[2:] for tag in tags if tag != "O"}
+        if unseen:
+            raise BadData(
+                f"the {split} split holds entity types that the train split lacks: {sorted(unseen)}.",
+                next_step="Give every entity type some training examples, or take it out of the other splits.",
+            )
+
+
+def _about(run: Run, model, *, metrics: dict, report: dict) -> dict:
+    """What stillroom.json and the model card say of the model; nothing in it is typed by hand."""
+    spec = run.spec.spec
+    return {
+        "task": spec.task.name,
+        "labelling": spec.task.labelling,
+        "labels": sorted({tag[2:] for tag in model.config.label2id if tag != "O"}),
+        "base": spec.model,
+        "dataset": spec.dataset,
+        "run": run.spec.id,
+        "spec": spec.to_yaml(),
+        "weights_of_base": run.spec.model.sha256,
+        "data_sha256": run.spec.dataset.sha256,
+        "metrics": metrics,
+        "intervals": report["intervals"],
+        "params": sum(parameter.numel() for parameter in model.parameters()),
+    }
+
+
+def _failed(run: Run, error: StillroomError) -> int:
+    traceback.print_exc()
+    run.finish(Result(state="failed", error=error.to_json()))
+    return FAILED
+
+
+def _out_of_memory(run: Run) -> OutOfMemory:
+    schedule = run.spec.spec.schedule
+    batch = (
+        f"batch_tokens: {schedule.batch_tokens // 2}"
+        if schedule.batch_tokens
+        else f"batch_size: {schedule.batch_size // 2}"
+    )
+    return OutOfMemory(
+        f"The run needed more memory than {run.spec.device} has.",
+        next_step=f"Submit it again with a smaller batch, for example {batch}, or a smaller max_tokens.",
+    )
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """A function that says whether to stop: after SIGTERM or SIGINT, or when the worker that started us is gone."""
+    asked = []
+    worker = int(os.environ.get("STILLROOM_WORKER_PID") or os.getppid())
+    previous = {name: signal.signal(name, lambda *_: asked.append(True)) for name in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(asked) or os.getppid() != worker
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)

@@ -1,0 +1,99 @@
+"""What a run hands on: a model folder with weights, tokenizer, stillroom.json and a model card."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from trainer import models
+from trainer.errors import Refused
+from trainer.registry import resolve
+from trainer.run import MANIFEST, commit_folder, write_file
+
+ABOUT = "stillroom.json"  # what the model is: task, labels, base, data set, spec, figures
+
+
+def publish(
+    folder: Path, model: torch.nn.Module, tokenizer, about: Mapping, *, dtype: torch.dtype | None = None
+) -> None:
+    """Commit a model folder whole or not at all. `about` goes into stillroom.json and the model card.
+
+    dtype: the number format on disk (float16 halves the file; loading on CPU makes it float32 again).
+    """
+
+    def write(draft: Path) -> None:
+        models.save(model, tokenizer, draft, dtype=dtype)
+        write_file(draft / ABOUT, json.dumps(about, indent=2, ensure_ascii=False).encode())
+        write_file(draft / "README.md", model_card(about).encode())
+
+    commit_folder(folder, write)
+
+
+def export(reference: str, folder: Path, *, half: bool = False) -> Path:
+    """Copy a model (any reference) as safetensors into `folder`, which must not hold anything yet."""
+    folder = Path(folder).absolute()
+    if folder.exists() and any(folder.iterdir()):
+        raise Refused(f"{folder} is not empty.", next_step="Choose a new folder, or empty this one yourself.")
+    found = resolve(reference)
+    model, tokenizer = models.load(found)
+    about = read_about(Path(found.path)) or {"base": reference}
+    publish(
+        folder,
+        model,
+        tokenizer,
+        about | {"dtype": "float16" if half else "float32"},
+        dtype=torch.float16 if half else None,
+    )
+    (folder / MANIFEST).unlink()  # the registry checks weights by its own checksum
+    return folder
+
+
+def read_about(folder: Path) -> dict:
+    """stillroom.json of a model folder; empty where there is none."""
+    path = Path(folder) / ABOUT
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def model_card(about: Mapping) -> str:
+    """A model card in Markdown from what the run recorded; nothing in it is typed by hand."""
+    spec = about.get("spec", "")
+    rows = [
+        f"| {name.removeprefix('test_')} | {value:.4f} | {_interval(about, name)} |"
+        for name, value in about.get("metrics", {}).items()
+        if name.startswith("test_")
+    ]
+    scores = (
+        ["| test score, word level | value | 95 % interval |", "|---|---|---|", *rows] if rows else ["Not scored yet."]
+    )
+    return "\n".join(
+        [
+            f"# {about.get('base')} fine-tuned on {about.get('dataset')}" if spec else f"# {about.get('base')}",
+            "",
+            f"A {about.get('task', 'masked-LM').upper()} model for {', '.join(about.get('labels', [])) or 'no labels'}.",
+            f"{about.get('params', 0):,} parameters, weights stored as {about.get('dtype', 'float32')}.",
+            "",
+            "Research use only: not a medical device, not for decisions about patients. It knows the kind of text it was",
+            "trained on (published abstracts) and will miss things in clinical notes. Compare it on your own text first.",
+            "",
+            *scores,
+            "",
+            "Intervals are percentile bootstrap over test sentences.",
+            "",
+            "## How it was made",
+            "",
+            "Save this as spec.yaml, then `stillroom submit spec.yaml` and `stillroom worker --drain`:",
+            "",
+            "```yaml",
+            spec.strip(),
+            "```",
+            "",
+            f"SHA-256 of the base weights: `{about.get('weights_of_base')}`; of the data: `{about.get('data_sha256')}`.",
+            "",
+        ]
+    )
+
+
+def _interval(about: Mapping, name: str) -> str:
+    low_high = about.get("intervals", {}).get(name.removeprefix("test_"))
+    return f"{low_high[0]:.4f} to {low_high[1]:.4f}" if low_high else ""

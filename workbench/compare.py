@@ -1,0 +1,136 @@
+"""Predictions on one note give a Comparison: how far the arms agree, and each place where they do not."""
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+from trainer.errors import BadSpec
+from trainer.prediction import Plain, Prediction, Span
+
+
+class Disagreement(Plain):
+    """A region text[start:end] where arms that could agree do not.
+
+    `votes` has an arm's label there, None where it saw nothing, and no key where its label set has none of the labels
+    in question. `unread` names the arms whose None means only that they did not read the whole region.
+    """
+
+    start: int
+    end: int
+    votes: dict[str, str | None]
+    unread: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """boundary: one label, other borders; label: other labels; only: some arm has nothing; unread: as `unread`."""
+        silent = {arm for arm, label in self.votes.items() if label is None}
+        if silent:
+            return "unread" if silent <= set(self.unread) else "only"
+        return "boundary" if len(set(self.votes.values())) == 1 else "label"
+
+    def to_json(self) -> dict:
+        """The public shape."""
+        return self.model_dump(mode="json", exclude={"unread"})
+
+
+class Comparison(Plain):
+    """`agreement` is the mean over pairs of arms of span_f1; None where no two arms share a label."""
+
+    predictions: tuple[Prediction, ...]
+    agreement: float | None
+    disagreements: tuple[Disagreement, ...]
+
+    def to_json(self) -> dict:
+        """The public shape of `stillroom compare --json`."""
+        return {
+            "predictions": [prediction.to_json() for prediction in self.predictions],
+            "agreement": self.agreement,
+            "disagreements": [item.to_json() for item in self.disagreements],
+        }
+
+
+def compare(predictions: Sequence[Prediction]) -> Comparison:
+    """Compare two or more predictions on the same note. BadSpec unless there are two, all named differently."""
+    names = [prediction.model for prediction in predictions]
+    if len(names) < 2:
+        raise BadSpec([("model", f"found {len(names)}; a comparison needs two or more")])
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise BadSpec([("model", f"{', '.join(twice)} is given twice; each arm needs a name of its own")])
+    pairs = [span_f1(one, other) for one, other in combinations(predictions, 2)]
+    shared = [value for value in pairs if value is not None]
+    return Comparison(
+        predictions=tuple(predictions),
+        agreement=sum(shared) / len(shared) if shared else None,
+        disagreements=tuple(_disagreements(predictions)),
+    )
+
+
+def span_f1(one: Prediction, other: Prediction) -> float | None:
+    """F1 of one arm's spans against the other's, 0 to 1: 2 |both| / (|one| + |other|), symmetric.
+
+    A span counts as found by both when start, end and label are equal. Only labels that both arms can say count; None
+    where there are none, 1 where neither found anything. It equals the F-measure that Hripcsak and Rothschild (2005,
+    JAMIA 12:296) show to be what kappa tends to for spans, where true negatives cannot be counted.
+    """
+    common = set(one.label_set) & set(other.label_set)
+    if not common:
+        return None
+    first, second = ({_place(span) for span in arm.spans if span.label in common} for arm in (one, other))
+    return 2 * len(first & second) / (len(first) + len(second)) if first or second else 1.0
+
+
+def _disagreements(predictions: Sequence[Prediction]) -> Iterable[Disagreement]:
+    for region in _regions(predictions):
+        labels = {span.label for spans in region for span in spans}
+        voters = [
+            (arm, spans)
+            for arm, spans in zip(predictions, region, strict=True)
+            if labels & ({span.label for span in spans} | set(arm.label_set))
+        ]
+        if len(voters) < 2 or len({frozenset(map(_place, spans)) for _, spans in voters}) < 2:
+            continue
+        start = min(span.start for spans in region for span in spans)
+        end = max(span.end for spans in region for span in spans)
+        yield Disagreement(
+            start=start,
+            end=end,
+            votes={arm.model: _vote(spans) for arm, spans in voters},
+            unread=tuple(arm.model for arm, spans in voters if not spans and _unread(arm, start, end)),
+        )
+
+
+def _regions(predictions: Sequence[Prediction]) -> Iterable[list[list[Span]]]:
+    """Spans that overlap, across arms and in chains, belong to one region; each region lists them arm by arm."""
+    found = sorted(
+        ((span, arm) for arm, prediction in enumerate(predictions) for span in prediction.spans),
+        key=lambda item: (item[0].start, item[0].end, item[1]),
+    )
+    region: list[list[Span]] = []
+    end = -1
+    for span, arm in found:
+        if span.start >= end:
+            if region:
+                yield region
+            region = [[] for _ in predictions]
+        region[arm].append(span)
+        end = max(end, span.end)
+    if region:
+        yield region
+
+
+def _vote(spans: Sequence[Span]) -> str | None:
+    """The label that covers most of the region; the higher score, then the earlier span, decides between equals."""
+    if not spans:
+        return None
+    weight: dict[str, tuple[int, float]] = {}
+    for span in spans:
+        length, score = weight.get(span.label, (0, 0.0))
+        weight[span.label] = (length + span.end - span.start, max(score, span.score))
+    return max(weight, key=weight.__getitem__)
+
+
+def _unread(arm: Prediction, start: int, end: int) -> bool:
+    return any(a < end and start < b for a, b in arm.coverage.unread)
+
+
+def _place(span: Span) -> tuple[int, int, str]:
+    return span.start, span.end, span.label

@@ -1,0 +1,108 @@
+"""A note is text with offsets. It lives in memory, and nothing about it but its length is ever shown by repr or errors."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from trainer.errors import BadData, Refused
+from trainer.prediction import Plain
+
+MAX_BYTES = 5_000_000
+MAX_CHARACTERS = 2_000_000
+NOTES = Path(__file__).parents[1] / "data" / "notes"
+
+_FORMATS = {
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive, as .docx and .xlsx files are",
+    b"\xd0\xcf\x11\xe0": "an old Word or Excel document",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x1f\x8b": "a gzip archive",
+    b"{\\rtf": "a rich-text (RTF) document",
+}
+_SAVE_AS_TEXT = "Save the note as plain text in UTF-8 and upload that, or paste the text."
+
+
+@dataclass(frozen=True, repr=False)
+class Note:
+    """One text, exactly as given; offsets count its Unicode code points.
+
+    Raises BadData when there is nothing to read and Refused above MAX_CHARACTERS.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise BadData("The note is empty.", next_step="Choose a sample note, paste a text or upload a text file.")
+        if len(self.text) > MAX_CHARACTERS:
+            raise Refused(
+                f"The note has {len(self.text):,} characters; at most {MAX_CHARACTERS:,} are read at once.",
+                next_step="Cut it into parts, and compare them one after the other.",
+            )
+
+    def __repr__(self) -> str:
+        return f"Note({len(self.text):,} characters)"
+
+
+class Sample(Plain):
+    """A note that ships with the project: an entry of data/notes/index.yaml. `kind` says how long it is."""
+
+    id: str
+    title: str
+    file: str
+    licence: str
+    source: str
+    attribution: str
+    characters: int
+    words: int
+    description: str
+    kind: str
+
+    @property
+    def note(self) -> Note:
+        """The note, read without newline translation."""
+        return Note((NOTES / self.file).read_bytes().decode("utf-8"))
+
+
+@cache
+def samples() -> tuple[Sample, ...]:
+    """The sample notes in the order of their index; none where the data folder does not ship."""
+    index = NOTES / "index.yaml"
+    if not index.is_file():
+        return ()
+    listed = yaml.safe_load(index.read_text(encoding="utf-8"))
+    return tuple(Sample.model_validate(entry) for entry in listed)
+
+
+def read_upload(data: bytes, filename: str) -> Note:
+    """The note in an uploaded file: UTF-8 text of at most MAX_BYTES. A byte order mark is dropped; the content decides,
+    not the file's name. Raises BadData or Refused; the message says what was found, never what the text says."""
+    if len(data) > MAX_BYTES:
+        raise Refused(
+            f"{filename}: the file has {len(data):,} bytes; a note may have {MAX_BYTES:,} (5 MB).",
+            next_step="Cut it into parts, and compare them one after the other.",
+        )
+    if found := _binary(data):
+        raise BadData(f"this is {found}, not text.", path=filename, next_step=_SAVE_AS_TEXT)
+    try:
+        return Note(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadData(
+            f"byte {error.start:,} is not UTF-8; the file is perhaps in Windows-1252 or Latin-1.",
+            path=filename,
+            line=line,
+            next_step=_SAVE_AS_TEXT,
+        ) from None
+
+
+def _binary(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "text in UTF-16, where UTF-8 is needed" if False else "UTF-16"
+    for start, name in _FORMATS.items():
+        if data.startswith(start):
+            return name
+    return f"a binary file (a zero byte at position {data.index(0):,})" if 0 in data else ""

@@ -1,0 +1,94 @@
+"""A note and a model give a Prediction. An arm is a model together with how it reads."""
+
+import threading
+from collections import OrderedDict
+from typing import Any, Literal, get_args
+
+from pydantic import Field
+
+from trainer import registry
+from trainer.errors import BadSpec, UnknownName
+from trainer.prediction import Plain, Prediction
+from trainer.run import ResolvedModel
+from workbench.note import Note
+
+Reading = Literal["windows", "truncate", "whole"]
+READINGS: tuple[str, ...] = get_args(Reading)
+
+
+class Arm(Plain):
+    """One side of a comparison, written `M`, `M@reading` or `M@reading:max_tokens`; `model` is any model reference."""
+
+    model: str = Field(min_length=1, max_length=300)
+    reading: Reading = "windows"
+    max_tokens: int | None = Field(None, ge=8, description="Longest window in word pieces, special tokens included")
+
+    @classmethod
+    def parse(cls, text: str) -> "Arm":
+        """The arm that a person wrote. Raises BadSpec or UnknownName, saying which part is wrong."""
+        model, at, rest = text.strip().rpartition("@")
+        if not at or "/" in rest:  # a folder's name may hold an @
+            model, rest = text.strip(), ""
+        reading, _, limit = rest.partition(":")
+        if not model:
+            raise BadSpec([("model", f"found {text!r:.80}; write M, M@reading or M@reading:max_tokens")])
+        if at and rest and reading not in READINGS:
+            raise UnknownName("reading", reading, READINGS)
+        if ":" in rest and not (limit.isascii() and limit.isdigit() and int(limit) >= 8):
+            raise BadSpec([("max_tokens", f"found {limit!r:.20} in {text!r:.80}; a whole number from 8 is needed")])
+        said = {"reading": reading} if reading else {}
+        return cls(model=model, **said, **({"max_tokens": int(limit)} if limit else {}))
+
+    @property
+    def name(self) -> str:
+        """The arm as it was written; comparisons name it so."""
+        if self.max_tokens is not None:
+            return f"{self.model}@{self.reading}:{self.max_tokens}"
+        return f"{self.model}@{self.reading}" if "reading" in self.model_fields_set else self.model
+
+
+class Shelf:
+    """Loaded models, kept until `size` others have been used since. One thread loads at a time."""
+
+    def __init__(self, *, size: int = 4):
+        self._size = size
+        self._loaded: OrderedDict[tuple[str, str], tuple[Any, Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, model: ResolvedModel) -> tuple[Any, Any]:
+        """(model, tokenizer), from the shelf or freshly loaded."""
+        from trainer import models
+
+        key = (model.path, model.sha256)
+        with self._lock:
+            if key not in self._loaded:
+                while len(self._loaded) >= self._size:
+                    self._loaded.popitem(last=False)
+                self._loaded[key] = models.load(model)
+            self._loaded.move_to_end(key)
+            return self._loaded[key]
+
+
+_SHELF = Shelf()
+
+
+def predict(
+    note: Note,
+    model: str | ResolvedModel,
+    *,
+    reading: Reading = "windows",
+    max_tokens: int | None = None,
+    name: str | None = None,
+) -> Prediction:
+    """What a model finds in a note, computed in this process (which imports torch here).
+
+    `name` is how the prediction names its model; by default the reference. Raises what registry.resolve and
+    models.load raise.
+    """
+    from trainer import inference
+
+    resolved = registry.resolve(model) if isinstance(model, str) else model
+    network, tokenizer = _SHELF.take(resolved)
+    return inference.predict(
+        note.text, network, tokenizer, name=name or resolved.reference, reading=reading, max_tokens=max_tokens
+    )
