@@ -41,16 +41,14 @@ def chromium() -> str:
 
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
-    """A fresh STILLROOM_HOME; engines opened on it are disposed of at the end."""
+    """A fresh STILLROOM_HOME; engines opened on it are forgotten at the end."""
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.setenv("STILLROOM_HOME", str(folder))
     monkeypatch.delenv("STILLROOM_DB", raising=False)
     yield folder
-    store = sys.modules.get("trainer.store")
-    if store is not None and hasattr(store.open_store, "cache_clear"):
-        store.open_store().dispose()
-        store.open_store.cache_clear()
+    if "trainer.store" in sys.modules:
+        sys.modules["trainer.store"]._open.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""The child process of a run: kind -> train or evaluate. Reads spec.json, writes events, checkpoints and result.json."""
+"""The child process of a run: kind -> train or evaluate.
+
+Reads spec.json; writes events, checkpoints, artifacts and, last, result.json.
+"""
 
 import errno
 import os
@@ -32,26 +35,32 @@ class Stopped(Exception):
 def execute(folder: Path) -> int:
     """Run one attempt to its end and return the exit code; never raises for what a run can do wrong."""
     run = Run(Path(folder).absolute())
-    if run.result is not None:
-        return FINISHED if run.result.state == "succeeded" else FAILED
     try:
-        torch.set_num_threads(run.spec.threads)
-        with _stop_requests() as stopping:
-            result = KINDS[run.spec.spec.kind](run, stopping)
+        result = run.result or _run(run)
+        return FINISHED if result.state == "succeeded" else FAILED
     except Stopped:
         return STOPPED
-    except StillroomError as error:
-        return _failed(run, error)
-    except (torch.OutOfMemoryError, MemoryError):
-        return _failed(run, _out_of_memory(run))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         # There may be no room for a result; the exit code says it, and the last checkpoint is safe.
         print("The disk is full.", file=sys.stderr)
         return DISK_FULL
+
+
+def _run(run: Run) -> Result:
+    try:
+        torch.set_num_threads(run.spec.threads)
+        with _stop_requests() as stopping:
+            result = KINDS[run.spec.spec.kind](run, stopping)
+    except StillroomError as error:
+        traceback.print_exc()
+        result = Result(state="failed", error=error.to_json())
+    except (torch.OutOfMemoryError, MemoryError):
+        traceback.print_exc()
+        result = Result(state="failed", error=_out_of_memory(run).to_json())
     run.finish(result)
-    return FINISHED
+    return result
 
 
 def finetune(run: Run, stopping: Callable[[], bool]) -> Result:
@@ -190,12 +199,6 @@ def _about(run: Run, model, *, metrics: dict, report: dict) -> dict:
         "intervals": report["intervals"],
         "params": sum(parameter.numel() for parameter in model.parameters()),
     }
-
-
-def _failed(run: Run, error: StillroomError) -> int:
-    traceback.print_exc()
-    run.finish(Result(state="failed", error=error.to_json()))
-    return FAILED
 
 
 def _out_of_memory(run: Run) -> OutOfMemory:

@@ -70,11 +70,11 @@ def model_card(about: Mapping) -> str:
         [
             f"# {about.get('base')} fine-tuned on {about.get('dataset')}" if spec else f"# {about.get('base')}",
             "",
-            f"A {about.get('task', 'masked-LM').upper()} model for {', '.join(about.get('labels', [])) or 'no labels'}.",
+            f"Task: {about.get('task')}. Labels: {', '.join(about.get('labels', [])) or 'none'}.",
             f"{about.get('params', 0):,} parameters, weights stored as {about.get('dtype', 'float32')}.",
             "",
-            "Research use only: not a medical device, not for decisions about patients. It knows the kind of text it was",
-            "trained on (published abstracts) and will miss things in clinical notes. Compare it on your own text first.",
+            "Research use only: not a medical device, not for decisions about patients. The model knows the kind of text",
+            "it was trained on and will miss things in other text. Compare it on your own notes first.",
             "",
             *scores,
             "",
@@ -88,7 +88,8 @@ def model_card(about: Mapping) -> str:
             spec.strip(),
             "```",
             "",
-            f"SHA-256 of the base weights: `{about.get('weights_of_base')}`; of the data: `{about.get('data_sha256')}`.",
+            f"SHA-256 of the base weights: `{about.get('weights_of_base')}`.",
+            f"SHA-256 of the data: `{about.get('data_sha256')}`.",
             "",
         ]
     )

@@ -60,7 +60,7 @@ class RunSpec(Plain):
 
 
 class Result(Plain):
-    """result.json: how the run ended. `artifact` is relative to the attempt folder; `error` as StillroomError.to_json."""
+    """result.json: how the run ended. `artifact` is relative to the attempt; `error` as StillroomError.to_json."""
 
     state: str  # succeeded | failed | cancelled
     metrics: dict[str, float] = {}
@@ -128,10 +128,12 @@ class Run:
 
 
 def checkpoint_step(folder: Path) -> int:
+    """The step of a checkpoint folder, from its name."""
     return int(folder.name.removeprefix("step-"))
 
 
 def attempt_number(folder: Path) -> int:
+    """The number of an attempt folder, from its name."""
     return int(folder.name.removeprefix("attempt-"))
 
 
@@ -162,11 +164,11 @@ def commit_folder(target: Path, write: Callable[[Path], None]) -> None:
         # rename(2) cannot replace a folder that is not empty; an interrupted swap leaves the old one aside, unnamed.
         aside = target.parent / f".old-{target.name}"
         shutil.rmtree(aside, ignore_errors=True)
-        os.replace(target, aside)
-        os.replace(draft, target)
+        target.replace(aside)
+        draft.replace(target)
         shutil.rmtree(aside, ignore_errors=True)
     else:
-        os.replace(draft, target)
+        draft.replace(target)
     _sync(target.parent)
 
 
@@ -188,7 +190,7 @@ def write_file(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(draft, path)
+    draft.replace(path)
     _sync(path.parent)
 
 

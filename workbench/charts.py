@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 
 MOST_POINTS = 800  # a line on a screen shows no more; a live chart is sent again at every beat
+FEW = 30  # steps
 
 Series = tuple[list[int], list[float]]
 
@@ -42,8 +43,11 @@ def loss_figure(history: Sequence[Mapping], *, steps: int | None = None) -> go.F
         return None
     figure, color = go.Figure(), _colors()[0]
     raw, calm = thin((at, values)), thin((at, smooth(values)))
-    figure.add_scatter(x=raw[0], y=raw[1], name="each step", mode=_mode(at), opacity=0.35, line={"color": color})
-    figure.add_scatter(x=calm[0], y=calm[1], name="smoothed", mode="lines", line={"color": color, "width": 2.5})
+    if len(at) < FEW:  # points say more than a line, and an average of a few steps says nothing
+        figure.add_scatter(x=raw[0], y=raw[1], name="each step", mode="lines+markers", line={"color": color})
+    else:
+        figure.add_scatter(x=raw[0], y=raw[1], name="each step", opacity=0.35, mode="lines", line={"color": color})
+        figure.add_scatter(x=calm[0], y=calm[1], name="smoothed", mode="lines", line={"color": color, "width": 2.5})
     figure.update_yaxes(title="Training loss (nats)", rangemode="tozero")
     return _framed(figure, steps=steps)
 
@@ -70,11 +74,6 @@ _SYMBOLS = ("circle", "square", "diamond")
 def _colors() -> Sequence[str]:
     # Placeholders that the browser replaces with the colours of the theme in use.
     return pio.templates["streamlit"].layout.colorway
-
-
-def _mode(at: Sequence[int]) -> str:
-    # A line through one or a few points would be invisible.
-    return "lines+markers" if len(at) < 30 else "lines"
 
 
 def _framed(figure: go.Figure, *, steps: int | None) -> go.Figure:

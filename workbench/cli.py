@@ -1,9 +1,10 @@
 """The `stillroom` command. Heavy modules are imported inside the commands, so that `--help` is instant.
 
-With `--json` a command prints one JSON document on stdout and nothing else; an error is then {"error": {...}} on stdout,
-and text on stderr always. Exit codes: 0 done; 1 a job or an operation failed; 2 bad input, a bad spec, an unknown name.
+With `--json` a command prints one JSON document on stdout and nothing else. An error is text on stderr, and then also
+{"error": {...}} on stdout. Exit codes: 0 done; 1 a job or an operation failed; 2 bad input, spec or name.
 """
 
+import codecs
 import logging
 import os
 import sys
@@ -18,7 +19,7 @@ from trainer.errors import BadData, BadSpec, Refused, StillroomError, UnknownNam
 from workbench import terminal
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes
-ENDED = ("succeeded", "failed", "cancelled")
+ALIVE = ("queued", "running")  # the other states are ends
 POLL_S = 0.5
 
 app = typer.Typer(
@@ -28,12 +29,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they print local variables, and a local variable may be a note
 )
 zoo_app = typer.Typer(help="List the models, build one without a network, or fetch one from the Hub.")
-datasets_app = typer.Typer(help="List the data sets, or check a folder of your own.")
+datasets_app = typer.Typer(help="List the data sets, or check one of your own.")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(datasets_app, name="datasets")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, as `stillroom jobs` lists it.")]
+ZooId = Annotated[str, typer.Argument(metavar="ID", help="A model's id, as `stillroom zoo` lists it.")]
 Model = Annotated[str, typer.Option("--model", metavar="M", help="Zoo id, run id, ./folder or org/name.")]
 TextFile = Annotated[Path, typer.Option("--text-file", metavar="F", help="UTF-8 text, read exactly as it is.")]
 Reading = Literal["windows", "truncate", "whole"]
@@ -68,7 +70,7 @@ def up(
     """Start the app, its lab and one worker per device; Ctrl-C stops them gently."""
     from workbench import up as stack
 
-    raise typer.Exit(stack.run(port=port, workers=not no_worker, say=terminal.console().print))
+    raise typer.Exit(stack.run(port=port, workers=not no_worker, say=terminal.say))
 
 
 @app.command()
@@ -94,15 +96,16 @@ def submit(
     from trainer import queue
     from trainer.spec import read
 
-    job = queue.submit(read(spec))
-    if not wait:
-        return terminal.answer({"id": job.id}, as_json, f"{job.id}  {job.state}")
-    for job in _changes(job.id):
-        if not as_json:
-            terminal.console().print(f"{job.id}  {job.state}  {job.progress:.0%}")
-    if as_json:
-        terminal.print_json(job.to_json())
-    if job.state != "succeeded":
+    wanted = read(spec)
+    _check_references(wanted)
+    job = queue.submit(wanted)
+    if wait:
+        job = _wait(job.id, view=(lambda job: None) if as_json else terminal.show_state)
+    document = job.to_json() if wait else {"id": job.id}
+    terminal.answer(
+        document, as_json=as_json, view=lambda: terminal.show_job(job) if wait else terminal.show_state(job)
+    )
+    if wait and job.state != "succeeded":
         raise typer.Exit(FAILED)
 
 
@@ -112,14 +115,7 @@ def jobs(as_json: AsJson = False) -> None:
     from trainer import queue
 
     found = queue.jobs()
-    if as_json:
-        return terminal.print_json([job.to_json() for job in found])
-    rows = [
-        (job.id, job.state, f"{job.progress:.0%}", terminal.duration(job.eta_seconds), job.kind)
-        + (job.spec["model"], job.spec["dataset"], _outcome(job))
-        for job in found
-    ]
-    terminal.print_table(("id", "state", "done", "left", "kind", "model", "data set", "outcome"), rows)
+    terminal.answer([job.to_json() for job in found], as_json=as_json, view=lambda: terminal.show_jobs(found))
 
 
 @app.command("job")
@@ -127,14 +123,8 @@ def show_job(job_id: JobId, as_json: AsJson = False) -> None:
     """Show one job."""
     from trainer import queue
 
-    job = queue.job(job_id).to_json()
-    if as_json:
-        return terminal.print_json(job)
-    nested = {"spec", "metrics", "error"}
-    terminal.print_table(("job", ""), [(name, value) for name, value in job.items() if name not in nested])
-    for part in ("metrics", "error"):
-        if job[part]:
-            terminal.print_table((part, ""), job[part].items())
+    job = queue.job(job_id)
+    terminal.answer(job.to_json(), as_json=as_json, view=lambda: terminal.show_job(job))
 
 
 @app.command()
@@ -149,9 +139,10 @@ def logs(
     queue.job(job_id)  # an unknown id is an error; a job that has not printed yet is not
     parts = _log(job_id, follow=follow)
     if as_json:
-        return terminal.print_json({"id": job_id, "log": "".join(parts)})
-    for part in parts:
-        print(part, end="", flush=True)
+        terminal.print_json({"id": job_id, "log": "".join(parts)})
+    else:
+        for part in parts:
+            print(part, end="", flush=True)
 
 
 @app.command()
@@ -160,95 +151,90 @@ def cancel(job_id: JobId, as_json: AsJson = False) -> None:
     from trainer import queue
 
     job = queue.cancel(job_id)
-    terminal.answer(job.to_json(), as_json, f"{job.id}  {job.state}{', stopping' if job.state == 'running' else ''}")
+    terminal.answer(job.to_json(), as_json=as_json, view=lambda: terminal.show_state(job))
 
 
 @app.command()
 def retry(
     job_id: JobId,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start over instead of from the last checkpoint.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="A new job from step 0, from the same spec.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Queue a job that failed or was cancelled again; it goes on from its last checkpoint."""
+    """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
     from trainer import queue
 
     job = queue.retry(job_id, fresh=fresh)
-    terminal.answer(job.to_json(), as_json, f"{job.id}  {job.state}")
+    terminal.answer(job.to_json(), as_json=as_json, view=lambda: terminal.show_state(job))
 
 
 @zoo_app.callback(invoke_without_command=True)
 def zoo(context: typer.Context, as_json: AsJson = False) -> None:
-    """List every model: the zoo's entries and the runs that published one."""
+    """List the models, build one without a network, or fetch one from the Hub."""
     if context.invoked_subcommand:
         return
     from trainer import registry
 
-    entries = [*registry.zoo().values(), *registry.published()]
-    here = [registry.weights_here(entry) is not None for entry in entries]
-    if as_json:
-        documents = [entry.model_dump(mode="json") | {"weights_here": h} for entry, h in zip(entries, here, strict=True)]
-        return terminal.print_json(documents)
-    rows = [
-        (entry.id, entry.role, terminal.count(entry.params["encoder"]), entry.max_tokens, entry.licence)
-        + (entry.hub_id or entry.source, "here" if h else None)
-        for entry, h in zip(entries, here, strict=True)
+    entries = [
+        entry.model_dump(mode="json") | {"weights_here": registry.weights_here(entry) is not None}
+        for entry in [*registry.zoo().values(), *registry.published()]
     ]
-    terminal.print_table(("id", "role", "parameters", "max tokens", "licence", "source", "weights"), rows)
+    terminal.answer(entries, as_json=as_json, view=lambda: terminal.show_zoo(entries))
 
 
 @zoo_app.command("build")
 def build(
-    model_id: Annotated[str, typer.Argument(metavar="ID", help="A zoo id.")],
+    model_id: ZooId,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is not there yet.")],
 ) -> None:
-    """Build the masked-language-model architecture with random weights; needs no network."""
-    from trainer import models
-
+    """Build the masked language model with random weights; needs no network."""
+    entry = _entry(model_id)
     if out.exists():
         raise Refused(f"{out} is there already.", next_step="Give a folder that is not there yet; nothing was written.")
-    entry = _entry(model_id)
+    from trainer import models
+
     models.save(models.build(entry, head="mlm"), None, out)
-    terminal.console().print(f"{out}  {entry.params['mlm']:,} parameters, random weights")
+    terminal.say(f"{out}: {entry.params['mlm']:,} parameters, random weights")
 
 
 @zoo_app.command("fetch")
 def fetch(
-    model_id: Annotated[str, typer.Argument(metavar="ID", help="A zoo id.")],
+    model_id: ZooId,
     allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read a pickled checkpoint once, weights only, in a process of its own.")
+        bool, typer.Option("--allow-pickle", help="Read a pickle once, weights only, in a process of its own.")
     ] = False,
 ) -> None:
     """Fetch a model's weights from the Hub, check their hashes and keep them as safetensors."""
+    entry = _entry(model_id)
     from trainer import models
 
-    terminal.console().print(str(models.fetch(_entry(model_id), allow_pickle=allow_pickle)))
+    terminal.say(str(models.fetch(entry, allow_pickle=allow_pickle)))
 
 
 @datasets_app.callback(invoke_without_command=True)
 def datasets(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the data sets that ship with Stillroom."""
+    """List the data sets, or check one of your own."""
     if context.invoked_subcommand:
         return
     from trainer.datasets import cards
 
-    found = cards().values()
-    if as_json:
-        return terminal.print_json([card.model_dump(mode="json") for card in found])
-    rows = [(c.id, c.task, ", ".join(c.labels), *_sentences(c), c.licence) for c in found]
-    terminal.print_table(("id", "task", "labels", "train", "dev", "test", "licence"), rows)
+    found = list(cards().values())
+    documents = [card.model_dump(mode="json") for card in found]
+    terminal.answer(documents, as_json=as_json, view=lambda: terminal.show_datasets(found))
 
 
 @datasets_app.command("check")
 def check(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A data file, or a folder with train, dev and test.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A folder with train, dev and test, or one file.")],
     task: Annotated[str, typer.Option("--task", metavar="T", help="What the data is for.")] = "ner",
     as_json: AsJson = False,
 ) -> None:
-    """Check data row by row; exits 2 and names file and line of what is wrong."""
+    """Check every row; exits 2 if something is wrong, and names file and line."""
     from trainer.datasets import check as check_data
 
     report = check_data(path, task=task)
-    terminal.answer(report.to_json(), as_json, str(report))
+    terminal.answer(report.to_json(), as_json=as_json, view=lambda: terminal.show_report(report))
+    if report.problems:
+        raise typer.Exit(BAD_INPUT)
 
 
 @app.command()
@@ -260,15 +246,12 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Show what one model finds in a text; offsets count Unicode code points."""
+    from trainer.registry import resolve
     from workbench.predict import predict as predict_note
 
-    note = _note(text_file)
-    found = predict_note(note, model, reading=reading, max_tokens=max_tokens)
-    if as_json:
-        return terminal.print_json(found.to_json())
-    rows = [(s.label, s.start, s.end, s.score, terminal.visible(note.text[s.start : s.end])) for s in found.spans]
-    terminal.print_table(("label", "start", "end", "score", "text"), rows)
-    terminal.console().print(_coverage(found))
+    note, resolved = _note(text_file), resolve(model)
+    found = predict_note(note, resolved, reading=reading, max_tokens=max_tokens)
+    terminal.answer(found.to_json(), as_json=as_json, view=lambda: terminal.show_prediction(note.text, found))
 
 
 @app.command()
@@ -277,17 +260,23 @@ def compare(
     text_file: TextFile,
     as_json: AsJson = False,
 ) -> None:
-    """Show where two to four models disagree about a text."""
+    """Show where two or more models disagree about a text."""
+    from trainer.registry import resolve
     from workbench.compare import compare as compare_predictions
     from workbench.predict import Arm
     from workbench.predict import predict as predict_note
 
     arms = [Arm.parse(text) for text in models]
-    note = _note(text_file)
-    predictions = [predict_note(note, a.model, reading=a.reading, max_tokens=a.max_tokens) for a in arms]
-    compared = compare_predictions(predictions)
-    if as_json:
-        return terminal.print_json(compared.to_json())
+    if len({arm.name for arm in arms}) < max(2, len(arms)):
+        raise BadSpec([("--model", f"found {', '.join(models)}; give two or more different arms")])
+    note, resolved = _note(text_file), [resolve(arm.model) for arm in arms]  # all of them before one is loaded
+    compared = compare_predictions(
+        [
+            predict_note(note, model, reading=arm.reading, max_tokens=arm.max_tokens, name=arm.name)
+            for model, arm in zip(resolved, arms, strict=True)
+        ]
+    )
+    terminal.answer(compared.to_json(), as_json=as_json, view=lambda: terminal.show_comparison(note.text, compared))
 
 
 @app.command()
@@ -299,5 +288,91 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a model on labelled data: word-level F1 with a bootstrap 95 % interval, and what it costs."""
-    from trainer import datasets, models, registry
-    from trainer.evaluate import evaluate as score
+    from trainer import datasets, registry
+
+    found = registry.resolve(model)
+    sentences = datasets.load(dataset, split, limit=limit)
+
+    from trainer import evaluate, models  # torch, after what can be wrong without it
+
+    report = evaluate.evaluate(*models.load(found), sentences)
+    terminal.answer(report, as_json=as_json, view=lambda: terminal.show_scores(report))
+
+
+def _check_references(spec) -> None:
+    """A model or data set that is not here is for the submitter to correct, not for the worker to find."""
+    from trainer import datasets, registry
+
+    wrong = []
+    for field, find in (("model", registry.resolve), ("dataset", datasets.resolve)):
+        try:
+            find(getattr(spec, field))
+        except StillroomError as error:
+            wrong.append((field, str(error)))
+    if wrong:
+        raise BadSpec(wrong)
+
+
+def _entry(model_id: str):
+    from trainer import registry
+
+    entries = registry.zoo()
+    if model_id not in entries:
+        raise UnknownName("model", model_id, entries, next_step="`stillroom zoo` lists them.")
+    return entries[model_id]
+
+
+def _note(path: Path):
+    """The file as a note. A byte order mark stays in it: offsets count the code points of the file as it is."""
+    from workbench.note import Note, read_upload
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadData(f"{error.strerror}.", path=path, next_step="Give the path of a text file.") from None
+    note = read_upload(data, str(path))
+    return Note("\ufeff" + note.text) if data.startswith(codecs.BOM_UTF8) else note
+
+
+def _wait(job_id: str, *, view):
+    """The job when it has ended; `view` is called with it whenever its state or its percentage has changed."""
+    from trainer import queue, store
+
+    if not queue.workers(store.open_store()):
+        terminal.say("No worker is running; start one with `stillroom worker`.", stderr=True)
+    seen = None
+    while True:
+        job = queue.job(job_id)
+        if (now := (job.state, round(job.progress, 2))) != seen:
+            seen = now
+            view(job)
+        if job.state not in ALIVE:
+            return job
+        time.sleep(POLL_S)
+
+
+def _log(job_id: str, *, follow: bool) -> Iterator[str]:
+    """The log of the newest attempt; with `follow` also what comes, of later attempts too, until the job ends."""
+    from trainer import queue, run, store
+
+    current = None
+    while True:
+        ended = (
+            queue.job(job_id).state not in ALIVE
+        )  # asked before reading, so that the last lines are read after the end
+        newest = next(iter(run.attempts(store.runs_dir(), job_id)), None)
+        if newest != current:
+            current, offset, decoder = newest, 0, codecs.getincrementaldecoder("utf-8")(errors="replace")
+        if current and current.log.is_file():
+            with current.log.open("rb") as file:
+                file.seek(offset)
+                data = file.read()
+            offset += len(data)
+            yield decoder.decode(data)
+        if ended or not follow:
+            return
+        time.sleep(POLL_S)
+
+
+if __name__ == "__main__":
+    main()

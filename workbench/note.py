@@ -1,4 +1,4 @@
-"""A note is text with offsets. It lives in memory, and nothing about it but its length is ever shown by repr or errors."""
+"""A note is text with offsets. It lives in memory; its repr, and every error about it, tells lengths and no text."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +21,8 @@ _FORMATS = {
     b"\xff\xd8\xff": "a JPEG image",
     b"\x1f\x8b": "a gzip archive",
     b"{\\rtf": "a rich-text (RTF) document",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
 }
 _SAVE_AS_TEXT = "Save the note as plain text in UTF-8 and upload that, or paste the text."
 
@@ -48,7 +50,10 @@ class Note:
 
 
 class Sample(Plain):
-    """A note that ships with the project: an entry of data/notes/index.yaml. `kind` says how long it is."""
+    """A note that ships with the project: an entry of data/notes/index.yaml.
+
+    `kind` is short, over-512, over-2048 or article; `tokens` counts the word pieces of an uncased BERT vocabulary.
+    """
 
     id: str
     title: str
@@ -56,6 +61,7 @@ class Sample(Plain):
     licence: str
     source: str
     attribution: str
+    tokens: int
     characters: int
     words: int
     description: str
@@ -86,7 +92,7 @@ def read_upload(data: bytes, filename: str) -> Note:
             next_step="Cut it into parts, and compare them one after the other.",
         )
     if found := _binary(data):
-        raise BadData(f"this is {found}, not text.", path=filename, next_step=_SAVE_AS_TEXT)
+        raise BadData(f"this is {found}, not text in UTF-8.", path=filename, next_step=_SAVE_AS_TEXT)
     try:
         return Note(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -100,9 +106,7 @@ def read_upload(data: bytes, filename: str) -> Note:
 
 
 def _binary(data: bytes) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "text in UTF-16, where UTF-8 is needed" if False else "UTF-16"
     for start, name in _FORMATS.items():
         if data.startswith(start):
             return name
-    return f"a binary file (a zero byte at position {data.index(0):,})" if 0 in data else ""
+    return f"a binary file (with a zero byte at position {data.index(0):,})" if 0 in data else ""

@@ -69,7 +69,7 @@ class Shelf:
             return self._loaded[key]
 
 
-_SHELF = Shelf()
+SHELF = Shelf()  # of this process
 
 
 def predict(
@@ -88,7 +88,7 @@ def predict(
     from trainer import inference
 
     resolved = registry.resolve(model) if isinstance(model, str) else model
-    network, tokenizer = _SHELF.take(resolved)
+    network, tokenizer = SHELF.take(resolved)
     return inference.predict(
         note.text, network, tokenizer, name=name or resolved.reference, reading=reading, max_tokens=max_tokens
     )

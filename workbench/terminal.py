@@ -1,12 +1,23 @@
-"""What the command line prints: one JSON document, or short tables for a person."""
+"""What the command line prints: one JSON document for a program, or short tables for a person.
+
+The only place that prints note text, and only what the person at this terminal handed in.
+"""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 PIPED_WIDTH = 200  # columns when nobody watches, so that `| grep` sees whole rows
+
+
+def answer(document: object, *, as_json: bool, view: Callable[[], None]) -> None:
+    """The document for a program, or the view of it for a person."""
+    if as_json:
+        print_json(document)
+    else:
+        view()
 
 
 def print_json(document: object) -> None:
@@ -16,23 +27,126 @@ def print_json(document: object) -> None:
     print(to_json(document, indent=2, inf_nan_mode="null").decode())
 
 
-def answer(document: object, as_json: bool, text: str) -> None:
-    """The document for a program, or the text for a person."""
+def say(text: str, *, stderr: bool = False) -> None:
+    """One line for a person."""
+    _console(stderr=stderr).print(text, soft_wrap=True)
+
+
+def print_error(error: Mapping, *, as_json: bool) -> None:
+    """`error` is StillroomError.to_json(): text on stderr always, and as JSON on stdout when that was asked for."""
+    fields = [f"{item['field']}: {item['problem']}" for item in error.get("fields", ())]
+    for line in fields or [error["message"]]:
+        say(f"error: {line}", stderr=True)
+    if error["next_step"]:
+        say(error["next_step"], stderr=True)
     if as_json:
-        print_json(document)
-    else:
-        console().print(text)
+        print_json({"error": error})
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console that takes strings literally: names and notes are data, never markup."""
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else PIPED_WIDTH
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width)
+def show_jobs(jobs: Iterable) -> None:
+    """A row for each job."""
+    rows = [
+        (job.id, job.state, f"{job.progress:.0%}", _duration(job.eta_seconds), job.kind)
+        + (job.spec["model"], job.spec["dataset"], _outcome(job))
+        for job in jobs
+    ]
+    _table(("id", "state", "done", "left", "kind", "model", "data set", "outcome"), rows)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A plain table; None is shown as a dash and numbers stand to the right."""
+def show_job(job) -> None:
+    """Everything about one job but its spec."""
+    facts = job.to_json()
+    nested = ("spec", "metrics", "error")
+    _table(("job", ""), [(name, value) for name, value in facts.items() if name not in nested])
+    for part in ("metrics", "error"):
+        if facts[part]:
+            say("")
+            _table((part, ""), facts[part].items())
+
+
+def show_state(job) -> None:
+    """A job in one line."""
+    stopping = ", stopping" if job.cancel_requested and job.state == "running" else ""
+    say(f"{job.id}  {job.state}{stopping}  {job.progress:.0%}")
+
+
+def show_zoo(entries: Iterable[Mapping]) -> None:
+    """A row for each model, as `stillroom zoo --json` has them."""
+    rows = [
+        (entry["id"], entry["role"], _millions(entry["params"]["encoder"]), entry["max_tokens"], entry["licence"])
+        + (entry["hub_id"] or entry["source"], "here" if entry["weights_here"] else None)
+        for entry in entries
+    ]
+    _table(("id", "role", "parameters", "max tokens", "licence", "source", "weights"), rows)
+
+
+def show_datasets(cards: Iterable) -> None:
+    """A row for each data set; the splits in sentences."""
+    rows = [
+        (card.id, card.task, ", ".join(card.labels), *(_sentences(card, split) for split in _SPLITS), card.licence)
+        for card in cards
+    ]
+    _table(("id", "task", "labels", *_SPLITS, "licence"), rows)
+
+
+def show_report(report) -> None:
+    """What a data set holds and what is wrong in it, problem by problem with its line."""
+    rows = [(name, s.sentences, s.tokens, s.entities, s.longest) for name, s in report.splits.items()]
+    _table(("split", "sentences", "tokens", "entities", "longest"), rows)
+    for pair, number in report.repeated.items():
+        if number:
+            say(f"{number:,} sentences are in both {pair.replace('/', ' and ')}.")
+    for problem in report.problems:
+        place = f"{problem.file}, line {problem.line:,}" if problem.line else problem.file
+        say(f"{place}: {problem.message} {problem.next_step}")
+    if report.more_problems:
+        say(f"And {report.more_problems:,} more problems.")
+
+
+def show_prediction(text: str, found) -> None:
+    """The spans with the text they cover, what was read, and what it cost."""
+    rows = [
+        (span.label, span.start, span.end, span.score, _visible(text[span.start : span.end])) for span in found.spans
+    ]
+    _table(("label", "start", "end", "score", "text"), rows)
+    say(_coverage(found))
+
+
+def show_comparison(text: str, compared) -> None:
+    """Each disagreement with every arm's vote, then how far the arms agree and what each read."""
+    arms = [found.model for found in compared.predictions]
+    rows = [
+        (item.start, item.end, *(_vote(item.votes, arm) for arm in arms), _visible(text[item.start : item.end]))
+        for item in compared.disagreements
+    ]
+    _table(("start", "end", *arms, "text"), rows)
+    agreement = (
+        "they share no label" if compared.agreement is None else f"mean F1 of the pairs {compared.agreement:.3f}"
+    )
+    say(f"Disagreements: {len(rows)}; agreement: {agreement}.")
+    for found in compared.predictions:
+        say(f"{found.model}: {len(found.spans)} spans. {_coverage(found)}")
+
+
+def show_scores(report: Mapping) -> None:
+    """Scores with their intervals, and the cost."""
+    intervals = report["intervals"]
+    rows = [(name, value, _interval(intervals.get(name))) for name, value in report["metrics"].items()]
+    _table(("score", f"n = {report['n']:,}", "95 % interval"), rows)
+    say("")
+    _table(("cost", ""), report["cost"].items())
+
+
+_SPLITS = ("train", "dev", "test")
+
+
+def _console(*, stderr: bool = False) -> Console:
+    # Strings are taken literally: names and notes are data, never markup.
+    watched = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=None if watched else PIPED_WIDTH)
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     rows = [list(row) for row in rows]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(columns):
@@ -40,28 +154,23 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(_cell, row))
-    console().print(table)
+    _console().print(table)
 
 
-def print_error(error: dict, *, as_json: bool) -> None:
-    """`error` is StillroomError.to_json(): text on stderr always, and as JSON on stdout when that was asked for."""
-    out = console(stderr=True)
-    fields = error.get("fields")
-    for line in [f"{item['field']}: {item['problem']}" for item in fields] if fields else [error["message"]]:
-        out.print(f"error: {line}", style="red", soft_wrap=True)
-    if error["next_step"]:
-        out.print(error["next_step"], soft_wrap=True)
-    if as_json:
-        print_json({"error": error})
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.3f}"
+    return str(value)
 
 
-def visible(text: str) -> str:
-    """Note text for a terminal: control characters, escape sequences and direction marks shown as blanks."""
+def _visible(text: str) -> str:
+    """Control characters, escape sequences and direction marks would act on the terminal; they show as blanks."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
-def duration(seconds: float | None) -> str | None:
-    """75.2 -> "1:15", 3725 -> "1:02:05"."""
+def _duration(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     minutes, seconds = divmod(round(seconds), 60)
@@ -69,17 +178,32 @@ def duration(seconds: float | None) -> str | None:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def count(number: int | None) -> str | None:
-    """22713216 -> "22.7M"; parameters for a table."""
-    if number is None:
-        return None
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.1f}{unit}"
-    return str(number)
+def _millions(number: int | None) -> str | None:
+    return None if number is None else f"{number / 1e6:.1f}M"
 
 
-def _cell(value: object) -> str:
-    if value is None or value == "":
-        return "–"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+def _sentences(card, split: str) -> int | None:
+    return card.splits[split].sentences if split in card.splits else None
+
+
+def _outcome(job) -> str | None:
+    """The score of a job that succeeded, the kind of error of one that failed."""
+    if job.error:
+        return job.error["type"]
+    score = job.metrics.get("test_f1", job.metrics.get("f1"))
+    return None if score is None else f"F1 {score:.3f}"
+
+
+def _vote(votes: Mapping[str, str | None], arm: str) -> str:
+    return "cannot say it" if arm not in votes else votes[arm] or "nothing"
+
+
+def _coverage(found) -> str:
+    read, cost = found.coverage, found.cost
+    unread = f" Not read: {', '.join(f'{start}-{end}' for start, end in read.unread)}." if read.unread else ""
+    speed = f"{cost.latency_ms:,.0f} ms, {cost.tokens_per_second:,.0f} tokens/s"
+    return f"Read {read.tokens_read:,} of {read.tokens:,} tokens, {read.windows} windows, {speed}.{unread}"
+
+
+def _interval(bounds: Sequence[float] | None) -> str | None:
+    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else None

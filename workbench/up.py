@@ -109,12 +109,16 @@ def _streamlit(port: int) -> list[str]:
 
 def _environment(*, workers: int) -> dict[str, str]:
     """The children's environment: absolute state folder (they run in the project's folder) and a share of the cores."""
+    from trainer.engines import cores
     from trainer.store import home
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    share = str(max(1, cores // (workers + 1)))
-    shares = {"STILLROOM_LAB_THREADS": share, "STILLROOM_WORKER_THREADS": share, "OMP_NUM_THREADS": share}
-    return shares | os.environ | {"STILLROOM_HOME": str(home())}
+    lab = max(1, cores() // 4) if workers else cores()
+    shares = {
+        "STILLROOM_LAB_THREADS": lab,
+        "STILLROOM_WORKER_THREADS": max(1, (cores() - lab) // max(1, workers)),
+        "OMP_NUM_THREADS": lab,  # for what starts threads before it is told how many; runs get their own number
+    }
+    return {name: str(value) for name, value in shares.items()} | os.environ | {"STILLROOM_HOME": str(home())}
 
 
 def _port(wanted: int | None) -> int:

@@ -13,7 +13,7 @@ from trainer.errors import BadData
 
 _BOM = b"\xef\xbb\xbf"
 _DOCUMENT = "-DOCSTART-"
-_TAG = re.compile(r"O|[BI]-\S+")
+_TAG = re.compile(r"[BI]-\S{1,60}")
 _FOREIGN_TAG = re.compile(r"[A-Z]|[BIOESLUM][-_]\S{1,40}")
 _FORMAT = "Write one word and its tag a line, a tab between them, and an empty line after each sentence."
 _IOB2 = "Use IOB2: O, B-<type> for the first word of an entity, I-<type> for the words after it."
@@ -133,6 +133,9 @@ def _placed(rows: list[tuple[str, str, int]]) -> Placed:
 
 
 def _rows(sentence: Sentence) -> Iterator[str]:
+    if not sentence.words or len(sentence.words) != len(sentence.tags):
+        counts = f"{len(sentence.words)} words and {len(sentence.tags)} tags"
+        raise BadData(f"{counts}.", next_step="Give each sentence at least one word, and each word one tag.")
     previous = None
     for word, tag in zip(sentence.words, sentence.tags, strict=True):
         if not {"\n", "\t", "\0", "\ufeff"}.isdisjoint(word) or word.startswith(_DOCUMENT):

@@ -15,6 +15,9 @@ class Finetune(Plain):
 
     @staticmethod
     def loss(batch: dict, student: "torch.nn.Module", *, task: Plain) -> dict[str, "torch.Tensor"]:
-        """The terms of the loss; "loss" is what is minimised. batch: input_ids, attention_mask, labels (rows, tokens)."""
+        """The terms of the loss; "loss" is what is minimised.
+
+        batch: input_ids, attention_mask and labels, each (rows, tokens).
+        """
         output = student(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         return {"loss": task.loss(output.logits, batch["labels"])}

@@ -12,7 +12,7 @@ from trainer.recipes import RECIPES
 from trainer.spec import JobSpec
 from trainer.tasks import TASKS
 from workbench import form
-from workbench.pages import link
+from workbench.links import link
 
 KEY = "train."
 SPECS = Path(__file__).parents[2] / "specs"
@@ -89,7 +89,9 @@ def _presets(fields: Sequence[form.Leaf]) -> None:
             _fill_with_ready_spec(fields, st.session_state[f"{KEY}preset"])
 
     ready = _ready_specs()
-    name = st.pills("Start from a ready spec", list(ready), key=f"{KEY}preset", on_change=adopt, persist_state="session")
+    name = st.pills(
+        "Start from a ready spec", list(ready), key=f"{KEY}preset", on_change=adopt, persist_state="session"
+    )
     st.caption(ready[name][0] if name else "Your own settings.")
 
 
@@ -154,7 +156,7 @@ def _dataset(problems: Sequence[str]) -> None:
     form.show_problems(problems)
     card = cards.get(st.session_state[f"{KEY}dataset"])
     if card:
-        counts = ", ".join(f"{split} {about['sentences']:,}" for split, about in card.splits.items())
+        counts = ", ".join(f"{split} {about.sentences:,}" for split, about in card.splits.items())
         st.text(f"{card.name} · {', '.join(card.labels)} · sentences: {counts} · {card.licence}")
 
 

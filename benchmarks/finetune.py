@@ -1,0 +1,171 @@
+"""Fine-tuning: Stillroom's loop against transformers' plain Trainer, in one run.
+
+    python -m benchmarks.finetune [--json]            examples per second, interleaved rounds on the same sentences
+    python -m benchmarks.finetune --full [--json]     whole fine-tunings of both, and their test F1 as well
+
+Peer: `Trainer` with DataCollatorForTokenClassification (dynamic padding), its default AdamW, the same model, data,
+learning rate, threads and number of examples; the paper scripts' batch of 16. Ours: the specs' token budget.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+
+import torch
+
+from benchmarks import measure
+from trainer import datasets, evaluate, inference, loop, models
+from trainer.batches import Batches, collate
+from trainer.registry import resolve
+from trainer.spec import parse
+from trainer.tasks.ner import IGNORED
+
+SCHEDULE = {"batch_tokens": 640, "lr": 2e-4}
+PEER_BATCH = 16
+
+
+class Setting:
+    """What both sides share: data, labels, encoded rows, threads and a fresh copy of the same model."""
+
+    def __init__(self, dataset: str, *, examples: int | None, epochs: float):
+        self.spec = parse(
+            {"kind": "finetune", "model": "minilm", "dataset": dataset, "schedule": SCHEDULE | {"epochs": epochs}}
+        )
+        self.train = datasets.load(dataset, "train", limit=examples)
+        self.tags = self.spec.task.tags(datasets.entity_types(self.train))
+        model, self.tokenizer = self.fresh()
+        ids = model.config.label2id
+        self.max_tokens = inference.model_limit(model, self.tokenizer)
+        self.rows = self.spec.task.encode(self.train, self.tokenizer, label_ids=ids, max_tokens=self.max_tokens)
+
+    def fresh(self):
+        return models.load(resolve("minilm"), task="ner", labels=self.tags, seed=self.spec.seed)
+
+
+def ours(setting: Setting) -> tuple[float, torch.nn.Module]:
+    """Seconds of Stillroom's loop over the epochs, and the trained model."""
+    model, _ = setting.fresh()
+    schedule, task = setting.spec.schedule, setting.spec.task
+    batches = Batches(
+        [len(row.input_ids) for row in setting.rows], seed=setting.spec.seed, batch_size=None, **_budget(schedule)
+    )
+
+    def batch_at(step: int) -> dict[str, torch.Tensor]:
+        chosen = [setting.rows[index] for index in batches.at(step)]
+        return collate(chosen, pad_id=setting.tokenizer.pad_token_id, ignored=IGNORED)
+
+    began = time.perf_counter()
+    steps = loop.train(
+        model,
+        loop.optimizer_for(model, schedule),
+        batch_at=batch_at,
+        loss_of=lambda batch, student: setting.spec.recipe.loss(batch, student, task=task),
+        schedule=schedule,
+        total=batches.steps(schedule.epochs),
+        seed=setting.spec.seed,
+    )
+    for _ in steps:
+        pass
+    return time.perf_counter() - began, model
+
+
+def peer(setting: Setting) -> tuple[float, torch.nn.Module]:
+    """Seconds of transformers' Trainer over the same epochs, and the trained model."""
+    from transformers import DataCollatorForTokenClassification, Trainer, TrainingArguments
+
+    model, _ = setting.fresh()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            model=model,
+            args=TrainingArguments(
+                output_dir=folder,
+                num_train_epochs=setting.spec.schedule.epochs,
+                per_device_train_batch_size=PEER_BATCH,
+                learning_rate=setting.spec.schedule.lr,
+                weight_decay=setting.spec.schedule.weight_decay,
+                warmup_steps=setting.spec.schedule.warmup,
+                seed=setting.spec.seed,
+                use_cpu=True,
+                save_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+                logging_strategy="no",
+            ),
+            train_dataset=[{"input_ids": row.input_ids, "labels": row.labels} for row in setting.rows],
+            data_collator=DataCollatorForTokenClassification(setting.tokenizer),
+        )
+        began = time.perf_counter()
+        trainer.train()
+        return time.perf_counter() - began, trainer.model
+
+
+def _budget(schedule) -> dict:
+    return {"batch_tokens": schedule.batch_tokens}
+
+
+def speed(dataset: str, *, examples: int, rounds: int, threads: int) -> dict:
+    """One case: median seconds of both sides over `rounds` interleaved rounds of one epoch."""
+    setting = Setting(dataset, examples=examples, epochs=1)
+    seconds = {"ours": [], "peer": []}
+    for _ in range(rounds):
+        seconds["ours"].append(ours(setting)[0])
+        seconds["peer"].append(peer(setting)[0])
+    mine, theirs = statistics.median(seconds["ours"]), statistics.median(seconds["peer"])
+    return _case(f"finetune-speed-{dataset}", setting, mine, theirs, threads=threads)
+
+
+def full(dataset: str, *, epochs: float, threads: int) -> dict:
+    """One case: whole fine-tunings on the full training data, and the test F1 of each."""
+    setting = Setting(dataset, examples=None, epochs=epochs)
+    test = datasets.load(dataset, "test")
+    mine, model = ours(setting)
+    f1 = _test_f1(setting, model, test)
+    theirs, model = peer(setting)
+    peer_f1 = _test_f1(setting, model, test)
+    case = _case(f"finetune-full-{dataset}", setting, mine, theirs, threads=threads)
+    return case | {"equal": f1 - peer_f1, "f1": f1, "peer_f1": peer_f1}
+
+
+def _test_f1(setting: Setting, model: torch.nn.Module, test) -> float:
+    model.eval()
+    return evaluate.word_scores(model, setting.tokenizer, test, max_tokens=setting.max_tokens)["f1"]
+
+
+def _case(name: str, setting: Setting, mine: float, theirs: float, *, threads: int) -> dict:
+    examples = len(setting.rows) * setting.spec.schedule.epochs
+    model, _ = setting.fresh()
+    work = measure.training_flops(model.config, [len(row.input_ids) for row in setting.rows])
+    peak = measure.matrix_peak(threads=threads)
+    return {
+        "name": name,
+        "ours": mine,
+        "peer": theirs,
+        "ratio": theirs / mine,
+        "equal": None,
+        "limit_share": work * setting.spec.schedule.epochs / mine / peak,
+        "examples_per_second": examples / mine,
+        "peer_examples_per_second": examples / theirs,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--full", action="store_true", help="whole fine-tunings with test F1 (many minutes)")
+    parser.add_argument("--dataset", default="ncbi-disease")
+    parser.add_argument("--examples", type=int, default=960)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=float, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    if chosen.full:
+        case = full(chosen.dataset, epochs=chosen.epochs, threads=chosen.threads)
+    else:
+        case = speed(chosen.dataset, examples=chosen.examples, rounds=chosen.rounds, threads=chosen.threads)
+    measure.show([case], as_json=chosen.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""A child that keeps the run-folder contract without any training, and misbehaves where it is told to.
+
+`python scripted_run.py child FOLDER` is the child; the environment variable SCRIPT holds what it does (see SCRIPT
+below). `python scripted_run.py worker TIMING` is a real worker that starts such children. The "weights" after a step
+are a hash chain over the steps, so a resumed run can be compared with one that was never interrupted.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+SCRIPT = {
+    "steps": 6,
+    "step_s": 0.02,
+    "checkpoint_every": 2,
+    "at": None,  # the step after which it misbehaves
+    "does": None,  # kill | kill_parent | crash | segfault | disk_full | hang | fail | term_parent
+    "attempts": 1,  # it misbehaves in so many first attempts
+    "ignore_term": False,
+}
+
+
+def weights_after(steps: int) -> str:
+    """The hash chain of a run that was never interrupted."""
+    weights = ""
+    for step in range(1, steps + 1):
+        weights = _next(weights, step)
+    return weights
+
+
+def _next(weights: str, step: int) -> str:
+    return hashlib.sha256(f"{weights}{step}".encode()).hexdigest()
+
+
+class Child:
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.script = SCRIPT | json.loads(os.environ.get("SCRIPT", "{}"))
+        self.stopping = False
+        signal.signal(signal.SIGTERM, self._on_term)
+
+    def _on_term(self, *_):
+        self.stopping = not self.script["ignore_term"]
+
+    def emit(self, event: str, **fields):
+        with (self.folder / "events.jsonl").open("a") as file:
+            file.write(json.dumps({"event": event, **fields}) + "\n")
+
+    def save(self, step: int, weights: str):
+        draft, final = (self.folder / "checkpoints" / f"{prefix}step-{step}" for prefix in (".tmp-", ""))
+        draft.mkdir(parents=True, exist_ok=True)
+        (draft / "weights.txt").write_text(weights)
+        (draft / "MANIFEST.json").write_text("{}")
+        draft.replace(final)
+        self.emit("checkpoint", step=step)
+
+    def last(self) -> tuple[int, str]:
+        found = self.folder.parent.glob("attempt-*/checkpoints/step-*/MANIFEST.json")
+        steps = {int(path.parent.name.removeprefix("step-")): path.parent for path in found}
+        return (max(steps), (steps[max(steps)] / "weights.txt").read_text()) if steps else (0, "")
+
+    def misbehave(self):
+        match self.script["does"]:
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "kill_parent":
+                os.kill(os.getppid(), signal.SIGKILL)
+            case "term_parent":
+                os.kill(os.getppid(), signal.SIGTERM)
+            case "crash":
+                raise RuntimeError("a shape that does not fit")
+            case "segfault":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "disk_full":
+                sys.exit(28)
+            case "hang":
+                time.sleep(3600)
+            case "fail":
+                error = {"type": "BadData", "message": "line 3 has three columns", "next_step": "Correct it."}
+                self.finish(state="failed", error=error)
+                sys.exit(1)
+
+    def finish(self, **result):
+        draft = self.folder / ".tmp-result.json"
+        draft.write_text(json.dumps(result))
+        draft.replace(self.folder / "result.json")
+
+    def run(self):
+        script, attempt = self.script, int(self.folder.name.removeprefix("attempt-"))
+        start, weights = self.last()
+        print(f"attempt {attempt} starts at step {start}")
+        self.emit("plan", steps=script["steps"], start=start)
+        for step in range(start + 1, script["steps"] + 1):
+            time.sleep(script["step_s"])
+            weights = _next(weights, step)
+            self.emit("step", step=step, metrics={"loss": 1 / step})
+            if self.stopping or step % script["checkpoint_every"] == 0:
+                self.save(step, weights)
+            if self.stopping:
+                sys.exit(143)
+            if step == script["at"] and attempt <= script["attempts"]:
+                self.misbehave()
+        artifact = self.folder / "artifacts" / "model"
+        artifact.mkdir(parents=True)
+        (artifact / "weights.txt").write_text(weights)
+        self.finish(state="succeeded", metrics={"test_f1": 0.5}, artifact="artifacts/model")
+
+
+def engine():
+    """The engine that starts such children: the local one with another command."""
+    from trainer.engines import LocalEngine
+
+    class ScriptedEngine(LocalEngine):
+        def command(self, run):
+            return [sys.executable, "-S", __file__, "child", str(run.folder)]
+
+    return ScriptedEngine
+
+
+def inputs(folder: Path) -> tuple[str, str]:
+    """References of a model folder and a data set that resolve, as small as they can be."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    model, data = folder / "model", folder / "data"
+    model.mkdir()
+    data.mkdir()
+    save_file({"w": np.zeros(1, dtype=np.float32)}, model / "model.safetensors")
+    (model / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": ["BertModel"]}))
+    (model / "tokenizer.json").write_text("{}")
+    for split in ("train", "dev", "test"):
+        (data / f"{split}.conll").write_text("fever\tB-Disease\n")
+    return str(model), str(data)
+
+
+def serve(timing: dict, drain: bool):
+    """A worker process."""
+    from trainer import engines, worker
+
+    engines.ENGINES["local"] = engine()
+    worker.work(drain=drain, threads=1, timing=worker.Timing(**timing))
+    assert "torch" not in sys.modules
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "child":
+        Child(Path(sys.argv[2])).run()
+    else:
+        serve(json.loads(sys.argv[2]), drain=sys.argv[1] == "drain")

@@ -1,0 +1,187 @@
+"""The rules that keep the two flows apart and the web process light, read from the source and tried in a process."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted(path for folder in ("trainer", "workbench") for path in (ROOT / folder).rglob("*.py"))
+EVERY_SOURCE = [ROOT / "app.py", *SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py"))]
+# These compute with tensors. Whatever else is in trainer/ or workbench/ imports without torch.
+TRAINING = {
+    f"trainer.{name}" for name in ("execute", "loop", "checkpoint", "batches", "models", "inference", "evaluate")
+}
+TENSORS = TRAINING | {"trainer.export", "trainer.losses", "trainer.__main__"}
+PRINTERS = {"workbench/cli.py", "workbench/terminal.py", "trainer/execute.py", "trainer/__main__.py"}
+VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core", "manager", "handler", "service"}
+PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+def module_name(path: Path) -> str:
+    """trainer/tasks/ner.py -> trainer.tasks.ner; a package's __init__ is the package."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def shown(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def nodes(path: Path, *kinds: type) -> Iterator:
+    """Every syntax node of these kinds in a file."""
+    return (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, kinds))
+
+
+def imported(path: Path) -> set[str]:
+    """Every module name in the file's imports, also inside functions: `from a import b` gives a and a.b."""
+    names = {alias.name for node in nodes(path, ast.Import) for alias in node.names}
+    for node in nodes(path, ast.ImportFrom):
+        assert node.level == 0, f"{shown(path)}:{node.lineno}: write the full name of the module"
+        names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def tops(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imported(path)}
+
+
+def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    """Every call with its dotted name: `torch.load(x)` gives ("torch.load", node)."""
+    return ((ast.unparse(node.func), node) for node in nodes(path, ast.Call))
+
+
+def keywords(call: ast.Call) -> dict[str, object]:
+    """The keyword arguments that are written as constants."""
+    return {item.arg: item.value.value for item in call.keywords if isinstance(item.value, ast.Constant)}
+
+
+def test_trainer_never_imports_workbench():
+    guilty = [shown(path) for path in SOURCES if path.is_relative_to(ROOT / "trainer") and "workbench" in tops(path)]
+    assert not guilty
+
+
+def test_everything_but_training_imports_without_torch():
+    light = [name for name in map(module_name, SOURCES) if name not in TENSORS]
+    assert {"workbench.cli", "trainer.worker", "trainer.registry", "trainer.queue"} <= set(light)
+    program = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(name)\n"
+        "    heavy = {'torch', 'transformers'} & set(sys.modules)\n"
+        "    if heavy: sys.exit(f'{name} imports {sorted(heavy)}')\n"
+    )
+    assert_runs(program, *light)
+
+
+def test_training_imports_neither_database_nor_streamlit():
+    program = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(name)\n"
+        "    if wrong := {'sqlalchemy', 'streamlit'} & set(sys.modules): sys.exit(f'{name} imports {sorted(wrong)}')\n"
+    )
+    assert_runs(program, *sorted(TRAINING))
+
+
+def test_training_never_names_database_or_streamlit():
+    for name in TRAINING:
+        path = ROOT / (name.replace(".", "/") + ".py")
+        assert not tops(path) & {"sqlalchemy", "streamlit"}, shown(path)
+        assert not imported(path) & {"trainer.store", "trainer.queue", "trainer.metrics"}, shown(path)
+
+
+def test_only_highlight_makes_html():
+    """Elsewhere nothing but what a function of highlight returns may reach the browser as HTML."""
+    for path in EVERY_SOURCE:
+        if shown(path) == "workbench/highlight.py":
+            continue
+        for name, call in calls(path):
+            place = f"{shown(path)}:{call.lineno}"
+            assert "unsafe_allow_html" not in {item.arg for item in call.keywords}, place
+            if name.endswith((".html", ".iframe")):
+                maker = ast.unparse(call.args[0].func) if call.args and isinstance(call.args[0], ast.Call) else ""
+                assert maker.startswith("highlight."), f"{place}: pass what a function of highlight.py returns"
+
+
+def test_nothing_reads_pickles_or_runs_text_as_code():
+    for path in EVERY_SOURCE:
+        assert not tops(path) & PICKLES, shown(path)
+        for name, call in calls(path):
+            place, said = f"{shown(path)}:{call.lineno}", keywords(call)
+            assert name not in {"eval", "exec", "os.system", "os.popen"}, place
+            assert name not in {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all"}, place
+            assert not said.get("shell") and not said.get("trust_remote_code") and not said.get("allow_pickle"), place
+            if name.endswith("torch.load") or name == "load" and "torch.load" in imported(path):
+                assert shown(path) == "trainer/models.py" and said.get("weights_only") is True, place
+
+
+def test_the_library_does_not_print():
+    guilty = [
+        f"{shown(path)}:{call.lineno}"
+        for path in SOURCES
+        if shown(path) not in PRINTERS
+        for name, call in calls(path)
+        if name == "print"
+    ]
+    assert not guilty, "raise an error or use logging; the command line and the pages show it"
+
+
+def test_files_are_named_after_what_they_hold():
+    tests = (ROOT / "tests").rglob("*.py")
+    guilty = [shown(path) for path in [*EVERY_SOURCE, *tests] if {path.stem, path.parent.name} & VAGUE]
+    assert not guilty
+
+
+@pytest.mark.parametrize(
+    ("table", "folder"),
+    [
+        ("trainer.recipes.RECIPES", "trainer/recipes"),
+        ("trainer.tasks.TASKS", "trainer/tasks"),
+        ("trainer.architectures.ARCHITECTURES", "trainer/architectures"),
+        ("workbench.pages.PAGES", "workbench/pages"),
+        ("workbench.explain.METHODS", "workbench/explain"),
+    ],
+)
+def test_every_file_of_a_folder_is_in_its_table(table, folder):
+    files = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__"}
+    if not files:
+        pytest.skip(f"{folder} holds nothing yet")
+    module, name = table.rsplit(".", 1)
+    entries = getattr(importlib.import_module(module), name)
+    if isinstance(entries, dict):  # name -> a class or a function of the file
+        listed = {entry.__module__.rpartition(".")[2] for entry in entries.values()}
+    else:  # pages, which name their file
+        listed = {entry.name for entry in entries}
+    assert listed == files, f"{name} in {folder}/__init__.py and the files beside it differ"
+
+
+def _public(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return (node for node in body if isinstance(node, kinds) and not node.name.startswith("_"))
+
+
+def test_every_public_name_has_a_docstring():
+    bare = []
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if tree.body and not ast.get_docstring(tree):
+            bare.append(shown(path))
+        bare += [f"{shown(path)}:{n.lineno} {n.name}" for n in _public(tree.body) if not ast.get_docstring(n)]
+    assert not bare
+
+
+def test_modules_stay_short():
+    long = {shown(path): lines for path in SOURCES if (lines := len(path.read_text().splitlines())) > 400}
+    assert not long
+
+
+def assert_runs(program: str, *arguments: str) -> None:
+    """Run a Python program in a fresh process, in the project's folder; its last line of stderr explains a failure."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,321 @@
+"""Load a model from a checked folder, build one with random weights, save one, fetch one.
+
+Weights are safetensors and code is the library's: a folder is checked (trainer.weights) before it is used, its config
+chooses only sizes, and its tensors are read here instead of letting a library look for files.
+"""
+
+import copy
+import hashlib
+import inspect
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save_file
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as library_logging
+
+from trainer import hub
+from trainer.errors import CorruptFile, Refused, Unavailable
+from trainer.registry import ROOT, ModelEntry, fetched, resolve, weights_here, zoo
+from trainer.run import ResolvedModel, commit_folder
+from trainer.weights import WEIGHTS, check_folder, check_hashes, read_json
+
+log = logging.getLogger(__name__)
+
+HEADS = {
+    "encoder": MODEL_MAPPING,
+    "mlm": MODEL_FOR_MASKED_LM_MAPPING,
+    "ner": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+}
+_HEAD_OF_CLASS = {"ForMaskedLM": "mlm", "ForPreTraining": "mlm", "ForTokenClassification": "ner", "Model": "encoder"}
+# Config fields that choose files, kernels or other people's modules, and the empty block that adapter-transformers
+# left in the nlpie configs.
+_NOT_SIZES = ("adapters", "transformers_weights", "fusion_config", "attn_implementation", "_attn_implementation")
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")
+_COPY_TOKENIZER = "Copy the tokenizer files of the model it comes from (tokenizer.json, tokenizer_config.json) there."
+_CONVERT_TIMEOUT_S = 600
+
+
+def load(
+    reference: str | ResolvedModel, *, task: str | None = None, labels: Sequence[str] | None = None, seed: int = 0
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model in eval mode, fp32 on the CPU, and its tokenizer with the casing and length that the zoo states.
+
+    Without a task the model has the head that its config.json names. `task="ner"` needs a folder with a
+    token-classification head; with `labels` (every IOB2 tag, in order) the head is made anew, its weights fixed by
+    `seed`, unless the folder's own has exactly these labels. Tensors that the model has no place for (another task's
+    head, an unused pooler) are counted in the log; a tensor of the encoder that the file lacks is a CorruptFile.
+    """
+    found = resolve(reference) if isinstance(reference, str) else reference
+    folder, entry = Path(found.path), zoo().get(found.zoo_id)
+    check_folder(folder)
+    check_hashes(folder, entry.files if entry else {})
+    config = _read_config(folder)
+    own = _own_head(config, folder)
+    head = task or own
+    if task == "ner" and labels is None and own != "ner":
+        raise Unavailable(
+            f"{found.reference} has no token-classification head.",
+            next_step="Fine-tune it on a data set first, or choose a model that is fine-tuned.",
+        )
+    fresh = labels is not None and not (own == head and list(config.id2label.values()) == list(labels))
+    if fresh:
+        _set_labels(config, labels)
+    model = _assemble(_model_class(config, head), config, _read_weights(found), fresh=fresh, seed=seed)
+    return model.eval(), _read_tokenizer(folder, entry, vocabulary=config.vocab_size)
+
+
+def build(
+    entry: ModelEntry, *, head: str = "mlm", labels: Sequence[str] | None = None, seed: int = 0
+) -> PreTrainedModel:
+    """The architecture of an entry with random weights (eval mode, fp32, CPU); the same seed gives the same bits.
+
+    head: encoder (with its pooler), mlm, or ner (with `labels`). Needs no network. Unavailable where this version
+    does not have the architecture, or does not know its configuration.
+    """
+    config = _config_of(entry)
+    if labels is not None:
+        _set_labels(config, labels)
+    with _quiet(), _seeded(seed):
+        return _model_class(config, head)(config).eval()
+
+
+def parameter_counts(entry: ModelEntry) -> dict[str, int]:
+    """{"encoder", "mlm"}: parameters of the encoder with its pooler and of the masked LM, tied weights once."""
+    config = _config_of(entry)
+    with _quiet(), torch.device("meta"):
+        models = {head: _model_class(config, head)(config) for head in ("encoder", "mlm")}
+    return {head: sum(parameter.numel() for parameter in model.parameters()) for head, model in models.items()}
+
+
+def save(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    folder: Path,
+    *,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write config, one safetensors file and the tokenizer into `folder`; `dtype` is the number format on disk."""
+    stored = model if dtype is None else copy.deepcopy(model).to(dtype)
+    with _quiet():
+        stored.save_pretrained(folder, max_shard_size="100GB")
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+
+
+def fetch(entry: ModelEntry, *, allow_pickle: bool = False) -> Path:
+    """The folder with an entry's weights, from the Hub if they are not here yet: STILLROOM_HOME/models/<id>.
+
+    Only this function reaches the network. A pickle is read once, tensors only, in a process of its own, and kept as
+    safetensors. Raises Unavailable, Refused (a pickle without `allow_pickle`) or CorruptFile.
+    """
+    if entry.source != "hub" or weights_here(entry):
+        return Path(resolve(entry.id).path)
+    if not entry.hub_id or entry.architecture["model_type"] not in CONFIG_MAPPING:
+        raise Unavailable(
+            f"{entry.id} cannot be fetched: {entry.cannot_build or 'no weights were published.'}",
+            next_step="Choose another model of `stillroom zoo`.",
+        )
+
+    def fill(draft: Path) -> None:
+        weights = hub.download(entry, draft, allow_pickle=allow_pickle)
+        if weights.name == hub.PICKLE:
+            _convert(weights, draft / WEIGHTS)
+        check_folder(draft)
+        check_hashes(draft, entry.files)
+
+    commit_folder(fetched(entry), fill)
+    return fetched(entry)
+
+
+def _config_of(entry: ModelEntry) -> PreTrainedConfig:
+    if entry.cannot_build:
+        raise Unavailable(
+            f"{entry.id} cannot be built here. {entry.cannot_build}",
+            next_step="Choose an entry that can be built, or, if its weights can be fetched, `stillroom zoo fetch`.",
+        )
+    shape = dict(entry.architecture)
+    return CONFIG_MAPPING[shape.pop("model_type")](**shape)
+
+
+def _read_config(folder: Path) -> PreTrainedConfig:
+    said = read_json(folder / "config.json")
+    kind = said.get("model_type")
+    if kind not in CONFIG_MAPPING or "quantization_config" in said:
+        what = "quantised weights" if kind in CONFIG_MAPPING else f"the architecture {kind!r}"
+        raise Unavailable(
+            f"{folder} needs {what}, which this version does not read.", next_step="Choose another checkpoint."
+        )
+    try:
+        return CONFIG_MAPPING[kind].from_dict({name: said[name] for name in said if name not in _NOT_SIZES})
+    except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+        raise CorruptFile(f"config.json of {folder} is not a valid {kind} config ({type(error).__name__}).") from None
+
+
+def _own_head(config: PreTrainedConfig, folder: Path) -> str:
+    name = (config.architectures or ["Model"])[0]
+    head = next((head for ending, head in _HEAD_OF_CLASS.items() if name.endswith(ending)), None)
+    if head is None:
+        raise Unavailable(
+            f"{folder} holds a {name}, a kind of model that this version does not use.",
+            next_step=f"Choose a model whose class ends in one of: {', '.join(_HEAD_OF_CLASS)}.",
+        )
+    return head
+
+
+def _model_class(config: PreTrainedConfig, head: str) -> type[PreTrainedModel]:
+    if type(config) not in HEADS[head]:
+        raise Unavailable(f"There is no {head} head for {config.model_type}.", next_step="Choose another model.")
+    return HEADS[head][type(config)]
+
+
+def _set_labels(config: PreTrainedConfig, labels: Sequence[str]) -> None:
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+
+
+def _read_weights(found: ResolvedModel) -> dict[str, torch.Tensor]:
+    # The bytes that were hashed are the bytes that are used: no second look at a file that may have changed since.
+    data = (Path(found.path) / WEIGHTS).read_bytes()
+    if hashlib.sha256(data).hexdigest() != found.sha256:
+        raise CorruptFile(
+            f"{WEIGHTS} of {found.path} is not the file that {found.reference} was resolved to.",
+            next_step="Submit or ask again, so that the reference is resolved anew.",
+        )
+    try:
+        return read_tensors(data)
+    except SafetensorError as error:
+        raise CorruptFile(f"{WEIGHTS} of {found.path} is damaged ({error}).") from None
+
+
+def _assemble(
+    cls: type[PreTrainedModel], config: PreTrainedConfig, weights: Mapping, *, fresh: bool, seed: int
+) -> PreTrainedModel:
+    """An instance of cls with these tensors; a fresh head takes none, any other part may lack none (trap T11)."""
+    options = {}
+    if "add_pooling_layer" in inspect.signature(cls).parameters and not any("pooler." in name for name in weights):
+        options["add_pooling_layer"] = False  # rather no pooler than a random one
+    with _quiet(), _seeded(seed):
+        model, told = cls.from_pretrained(
+            None,
+            config=config,
+            state_dict=dict(weights),
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # they are judged below
+            output_loading_info=True,
+            **options,
+        )
+    wanting = {*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}
+    _check_complete(
+        [name for name in sorted(wanting) if not fresh or name.startswith(f"{cls.base_model_prefix}.")], cls
+    )
+    if told["unexpected_keys"]:
+        log.info("%d tensors have no place in %s and were left out.", len(told["unexpected_keys"]), cls.__name__)
+    if fresh:
+        _start_head(model.classifier, std=config.initializer_range, seed=seed)
+    return model
+
+
+def _check_complete(wanting: Sequence[str], cls: type) -> None:
+    if wanting:
+        raise CorruptFile(
+            f"The weights do not fit {cls.__name__}: {len(wanting)} tensors are missing or of another shape, "
+            f"such as {', '.join(wanting[:3])}.",
+            next_step="The file is incomplete, or its config.json names an architecture that it does not have "
+            "(MiniALBERT checkpoints say bert). Fetch it again or choose another model.",
+        )
+
+
+def _start_head(classifier: torch.nn.Linear, *, std: float, seed: int) -> None:
+    # Drawn from its own generator: the same head whatever else the library draws while it loads.
+    torch.nn.init.normal_(classifier.weight, std=std, generator=torch.Generator().manual_seed(seed))
+    torch.nn.init.zeros_(classifier.bias)
+
+
+def _read_tokenizer(folder: Path, entry: ModelEntry | None, *, vocabulary: int) -> PreTrainedTokenizerBase:
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        raise Unavailable(f"{folder} has no tokenizer.", next_step=_COPY_TOKENIZER)
+    options = {}
+    if entry and entry.tokenizer["kind"] == "wordpiece":
+        options["do_lower_case"] = entry.tokenizer["lower_case"]  # trap T12: published files may say otherwise
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+    except Exception as error:  # the tokenizers library raises bare Exception for a file it cannot parse
+        raise CorruptFile(
+            f"The tokenizer of {folder} cannot be read ({type(error).__name__}).", next_step=_COPY_TOKENIZER
+        ) from None
+    if len(tokenizer) > vocabulary:
+        raise CorruptFile(
+            f"The tokenizer of {folder} knows {len(tokenizer):,} pieces, its model only {vocabulary:,}.",
+            next_step=_COPY_TOKENIZER,
+        )
+    if entry:
+        tokenizer.model_max_length = entry.max_tokens
+    return tokenizer
+
+
+def _convert(pickle: Path, target: Path) -> None:
+    """Read a pickle in a process of its own, without the environment's secrets, and replace it by safetensors."""
+    needed = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    command = [sys.executable, "-m", "trainer.models", str(pickle), str(target)]
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=needed, capture_output=True, timeout=_CONVERT_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        done = None
+    pickle.unlink()
+    if done is None or done.returncode:
+        raise Refused(
+            f"{pickle.name} could not be read as plain tensors; nothing of it was kept.",
+            next_step="It may be damaged, or hold more than tensors. Choose a checkpoint with safetensors.",
+        )
+
+
+def _unpickle(pickle: str, target: str) -> None:
+    tensors = torch.load(pickle, map_location="cpu", weights_only=True)
+    # Tied weights share memory in a pickle and may not in safetensors.
+    plain = {name: value.clone().contiguous() for name, value in tensors.items() if isinstance(value, torch.Tensor)}
+    save_file(plain, target, metadata={"format": "pt"})
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's progress bars and load reports away: what matters of them is raised or logged here."""
+    level, bars = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()
+    library_logging.set_verbosity_error()
+    library_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library_logging.set_verbosity(level)
+        if bars:
+            library_logging.enable_progress_bar()
+
+
+if __name__ == "__main__":
+    _unpickle(*sys.argv[1:])

@@ -1,0 +1,239 @@
+"""The queue: one function an arrow between the states of a job.
+
+    submit -> queued -> claim -> running -> finish -> succeeded | failed | cancelled -> retry -> queued
+    running -> hand_back (gentle stop), postpone (accident), reclaim (lost worker) -> queued
+    cancel: queued -> cancelled at once; running -> the worker is told at its next renewal
+
+What people do is here; what workers do is in trainer.lease and offered here too.
+"""
+
+import time
+from typing import Literal
+
+from sqlalchemy import Connection, Engine, Row, Select, and_, case, func, insert, null, select, update
+from sqlalchemy.exc import IntegrityError
+
+from trainer.engines import Process
+from trainer.errors import Refused, UnknownName
+from trainer.lease import (
+    LEASE_S,
+    Lease,
+    LostWorker,
+    Progress,
+    Watch,
+    Worker,
+    backoff_s,
+    claim,
+    enlist,
+    finish,
+    free,
+    hand_back,
+    is_orphan,
+    leave,
+    postpone,
+    reclaim,
+    renew,
+    show_life,
+    waiting,
+)
+from trainer.prediction import Plain
+from trainer.spec import JobSpec, parse
+from trainer.store import ALIVE, open_store, read, runs_dir, write
+from trainer.store import job as jobs_table
+from trainer.store import worker as workers_table
+
+__all__ = [
+    "Job",
+    "Lease",
+    "LostWorker",
+    "Progress",
+    "Watch",
+    "Worker",
+    "WorkerInfo",
+    "backoff_s",
+    "cancel",
+    "claim",
+    "enlist",
+    "finish",
+    "hand_back",
+    "job",
+    "jobs",
+    "leave",
+    "postpone",
+    "reclaim",
+    "renew",
+    "retry",
+    "show_life",
+    "submit",
+    "waiting",
+    "workers",
+]
+
+_job = jobs_table.c
+_PUBLIC = {"id", "kind", "state", "progress", "eta_seconds", "attempts", "spec", "metrics", "artifact", "error"}
+
+
+class Job(Plain):
+    """A job as people see it. Times are unix seconds; `place` in the queue counts from 1; `artifact` is absolute."""
+
+    id: str
+    kind: str
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    progress: float  # 0 to 1
+    eta_seconds: float | None
+    attempts: int
+    spec: dict
+    metrics: dict[str, float | None]
+    artifact: str | None
+    error: dict | None
+    step: int
+    steps: int | None
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    cancel_requested: bool
+    place: int | None
+    message: str | None
+
+    def to_json(self) -> dict:
+        """The public shape of `stillroom job --json`."""
+        return self.model_dump(mode="json", include=_PUBLIC)
+
+
+class WorkerInfo(Plain):
+    """A live worker: whether it is on this machine, seconds since its last sign of life, and the job it holds."""
+
+    id: str
+    name: str
+    device: str
+    here: bool
+    age_s: float
+    job_id: str | None
+
+
+def submit(spec: JobSpec, *, store: Engine | None = None, priority: int = 0) -> Job:
+    """Queue a spec. While the same spec is queued or running, that job is the answer; once it has ended, a new one."""
+    store = store or open_store()
+
+    def add(connection: Connection) -> str:
+        return _alive(connection, spec.digest) or _insert(connection, spec, priority)
+
+    try:
+        job_id = write(store, add)
+    except IntegrityError:  # PostgreSQL locks rows, not the database: another submit of this spec was faster
+        job_id = write(store, add)
+    return job(job_id, store=store)
+
+
+def cancel(job_id: str, *, store: Engine | None = None) -> Job:
+    """Cancel a job: at once if nobody runs it, else its worker stops it within seconds. An ended job stays as it is."""
+    store = store or open_store()
+    queued = _job.state == "queued"
+    asked = {
+        "state": case((queued, "cancelled"), else_=_job.state),
+        "ended_at": case((queued, time.time()), else_=null()),
+        "cancel_requested": _job.state == "running",
+    }
+    alive = update(jobs_table).where(_job.id == job_id, _job.state.in_(("queued", "running"))).values(asked)
+    write(store, lambda connection: connection.execute(alive))
+    row = read(store, lambda connection: _row(connection, job_id))
+    if row.state == "running" and is_orphan(row):
+        free(store, row, row.checkpoint)
+    return job(job_id, store=store)
+
+
+def retry(job_id: str, *, fresh: bool = False, store: Engine | None = None) -> Job:
+    """Queue a failed or cancelled job again; it goes on from its last checkpoint. One that is alive stays as it is.
+
+    `fresh` starts at step 0: it submits the same spec as a new job, `<digest8>-<n+1>`, so that the old run stays for
+    comparison and none of its checkpoints is seen.
+    """
+    store = store or open_store()
+    before = job(job_id, store=store)
+    if fresh:
+        return submit(parse(before.spec), store=store)
+    if before.state == "succeeded":
+        step = f"`stillroom retry {job_id} --fresh` runs the same spec again from step 0."
+        raise Refused(f"Job {job_id} has succeeded; there is nothing to go on with.", next_step=step)
+    write(store, lambda connection: _queue_again(connection, job_id))
+    return job(job_id, store=store)
+
+
+def job(job_id: str, *, store: Engine | None = None) -> Job:
+    """One job; UnknownName if there is none."""
+    return read(store or open_store(), lambda connection: _to_job(_row(connection, job_id)))
+
+
+def jobs(*, store: Engine | None = None, limit: int = 200) -> list[Job]:
+    """The newest jobs first."""
+    query = _shown().order_by(_job.created_at.desc(), _job.turn.desc()).limit(limit)
+    return read(store or open_store(), lambda connection: [_to_job(row) for row in connection.execute(query)])
+
+
+def workers(store: Engine | None = None) -> list[WorkerInfo]:
+    """The workers that live: on this machine by their process, on others by a sign of life of late."""
+    held = and_(_job.worker == workers_table.c.id, _job.state == "running")
+    query = select(workers_table, _job.id.label("job_id")).outerjoin(jobs_table, held).order_by(workers_table.c.name)
+    rows = read(store or open_store(), lambda connection: connection.execute(query).all())
+    return [info for row in rows if (info := _worker_info(row))]
+
+
+def _alive(connection: Connection, digest: str) -> str | None:
+    return connection.execute(select(_job.id).where(_job.digest == digest, ALIVE)).scalar_one_or_none()
+
+
+def _insert(connection: Connection, spec: JobSpec, priority: int) -> str:
+    stem = spec.digest[:8]
+    highest = select(func.coalesce(func.max(_job.number), 0)).where(_job.id.startswith(f"{stem}-"))
+    number = connection.execute(highest).scalar_one() + 1
+    while (runs_dir() / f"{stem}-{number}").exists():
+        number += 1  # a run folder that outlived its database must not be taken for this job's
+    values = {"id": f"{stem}-{number}", "digest": spec.digest, "number": number, "kind": spec.kind}
+    values |= {"spec": spec.model_dump(mode="json"), "priority": priority, "turn": _next_turn(connection)}
+    connection.execute(insert(jobs_table).values(values | {"created_at": time.time()}))
+    return values["id"]
+
+
+def _next_turn(connection: Connection) -> int:
+    return connection.execute(select(func.coalesce(func.max(_job.turn), 0))).scalar_one() + 1
+
+
+def _queue_again(connection: Connection, job_id: str) -> None:
+    row = _row(connection, job_id)
+    if row.state not in ("failed", "cancelled"):
+        return
+    if (other := _alive(connection, row.digest)) is not None:
+        step = f"Follow or cancel {other} first."
+        raise Refused(f"Job {other} has the same spec and is not over yet.", next_step=step)
+    values = {"state": "queued", "turn": _next_turn(connection), "cancel_requested": False, "strikes": 0}
+    values |= {"not_before": 0.0, "error": None, "message": None, "started_at": None, "ended_at": None}
+    connection.execute(update(jobs_table).where(_job.id == job_id).values(values))
+
+
+def _shown() -> Select:
+    order = func.row_number().over(order_by=(_job.priority.desc(), _job.turn, _job.id))
+    queued = select(_job.id, order.label("place")).where(_job.state == "queued").subquery()
+    return select(jobs_table, queued.c.place).outerjoin(queued, queued.c.id == _job.id)
+
+
+def _row(connection: Connection, job_id: str) -> Row:
+    row = connection.execute(_shown().where(_job.id == job_id)).one_or_none()
+    if row is None:
+        known = connection.execute(select(_job.id).order_by(_job.turn.desc()).limit(200)).scalars()
+        raise UnknownName("job", job_id, known, next_step="`stillroom jobs` lists them.")
+    return row
+
+
+def _to_job(row: Row) -> Job:
+    shown = {name: getattr(row, name) for name in Job.model_fields if name not in ("progress", "eta_seconds")}
+    share = min(1.0, row.step / row.steps) if row.steps else 0.0
+    eta_s = (row.steps - row.step) / row.rate if row.state == "running" and row.steps and row.rate else None
+    return Job(progress=1.0 if row.state == "succeeded" else share, eta_seconds=eta_s, **shown)
+
+
+def _worker_info(row: Row) -> WorkerInfo | None:
+    process, age_s = Process.parse(row.process), max(0.0, time.time() - row.seen_at)
+    if process.gone or (not process.here and age_s > 2 * LEASE_S):
+        return None
+    shown = {"id": row.id, "name": row.name, "device": row.device, "job_id": row.job_id}
+    return WorkerInfo(here=process.here, age_s=age_s, **shown)

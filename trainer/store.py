@@ -1,0 +1,234 @@
+"""The database: where it is, its tables, and its two kinds of transaction.
+
+SQLite unless STILLROOM_DB says otherwise. A write transaction takes the write lock first (BEGIN IMMEDIATE), so a read
+is never upgraded to a write, which SQLite refuses without waiting. A read transaction is deferred and cannot write, so
+pages never hold up a worker. The journal mode follows the SQLite version, because of the WAL-reset bug
+(https://sqlite.org/wal.html#walresetbug).
+"""
+
+import functools
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    and_,
+    create_engine,
+    event,
+    false,
+)
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
+
+from trainer.errors import CorruptFile, Refused, Unavailable
+
+SCHEMA = 1  # PRAGMA user_version of the tables below
+BUSY_S = 10  # how long SQLite itself waits for a lock; `?timeout=` in the URL overrides it
+PATIENCE_S = 60.0  # how long a transaction is tried again above that: SQLite's own waiting is not fair
+
+T = TypeVar("T")
+_json = JSON(none_as_null=True)
+metadata = MetaData()
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", Text, primary_key=True),  # <digest8>-<number>
+    Column("digest", Text, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("spec", _json, nullable=False),
+    Column("state", Text, nullable=False, default="queued"),  # queued | running | succeeded | failed | cancelled
+    Column("priority", Integer, nullable=False, default=0),
+    Column("turn", Integer, nullable=False),  # first come, first served; no clock in it
+    Column("not_before", Float, nullable=False, default=0.0),  # unix seconds; backoff only
+    Column("cancel_requested", Boolean, nullable=False, default=False),
+    Column("token", Integer, nullable=False, default=0),  # grows with every claim: the fence against late workers
+    Column("beat", Integer, nullable=False, default=0),  # grows with every renewal: observers time its silence
+    Column("attempts", Integer, nullable=False, default=0),  # claims that were not handed back
+    Column("strikes", Integer, nullable=False, default=0),  # claims since the last new checkpoint
+    Column("checkpoint", Integer, nullable=False, default=0),  # highest committed step
+    Column("worker", Text),
+    Column("worker_process", Text),
+    Column("child_process", Text),
+    Column("step", Integer, nullable=False, default=0),
+    Column("steps", Integer),
+    Column("rate", Float),  # steps per second of late
+    Column("message", Text),
+    Column("metrics", _json, nullable=False, default=dict),
+    Column("artifact", Text),
+    Column("error", _json),
+    Column("created_at", Float, nullable=False),  # unix seconds, for display
+    Column("started_at", Float),
+    Column("ended_at", Float),
+)
+metric = Table(
+    "metric",
+    metadata,
+    Column("job_id", Text, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("value", Float),  # null where the run reported a number that is not finite
+)
+worker = Table(
+    "worker",
+    metadata,
+    Column("id", Text, primary_key=True),  # random: host names and process ids come back
+    Column("name", Text, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("process", Text, nullable=False),
+    Column("seen_at", Float, nullable=False),  # unix seconds, for display
+)
+
+# A job that is being cancelled does not stand in the way of the same spec submitted anew.
+ALIVE = and_(job.c.state.in_(("queued", "running")), job.c.cancel_requested == false())
+Index("job_alive", job.c.digest, unique=True, sqlite_where=ALIVE, postgresql_where=ALIVE)
+Index("job_queue", job.c.state, job.c.priority.desc(), job.c.turn)
+
+
+def home() -> Path:
+    """The folder of all state: STILLROOM_HOME, or .stillroom in the working folder. Absolute; made if missing."""
+    folder = Path(os.environ.get("STILLROOM_HOME") or ".stillroom").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def runs_dir() -> Path:
+    """The folder of the run folders, home()/runs."""
+    return home() / "runs"
+
+
+def open_store(url: str | None = None) -> Engine:
+    """The database at `url`, STILLROOM_DB or home()/stillroom.db, with its tables; one engine a URL in this process.
+
+    Unavailable if it cannot be opened, CorruptFile if it is not a database, Refused if a newer Stillroom made it.
+    """
+    url = url or os.environ.get("STILLROOM_DB")
+    return _open(_parse_url(url) if url else URL.create("sqlite", database=str(home() / "stillroom.db")))
+
+
+def _parse_url(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError:
+        raise Unavailable("STILLROOM_DB is not a database URL.", next_step=_SAY_URL) from None
+
+
+_SAY_URL = "Write it as sqlite:////absolute/path.db or postgresql+psycopg://user@host/name, or unset STILLROOM_DB."
+
+
+@functools.lru_cache
+def _open(url: URL) -> Engine:
+    shown = url.render_as_string(hide_password=True)
+    try:
+        store = _engine(url)
+        _make_tables(store)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise Unavailable(f"There is no driver for {shown} ({error}).", next_step=_SAY_URL) from None
+    except OperationalError as error:
+        raise Unavailable(f"The database {shown} cannot be opened ({error.orig}).", next_step=_SAY_URL) from None
+    except DatabaseError as error:
+        step = "Restore it from a backup, or move it away: a new one is made, and run folders stay as they are."
+        raise CorruptFile(f"The database {shown} cannot be read ({error.orig}).", next_step=step) from None
+    return store
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        return create_engine(url, pool_pre_ping=True)
+    if url.get_backend_name() != "sqlite":
+        raise Refused(f"STILLROOM_DB names {url.get_backend_name()}; allowed: sqlite, postgresql.", next_step=_SAY_URL)
+    store = create_engine(url, connect_args={} if "timeout" in url.query else {"timeout": BUSY_S})
+    event.listen(store, "connect", _settings)
+    event.listen(store, "begin", _begin)
+    return store
+
+
+def journal(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> tuple[str, str]:
+    """(journal_mode, synchronous) that keep every commit of a power cut with this SQLite.
+
+    Write-ahead logging is faster, but up to 3.51.2 it can corrupt a database that several processes write; fixed in
+    3.51.3, 3.50.7 and 3.44.6.
+    """
+    fixed = version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
+    return ("WAL", "FULL") if fixed else ("TRUNCATE", "EXTRA")
+
+
+def _settings(raw: sqlite3.Connection, _record: object) -> None:
+    raw.isolation_level = None  # _begin says when a transaction begins
+    mode, synchronous = journal()
+    for pragma in ("foreign_keys=ON", f"journal_mode={mode}", f"synchronous={synchronous}"):
+        raw.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql(f"PRAGMA query_only={int(reading)}")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _make_tables(store: Engine) -> None:
+    if store.dialect.name == "sqlite" and read(store, _version) == SCHEMA:
+        return
+    write(store, _create)
+
+
+def _create(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite" and (found := _version(connection)) > SCHEMA:
+        raise Refused(
+            f"The database has schema {found}; this Stillroom knows schemas up to {SCHEMA}.",
+            next_step="Update Stillroom, or point STILLROOM_HOME at another folder.",
+        )
+    metadata.create_all(connection)
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA}")
+
+
+def _version(connection: Connection) -> int:
+    return connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+
+
+def write(store: Engine, work: Callable[[Connection], T], *, patience_s: float = PATIENCE_S) -> T:
+    """work(connection) in one transaction that is written whole or not at all; its answer.
+
+    Tried again from the start, with jitter, while others hold the lock, for `patience_s`; then OperationalError.
+    """
+    return _patiently(store, work, patience_s)
+
+
+def read(store: Engine, work: Callable[[Connection], T]) -> T:
+    """work(connection) on one consistent view, without the write lock; writing there is an error."""
+    return _patiently(store.execution_options(reading=True), work, PATIENCE_S)
+
+
+def _patiently(store: Engine, work: Callable[[Connection], T], patience_s: float) -> T:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            with store.begin() as connection:
+                return work(connection)
+        except OperationalError as error:
+            if not _is_busy(error) or time.monotonic() >= deadline:
+                raise
+        time.sleep(random.uniform(0.005, 0.1))
+
+
+def _is_busy(error: OperationalError) -> bool:
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

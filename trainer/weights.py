@@ -1,0 +1,106 @@
+"""What a model folder may hold, checked before anything in it is used: plain data with safetensors, and nothing else.
+
+Nothing here imports torch or opens a tensor; the checks read headers and hash bytes.
+"""
+
+import functools
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainer.errors import CorruptFile, Refused, Unavailable
+from trainer.run import MANIFEST, file_sha256
+
+WEIGHTS = "model.safetensors"
+HEADER_CAP = 10 * 2**20  # bytes of JSON in front of the tensors; the largest real one here has under 0.1 MB
+TEXT_CAP = 50 * 2**20  # bytes of a config or tokenizer file
+_PICKLES = (".bin", ".pt", ".pt2", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz")
+
+
+def read_json(path: Path) -> dict | None:
+    """A JSON object, or None where the file is missing or is something else."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a model folder that is not plain data, before anything in it is used.
+
+    Raises Refused (only a pickle, remote code, a PEFT adapter) or CorruptFile (no config, damaged safetensors).
+    """
+    if not (folder / "config.json").is_file():
+        raise CorruptFile(f"{folder} is not a model folder: it has no config.json.")
+    for path in folder.glob("*.json"):
+        if path.stat().st_size > TEXT_CAP:
+            raise Refused(f"{path.name} of {folder} is larger than {TEXT_CAP // 2**20} MB.")
+    for name in ("config.json", "tokenizer_config.json"):
+        settings = read_json(folder / name)
+        if settings is None and (folder / name).exists():
+            raise CorruptFile(f"{name} of {folder} is not a JSON object.")
+        if settings and settings.get("auto_map"):
+            raise Refused(
+                f"{name} of {folder} asks for remote code (auto_map), which is never run.",
+                next_step="Use a checkpoint whose architecture is part of transformers or of Stillroom.",
+            )
+    if not (folder / WEIGHTS).is_file():
+        _no_weights(folder)
+    _check_header(folder / WEIGHTS)
+
+
+def _no_weights(folder: Path) -> None:
+    names = sorted(path.name for path in folder.iterdir())
+    pickles = [name for name in names if name.endswith(_PICKLES)]
+    if pickles:
+        raise Refused(
+            f"{folder} holds its weights only as a pickle ({', '.join(pickles[:3])}), which can run code when read.",
+            next_step="For a zoo model run `stillroom zoo fetch ID --allow-pickle`, which keeps it as safetensors; "
+            "otherwise convert it where you trust it.",
+        )
+    if any(name.endswith(".safetensors.index.json") for name in names):
+        raise Unavailable(f"{folder} holds its weights in several files.", next_step=f"Save them as one {WEIGHTS}.")
+    if "adapter_config.json" in names:
+        raise Unavailable(f"{folder} holds an adapter, not a model.", next_step="Merge it into its base and save that.")
+    raise CorruptFile(f"{folder} holds no {WEIGHTS}.")
+
+
+def _check_header(path: Path) -> None:
+    """A safetensors file is an 8-byte length, that much JSON, and exactly the bytes the JSON speaks of."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > HEADER_CAP:
+            raise Refused(f"{path} has a header of {length:,} bytes; allowed are {HEADER_CAP:,}.")
+        try:
+            header = json.loads(file.read(length))
+            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+            whole = 8 + length + max(ends, default=0)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+            raise CorruptFile(f"{path} is not a safetensors file: its header cannot be read.") from None
+    if whole != size:
+        raise CorruptFile(f"{path} has {size:,} bytes where its header says {whole:,}; it is incomplete or damaged.")
+
+
+def check_hashes(folder: Path, pinned: Mapping[str, str]) -> None:
+    """Raise CorruptFile unless each pinned file, and each that the folder's own manifest names, has its SHA-256."""
+    manifest = read_json(folder / MANIFEST) or {}
+    for name, expected in {**manifest, **pinned}.items():
+        if not (folder / name).is_file() or sha256(folder / name) != expected:
+            raise CorruptFile(
+                f"{name} of {folder} does not match its checksum.",
+                next_step="Fetch or copy the model again; what you changed on purpose needs its own folder.",
+            )
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, computed once in a process while the file does not change."""
+    about = path.stat()
+    return _hash(os.fspath(path), about.st_size, about.st_mtime_ns, about.st_ino)
+
+
+@functools.lru_cache(maxsize=256)
+def _hash(path: str, size: int, mtime_ns: int, inode: int) -> str:
+    return file_sha256(path)

@@ -1,0 +1,279 @@
+"""The only module that makes HTML: a note with what models found in it, side by side, and the places where they differ.
+
+Text is escaped first and then wrapped. Tags and classes come from a fixed set; ids are made here; no data ever gets
+into an attribute. Colours come from highlight.css alone, mixed with the page's own, so they suit light and dark.
+Each line of the note is a row that all panes share, so the same line stands at the same height in each of them.
+"""
+
+import html
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from trainer.errors import StillroomError
+from trainer.prediction import Coverage, Prediction, Span
+from workbench.compare import Comparison, Disagreement
+
+TAGS = frozenset({"div", "nav", "section", "header", "h3", "p", "ol", "li", "a", "b", "bdi", "span", "mark"})
+SLOTS = 8  # colours of the style sheet; a ninth label begins again, and is told apart by its name
+LISTED = 300  # disagreements in the list
+ROWS = 800  # rows of the panes' grid in the style sheet; of more lines than that, neighbours share a row
+NOT_READ = "not read by this model"
+
+_EXCERPT = 60
+_STAGES = {"waiting": "waiting its turn", "loading": "loading the model", "reading": "reading the note"}
+_UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+class Html(str):
+    """Finished HTML. `st.html` takes it through _repr_html_; of a plain str it would change the white space."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+STYLE = Html(f"<style>{Path(__file__).with_name('highlight.css').read_text(encoding='utf-8')}</style>")
+
+
+class Pane(NamedTuple):
+    """One arm as the page has it: its prediction, or its error, or the stage (of lab.Answer) of what is awaited."""
+
+    name: str
+    title: str = ""
+    prediction: Prediction | None = None
+    error: StillroomError | None = None
+    stage: str = "waiting"
+
+
+def shown(text: str) -> str:
+    """Text as HTML can show it: control characters and lone surrogates become their pictures, one for one."""
+    return _UNSHOWABLE.sub(_picture, text)
+
+
+def note(text: str) -> Html:
+    """A note that no model has read yet."""
+    lines = "".join(_line(_escape(text[start:end])) for start, end in _rows(text))
+    return _panes([f'<section class="sr-pane">{lines}</section>'])
+
+
+def results(text: str, panes: Sequence[Pane], comparison: Comparison | None = None) -> Html:
+    """The list of disagreements, and the panes; `comparison` is over those panes that have a prediction."""
+    labels = {label for pane in panes if pane.prediction for label in _labels(pane.prediction)}
+    slots = {label: f"sr-l{number % SLOTS}" for number, label in enumerate(sorted(labels))}
+    rail = _rail(text, comparison, [pane.name for pane in panes], slots) if comparison else ""
+    return _panes([_pane(text, pane, number, comparison, slots) for number, pane in enumerate(panes)], rail)
+
+
+def _panes(panes: list[str], rail: str = "") -> Html:
+    shown_side_by_side = f'<div class="sr-panes sr-n{min(len(panes), 4)}" tabindex="0">{"".join(panes)}</div>'
+    return Html(f'<div class="sr"><div class="sr-results">{rail}{shown_side_by_side}</div></div>')
+
+
+def _labels(prediction: Prediction) -> set[str]:
+    return set(prediction.label_set) | {span.label for span in prediction.spans}
+
+
+def _escape(text: str) -> str:
+    # A bare carriage return would be read as a line feed; as a character reference it stays what it is.
+    return html.escape(shown(text)).replace("\r", "&#13;")
+
+
+def _picture(match: re.Match) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
+
+
+def _line(inner: str) -> str:
+    return f'<div class="sr-line" dir="auto">{inner}</div>'
+
+
+def _chip(label: str, slots: dict[str, str]) -> str:
+    return f'<span class="sr-chip {slots[label]}">{_escape(label)}</span>'
+
+
+def _silence(words: str) -> str:
+    return f'<span class="sr-chip sr-none">{words}</span>'
+
+
+def _letter(number: int) -> str:
+    return f'<b class="sr-arm">{chr(ord("A") + number)}</b>'
+
+
+def _anchor(region: int, pane: int) -> str:
+    return f"sr-d{region}-{pane}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+# --- The list of disagreements
+
+
+def _rail(text: str, comparison: Comparison, arms: list[str], slots: dict[str, str]) -> str:
+    found = comparison.disagreements
+    items = "".join(_item(text, key, region, arms, slots) for key, region in enumerate(found[:LISTED]))
+    more = f'<p class="sr-more">The first {LISTED:,} are listed.</p>' if len(found) > LISTED else ""
+    listed = f'<ol class="sr-list">{items}</ol>{more}' if items else ""
+    return f'<nav class="sr-rail" aria-label="Disagreements">{_figures(comparison)}{listed}</nav>'
+
+
+def _figures(comparison: Comparison) -> str:
+    if comparison.agreement is None:
+        return '<p class="sr-figure">These models have no label in common, so there is nothing to agree on.</p>'
+    places = _count(len(comparison.disagreements), "disagreement") if comparison.disagreements else "No disagreements"
+    return f'<p class="sr-figure"><b>{places}</b><span>{comparison.agreement:.0%} agreement</span></p>'
+
+
+def _item(text: str, key: int, region: Disagreement, arms: list[str], slots: dict[str, str]) -> str:
+    excerpt = text[region.start : region.end]
+    excerpt = excerpt if len(excerpt) <= _EXCERPT else f"{excerpt[:_EXCERPT]}…"
+    first = arms.index(next(iter(region.votes)))
+    votes = "".join(_vote(key, region, arm, arms.index(arm), slots) for arm in region.votes)
+    borders = '<span class="sr-kind">other borders</span>' if region.kind == "boundary" else ""
+    jump = f'<a class="sr-jump" href="#{_anchor(key, first)}"><bdi>{_escape(excerpt)}</bdi></a>'
+    return f'<li>{jump}<div class="sr-votes">{votes}{borders}</div></li>'
+
+
+def _vote(key: int, region: Disagreement, arm: str, number: int, slots: dict[str, str]) -> str:
+    label = region.votes[arm]
+    verdict = _nothing(arm, region) if label is None else _chip(label, slots)
+    return f'<a class="sr-vote" href="#{_anchor(key, number)}">{_letter(number)}{verdict}</a>'
+
+
+def _nothing(arm: str, region: Disagreement) -> str:
+    return _silence("not read" if arm in region.unread else "nothing")
+
+
+# --- The panes
+
+
+def _pane(text: str, pane: Pane, number: int, comparison: Comparison | None, slots: dict[str, str]) -> str:
+    head = _head(pane, number)
+    if pane.error:
+        message, step = _escape(pane.error.message), _escape(pane.error.next_step)
+        return f'<section class="sr-pane sr-failed">{head}<p class="sr-error"><b>{message}</b> {step}</p></section>'
+    regions = enumerate(comparison.disagreements if comparison else ())
+    voted = {key: region for key, region in regions if pane.name in region.votes}
+    compared = comparison is not None and comparison.agreement is not None
+    drawn = _Drawn(text, pane.name, number, voted, compared, slots)
+    pieces = groupby(_pieces(text, pane.prediction, voted), key=lambda piece: piece.row)
+    rows = "".join(_line(drawn.line(list(row))) for _, row in pieces)
+    return f'<section class="sr-pane{"" if pane.prediction else " sr-waiting"}">{head}{rows}</section>'
+
+
+def _head(pane: Pane, number: int) -> str:
+    if pane.prediction:
+        facts = _facts(pane.prediction)
+    else:
+        facts = "<span>failed</span>" if pane.error else f'<span class="sr-stage">{_STAGES[pane.stage]}</span>'
+    title = f"<h3>{_letter(number)} {_escape(pane.title or pane.name)}</h3>"
+    reference = f"<span>{_escape(pane.name)}</span>" if pane.title else ""
+    return f'<header class="sr-head">{title}<p class="sr-facts">{reference}{facts}</p></header>'
+
+
+def _facts(prediction: Prediction) -> str:
+    ms = prediction.cost.latency_ms
+    latency = f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms"
+    found = _count(len(prediction.spans), "span")
+    return f"<span>{found}</span><span>{latency}</span>{_coverage(prediction.coverage)}"
+
+
+def _coverage(coverage: Coverage) -> str:
+    if coverage.tokens_read >= coverage.tokens and not coverage.unread:
+        windows = f" in {_count(coverage.windows, 'window')}" if coverage.windows > 1 else ""
+        return f"<span>read all {_count(coverage.tokens, 'token')}{windows}</span>"
+    share = coverage.tokens_read / max(coverage.tokens, 1)
+    return f'<span class="sr-partial">read {coverage.tokens_read:,} of {coverage.tokens:,} tokens ({share:.0%})</span>'
+
+
+class _Piece(NamedTuple):
+    """text[start:end], which lies in one row and all in the same spans, disagreement and unread range, if any."""
+
+    start: int
+    end: int
+    row: int
+    spans: tuple[Span, ...]
+    region: int | None
+    unread: int | None  # where the unread range starts
+
+
+def _pieces(text: str, prediction: Prediction | None, regions: dict[int, Disagreement]) -> Iterator[_Piece]:
+    """Cut the text wherever anything starts or ends. Ranges may overlap, and may reach beyond the text."""
+    opened, closed = defaultdict(list), defaultdict(list)
+    for layer, key, start, end in _ranges(text, prediction, regions):
+        start, end = max(start, 0), min(end, len(text))
+        if start < end:
+            opened[start].append((layer, key))
+            closed[end].append((layer, key))
+    inside = defaultdict(list)
+    for start, end in pairwise(sorted({*opened, *closed})):
+        for layer, key in closed.get(start, ()):
+            inside[layer].remove(key)
+        for layer, key in opened.get(start, ()):
+            inside[layer].append(key)
+        region, unread = ((inside[layer] or [None])[-1] for layer in ("region", "unread"))
+        yield _Piece(start, end, inside["row"][0], tuple(inside["span"]), region, unread)
+
+
+def _ranges(text: str, prediction: Prediction | None, regions: dict[int, Disagreement]) -> Iterator[tuple]:
+    yield from (("row", number, start, end) for number, (start, end) in enumerate(_rows(text)))
+    yield from (("region", key, region.start, region.end) for key, region in regions.items())
+    if prediction:
+        spans = sorted(prediction.spans, key=lambda span: (span.start, -span.end))
+        yield from (("span", span, span.start, span.end) for span in spans)
+        yield from (("unread", max(start, 0), start, end) for start, end in prediction.coverage.unread)
+
+
+def _rows(text: str) -> list[tuple[int, int]]:
+    """The lines of the text with their line feeds; of more than ROWS, neighbours share a row."""
+    ends = [match.end() for match in re.finditer(r"[^\n]*\n|[^\n]+", text)]
+    step = max(1, -(-len(ends) // ROWS))
+    return list(pairwise([0, *ends[step - 1 : -1 : step], *ends[-1:]]))
+
+
+class _Drawn(NamedTuple):
+    """A pane while it is drawn; `regions` are the disagreements in which its arm has a vote."""
+
+    text: str
+    arm: str
+    number: int
+    regions: dict[int, Disagreement]
+    compared: bool
+    slots: dict[str, str]
+
+    def line(self, pieces: list[_Piece]) -> str:
+        """One row: neighbouring pieces of one disagreement and unread range share a wrapper."""
+        runs = groupby(pieces, key=lambda piece: (piece.region, piece.unread))
+        return "".join(self._run(region, unread, list(run)) for (region, unread), run in runs)
+
+    def _run(self, region: int | None, unread: int | None, run: list[_Piece]) -> str:
+        inner = "".join(map(self._marked, run))
+        if region is not None:
+            inner = self._region(region, inner, run)
+        if unread is None:
+            return inner
+        label = _silence(NOT_READ) if run[0].start == unread else ""
+        return f'<span class="sr-unread">{label}{inner}</span>'
+
+    def _region(self, key: int, inner: str, run: list[_Piece]) -> str:
+        region = self.regions[key]
+        anchor = f' id="{_anchor(key, self.number)}"' if run[0].start == max(region.start, 0) else ""
+        silent = region.votes[self.arm] is None
+        if silent and run[-1].end == min(region.end, len(self.text)):
+            inner += _nothing(self.arm, region)
+        return f'<span class="sr-region{" sr-gap" if silent else ""}"{anchor}>{inner}</span>'
+
+    def _marked(self, piece: _Piece) -> str:
+        inner = _escape(self.text[piece.start : piece.end])
+        if not piece.spans:
+            return inner
+        ending = [span for span in reversed(piece.spans) if min(span.end, len(self.text)) == piece.end]
+        chips = "".join(_chip(span.label, self.slots) for span in ending)
+        agreed = " sr-agreed" if self.compared and piece.region is None else ""
+        return f'<mark class="sr-span {self.slots[piece.spans[-1].label]}{agreed}">{inner}{chips}</mark>'

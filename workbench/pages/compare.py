@@ -1,0 +1,180 @@
+"""Compare: the landing page. One note, two to four models, what each finds, and where they differ.
+
+The address holds the sample's id and the arms, never text. Note and predictions live in this session's memory alone.
+"""
+
+from typing import NamedTuple
+
+import streamlit as st
+
+from trainer import registry
+from trainer.errors import BadSpec, StillroomError
+from workbench import highlight, lab
+from workbench.compare import compare
+from workbench.note import MAX_BYTES, Note, Sample, read_upload, samples
+from workbench.pages import plain, show_error
+from workbench.predict import Arm
+
+MOST = 4
+POLL_S = 0.4
+SOURCES = ("Sample", "Paste", "Upload")
+
+
+class Run(NamedTuple):
+    """What the panes show: a note, the arms by name with their titles, and the lab's answers, done or not."""
+
+    note: Note
+    arms: dict[str, str]
+    answers: tuple[lab.Answer, ...]
+
+    @property
+    def panes(self) -> list[highlight.Pane]:
+        """The panes as they stand now."""
+        return [_pane(*arm, answer) for arm, answer in zip(self.arms.items(), self.answers, strict=True)]
+
+
+def render() -> None:
+    """Draw the page; start a comparison where the person asks for one, and where they first arrive."""
+    st.title("Compare", anchor=False)
+    st.caption(
+        "What two to four models find in one note, and where they differ. "
+        "For research, not for clinical decisions. Nothing you enter is stored."
+    )
+    note, note_problem = _choose_note(), st.container()
+    titles = _titles()
+    arms, pressed = _choose_models(titles)
+    arriving = "compare_run" not in st.session_state and note is not None and len(arms) > 1
+    if pressed or arriving or st.session_state.pop("sample_clicked", False):
+        with note_problem:
+            _start(note, {arm: titles[arm] for arm in arms})
+    _show(note, arms)
+
+
+def _choose_note() -> Note | None:
+    """The note that is chosen. None where there is none yet, or where what is wrong with it has been said."""
+    source = st.segmented_control("Note", SOURCES, default=SOURCES[0], required=True, key="source")
+    try:
+        return {"Sample": _sample, "Paste": _pasted, "Upload": _uploaded}[source]()
+    except StillroomError as error:
+        show_error(error)
+        return None
+
+
+def _sample() -> Note | None:
+    offered = {sample.id: sample for sample in samples()}
+    if not offered:
+        st.caption("No sample notes are installed here: paste or upload one.")
+        return None
+    chosen = st.pills(
+        "Sample notes",
+        list(offered),
+        format_func=lambda key: f"{plain(offered[key].title)} :small[:gray[{offered[key].tokens:,}]]",
+        default=next(iter(offered)),
+        required=True,
+        key="sample",
+        bind="query-params",
+        on_change=lambda: st.session_state.update(sample_clicked=True),
+        label_visibility="collapsed",
+    )
+    _describe(offered[chosen])
+    return offered[chosen].note
+
+
+def _describe(sample: Sample) -> None:
+    st.caption(
+        f"{plain(sample.description)} {sample.tokens:,} tokens, {sample.words:,} words. {plain(sample.licence)}.",
+        help=plain(f"{sample.source}. {sample.attribution}"),
+    )
+
+
+def _pasted() -> Note | None:
+    text = st.text_area(
+        "Text of the note",
+        height=220,
+        key="pasted",
+        placeholder="Paste a note here. Ctrl+Enter compares.",
+        persist_state="session",
+        label_visibility="collapsed",
+    )
+    return Note(text) if text.strip() else None
+
+
+def _uploaded() -> Note | None:
+    limit = MAX_BYTES // 1_000_000
+    file = st.file_uploader(f"A text file in UTF-8 of at most {limit} MB", key="uploaded")
+    return read_upload(file.getvalue(), file.name) if file else None
+
+
+def _titles() -> dict[str, str]:
+    """Every arm that the page offers, with how it is called: each ready tagger, in windows and cut off."""
+    titles = {}
+    for entry in registry.ready(task="ner"):
+        titles[entry.id] = entry.name
+        titles[f"{entry.id}@truncate"] = f"{entry.name}, first window only"
+    return titles
+
+
+def _choose_models(titles: dict[str, str]) -> tuple[list[str], bool]:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        arms = st.multiselect(
+            "Models, two to four",
+            list(titles),
+            default=[arm for arm in titles if "@" not in arm][:2] or None,
+            format_func=lambda arm: f"{titles[arm]} ({arm})",
+            max_selections=MOST,
+            key="model",
+            bind="query-params",
+            placeholder="Choose two to four models",
+        )
+        pressed = st.button("Compare", type="primary", icon=":material/compare:", shortcut="Ctrl+Enter")
+    if not titles:
+        st.warning("No model on this machine can tag a note yet. Train one, or see the Zoo for what can be fetched.")
+    elif pressed and len(arms) < 2:
+        show_error(BadSpec([("models", f"found {len(arms)}; choose two to four")], next_step="Choose one more."))
+    return [arm for arm in arms if arm in titles], pressed
+
+
+def _start(note: Note | None, arms: dict[str, str]) -> None:
+    if len(arms) < 2:
+        return
+    try:
+        note = note or Note("")
+    except StillroomError as error:
+        show_error(error)
+        return
+    if before := st.session_state.get("compare_run"):
+        for answer in before.answers:
+            answer.cancel()
+    answers = tuple(lab.shared().submit(note.text, Arm.parse(arm)) for arm in arms)
+    st.session_state["compare_run"] = Run(note, arms, answers)
+
+
+def _show(note: Note | None, arms: list[str]) -> None:
+    st.html(highlight.STYLE)
+    run: Run | None = st.session_state.get("compare_run")
+    if run is None:
+        if note:
+            st.html(highlight.note(note.text))
+        return
+    if note and (run.note, list(run.arms)) != (note, arms):
+        st.caption("Below is the previous comparison. Press Compare for the note and models chosen above.")
+    waiting = not all(answer.done() for answer in run.answers)
+    st.fragment(_draw, run_every=POLL_S if waiting else None)(run, waiting)
+
+
+def _draw(run: Run, polling: bool) -> None:
+    done = all(answer.done() for answer in run.answers)
+    panes = run.panes
+    found = [pane.prediction for pane in panes if pane.prediction]
+    comparison = compare(found) if len(found) > 1 else None
+    st.html(highlight.results(run.note.text, panes, comparison))
+    if polling and done:
+        st.rerun()  # the whole page, which then polls no more
+
+
+def _pane(name: str, title: str, answer: lab.Answer) -> highlight.Pane:
+    if not answer.done():
+        return highlight.Pane(name, title, stage=answer.stage)
+    if error := answer.exception():
+        return highlight.Pane(name, title, error=error)
+    return highlight.Pane(name, title, prediction=answer.result())

@@ -1,0 +1,203 @@
+"""Zoo: every model of the zoo file and every published run; a selected one shows where it comes from and its figures."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+import streamlit as st
+
+from trainer import registry
+from trainer.errors import UnknownName
+from trainer.registry import ModelEntry
+from workbench.links import link
+from workbench.pages import plain, show_error
+
+KEY = "zoo."
+TALLEST = 12  # rows of the table before it scrolls
+
+
+class Row(NamedTuple):
+    """A model and whether its weights are on this machine."""
+
+    entry: ModelEntry
+    here: bool
+
+
+def render() -> None:
+    """Draw the page."""
+    st.title("Zoo")
+    rows = [Row(entry, registry.weights_here(entry) is not None) for entry in _entries()]
+    here = sum(row.here for row in rows)
+    st.caption(f"{len(rows)} models are known; the weights of {here} are on this machine.")
+    kept = _filter(rows)
+    if not kept:
+        st.caption("No model fits these filters.")
+        return
+    chosen = _table(kept)
+    if chosen:
+        _detail(chosen)
+    else:
+        st.caption("Select a row to see where a model comes from, what its paper reports and how to get it.")
+
+
+def _entries() -> list[ModelEntry]:
+    return [*registry.zoo().values(), *registry.published()]
+
+
+def _filter(rows: Sequence[Row]) -> list[Row]:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        text = st.text_input(
+            "Find", key=f"{KEY}text", type="search", live=True, placeholder="Name, id, teacher, data set", width=260
+        )
+        families = st.multiselect("Family", _said(rows, "family"), key=f"{KEY}family", width=220)
+        roles = st.multiselect("Role", _said(rows, "role"), key=f"{KEY}role", width=220)
+        only_here = st.toggle("Weights here", key=f"{KEY}here")
+    return [
+        row
+        for row in rows
+        if (not families or row.entry.family in families)
+        and (not roles or row.entry.role in roles)
+        and (row.here or not only_here)
+        and all(word in _words(row.entry) for word in text.lower().split())
+    ]
+
+
+def _said(rows: Sequence[Row], name: str) -> list[str]:
+    return sorted({getattr(row.entry, name) for row in rows})
+
+
+def _words(entry: ModelEntry) -> str:
+    said = (entry.id, entry.name, entry.hub_id, entry.family, entry.role, entry.teacher, entry.start, entry.notes)
+    return " ".join(filter(None, (*said, *(figure["dataset"] or "" for figure in entry.reported)))).lower()
+
+
+def _table(rows: Sequence[Row]) -> Row | None:
+    """The table; the selected model goes into the address, and one that the address names is selected."""
+    ids = [row.entry.id for row in rows]
+    wanted = st.query_params.get("model")
+    if wanted and wanted not in {entry.id for entry in _entries()}:
+        show_error(UnknownName("model", wanted, ids))
+    picked = {"selection": {"rows": [ids.index(wanted)] if wanted in ids else []}}
+    # A filter changes which row is the third one, so each set of rows is a table of its own.
+    digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:12]
+    event = st.dataframe(
+        pd.DataFrame([_cells(row) for row in rows]),
+        key=f"{KEY}table.{digest}",
+        hide_index=True,
+        height=35 * (min(len(rows), TALLEST) + 1) + 3,
+        on_select="rerun",
+        selection_mode="single-row",
+        selection_default=picked,
+        column_config=_COLUMNS,
+        alt="Models with their parameters, context, licence and whether their weights are here",
+    )
+    if not event.selection.rows:
+        st.query_params.pop("model", None)
+        return None
+    chosen = rows[event.selection.rows[0]]
+    st.query_params["model"] = chosen.entry.id
+    return chosen
+
+
+_COLUMNS = {
+    "Model": st.column_config.TextColumn(pinned=True, width="medium"),
+    "Parameters": st.column_config.NumberColumn(format="%.1f M", help="Encoder, without a head"),
+    "Context": st.column_config.NumberColumn(format="localized", help="Longest input in tokens"),
+    "Here": st.column_config.TextColumn(help="Whether the weights are on this machine", width="small"),
+}
+
+
+def _cells(row: Row) -> dict:
+    entry = row.entry
+    return {
+        "Model": entry.name,
+        "Here": "yes" if row.here else "no",
+        "Parameters": (entry.params.get("encoder") or float("nan")) / 1e6,
+        "Context": entry.max_tokens,
+        "Family": entry.family,
+        "Role": entry.role,
+        "Casing": _casing(entry),
+        "Licence": entry.licence or "",
+        "Id": entry.id,
+    }
+
+
+def _casing(entry: ModelEntry) -> str:
+    """What becomes of capitals: the vocabulary's casing, and what the loader does where that differs."""
+    cased, lower = entry.tokenizer["cased"], entry.tokenizer["lower_case"]
+    said = {True: "cased", False: "uncased", None: ""}[cased]
+    return f"{said}, lower-cased" if cased and lower else said
+
+
+def _detail(row: Row) -> None:
+    entry = row.entry
+    with st.container(border=True):
+        st.subheader(plain(entry.name))
+        with st.grid(3, min_column_width=220):
+            for label, value in _facts(row).items():
+                with st.container(gap="xxsmall"):
+                    st.caption(label)
+                    st.text(value)
+        if entry.notes:
+            st.text(entry.notes)
+        _reported(entry)
+        _next(row)
+
+
+def _facts(row: Row) -> dict[str, str]:
+    """What is known, in the order a person asks; nothing is shown for what is not known."""
+    entry = row.entry
+    counts = [f"{count:,} {_PARTS[part]}" for part, count in entry.params.items() if count]
+    stated = [f"{entry.stated_params:,} say its authors"] if entry.stated_params else []
+    tokenizer = (entry.tokenizer["kind"], entry.tokenizer["vocab"], _casing(entry))
+    facts = {
+        "Id": entry.id,
+        "Hub id": entry.hub_id,
+        "Revision": (entry.revision or "not pinned") if entry.hub_id else None,
+        "Licence": entry.licence or "not known",
+        "Architecture": ", ".join(f"{name} {_short(value)}" for name, value in entry.architecture.items()),
+        "Parameters": "; ".join([*counts, *stated]),
+        "Tokenizer": ", ".join(filter(None, tokenizer)),
+        "Context": f"{entry.max_tokens:,} tokens",
+        "Task and labels": f"{entry.task}: {', '.join(entry.labels)}" if entry.task else None,
+        "Teacher": entry.teacher,
+        "Starts from": entry.start,
+    }
+    return {label: value for label, value in facts.items() if value}
+
+
+_PARTS = {"encoder": "encoder", "mlm": "with the masked-LM head"}
+
+
+def _short(value: object) -> str:
+    # One number for a list that repeats it, such as the attention window of each layer.
+    same = isinstance(value, list) and len(value) > 1 and len(set(map(str, value))) == 1
+    return f"{value[0]} × {len(value)}" if same else str(value)
+
+
+def _reported(entry: ModelEntry) -> None:
+    if not entry.reported:
+        return
+    st.markdown("**Reported figures**")
+    names = {"metric": "Metric", "dataset": "Data set", "value": "Value", "source": "Source", "note": "Note"}
+    table = pd.DataFrame([dict(figure) for figure in entry.reported]).rename(columns=names)
+    st.dataframe(table, hide_index=True, alt="Figures that others published, with their sources")
+
+
+def _next(row: Row) -> None:
+    """Use it if it is here; otherwise what a person can do."""
+    name = row.entry.id
+    if row.here:
+        with st.container(horizontal=True):
+            link("compare", label="Compare on a note", icon=":material/compare:", models=name)
+            link("train", label="Fine-tune it", icon=":material/model_training:", model=name)
+        return
+    commands = [f"stillroom zoo fetch {name}"] if row.entry.source == "hub" and row.entry.hub_id else []
+    commands += [] if row.entry.cannot_build else [f"stillroom zoo build {name} --out models/{name}"]
+    st.markdown("**Its weights are not here**")
+    st.text(registry.remedies(row.entry))
+    if row.entry.cannot_build:
+        st.text(f"It cannot be built: {row.entry.cannot_build}")
+    if commands:
+        st.code("\n".join(commands), language="bash")
