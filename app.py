@@ -1,10 +1,16 @@
 """The page list. Run with `streamlit run app.py`, or `stillroom up` for the app together with a worker."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from workbench.pages import PAGES
 
-st.set_page_config(page_title="Stillroom", page_icon=":material/experiment:", layout="wide")
+# A file of our own: the browser would fetch a Material icon or an emoji from another server.
+ICON = Path(__file__).parent / "workbench" / "stillroom.svg"
+
+st.set_page_config(page_title="Stillroom", page_icon=ICON, layout="wide")
+st.logo(ICON, size="large")
 st.navigation(
     [
         st.Page(

@@ -137,6 +137,18 @@ def inputs(folder: Path) -> tuple[str, str]:
     return str(model), str(data)
 
 
+def processes_of(job_id: str) -> list[int]:
+    """Processes that name the job's run folder in their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and f"runs/{job_id}/".encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
 def serve(timing: dict, drain: bool):
     """A worker process."""
     from trainer import engines, worker

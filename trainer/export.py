@@ -8,10 +8,8 @@ import torch
 
 from trainer import models
 from trainer.errors import Refused
-from trainer.registry import resolve
+from trainer.registry import ABOUT, resolve
 from trainer.run import MANIFEST, commit_folder, write_file
-
-ABOUT = "stillroom.json"  # what the model is: task, labels, base, data set, spec, figures
 
 
 def publish(

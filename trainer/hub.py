@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
 from trainer.errors import CorruptFile, Refused, Unavailable
 from trainer.registry import ModelEntry, remedies
@@ -46,9 +46,7 @@ def download(entry: ModelEntry, folder: Path, *, allow_pickle: bool = False) -> 
         if name not in offered:
             continue
         with _explained(entry):
-            api.hf_hub_download(
-                entry.hub_id, name, revision=info.sha, local_dir=folder, etag_timeout=TIMEOUT_S, force_download=True
-            )
+            api.hf_hub_download(entry.hub_id, name, revision=info.sha, local_dir=folder, etag_timeout=TIMEOUT_S)
         if offered[name] and file_sha256(folder / name) != offered[name]:
             raise CorruptFile(
                 f"{name} of {entry.hub_id} does not match the Hub's checksum.", next_step="Fetch it again."
@@ -81,16 +79,16 @@ def _explained(entry: ModelEntry) -> Iterator[None]:
         revision = entry.revision or "main"
         raise Unavailable(
             f"The Hub answered {status} for {entry.hub_id} at {revision}.", next_step=remedies(entry)
-        ) from None
+        ) from error
     except OfflineModeIsEnabled:
         raise Unavailable(
             f"{entry.hub_id} cannot be fetched: HF_HUB_OFFLINE is set.",
             next_step=f"Unset it for this one command. {remedies(entry)}",
-        ) from None
-    except Exception as error:  # the client's transport has error types of its own, and they change with its version
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        ) from error
+    except (HTTPError, OSError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise Unavailable(
             f"{entry.hub_id} cannot be fetched: the Hub cannot be reached from here ({type(error).__name__}).",
             next_step=remedies(entry),
-        ) from None
+        ) from error

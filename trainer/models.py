@@ -91,7 +91,7 @@ def build(
     head: encoder (with its pooler), mlm, or ner (with `labels`). Needs no network. Unavailable where this version
     does not have the architecture, or does not know its configuration.
     """
-    config = _config_of(entry)
+    config = build_config(entry)
     if labels is not None:
         _set_labels(config, labels)
     with _quiet(), _seeded(seed):
@@ -100,7 +100,7 @@ def build(
 
 def parameter_counts(entry: ModelEntry) -> dict[str, int]:
     """{"encoder", "mlm"}: parameters of the encoder with its pooler and of the masked LM, tied weights once."""
-    config = _config_of(entry)
+    config = build_config(entry)
     with _quiet(), torch.device("meta"):
         models = {head: _model_class(config, head)(config) for head in ("encoder", "mlm")}
     return {head: sum(parameter.numel() for parameter in model.parameters()) for head, model in models.items()}
@@ -146,7 +146,8 @@ def fetch(entry: ModelEntry, *, allow_pickle: bool = False) -> Path:
     return fetched(entry)
 
 
-def _config_of(entry: ModelEntry) -> PreTrainedConfig:
+def build_config(entry: ModelEntry) -> PreTrainedConfig:
+    """The configuration of an entry's published architecture; Unavailable where it cannot be built."""
     if entry.cannot_build:
         raise Unavailable(
             f"{entry.id} cannot be built here. {entry.cannot_build}",

@@ -153,10 +153,12 @@ def published(*, store=None) -> list[ModelEntry]:
     known, found = dict(zoo()), []
     done = [job for job in jobs(store=store, limit=10_000) if job.state == "succeeded" and job.artifact]
     for job in reversed(done):  # oldest first, so that a run's base is known before it
-        about = read_json(Path(job.artifact) / ABOUT)
-        if about is not None and (Path(job.artifact) / WEIGHTS).is_file():
-            known[job.id] = _run_entry(job.id, Path(job.artifact), about, known.get(about.get("base", "")))
-            found.append(known[job.id])
+        folder = Path(job.artifact)
+        about = read_json(folder / ABOUT)
+        if about is None or not (folder / WEIGHTS).is_file():
+            continue
+        known[job.id] = _run_entry(job.id, folder, about, known.get(about.get("base")))
+        found.append(known[job.id])
     return found[::-1]
 
 

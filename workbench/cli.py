@@ -192,8 +192,9 @@ def build(
         raise Refused(f"{out} is there already.", next_step="Give a folder that is not there yet; nothing was written.")
     from trainer import models
 
-    models.save(models.build(entry, head="mlm"), None, out)
-    terminal.say(f"{out}: {entry.params['mlm']:,} parameters, random weights")
+    network = models.build(entry, head="mlm")
+    models.save(network, None, out)
+    terminal.say(f"{out}: {sum(p.numel() for p in network.parameters()):,} parameters, random weights")
 
 
 @zoo_app.command("fetch")

@@ -80,9 +80,9 @@ def fill(fields: Sequence[Leaf], spec: Mapping, *, key: str) -> None:
         st.session_state[key + leaf.name] = float(value) if leaf.type is float and value is not None else value
 
 
-def values(fields: Sequence[Leaf], *, key: str) -> dict:
+def values(fields: Sequence[Leaf], chosen: Mapping[str, str], *, key: str) -> dict:
     """What the widgets hold, nested as a spec is; fields left empty are left out."""
-    spec: dict = {}
+    spec: dict = {field: {"name": name} for field, name in chosen.items()}
     for leaf in fields:
         value = st.session_state.get(key + leaf.name)
         if value is None or value == "":
@@ -127,7 +127,7 @@ def show_problems(problems: Sequence[str]) -> None:
     for problem in problems:
         with st.container(horizontal=True, wrap=False, gap="xsmall"):
             st.markdown(":red[:material/error:]", width="content")
-            st.text(problem)
+            st.text(problem, width="stretch")
 
 
 def _range(leaf: Leaf) -> dict:

@@ -19,11 +19,12 @@ from workbench.compare import Comparison, Disagreement
 
 TAGS = frozenset({"div", "nav", "section", "header", "h3", "p", "ol", "li", "a", "b", "bdi", "span", "mark"})
 SLOTS = 8  # colours of the style sheet; a ninth label begins again, and is told apart by its name
+MEANING = "Agreement: F1 of spans with equal borders and label, of the labels both models know, averaged over pairs."
 LISTED = 300  # disagreements in the list
 ROWS = 800  # rows of the panes' grid in the style sheet; of more lines than that, neighbours share a row
 NOT_READ = "not read by this model"
 
-_EXCERPT = 60
+_EXCERPT, _AROUND, _SHORT = 60, 24, 16  # characters
 _STAGES = {"waiting": "waiting its turn", "loading": "loading the model", "reading": "reading the note"}
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -108,6 +109,11 @@ def _anchor(region: int, pane: int) -> str:
     return f"sr-d{region}-{pane}"
 
 
+def _kept_together(characters: int) -> str:
+    # A short word and its chip stay on one line; a long one would not fit into a narrow pane.
+    return " sr-short" if characters <= _SHORT else ""
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
@@ -120,7 +126,8 @@ def _rail(text: str, comparison: Comparison, arms: list[str], slots: dict[str, s
     items = "".join(_item(text, key, region, arms, slots) for key, region in enumerate(found[:LISTED]))
     more = f'<p class="sr-more">The first {LISTED:,} are listed.</p>' if len(found) > LISTED else ""
     listed = f'<ol class="sr-list">{items}</ol>{more}' if items else ""
-    return f'<nav class="sr-rail" aria-label="Disagreements">{_figures(comparison)}{listed}</nav>'
+    meaning = f'<p class="sr-more">{MEANING}</p>'
+    return f'<nav class="sr-rail" aria-label="Disagreements">{_figures(comparison)}{listed}{meaning}</nav>'
 
 
 def _figures(comparison: Comparison) -> str:
@@ -131,13 +138,21 @@ def _figures(comparison: Comparison) -> str:
 
 
 def _item(text: str, key: int, region: Disagreement, arms: list[str], slots: dict[str, str]) -> str:
-    excerpt = text[region.start : region.end]
-    excerpt = excerpt if len(excerpt) <= _EXCERPT else f"{excerpt[:_EXCERPT]}…"
     first = arms.index(next(iter(region.votes)))
     votes = "".join(_vote(key, region, arm, arms.index(arm), slots) for arm in region.votes)
     borders = '<span class="sr-kind">other borders</span>' if region.kind == "boundary" else ""
-    jump = f'<a class="sr-jump" href="#{_anchor(key, first)}"><bdi>{_escape(excerpt)}</bdi></a>'
+    jump = f'<a class="sr-jump" href="#{_anchor(key, first)}"><bdi>{_excerpt(text, region)}</bdi></a>'
     return f'<li>{jump}<div class="sr-votes">{votes}{borders}</div></li>'
+
+
+def _excerpt(text: str, region: Disagreement) -> str:
+    """The region with a few words around it, on one line."""
+    before = re.split(r"\s", text[max(region.start - _AROUND, 0) : region.start], maxsplit=1)[-1]
+    after = re.split(r"\s", text[region.end : region.end + _AROUND][::-1], maxsplit=1)[-1][::-1]
+    inner = text[region.start : region.end]
+    inner = inner if len(inner) <= _EXCERPT else f"{inner[:_EXCERPT]}…"
+    around = [f'<span class="sr-around">{_escape(part)}</span>' for part in (before, after)]
+    return _escape(inner).join(around)
 
 
 def _vote(key: int, region: Disagreement, arm: str, number: int, slots: dict[str, str]) -> str:
@@ -267,7 +282,8 @@ class _Drawn(NamedTuple):
         silent = region.votes[self.arm] is None
         if silent and run[-1].end == min(region.end, len(self.text)):
             inner += _nothing(self.arm, region)
-        return f'<span class="sr-region{" sr-gap" if silent else ""}"{anchor}>{inner}</span>'
+        kept = _kept_together(region.end - region.start)
+        return f'<span class="sr-region{" sr-gap" if silent else ""}{kept}"{anchor}>{inner}</span>'
 
     def _marked(self, piece: _Piece) -> str:
         inner = _escape(self.text[piece.start : piece.end])
@@ -276,4 +292,5 @@ class _Drawn(NamedTuple):
         ending = [span for span in reversed(piece.spans) if min(span.end, len(self.text)) == piece.end]
         chips = "".join(_chip(span.label, self.slots) for span in ending)
         agreed = " sr-agreed" if self.compared and piece.region is None else ""
-        return f'<mark class="sr-span {self.slots[piece.spans[-1].label]}{agreed}">{inner}{chips}</mark>'
+        kept = _kept_together(piece.end - piece.start)
+        return f'<mark class="sr-span {self.slots[piece.spans[-1].label]}{agreed}{kept}">{inner}{chips}</mark>'

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.run import ResolvedDataset, ResolvedModel, Run, RunSpec, file_sha256
+from trainer import datasets
+from trainer.run import ResolvedModel, Run, RunSpec, file_sha256
 from trainer.spec import parse
 
 WATCHED = [
@@ -47,7 +48,7 @@ def dataset(tmp_path_factory):
     )
     for split, times in (("train", 4), ("dev", 1), ("test", 1)):
         (folder / f"{split}.conll").write_text("\n\n".join([sentence] * times) + "\n")
-    return ResolvedDataset(reference=str(folder), path=str(folder), sha256="0" * 64)
+    return datasets.resolve(str(folder))
 
 
 @pytest.fixture(scope="module")

@@ -40,19 +40,50 @@ def render() -> None:
         "What two to four models find in one note, and where they differ. "
         "For research, not for clinical decisions. Nothing you enter is stored."
     )
-    note, note_problem = _choose_note(), st.container()
     titles = _titles()
+    arriving = _read_address(titles)
+    note, note_problem = _choose_note(), st.container()
     arms, pressed = _choose_models(titles)
-    arriving = "compare_run" not in st.session_state and note is not None and len(arms) > 1
-    if pressed or arriving or st.session_state.pop("sample_clicked", False):
+    _write_address(arms)
+    asked = pressed or st.session_state.pop("sample_clicked", False)
+    if asked or (arriving and note is not None):
         with note_problem:
             _start(note, {arm: titles[arm] for arm in arms})
     _show(note, arms)
 
 
+def _read_address(titles: dict[str, str]) -> bool:
+    """Take sample and arms from an address that is new: the first visit, a link, or the browser's way back."""
+    state = st.session_state
+    sample, arms = st.query_params.get("sample"), st.query_params.get_all("model")
+    arriving = "compare_address" not in state
+    if not arriving and (not (sample or arms) or state.compare_address == (sample, arms)):
+        return False  # an address without either is that of the navigation: what was chosen before stays
+    offered = [known.id for known in samples()]
+    state.source = SOURCES[0]
+    state.sample = sample if sample in offered else next(iter(offered), None)
+    state.model = [arm for arm in arms if arm in titles][:MOST] or [arm for arm in titles if "@" not in arm][:2]
+    state.unknown_arms = [arm for arm in arms if arm not in titles]
+    return True
+
+
+def _write_address(arms: list[str]) -> None:
+    sample = st.session_state.sample if st.session_state.source == SOURCES[0] and samples() else None
+    if (sample, arms) != st.session_state.get("compare_address") or not st.query_params:
+        st.session_state.compare_address = (sample, arms)
+        st.query_params.from_dict({"sample": sample or [], "model": arms})
+
+
 def _choose_note() -> Note | None:
     """The note that is chosen. None where there is none yet, or where what is wrong with it has been said."""
-    source = st.segmented_control("Note", SOURCES, default=SOURCES[0], required=True, key="source")
+    source = st.segmented_control(
+        "Note",
+        SOURCES,
+        required=True,
+        key="source",
+        persist_state="session",
+        label_visibility="collapsed",
+    )
     try:
         return {"Sample": _sample, "Paste": _pasted, "Upload": _uploaded}[source]()
     except StillroomError as error:
@@ -68,11 +99,10 @@ def _sample() -> Note | None:
     chosen = st.pills(
         "Sample notes",
         list(offered),
-        format_func=lambda key: f"{plain(offered[key].title)} :small[:gray[{offered[key].tokens:,}]]",
-        default=next(iter(offered)),
+        format_func=lambda key: f"{plain(offered[key].title)} :small[:gray[{offered[key].words:,} words]]",
         required=True,
         key="sample",
-        bind="query-params",
+        persist_state="session",
         on_change=lambda: st.session_state.update(sample_clicked=True),
         label_visibility="collapsed",
     )
@@ -82,7 +112,7 @@ def _sample() -> Note | None:
 
 def _describe(sample: Sample) -> None:
     st.caption(
-        f"{plain(sample.description)} {sample.tokens:,} tokens, {sample.words:,} words. {plain(sample.licence)}.",
+        f"{plain(sample.description)} {sample.tokens:,} tokens. {plain(sample.licence)}.",
         help=plain(f"{sample.source}. {sample.attribution}"),
     )
 
@@ -119,17 +149,18 @@ def _choose_models(titles: dict[str, str]) -> tuple[list[str], bool]:
         arms = st.multiselect(
             "Models, two to four",
             list(titles),
-            default=[arm for arm in titles if "@" not in arm][:2] or None,
             format_func=lambda arm: f"{titles[arm]} ({arm})",
             max_selections=MOST,
             key="model",
-            bind="query-params",
+            persist_state="session",
             placeholder="Choose two to four models",
         )
         pressed = st.button("Compare", type="primary", icon=":material/compare:", shortcut="Ctrl+Enter")
     if not titles:
         st.warning("No model on this machine can tag a note yet. Train one, or see the Zoo for what can be fetched.")
-    elif pressed and len(arms) < 2:
+    if unknown := st.session_state.get("unknown_arms"):
+        st.warning(f"The link names models that are not ready on this machine: {plain(', '.join(unknown))}.")
+    if titles and pressed and len(arms) < 2:
         show_error(BadSpec([("models", f"found {len(arms)}; choose two to four")], next_step="Choose one more."))
     return [arm for arm in arms if arm in titles], pressed
 

@@ -5,16 +5,18 @@ from pathlib import Path
 
 import streamlit as st
 
-from trainer import datasets, queue, registry, store
+from trainer import datasets, queue, registry
 from trainer import spec as specs
 from trainer.errors import BadSpec, StillroomError
-from trainer.recipes import RECIPES
 from trainer.spec import JobSpec
-from trainer.tasks import TASKS
 from workbench import form
+from workbench.form import CHOICES
 from workbench.links import link
+from workbench.pages import show_error
+from workbench.pages.job import say_if_no_worker
 
 KEY = "train."
+SHOWN = 5  # problems of a data set that are listed
 SPECS = Path(__file__).parents[2] / "specs"
 SETTLED = ("kind", "split")  # by this page: it fine-tunes, and only evaluation chooses its split
 CHOSEN = ("model", "dataset")  # drawn by hand, with the facts beside them
@@ -25,25 +27,19 @@ def render() -> None:
     """Draw the page."""
     st.title("Train")
     st.caption("Fine-tune a model on labelled text. A worker runs the job: closing this page changes nothing for it.")
-    fields = _fields()
+    chosen = {name: st.session_state.get(f"{KEY}{name}.name", next(iter(table))) for name, table in CHOICES.items()}
+    fields = [leaf for leaf in form.leaves(JobSpec, chosen) if leaf.name not in SETTLED]
     _start(fields)
     _presets(fields)
-    spec, problems = _spec(fields)
-    shown = form.assign([*problems, *st.session_state.pop(f"{KEY}refused", [])], fields)
+    spec, problems = _parse({"kind": "finetune"} | form.values(fields, chosen, key=KEY))
+    refused = st.session_state.pop(f"{KEY}refused", [])
+    shown = form.assign([*problems, *refused, *_data_problems(spec)], fields)
     left, right = st.columns([3, 2], gap="large")
     with left:
         _form(fields, shown)
         _submit(spec, shown)
     with right:
         _as_text(spec)
-
-
-def _fields() -> list[form.Leaf]:
-    chosen = {
-        "task": st.session_state.get(f"{KEY}task.name", next(iter(TASKS))),
-        "recipe": st.session_state.get(f"{KEY}recipe.name", next(iter(RECIPES))),
-    }
-    return [leaf for leaf in form.leaves(JobSpec, chosen) if leaf.name not in SETTLED]
 
 
 @st.cache_data(ttl=60, max_entries=1, show_spinner=False)
@@ -72,7 +68,7 @@ def _start(fields: Sequence[form.Leaf]) -> None:
             form.fill(fields, queue.job(job_id).spec, key=KEY)
             st.session_state[f"{KEY}preset"] = None
         except StillroomError as error:
-            _say_error(error)
+            show_error(error)
     if model:
         st.session_state[f"{KEY}model"] = model
 
@@ -95,9 +91,9 @@ def _presets(fields: Sequence[form.Leaf]) -> None:
     st.caption(ready[name][0] if name else "Your own settings.")
 
 
-def _spec(fields: Sequence[form.Leaf]) -> tuple[JobSpec | None, Sequence[tuple[str, str]]]:
+def _parse(given: Mapping) -> tuple[JobSpec | None, Sequence[tuple[str, str]]]:
     try:
-        return specs.parse({"kind": "finetune"} | form.values(fields, key=KEY)), ()
+        return specs.parse(given), ()
     except BadSpec as error:
         return None, error.fields
 
@@ -154,26 +150,53 @@ def _dataset(problems: Sequence[str]) -> None:
         persist_state="session",
     )
     form.show_problems(problems)
-    card = cards.get(st.session_state[f"{KEY}dataset"])
+    reference = st.session_state[f"{KEY}dataset"]
+    card = cards.get(reference)
     if card:
-        counts = ", ".join(f"{split} {about.sentences:,}" for split, about in card.splits.items())
-        st.text(f"{card.name} · {', '.join(card.labels)} · sentences: {counts} · {card.licence}")
+        st.text(f"{card.name} · {', '.join(card.labels)} · {_counts(card.splits)} · {card.licence}")
+    elif reference and not problems:
+        report = _check(reference)
+        labels = sorted({label for split in report.splits.values() for label in split.labels})
+        st.text(f"Read without a problem · {', '.join(labels)} · {_counts(report.splits)}")
+
+
+def _counts(splits: Mapping[str, datasets.DatasetCard | datasets.Report]) -> str:
+    return "sentences: " + ", ".join(f"{name} {split.sentences:,}" for name, split in splits.items())
+
+
+@st.cache_data(ttl=10, max_entries=4, show_spinner="Reading the data set")
+def _check(folder: str) -> datasets.Report:
+    return datasets.check(folder)
+
+
+def _data_problems(spec: JobSpec | None) -> list[tuple[str, str]]:
+    """What is wrong in a folder of a person's own; the data sets that ship are known to be right."""
+    if spec is None or spec.dataset in datasets.cards():
+        return []
+    try:
+        report = _check(spec.dataset)
+    except StillroomError as error:
+        return [("dataset", str(error))]
+    found = [f"{problem.message} {problem.next_step}" for problem in report.problems[:SHOWN]]
+    more = len(report.problems) - len(found) + report.more_problems
+    rest = [f"{more} more: stillroom datasets check {spec.dataset} --task ner lists them."] if more else []
+    return [("dataset", problem) for problem in (*found, *rest)]
 
 
 def _submit(spec: JobSpec | None, shown: Mapping[str, Sequence[str]]) -> None:
     form.show_problems(shown.get("", ()))
-    _workers()
     if st.button("Queue this job", type="primary", icon=":material/playlist_add:"):
-        st.session_state.pop(f"{KEY}queued", None)
-        if spec:
-            _queue(spec)
-        else:
-            st.session_state[f"{KEY}queued"] = None
-    if f"{KEY}queued" in st.session_state:
-        _outcome(st.session_state[f"{KEY}queued"], shown)
+        st.session_state[f"{KEY}asked"] = None if shown or spec is None else _queue(spec)
+    asked = st.session_state.get(f"{KEY}asked", "nothing")
+    if asked is None and shown:
+        st.error(f"Nothing was queued: {len(shown)} field{'s' * (len(shown) != 1)} to correct.")
+    elif spec and asked and asked[0] == spec.digest:
+        _queued(*asked[1:])
+    say_if_no_worker()
 
 
-def _queue(spec: JobSpec) -> None:
+def _queue(spec: JobSpec) -> tuple[str, str, bool]:
+    """Digest of the spec, id of its job, and whether that was there before; draws the page anew with a refusal."""
     refused = []
     for name, find in (("model", registry.resolve), ("dataset", datasets.resolve)):
         try:
@@ -181,30 +204,20 @@ def _queue(spec: JobSpec) -> None:
         except StillroomError as error:
             refused.append((name, str(error)))
     if refused:
-        st.session_state[f"{KEY}refused"] = refused
+        st.session_state |= {f"{KEY}refused": refused, f"{KEY}asked": None}
         st.rerun()
     before = {job.id for job in queue.jobs()}
     job = queue.submit(spec)
-    st.session_state[f"{KEY}queued"] = (job.id, job.id in before)
+    return spec.digest, job.id, job.id in before
 
 
-def _outcome(queued: tuple[str, bool] | None, shown: Mapping[str, Sequence[str]]) -> None:
-    if queued is None:
-        st.error(f"Nothing was queued: {len(shown)} field{'s' * (len(shown) != 1)} to correct.")
-        return
-    job_id, known = queued
+def _queued(job_id: str, known: bool) -> None:
     job = queue.job(job_id)
     place = f", number {job.place} in line" if job.place else ""
     said = f"This very job is already {job.state}{place}." if known else f"The job is {job.state}{place}."
     with st.container(border=True):
-        st.markdown(f":material/check_circle: {said} Its id is `{job.id}`.")
-        link("jobs", label=f"Open job {job.id}", icon=":material/monitoring:", job=job.id)
-
-
-def _workers() -> None:
-    if not queue.workers(store.open_store()):
-        st.caption("No worker is running, so a queued job waits. Start one in a terminal:")
-        st.code("stillroom worker", language="bash")
+        st.markdown(f":green[:material/check_circle:] {said} Its id is `{job.id}`.")
+        link("jobs", label="Follow it", icon=":material/monitoring:", job=job.id)
 
 
 def _as_text(spec: JobSpec | None) -> None:
@@ -215,8 +228,3 @@ def _as_text(spec: JobSpec | None) -> None:
     st.code(spec.to_yaml(), language="yaml", wrap_lines=True)
     st.caption("Only what differs from the defaults is written. Saved as job.yaml, this command queues the same job:")
     st.code("stillroom submit job.yaml", language="bash")
-
-
-def _say_error(error: StillroomError) -> None:
-    with st.container(border=True):
-        form.show_problems([error.message, *filter(None, [error.next_step])])

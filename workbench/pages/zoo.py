@@ -1,4 +1,4 @@
-"""Zoo: every model of the zoo file and every published run; a selected one shows where it comes from and its figures."""
+"""Zoo: every model of the zoo file and every published run; a selected one shows its origin and its figures."""
 
 import hashlib
 from collections.abc import Sequence
@@ -181,8 +181,10 @@ def _reported(entry: ModelEntry) -> None:
         return
     st.markdown("**Reported figures**")
     names = {"metric": "Metric", "dataset": "Data set", "value": "Value", "source": "Source", "note": "Note"}
-    table = pd.DataFrame([dict(figure) for figure in entry.reported]).rename(columns=names)
-    st.dataframe(table, hide_index=True, alt="Figures that others published, with their sources")
+    table = pd.DataFrame([dict(figure) for figure in entry.reported]).rename(columns=names).fillna("")
+    value = st.column_config.NumberColumn(format="localized")
+    alt = "Figures that others published, with their sources"
+    st.dataframe(table, hide_index=True, column_config={"Value": value}, alt=alt)
 
 
 def _next(row: Row) -> None:
@@ -190,14 +192,17 @@ def _next(row: Row) -> None:
     name = row.entry.id
     if row.here:
         with st.container(horizontal=True):
-            link("compare", label="Compare on a note", icon=":material/compare:", models=name)
+            if row.entry.task == "ner":
+                link("compare", label="Compare on a note", icon=":material/compare:", model=[name, f"{name}@truncate"])
             link("train", label="Fine-tune it", icon=":material/model_training:", model=name)
         return
     commands = [f"stillroom zoo fetch {name}"] if row.entry.source == "hub" and row.entry.hub_id else []
     commands += [] if row.entry.cannot_build else [f"stillroom zoo build {name} --out models/{name}"]
     st.markdown("**Its weights are not here**")
-    st.text(registry.remedies(row.entry))
+    if commands:
+        st.caption("Fetched from the Hub, with its hashes checked, or built with random weights and no network:")
+        st.code("\n".join(commands), language="bash", wrap_lines=True)
+    else:
+        st.text(registry.remedies(row.entry))
     if row.entry.cannot_build:
         st.text(f"It cannot be built: {row.entry.cannot_build}")
-    if commands:
-        st.code("\n".join(commands), language="bash")

@@ -1,0 +1,156 @@
+"""The command line with a real model: a note to a comparison, and a spec to a model that can be compared."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workbench import cli
+
+TEXT = (
+    "Pt with ataxia-telangiectasia\r\nand breast cancer 😀, cafe\u0301 au lait spots.\rNo nausea; عدوى was treated.\n"
+    * 30
+)
+
+
+@pytest.fixture
+def stillroom(capfd, home):
+    """Run the command line in this process: stillroom(*words) -> (exit code, stdout, stderr)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(word) for word in words])
+        return ended.value.code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def note(tmp_path) -> Path:
+    path = tmp_path / "note.txt"
+    path.write_bytes(TEXT.encode())
+    return path
+
+
+def test_predict_prints_one_document_with_offsets_of_the_file(tiny_model, note, home):
+    """In a process of its own, as a script would call it: nothing else may reach stdout."""
+    command = [sys.executable, "-m", "workbench.cli", "predict", "--model", tiny_model, "--text-file", note, "--json"]
+    done = subprocess.run(command, capture_output=True, timeout=120)
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    assert set(found) == {"model", "task", "spans", "labels", "coverage", "cost"}
+    assert set(found["coverage"]) == {"tokens", "tokens_read", "windows", "unread"}
+    assert set(found["cost"]) == {"latency_ms", "tokens_per_second"}
+    assert (found["model"], found["task"], found["labels"]) == (str(tiny_model), "ner", [])
+    assert found["coverage"]["windows"] > 1
+    assert found["coverage"]["unread"] == []
+    assert found["spans"], "random weights find something"
+    with note.open(encoding="utf-8", newline="") as file:
+        text = file.read()
+    for span in found["spans"]:
+        assert set(span) == {"start", "end", "label", "score"}
+        assert 0 <= span["start"] < span["end"] <= len(text)
+        covered = text[span["start"] : span["end"]]
+        assert covered == covered.strip(), "borders lie on words, not on white space"
+
+
+def test_predict_says_what_was_not_read(stillroom, tiny_model, note):
+    words = ["predict", "--model", tiny_model, "--text-file", note, "--reading", "truncate", "--max-tokens", 64]
+    coverage = json.loads(stillroom(*words, "--json")[1])["coverage"]
+    assert coverage["windows"] == 1
+    assert coverage["tokens_read"] < coverage["tokens"]
+    assert coverage["unread"][-1][1] == len(TEXT)
+    code, out, _ = stillroom(*words)
+    assert code == 0
+    assert "Not read: " in out
+    assert "Disease" in out
+
+
+def test_compare_names_arms_as_they_were_written(stillroom, tiny_model, note):
+    arms = [f"{tiny_model}", f"{tiny_model}@truncate:64"]
+    words = ["compare", "--model", arms[0], "--model", arms[1], "--text-file", note]
+    code, out, err = stillroom(*words, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert set(document) == {"predictions", "agreement", "disagreements"}
+    assert [found["model"] for found in document["predictions"]] == arms
+    assert 0 <= document["agreement"] < 1
+    assert document["disagreements"]
+    for item in document["disagreements"]:
+        assert set(item) == {"start", "end", "votes"}
+        assert set(item["votes"]) == set(arms)
+    code, out, _ = stillroom(*words)
+    assert code == 0
+    assert f"Disagreements: {len(document['disagreements'])};" in out
+
+
+def test_evaluate_prints_scores_intervals_and_cost(stillroom, tiny_model):
+    words = ["evaluate", "--model", tiny_model, "--dataset", "ncbi-disease-slice", "--limit", 20]
+    code, out, _ = stillroom(*words, "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert set(report) == {"metrics", "n", "intervals", "cost"}
+    assert report["n"] == 20
+    assert {"f1", "precision", "recall"} <= set(report["metrics"])
+    low, high = report["intervals"]["f1"]
+    assert low <= report["metrics"]["f1"] <= high
+    assert set(report["cost"]) == {
+        "params",
+        "disk_bytes",
+        "latency_ms_p50",
+        "latency_ms_p95",
+        "tokens_per_second",
+        "peak_memory_bytes",
+    }
+    code, out, _ = stillroom(*words, "--split", "dev")
+    assert code == 0
+    assert "95 % interval" in out
+
+
+def test_evaluate_refuses_labels_that_the_model_does_not_know(stillroom, tiny_model):
+    code, _, err = stillroom("evaluate", "--model", tiny_model, "--dataset", "bc5cdr-slice", "--limit", 20)
+    assert code == 2
+    assert "bc5cdr-slice/test.conll, line" in err
+    assert "'Chemical'" in err
+
+
+def test_a_spec_becomes_a_model_that_can_be_compared(stillroom, tiny_model, note, tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text(
+        f"kind: finetune\nmodel: {tiny_model}\ndataset: ncbi-disease-slice\nlimit: 24\n"
+        "schedule: {steps: 6, batch_tokens: 512, lr: 1.0e-3}\n"
+    )
+    job_id = json.loads(stillroom("submit", path, "--json")[1])["id"]
+    assert stillroom("worker", "--drain")[0] == 0
+    job = json.loads(stillroom("job", job_id, "--json")[1])
+    assert (job["state"], job["error"], job["progress"]) == ("succeeded", None, 1.0)
+    assert 0 <= job["metrics"]["test_f1"] <= 1
+    assert (Path(job["artifact"]) / "model.safetensors").is_file()
+    assert f"F1 {job['metrics']['test_f1']:.3f}" in stillroom("jobs")[1]
+    entry = next(entry for entry in json.loads(stillroom("zoo", "--json")[1]) if entry["id"] == job_id)
+    assert (entry["source"], entry["weights_here"], entry["labels"]) == ("run", True, ["Disease"])
+    compared = stillroom("compare", "--model", job_id, "--model", tiny_model, "--text-file", note, "--json")
+    assert [found["model"] for found in json.loads(compared[1])["predictions"]] == [job_id, str(tiny_model)]
+    assert "has succeeded" in stillroom("retry", job_id)[2]
+
+
+def test_submit_waits_and_fails_with_the_job(home, tiny_model, tmp_path):
+    """A worker beside it runs a job whose training data turn out to be wrong."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "dev", "test"):
+        (data / f"{split}.conll").write_text("fever\tB-Disease\n\n" * 5 + "cough\tB-Disease\tmore\n")
+    path = tmp_path / "spec.yaml"
+    path.write_text(f"kind: finetune\nmodel: {tiny_model}\ndataset: {data}\n")
+    worker = subprocess.Popen([sys.executable, "-m", "workbench.cli", "worker"], stderr=subprocess.DEVNULL)
+    try:
+        command = [sys.executable, "-m", "workbench.cli", "submit", path, "--wait", "--json"]
+        done = subprocess.run(command, capture_output=True, timeout=120)
+    finally:
+        worker.terminate()
+        assert worker.wait(timeout=60) == 0
+    job = json.loads(done.stdout)
+    assert (done.returncode, job["state"], job["error"]["type"]) == (1, "failed", "BadData")
+    assert "train.conll, line 11" in job["error"]["message"]

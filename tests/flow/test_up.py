@@ -1,0 +1,105 @@
+"""`stillroom up` for real: the app answers, the worker is enlisted, and everything ends together."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from trainer import queue, store
+
+
+class Stack:
+    """A started `stillroom up` and what it has said so far."""
+
+    def __init__(self, *options: str):
+        command = [sys.executable, "-m", "workbench.cli", "up", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.said: list[str] = []
+        threading.Thread(target=lambda: self.said.extend(self.process.stdout), daemon=True).start()
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+    def child(self, word: str) -> psutil.Process:
+        return next(child for child in self.children() if word in child.cmdline())
+
+    def wait_for(self, text: str) -> None:
+        until(lambda: any(text in line for line in self.said), f"{text!r} in {self.said}")
+
+
+def until(true: Callable[[], bool], what: str, *, timeout_s: float = 90) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def start(home):
+    """Start a stack; at the end of the test it is gone, also when the test failed."""
+    started = []
+
+    def start(*options: str) -> Stack:
+        started.append(Stack(*options))
+        return started[-1]
+
+    yield start
+    for stack in started:
+        family = [stack.process, *stack.children()] if stack.process.poll() is None else []
+        for process in family:
+            process.kill()
+        stack.process.wait()
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_up_answers_at_the_address_it_prints_and_stops_gently(start, port, number):
+    stack = start("--port", str(port))
+    stack.wait_for(f"http://127.0.0.1:{port} ")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
+        assert page.status == 200
+    until(lambda: len(queue.workers(store.open_store())) == 1, "the worker is enlisted")
+    children = stack.children()
+    assert len(children) == 2
+    stack.process.send_signal(number)
+    assert stack.process.wait(timeout=60) == 0
+    assert not any(child.is_running() for child in children)
+    assert queue.workers(store.open_store()) == []
+
+
+def test_a_child_that_dies_is_reported_and_not_restarted(start, port):
+    stack = start("--port", str(port))
+    stack.wait_for("Stillroom is at ")
+    os.kill(stack.child("worker").pid, signal.SIGKILL)
+    stack.wait_for("The worker cpu ended with code -9.")
+    stack.wait_for("`stillroom worker --device cpu`")
+    assert len(stack.children()) == 1
+    os.kill(stack.child("streamlit").pid, signal.SIGKILL)
+    assert stack.process.wait(timeout=60) == 1
+    assert "The app ended with code -9.\n" in stack.said
+
+
+def test_no_worker_and_the_port_is_taken(start):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        stack = start("--no-worker", "--port", str(number))
+        assert stack.process.wait(timeout=60) == 1
+    stack = start("--no-worker", "--port", str(number))
+    stack.wait_for("Stillroom is at ")
+    assert len(stack.children()) == 1

@@ -1,0 +1,249 @@
+"""What a model reference means, what is on this machine, and what a model folder may hold."""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+
+import pytest
+
+from trainer import lease, queue, registry, weights
+from trainer.errors import CorruptFile, Refused, Unavailable, UnknownName
+from trainer.registry import ready, resolve, weights_here, zoo
+from trainer.run import commit_folder
+from trainer.spec import parse
+from trainer.store import open_store
+
+MINILM = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@pytest.fixture
+def folder(tiny_model, tmp_path):
+    """A copy of the tiny model that a test may damage."""
+    return shutil.copytree(tiny_model, tmp_path / "copy")
+
+
+@pytest.fixture
+def run_of(home, tiny_model):
+    """Queue a job and end it as `state`; its artifact is the tiny model."""
+
+    def end(state="succeeded", artifact=str(tiny_model), **fields):
+        job = queue.submit(parse({"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice"} | fields))
+        if state != "queued":
+            store = open_store()
+            me = lease.enlist(store, device="cpu", process=lease.Process.of(os.getpid()))
+            lease.finish(store, lease.claim(store, me), state=state, artifact=artifact)
+        return job.id
+
+    return end
+
+
+def header_of(tensors: dict) -> bytes:
+    text = json.dumps(tensors).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+def test_the_registry_is_light():
+    program = (
+        "import sys, time\n"
+        "import trainer.run, typing_extensions\n"
+        "start = time.process_time()\n"
+        "from trainer.registry import zoo\n"
+        "zoo()\n"
+        "print(time.process_time() - start, 'torch' in sys.modules, 'sqlalchemy' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    seconds, torch, database = done.stdout.split()
+    assert (torch, database) == ("False", "False")
+    assert float(seconds) < 0.1
+
+
+def test_the_embedded_model_is_here(home):
+    found = resolve("minilm")
+    assert (found.sha256, found.zoo_id) == (MINILM, "minilm")
+    assert resolve("sentence-transformers/all-MiniLM-L6-v2").path == found.path
+    assert "minilm" in {entry.id for entry in ready()}
+    assert "minilm" not in {entry.id for entry in ready(task="ner")}
+
+
+def test_a_name_that_is_nearly_right_is_suggested(home):
+    with pytest.raises(UnknownName) as caught:
+        resolve("distilbiobert")
+    assert "'distil-biobert'" in str(caught.value)
+
+
+@pytest.mark.parametrize("reference", ["", "a b", "nobody", "a/b/c", "../\0x", "./a\nb", "a/..", "$(true)", "x" * 300])
+def test_what_is_no_reference_is_refused(home, reference):
+    with pytest.raises((UnknownName, Unavailable)):
+        resolve(reference)
+
+
+def test_missing_weights_say_every_way_out(home):
+    with pytest.raises(Unavailable) as caught:
+        resolve("distil-biobert")
+    said = str(caught.value)
+    assert "nlpie/distil-biobert" in said and "not on this machine" in said
+    assert "stillroom zoo fetch distil-biobert" in said and str(home / "models" / "distil-biobert") in said
+    assert "stillroom zoo build distil-biobert" in said
+    assert "minilm" in caught.value.next_step
+    with pytest.raises(Unavailable) as caught:
+        resolve("ultrabert-150m")
+    assert "zoo build" not in str(caught.value)
+
+
+def test_a_starter_works_once_its_files_are_there_and_says_so_before(home, tiny_model, tmp_path, monkeypatch):
+    starter = zoo()["minilm-bc5cdr"]
+    monkeypatch.setattr(registry, "ROOT", tmp_path)
+    assert weights_here(starter) is None
+    with pytest.raises(Unavailable) as caught:
+        resolve("minilm-bc5cdr")
+    assert "data/models/minilm-bc5cdr" in str(caught.value)
+    shutil.copytree(tiny_model, tmp_path / "data/models/minilm-bc5cdr")
+    assert resolve("minilm-bc5cdr").zoo_id == "minilm-bc5cdr"
+    assert [entry.id for entry in ready(task="ner")] == ["minilm-bc5cdr"]
+
+
+def test_a_fetched_folder_makes_an_entry_ready(home, tiny_model):
+    shutil.copytree(tiny_model, home / "models" / "bio-tinybert")
+    assert resolve("bio-tinybert").path == resolve("nlpie/bio-tinybert").path == str(home / "models" / "bio-tinybert")
+    assert "bio-tinybert" in {entry.id for entry in ready()}
+
+
+def in_hub_cache(root, hub_id, revision, tiny_model):
+    repository = root / f"models--{hub_id.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / "main").write_text(revision)
+    return shutil.copytree(tiny_model, repository / "snapshots" / revision)
+
+
+def test_the_hub_cache_is_looked_up(home, tiny_model, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(Unavailable) as caught:
+        resolve("some/model")
+    assert "hf download some/model" in str(caught.value)
+    cached = in_hub_cache(tmp_path / "hub", "some/model", "a" * 40, tiny_model)
+    assert (resolve("some/model").path, resolve("some/model").zoo_id) == (str(cached), None)
+    # A pinned entry takes its pinned revision, not what main was.
+    in_hub_cache(tmp_path / "hub", "nlpie/distil-biobert", "b" * 40, tiny_model)
+    assert weights_here(zoo()["distil-biobert"]) is None
+    pinned = in_hub_cache(tmp_path / "hub", "nlpie/distil-biobert", zoo()["distil-biobert"].revision, tiny_model)
+    assert weights_here(zoo()["distil-biobert"]) == pinned
+
+
+def test_a_folder_is_a_reference(home, folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert resolve("./copy").path == resolve(str(folder)).path == str(folder)
+    with pytest.raises(Unavailable):
+        resolve("./nothing")
+
+
+def test_a_published_run_is_a_model(home, tiny_model, run_of):
+    run_id = run_of()
+    (entry,) = registry.published()
+    assert (entry.id, entry.source, entry.task, entry.labels) == (run_id, "run", "ner", ("Disease",))
+    assert entry.params["encoder"] == json.loads((tiny_model / "stillroom.json").read_text())["params"]
+    assert weights_here(entry) == tiny_model
+    assert resolve(run_id).path == str(tiny_model)
+    assert run_id in {entry.id for entry in ready(task="ner")}
+
+
+def test_runs_without_a_model_say_why(home, run_of, tmp_path):
+    waiting = run_of("queued")
+    with pytest.raises(Unavailable, match="queued"):
+        resolve(waiting)
+    queue.cancel(waiting)
+    with pytest.raises(Unavailable, match="left no model"):
+        resolve(run_of(kind="evaluate", artifact=None))
+    with pytest.raises(UnknownName):
+        resolve("00000000-1")
+    gone = run_of(seed=3, artifact=str(tmp_path / "gone"))
+    assert registry.published() == []
+    with pytest.raises(CorruptFile):
+        resolve(gone)
+
+
+def test_only_a_pickle_is_refused_with_the_remedy(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(Refused) as caught:
+        resolve(str(folder))
+    assert "pytorch_model.bin" in str(caught.value) and "--allow-pickle" in caught.value.next_step
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_remote_code_is_refused(folder, name):
+    said = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(said | {"auto_map": {"AutoModel": "evil.Model"}}))
+    with pytest.raises(Refused, match="auto_map"):
+        resolve(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (lambda data: data[:-100], CorruptFile),
+        (lambda data: data + b"x", CorruptFile),
+        (lambda data: b"", CorruptFile),
+        (lambda data: data[:5], CorruptFile),
+        (lambda data: b"\x80\x04pickle" * 50, Refused),
+        (lambda data: struct.pack("<Q", 2**40) + data[8:], Refused),
+        (lambda data: struct.pack("<Q", 11 * 2**20) + b" " * (11 * 2**20), Refused),
+        (lambda data: header_of({"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}), CorruptFile),
+        (lambda data: header_of({"a": {"dtype": "F32", "shape": [1], "data_offsets": "no"}}), CorruptFile),
+        (lambda data: header_of({"a": 5}), CorruptFile),
+        (lambda data: struct.pack("<Q", 200_000) + b"[" * 200_000, CorruptFile),
+    ],
+    ids=["short", "long", "empty", "stub", "pickle", "huge", "bloated", "overrun", "offsets", "shape", "deep"],
+)
+def test_what_is_no_safetensors_file_is_found_out(folder, content, kind):
+    path = folder / "model.safetensors"
+    path.write_bytes(content(path.read_bytes()))
+    with pytest.raises(kind):
+        resolve(str(folder))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "\x00"])
+def test_a_config_that_is_no_json_object_is_found_out(folder, content):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(CorruptFile, match="config.json"):
+        resolve(str(folder))
+
+
+def test_an_adapter_or_shards_are_explained(folder):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CorruptFile):
+        resolve(str(folder))
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(Unavailable, match="adapter"):
+        resolve(str(folder))
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(Unavailable, match="several files"):
+        resolve(str(folder))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "stillroom.json"])
+def test_a_flipped_byte_is_found_by_the_folders_manifest(folder, tmp_path, name):
+    target = tmp_path / "published"
+    commit_folder(target, lambda draft: shutil.copytree(folder, draft, dirs_exist_ok=True))
+    assert resolve(str(target)).path == str(target)
+    data = bytearray((target / name).read_bytes())
+    data[-2] ^= 1
+    (target / name).write_bytes(data)
+    with pytest.raises(CorruptFile, match=name):
+        resolve(str(target))
+
+
+def test_a_flipped_byte_is_found_by_the_zoos_pin(home, tiny_model, monkeypatch):
+    place = shutil.copytree(tiny_model, home / "models" / "bio-tinybert")
+    pins = {"model.safetensors": weights.sha256(place / "model.safetensors")}
+    entry = zoo()["bio-tinybert"].model_copy(update={"files": pins})
+    monkeypatch.setattr(registry, "zoo", lambda: {"bio-tinybert": entry})
+    assert resolve("bio-tinybert").sha256 == pins["model.safetensors"]
+    data = bytearray((place / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (place / "model.safetensors").write_bytes(data)
+    with pytest.raises(CorruptFile, match="checksum"):
+        resolve("bio-tinybert")

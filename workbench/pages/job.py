@@ -1,0 +1,217 @@
+"""One job of the Jobs page: state, figures, curves, log, spec as it was stored, and what can be done with it."""
+
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+import yaml
+
+from trainer import metrics, queue, registry, store
+from trainer.errors import StillroomError
+from trainer.queue import Job
+from trainer.run import Run, attempts, checkpoint_step
+from workbench import charts, wording
+from workbench.links import go, link
+from workbench.pages import plain, show_error
+
+POLL_S = 2
+LOG_BYTES = 32_000
+BADGES = {
+    "queued": (":material/schedule:", "gray"),
+    "running": (":material/progress_activity:", "blue"),
+    "stopping": (":material/pending:", "orange"),
+    "succeeded": (":material/check_circle:", "green"),
+    "failed": (":material/error:", "red"),
+    "cancelled": (":material/cancel:", "gray"),
+}
+
+
+def render(job_id: str) -> None:
+    """Draw the job; or that there is none of this id."""
+    link("jobs", label="All jobs", icon=":material/arrow_back:")
+    try:
+        job = queue.job(job_id)
+    except StillroomError as error:
+        st.title("Jobs")
+        show_error(error)
+        return
+    moving = not wording.over(job)
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
+        st.title(f"Job {plain(job.id)}", width="content")
+        _actions(job)
+    st.text(wording.what(job))
+    live(_state, moving=moving)(job)
+    _problem(job)
+    live(_curves, moving=moving)(job.id)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.subheader("Log")
+        live(_log, moving=moving)(job.id)
+    with right:
+        _record(job)
+
+
+def live(draw: Callable[..., None], *, moving: bool) -> Callable[..., None]:
+    """A fragment that is drawn again every few seconds while something moves."""
+    return st.fragment(draw, run_every=POLL_S if moving else None)
+
+
+def badge(job: Job) -> None:
+    """The state by icon, word and colour."""
+    state = wording.state(job)
+    icon, color = BADGES[state]
+    st.badge(state.capitalize(), icon=icon, color=color)
+
+
+def progress(job: Job, *, held: bool) -> None:
+    """The bar of a running job; what is left is only said while a worker holds it."""
+    shown = job if held else job.model_copy(update={"eta_seconds": None})
+    st.progress(job.progress, text=wording.progress(shown) + ("" if held else " · waiting for a worker"))
+
+
+def holding() -> set[str]:
+    """Ids of the jobs that a live worker holds."""
+    return {worker.job_id for worker in queue.workers(store.open_store()) if worker.job_id}
+
+
+def say_if_no_worker() -> None:
+    """How to start a worker, where none is alive."""
+    if not queue.workers(store.open_store()):
+        st.caption("No worker is running, so jobs wait. Start one in a terminal:")
+        st.code("stillroom worker", language="bash")
+
+
+def _state(drawn: Job) -> None:
+    """State and progress; asks for a whole new page when the job is no longer as it was drawn."""
+    job = queue.job(drawn.id)
+    if (wording.state(job), job.attempts) != (wording.state(drawn), drawn.attempts):
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        badge(job)
+        st.caption(wording.times(job), width="content")
+    if job.state == "queued":
+        st.caption(f"Number {job.place} in line.")
+    if job.state == "running":
+        progress(job, held=job.id in holding())
+    if job.message:
+        st.text(job.message)
+    if not wording.over(job):
+        say_if_no_worker()
+
+
+def _problem(job: Job) -> None:
+    if job.error:
+        with st.container(border=True):
+            st.markdown(":red[:material/error:] **What went wrong**")
+            st.text(job.error["message"])
+            if job.error.get("next_step"):
+                st.markdown("**What to do next**")
+                st.text(job.error["next_step"])
+
+
+def _curves(job_id: str) -> None:
+    job, history = queue.job(job_id), metrics.history(job_id)
+    _figures(job, history)
+    drawn = {
+        "Training loss": charts.loss_figure(history, steps=job.steps),
+        "Dev scores": charts.score_figure(history, steps=job.steps),
+    }
+    if not any(drawn.values()):
+        if not wording.over(job):
+            st.caption("The curves start with the first step.")
+        return
+    for column, (name, figure) in zip(st.columns(2), drawn.items(), strict=True):
+        with column:
+            st.subheader(name)
+            if figure:
+                alt = f"{name} over optimiser steps"
+                st.plotly_chart(figure, key=f"jobs.{name}", config={"displayModeBar": False}, alt=alt)
+            else:
+                st.caption("The run ended before the first one." if wording.over(job) else "None yet.")
+
+
+def _figures(job: Job, history: Sequence[dict]) -> None:
+    """The numbers of this run: test score, best and latest dev score, loss and speed, each with its step."""
+    shown = [(label, f"{value:.3f}", None) for label, value in wording.scores(job).items()]
+    steps, dev = charts.series(history, "dev_f1")
+    if dev:
+        best = max(range(len(dev)), key=dev.__getitem__)
+        shown += [("Dev F1, best", f"{dev[best]:.3f}", steps[best]), ("Dev F1, latest", f"{dev[-1]:.3f}", steps[-1])]
+    for name, label, form in (("loss", "Loss, latest", ".3f"), ("examples_per_second", "Examples per second", ".1f")):
+        steps, values = charts.series(history, name)
+        if values:
+            shown.append((label, format(values[-1], form), steps[-1]))
+    with st.grid(max(4, len(shown)), min_column_width=150):
+        for label, value, step in shown:
+            st.metric(label, value, delta=step and f"step {step:,}", delta_color="off", delta_arrow="off")
+
+
+def _log(job_id: str) -> None:
+    runs = attempts(store.runs_dir(), job_id)
+    text = _tail(runs[0]) if runs else ""
+    if not text:
+        st.caption("Nothing has been printed.")
+        return
+    with st.container(height=320, border=False, autoscroll=True):
+        st.code(text, language=None, wrap_lines=True)
+
+
+def _tail(run: Run) -> str:
+    """The last whole lines of the log."""
+    try:
+        with run.log.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - LOG_BYTES))
+            data = file.read()
+    except FileNotFoundError:
+        return ""
+    whole = data if size <= LOG_BYTES else data[data.find(b"\n") + 1 :]
+    return whole.decode(errors="replace").rstrip()
+
+
+def _record(job: Job) -> None:
+    """What stays: the spec as it was stored, never as a form has it; the attempts; where the model is."""
+    st.subheader("Spec, as it was stored")
+    text = yaml.safe_dump(job.spec, sort_keys=False, allow_unicode=True)
+    st.code(text, language="yaml", wrap_lines=True, height=320)
+    link("train", label="New job from this spec", icon=":material/content_copy:", **{"from": job.id})
+    st.caption(f"Attempts: {job.attempts}")
+    if job.artifact:
+        st.caption("The model is in this folder:")
+        st.code(job.artifact, language=None, wrap_lines=True)
+
+
+def _actions(job: Job) -> None:
+    with st.container(horizontal=True, width="content"):
+        if wording.state(job) in ("queued", "running"):
+            with st.popover("Cancel", icon=":material/cancel:"):
+                st.markdown("Stop this job? Its last checkpoint is kept, so that it can go on later.")
+                st.button("Cancel this job", on_click=_act, args=(queue.cancel, job.id))
+        if job.state in ("failed", "cancelled"):
+            step = _last_checkpoint(job.id)
+            label = f"Go on from step {step:,}" if step else "Try again"
+            st.button(label, type="primary", on_click=_act, args=(queue.retry, job.id))
+            if step:
+                st.button("Start afresh", on_click=_act, args=(queue.retry, job.id), kwargs={"fresh": True})
+        if job.artifact and st.button("Compare this model", type="primary", icon=":material/compare:"):
+            go("compare", model=_beside(job.id))
+
+
+def _act(action: Callable[..., Job], job_id: str, **options: bool) -> None:
+    """Do what a button says and show the job that came of it: starting afresh makes a new one."""
+    try:
+        st.query_params["job"] = action(job_id, **options).id
+    except StillroomError as error:
+        show_error(error)
+
+
+def _last_checkpoint(job_id: str) -> int | None:
+    found = [run.checkpoints() for run in attempts(store.runs_dir(), job_id)[:1]]
+    return checkpoint_step(found[0][0]) if found and found[0] else None
+
+
+def _beside(run_id: str) -> list[str]:
+    """The arms of a first comparison: the new model and another with labels in common, or itself cut off."""
+    taggers = registry.ready(task="ner")
+    labels = {label for entry in taggers if entry.id == run_id for label in entry.labels}
+    others = [entry.id for entry in taggers if entry.id != run_id and labels & set(entry.labels)]
+    return [run_id, others[0] if others else f"{run_id}@truncate"]

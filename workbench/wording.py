@@ -1,0 +1,64 @@
+"""A job in words: what it does, how far it is, how long it took. Plain strings; what they quote is data, not markup."""
+
+import time
+
+from trainer.queue import ENDED, Job
+
+VERBS = {"finetune": "fine-tuned on", "evaluate": "scored on"}
+SCORES = {"test_f1": "Test F1", "f1": "F1"}  # the figure a job is remembered by, whatever its kind
+
+
+def over(job: Job) -> bool:
+    """Whether nothing moves any more."""
+    return job.state in ENDED
+
+
+def state(job: Job) -> str:
+    """The state, or "stopping" between a request to cancel and its effect."""
+    return "stopping" if job.state == "running" and job.cancel_requested else job.state
+
+
+def what(job: Job) -> str:
+    """minilm fine-tuned on bc5cdr. The names are as the spec has them."""
+    return f"{job.spec['model']} {VERBS.get(job.kind, job.kind)} {job.spec['dataset']}"
+
+
+def scores(job: Job) -> dict[str, float]:
+    """The test scores by label, where there are any."""
+    return {label: job.metrics[name] for name, label in SCORES.items() if job.metrics.get(name) is not None}
+
+
+def progress(job: Job) -> str:
+    """36 % · step 640 of 1,800 · about 6 min left."""
+    steps = f"step {job.step:,} of {job.steps:,}" if job.steps else "preparing"
+    left = [f"about {duration(job.eta_seconds)} left"] if job.eta_seconds is not None else []
+    return " · ".join([f"{job.progress:.0%}", steps, *left])
+
+
+def times(job: Job, *, now: float | None = None) -> str:
+    """Queued 7 min ago · running for 6 min."""
+    now = time.time() if now is None else now
+    said = [f"Queued {ago(job.created_at, now=now)}"]
+    if job.started_at:
+        how = "running for" if job.state == "running" else "ran for"
+        said.append(f"{how} {duration((job.ended_at or now) - job.started_at)}")
+    return " · ".join(said)
+
+
+def ago(moment: float, *, now: float | None = None) -> str:
+    """In whole units of the largest that fits: just now, 42 s ago, 7 min ago, 3 h ago, 2 days ago."""
+    seconds = (time.time() if now is None else now) - moment
+    for size, unit in ((86400, "day"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''} ago"
+    return f"{int(seconds)} s ago" if seconds >= 5 else "just now"
+
+
+def duration(seconds: float) -> str:
+    """42 s, 7 min, 3 h 5 min."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
