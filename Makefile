@@ -25,7 +25,8 @@ check: $(VENV)/test.stamp
 
 $(VENV)/app.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Stillroom needs Python 3.11 or newer: make PYTHON=python3.11 app")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV) with the tested set; the first time this takes a few minutes."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) $(TORCH_INDEX) torch==2.13.0
 	$(INSTALL) -e .
 	touch $@

@@ -1,17 +1,21 @@
 """A child that keeps the run-folder contract without any training, and misbehaves where it is told to.
 
 `python scripted_run.py child FOLDER` is the child; the environment variable SCRIPT holds what it does (see SCRIPT
-below). `python scripted_run.py worker TIMING` is a real worker that starts such children. The "weights" after a step
-are a hash chain over the steps, so a resumed run can be compared with one that was never interrupted.
+below). `python scripted_run.py worker TIMING` (or `drain TIMING`) is a real worker that starts such children. The
+"weights" after a step are a hash chain over the steps, so a resumed run can be compared with one that was never
+interrupted. `python scripted_run.py claim TIMING` claims and finishes jobs without any child.
 """
 
 import hashlib
 import json
 import os
+import random
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 SCRIPT = {
     "steps": 6,
@@ -137,6 +141,14 @@ def inputs(folder: Path) -> tuple[str, str]:
     return str(model), str(data)
 
 
+@contextmanager
+def database_in_memory(folder: Path):
+    """A database URL on a file system in memory where there is one: the same locks, without waiting for a disk."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else folder) as place:
+        yield f"sqlite:///{place}/stillroom.db"
+
+
 def processes_of(job_id: str) -> list[int]:
     """Processes that name the job's run folder in their command line."""
     found = []
@@ -158,8 +170,43 @@ def serve(timing: dict, drain: bool):
     assert "torch" not in sys.modules
 
 
+def claim(*, lease_s: float = 30.0, stop_share: float = 0.0):
+    """Claim and finish jobs until nothing is queued or running; print what was finished.
+
+    A share of the claims ends in SIGSTOP: somebody else has to send SIGCONT, and then it is too late.
+    """
+    from trainer import queue
+    from trainer.engines import Process
+    from trainer.errors import LeaseLost
+    from trainer.store import open_store
+
+    store, watch = open_store(), queue.Watch()
+    me = queue.enlist(store, device="cpu", process=Process.of(os.getpid()))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    while True:
+        queue.reclaim(store, watch, lease_s=lease_s)
+        if (lease := queue.claim(store, me)) is None:
+            if all(job.ended_at for job in queue.jobs(store=store, limit=1000)):
+                return
+            time.sleep(0.1)
+            continue
+        if random.random() < stop_share:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        try:
+            queue.finish(store, lease, state="succeeded")
+        except LeaseLost:
+            print("lost", lease.id, flush=True)
+        else:
+            print("finished", lease.id, flush=True)
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "child":
-        Child(Path(sys.argv[2])).run()
-    else:
-        serve(json.loads(sys.argv[2]), drain=sys.argv[1] == "drain")
+    options = sys.argv[2]
+    match sys.argv[1]:
+        case "child":
+            Child(Path(options)).run()
+        case "claim":
+            claim(**json.loads(options))
+        case mode:
+            serve(json.loads(options), drain=mode == "drain")

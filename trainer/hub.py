@@ -79,16 +79,16 @@ def _explained(entry: ModelEntry) -> Iterator[None]:
         revision = entry.revision or "main"
         raise Unavailable(
             f"The Hub answered {status} for {entry.hub_id} at {revision}.", next_step=remedies(entry)
-        ) from error
+        ) from None
     except OfflineModeIsEnabled:
         raise Unavailable(
             f"{entry.hub_id} cannot be fetched: HF_HUB_OFFLINE is set.",
             next_step=f"Unset it for this one command. {remedies(entry)}",
-        ) from error
+        ) from None
     except (HTTPError, OSError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise Unavailable(
             f"{entry.hub_id} cannot be fetched: the Hub cannot be reached from here ({type(error).__name__}).",
             next_step=remedies(entry),
-        ) from error
+        ) from None

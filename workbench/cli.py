@@ -96,16 +96,13 @@ def submit(
     from trainer import queue
     from trainer.spec import read
 
-    wanted = read(spec)
-    _check_references(wanted)
-    job = queue.submit(wanted)
-    if wait:
-        job = _wait(job.id, view=(lambda job: None) if as_json else terminal.show_state)
-    document = job.to_json() if wait else {"id": job.id}
-    terminal.answer(
-        document, as_json=as_json, view=lambda: terminal.show_job(job) if wait else terminal.show_state(job)
-    )
-    if wait and job.state != "succeeded":
+    job = queue.submit(_settled(read(spec)))
+    if not wait:
+        terminal.answer({"id": job.id}, as_json=as_json, view=lambda: terminal.show_state(job))
+        return
+    job = _wait(job.id, view=(lambda job: None) if as_json else terminal.show_state)
+    terminal.answer(job.to_json(), as_json=as_json, view=lambda: terminal.show_job(job))
+    if job.state != "succeeded":
         raise typer.Exit(FAILED)
 
 
@@ -294,24 +291,34 @@ def evaluate(
     found = registry.resolve(model)
     sentences = datasets.load(dataset, split, limit=limit)
 
-    from trainer import evaluate, models  # torch, after what can be wrong without it
+    from trainer import evaluate, inference, models  # torch, after what can be wrong without it
 
-    report = evaluate.evaluate(*models.load(found), sentences)
+    network, tokenizer = models.load(found)
+    datasets.require_labels(dataset, split, inference.entity_types(inference.tag_names(network)))
+    report = evaluate.evaluate(network, tokenizer, sentences, split=split)
     terminal.answer(report, as_json=as_json, view=lambda: terminal.show_scores(report))
 
 
-def _check_references(spec) -> None:
-    """A model or data set that is not here is for the submitter to correct, not for the worker to find."""
+def _settled(spec):
+    """The spec with references that are here, folders as absolute paths: a worker runs in another folder, and later.
+
+    BadSpec names every reference that is not here, for the submitter to correct and not for the worker to find.
+    """
     from trainer import datasets, registry
 
-    wrong = []
+    settled, wrong = {}, []
     for field, find in (("model", registry.resolve), ("dataset", datasets.resolve)):
+        reference = getattr(spec, field)
         try:
-            find(getattr(spec, field))
+            path = find(reference).path
         except StillroomError as error:
             wrong.append((field, str(error)))
+        else:
+            folder = reference.startswith((".", "~")) if field == "model" else reference not in datasets.cards()
+            settled[field] = path if folder else reference
     if wrong:
         raise BadSpec(wrong)
+    return spec.model_copy(update=settled)
 
 
 def _entry(model_id: str):

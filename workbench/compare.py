@@ -105,14 +105,14 @@ def _regions(predictions: Sequence[Prediction]) -> Iterable[list[list[Span]]]:
         key=lambda item: (item[0].start, item[0].end, item[1]),
     )
     region: list[list[Span]] = []
-    end = -1
+    end = 0
     for span, arm in found:
-        if span.start >= end:
-            if region:
-                yield region
-            region = [[] for _ in predictions]
+        if region and span.start >= end:
+            yield region
+            region = []
+        region = region or [[] for _ in predictions]
+        end = max(end, span.end) if any(region) else span.end
         region[arm].append(span)
-        end = max(end, span.end)
     if region:
         yield region
 

@@ -24,7 +24,7 @@ LISTED = 300  # disagreements in the list
 ROWS = 800  # rows of the panes' grid in the style sheet; of more lines than that, neighbours share a row
 NOT_READ = "not read by this model"
 
-_EXCERPT, _AROUND, _SHORT = 60, 24, 16  # characters
+_EXCERPT, _AROUND, _SHORT = 60, 24, 24  # characters
 _STAGES = {"waiting": "waiting its turn", "loading": "loading the model", "reading": "reading the note"}
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 

@@ -26,18 +26,19 @@ class Arm(Plain):
     @classmethod
     def parse(cls, text: str) -> "Arm":
         """The arm that a person wrote. Raises BadSpec or UnknownName, saying which part is wrong."""
-        model, at, rest = text.strip().rpartition("@")
-        if not at or "/" in rest:  # a folder's name may hold an @
-            model, rest = text.strip(), ""
-        reading, _, limit = rest.partition(":")
-        if not model:
+        model, at, how = text.strip().rpartition("@")
+        if "/" in how:  # a folder's name may hold an @
+            model, at, how = text.strip(), "", ""
+        reading, colon, limit = how.partition(":") if at else ("", "", "")
+        model = model if at else text.strip()
+        if not 0 < len(model) <= 300:
             raise BadSpec([("model", f"found {text!r:.80}; write M, M@reading or M@reading:max_tokens")])
-        if at and rest and reading not in READINGS:
+        if at and reading not in READINGS:
             raise UnknownName("reading", reading, READINGS)
-        if ":" in rest and not (limit.isascii() and limit.isdigit() and int(limit) >= 8):
+        if colon and not (limit.isascii() and limit.isdigit() and int(limit) >= 8):
             raise BadSpec([("max_tokens", f"found {limit!r:.20} in {text!r:.80}; a whole number from 8 is needed")])
-        said = {"reading": reading} if reading else {}
-        return cls(model=model, **said, **({"max_tokens": int(limit)} if limit else {}))
+        said = {"reading": reading} if at else {}
+        return cls(model=model, **said, **({"max_tokens": int(limit)} if colon else {}))
 
     @property
     def name(self) -> str:

@@ -97,12 +97,14 @@ def _stop(children: dict[str, subprocess.Popen], asked: list) -> None:
 
 def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
     # A process group of its own: Ctrl-C in the terminal reaches only this process, which passes it on once.
-    return subprocess.Popen(command, cwd=ROOT, env=environment, process_group=0)
+    # What the app prints on stdout is chatter; what matters comes on stderr.
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, process_group=0, **quiet)
 
 
 def _streamlit(port: int) -> list[str]:
     options = {"server.port": port, "server.address": ADDRESS, "server.headless": "true"}
-    options |= {"browser.gatherUsageStats": "false", "logger.hideWelcomeMessage": "true"}
+    options |= {"browser.gatherUsageStats": "false", "logger.hideWelcomeMessage": "true", "logger.level": "warning"}
     flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     return [sys.executable, "-m", "streamlit", "run", "app.py", *flags]
 

@@ -2,7 +2,7 @@
 
 import time
 
-from trainer.queue import ENDED, Job
+from trainer.queue import Job
 
 VERBS = {"finetune": "fine-tuned on", "evaluate": "scored on"}
 SCORES = {"test_f1": "Test F1", "f1": "F1"}  # the figure a job is remembered by, whatever its kind
@@ -10,7 +10,7 @@ SCORES = {"test_f1": "Test F1", "f1": "F1"}  # the figure a job is remembered by
 
 def over(job: Job) -> bool:
     """Whether nothing moves any more."""
-    return job.state in ENDED
+    return job.state not in ("queued", "running")
 
 
 def state(job: Job) -> str:

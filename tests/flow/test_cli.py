@@ -91,7 +91,7 @@ def test_evaluate_prints_scores_intervals_and_cost(stillroom, tiny_model):
     code, out, _ = stillroom(*words, "--json")
     report = json.loads(out)
     assert code == 0
-    assert set(report) == {"metrics", "n", "intervals", "cost"}
+    assert {"metrics", "n", "intervals", "cost"} <= set(report)
     assert report["n"] == 20
     assert {"f1", "precision", "recall"} <= set(report["metrics"])
     low, high = report["intervals"]["f1"]

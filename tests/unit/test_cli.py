@@ -16,6 +16,7 @@ from trainer.errors import Unavailable
 from trainer.run import Run
 from workbench import cli, terminal, up
 
+ROOT = Path(__file__).parents[2]
 SECRET = "Zebulon Quux has ataxia"
 
 
@@ -85,6 +86,18 @@ def test_submit_gives_the_id_and_the_same_one_while_the_job_is_queued(stillroom,
     assert list(document) == ["id"]
     assert json.loads(stillroom("submit", path, "--json")[1]) == document
     assert [job["id"] for job in json.loads(stillroom("jobs", "--json")[1])] == [document["id"]]
+
+
+def test_folders_in_a_spec_are_those_of_the_submitter(stillroom, home, tmp_path, monkeypatch):
+    """A worker runs elsewhere; ids stay as they are."""
+    data = ROOT / "data" / "ncbi-disease-slice"
+    (tmp_path / "mine").symlink_to(data)
+    monkeypatch.chdir(tmp_path)
+    job_id = json.loads(stillroom("submit", write_spec(tmp_path, dataset="./mine"), "--json")[1])["id"]
+    submitted = queue.job(job_id).spec
+    assert submitted["model"] == "minilm"
+    assert Path(submitted["dataset"]).is_absolute()
+    assert Path(submitted["dataset"]).samefile(data)
 
 
 def test_job_has_the_public_shape(stillroom, home):

@@ -20,7 +20,13 @@ FAST = worker.Timing(look_s=0.02, beat_s=0.05, idle_s=0.02, cancel_grace_s=0.5, 
 
 
 @pytest.fixture
-def spec(home, tmp_path):
+def spec(home, tmp_path, monkeypatch):
+    with scripted_run.database_in_memory(home) as url:
+        monkeypatch.setenv("STILLROOM_DB", f"{url}?timeout=0.05")
+        yield _spec(tmp_path)
+
+
+def _spec(tmp_path):
     model, data = scripted_run.inputs(tmp_path)
     return parse({"kind": "finetune", "model": model, "dataset": data})
 
@@ -197,8 +203,7 @@ def test_a_result_that_was_written_but_not_recorded_is_taken_over(run_job, spec)
     assert len(attempts(runs_dir(), job.id)) == 1
 
 
-def test_a_worker_that_cannot_renew_stops_its_child_and_the_job_goes_on_later(run_job, monkeypatch, home):
-    monkeypatch.setenv("STILLROOM_DB", f"sqlite:///{home}/stillroom.db?timeout=0.05")
+def test_a_worker_that_cannot_renew_stops_its_child_and_the_job_goes_on_later(run_job):
     timing = worker.Timing(look_s=0.02, beat_s=0.05, idle_s=0.02, lease_s=1.5)
     done = []
     thread = in_thread(lambda: done.append(run_job(timing=timing, steps=100, step_s=0.05)))

@@ -13,6 +13,7 @@ import streamlit as st
 from trainer.errors import BadSpec, StillroomError
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+_ADDRESS = re.compile(r"(://|\bwww\.)")
 
 
 class Page(NamedTuple):
@@ -42,9 +43,10 @@ PAGES = (
 def plain(text: object) -> str:
     """Text that Streamlit's Markdown shows as it is: every ASCII punctuation mark escaped.
 
-    Names and messages may carry what a person typed or a link carried (`![](http://...)`, `:red[x]`, `$x$`).
+    Names and messages may carry what a person typed or a link carried (`![](http://...)`, `:red[x]`, `$x$`). A word
+    joiner, which takes no room, keeps a bare web address from becoming a link; no escape does.
     """
-    return _PUNCTUATION.sub(r"\\\1", str(text))
+    return _PUNCTUATION.sub(r"\\\1", _ADDRESS.sub("\\1\N{WORD JOINER}", str(text)))
 
 
 def show_error(error: StillroomError) -> None:

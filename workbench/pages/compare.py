@@ -58,11 +58,15 @@ def _read_address(titles: dict[str, str]) -> bool:
     sample, arms = st.query_params.get("sample"), st.query_params.get_all("model")
     arriving = "compare_address" not in state
     if not arriving and (not (sample or arms) or state.compare_address == (sample, arms)):
-        return False  # an address without either is that of the navigation: what was chosen before stays
+        # An address without either is that of the navigation: what was chosen before stays, as far as it is ready.
+        state.model = [arm for arm in state.get("model", ()) if arm in titles]
+        return False
     offered = [known.id for known in samples()]
     state.source = SOURCES[0]
     state.sample = sample if sample in offered else next(iter(offered), None)
-    state.model = [arm for arm in arms if arm in titles][:MOST] or [arm for arm in titles if "@" not in arm][:2]
+    known = [arm for arm in arms if arm in titles][:MOST]
+    usual = [arm for arm in titles if "@" not in arm and arm not in known]
+    state.model = known + usual[: max(0, 2 - len(known))]  # a link to one model is to that model beside another
     state.unknown_arms = [arm for arm in arms if arm not in titles]
     return True
 
@@ -145,17 +149,20 @@ def _titles() -> dict[str, str]:
 
 
 def _choose_models(titles: dict[str, str]) -> tuple[list[str], bool]:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    with left:
         arms = st.multiselect(
             "Models, two to four",
             list(titles),
-            format_func=lambda arm: f"{titles[arm]} ({arm})",
+            format_func=titles.get,
             max_selections=MOST,
             key="model",
             persist_state="session",
+            wrap=True,
             placeholder="Choose two to four models",
         )
-        pressed = st.button("Compare", type="primary", icon=":material/compare:", shortcut="Ctrl+Enter")
+    with right:
+        pressed = st.button("Compare", type="primary", shortcut="Ctrl+Enter", width="stretch")
     if not titles:
         st.warning("No model on this machine can tag a note yet. Train one, or see the Zoo for what can be fetched.")
     if unknown := st.session_state.get("unknown_arms"):

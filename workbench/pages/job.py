@@ -173,7 +173,8 @@ def _record(job: Job) -> None:
     st.subheader("Spec, as it was stored")
     text = yaml.safe_dump(job.spec, sort_keys=False, allow_unicode=True)
     st.code(text, language="yaml", wrap_lines=True, height=320)
-    link("train", label="New job from this spec", icon=":material/content_copy:", **{"from": job.id})
+    if job.kind == "finetune":
+        link("train", label="New job from this spec", icon=":material/content_copy:", **{"from": job.id})
     st.caption(f"Attempts: {job.attempts}")
     if job.artifact:
         st.caption("The model is in this folder:")

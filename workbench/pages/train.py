@@ -116,7 +116,7 @@ def _model(problems: Sequence[str]) -> None:
     ready = {entry.id: entry for entry in registry.ready()}
     st.selectbox(
         "Model",
-        list(ready),
+        _with_own(ready, "model"),
         key=f"{KEY}model",
         help="The models whose weights are here. You may also type a run id, a ./folder or org/name.",
         accept_new_options=True,
@@ -126,6 +126,12 @@ def _model(problems: Sequence[str]) -> None:
     entry = ready.get(st.session_state[f"{KEY}model"])
     if entry:
         st.text(_model_facts(entry))
+
+
+def _with_own(offered: Mapping[str, object], name: str) -> list[str]:
+    """What is offered, and what a person typed before or a link names."""
+    own = st.session_state[KEY + name]
+    return [*offered, *([own] if own and own not in offered else [])]
 
 
 def _model_facts(entry: registry.ModelEntry) -> str:
@@ -143,7 +149,7 @@ def _dataset(problems: Sequence[str]) -> None:
     cards = datasets.cards()
     st.selectbox(
         "Data set",
-        list(cards),
+        _with_own(cards, "dataset"),
         key=f"{KEY}dataset",
         help="A data set that ships, or type the path of a folder with train.conll, dev.conll and test.conll.",
         accept_new_options=True,
@@ -177,7 +183,10 @@ def _data_problems(spec: JobSpec | None) -> list[tuple[str, str]]:
         report = _check(spec.dataset)
     except StillroomError as error:
         return [("dataset", str(error))]
-    found = [f"{problem.message} {problem.next_step}" for problem in report.problems[:SHOWN]]
+    found = [
+        f"{problem.file}{f', line {problem.line:,}' if problem.line else ''}: {problem.message} {problem.next_step}"
+        for problem in report.problems[:SHOWN]
+    ]
     more = len(report.problems) - len(found) + report.more_problems
     rest = [f"{more} more: stillroom datasets check {spec.dataset} --task ner lists them."] if more else []
     return [("dataset", problem) for problem in (*found, *rest)]
@@ -204,7 +213,7 @@ def _queue(spec: JobSpec) -> tuple[str, str, bool]:
         except StillroomError as error:
             refused.append((name, str(error)))
     if refused:
-        st.session_state |= {f"{KEY}refused": refused, f"{KEY}asked": None}
+        st.session_state[f"{KEY}refused"], st.session_state[f"{KEY}asked"] = refused, None
         st.rerun()
     before = {job.id for job in queue.jobs()}
     job = queue.submit(spec)

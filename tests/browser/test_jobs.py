@@ -1,0 +1,209 @@
+"""Train, Jobs and Zoo in real Chromium: what only a browser shows, above all that a running job moves by itself."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from trainer import queue, store
+from trainer.engines import Process
+from trainer.queue import Lease, Progress
+from trainer.spec import parse
+
+pytestmark = pytest.mark.browser
+ROOT = Path(__file__).resolve().parents[2]
+HOSTILE = "<img src=x onerror=alert(1)>:red[x]$\\alpha$**b**"
+WAIT_MS = 20_000
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The running app on a state folder of its own, which this process shares."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STILLROOM_HOME", str(tmp_path_factory.mktemp("home")))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        options = ["--server.port", str(port), "--server.address", "127.0.0.1", "--server.headless", "true"]
+        command = [sys.executable, "-m", "streamlit", "run", "app.py", *options]
+        server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            _wait_until_it_answers(f"http://127.0.0.1:{port}", server)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def _wait_until_it_answers(address: str, server: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError("the app did not start")
+
+
+@pytest.fixture(scope="module")
+def browser(address):
+    from tests.conftest import chromium_path
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=chromium_path(), args=flags)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(WAIT_MS)
+    expect.set_options(timeout=WAIT_MS)
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def worker(address):
+    return queue.enlist(store.open_store(), device="cpu", process=Process.of(os.getpid()))
+
+
+@pytest.fixture
+def start(worker):
+    """Submit a spec and claim it; what is still running at the end is finished."""
+    leases: list[Lease] = []
+
+    def begin(**fields) -> Lease:
+        given = {"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice"} | fields
+        job = queue.submit(parse(given))
+        leases.append(queue.claim(store.open_store(), worker))
+        assert leases[-1].id == job.id
+        return leases[-1]
+
+    yield begin
+    for lease in leases:
+        if queue.job(lease.id).state == "running":
+            queue.finish(store.open_store(), lease, state="cancelled")
+
+
+def report(lease: Lease, last: int, **progress) -> None:
+    """What a worker reports after step `last` of 40."""
+    rows = {(step, "loss"): 2 / step for step in range(1, last + 1)} | {(last, "dev_f1"): last / 80}
+    queue.renew(store.open_store(), lease, Progress(step=last, steps=40, rate=1.0, rows=rows, **progress))
+
+
+def test_a_running_job_moves_by_itself_until_it_ends(page: Page, address, start):
+    frames = []
+    page.on("websocket", lambda socket: socket.on("framereceived", frames.append))
+    lease = start(seed=1)
+    page.goto(f"{address}/jobs?job={lease.id}")
+    expect(page.get_by_text("The curves start with the first step.")).to_be_visible()
+    page.evaluate("window.notReloaded = true")
+
+    report(lease, 10)
+    expect(page.get_by_text("25% · step 10 of 40 · about 30 s left")).to_be_visible()
+    expect(page.locator(".js-plotly-plot")).to_have_count(2)
+    report(lease, 30)
+    expect(page.get_by_text("75% · step 30 of 40 · about 10 s left")).to_be_visible()
+    expect(page.get_by_test_id("stMetric").filter(has_text="Dev F1, latest")).to_contain_text("0.375")
+
+    queue.finish(store.open_store(), lease, state="succeeded", artifact="/a/model")
+    expect(page.get_by_text("Succeeded", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Compare this model")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    assert page.evaluate("window.notReloaded") is True
+
+    page.wait_for_timeout(1000)
+    heard = len(frames)
+    page.wait_for_timeout(5000)
+    assert len(frames) == heard, "the page still polls although nothing moves"
+
+
+def test_the_list_moves_by_itself_and_opens_a_job(page: Page, address, start):
+    lease = start(seed=2)
+    page.goto(f"{address}/jobs")
+    report(lease, 20)
+    expect(page.get_by_text("50% · step 20 of 40")).to_be_visible()
+    page.get_by_role("link", name=lease.id).click()
+    expect(page.get_by_role("heading", name=f"Job {lease.id}")).to_be_visible()
+    assert page.url.endswith(f"/jobs?job={lease.id}")
+    page.get_by_role("link", name="All jobs").click()
+    expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
+    assert page.url.endswith("/jobs")
+
+
+def test_cancelling_asks_first_and_survives_the_polling(page: Page, address, start):
+    lease = start(seed=3)
+    page.goto(f"{address}/jobs?job={lease.id}")
+    page.get_by_role("button", name="Cancel", exact=False).first.click()
+    page.wait_for_timeout(5000)  # two polls
+    assert not queue.job(lease.id).cancel_requested
+    page.get_by_role("button", name="Cancel this job").click()
+    expect(page.get_by_text("Stopping", exact=True)).to_be_visible()
+    assert queue.job(lease.id).cancel_requested
+
+
+def test_from_the_form_to_the_job(page: Page, address):
+    page.goto(f"{address}/train")
+    seed = 12345
+    page.get_by_text("More settings").click()
+    page.get_by_label("Seed").fill(str(seed))
+    page.get_by_label("Seed").press("Tab")
+    expect(page.get_by_text(f"seed: {seed}")).to_be_visible()
+    page.get_by_role("button", name="Queue this job").click()
+    page.get_by_role("link", name="Follow it").click()
+    job = queue.jobs()[0]
+    assert job.spec["seed"] == seed
+    expect(page.get_by_role("heading", name=f"Job {job.id}")).to_be_visible()
+    queue.cancel(job.id)
+    expect(page.get_by_text("Cancelled", exact=True)).to_be_visible()
+
+
+def test_a_typed_folder_is_read_and_its_bad_line_is_named(page: Page, address, tmp_path):
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.conll").write_text("Fever\tB-Disease\n.\tO\textra\n\n")
+    page.goto(f"{address}/train")
+    box = page.get_by_role("combobox", name="Data set")
+    box.fill(str(tmp_path))
+    box.press("Enter")
+    expect(page.get_by_text("train.conll, line 2: 3 columns")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_names_that_look_like_markup_stay_text(page: Page, address, start, width):
+    dialogs = []
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    lease = start(model=HOSTILE, seed=width)
+    error = {"type": "UnknownName", "message": f"No model {HOSTILE}.", "next_step": "Choose another."}
+    queue.finish(store.open_store(), lease, state="failed", error=error)
+    page.set_viewport_size({"width": width, "height": 900})
+    for path in ("jobs", f"jobs?job={lease.id}", f"train?from={lease.id}"):
+        page.goto(f"{address}/{path}")
+        if path.startswith("train"):
+            expect(page.get_by_role("combobox", name="Model")).to_have_value(HOSTILE)
+        else:
+            expect(page.get_by_text(f"{HOSTILE} fine-tuned on").first).to_be_visible()
+        assert page.locator("img[src='x'], .katex").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert not dialogs
+
+
+def test_selecting_a_model_of_the_zoo_puts_it_into_the_address(page: Page, address):
+    page.goto(f"{address}/zoo")
+    table = page.get_by_test_id("stDataFrame").first
+    expect(table).to_be_visible()
+    page.wait_for_timeout(1000)  # the canvas draws after it is visible
+    table.click(position={"x": 16, "y": 35 + 17})
+    expect(page.get_by_role("heading", name="MiniLM", exact=True)).to_be_visible()
+    page.wait_for_url("**/zoo?model=minilm")
+    page.reload()
+    expect(page.get_by_role("heading", name="MiniLM", exact=True)).to_be_visible()

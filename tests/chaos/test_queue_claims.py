@@ -1,0 +1,104 @@
+"""Two workers never hold one job; a job finishes at most once, whatever wakes up late; no job is lost."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import pytest
+import scripted_run
+
+from trainer import queue
+from trainer.spec import parse
+from trainer.store import metadata, open_store, read, write
+
+
+@pytest.fixture(autouse=True)
+def database(home, monkeypatch):
+    with scripted_run.database_in_memory(home) as url:
+        monkeypatch.setenv("STILLROOM_DB", url)
+        yield
+
+
+@pytest.fixture
+def start(database):
+    """Start claiming processes; all begin at the same moment. What they said is collected line by line."""
+    started = []
+
+    def begin(count, **options):
+        command = [sys.executable, scripted_run.__file__, "claim", json.dumps(options)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        started.extend(subprocess.Popen(command, **pipes) for _ in range(count))
+        for process in started:
+            assert process.stdout.readline() == "ready\n"
+        for process in started:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        return started
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def submit(count):
+    """Rows as submit writes them, in one transaction."""
+    one = queue.submit(parse({"kind": "evaluate", "model": "m", "dataset": "d"}))
+    values = {"kind": "evaluate", "spec": one.spec, "created_at": 0.0}
+    rows = [{"id": f"job-{n}", "digest": str(n), "number": 1, "turn": n + 2} | values for n in range(count - 1)]
+    write(open_store(), lambda connection: connection.execute(metadata.tables["job"].insert(), rows))
+
+
+def finished(lines):
+    return Counter(line.split()[1] for line in lines if line.startswith("finished"))
+
+
+def test_two_workers_never_hold_one_job(start):
+    submit(300)
+    processes = start(6)
+    counts = finished(line for process in processes for line in process.communicate(timeout=60)[0].splitlines())
+    assert len(counts) == 300 and set(counts.values()) == {1}
+    assert {job.state for job in queue.jobs(limit=400)} == {"succeeded"}
+    assert {job.attempts for job in queue.jobs(limit=400)} == {1}
+    checked = read(open_store(), lambda connection: connection.exec_driver_sql("PRAGMA integrity_check").scalar())
+    assert checked == "ok"
+
+
+def test_a_job_finishes_at_most_once_whatever_wakes_up_late(start):
+    """Workers are stopped for longer than their lease, woken up again, and killed."""
+    submit(100)
+    chance = random.Random(0)
+    lines = []
+    processes = start(4, lease_s=0.3, stop_share=0.15)
+    readers = [threading.Thread(target=lambda p=p: lines.extend(p.stdout)) for p in processes]
+    for reader in readers:
+        reader.start()
+    killed = 0
+    deadline = time.monotonic() + 50
+    while any(process.poll() is None for process in processes[:3]):
+        assert time.monotonic() < deadline
+        time.sleep(chance.uniform(0.3, 0.6))
+        for process in processes:
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGCONT)
+        if killed == 0 and len(lines) > 30:
+            processes[3].kill()
+            killed += 1
+    for reader in readers:
+        reader.join()
+    counts = finished(lines)
+    jobs = {job.id: job for job in queue.jobs(limit=200)}
+    assert set(counts.values()) == {1}
+    assert any(line.startswith("lost") for line in lines), "nobody woke up late: this proves nothing"
+    assert {job.state for job in jobs.values()} <= {"succeeded", "failed"}
+    for job_id, job in jobs.items():
+        # The line of a killed process may be lost with it, its row is not.
+        blamed = job.error is not None and job.error["type"] == "LostWorker"
+        assert (job.state == "succeeded") != blamed
+        assert counts[job_id] <= 1 and not (blamed and counts[job_id])

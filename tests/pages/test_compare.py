@@ -1,0 +1,192 @@
+"""The Compare page: a note and models chosen by click or by link, panes that fill, and errors beside their cause."""
+
+import os
+import shutil
+import time
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from trainer import queue, registry, store
+from trainer.engines import Process
+from trainer.spec import parse
+from workbench import lab
+from workbench.note import MAX_BYTES, samples
+from workbench.pages.compare import Run
+
+PAGE = "from workbench.pages import compare; compare.render()"
+CANARY = "canary-9c2e"
+HOSTILE = f"{CANARY} <img src=x onerror=alert(1)> :red[x] $\\alpha$ **b**"
+
+
+@pytest.fixture(scope="module")
+def one_lab():
+    made = lab.InProcessLab()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def runs(home, tiny_model, one_lab, monkeypatch) -> list[str]:
+    """Two published runs of the tiny model, and one lab of this process; their ids, the newer first."""
+    monkeypatch.setattr(lab, "shared", lambda: one_lab)
+    return [published(tiny_model, seed) for seed in (2, 1)]
+
+
+def published(model, seed: int) -> str:
+    worker = queue.enlist(store.open_store(), device="cpu", process=Process.of(os.getpid()))
+    spec = {"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice", "seed": seed}
+    job = queue.submit(parse(spec))
+    lease = queue.claim(store.open_store(), worker)
+    folder = store.runs_dir() / job.id / "attempt-1" / "artifacts" / "model"
+    shutil.copytree(model, folder)
+    queue.finish(store.open_store(), lease, state="succeeded", artifact=str(folder))
+    return job.id
+
+
+def opened(*models: str, **address: str) -> AppTest:
+    page = AppTest.from_string(PAGE, default_timeout=30)
+    page.query_params["model"] = list(models)
+    for name, value in address.items():
+        page.query_params[name] = value
+    return ran(page)
+
+
+def ran(page: AppTest) -> AppTest:
+    page.run()
+    assert not page.exception
+    return page
+
+
+def filled(page: AppTest) -> AppTest:
+    """The page once every answer is there."""
+    run: Run = page.session_state["compare_run"]
+    deadline = time.monotonic() + 60
+    while not all(answer.done() for answer in run.answers):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return ran(page)
+
+
+def html(page: AppTest) -> str:
+    return page.html[-1].value
+
+
+def said(page: AppTest) -> str:
+    return "\n".join(element.value for kind in (page.error, page.warning) for element in kind)
+
+
+def test_the_first_visit_compares_the_first_sample(runs):
+    page = opened(*runs)
+    assert html(page).count("sr-waiting") + html(page).count("read all") == 2  # each pane as far as it is
+    page = filled(page)
+    assert html(page).count('class="sr-pane"') == 2 and html(page).count("read all") == 2
+    assert "sr-waiting" not in html(page) and "agreement" in html(page)
+    assert page.query_params["sample"] == [samples()[0].id] and page.query_params["model"] == runs
+
+
+def test_one_click_on_a_sample_compares_it(runs):
+    page = filled(opened(*runs))
+    long = next(sample for sample in samples() if sample.kind == "article")
+    page.pills(key="sample").set_value(long.id)
+    page = filled(ran(page))
+    assert page.session_state["compare_run"].note == long.note
+    assert page.query_params["sample"] == [long.id]
+    assert "windows</span>" in html(page)
+
+
+def test_a_link_opens_sample_and_arms(runs):
+    sample = samples()[-1]
+    page = filled(opened(runs[0], f"{runs[0]}@truncate", sample=sample.id))
+    assert page.multiselect(key="model").value == [runs[0], f"{runs[0]}@truncate"]
+    assert page.pills(key="sample").value == sample.id
+    assert "not read by this model" in html(page) and "(9%)" in html(page).replace("(10%)", "(9%)")
+
+
+def test_a_link_that_names_a_model_which_is_not_here_says_so_and_interprets_nothing(runs):
+    page = opened(*runs, "![x](http://evil.example/x.png)")
+    assert "not ready on this machine" in said(page)
+    assert "![x](http://" not in said(page)
+    assert page.multiselect(key="model").value == runs
+
+
+def test_a_pasted_note_is_compared_and_is_in_no_address_and_no_file(runs, home):
+    page = filled(opened(*runs))
+    page.segmented_control(key="source").set_value("Paste").run()
+    page.text_area(key="pasted").set_value(HOSTILE)
+    page.button[0].click()
+    page = filled(ran(page))
+    assert f"{CANARY} &lt;img src=x onerror=alert(1)&gt; :red[x]" in html(page)
+    assert "<img" not in html(page)
+    assert CANARY not in str(page.query_params) and "sample" not in page.query_params
+    for file in filter(lambda path: path.is_file(), home.rglob("*")):
+        assert CANARY.encode() not in file.read_bytes(), file.name
+
+
+def test_an_empty_note_is_refused_beside_the_note_and_the_panes_stay(runs):
+    page = filled(opened(*runs))
+    page.segmented_control(key="source").set_value("Paste").run()
+    assert not page.error
+    page.button[0].click()
+    page = ran(page)
+    assert "note is empty" in said(page)
+    assert html(page).count("read all") == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"%PDF-1.4", "PDF"),
+        (b"\xff\x00", "binary"),
+        (b"x" * (MAX_BYTES + 1), "5 MB"),
+        ("\xe8".encode("latin-1"), "UTF"),
+    ],
+)
+def test_an_upload_that_is_no_text_is_refused_with_a_remedy(runs, content, found):
+    page = opened(*runs)
+    page.segmented_control(key="source").set_value("Upload").run()
+    page.file_uploader(key="uploaded").set_value(("note.txt", content, "text/plain"))
+    page = ran(page)
+    assert found in said(page).replace("\\", "")
+
+
+def test_an_uploaded_text_is_compared(runs):
+    page = opened(*runs)
+    page.segmented_control(key="source").set_value("Upload").run()
+    page.file_uploader(key="uploaded").set_value(("note.txt", b"Fever\r\nafter naloxone", "text/plain"))
+    page.button[0].click()
+    page = filled(ran(page))
+    assert page.session_state["compare_run"].note.text == "Fever\r\nafter naloxone"
+
+
+def test_one_model_is_too_few(runs):
+    page = filled(opened(*runs))
+    page.multiselect(key="model").set_value(runs[:1])
+    page.button[0].click()
+    page = ran(page)
+    assert "choose two to four" in said(page)
+    assert html(page).count('class="sr-pane"') == 2  # what was there stays
+
+
+def test_other_models_are_said_to_wait_for_the_button(runs):
+    page = filled(opened(*runs))
+    page.multiselect(key="model").set_value([runs[0], f"{runs[0]}@truncate"])
+    page = ran(page)
+    assert any("previous comparison" in caption.value for caption in page.caption)
+
+
+def test_a_model_that_fails_does_so_in_its_own_pane(runs):
+    page = filled(opened(*runs))
+    broken = registry.resolve(runs[1]).path
+    os.truncate(f"{broken}/model.safetensors", 100)
+    page.button[0].click()
+    page = filled(ran(page))
+    assert html(page).count("sr-failed") == 1 and html(page).count("read all") == 1
+
+
+def test_without_any_model_the_note_is_shown_and_what_to_do(home, monkeypatch):
+    monkeypatch.setattr(registry, "ready", lambda **_: [])
+    page = opened()
+    assert "No model" in said(page) and "sr-line" in html(page)
+    page.button[0].click()
+    assert "sr-line" in html(ran(page))

@@ -1,0 +1,114 @@
+"""The Zoo page: every entry and every published run, filters that add up, and the details of the selected one."""
+
+import os
+import shutil
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from trainer import queue, registry, store
+from trainer.engines import Process
+from trainer.queue import Progress
+from trainer.spec import parse
+
+PAGE = "from workbench.pages import zoo; zoo.render()"
+
+
+def opened(**address: str) -> AppTest:
+    page = AppTest.from_string(PAGE, default_timeout=30)
+    for name, value in address.items():
+        page.query_params[name] = value
+    page.run()
+    assert not page.exception
+    return page
+
+
+def ids(page: AppTest) -> list[str]:
+    return list(page.dataframe[0].value["Id"])
+
+
+def said(page: AppTest) -> str:
+    kinds = ("subheader", "markdown", "caption", "text", "code")
+    return "\n".join(str(element.value) for kind in kinds for element in page.get(kind))
+
+
+@pytest.fixture
+def published(home, tiny_model) -> str:
+    """A run that succeeded and left the tiny model behind; its id."""
+    worker = queue.enlist(store.open_store(), device="cpu", process=Process.of(os.getpid()))
+    job = queue.submit(parse({"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice"}))
+    lease = queue.claim(store.open_store(), worker)
+    folder = store.runs_dir() / job.id / "attempt-1" / "artifacts" / "model"
+    shutil.copytree(tiny_model, folder)
+    scores = Progress(metrics={"test_f1": 0.5})
+    queue.finish(store.open_store(), lease, state="succeeded", artifact=str(folder), progress=scores)
+    return job.id
+
+
+def test_every_entry_of_the_zoo_is_in_the_table(home):
+    page = opened()
+    assert ids(page) == list(registry.zoo())
+    table = page.dataframe[0].value.set_index("Id")
+    assert table.loc["clinical-longformer", "Context"] == 4096
+    assert table.loc["tiny-biobert", "Parameters"] == pytest.approx(13.874136)
+    assert table.loc["minilm", ["Here", "Casing", "Licence"]].tolist() == ["yes", "uncased", "Apache-2.0"]
+
+
+def test_filters_add_up(home):
+    page = opened()
+    page.multiselect(key="zoo.role").set_value(["long"]).run()
+    assert ids(page) == ["clinical-longformer", "clinical-bigbird"]
+    page.text_input(key="zoo.text").set_value("BIRD").run()
+    assert ids(page) == ["clinical-bigbird"]
+    page.toggle(key="zoo.here").set_value(True).run()
+    assert not page.dataframe and "No model fits" in said(page)
+
+
+def test_weights_here_leaves_what_is_here(home):
+    page = opened()
+    page.toggle(key="zoo.here").set_value(True).run()
+    assert set(ids(page)) == {entry.id for entry in registry.ready()} >= {"minilm"}
+
+
+def test_the_address_opens_a_model_with_its_sources(home):
+    page = opened(model="tiny-clinicalbert")
+    words = said(page)
+    entry = registry.zoo()["tiny-clinicalbert"]
+    assert page.subheader[0].value == "TinyClinicalBERT"
+    for part in (
+        "nlpie/tiny-clinicalbert",
+        "13,874,136 encoder",
+        "bio-clinicalbert",
+        "wordpiece",
+        *entry.notes.split(),
+    ):
+        assert part in words
+    assert "stillroom zoo fetch tiny-clinicalbert\nstillroom zoo build tiny-clinicalbert" in words
+    figures = page.dataframe[1].value
+    assert list(figures["Source"]) == [figure["source"] for figure in entry.reported]
+
+
+def test_a_model_of_every_role_can_be_opened(home):
+    for entry in {entry.role: entry for entry in registry.zoo().values()}.values():
+        assert entry.id in said(opened(model=entry.id))
+
+
+def test_a_published_run_is_a_model_like_any_other(published):
+    page = opened(model=published)
+    assert published in ids(page)
+    assert "Compare on a note" in [link.label for link in page.get("page_link")]
+    assert "ner: Disease" in said(page)
+
+
+def test_an_unknown_model_is_an_error_with_what_is_known(home):
+    page = opened(model="<img src=x>:red[x]")
+    assert "There is no model" in page.error[0].value
+    assert "\\<img" in page.error[0].value and "\\:red\\[" in page.error[0].value  # escaped
+    assert ids(page) == list(registry.zoo())
+
+
+def test_a_model_whose_weights_are_here_can_be_used_at_once(home):
+    page = opened(model="minilm")
+    links = {link.label: link.proto.query_string for link in page.get("page_link")}
+    assert links == {"Fine-tune it": "model=minilm"}
+    assert "stillroom zoo fetch" not in said(page)

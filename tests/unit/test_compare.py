@@ -1,0 +1,112 @@
+"""Agreement and disagreements, on predictions written by hand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.errors import BadSpec
+from trainer.prediction import Cost, Coverage, Prediction, Span
+from workbench.compare import compare, span_f1
+
+
+def prediction(model: str, *spans: tuple, labels: str = "Disease", unread: tuple = ()) -> Prediction:
+    return Prediction(
+        model=model,
+        task="ner",
+        spans=tuple(Span(start=a, end=b, label=label, score=0.9) for a, b, label in spans),
+        coverage=Coverage(tokens=10, tokens_read=10, windows=1, unread=unread),
+        cost=Cost(latency_ms=1, tokens_per_second=1),
+        label_set=tuple(labels.split()),
+    )
+
+
+def votes(*predictions: Prediction) -> list[tuple]:
+    return [(item.start, item.end, item.votes) for item in compare(predictions).disagreements]
+
+
+def test_equal_spans_are_no_disagreement():
+    one, other = (prediction(name, (0, 5, "Disease"), (9, 12, "Disease")) for name in "ab")
+    assert compare([one, other]).agreement == 1.0
+    assert votes(one, other) == []
+
+
+def test_a_span_that_only_one_saw_gives_the_other_a_null():
+    assert votes(prediction("a", (0, 5, "Disease")), prediction("b")) == [(0, 5, {"a": "Disease", "b": None})]
+
+
+def test_an_arm_whose_label_set_cannot_say_it_has_no_key():
+    both = "Chemical Disease"
+    one, other = prediction("a", (0, 5, "Chemical"), labels=both), prediction("b", labels=both)
+    diseases = prediction("c")
+    assert votes(one, other, diseases) == [(0, 5, {"a": "Chemical", "b": None})]
+    assert votes(one, diseases) == []  # nobody could have contradicted
+
+
+def test_other_borders_are_one_region_from_the_first_start_to_the_last_end():
+    one, other = prediction("a", (4, 9, "Disease")), prediction("b", (0, 9, "Disease"))
+    assert votes(one, other) == [(0, 9, {"a": "Disease", "b": "Disease"})]
+    assert compare([one, other]).disagreements[0].kind == "boundary"
+
+
+def test_overlaps_chain_into_one_region_and_neighbours_do_not():
+    one = prediction("a", (0, 4, "Disease"), (6, 9, "Disease"), (9, 12, "Disease"))
+    other = prediction("b", (3, 7, "Disease"), (9, 12, "Disease"))
+    assert votes(one, other) == [(0, 9, {"a": "Disease", "b": "Disease"})]
+
+
+def test_other_labels_and_the_vote_of_an_arm_with_two():
+    one = prediction("a", (0, 3, "Chemical"), (4, 12, "Disease"), labels="Chemical Disease")
+    other = prediction("b", (0, 12, "Chemical"), labels="Chemical Disease")
+    assert votes(one, other) == [(0, 12, {"a": "Disease", "b": "Chemical"})]  # Disease covers more of it
+    assert compare([one, other]).disagreements[0].kind == "label"
+
+
+def test_not_read_is_null_in_the_public_shape_and_told_apart_inside():
+    one, cut = prediction("a", (0, 3, "Disease"), (90, 95, "Disease")), prediction("b", unread=((50, 100),))
+    near, far = compare([one, cut]).disagreements
+    assert far.to_json() == {"start": 90, "end": 95, "votes": {"a": "Disease", "b": None}}
+    assert (near.unread, near.kind) == ((), "only")
+    assert (far.unread, far.kind) == (("b",), "unread")
+
+
+def test_agreement_is_the_mean_f1_over_pairs_that_share_labels():
+    one = prediction("a", (0, 1, "Disease"), (2, 3, "Disease"), (4, 5, "Chemical"), labels="Chemical Disease")
+    other = prediction("b", (0, 1, "Disease"))
+    third = prediction("c", (0, 1, "Gene"), labels="Gene")
+    assert span_f1(one, other) == pytest.approx(2 / 3)  # the chemical does not count
+    assert span_f1(one, third) is None
+    assert compare([one, other, third]).agreement == pytest.approx(2 / 3)
+    assert compare([one, third]).agreement is None
+    assert compare([prediction("a"), prediction("b")]).agreement == 1.0
+
+
+def test_one_arm_or_one_name_twice_is_refused():
+    with pytest.raises(BadSpec, match="two or more"):
+        compare([prediction("a")])
+    with pytest.raises(BadSpec, match="a is given twice"):
+        compare([prediction("a"), prediction("a")])
+
+
+def test_the_public_shape():
+    found = compare([prediction("a", (0, 5, "Disease")), prediction("b")]).to_json()
+    assert set(found) == {"predictions", "agreement", "disagreements"}
+    assert set(found["predictions"][0]) == {"model", "task", "spans", "labels", "coverage", "cost"}
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_from(["Chemical", "Disease"])), max_size=8)
+
+
+@given(SPANS, SPANS)
+def test_disagreements_are_disjoint_in_order_and_hold_each_span_that_is_not_shared(first, second):
+    arms = [
+        prediction(name, *((a, a + size, label) for a, size, label in spans), labels="Chemical Disease")
+        for name, spans in (("a", first), ("b", second))
+    ]
+    found = compare(arms)
+    regions = [(item.start, item.end) for item in found.disagreements]
+    assert all(a < b <= c < d for (a, b), (c, d) in zip(regions, regions[1:], strict=False))
+    places = [{(span.start, span.end, span.label) for span in arm.spans} for arm in arms]
+    for start, end, _ in places[0] ^ places[1]:
+        assert any(a <= start and end <= b for a, b in regions)
+    assert (found.agreement == 1.0) == (places[0] == places[1]) == (not regions)
+    assert compare(arms[::-1]).agreement == found.agreement

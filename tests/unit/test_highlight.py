@@ -1,0 +1,185 @@
+"""The HTML of a note: whatever the text, spans and labels, tags are ours and the text is the note."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from trainer.errors import Refused
+from trainer.prediction import Cost, Coverage, Prediction, Span
+from workbench import highlight
+from workbench.compare import compare
+from workbench.highlight import MEANING, NOT_READ, ROWS, STYLE, TAGS, Pane, results, shown
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "</span></mark><script>alert(1)</script><!-- --><![CDATA[",
+    ":red[x] :material/bug_report: $\\alpha$ [a](http://x.example) ![i](http://x.example/i.png) **b** `c`",
+    "a\r\nb\rc\n\n  \t\td \n",
+    "\x00\x01\x07\x1b[31m\x7f\x0b\x0c\u2028\u2029\ufeff",
+    "\u202eעברית\u202c שלום \u2066mixed\u2069 العربية",
+    "e\u0301 👩🏽‍⚕️ \U0001f9ec \ud800 &amp; &#13; &lt;b&gt; \"'",
+    'id="sr-d0-0" {{7*7}} javascript:alert(1)',
+]
+
+
+class Page(HTMLParser):
+    """What a browser would make of it: tags with attributes, and the text of each pane without its chips."""
+
+    def __init__(self, source: str):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.panes, self.chips, self.stack = [], [], [], []
+        self.feed(source)
+        self.close()
+        assert not self.stack
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        classes = (dict(attributes).get("class") or "").split()
+        if "sr-pane" in classes:
+            self.panes.append("")
+        if "sr-chip" in classes:
+            self.chips.append("")
+        self.stack.append((tag, classes))
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop()[0] == tag
+
+    def handle_data(self, data):
+        inside = {name for _, classes in self.stack for name in classes}
+        if "sr-chip" in inside:
+            self.chips[-1] += data
+        elif "sr-line" in inside:
+            self.panes[-1] += data
+
+    def handle_comment(self, data):
+        raise AssertionError("a comment came through")
+
+    handle_decl = handle_pi = unknown_decl = handle_comment
+
+
+def prediction(name: str, spans=(), *, unread=(), labels=("Disease",)) -> Prediction:
+    return Prediction(
+        model=name,
+        task="ner",
+        spans=tuple(Span(start=a, end=b, label=label, score=0.5) for a, b, label in spans),
+        coverage=Coverage(tokens=9, tokens_read=9 if not unread else 4, windows=1, unread=unread),
+        cost=Cost(latency_ms=12, tokens_per_second=1),
+        label_set=tuple(labels),
+    )
+
+
+def page(text: str, *predictions: Prediction) -> Page:
+    compared = compare(predictions) if len(predictions) > 1 else None
+    return Page(results(text, [Pane(found.model, prediction=found) for found in predictions], compared))
+
+
+TEXT = st.text(max_size=60) | st.lists(st.sampled_from(HOSTILE), max_size=3).map("".join)
+LABEL = st.sampled_from(["Disease", "Chemical", "", *HOSTILE]) | st.text(max_size=8)
+SPANS = st.lists(st.tuples(st.integers(-5, 90), st.integers(-5, 200), LABEL), max_size=8)
+RANGES = st.lists(st.tuples(st.integers(-5, 90), st.integers(-5, 200)), max_size=3).map(tuple)
+ATTRIBUTES = {"class", "id", "href", "dir", "tabindex", "aria-label"}
+
+
+@given(TEXT, SPANS, SPANS, RANGES, LABEL)
+@example("".join(HOSTILE), [(0, 9, "Disease"), (3, 400, HOSTILE[1])], [(2, 30, HOSTILE[0])], ((20, 60),), "Disease")
+def test_any_text_spans_and_labels_give_our_tags_and_the_text_itself(text, first, second, unread, name):
+    found = page(text, prediction(f"a{name}", first), prediction(f"b{name}", second, unread=unread))
+    assert found.panes == [shown(text)] * 2
+    classes = set(re.findall(r"sr-[a-z0-9]+", STYLE)) | {"sr", "sr-n2"}
+    for tag, attributes in found.tags:
+        assert tag in TAGS and set(attributes) <= ATTRIBUTES
+        assert set(attributes.get("class", "sr").split()) <= classes
+        assert re.fullmatch(r"sr-d\d+-\d", attributes.get("id", "sr-d0-0"))
+        assert re.fullmatch(r"#sr-d\d+-\d", attributes.get("href", "#sr-d0-0"))
+    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+@given(TEXT)
+def test_a_note_alone_is_its_text(text):
+    assert Page(highlight.note(text)).panes == [shown(text)]
+
+
+@given(st.text())
+def test_what_cannot_be_shown_keeps_its_place(text):
+    assert len(shown(text)) == len(text)
+    assert [pair for pair in zip(text, shown(text), strict=True) if pair[0] != pair[1] and pair[0].isprintable()] == []
+
+
+def test_every_jump_has_its_place_in_its_pane():
+    text = "Fever and chills after naloxone"
+    found = page(text, prediction("a", [(0, 5, "Disease"), (10, 16, "Disease")]), prediction("b", [(0, 9, "Disease")]))
+    jumps = [attributes["href"][1:] for tag, attributes in found.tags if tag == "a"]
+    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert sorted(set(jumps)) == sorted(ids) == ["sr-d0-0", "sr-d0-1", "sr-d1-0", "sr-d1-1"]
+
+
+def test_labels_are_words_and_one_label_has_one_colour_in_all_panes():
+    text = "Fever after naloxone"
+    both = ("Chemical", "Disease")
+    one = prediction("a", [(0, 5, "Disease"), (12, 20, "Chemical")], labels=both)
+    html = results(text, [Pane("a", prediction=one), Pane("b", prediction=prediction("b", [(0, 5, "Disease")]))])
+    assert re.findall(r'<span class="sr-chip (sr-l\d)">(\w+)<', html) == [
+        ("sr-l1", "Disease"),
+        ("sr-l0", "Chemical"),
+        ("sr-l1", "Disease"),
+    ]
+
+
+def test_what_was_not_read_says_so_in_words_once_a_range():
+    text = "Fever.\n\nChills.\nRash.\n"
+    found = page(text, prediction("a", unread=((8, 22),)))
+    assert found.chips == [NOT_READ]
+    assert sum("sr-unread" in attributes.get("class", "") for _, attributes in found.tags) == 2  # one a line
+    assert "read 4 of 9 tokens (44%)" in results(text, [Pane("a", prediction=prediction("a", unread=((8, 22),)))])
+
+
+def test_a_region_says_nothing_or_not_read_where_an_arm_is_silent():
+    text = "Fever. Chills."
+    seen = [(0, 5, "Disease"), (7, 13, "Disease")]
+    found = page(text, prediction("a", seen), prediction("b", unread=((6, 14),)))
+    listed, first, second = found.chips[:4], found.chips[4:6], found.chips[6:]
+    assert listed == ["Disease", "nothing", "Disease", "not read"]
+    assert first == ["Disease", "Disease"]
+    assert second == ["nothing", NOT_READ, "not read"]
+
+
+def test_panes_without_a_prediction_show_their_stage_or_error_and_escape_it():
+    error = Refused("found <b>this</b>", next_step="do & see")
+    html = results("Fever", [Pane("<i>a</i>", stage="loading"), Pane("b", title="B & Co", error=error)])
+    found = Page(html)
+    assert found.panes[0] == "Fever" and "loading the model" in html
+    assert "found &lt;b&gt;this&lt;/b&gt;" in html and "do &amp; see" in html and "B &amp; Co" in html
+
+
+def test_figures_and_their_meaning_are_stated():
+    one, other = prediction("a", [(0, 5, "Disease")]), prediction("b", [(0, 5, "Disease")])
+    html = results("Fever", [Pane("a", prediction=one), Pane("b", prediction=other)], compare([one, other]))
+    assert "No disagreements" in html and "100% agreement" in html and MEANING in html
+    gene = prediction("b", labels=("Gene",))
+    html = results("Fever", [Pane("a", prediction=one), Pane("b", prediction=gene)], compare([one, gene]))
+    assert "no label in common" in html
+
+
+def test_many_lines_share_rows_and_the_grid_has_room_for_them():
+    text = "line\n" * (3 * ROWS + 1)
+    found = page(text, prediction("a"))
+    lines = sum(attributes.get("class") == "sr-line" for _, attributes in found.tags)
+    assert lines <= ROWS and found.panes == [text]
+    assert f"grid-row: 1 / span {ROWS + 1};" in STYLE
+
+
+@pytest.mark.timeout(20)
+def test_a_million_characters_are_drawn():
+    text = "Fever after naloxone. " * 45_500
+    spans = [(at, at + 5, "Disease") for at in range(0, len(text), 220)]
+    assert page(text, prediction("a", spans), prediction("b", spans[::2])).panes == [text, text]
+
+
+def test_html_is_passed_to_streamlit_untouched():
+    assert highlight.note("  a  ")._repr_html_() == highlight.note("  a  ")
+    assert "highlight.css" in {path.name for path in Path(highlight.__file__).parent.iterdir()}

@@ -1,0 +1,78 @@
+"""Arms, the shelf of loaded models, and prediction in process."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from trainer import inference, models, registry
+from trainer.errors import BadSpec, StillroomError, UnknownName
+from trainer.run import ResolvedModel
+from workbench.note import Note
+from workbench.predict import READINGS, Arm, Shelf, predict
+
+
+@pytest.mark.parametrize(
+    ("written", "model", "reading", "max_tokens"),
+    [
+        ("minilm-bc5cdr", "minilm-bc5cdr", "windows", None),
+        ("minilm-bc5cdr@truncate", "minilm-bc5cdr", "truncate", None),
+        ("minilm-bc5cdr@windows", "minilm-bc5cdr", "windows", None),
+        ("org/name@whole:4096", "org/name", "whole", 4096),
+        ("./a folder/m", "./a folder/m", "windows", None),
+        ("./me@home/m", "./me@home/m", "windows", None),
+        ("./me@home/m@truncate:128", "./me@home/m", "truncate", 128),
+        ("1a2b3c4d-1", "1a2b3c4d-1", "windows", None),
+    ],
+)
+def test_an_arm_is_read_as_written_and_named_as_written(written, model, reading, max_tokens):
+    arm = Arm.parse(written)
+    assert (arm.model, arm.reading, arm.max_tokens) == (model, reading, max_tokens)
+    assert arm.name == written
+
+
+@pytest.mark.parametrize(
+    ("written", "error", "said"),
+    [
+        ("", BadSpec, "M@reading"),
+        ("@truncate", BadSpec, "M@reading"),
+        ("m@skim", UnknownName, "Known: truncate, whole, windows"),
+        ("m@windos", UnknownName, "Did you mean 'windows'"),
+        ("m@windows:", BadSpec, "max_tokens"),
+        ("m@windows:many", BadSpec, "'many'"),
+        ("m@windows:7", BadSpec, "from 8"),
+        ("m@:128", UnknownName, "reading"),
+        ("m@", UnknownName, "reading"),
+        ("x" * 301, BadSpec, "found 'xxx"),
+    ],
+)
+def test_an_arm_that_is_written_wrongly_says_which_part(written, error, said):
+    with pytest.raises(error, match=said):
+        Arm.parse(written)
+
+
+def test_the_readings_are_those_of_inference():
+    assert READINGS == inference.READINGS
+
+
+def test_the_shelf_lets_the_least_recently_used_model_go(monkeypatch):
+    loads = []
+    monkeypatch.setattr(models, "load", lambda model: loads.append(model.reference) or SimpleNamespace())
+    shelf = Shelf(size=2)
+    for reference in "aabacab":
+        shelf.take(ResolvedModel(reference=reference, path=f"/{reference}", sha256="0"))
+    assert "".join(loads) == "abcb"
+
+
+def test_predict_reads_a_note_with_a_model_from_a_folder(tiny_model):
+    note = Note("Fever and naloxone. " * 200)
+    found = predict(note, str(tiny_model))
+    assert (found.model, found.task, found.label_set) == (str(tiny_model), "ner", ("Disease",))
+    assert found.coverage.windows > 1 and not found.coverage.unread
+    cut = predict(note, registry.resolve(str(tiny_model)), reading="truncate", max_tokens=64, name="short")
+    assert (cut.model, cut.coverage.tokens_read) == ("short", 62)
+    assert cut.coverage.unread[0][1] <= len(note.text)
+
+
+def test_predict_names_a_model_that_is_not_known():
+    with pytest.raises(StillroomError, match="minilm"):
+        predict(Note("Fever"), "minlm")
