@@ -1,18 +1,20 @@
 """Scores, their intervals and what they cost. Entities count as seqeval counts them; everything else is counting."""
 
 import time
-import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from seqeval.metrics.sequence_labeling import get_entities
 
 from trainer import inference
 from trainer.errors import BadData, BadSpec
 
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 TIMED = 100  # sentences that the latency figures rest on
 
 
@@ -31,7 +33,7 @@ def bootstrap(
 ) -> dict[str, list[float]]:
     """[low, high] of each of `scores`: the percentile bootstrap over sentences, 95 %."""
     kinds, counts = count(gold, predicted)
-    if not len(counts):
+    if not counts.size:
         return {name: [0.0, 0.0] for name in _ratios(kinds, counts.sum(axis=0))}
     # Sentences with equal counts are interchangeable, so drawing how often each kind comes up is the same bootstrap.
     distinct, times = np.unique(counts.reshape(len(counts), -1), axis=0, return_counts=True)
@@ -84,10 +86,10 @@ def evaluate(
     """{"metrics", "n", "intervals", "cost"} of a model on sentences (words, tags).
 
     metrics and intervals: `scores` and `bootstrap`; labelling "all" counts pieces (the papers' scheme, trap T1).
-    cost: params; disk_bytes of the weights in `folder`, or as they are in memory; latency_ms_p50 and _p95 of one sentence
-    at a time, tokenizing included; tokens_per_second of the batched pass, in word pieces; peak_memory_bytes of this
-    process during that pass (of the accelerator, on one). Raises BadSpec if the sentences hold entity types that the
-    model cannot say, and BadData if there is nothing to score. `split` only names the sentences in these messages.
+    cost: params; disk_bytes of the weights in `folder`, or as they are in memory; latency_ms_p50 and latency_ms_p95 of
+    one sentence alone, tokenizing included; tokens_per_second of the batched pass, in word pieces; peak_memory_bytes of
+    this process during that pass (of the accelerator, on one). Raises BadSpec if the sentences hold entity types that
+    the model cannot say, and BadData if there is nothing to score. `split` only names the sentences in these messages.
     """
     _check_types(model, sentences, split)
     device = next(model.parameters()).device
@@ -121,6 +123,74 @@ def _ratios(kinds: Sequence[str], counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # seqeval warns of each tag that is not IOB2, once a sentence
-        return set(get_entities(list(tags)))
+    return set(get_entities(list(tags)))
+
+
+def _tagged(model, tokenizer, sentences, labelling, max_tokens, batch_tokens) -> tuple[list, list]:
+    """Gold and predicted tags: a tag a word, or with labelling "all" a tag a piece."""
+    words, gold = [sentence[0] for sentence in sentences], [sentence[1] for sentence in sentences]
+    predicted = inference.tag_words(
+        words, model, tokenizer, labelling=labelling, max_tokens=max_tokens, batch_tokens=batch_tokens
+    )
+    return (inference.expand(words, gold, tokenizer) if labelling == "all" else gold), predicted
+
+
+def _latency(model, tokenizer, sentences, max_tokens, seed) -> dict[str, float]:
+    """Percentiles of the time for one sentence alone, in milliseconds, over a seeded choice of them."""
+    chosen = np.random.default_rng(seed).permutation(len(sentences))[:TIMED]
+    times = []
+    for index in [chosen[0], *chosen]:  # the first is a rehearsal
+        began = time.perf_counter()
+        inference.tag_words([sentences[index][0]], model, tokenizer, max_tokens=max_tokens)
+        times.append((time.perf_counter() - began) * 1000)
+    middle, slow = np.percentile(times[1:], [50, 95])
+    return {"latency_ms_p50": float(middle), "latency_ms_p95": float(slow)}
+
+
+def _check_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> None:
+    if len(gold) != len(predicted):
+        raise BadData(f"there are {len(gold):,} sentences of gold tags and {len(predicted):,} of predicted tags.")
+    for index, (actual, said) in enumerate(zip(gold, predicted, strict=True)):
+        if len(actual) != len(said):
+            raise BadData(f"sentence {index + 1:,} has {len(actual)} gold tags and {len(said)} predicted ones.")
+
+
+def _check_types(model, sentences, split) -> None:
+    if not len(sentences):
+        raise BadData(f"there is no sentence to score{f' in the {split} split' if split else ''}.")
+    known = inference.entity_types(inference.tag_names(model))
+    held = inference.entity_types({tag for _, tags in sentences for tag in tags})
+    if missing := sorted(set(held) - set(known)):
+        where = f"the {split} split" if split else "the data set"
+        raise BadSpec(
+            [
+                (
+                    "dataset",
+                    f"{where} holds {', '.join(held)}; the model can say {', '.join(known)}, not {', '.join(missing)}",
+                )
+            ],
+            next_step="Choose a model that was trained on these entity types, or fine-tune this one on this data set.",
+        )
+
+
+def _weight_bytes(model: torch.nn.Module, folder: Path | None) -> int:
+    if folder is not None:
+        return sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
+    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):  # where it cannot be reset, the peak is that of the whole process so far
+        CLEAR_REFS.write_text("5")  # Linux: peak goes back to what is resident now
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if STATUS.exists():
+        mark = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(mark.split()[1]) * 1024
+    return psutil.Process().memory_info().rss

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, case, delete, fun
 from trainer.engines import Process
 from trainer.errors import LeaseLost, StillroomError
 from trainer.metrics import finite, record
-from trainer.store import PATIENCE_S, read, write
+from trainer.store import LEFT_RUNNING, PATIENCE_S, read, write
 from trainer.store import job as jobs_table
 from trainer.store import worker as workers_table
 
@@ -207,6 +207,17 @@ def reclaim(
     silence = watch.silence(rows, time.monotonic())
     lost = [row for row in rows if silence[row.id] >= lease_s or is_orphan(row)]
     return [row.id for row in lost if free(store, row, committed(row.id))]
+
+
+def sweep(store: Engine) -> None:
+    """End the children on this machine that outlived their worker and whose job is over."""
+    left = select(_job.id, _job.token, _job.child_process).where(LEFT_RUNNING, _job.ended_at.is_not(None))
+    for row in read(store, lambda connection: connection.execute(left).all()):
+        child = Process.parse(row.child_process)
+        if child.here:
+            child.clear()
+            over = update(jobs_table).where(_job.id == row.id, _job.token == row.token, _job.ended_at.is_not(None))
+            write(store, lambda connection, over=over: connection.execute(over.values(child_process=None)))
 
 
 def is_orphan(row: Row) -> bool:

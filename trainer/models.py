@@ -34,7 +34,7 @@ from transformers.utils import logging as library_logging
 
 from trainer import hub
 from trainer.errors import CorruptFile, Refused, Unavailable
-from trainer.registry import ROOT, ModelEntry, fetched, resolve, weights_here, zoo
+from trainer.registry import ROOT, ModelEntry, fetched, remedies, resolve, weights_here, zoo
 from trainer.run import ResolvedModel, commit_folder
 from trainer.weights import WEIGHTS, check_folder, check_hashes, read_json
 
@@ -129,11 +129,9 @@ def fetch(entry: ModelEntry, *, allow_pickle: bool = False) -> Path:
     """
     if entry.source != "hub" or weights_here(entry):
         return Path(resolve(entry.id).path)
-    if not entry.hub_id or entry.architecture["model_type"] not in CONFIG_MAPPING:
-        raise Unavailable(
-            f"{entry.id} cannot be fetched: {entry.cannot_build or 'no weights were published.'}",
-            next_step="Choose another model of `stillroom zoo`.",
-        )
+    if not entry.hub_id or not entry.loads:
+        why = entry.cannot_build or "No weights of it were published."
+        raise Unavailable(f"{entry.id} is not fetched. {why}", next_step=remedies(entry))
 
     def fill(draft: Path) -> None:
         weights = hub.download(entry, draft, allow_pickle=allow_pickle)
@@ -149,10 +147,7 @@ def fetch(entry: ModelEntry, *, allow_pickle: bool = False) -> Path:
 def build_config(entry: ModelEntry) -> PreTrainedConfig:
     """The configuration of an entry's published architecture; Unavailable where it cannot be built."""
     if entry.cannot_build:
-        raise Unavailable(
-            f"{entry.id} cannot be built here. {entry.cannot_build}",
-            next_step="Choose an entry that can be built, or, if its weights can be fetched, `stillroom zoo fetch`.",
-        )
+        raise Unavailable(f"{entry.id} cannot be built here. {entry.cannot_build}", next_step=remedies(entry))
     shape = dict(entry.architecture)
     return CONFIG_MAPPING[shape.pop("model_type")](**shape)
 

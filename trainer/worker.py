@@ -108,6 +108,7 @@ class Shift:
     def _next(self) -> queue.Lease | None:
         for job_id in queue.reclaim(self.store, self.watch, committed=_committed, lease_s=self.timing.lease_s):
             log.warning("Job %s lost its worker.", job_id)
+        queue.sweep(self.store)
         return queue.claim(self.store, self.me) if queue.waiting(self.store)[0] else None
 
     def _carry_out(self, lease: queue.Lease) -> None:

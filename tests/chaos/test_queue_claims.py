@@ -61,7 +61,7 @@ def finished(lines):
 
 def test_two_workers_never_hold_one_job(start):
     submit(300)
-    processes = start(6)
+    processes = start(5)
     counts = finished(line for process in processes for line in process.communicate(timeout=60)[0].splitlines())
     assert len(counts) == 300 and set(counts.values()) == {1}
     assert {job.state for job in queue.jobs(limit=400)} == {"succeeded"}

@@ -17,17 +17,19 @@ from trainer.spec import parse
 from trainer.store import runs_dir
 
 TIMING = {"look_s": 0.05, "beat_s": 0.1, "idle_s": 0.1}
-STEPS = 60
+STEPS = 40
 
 
 @pytest.fixture
-def job(home, tmp_path):
+def job(home, tmp_path, monkeypatch):
     model, data = scripted_run.inputs(tmp_path)
-    return queue.submit(parse({"kind": "finetune", "model": model, "dataset": data}))
+    with scripted_run.database_in_memory(home) as url:
+        monkeypatch.setenv("STILLROOM_DB", url)
+        yield queue.submit(parse({"kind": "finetune", "model": model, "dataset": data}))
 
 
 @pytest.fixture
-def start(home):
+def start(job):
     """Start a real worker process with children that follow the script."""
     started = []
 
@@ -160,8 +162,8 @@ def test_a_child_killed_from_outside_fails_its_job_and_retry_goes_on(job, start)
 
 def test_a_stopped_worker_that_wakes_up_late_changes_nothing(job, start):
     """SIGSTOP for longer than the lease: the other takes over, the first finds its lease lost and goes on living."""
-    timing = TIMING | {"lease_s": 1.5}
-    first, spare = start(timing=timing), start(timing=timing)
+    timing = TIMING | {"lease_s": 3.0}
+    first, spare = start(timing=timing, steps=150), start(timing=timing, steps=150)
     until(started(job))
     (held,) = [info for info in queue.workers() if info.job_id == job.id]
     late = first if held.name.endswith(f"-{first.pid}") else spare
@@ -172,7 +174,7 @@ def test_a_stopped_worker_that_wakes_up_late_changes_nothing(job, start):
     late.send_signal(signal.SIGCONT)
     until(lambda: state_of(job) == "succeeded")
     assert queue.job(job.id).artifact.startswith(str(new.folder)) and old.result is None
-    assert_as_never_interrupted(job)
+    assert_as_never_interrupted(job, steps=150)
     assert late.poll() is None
     until(lambda: len(queue.workers()) == 2)
 
@@ -184,6 +186,7 @@ def test_a_job_that_kills_its_workers_is_quarantined_and_the_next_one_runs(job, 
     other = queue.submit(parse(job.spec | {"seed": 1}))
     start("drain", step_s=0).wait(timeout=20)
     assert queue.job(job.id).error["type"] == "LostWorker" and state_of(other) == "succeeded"
+    assert scripted_run.processes_of(job.id) == [], "its last child ignores SIGTERM, and nobody will take the job up"
 
 
 def test_each_signal_at_a_random_moment_ends_in_the_same_weights(job, start):

@@ -90,7 +90,16 @@ def test_missing_weights_say_every_way_out(home):
     assert "minilm" in caught.value.next_step
     with pytest.raises(Unavailable) as caught:
         resolve("ultrabert-150m")
-    assert "zoo build" not in str(caught.value)
+    assert "zoo fetch" in str(caught.value) and "zoo build" not in str(caught.value)
+
+
+def test_an_architecture_that_this_version_lacks_is_said_to_be_so(home, tiny_model):
+    shutil.copytree(tiny_model, home / "models" / "clinical-minialbert-312")
+    with pytest.raises(Unavailable) as caught:
+        resolve("clinical-minialbert-312")
+    assert "not part of this version" in str(caught.value) and "minilm" in caught.value.next_step
+    assert "zoo fetch" not in str(caught.value)
+    assert "clinical-minialbert-312" not in {entry.id for entry in ready()}
 
 
 def test_a_starter_works_once_its_files_are_there_and_says_so_before(home, tiny_model, tmp_path, monkeypatch):
@@ -209,6 +218,14 @@ def test_what_is_no_safetensors_file_is_found_out(folder, content, kind):
 def test_a_config_that_is_no_json_object_is_found_out(folder, content):
     (folder / "config.json").write_text(content)
     with pytest.raises(CorruptFile, match="config.json"):
+        resolve(str(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", "vocab.txt"])
+def test_a_text_file_of_absurd_size_is_refused_unread(folder, name):
+    with (folder / name).open("r+b") as file:
+        file.truncate(weights.TEXT_CAP + 1)  # sparse: takes no room
+    with pytest.raises(Refused, match=name):
         resolve(str(folder))
 
 

@@ -166,7 +166,8 @@ def test_other_constants_are_the_published_ones(model_id):
 @pytest.mark.parametrize("entry", zoo().values(), ids=zoo())
 def test_an_entry_is_honest(entry):
     assert entry.name and entry.family
-    assert entry.cannot_build or entry.architecture["model_type"] in CONFIG_MAPPING
+    assert entry.loads == (entry.architecture["model_type"] in CONFIG_MAPPING)
+    assert entry.loads or entry.cannot_build
     assert bool(entry.labels) == (entry.task is not None)
     assert all(figure["source"] in {"PWC", "E", "BP", "DB", "JAMIA", "card"} for figure in entry.reported)
     if entry.params["encoder"] and entry.stated_params:

@@ -3,6 +3,7 @@
 The address holds the sample's id and the arms, never text. Note and predictions live in this session's memory alone.
 """
 
+from collections import Counter
 from typing import NamedTuple
 
 import streamlit as st
@@ -140,11 +141,17 @@ def _uploaded() -> Note | None:
 
 
 def _titles() -> dict[str, str]:
-    """Every arm that the page offers, with how it is called: each ready tagger, in windows and cut off."""
+    """Every arm that the page offers, with its title: each ready tagger, in windows and cut off.
+
+    Titles are unique, since Streamlit tells options apart by what they show.
+    """
+    ready = registry.ready(task="ner")
+    shared = {name for name, count in Counter(entry.name for entry in ready).items() if count > 1}
     titles = {}
-    for entry in registry.ready(task="ner"):
-        titles[entry.id] = entry.name
-        titles[f"{entry.id}@truncate"] = f"{entry.name}, first window only"
+    for entry in ready:
+        told_apart = entry.role == "run" or entry.name in shared
+        titles[entry.id] = f"{entry.name}, {entry.id}" if told_apart else entry.name
+        titles[f"{entry.id}@truncate"] = f"{titles[entry.id]}, first window only"
     return titles
 
 

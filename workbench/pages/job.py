@@ -31,12 +31,12 @@ def render(job_id: str) -> None:
     try:
         job = queue.job(job_id)
     except StillroomError as error:
-        st.title("Jobs")
+        st.title("Jobs", anchor=False)
         show_error(error)
         return
     moving = not wording.over(job)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
-        st.title(f"Job {plain(job.id)}", width="content")
+        st.title(f"Job {plain(job.id)}", width="content", anchor=False)
         _actions(job)
     st.text(wording.what(job))
     live(_state, moving=moving)(job)
@@ -44,7 +44,7 @@ def render(job_id: str) -> None:
     live(_curves, moving=moving)(job.id)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.subheader("Log")
+        st.subheader("Log", anchor=False)
         live(_log, moving=moving)(job.id)
     with right:
         _record(job)
@@ -121,7 +121,7 @@ def _curves(job_id: str) -> None:
         return
     for column, (name, figure) in zip(st.columns(2), drawn.items(), strict=True):
         with column:
-            st.subheader(name)
+            st.subheader(name, anchor=False)
             if figure:
                 alt = f"{name} over optimiser steps"
                 st.plotly_chart(figure, key=f"jobs.{name}", config={"displayModeBar": False}, alt=alt)
@@ -170,7 +170,7 @@ def _tail(run: Run) -> str:
 
 def _record(job: Job) -> None:
     """What stays: the spec as it was stored, never as a form has it; the attempts; where the model is."""
-    st.subheader("Spec, as it was stored")
+    st.subheader("Spec, as it was stored", anchor=False)
     text = yaml.safe_dump(job.spec, sort_keys=False, allow_unicode=True)
     st.code(text, language="yaml", wrap_lines=True, height=320)
     if job.kind == "finetune":

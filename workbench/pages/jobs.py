@@ -20,6 +20,8 @@ ROWS = 10  # jobs on one page of the list
 def render() -> None:
     """Draw the list, or the job that the address names."""
     wanted = st.query_params.get("job")
+    # A link to the page one is on changes what the script sees, not the address; a reload must show the same.
+    st.query_params.from_dict({"job": wanted} if wanted else {})
     if wanted:
         one.render(wanted)
     else:
@@ -28,7 +30,7 @@ def render() -> None:
 
 def _list() -> None:
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
-        st.title("Jobs", width="content")
+        st.title("Jobs", width="content", anchor=False)
         link("train", label="New job", icon=":material/add:")
     jobs = queue.jobs()
     if not jobs:

@@ -25,7 +25,7 @@ FIRST = ("schedule.epochs", "schedule.lr", "schedule.batch_tokens", "schedule.ma
 
 def render() -> None:
     """Draw the page."""
-    st.title("Train")
+    st.title("Train", anchor=False)
     st.caption("Fine-tune a model on labelled text. A worker runs the job: closing this page changes nothing for it.")
     chosen = {name: st.session_state.get(f"{KEY}{name}.name", next(iter(table))) for name, table in CHOICES.items()}
     fields = [leaf for leaf in form.leaves(JobSpec, chosen) if leaf.name not in SETTLED]
@@ -230,7 +230,7 @@ def _queued(job_id: str, known: bool) -> None:
 
 
 def _as_text(spec: JobSpec | None) -> None:
-    st.subheader("The same job as YAML")
+    st.subheader("The same job as YAML", anchor=False)
     if spec is None:
         st.caption("Correct the marked fields to see it.")
         return

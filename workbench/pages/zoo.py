@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 def render() -> None:
     """Draw the page."""
-    st.title("Zoo")
+    st.title("Zoo", anchor=False)
     rows = [Row(entry, registry.weights_here(entry) is not None) for entry in _entries()]
     here = sum(row.here for row in rows)
     st.caption(f"{len(rows)} models are known; the weights of {here} are on this machine.")
@@ -133,7 +133,7 @@ def _casing(entry: ModelEntry) -> str:
 def _detail(row: Row) -> None:
     entry = row.entry
     with st.container(border=True):
-        st.subheader(plain(entry.name))
+        st.subheader(plain(entry.name), anchor=False)
         with st.grid(3, min_column_width=220):
             for label, value in _facts(row).items():
                 with st.container(gap="xxsmall"):

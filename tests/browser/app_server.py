@@ -1,0 +1,71 @@
+"""The real app in a process of its own, as a person starts it: for tests that look at it with a browser."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+START_S = 60
+
+
+class Server:
+    """A running app: its address and its process."""
+
+    def __init__(self, process: subprocess.Popen, port: int, log: Path):
+        self.process, self.port, self.log = process, port, log
+        self.address = f"http://127.0.0.1:{port}"
+
+    def wait(self) -> None:
+        """Until it answers; an error with its log if it does not."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.address}/_stcore/health", timeout=1) as answer:
+                    if answer.status == 200:
+                        return
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError(f"the app did not start: {self.log.read_text()[-2000:]}")
+
+    def libraries(self) -> str:
+        """The shared libraries that the web process has loaded (Linux)."""
+        return Path(f"/proc/{self.process.pid}/maps").read_text()
+
+
+@contextmanager
+def served(home: Path) -> Iterator[Server]:
+    """The app on a free port of this machine, with `home` as its STILLROOM_HOME; gone when the block ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = home / "app.log"
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port)]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=output, stderr=output, env={**os.environ, "STILLROOM_HOME": str(home)}
+        )
+    server = Server(process, port, log)
+    try:
+        server.wait()
+        yield server
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@contextmanager
+def browsing(chromium: str) -> Iterator[Browser]:
+    """Chromium without a window."""
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=quiet)
+        yield browser
+        browser.close()

@@ -1,0 +1,125 @@
+"""The Compare page in Chromium: a long sample, spans in two panes, a disagreement followed; no torch, no other host."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer import queue, store
+from trainer.engines import Process
+from trainer.spec import parse
+
+sys.path.insert(0, str(Path(__file__).parent))
+from app_server import browsing, served  # noqa: E402
+
+pytestmark = pytest.mark.browser
+WAIT_MS = 90_000
+LONG = "Erythema nodosum without a cause"
+HOSTILE = (
+    "<img src=x onerror=alert(1)> :red[x] $\\alpha$ [a](http://x.example)\n\tשלום \u202eabc e\u0301 👩🏽‍⚕️ &amp; </div>"
+)
+
+
+def published(model: Path, seed: int) -> str:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    worker = queue.enlist(store.open_store(), device="cpu", process=Process.of(os.getpid()))
+    spec = {"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice", "seed": seed}
+    job = queue.submit(parse(spec))
+    lease = queue.claim(store.open_store(), worker)
+    folder = store.runs_dir() / job.id / "attempt-1" / "artifacts" / "model"
+    shutil.copytree(model, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.weight"] = torch.randn(3, 32, generator=torch.Generator().manual_seed(seed))
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    queue.finish(store.open_store(), lease, state="succeeded", artifact=str(folder))
+    return job.id
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, tiny_model):
+    """A fresh server whose state holds two published runs with different last layers."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STILLROOM_HOME", str(home))
+        runs = [published(tiny_model, seed) for seed in (1, 2)]
+    with served(home) as server:
+        server.opened = f"{server.address}/?model={runs[0]}&model={runs[1]}"
+        yield server
+
+
+@pytest.fixture
+def page(server, chromium):
+    """The Compare page, opened by a link to the two runs, with everything that it asked of other hosts."""
+    with browsing(chromium) as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.elsewhere = []
+        page.on("request", lambda asked: page.elsewhere.append(asked.url) if server.address not in asked.url else None)
+        page.goto(server.opened)
+        yield page
+
+
+def filled(page) -> None:
+    """Until both panes have their spans."""
+    page.locator(".sr-panes .sr-pane").nth(1).wait_for(timeout=WAIT_MS)
+    page.locator(".sr-waiting").first.wait_for(state="detached", timeout=WAIT_MS)
+    page.locator(".sr-rail").wait_for(timeout=WAIT_MS)
+
+
+def test_a_long_sample_a_disagreement_followed_and_no_torch_in_the_web_process(page, server):
+    page.get_by_role("radio", name=LONG).click()
+    page.get_by_text("read all 3,425 tokens").first.wait_for(timeout=WAIT_MS)
+    filled(page)
+    for pane in page.locator(".sr-pane").all():
+        assert pane.locator("mark.sr-span").count() > 0 and pane.locator("mark .sr-chip").count() > 0
+
+    jump = page.locator(".sr-jump").last
+    place = page.locator(jump.get_attribute("href"))
+    assert not _in_view(page, place)
+    jump.click()
+    page.wait_for_function("e => e.matches(':target')", arg=place.element_handle(), timeout=5000)
+    assert _in_view(page, place)
+    assert page.locator(".sr-rail").is_visible() and _in_view(page, jump)  # the next one is at hand
+
+    assert "sample=erythema-nodosum-consult" in page.url and page.url.count("model=") == 2
+    assert "libtorch" not in server.libraries()
+    assert page.elsewhere == []
+
+
+def _in_view(page, place) -> bool:
+    """Whether the middle of an element is what one sees at that point of the window."""
+    return place.evaluate(
+        """e => { const r = e.getClientRects()[0], x = r.x + r.width / 2, y = r.y + r.height / 2;
+                  const seen = document.elementFromPoint(x, y); return !!seen && (e.contains(seen) || seen.contains(e))
+                    && y > 0 && y < innerHeight && !seen.classList.contains('sr-head'); }"""
+    )
+
+
+def test_a_hostile_note_is_shown_as_its_text(page, server):
+    filled(page)
+    page.get_by_role("radio", name="Paste").click()
+    page.get_by_role("textbox", name="Text of the note").fill(HOSTILE)
+    page.keyboard.press("Control+Enter")
+    page.locator(".sr-pane").filter(has_text="onerror").nth(1).wait_for(timeout=WAIT_MS)
+    filled(page)
+    for pane in page.locator(".sr-pane").all():
+        text = pane.evaluate(
+            """pane => { const copy = pane.cloneNode(true);
+                copy.querySelectorAll('.sr-chip, .sr-head').forEach(e => e.remove()); return copy.textContent }"""
+        )
+        assert text == HOSTILE
+        assert pane.locator("img, script, a").count() == 0
+    assert "onerror" not in page.url and "sample=" not in page.url
+    assert "onerror" not in server.log.read_text()
+    assert page.elsewhere == []
+
+
+def test_on_a_phone_the_panes_stack(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    filled(page)
+    first, second = (pane.bounding_box() for pane in page.locator(".sr-pane").all())
+    assert second["y"] >= first["y"] + first["height"] and first["width"] > 300
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
