@@ -9,14 +9,13 @@ import pytest
 import typer
 import yaml
 
-from workbench.cli import app
+from workbench.cli import app, main
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-# Named by their folder in the map, or nothing to say about.
-UNLISTED = re.compile(r"__(init|main)__\.py$|^trainer/lease\.py$")
+UNLISTED = re.compile(r"^__(init|main)__\.py$")
 
 
 def section(title: str) -> str:
@@ -71,6 +70,14 @@ def test_commands_named_in_readme_exist():
     assert len(named) >= 5
     for line in named:
         check_command(shlex.split(line)[1:])
+
+
+def test_readmes_first_result_comes(capsys, home, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    first = re.search(r"stillroom (compare .*)$", section("First result"), re.M)[1]
+    with pytest.raises(SystemExit) as ended:
+        main(shlex.split(first))
+    assert (ended.value.code, "Disagreements: " in capsys.readouterr().out) == (0, True)
 
 
 def check_command(words: list[str]) -> None:

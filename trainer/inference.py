@@ -209,7 +209,7 @@ def windows(tokens: int, size: int) -> np.ndarray:
     length = math.ceil((tokens + (count - 1) * shared) / count)
     starts = np.arange(count) * (tokens - length) // (count - 1)
     ends = starts + length
-    borders = (starts[1:] + ends[:-1]) // 2
+    borders = (starts[1:] + ends[:-1] + 1) // 2
     return np.stack([starts, ends, np.append(0, borders), np.append(borders, tokens)], axis=1)
 
 
@@ -240,10 +240,10 @@ def cut_words(words: Sequence[str], tokenizer: Any) -> tuple[Pieces, np.ndarray]
     Joined, because byte-level and SentencePiece tokenizers spell a word differently where no blank precedes it, and
     running text has blanks. Aligned by offset, so a word without pieces shifts nothing.
     """
-    ends = np.cumsum([len(word) + 1 for word in words]) - 1  # (words,)
-    pieces = cut(" ".join(words), tokenizer)
-    owners = np.searchsorted(ends, pieces.starts, side="right")
-    return pieces, np.minimum(owners, len(words) - 1)
+    spelled = [index for index, word in enumerate(words) if word and not word.isspace()]
+    ends = np.cumsum([len(words[index]) + 1 for index in spelled]) - 1
+    pieces = cut(" ".join(words[index] for index in spelled), tokenizer)
+    return pieces, np.array(spelled, dtype=np.int64)[np.searchsorted(ends, pieces.starts, side="right")]
 
 
 def word_starts(text: str, pieces: Pieces, tokenizer: Any) -> np.ndarray:
@@ -251,7 +251,7 @@ def word_starts(text: str, pieces: Pieces, tokenizer: Any) -> np.ndarray:
 
     With WordPiece a piece whose length is not that of its text continues a word; an unknown piece never does. Other
     tokenizers do not mark continuations: there a piece continues unless a blank is at or before its start. Unlike the
-    pipeline's, words never overlap: pieces that split one character stay together.
+    pipeline's, words never overlap: the pieces of one character stay together.
     """
     starts, ends = pieces.starts, pieces.ends
     if getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None):
@@ -262,7 +262,7 @@ def word_starts(text: str, pieces: Pieces, tokenizer: Any) -> np.ndarray:
         blank = np.append(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4") == ord(" "), False)
         continues = (starts > 0) & ~(blank[starts - 1] | blank[starts])
     continues[pieces.ids == tokenizer.unk_token_id] = False
-    continues[1:] |= (starts[1:] < ends[:-1]) | (starts[1:] == starts[:-1])
+    continues[1:] |= starts[1:] < ends[:-1]
     continues[:1] = False
     return np.flatnonzero(~continues)
 

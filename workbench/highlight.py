@@ -17,13 +17,14 @@ from trainer.errors import StillroomError
 from trainer.prediction import Coverage, Prediction, Span
 from workbench.compare import Comparison, Disagreement
 
-TAGS = frozenset({"div", "nav", "section", "header", "h3", "p", "ol", "li", "a", "b", "bdi", "span", "mark"})
+TAGS = frozenset({"div", "nav", "section", "header", "h2", "p", "ol", "li", "a", "b", "bdi", "span", "mark"})
 SLOTS = 8  # colours of the style sheet; a ninth label begins again, and is told apart by its name
 MEANING = "Agreement: F1 of spans with equal borders and label, of the labels both models know, averaged over pairs."
 LISTED = 300  # disagreements in the list
 ROWS = 800  # rows of the panes' grid in the style sheet; of more lines than that, neighbours share a row
 NOT_READ = "not read by this model"
 
+_PANES_ARE = 'role="region" aria-label="The note, model by model" tabindex="0"'
 _EXCERPT, _AROUND, _SHORT = 60, 24, 24  # characters
 _STAGES = {"waiting": "waiting its turn", "loading": "loading the model", "reading": "reading the note"}
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -69,7 +70,7 @@ def results(text: str, panes: Sequence[Pane], comparison: Comparison | None = No
 
 
 def _panes(panes: list[str], rail: str = "") -> Html:
-    shown_side_by_side = f'<div class="sr-panes sr-n{min(len(panes), 4)}" tabindex="0">{"".join(panes)}</div>'
+    shown_side_by_side = f'<div class="sr-panes sr-n{min(len(panes), 4)}" {_PANES_ARE}>{"".join(panes)}</div>'
     return Html(f'<div class="sr"><div class="sr-results">{rail}{shown_side_by_side}</div></div>')
 
 
@@ -187,7 +188,7 @@ def _head(pane: Pane, number: int) -> str:
         facts = _facts(pane.prediction)
     else:
         facts = "<span>failed</span>" if pane.error else f'<span class="sr-stage">{_STAGES[pane.stage]}</span>'
-    title = f"<h3>{_letter(number)} {_escape(pane.title or pane.name)}</h3>"
+    title = f"<h2>{_letter(number)} {_escape(pane.title or pane.name)}</h2>"
     reference = f"<span>{_escape(pane.name)}</span>" if pane.title else ""
     return f'<header class="sr-head">{title}<p class="sr-facts">{reference}{facts}</p></header>'
 

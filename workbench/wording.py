@@ -1,6 +1,7 @@
 """A job in words: what it does, how far it is, how long it took. Plain strings; what they quote is data, not markup."""
 
 import time
+from collections.abc import Mapping
 
 from trainer.queue import Job
 
@@ -26,6 +27,14 @@ def what(job: Job) -> str:
 def scores(job: Job) -> dict[str, float]:
     """The test scores by label, where there are any."""
     return {label: job.metrics[name] for name, label in SCORES.items() if job.metrics.get(name) is not None}
+
+
+def evidence(report: Mapping) -> str:
+    """How sure a run's F1 is, from the report in its result: its 95 % bootstrap interval and the sentences behind it."""
+    low_high = report.get("intervals", {}).get("f1")
+    if not low_high or not report.get("n"):
+        return ""
+    return f"95 % interval of F1: {low_high[0]:.3f} to {low_high[1]:.3f}, over {report['n']:,} sentences."
 
 
 def progress(job: Job) -> str:

@@ -2,17 +2,14 @@
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from browser.app_server import browsing, served
 
 from trainer import queue, store
 from trainer.engines import Process
 from trainer.spec import parse
-
-sys.path.insert(0, str(Path(__file__).parent))
-from app_server import browsing, served  # noqa: E402
 
 pytestmark = pytest.mark.browser
 WAIT_MS = 90_000

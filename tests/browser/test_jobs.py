@@ -1,75 +1,42 @@
 """Train, Jobs and Zoo in real Chromium: what only a browser shows, above all that a running job moves by itself."""
 
 import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from trainer import queue, store
 from trainer.engines import Process
 from trainer.queue import Lease, Progress
 from trainer.spec import parse
 
+sys.path.insert(0, str(Path(__file__).parent))
+from app_server import browsing, served  # noqa: E402
+
 pytestmark = pytest.mark.browser
-ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "<img src=x onerror=alert(1)>:red[x]$\\alpha$**b**"
-WAIT_MS = 20_000
+WAIT_MS = 30_000
+POLLS_MS = 5_000  # long enough for two
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The running app on a state folder of its own, which this process shares."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STILLROOM_HOME", str(tmp_path_factory.mktemp("home")))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        options = ["--server.port", str(port), "--server.address", "127.0.0.1", "--server.headless", "true"]
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", *options]
-        server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            _wait_until_it_answers(f"http://127.0.0.1:{port}", server)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def _wait_until_it_answers(address: str, server: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{address}/_stcore/health", timeout=1):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise TimeoutError("the app did not start")
-
-
-@pytest.fixture(scope="module")
-def browser(address):
-    from tests.conftest import chromium_path
-
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=chromium_path(), args=flags)
-        yield chromium
-        chromium.close()
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch, served(home) as server:
+        patch.setenv("STILLROOM_HOME", str(home))
+        yield server.address
 
 
 @pytest.fixture
-def page(browser):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(WAIT_MS)
-    expect.set_options(timeout=WAIT_MS)
-    yield page
-    page.close()
+def page(address, chromium):
+    with browsing(chromium) as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(WAIT_MS)
+        expect.set_options(timeout=WAIT_MS)
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +91,7 @@ def test_a_running_job_moves_by_itself_until_it_ends(page: Page, address, start)
 
     page.wait_for_timeout(1000)
     heard = len(frames)
-    page.wait_for_timeout(5000)
+    page.wait_for_timeout(POLLS_MS)
     assert len(frames) == heard, "the page still polls although nothing moves"
 
 
@@ -145,7 +112,7 @@ def test_cancelling_asks_first_and_survives_the_polling(page: Page, address, sta
     lease = start(seed=3)
     page.goto(f"{address}/jobs?job={lease.id}")
     page.get_by_role("button", name="Cancel", exact=False).first.click()
-    page.wait_for_timeout(5000)  # two polls
+    page.wait_for_timeout(POLLS_MS)
     assert not queue.job(lease.id).cancel_requested
     page.get_by_role("button", name="Cancel this job").click()
     expect(page.get_by_text("Stopping")).to_be_visible()

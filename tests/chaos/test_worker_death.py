@@ -191,7 +191,7 @@ def test_a_job_that_kills_its_workers_is_quarantined_and_the_next_one_runs(job, 
 
 def test_each_signal_at_a_random_moment_ends_in_the_same_weights(job, start):
     """Workers die one after the other, gently and not, until one comes through."""
-    for number, wait_s in ((signal.SIGKILL, 0.9), (signal.SIGTERM, 0.6), (signal.SIGKILL, 1.2), (signal.SIGINT, 0.7)):
+    for number, wait_s in ((signal.SIGKILL, 0.5), (signal.SIGTERM, 0.3), (signal.SIGKILL, 0.7), (signal.SIGINT, 0.4)):
         process = start(steps=200, step_s=0.03)
         before = queue.job(job.id).step
         until(lambda before=before: queue.job(job.id).step > before)

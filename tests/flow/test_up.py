@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import psutil
 import pytest
+from sqlalchemy import select
 
 from trainer import queue, store
 
@@ -78,7 +79,8 @@ def test_up_answers_at_the_address_it_prints_and_stops_gently(start, port, numbe
     stack.process.send_signal(number)
     assert stack.process.wait(timeout=60) == 0
     assert not any(child.is_running() for child in children)
-    assert queue.workers(store.open_store()) == []
+    rows = store.read(store.open_store(), lambda connection: connection.execute(select(store.worker)).all())
+    assert rows == [], "the worker had time to sign off"
 
 
 def test_a_child_that_dies_is_reported_and_not_restarted(start, port):

@@ -12,6 +12,7 @@ from trainer import spec as specs
 from trainer.engines import Process
 from trainer.spec import JobSpec, Schedule
 from workbench import form
+from workbench.pages import plain
 
 PAGE = "from workbench.pages import train; train.render()"
 HOSTILE = "<img src=x onerror=alert(1)>:red[x]$\\alpha$**b**"
@@ -138,7 +139,8 @@ def data_set(folder, *, extra: str = "") -> str:
 
 def test_a_folder_of_ones_own_is_read_and_its_facts_are_shown(home, tmp_path):
     page = on_dataset(data_set(tmp_path / "ward"))
-    assert "Read without a problem · Disease · sentences: train 20, dev 20, test 20" in texts(page)
+    facts = plain("Read without a problem · Disease · sentences: train 20, dev 20, test 20")
+    assert facts in [caption.value for caption in page.caption]
 
 
 def test_the_bad_line_of_a_folder_is_named_and_nothing_is_queued(home, tmp_path):

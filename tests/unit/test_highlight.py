@@ -81,7 +81,7 @@ TEXT = st.text(max_size=60) | st.lists(st.sampled_from(HOSTILE), max_size=3).map
 LABEL = st.sampled_from(["Disease", "Chemical", "", *HOSTILE]) | st.text(max_size=8)
 SPANS = st.lists(st.tuples(st.integers(-5, 90), st.integers(-5, 200), LABEL), max_size=8)
 RANGES = st.lists(st.tuples(st.integers(-5, 90), st.integers(-5, 200)), max_size=3).map(tuple)
-ATTRIBUTES = {"class", "id", "href", "dir", "tabindex", "aria-label"}
+ATTRIBUTES = {"class", "id", "href", "dir", "tabindex", "role", "aria-label"}
 
 
 @given(TEXT, SPANS, SPANS, RANGES, LABEL)

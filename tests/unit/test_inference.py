@@ -28,7 +28,7 @@ def varied(model):
     """The same model with a head whose tags vary from piece to piece."""
     generator = torch.Generator().manual_seed(7)
     head = model.classifier
-    torch.nn.init.normal_(head.weight, std=3.0, generator=generator)
+    torch.nn.init.normal_(head.weight, std=1.0, generator=generator)
     return model.eval()
 
 
@@ -125,24 +125,32 @@ def check_spans(text, prediction):
 # Windows
 
 
-def distance(token, start, end, tokens):
-    """To the nearer edge of a window; the ends of the text are no edges."""
-    left = math.inf if start == 0 else token - start
-    right = math.inf if end == tokens else end - 1 - token
-    return min(left, right)
+def context(plan, tokens):
+    """(windows, tokens): how far each token is from the nearer edge of each window, -1 outside it.
+
+    The ends of the text are no edges.
+    """
+    token = np.arange(tokens)
+    rows = []
+    for start, end, _, _ in plan.tolist():
+        left = token - start if start else np.full(tokens, tokens)
+        right = end - 1 - token if end < tokens else np.full(tokens, tokens)
+        rows.append(np.where((token >= start) & (token < end), np.minimum(left, right), -1))
+    return np.array(rows)
 
 
 @given(tokens=st.integers(0, 1500), size=st.integers(1, 200))
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 def test_each_token_is_kept_once_by_the_window_that_shows_it_most_context(tokens, size):
     plan = inference.windows(tokens, size)
-    assert [t for row in plan for t in range(row[2], row[3])] == list(range(tokens))
-    for start, end, first, last in plan.tolist():
-        assert 0 <= start <= first < last <= end <= tokens
-        assert end - start <= size
-        for token in {first, (first + last) // 2, last - 1}:
-            most = max(distance(token, s, e, tokens) for s, e, _, _ in plan.tolist() if s <= token < e)
-            assert distance(token, start, end, tokens) == most
+    keeper = [window for window, row in enumerate(plan.tolist()) for _ in range(row[2], row[3])]
+    assert len(keeper) == tokens
+    assert plan[1:, 2].tolist() == plan[:-1, 3].tolist()
+    assert (plan[:, 1] - plan[:, 0] <= size).all()
+    if tokens:
+        shown = context(plan, tokens)
+        np.testing.assert_array_equal(shown[keeper, np.arange(tokens)], shown.max(axis=0))
+        assert shown.max(axis=0).min() >= 0
 
 
 @given(tokens=st.integers(0, 5000), size=st.integers(4, 512))
@@ -172,19 +180,18 @@ def test_long_text_equals_a_plain_reading_of_each_window(tagger):
     found = inference.predict(text, model, tokenizer, name="m", max_tokens=limit)
     ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
     assert found.coverage.tokens == found.coverage.tokens_read == len(ids) > 10 * limit
-    plan = inference.windows(len(ids), limit - 2).tolist()
+    plan = inference.windows(len(ids), limit - 2)
     assert found.coverage.windows == len(plan)
-    probabilities = {}
+    best = {}
     with torch.inference_mode():
-        for start, end, _, _ in plan:
+        for (start, end, _, _), shown in zip(plan.tolist(), context(plan, len(ids)), strict=True):
             row = torch.tensor([[tokenizer.cls_token_id, *ids[start:end], tokenizer.sep_token_id]])
-            for token, row_of in enumerate(model(input_ids=row).logits[0, 1:-1].softmax(-1), start):
-                rank = distance(token, start, end, len(ids))
-                if token not in probabilities or rank > probabilities[token][0]:
-                    probabilities[token] = (rank, row_of)
+            for token, chances in enumerate(model(input_ids=row).logits[0, 1:-1].softmax(-1), start):
+                if token not in best or shown[token] > best[token][0]:
+                    best[token] = (shown[token], chances.max(-1))
     pieces = inference.cut(text, tokenizer)
     first = inference.word_starts(text, pieces, tokenizer)
-    best = [probabilities[index][1].max(-1) for index in first.tolist()]
+    best = [best[index][1] for index in first.tolist()]
     ends = pieces.ends[np.append(first[1:], len(ids)) - 1]
     words = list(zip(pieces.starts[first].tolist(), ends.tolist(), strict=True))
     expected = inference.NER.spans(words, [LABELS[b.indices] for b in best], [float(b.values) for b in best])
@@ -202,7 +209,8 @@ def test_pieces_lie_in_the_text_in_order(tagger, text):
     _, tokenizer = tagger
     pieces = inference.cut(text, tokenizer)
     assert (pieces.starts < pieces.ends).all()
-    assert (pieces.ends[:-1] <= pieces.starts[1:]).all()
+    assert (np.diff(pieces.starts) >= 0).all()  # not strictly: one Hangul syllable can be several pieces
+    assert (np.diff(pieces.ends) >= 0).all()
     assert not len(pieces) or (pieces.starts[0] >= 0 and pieces.ends[-1] <= len(text))
 
 
@@ -244,9 +252,11 @@ def test_segments_of_a_huge_text_give_the_pieces_of_the_whole(tagger, other, mon
             np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
 
 
-def test_half_a_surrogate_pair_is_read_as_an_unknown_character(tagger):
-    found = inference.predict("pain \ud83d in chest", *tagger, name="m")
-    assert found.coverage.tokens == 4
+def test_half_a_surrogate_pair_harms_nothing(tagger, other):
+    text = "pain \ud83d in chest"
+    for _, tokenizer in (tagger, other):
+        assert inference.cut(text, tokenizer).ends[-1] == len(text)
+    check_spans(text, inference.predict(text, *tagger, name="m"))
 
 
 def test_pieces_do_not_show_what_they_are(tagger):
@@ -282,7 +292,9 @@ def test_spans_equal_those_of_the_pipeline_on_any_text(tagger, text):
     assert triples(inference.predict(text, *tagger, name="m")) == pipeline_spans(text, *tagger)[0]
 
 
-@pytest.mark.parametrize("text", ["chest pain, metoprolol 25 mg b.i.d. was stopped", "(see note)  and\r\nrest. Dose:5mg/kg"])
+@pytest.mark.parametrize(
+    "text", [" chest pain, metoprolol 25 mg b.i.d. was stopped", " (see note)  and\r\nrest. Dose:5mg/kg"]
+)
 def test_spans_equal_those_of_the_pipeline_with_other_tokenizers(other, text):
     expected, scores = pipeline_spans(text, *other)
     found = inference.predict(text, *other, name="m")

@@ -60,9 +60,9 @@ def test_write_ahead_logging_only_where_its_corruption_bug_is_fixed(version, saf
 def test_a_transaction_that_may_write_takes_the_lock_before_it_reads(home):
     engine = store.open_store(f"sqlite:///{home}/stillroom.db?timeout=0.01")
     with engine.begin() as connection:
-        connection.execute(text("SELECT count(*) FROM job"))
+        connection.execute(text("SELECT 1"))
         with pytest.raises(OperationalError, match="locked"):
-            store.write(engine, lambda other: other.execute(text("DELETE FROM job")), patience_s=0)
+            store.write(engine, lambda other: other.execute(text("SELECT 1")), patience_s=0)
 
 
 def test_a_read_neither_waits_for_the_lock_nor_takes_it_nor_writes(home):

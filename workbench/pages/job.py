@@ -143,6 +143,9 @@ def _figures(job: Job, history: Sequence[dict]) -> None:
     with st.grid(max(4, len(shown)), min_column_width=150):
         for label, value, step in shown:
             st.metric(label, value, delta=step and f"step {step:,}", delta_color="off", delta_arrow="off")
+    results = [run.result for run in attempts(store.runs_dir(), job.id)[:1]]
+    if results and results[0] and (said := wording.evidence(results[0].report)):
+        st.caption(said)
 
 
 def _log(job_id: str) -> None:

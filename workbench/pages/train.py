@@ -12,7 +12,7 @@ from trainer.spec import JobSpec
 from workbench import form
 from workbench.form import CHOICES
 from workbench.links import link
-from workbench.pages import show_error
+from workbench.pages import plain, show_error
 from workbench.pages.job import say_if_no_worker
 
 KEY = "train."
@@ -125,7 +125,7 @@ def _model(problems: Sequence[str]) -> None:
     form.show_problems(problems)
     entry = ready.get(st.session_state[f"{KEY}model"])
     if entry:
-        st.text(_model_facts(entry))
+        st.caption(plain(_model_facts(entry)))
 
 
 def _with_own(offered: Mapping[str, object], name: str) -> list[str]:
@@ -159,11 +159,11 @@ def _dataset(problems: Sequence[str]) -> None:
     reference = st.session_state[f"{KEY}dataset"]
     card = cards.get(reference)
     if card:
-        st.text(f"{card.name} · {', '.join(card.labels)} · {_counts(card.splits)} · {card.licence}")
+        st.caption(plain(f"{card.name} · {', '.join(card.labels)} · {_counts(card.splits)} · {card.licence}"))
     elif reference and not problems:
         report = _check(reference)
         labels = sorted({label for split in report.splits.values() for label in split.labels})
-        st.text(f"Read without a problem · {', '.join(labels)} · {_counts(report.splits)}")
+        st.caption(plain(f"Read without a problem · {', '.join(labels)} · {_counts(report.splits)}"))
 
 
 def _counts(splits: Mapping[str, datasets.DatasetCard | datasets.Report]) -> str:
