@@ -20,7 +20,7 @@ import psutil
 
 from trainer.run import Run
 
-# Asks Linux for SIGTERM when the worker dies, then becomes the child: the request survives exec. A preexec_fn would
+# Asks Linux for SIGTERM when the parent dies, then becomes the child: the request survives exec. A preexec_fn would
 # run Python between fork and exec, where another thread's lock may be held for ever.
 _TIE = """
 import ctypes, os, signal, sys
@@ -97,9 +97,7 @@ class LocalEngine:
 
     def start(self, run: Run, *, env: Mapping[str, str]) -> Handle:
         """Start the child in a session of its own; what it prints is appended to run.log."""
-        command = self.command(run)
-        if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]
+        command = tied(self.command(run))
         with run.log.open("ab") as log:
             popen = subprocess.Popen(
                 command, env=dict(env), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -124,6 +122,13 @@ class LocalEngine:
 
 
 ENGINES = {"local": LocalEngine}
+
+
+def tied(command: list[str]) -> list[str]:
+    """The command, so started that it gets SIGTERM when this process dies, however that dies; on Linux only."""
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]
 
 
 def environment(*, threads: int) -> dict[str, str]:

@@ -13,6 +13,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 
 from trainer import inference
 from trainer.errors import BadData, BadSpec
+from trainer.pieces import cut_words
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 TIMED = 100  # sentences that the latency figures rest on
@@ -98,7 +99,7 @@ def evaluate(
     gold, predicted = _tagged(model, tokenizer, sentences, labelling, max_tokens, batch_tokens)
     seconds = time.perf_counter() - began
     peak = _peak_bytes(device)
-    pieces = sum(len(inference.cut_words(words, tokenizer)[0]) for words, _ in sentences)
+    pieces = sum(len(cut_words(words, tokenizer)[0]) for words, _ in sentences)
     cost = {
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "disk_bytes": _weight_bytes(model, folder),

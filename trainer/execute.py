@@ -4,10 +4,10 @@ Reads spec.json; writes events, checkpoints, artifacts and, last, result.json.
 """
 
 import errno
+import logging
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +22,9 @@ from trainer.tasks.ner import IGNORED
 
 FINISHED, FAILED, DISK_FULL, STOPPED = 0, 1, 28, 143  # exit codes; the worker reads them
 LOGGED_STEPS = 2000  # so many step events of a run at most
+LOGGED_LINES = 50  # so many of them are lines of its log too
+
+log = logging.getLogger(__name__)
 
 
 class OutOfMemory(StillroomError):
@@ -35,6 +38,7 @@ class Stopped(Exception):
 def execute(folder: Path) -> int:
     """Run one attempt to its end and return the exit code; never raises for what a run can do wrong."""
     run = Run(Path(folder).absolute())
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         result = run.result or _run(run)
         return FINISHED if result.state == "succeeded" else FAILED
@@ -44,7 +48,7 @@ def execute(folder: Path) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         # There may be no room for a result; the exit code says it, and the last checkpoint is safe.
-        print("The disk is full.", file=sys.stderr)
+        log.error("The disk is full.")
         return DISK_FULL
 
 
@@ -54,10 +58,10 @@ def _run(run: Run) -> Result:
         with _stop_requests() as stopping:
             result = KINDS[run.spec.spec.kind](run, stopping)
     except StillroomError as error:
-        traceback.print_exc()
+        log.exception("The run failed.")
         result = Result(state="failed", error=error.to_json())
     except (torch.OutOfMemoryError, MemoryError):
-        traceback.print_exc()
+        log.exception("The run failed.")
         result = Result(state="failed", error=_out_of_memory(run).to_json())
     run.finish(result)
     return result
@@ -93,7 +97,7 @@ def finetune(run: Run, stopping: Callable[[], bool]) -> Result:
     total = spec.schedule.steps or batches.steps(spec.schedule.epochs)
     best = _fit(run, model, batch_at=batch_at, dev_scores=dev_scores, batches=batches, total=total, stopping=stopping)
     checkpoint.restore_weights(checkpoint.at_step(run, best.best_step), model)
-    run.emit("note", message="Scoring the best checkpoint on the test split.")
+    _say(run, f"Scoring the best checkpoint, that of step {best.best_step}, on the test split.")
     report = evaluate.evaluate(
         model, tokenizer, splits["test"], labelling=task.labelling, max_tokens=max_tokens, split="test"
     )
@@ -133,6 +137,8 @@ def _fit(run: Run, model, *, batch_at, dev_scores, batches: Batches, total: int,
     found = checkpoint.latest(run)
     progress = checkpoint.restore(found, model, optimizer) if found else checkpoint.Progress()
     run.emit("plan", steps=total, start=progress.step)
+    threads = torch.get_num_threads()
+    log.info("Training from step %d to %d on %s with %d threads.", progress.step, total, run.spec.device, threads)
     if progress.stopped:
         return progress
     steps = loop.train(
@@ -150,12 +156,15 @@ def _fit(run: Run, model, *, batch_at, dev_scores, batches: Batches, total: int,
         progress.step = step.number
         if step.number % log_every == 0 or step.number == total:
             run.emit("step", step=step.number, metrics=step.metrics)
+        if step.number % max(1, total // LOGGED_LINES) == 0:
+            log.info("Step %d of %d: %s", step.number, total, _figures(step.metrics))
         due = _evaluation_due(step.number, total=total, every=schedule.evaluate_every, batches=batches)
         if due:
             metrics = dev_scores()
             progress.record(metrics["dev_f1"], metrics)
             progress.stopped = step.number == total or progress.evaluations_since_best >= (schedule.patience or total)
             run.emit("evaluation", step=step.number, metrics=metrics)
+            log.info("Dev after step %d: %s", step.number, _figures(metrics))
         stop_now = stopping()
         if due or stop_now or step.number % schedule.checkpoint_every == 0:
             checkpoint.save(run, model, optimizer, progress)
@@ -190,6 +199,15 @@ def _about(run: Run, model, *, metrics: dict, report: dict) -> dict:
         "intervals": report["intervals"],
         "params": sum(parameter.numel() for parameter in model.parameters()),
     }
+
+
+def _say(run: Run, message: str) -> None:
+    run.emit("note", message=message)
+    log.info(message)
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
 
 
 def _out_of_memory(run: Run) -> OutOfMemory:

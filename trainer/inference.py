@@ -7,7 +7,6 @@ the best tag of each piece and its probability are kept, so memory grows by a fe
 
 import itertools
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,15 +16,13 @@ import numpy as np
 import torch
 
 from trainer.errors import BadSpec, StillroomError, UnknownName
+from trainer.pieces import Frame, Pieces, cut, cut_words, frame, word_starts
 from trainer.prediction import Cost, Coverage, Prediction, Span
 from trainer.tasks.ner import NER
 
 Reading = Literal["windows", "truncate", "whole"]
 READINGS: tuple[str, ...] = get_args(Reading)
 LABELLINGS = ("first", "all")
-SEGMENT = 1 << 18  # code points that the tokenizer gets at once: bounds its memory on huge notes
-SEAM = re.compile(r"(?<=\w) (?=\w)")  # a blank between words, where tokenizing may be resumed without a difference
-SURROGATES = re.compile(r"[\ud800-\udfff]")  # not encodable, but pasted JSON can hold them
 
 
 class Cancelled(StillroomError):
@@ -34,41 +31,11 @@ class Cancelled(StillroomError):
     next_step = "Nothing was kept; ask again for an answer."
 
 
-class Pieces:
-    """The word pieces of one text without special tokens; the repr shows how many, never what."""
-
-    __slots__ = ("ids", "starts", "ends")
-
-    def __init__(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray):
-        self.ids, self.starts, self.ends = ids, starts, ends  # each (pieces,); offsets in code points of the text
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __repr__(self) -> str:
-        return f"Pieces({len(self):,})"
-
-    def first(self, count: int) -> "Pieces":
-        """The first `count` pieces."""
-        return Pieces(self.ids[:count], self.starts[:count], self.ends[:count])
-
-
 class Best(NamedTuple):
     """For each piece of one sequence the index of its likeliest tag and that tag's probability, both (pieces,)."""
 
     tags: np.ndarray
     scores: np.ndarray
-
-
-class _Frame(NamedTuple):
-    """The special tokens that the tokenizer's own template puts around one sequence, and the padding id."""
-
-    prefix: list[int]
-    suffix: list[int]
-    pad_id: int
-
-    def __len__(self) -> int:
-        return len(self.prefix) + len(self.suffix)
 
 
 def predict(text: str, model: torch.nn.Module, tokenizer: Any, **options: Any) -> Prediction:
@@ -97,27 +64,18 @@ def predict_many(
     wall time that its pieces have. Raises BadSpec, UnknownName and Cancelled.
     """
     began = time.perf_counter()
-    labels = tag_names(model)
-    window = _window_size(model, tokenizer, max_tokens)
-    found = [cut(text, tokenizer, cancelled=cancelled) for text in texts]
+    labels, window = tag_names(model), _window_size(model, tokenizer, max_tokens)
+    found = [cut(text, tokenizer) for text in texts]
     read = [pieces.first(_readable(len(pieces), reading, window)) for pieces in found]
-    plans = [windows(len(pieces), window) for pieces in read]
-    best = _score(
-        [pieces.ids for pieces in read], plans, model, tokenizer, batch_tokens, progress=progress, cancelled=cancelled
-    )
+    follow = {"progress": progress, "cancelled": cancelled}
+    best = _score([pieces.ids for pieces in read], window, model, tokenizer, batch_tokens=batch_tokens, **follow)
     spans = [_spans(*each, labels, tokenizer) for each in zip(texts, read, best, strict=True)]
-    seconds = time.perf_counter() - began
-    total = sum(map(len, read))
+    coverages = [_coverage(*each, window) for each in zip(texts, found, read, strict=True)]
+    costs = _costs(time.perf_counter() - began, [len(pieces) for pieces in read])
+    common = {"model": name, "task": "ner", "label_set": entity_types(labels)}
     return [
-        Prediction(
-            model=name,
-            task="ner",
-            spans=tuple(spans[i]),
-            coverage=_coverage(texts[i], found[i], len(read[i]), len(plans[i])),
-            cost=_cost(seconds * (len(read[i]) / total if total else 1 / len(texts)), len(read[i])),
-            label_set=entity_types(labels),
-        )
-        for i in range(len(texts))
+        Prediction(spans=tuple(its_spans), coverage=coverage, cost=cost, **common)
+        for its_spans, coverage, cost in zip(spans, coverages, costs, strict=True)
     ]
 
 
@@ -139,23 +97,15 @@ def tag_words(
     """
     if labelling not in LABELLINGS:
         raise UnknownName("labelling", labelling, LABELLINGS)
-    labels = tag_names(model)
-    window = _window_size(model, tokenizer, max_tokens)
+    labels, window = tag_names(model), _window_size(model, tokenizer, max_tokens)
     found = [cut_words(words, tokenizer) for words in sentences]
-    ids = [pieces.ids for pieces, _ in found]
-    plans = [windows(len(sequence), window) for sequence in ids]
-    best = _score(ids, plans, model, tokenizer, batch_tokens, progress=progress, cancelled=cancelled)
-    tagged = []
-    for words, (_, owners), (tags, _) in zip(sentences, found, best, strict=True):
-        if labelling == "all":
-            tagged.append([labels[tag] for tag in tags.tolist()])
-            continue
-        said = ["O"] * len(words)
-        present, first = np.unique(owners, return_index=True)
-        for word, tag in zip(present.tolist(), tags[first].tolist(), strict=True):
-            said[word] = labels[tag]
-        tagged.append(said)
-    return tagged
+    follow = {"progress": progress, "cancelled": cancelled}
+    best = _score([pieces.ids for pieces, _ in found], window, model, tokenizer, batch_tokens=batch_tokens, **follow)
+    tagged = [[labels[tag] for tag in tags.tolist()] for tags, _ in best]
+    if labelling == "all":
+        return tagged
+    each = zip(sentences, found, tagged, strict=True)
+    return [_first_tags(len(words), owners, tags) for words, (_, owners), tags in each]
 
 
 def expand(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], tokenizer: Any) -> list[list[str]]:
@@ -213,69 +163,6 @@ def windows(tokens: int, size: int) -> np.ndarray:
     return np.stack([starts, ends, np.append(0, borders), np.append(borders, tokens)], axis=1)
 
 
-def cut(text: str, tokenizer: Any, *, cancelled: Callable[[], bool] | None = None) -> Pieces:
-    """The word pieces of a text with code-point offsets, whatever the tokenizer normalises, lower-cases or drops."""
-    ids, offsets = [], []
-    for start, segment in _segments(SURROGATES.sub("\ufffd", text)):
-        _stop_if(cancelled)
-        encoded = tokenizer(
-            segment,
-            add_special_tokens=False,
-            truncation=False,
-            padding=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
-        ids.append(np.array(encoded["input_ids"], dtype=np.int32))
-        offsets.append(np.array(encoded["offset_mapping"], dtype=np.int32).reshape(-1, 2) + start)
-    starts, ends = np.concatenate(offsets).T
-    return Pieces(np.concatenate(ids), starts, ends)
-
-
-def cut_words(words: Sequence[str], tokenizer: Any) -> tuple[Pieces, np.ndarray]:
-    """The pieces of words joined by blanks, and the index of the word that each piece belongs to, (pieces,).
-
-    Joined, because byte-level and SentencePiece tokenizers spell a word differently where no blank precedes it, and
-    running text has blanks. Aligned by offset, so a word without pieces shifts nothing.
-    """
-    spelled = [index for index, word in enumerate(words) if word and not word.isspace()]
-    ends = np.cumsum([len(words[index]) + 1 for index in spelled]) - 1
-    pieces = cut(" ".join(words[index] for index in spelled), tokenizer)
-    return pieces, np.array(spelled, dtype=np.int64)[np.searchsorted(ends, pieces.starts, side="right")]
-
-
-def word_starts(text: str, pieces: Pieces, tokenizer: Any) -> np.ndarray:
-    """The index of the first piece of each word, (words,): the words of transformers' token-classification pipeline.
-
-    With WordPiece a piece whose length is not that of its text continues a word; an unknown piece never does. Other
-    tokenizers do not mark continuations: there a piece continues unless a blank is at or before its start. Unlike the
-    pipeline's, words never overlap: the pieces of one character stay together.
-    """
-    starts, ends = pieces.starts, pieces.ends
-    if getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None):
-        distinct, which = np.unique(pieces.ids, return_inverse=True)
-        spelled = [len(piece) for piece in tokenizer.convert_ids_to_tokens(distinct.tolist())]
-        continues = np.array(spelled, dtype=np.int32)[which] != ends - starts
-    else:
-        blank = np.append(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4") == ord(" "), False)
-        continues = (starts > 0) & ~(blank[starts - 1] | blank[starts])
-    continues[pieces.ids == tokenizer.unk_token_id] = False
-    continues[1:] |= starts[1:] < ends[:-1]
-    continues[:1] = False
-    return np.flatnonzero(~continues)
-
-
-def _segments(text: str) -> Iterator[tuple[int, str]]:
-    """(offset, part) of consecutive parts of a text; a text of ordinary length is one part."""
-    start = 0
-    while len(text) - start > SEGMENT and (seam := SEAM.search(text, start + SEGMENT)):
-        yield start, text[start : seam.start()]
-        start = seam.start()
-    yield start, text[start:]
-
-
 def _window_size(model: torch.nn.Module, tokenizer: Any, max_tokens: int | None) -> int:
     """Pieces that a window has room for beside the special tokens."""
     limit, special = model_limit(model, tokenizer), tokenizer.num_special_tokens_to_add()
@@ -300,37 +187,29 @@ def _readable(tokens: int, reading: str, window: int) -> int:
     return min(tokens, window) if reading == "truncate" else tokens
 
 
-def _frame(tokenizer: Any) -> _Frame:
-    probe = tokenizer("a", truncation=False, padding=False, return_special_tokens_mask=True)
-    ids, special = probe["input_ids"], probe["special_tokens_mask"]
-    first = special.index(0)
-    last = len(special) - special[::-1].index(0)
-    return _Frame(ids[:first], ids[last:], tokenizer.pad_token_id or 0)
-
-
 def _score(
     sequences: Sequence[np.ndarray],
-    plans: Sequence[np.ndarray],
+    window: int,
     model: torch.nn.Module,
     tokenizer: Any,
-    batch_tokens: int,
     *,
+    batch_tokens: int,
     progress: Callable[[int, int], None] | None,
     cancelled: Callable[[], bool] | None,
 ) -> list[Best]:
     """The likeliest tag of each piece of each sequence, each scored once, in the window that keeps it."""
     begins = np.cumsum([0, *map(len, sequences)])
     flat = np.concatenate([np.empty(0, dtype=np.int32), *sequences])  # (pieces,) of all sequences
-    table = np.concatenate(
-        [np.empty((0, 4), dtype=np.int64), *(plan + begin for plan, begin in zip(plans, begins[:-1], strict=True))]
-    )
+    plans = [windows(len(sequence), window) + begin for sequence, begin in zip(sequences, begins[:-1], strict=True)]
+    table = np.concatenate([np.empty((0, 4), dtype=np.int64), *plans])
     best = Best(np.zeros(len(flat), dtype=np.int32), np.zeros(len(flat), dtype=np.float32))
-    frame = _frame(tokenizer)
-    done = 0
+    around = frame(tokenizer)
     with _evaluating(model), torch.inference_mode():
-        for rows in _batches(table, len(frame), batch_tokens):
-            _stop_if(cancelled)
-            _score_batch(flat, rows, frame, model, best)
+        done = 0
+        for rows in _batches(table, len(around.before) + len(around.after), batch_tokens):
+            if cancelled and cancelled():
+                raise Cancelled("The prediction was cancelled.")
+            _score_batch(flat, rows, around, model, best)
             done += len(rows)
             if progress:
                 progress(done, len(table))
@@ -348,21 +227,20 @@ def _batches(table: np.ndarray, special: int, batch_tokens: int) -> Iterator[np.
         start += rows
 
 
-def _score_batch(flat: np.ndarray, rows: np.ndarray, frame: _Frame, model: torch.nn.Module, best: Best) -> None:
+def _score_batch(flat: np.ndarray, rows: np.ndarray, around: Frame, model: torch.nn.Module, best: Best) -> None:
     """Score the windows `rows` of `flat` in one forward pass and write what they keep into `best`."""
     start, end, first, last = rows.T[:, :, None]  # each (batch, 1)
-    before, lengths = len(frame.prefix), end - start
-    place = start - before + np.arange(lengths.max() + len(frame))  # (batch, width): the piece under each column
-    inside = (place >= start) & (place < end)
-    ids = np.where(inside, flat[place.clip(0, len(flat) - 1)], frame.pad_id).astype(np.int64)
-    ids[:, :before] = frame.prefix
-    np.put_along_axis(ids, before + lengths + np.arange(len(frame.suffix)), np.array([frame.suffix], dtype=np.int64), 1)
-    mask = place < end + len(frame.suffix)
+    before, after = len(around.before), np.array([around.after], dtype=np.int64)
+    lengths = end - start
+    place = start - before + np.arange(before + lengths.max() + after.size)  # (batch, width): the piece under a column
+    ids = np.where((place >= start) & (place < end), flat[place.clip(0, len(flat) - 1)], around.pad_id).astype(np.int64)
+    ids[:, :before] = around.before
+    np.put_along_axis(ids, before + lengths + np.arange(after.size), after, axis=1)
+    mask = (place < end + after.size).astype(np.int64)
     device = next(model.parameters()).device
-    logits = model(
-        input_ids=torch.from_numpy(ids).to(device), attention_mask=torch.from_numpy(mask.astype(np.int64)).to(device)
-    ).logits  # (batch, width, tags)
-    scores, tags = logits.float().softmax(-1).max(-1)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    logits = model(**{name: torch.from_numpy(array).to(device) for name, array in inputs.items()}).logits
+    scores, tags = logits.float().softmax(-1).max(-1)  # from (batch, width, tags) to (batch, width) each
     kept = (place >= first) & (place < last)
     best.tags[place[kept]] = tags.cpu().numpy()[kept]
     best.scores[place[kept]] = scores.cpu().numpy()[kept]
@@ -391,15 +269,27 @@ def _spans(text: str, pieces: Pieces, best: Best, labels: Sequence[str], tokeniz
     return [span for span in found if span.end > span.start]
 
 
-def _coverage(text: str, pieces: Pieces, read: int, count: int) -> Coverage:
-    unread = ((int(pieces.starts[read]), len(text)),) if read < len(pieces) else ()
-    return Coverage(tokens=len(pieces), tokens_read=read, windows=count, unread=unread)
+def _first_tags(words: int, owners: np.ndarray, tags: Sequence[str]) -> list[str]:
+    """The tag of each word's first piece; a word without pieces is outside."""
+    said = ["O"] * words
+    for word, piece in zip(*map(np.ndarray.tolist, np.unique(owners, return_index=True)), strict=True):
+        said[word] = tags[piece]
+    return said
 
 
-def _cost(seconds: float, tokens: int) -> Cost:
-    return Cost(latency_ms=seconds * 1000, tokens_per_second=tokens / seconds)
+def _coverage(text: str, found: Pieces, read: Pieces, window: int) -> Coverage:
+    unread = ((int(found.starts[len(read)]), len(text)),) if len(read) < len(found) else ()
+    count = len(windows(len(read), window))
+    return Coverage(tokens=len(found), tokens_read=len(read), windows=count, unread=unread)
 
 
-def _stop_if(cancelled: Callable[[], bool] | None) -> None:
-    if cancelled and cancelled():
-        raise Cancelled("The prediction was cancelled.")
+def _costs(seconds: float, tokens: Sequence[int]) -> list[Cost]:
+    """The wall time of a batch of texts, shared out by the pieces read."""
+    total = sum(tokens)
+    return [
+        Cost(
+            latency_ms=1000 * seconds * (count / total if total else 1 / len(tokens)),
+            tokens_per_second=total / seconds if count else 0.0,
+        )
+        for count in tokens
+    ]

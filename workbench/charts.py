@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 import plotly.io as pio
+import streamlit  # noqa: F401 registers the template whose colours the browser replaces
 
 MOST_POINTS = 800  # a line on a screen shows no more; a live chart is sent again at every beat
-FEW = 30  # steps
+FEW = 50  # steps
 
 Series = tuple[list[int], list[float]]
 
@@ -72,7 +73,7 @@ _SYMBOLS = ("circle", "square", "diamond")
 
 
 def _colors() -> Sequence[str]:
-    # Placeholders that the browser replaces with the colours of the theme in use.
+    # Placeholders; the browser puts the colours of the theme in use in their place.
     return pio.templates["streamlit"].layout.colorway
 
 

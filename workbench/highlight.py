@@ -21,6 +21,7 @@ TAGS = frozenset({"div", "nav", "section", "header", "h2", "p", "ol", "li", "a",
 SLOTS = 8  # colours of the style sheet; a ninth label begins again, and is told apart by its name
 MEANING = "Agreement: F1 of spans with equal borders and label, of the labels both models know, averaged over pairs."
 LISTED = 300  # disagreements in the list
+LONG = 100_000  # characters above which the browser lays out only the rows in view
 ROWS = 800  # rows of the panes' grid in the style sheet; of more lines than that, neighbours share a row
 NOT_READ = "not read by this model"
 
@@ -58,7 +59,7 @@ def shown(text: str) -> str:
 def note(text: str) -> Html:
     """A note that no model has read yet."""
     lines = "".join(_line(_escape(text[start:end])) for start, end in _rows(text))
-    return _panes([f'<section class="sr-pane">{lines}</section>'])
+    return _panes(text, [f'<section class="sr-pane">{lines}</section>'])
 
 
 def results(text: str, panes: Sequence[Pane], comparison: Comparison | None = None) -> Html:
@@ -66,12 +67,13 @@ def results(text: str, panes: Sequence[Pane], comparison: Comparison | None = No
     labels = {label for pane in panes if pane.prediction for label in _labels(pane.prediction)}
     slots = {label: f"sr-l{number % SLOTS}" for number, label in enumerate(sorted(labels))}
     rail = _rail(text, comparison, [pane.name for pane in panes], slots) if comparison else ""
-    return _panes([_pane(text, pane, number, comparison, slots) for number, pane in enumerate(panes)], rail)
+    return _panes(text, [_pane(text, pane, number, comparison, slots) for number, pane in enumerate(panes)], rail)
 
 
-def _panes(panes: list[str], rail: str = "") -> Html:
-    shown_side_by_side = f'<div class="sr-panes sr-n{min(len(panes), 4)}" {_PANES_ARE}>{"".join(panes)}</div>'
-    return Html(f'<div class="sr"><div class="sr-results">{rail}{shown_side_by_side}</div></div>')
+def _panes(text: str, panes: list[str], rail: str = "") -> Html:
+    classes = f"sr-panes sr-n{min(len(panes), 4)}{' sr-long' if len(text) > LONG else ''}"
+    side_by_side = f'<div class="{classes}" {_PANES_ARE}>{"".join(panes)}</div>'
+    return Html(f'<div class="sr"><div class="sr-results">{rail}{side_by_side}</div></div>')
 
 
 def _labels(prediction: Prediction) -> set[str]:
@@ -189,7 +191,7 @@ def _head(pane: Pane, number: int) -> str:
     else:
         facts = "<span>failed</span>" if pane.error else f'<span class="sr-stage">{_STAGES[pane.stage]}</span>'
     title = f"<h2>{_letter(number)} {_escape(pane.title or pane.name)}</h2>"
-    reference = f"<span>{_escape(pane.name)}</span>" if pane.title else ""
+    reference = "" if pane.name in (pane.title or pane.name) else f"<span>{_escape(pane.name)}</span>"
     return f'<header class="sr-head">{title}<p class="sr-facts">{reference}{facts}</p></header>'
 
 

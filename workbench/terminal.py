@@ -95,7 +95,7 @@ def show_report(report) -> None:
     _table(("split", "sentences", "tokens", "entities", "longest"), rows)
     for pair, number in report.repeated.items():
         if number:
-            say(f"{number:,} sentences are in both {pair.replace('/', ' and ')}.")
+            say(f"In both {pair.replace('/', ' and ')}: {number:,} sentences.")
     for problem in report.problems:
         place = f"{problem.file}, line {problem.line:,}" if problem.line else problem.file
         say(f"{place}: {problem.message} {problem.next_step}")
@@ -202,7 +202,8 @@ def _coverage(found) -> str:
     read, cost = found.coverage, found.cost
     unread = f" Not read: {', '.join(f'{start}-{end}' for start, end in read.unread)}." if read.unread else ""
     speed = f"{cost.latency_ms:,.0f} ms, {cost.tokens_per_second:,.0f} tokens/s"
-    return f"Read {read.tokens_read:,} of {read.tokens:,} tokens, {read.windows} windows, {speed}.{unread}"
+    windows = f"{read.windows:,} window{'s' * (read.windows != 1)}"
+    return f"Read {read.tokens_read:,} of {read.tokens:,} tokens, {windows}, {speed}.{unread}"
 
 
 def _interval(bounds: Sequence[float] | None) -> str | None:

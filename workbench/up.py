@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from trainer.engines import cores, tied
 from trainer.errors import Unavailable
 
 ROOT = Path(__file__).resolve().parents[1]
 ADDRESS, FIRST_PORT = "127.0.0.1", 8501
-START_S, STOP_S, POLL_S = 60, 60, 0.2
+STOP_S, POLL_S = 60, 0.2
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -62,14 +63,11 @@ def cuda_devices() -> list[str]:
 
 def _watch(children: dict[str, subprocess.Popen], port: int, *, asked: list, say: Callable[[str], None]) -> int:
     """Until a stop is asked for (0) or the app ends by itself (1)."""
-    deadline, announced = time.monotonic() + START_S, False
+    announced = False
     while not asked:
         if not announced and _answers(port):
             announced = True
             say(f"Stillroom is at http://{ADDRESS}:{port}  (Ctrl-C stops it)")
-        if not announced and time.monotonic() > deadline:
-            say(f"The app did not answer within {START_S} s.")
-            return 1
         for name, child in list(children.items()):
             if child.poll() is None:
                 continue
@@ -99,7 +97,7 @@ def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
     # A process group of its own: Ctrl-C in the terminal reaches only this process, which passes it on once.
     # What the app prints on stdout is chatter; what matters comes on stderr.
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, process_group=0, **quiet)
+    return subprocess.Popen(tied(command), cwd=ROOT, env=environment, process_group=0, **quiet)
 
 
 def _streamlit(port: int) -> list[str]:
@@ -111,7 +109,6 @@ def _streamlit(port: int) -> list[str]:
 
 def _environment(*, workers: int) -> dict[str, str]:
     """The children's environment: absolute state folder (they run in the project's folder) and a share of the cores."""
-    from trainer.engines import cores
     from trainer.store import home
 
     lab = max(1, cores() // 4) if workers else cores()

@@ -30,7 +30,7 @@ def scores(job: Job) -> dict[str, float]:
 
 
 def evidence(report: Mapping) -> str:
-    """How sure a run's F1 is, from the report in its result: its 95 % bootstrap interval and the sentences behind it."""
+    """How sure the F1 of a result's report is: its 95 % bootstrap interval, and how many sentences are behind it."""
     low_high = report.get("intervals", {}).get("f1")
     if not low_high or not report.get("n"):
         return ""

@@ -36,7 +36,7 @@ class Stack:
         until(lambda: any(text in line for line in self.said), f"{text!r} in {self.said}")
 
 
-def until(true: Callable[[], bool], what: str, *, timeout_s: float = 90) -> None:
+def until(true: Callable[[], bool], what: str, *, timeout_s: float = 200) -> None:
     deadline = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < deadline, what
@@ -77,7 +77,7 @@ def test_up_answers_at_the_address_it_prints_and_stops_gently(start, port, numbe
     children = stack.children()
     assert len(children) == 2
     stack.process.send_signal(number)
-    assert stack.process.wait(timeout=60) == 0
+    assert stack.process.wait(timeout=90) == 0
     assert not any(child.is_running() for child in children)
     rows = store.read(store.open_store(), lambda connection: connection.execute(select(store.worker)).all())
     assert rows == [], "the worker had time to sign off"
@@ -91,8 +91,17 @@ def test_a_child_that_dies_is_reported_and_not_restarted(start, port):
     stack.wait_for("`stillroom worker --device cpu`")
     assert len(stack.children()) == 1
     os.kill(stack.child("streamlit").pid, signal.SIGKILL)
-    assert stack.process.wait(timeout=60) == 1
+    assert stack.process.wait(timeout=90) == 1
     assert "The app ended with code -9.\n" in stack.said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
+def test_nothing_is_left_when_up_itself_is_killed(start, port):
+    stack = start("--port", str(port))
+    stack.wait_for("Stillroom is at ")
+    children = stack.children()
+    stack.process.kill()
+    until(lambda: not any(child.is_running() for child in children), "the children have ended")
 
 
 def test_no_worker_and_the_port_is_taken(start):
@@ -101,7 +110,7 @@ def test_no_worker_and_the_port_is_taken(start):
         taken.listen()
         number = taken.getsockname()[1]
         stack = start("--no-worker", "--port", str(number))
-        assert stack.process.wait(timeout=60) == 1
+        assert stack.process.wait(timeout=90) == 1
     stack = start("--no-worker", "--port", str(number))
     stack.wait_for("Stillroom is at ")
     assert len(stack.children()) == 1

@@ -341,7 +341,7 @@ def test_cuda_devices_are_counted_without_torch(tmp_path, monkeypatch, listed, v
     ("cores", "workers", "lab", "each"), [(1, 1, 1, 1), (2, 1, 1, 1), (16, 1, 4, 12), (16, 2, 4, 6), (8, 0, 8, 1)]
 )
 def test_lab_and_workers_share_the_cores(home, monkeypatch, cores, workers, lab, each):
-    monkeypatch.setattr("trainer.engines.cores", lambda: cores)
+    monkeypatch.setattr(up, "cores", lambda: cores)
     environment = up._environment(workers=workers)
     assert environment["STILLROOM_LAB_THREADS"] == str(lab)
     assert environment["STILLROOM_WORKER_THREADS"] == str(each) or not workers

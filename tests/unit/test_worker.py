@@ -70,7 +70,7 @@ def run_until_postponed(run_job, spec, monkeypatch):
 
 
 def in_thread(work):
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
 

@@ -43,13 +43,21 @@ def render() -> None:
     )
     titles = _titles()
     arriving = _read_address(titles)
-    note, note_problem = _choose_note(), st.container()
+    note, problem = _choose_note()
+    beside_note = st.container()
     arms, pressed = _choose_models(titles)
     _write_address(arms)
-    asked = pressed or st.session_state.pop("sample_clicked", False)
-    if asked or (arriving and note is not None):
-        with note_problem:
+    asked = st.session_state.pop("sample_clicked", False) or pressed
+    if asked or (arriving and note and len(arms) > 1):
+        try:
             _start(note, {arm: titles[arm] for arm in arms})
+        except BadSpec as error:
+            show_error(error)
+        except StillroomError as error:
+            problem = problem or error
+    if problem:
+        with beside_note:
+            show_error(problem)
     _show(note, arms)
 
 
@@ -79,21 +87,15 @@ def _write_address(arms: list[str]) -> None:
         st.query_params.from_dict({"sample": sample or [], "model": arms})
 
 
-def _choose_note() -> Note | None:
-    """The note that is chosen. None where there is none yet, or where what is wrong with it has been said."""
+def _choose_note() -> tuple[Note | None, StillroomError | None]:
+    """The note that is chosen, or what is wrong with it; neither where nothing has been given yet."""
     source = st.segmented_control(
-        "Note",
-        SOURCES,
-        required=True,
-        key="source",
-        persist_state="session",
-        label_visibility="collapsed",
+        "Note", SOURCES, required=True, key="source", persist_state="session", label_visibility="collapsed"
     )
     try:
-        return {"Sample": _sample, "Paste": _pasted, "Upload": _uploaded}[source]()
+        return {"Sample": _sample, "Paste": _pasted, "Upload": _uploaded}[source](), None
     except StillroomError as error:
-        show_error(error)
-        return None
+        return None, error
 
 
 def _sample() -> Note | None:
@@ -117,8 +119,8 @@ def _sample() -> Note | None:
 
 def _describe(sample: Sample) -> None:
     st.caption(
-        f"{plain(sample.description)} {sample.tokens:,} tokens. {plain(sample.licence)}.",
-        help=plain(f"{sample.source}. {sample.attribution}"),
+        f"{plain(sample.description)} {sample.tokens:,} tokens.",
+        help=plain(f"{sample.licence}. {sample.source}. {sample.attribution}"),
     )
 
 
@@ -174,19 +176,14 @@ def _choose_models(titles: dict[str, str]) -> tuple[list[str], bool]:
         st.warning("No model on this machine can tag a note yet. Train one, or see the Zoo for what can be fetched.")
     if unknown := st.session_state.get("unknown_arms"):
         st.warning(f"The link names models that are not ready on this machine: {plain(', '.join(unknown))}.")
-    if titles and pressed and len(arms) < 2:
-        show_error(BadSpec([("models", f"found {len(arms)}; choose two to four")], next_step="Choose one more."))
     return [arm for arm in arms if arm in titles], pressed
 
 
 def _start(note: Note | None, arms: dict[str, str]) -> None:
+    """Ask the lab. Raises BadSpec for too few arms, and Note's error where there is no note."""
     if len(arms) < 2:
-        return
-    try:
-        note = note or Note("")
-    except StillroomError as error:
-        show_error(error)
-        return
+        raise BadSpec([("models", f"found {len(arms)}; choose two to four")], next_step="Choose one more above.")
+    note = note or Note("")
     if before := st.session_state.get("compare_run"):
         for answer in before.answers:
             answer.cancel()
@@ -204,7 +201,9 @@ def _show(note: Note | None, arms: list[str]) -> None:
     if note and (run.note, list(run.arms)) != (note, arms):
         st.caption("Below is the previous comparison. Press Compare for the note and models chosen above.")
     waiting = not all(answer.done() for answer in run.answers)
-    st.fragment(_draw, run_every=POLL_S if waiting else None)(run, waiting)
+    # Each poll draws the panes anew, which takes its time where the note is very long.
+    poll_s = POLL_S + len(run.note.text) / 200_000
+    st.fragment(_draw, run_every=poll_s if waiting else None)(run, waiting)
 
 
 def _draw(run: Run, polling: bool) -> None:

@@ -30,8 +30,8 @@ def render() -> None:
     chosen = {name: st.session_state.get(f"{KEY}{name}.name", next(iter(table))) for name, table in CHOICES.items()}
     fields = [leaf for leaf in form.leaves(JobSpec, chosen) if leaf.name not in SETTLED]
     _start(fields)
-    _presets(fields)
     spec, problems = _parse({"kind": "finetune"} | form.values(fields, chosen, key=KEY))
+    _presets(fields, spec)
     refused = st.session_state.pop(f"{KEY}refused", [])
     shown = form.assign([*problems, *refused, *_data_problems(spec)], fields)
     left, right = st.columns([3, 2], gap="large")
@@ -74,12 +74,12 @@ def _start(fields: Sequence[form.Leaf]) -> None:
 
 
 def _fill_with_ready_spec(fields: Sequence[form.Leaf], name: str | None) -> None:
-    plain = JobSpec(kind="finetune", model="minilm", dataset="bc5cdr").model_dump()
-    form.fill(fields, _ready_specs()[name][1] if name else plain, key=KEY)
+    usual = JobSpec(kind="finetune", model="minilm", dataset="bc5cdr").model_dump()
+    form.fill(fields, _ready_specs()[name][1] if name else usual, key=KEY)
     st.session_state[f"{KEY}preset"] = name
 
 
-def _presets(fields: Sequence[form.Leaf]) -> None:
+def _presets(fields: Sequence[form.Leaf], spec: JobSpec | None) -> None:
     def adopt() -> None:
         if st.session_state[f"{KEY}preset"]:
             _fill_with_ready_spec(fields, st.session_state[f"{KEY}preset"])
@@ -88,7 +88,11 @@ def _presets(fields: Sequence[form.Leaf]) -> None:
     name = st.pills(
         "Start from a ready spec", list(ready), key=f"{KEY}preset", on_change=adopt, persist_state="session"
     )
-    st.caption(ready[name][0] if name else "Your own settings.")
+    if name is None:
+        st.caption("Your own settings.")
+    else:
+        as_shipped = spec is not None and spec == JobSpec.model_validate(ready[name][1])
+        st.caption(plain(ready[name][0]) + ("" if as_shipped else " **Changed below.**"))
 
 
 def _parse(given: Mapping) -> tuple[JobSpec | None, Sequence[tuple[str, str]]]:

@@ -27,22 +27,22 @@ class Row(NamedTuple):
 def render() -> None:
     """Draw the page."""
     st.title("Zoo", anchor=False)
-    rows = [Row(entry, registry.weights_here(entry) is not None) for entry in _entries()]
+    entries = [*registry.zoo().values(), *registry.published()]
+    rows = [Row(entry, registry.weights_here(entry) is not None) for entry in entries]
     here = sum(row.here for row in rows)
     st.caption(f"{len(rows)} models are known; the weights of {here} are on this machine.")
     kept = _filter(rows)
     if not kept:
         st.caption("No model fits these filters.")
         return
-    chosen = _table(kept)
+    wanted = st.query_params.get("model")
+    if wanted and wanted not in {row.entry.id for row in rows}:
+        show_error(UnknownName("model", wanted, [row.entry.id for row in rows]))
+    chosen = _table(kept, wanted)
     if chosen:
         _detail(chosen)
     else:
         st.caption("Select a row to see where a model comes from, what its paper reports and how to get it.")
-
-
-def _entries() -> list[ModelEntry]:
-    return [*registry.zoo().values(), *registry.published()]
 
 
 def _filter(rows: Sequence[Row]) -> list[Row]:
@@ -50,8 +50,8 @@ def _filter(rows: Sequence[Row]) -> list[Row]:
         text = st.text_input(
             "Find", key=f"{KEY}text", type="search", live=True, placeholder="Name, id, teacher, data set", width=260
         )
-        families = st.multiselect("Family", _said(rows, "family"), key=f"{KEY}family", width=220)
-        roles = st.multiselect("Role", _said(rows, "role"), key=f"{KEY}role", width=220)
+        families = st.multiselect("Family", _said(rows, "family"), key=f"{KEY}family", width=220, placeholder="All")
+        roles = st.multiselect("Role", _said(rows, "role"), key=f"{KEY}role", width=220, placeholder="All")
         only_here = st.toggle("Weights here", key=f"{KEY}here")
     return [
         row
@@ -72,12 +72,9 @@ def _words(entry: ModelEntry) -> str:
     return " ".join(filter(None, (*said, *(figure["dataset"] or "" for figure in entry.reported)))).lower()
 
 
-def _table(rows: Sequence[Row]) -> Row | None:
-    """The table; the selected model goes into the address, and one that the address names is selected."""
+def _table(rows: Sequence[Row], wanted: str | None) -> Row | None:
+    """The table, with the model that the address names selected; the selected one goes into the address."""
     ids = [row.entry.id for row in rows]
-    wanted = st.query_params.get("model")
-    if wanted and wanted not in {entry.id for entry in _entries()}:
-        show_error(UnknownName("model", wanted, ids))
     picked = {"selection": {"rows": [ids.index(wanted)] if wanted in ids else []}}
     # A filter changes which row is the third one, so each set of rows is a table of its own.
     digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:12]
@@ -179,12 +176,14 @@ def _short(value: object) -> str:
 def _reported(entry: ModelEntry) -> None:
     if not entry.reported:
         return
-    st.markdown("**Reported figures**")
+    st.markdown("**Scores of this run**" if entry.source == "run" else "**Reported figures**")
     names = {"metric": "Metric", "dataset": "Data set", "value": "Value", "source": "Source", "note": "Note"}
     table = pd.DataFrame([dict(figure) for figure in entry.reported]).rename(columns=names).fillna("")
     value = st.column_config.NumberColumn(format="localized")
     alt = "Figures that others published, with their sources"
     st.dataframe(table, hide_index=True, column_config={"Value": value}, alt=alt)
+    if entry.source != "run":
+        st.caption("The head of model_zoo.yaml says what the source tags stand for.")
 
 
 def _next(row: Row) -> None:
@@ -195,6 +194,8 @@ def _next(row: Row) -> None:
             if row.entry.task == "ner":
                 link("compare", label="Compare on a note", icon=":material/compare:", model=[name, f"{name}@truncate"])
             link("train", label="Fine-tune it", icon=":material/model_training:", model=name)
+            if row.entry.source == "run":
+                link("jobs", label="Open its job", icon=":material/monitoring:", job=name)
         return
     commands = [f"stillroom zoo fetch {name}"] if row.entry.source == "hub" and row.entry.hub_id else []
     commands += [] if row.entry.cannot_build else [f"stillroom zoo build {name} --out models/{name}"]

@@ -1,0 +1,105 @@
+"""Tagging long notes: Stillroom's inference against transformers' token-classification pipeline, in one run.
+
+    python -m benchmarks.tagging [--json] [--notes 60] [--rounds 3] [--threads 2]
+
+Peer: the pipeline with aggregation "first", its `stride` for long notes (as many pieces shared by neighbours as ours
+share at least), one note at a time and in batches of eight, whichever is faster here. Same model, notes and threads.
+`equal` is the largest difference of a score on the notes cut to one window, where the spans must be the same.
+"""
+
+import argparse
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks import measure
+from trainer import inference, models
+from trainer.pieces import cut
+from trainer.registry import resolve
+
+NOTES = Path(__file__).parents[1] / "data" / "notes"
+TAGS = ("O", "B-Chemical", "I-Chemical", "B-Disease", "I-Disease")
+CHARACTERS = (2500, 6500)  # the shortest and the longest note; all are longer than one window
+PEER_BATCHES = (1, 8)
+
+
+def long_notes(count: int, *, seed: int = 0) -> list[str]:
+    """So many different long notes: seeded stretches, blank to blank, of the notes that ship with Stillroom."""
+    text = "\n\n".join(path.read_text(encoding="utf-8") for path in sorted(NOTES.glob("*.txt")))
+    random = np.random.default_rng(seed)
+    lengths = random.integers(*CHARACTERS, size=count)
+    starts = random.integers(0, len(text) - CHARACTERS[1], size=count)
+    return [text[start : start + length].split(" ", 1)[1] for start, length in zip(starts, lengths, strict=True)]
+
+
+def tagger() -> tuple[torch.nn.Module, object]:
+    """The embedded MiniLM with a seeded head whose tags vary, so that there are many spans to group."""
+    model, tokenizer = models.load(resolve("minilm"), task="ner", labels=TAGS, seed=0)
+    torch.nn.init.normal_(model.classifier.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    return model, tokenizer
+
+
+def case(model, tokenizer, notes: list[str], *, rounds: int, threads: int) -> dict:
+    """Median seconds of both sides over all notes, and what they say about the agreement and the limit."""
+    room = inference.model_limit(model, tokenizer) - tokenizer.num_special_tokens_to_add()
+    tag = _pipeline(model, tokenizer, stride=room // 4)
+    sides = {f"peer {size}": lambda size=size: tag(notes, batch_size=size) for size in PEER_BATCHES}
+    sides["ours"] = lambda: inference.predict_many(notes, model, tokenizer, name="ours")
+    seconds = measure.interleaved(sides, rounds=rounds)
+    ours = seconds.pop("ours")
+    peer = min(seconds, key=seconds.get)
+    counts = [len(cut(note, tokenizer)) for note in notes]
+    plans = np.concatenate([inference.windows(count, room) for count in counts])
+    lengths = plans[:, 1] - plans[:, 0] + tokenizer.num_special_tokens_to_add()
+    work = measure.forward_flops(model.config, lengths)
+    return {
+        "name": f"tagging-{len(notes)}-long-notes",
+        "ours": ours,
+        "peer": seconds[peer],
+        "ratio": seconds[peer] / ours,
+        "equal": _largest_difference(model, tokenizer, notes),
+        "limit_share": work / ours / measure.matrix_peak(threads=threads),
+        "tokens_per_second": sum(counts) / ours,
+        "peer_tokens_per_second": sum(counts) / seconds[peer],
+        "peer_batch_size": int(peer.split()[1]),
+        "threads": threads,
+    }
+
+
+def _pipeline(model, tokenizer, **options):
+    from transformers import pipeline
+
+    return pipeline("token-classification", model=model, tokenizer=tokenizer, aggregation_strategy="first", **options)
+
+
+def _largest_difference(model, tokenizer, notes: list[str]) -> float:
+    """Over the notes cut to one window; 1 if any span differs."""
+    short = [note[: CHARACTERS[0] // 3] for note in notes]
+    found = inference.predict_many(short, model, tokenizer, name="ours")
+    largest = 0.0
+    for spans, expected in zip((p.spans for p in found), _pipeline(model, tokenizer)(short), strict=True):
+        theirs = [(entity["start"], entity["end"], entity["entity_group"]) for entity in expected]
+        if [(span.start, span.end, span.label) for span in spans] != theirs:
+            return 1.0
+        differences = [abs(span.score - float(e["score"])) for span, e in zip(spans, expected, strict=True)]
+        largest = max([largest, *differences])
+    return largest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--notes", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    warnings.simplefilter("ignore")  # the pipeline's advice about batches
+    found = case(*tagger(), long_notes(chosen.notes), rounds=chosen.rounds, threads=chosen.threads)
+    measure.show([found], as_json=chosen.json)
+
+
+if __name__ == "__main__":
+    main()
