@@ -102,14 +102,15 @@ def test_an_architecture_that_this_version_lacks_is_said_to_be_so(home, tiny_mod
     assert "clinical-minialbert-312" not in {entry.id for entry in ready()}
 
 
-def test_a_starter_works_once_its_files_are_there_and_says_so_before(home, tiny_model, tmp_path, monkeypatch):
+def test_a_starter_works_where_its_files_are_and_says_so_where_not(home, tmp_path, monkeypatch):
     starter = zoo()["minilm-bc5cdr"]
+    shipped = weights_here(starter)
     monkeypatch.setattr(registry, "ROOT", tmp_path)
     assert weights_here(starter) is None
     with pytest.raises(Unavailable) as caught:
         resolve("minilm-bc5cdr")
     assert "data/models/minilm-bc5cdr" in str(caught.value)
-    shutil.copytree(tiny_model, tmp_path / "data/models/minilm-bc5cdr")
+    shutil.copytree(shipped, tmp_path / "data/models/minilm-bc5cdr")
     assert resolve("minilm-bc5cdr").zoo_id == "minilm-bc5cdr"
     assert [entry.id for entry in ready(task="ner")] == ["minilm-bc5cdr"]
 
