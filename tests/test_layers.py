@@ -153,9 +153,7 @@ def test_files_are_named_after_what_they_hold():
     [
         ("trainer.recipes.RECIPES", "trainer/recipes"),
         ("trainer.tasks.TASKS", "trainer/tasks"),
-        ("trainer.architectures.ARCHITECTURES", "trainer/architectures"),
         ("workbench.pages.PAGES", "workbench/pages"),
-        ("workbench.explain.METHODS", "workbench/explain"),
     ],
 )
 def test_every_file_of_a_folder_is_in_its_table(table, folder):

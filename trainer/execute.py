@@ -122,6 +122,7 @@ def evaluation(run: Run, stopping: Callable[[], bool]) -> Result:
         labelling=spec.task.labelling,
         max_tokens=min(spec.schedule.max_tokens, inference.model_limit(model, tokenizer)),
         split=spec.split,
+        folder=Path(run.spec.model.path),
     )
     return Result(state="succeeded", metrics=report["metrics"], report=report)
 

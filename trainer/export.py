@@ -8,8 +8,8 @@ import torch
 
 from trainer import models
 from trainer.errors import Refused
-from trainer.registry import ABOUT, resolve
-from trainer.run import MANIFEST, commit_folder, write_file
+from trainer.registry import ABOUT
+from trainer.run import MANIFEST, ResolvedModel, commit_folder, write_file
 
 
 def publish(
@@ -28,14 +28,13 @@ def publish(
     commit_folder(folder, write)
 
 
-def export(reference: str, folder: Path, *, half: bool = False) -> Path:
-    """Copy a model (any reference) as safetensors into `folder`, which must not hold anything yet."""
+def export(found: ResolvedModel, folder: Path, *, half: bool = False) -> Path:
+    """Copy a model as safetensors into `folder`, which must not hold anything yet; `half` stores 16-bit numbers."""
     folder = Path(folder).absolute()
     if folder.exists() and any(folder.iterdir()):
         raise Refused(f"{folder} is not empty.", next_step="Choose a new folder, or empty this one yourself.")
-    found = resolve(reference)
     model, tokenizer = models.load(found)
-    about = read_about(Path(found.path)) or {"base": reference}
+    about = read_about(Path(found.path)) or {"base": found.reference}
     publish(
         folder,
         model,

@@ -104,7 +104,7 @@ class JobSpec(Plain):
     split: Literal["train", "dev", "test"] = Field("test", description="The split that evaluate scores")
     limit: Int | None = Field(None, gt=0, description="Use only the first so many examples of each split")
     schedule: Schedule = Field(default_factory=lambda: Schedule.model_validate({}))
-    seed: Int = Field(42, ge=0, lt=2**31)
+    seed: Int = Field(42, ge=0, lt=2**31, description="Fixes the fresh head, the batches and the dropout")
     compute: Compute = Compute()
 
     @model_validator(mode="after")
@@ -137,7 +137,12 @@ class JobSpec(Plain):
             elif isinstance(said[name], dict) and name in ("schedule", "compute"):
                 said[name] = {k: v for k, v in said[name].items() if v != usual[name].get(k)}
                 said = {k: v for k, v in said.items() if v != {}}
-        return yaml.safe_dump(said, sort_keys=False, allow_unicode=True, default_flow_style=None)
+        # One block line a field, as a person writes it; only schedule and the like stand in braces.
+        lines = [
+            yaml.safe_dump({k: v}, sort_keys=False, allow_unicode=True, default_flow_style=None)
+            for k, v in said.items()
+        ]
+        return "".join(line[1:-2] + "\n" if line.startswith("{") else line for line in lines)
 
 
 def parse(given: Mapping | str) -> JobSpec:

@@ -116,13 +116,15 @@ class Shift:
         log.info("Job %s: attempt %d.", lease.id, lease.token)
         if left := Process.parse(lease.child_process):
             left.clear()
-        earlier = attempts(runs_dir(), lease.id)
-        tail = Tail()
+        earlier, tail = attempts(runs_dir(), lease.id), Tail()
         for run in reversed(earlier):  # events that the last worker did not come to record
             tail.take(run)
-            if (result := result_of(run)) and result.state == "succeeded":
-                # It was all done; only the row was not written.
-                return self._settle(lease, run, tail, why=None, code=0)
+        if done := next((run for run in earlier if _succeeded(run)), None):
+            self._settle(lease, done, tail, why=None, code=0)  # only the row was not written
+        else:
+            self._attempt(lease, earlier, tail)
+
+    def _attempt(self, lease: queue.Lease, earlier: list[Run], tail: Tail) -> None:
         try:
             run = self._prepare(lease, earlier)
             engine = ENGINES[run.spec.spec.compute.engine]()
@@ -131,11 +133,11 @@ class Shift:
             raise
         except Exception as error:
             log.exception("Job %s could not be started.", lease.id)
-            return self._fail(lease, tail, typed(error))
+            self._fail(lease, tail, typed(error))
+            return
         tail.begin()
-        attempt = Attempt(self.store, self.timing, lease, run, tail, engine, handle)
-        why = attempt.follow(lambda: self.told)
-        return self._settle(lease, run, tail, why=why, code=engine.exit_code(handle))
+        why = Attempt(self.store, self.timing, lease, run, tail, engine, handle).follow(lambda: self.told)
+        self._settle(lease, run, tail, why=why, code=engine.exit_code(handle))
 
     def _prepare(self, lease: queue.Lease, earlier: list[Run]) -> Run:
         spec = parse(lease.spec)
@@ -235,6 +237,11 @@ class Attempt:
             self.why = why
             self.engine.stop(self.handle)
         self.kill_at = min(self.kill_at, time.monotonic() + grace_s)
+
+
+def _succeeded(run: Run) -> bool:
+    result = result_of(run)
+    return result is not None and result.state == "succeeded"
 
 
 def _committed(job_id: str) -> int:

@@ -23,7 +23,7 @@ ALIVE = ("queued", "running")  # the other states are ends
 POLL_S = 0.5
 
 app = typer.Typer(
-    help="Distil, fine-tune and compare compact clinical language models.",
+    help="Fine-tune and compare compact clinical language models.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # they print local variables, and a local variable may be a note
@@ -295,8 +295,24 @@ def evaluate(
 
     network, tokenizer = models.load(found)
     datasets.require_labels(dataset, split, inference.entity_types(inference.tag_names(network)))
-    report = evaluate.evaluate(network, tokenizer, sentences, split=split)
+    report = evaluate.evaluate(network, tokenizer, sentences, split=split, folder=Path(found.path))
     terminal.answer(report, as_json=as_json, view=lambda: terminal.show_scores(report))
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is empty or not there yet.")],
+    form: Annotated[Literal["safetensors"], typer.Option("--format", help="What to write.")] = "safetensors",
+    half: Annotated[bool, typer.Option("--half", help="16-bit numbers: half the size.")] = False,
+) -> None:
+    """Copy a model with its tokenizer and model card into a folder of its own."""
+    from trainer.registry import resolve
+
+    found = resolve(model)
+    from trainer.export import export as write_model
+
+    terminal.say(str(write_model(found, out, half=half)))
 
 
 def _settled(spec):
@@ -365,9 +381,7 @@ def _log(job_id: str, *, follow: bool) -> Iterator[str]:
 
     current = None
     while True:
-        ended = (
-            queue.job(job_id).state not in ALIVE
-        )  # asked before reading, so that the last lines are read after the end
+        ended = queue.job(job_id).state not in ALIVE  # asked first, so that the last lines are read after the end
         newest = next(iter(run.attempts(store.runs_dir(), job_id)), None)
         if newest != current:
             current, offset, decoder = newest, 0, codecs.getincrementaldecoder("utf-8")(errors="replace")

@@ -206,8 +206,9 @@ def _coverage(coverage: Coverage) -> str:
     if coverage.tokens_read >= coverage.tokens and not coverage.unread:
         windows = f" in {_count(coverage.windows, 'window')}" if coverage.windows > 1 else ""
         return f"<span>read all {_count(coverage.tokens, 'token')}{windows}</span>"
-    share = coverage.tokens_read / max(coverage.tokens, 1)
-    return f'<span class="sr-partial">read {coverage.tokens_read:,} of {coverage.tokens:,} tokens ({share:.0%})</span>'
+    percent = 100 * coverage.tokens_read / max(coverage.tokens, 1)
+    share = "less than 1%" if 0 < percent < 1 else f"{percent:.0f}%"
+    return f'<span class="sr-partial">read {coverage.tokens_read:,} of {coverage.tokens:,} tokens ({share})</span>'
 
 
 class _Piece(NamedTuple):
