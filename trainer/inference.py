@@ -5,10 +5,12 @@ that shows it most context; windows of many texts share batches under a budget o
 the best tag of each piece and its probability are kept, so memory grows by a few dozen bytes a piece.
 """
 
+import functools
 import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -204,29 +206,59 @@ def _score(
     table = np.concatenate([np.empty((0, 4), dtype=np.int64), *plans])
     best = Best(np.zeros(len(flat), dtype=np.int32), np.zeros(len(flat), dtype=np.float32))
     around = frame(tokenizer)
-    with _evaluating(model), torch.inference_mode():
-        done = 0
-        for rows in _batches(table, len(around.before) + len(around.after), batch_tokens):
+    batches = _batches(table, len(around.before) + len(around.after), batch_tokens // _threads(model))
+    done = 0
+    with _evaluating(model), _workers(model, len(batches)) as submit:
+        waiting = [submit(_score_batch, flat, rows, around, model, best) for rows in batches]
+        for rows, result in zip(batches, waiting, strict=True):
             if cancelled and cancelled():
                 raise Cancelled("The prediction was cancelled.")
-            _score_batch(flat, rows, around, model, best)
+            result()
             done += len(rows)
             if progress:
                 progress(done, len(table))
     return [Best(best.tags[a:b], best.scores[a:b]) for a, b in itertools.pairwise(begins)]
 
 
-def _batches(table: np.ndarray, special: int, batch_tokens: int) -> Iterator[np.ndarray]:
+def _batches(table: np.ndarray, special: int, batch_tokens: int) -> list[np.ndarray]:
     """Rows of `table`, longest first, in batches of at most batch_tokens padded pieces (one row at least)."""
     lengths = table[:, 1] - table[:, 0]
     order = np.argsort(-lengths, kind="stable")
-    start = 0
+    batches, start = [], 0
     while start < len(order):
         rows = max(1, batch_tokens // int(lengths[order[start]] + special))
-        yield table[order[start : start + rows]]
+        batches.append(table[order[start : start + rows]])
         start += rows
+    return batches
 
 
+def _threads(model: torch.nn.Module) -> int:
+    """Batches that run side by side at most: one on an accelerator, one a thread on a CPU."""
+    return torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
+
+
+@contextmanager
+def _workers(model: torch.nn.Module, batches: int) -> Iterator[Callable]:
+    """A function that takes a call and returns one that waits for its result.
+
+    On a CPU batches run side by side, each on its share of the threads: threads that share every operator wait for one
+    another some hundred times a batch, which costs a quarter of the speed.
+    """
+    threads = torch.get_num_threads()
+    workers = min(_threads(model), batches)
+    if workers <= 1:
+        yield functools.partial
+        return
+    # torch keeps the count by thread, but new threads start with the one set last: so it is set again at the end.
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+    try:
+        yield lambda *call: pool.submit(*call).result
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+@torch.inference_mode()
 def _score_batch(flat: np.ndarray, rows: np.ndarray, around: Frame, model: torch.nn.Module, best: Best) -> None:
     """Score the windows `rows` of `flat` in one forward pass and write what they keep into `best`."""
     start, end, first, last = rows.T[:, :, None]  # each (batch, 1)

@@ -8,9 +8,10 @@ What people do is here; what workers do is in trainer.lease and offered here too
 """
 
 import time
+from collections.abc import Mapping
 from typing import Literal
 
-from sqlalchemy import Connection, Engine, Row, Select, and_, case, func, insert, null, select, update
+from sqlalchemy import Connection, Engine, Row, and_, case, func, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 
 from trainer.engines import Process
@@ -72,6 +73,7 @@ __all__ = [
 ]
 
 _job = jobs_table.c
+_DERIVED = {"progress", "eta_seconds", "place"}
 _PUBLIC = {"id", "kind", "state", "progress", "eta_seconds", "attempts", "spec", "metrics", "artifact", "error"}
 
 
@@ -163,13 +165,23 @@ def retry(job_id: str, *, fresh: bool = False, store: Engine | None = None) -> J
 
 def job(job_id: str, *, store: Engine | None = None) -> Job:
     """One job; UnknownName if there is none."""
-    return read(store or open_store(), lambda connection: _to_job(_row(connection, job_id)))
+
+    def look(connection: Connection) -> Job:
+        row = _row(connection, job_id)
+        return _to_job(row, _places(connection) if row.state == "queued" else {})
+
+    return read(store or open_store(), look)
 
 
 def jobs(*, store: Engine | None = None, limit: int = 200) -> list[Job]:
     """The newest jobs first."""
-    query = _shown().order_by(_job.created_at.desc(), _job.turn.desc()).limit(limit)
-    return read(store or open_store(), lambda connection: [_to_job(row) for row in connection.execute(query)])
+    newest = select(jobs_table).order_by(_job.created_at.desc(), _job.turn.desc()).limit(limit)
+
+    def look(connection: Connection) -> list[Job]:
+        rows, places = connection.execute(newest).all(), _places(connection)
+        return [_to_job(row, places) for row in rows]
+
+    return read(store or open_store(), look)
 
 
 def workers(store: Engine | None = None) -> list[WorkerInfo]:
@@ -212,25 +224,26 @@ def _queue_again(connection: Connection, job_id: str) -> None:
     connection.execute(update(jobs_table).where(_job.id == job_id).values(values))
 
 
-def _shown() -> Select:
-    order = func.row_number().over(order_by=(_job.priority.desc(), _job.turn, _job.id))
-    queued = select(_job.id, order.label("place")).where(_job.state == "queued").subquery()
-    return select(jobs_table, queued.c.place).outerjoin(queued, queued.c.id == _job.id)
+def _places(connection: Connection) -> dict[str, int]:
+    """Place of each queued job, in the order of claims, from 1."""
+    order = select(_job.id).where(_job.state == "queued").order_by(_job.priority.desc(), _job.turn, _job.id)
+    return {job_id: place for place, job_id in enumerate(connection.execute(order).scalars(), start=1)}
 
 
 def _row(connection: Connection, job_id: str) -> Row:
-    row = connection.execute(_shown().where(_job.id == job_id)).one_or_none()
+    row = connection.execute(select(jobs_table).where(_job.id == job_id)).one_or_none()
     if row is None:
-        known = connection.execute(select(_job.id).order_by(_job.turn.desc()).limit(200)).scalars()
+        known = connection.execute(select(_job.id).order_by(_job.created_at.desc()).limit(200)).scalars()
         raise UnknownName("job", job_id, known, next_step="`stillroom jobs` lists them.")
     return row
 
 
-def _to_job(row: Row) -> Job:
-    shown = {name: getattr(row, name) for name in Job.model_fields if name not in ("progress", "eta_seconds")}
+def _to_job(row: Row, places: Mapping[str, int]) -> Job:
+    plain = {name: getattr(row, name) for name in Job.model_fields if name not in _DERIVED}
     share = min(1.0, row.step / row.steps) if row.steps else 0.0
     eta_s = (row.steps - row.step) / row.rate if row.state == "running" and row.steps and row.rate else None
-    return Job(progress=1.0 if row.state == "succeeded" else share, eta_seconds=eta_s, **shown)
+    progress = 1.0 if row.state == "succeeded" else share
+    return Job(progress=progress, eta_seconds=eta_s, place=places.get(row.id), **plain)
 
 
 def _worker_info(row: Row) -> WorkerInfo | None:

@@ -101,6 +101,7 @@ ALIVE = and_(job.c.state.in_(("queued", "running")), job.c.cancel_requested == f
 Index("job_alive", job.c.digest, unique=True, sqlite_where=ALIVE, postgresql_where=ALIVE)
 LEFT_RUNNING = job.c.child_process.is_not(None)
 Index("job_child", job.c.id, sqlite_where=LEFT_RUNNING, postgresql_where=LEFT_RUNNING)
+Index("job_newest", job.c.created_at.desc(), job.c.turn.desc())
 Index("job_queue", job.c.state, job.c.priority.desc(), job.c.turn)
 
 

@@ -116,6 +116,17 @@ def test_evaluate_refuses_labels_that_the_model_does_not_know(stillroom, tiny_mo
     assert "'Chemical'" in err
 
 
+def test_an_exported_model_finds_the_same(stillroom, tiny_model, note, tmp_path):
+    assert stillroom("export", "--model", tiny_model, "--out", tmp_path / "copy")[0] == 0
+    spans = [
+        json.loads(stillroom("predict", "--model", model, "--text-file", note, "--json")[1])["spans"]
+        for model in (tiny_model, tmp_path / "copy")
+    ]
+    assert spans[0] == spans[1]
+    code, _, err = stillroom("export", "--model", tiny_model, "--out", tmp_path / "copy")
+    assert (code, "is not empty" in err) == (2, True)
+
+
 def test_a_spec_becomes_a_model_that_can_be_compared(stillroom, tiny_model, note, tmp_path):
     path = tmp_path / "spec.yaml"
     path.write_text(
