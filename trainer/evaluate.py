@@ -64,7 +64,7 @@ def word_scores(
     *,
     labelling: str = "first",
     max_tokens: int | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int = inference.BATCH_TOKENS,
 ) -> dict[str, float]:
     """`scores` of a model on sentences (words, tags); with labelling "all" pieces are counted instead of words."""
     gold, predicted = _tagged(model, tokenizer, sentences, labelling, max_tokens, batch_tokens)
@@ -80,7 +80,7 @@ def evaluate(
     split: str = "",
     folder: Path | None = None,
     max_tokens: int | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int = inference.BATCH_TOKENS,
     samples: int = 1000,
     seed: int = 0,
 ) -> dict:

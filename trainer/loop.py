@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from trainer.dropout import quicken
 from trainer.errors import StillroomError
 from trainer.spec import Schedule
 
@@ -61,6 +62,7 @@ def train(
     loss_of: (batch, model) -> loss terms, each a scalar; "loss" is minimised, all are reported.
     Raises NonFiniteLoss before a bad step can change a weight.
     """
+    quicken(model)
     device = next(model.parameters()).device
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for step in range(start, total):

@@ -33,6 +33,7 @@ from workbench.predict import SHELF, Arm, predict
 
 _LENGTH = struct.Struct(">I")
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+_POLITE = {"OMP_WAIT_POLICY": "PASSIVE"}  # a waiting thread leaves its core to a training job instead of spinning
 
 
 class LabFailed(StillroomError):
@@ -135,7 +136,7 @@ class Lab(InProcessLab):
         if self.pid is None:
             command = [sys.executable, "-m", "workbench.lab"]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            self._child = subprocess.Popen(command, **pipes, env={**os.environ, **_OFFLINE})
+            self._child = subprocess.Popen(command, **pipes, env={**_POLITE, **os.environ, **_OFFLINE})
         return self._child
 
 

@@ -66,6 +66,6 @@ def browsing(chromium: str) -> Iterator[Browser]:
     """Chromium without a window."""
     quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=quiet)
+        browser = playwright.chromium.launch(executable_path=chromium, args=quiet, timeout=1000 * START_S)
         yield browser
         browser.close()

@@ -53,6 +53,7 @@ def page(server, chromium):
     """The Compare page, opened by a link to the two runs, with everything that it asked of other hosts."""
     with browsing(chromium) as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(WAIT_MS)
         page.elsewhere = []
         page.on("request", lambda asked: page.elsewhere.append(asked.url) if server.address not in asked.url else None)
         page.goto(server.opened)

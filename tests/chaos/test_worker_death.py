@@ -47,7 +47,7 @@ def start(job):
         process.wait()
 
 
-def until(condition, timeout_s=15.0):
+def until(condition, timeout_s=60.0):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -83,7 +83,7 @@ def test_a_killed_worker_is_replaced_within_seconds(job, start):
     holder.kill()
     killed = time.monotonic()
     until(lambda: queue.job(job.id).attempts == 2)
-    assert time.monotonic() - killed < 6
+    assert time.monotonic() - killed < 15, "noticed by the dead process, not by 30 s of silence"
     until(lambda: state_of(job) == "succeeded")
     assert starts(job)[0] == 0 and starts(job)[1] >= 5
     assert_as_never_interrupted(job)
@@ -95,7 +95,7 @@ def test_a_hung_child_of_a_killed_worker_is_ended_before_the_job_goes_on(job, st
     first.kill()
     first.wait()
     assert scripted_run.processes_of(job.id), "a child that ignores SIGTERM survives its worker"
-    start("drain").wait(timeout=20)
+    start("drain").wait(timeout=60)
     assert_as_never_interrupted(job)
 
 
@@ -103,11 +103,11 @@ def test_a_worker_told_to_leave_hands_its_job_back(job, start):
     first = start()
     until(started(job))
     first.terminate()
-    assert first.wait(timeout=5) == 0
+    assert first.wait(timeout=60) == 0
     handed_back = queue.job(job.id)
     assert (handed_back.state, handed_back.attempts, handed_back.place) == ("queued", 0, 1)
     assert scripted_run.processes_of(job.id) == [] and queue.workers() == []
-    start("drain").wait(timeout=20)
+    start("drain").wait(timeout=60)
     assert starts(job)[1] == handed_back.step, "the step that was under way is finished and kept"
     assert_as_never_interrupted(job)
 
@@ -119,7 +119,7 @@ def test_told_twice_it_does_not_wait(job, start):
     time.sleep(0.5)
     assert first.poll() is None, "the child is given time to commit"
     first.send_signal(signal.SIGINT)
-    assert first.wait(timeout=5) == 0
+    assert first.wait(timeout=60) == 0
     assert state_of(job) == "queued" and scripted_run.processes_of(job.id) == []
 
 
@@ -130,7 +130,7 @@ def test_worker_and_child_told_together_is_not_a_failure(job, start):
     for pid in scripted_run.processes_of(job.id):
         os.kill(pid, signal.SIGTERM)
     first.terminate()
-    assert first.wait(timeout=5) == 0
+    assert first.wait(timeout=60) == 0
     assert (state_of(job), queue.job(job.id).attempts) == ("queued", 0)
 
 
@@ -141,7 +141,7 @@ def test_worker_and_child_killed_together_lose_only_what_was_not_committed(job, 
     for pid in scripted_run.processes_of(job.id):
         os.kill(pid, signal.SIGKILL)
     first.wait()
-    start("drain").wait(timeout=20)
+    start("drain").wait(timeout=60)
     assert starts(job)[1] >= 5
     assert_as_never_interrupted(job)
 
@@ -182,9 +182,9 @@ def test_a_stopped_worker_that_wakes_up_late_changes_nothing(job, start):
 def test_a_job_that_kills_its_workers_is_quarantined_and_the_next_one_runs(job, start, tmp_path):
     for _ in range(2):
         script = {"at": 3, "does": "kill_parent", "attempts": 9, "ignore_term": True, "checkpoint_every": 9999}
-        start(steps=9999, **script).wait(timeout=15)
+        start(steps=9999, **script).wait(timeout=60)
     other = queue.submit(parse(job.spec | {"seed": 1}))
-    start("drain", step_s=0).wait(timeout=20)
+    start("drain", step_s=0).wait(timeout=60)
     assert queue.job(job.id).error["type"] == "LostWorker" and state_of(other) == "succeeded"
     assert scripted_run.processes_of(job.id) == [], "its last child ignores SIGTERM, and nobody will take the job up"
 
@@ -197,11 +197,11 @@ def test_each_signal_at_a_random_moment_ends_in_the_same_weights(job, start):
         until(lambda before=before: queue.job(job.id).step > before)
         time.sleep(wait_s)
         process.send_signal(number)
-        process.wait(timeout=10)
-    start("drain", steps=200, step_s=0.0).wait(timeout=20)
+        process.wait(timeout=60)
+    start("drain", steps=200, step_s=0.0).wait(timeout=60)
     assert_as_never_interrupted(job, steps=200)
 
 
 def test_the_worker_never_imports_torch(job, start):
-    assert start("drain", step_s=0).wait(timeout=20) == 0
+    assert start("drain", step_s=0).wait(timeout=60) == 0
     assert state_of(job) == "succeeded"

@@ -12,7 +12,7 @@ import scripted_run
 from trainer.engines import ENGINES, LocalEngine, Process, cores, environment
 from trainer.run import Run
 
-SLEEP = "import time; time.sleep(60)"
+SLEEP = "import time; time.sleep(600)"
 
 
 class Shell(LocalEngine):
@@ -32,7 +32,7 @@ def run(tmp_path):
     return run
 
 
-def until(condition, timeout_s=10.0):
+def until(condition, timeout_s=60.0):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -126,7 +126,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     process = subprocess.Popen([sys.executable, "-c", worker])
     until(lambda: scripted_run.processes_of("job-1"))
     process.wait()
-    until(lambda: not scripted_run.processes_of("job-1"), timeout_s=2)
+    until(lambda: not scripted_run.processes_of("job-1"))
 
 
 def test_cores_is_what_this_process_may_use():

@@ -31,7 +31,7 @@ class Page(HTMLParser):
     def __init__(self, source: str):
         super().__init__(convert_charrefs=True)
         self.tags, self.panes, self.chips, self.stack = [], [], [], []
-        self.feed(source)
+        self.feed(re.sub("\r\n?", "\n", source))  # as browsers do before they parse
         self.close()
         assert not self.stack
 

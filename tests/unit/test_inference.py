@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import threading
 import warnings
 
 import numpy as np
@@ -328,6 +329,28 @@ def test_a_batch_holds_no_more_padded_pieces_than_its_budget(tagger):
     assert len(shapes) > 3
     assert all(rows * width <= 300 for rows, width in shapes)
     assert [width for _, width in shapes] == sorted((width for _, width in shapes), reverse=True)
+
+
+def test_batches_side_by_side_give_the_same_and_leave_the_threads_as_they_were(tagger):
+    options = {"name": "m", "max_tokens": 30, "batch_tokens": 120}
+    alone = inference.predict_many(TEXTS, *tagger, **options)
+    seen, model = set(), tagger[0]
+    hook = model.register_forward_pre_hook(lambda *_: seen.add((threading.get_ident(), torch.get_num_threads())))
+    torch.set_num_threads(2)
+    try:
+        together = inference.predict_many(TEXTS, *tagger, **options)
+        assert torch.get_num_threads() == 2
+        with pytest.raises(inference.Cancelled):
+            inference.predict_many(TEXTS, *tagger, cancelled=lambda: True, **options)
+        few = inference.predict(TEXTS[0], *tagger, **options)
+    finally:
+        hook.remove()
+        torch.set_num_threads(1)
+    assert len({thread for thread, threads in seen if threads == 1}) >= 2
+    assert few.spans == alone[0].spans
+    for one, many in zip(alone, together, strict=True):
+        assert triples(one) == triples(many)
+        np.testing.assert_allclose([s.score for s in one.spans], [s.score for s in many.spans], atol=1e-5)
 
 
 def test_progress_counts_windows_and_cancelled_stops(tagger):
