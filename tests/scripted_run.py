@@ -170,8 +170,8 @@ def serve(timing: dict, drain: bool):
     assert "torch" not in sys.modules
 
 
-def claim(*, lease_s: float = 30.0, stop_share: float = 0.0):
-    """Claim and finish jobs until nothing is queued or running; print what was finished.
+def claim(*, lease_s: float = 30.0, stop_share: float = 0.0, hold_s: float = 0.0):
+    """Claim, hold and finish jobs until nothing is queued or running; print what was finished, and in which attempt.
 
     A share of the claims ends in SIGSTOP: somebody else has to send SIGCONT, and then it is too late.
     """
@@ -193,12 +193,13 @@ def claim(*, lease_s: float = 30.0, stop_share: float = 0.0):
             continue
         if random.random() < stop_share:
             os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(hold_s)
         try:
             queue.finish(store, lease, state="succeeded")
         except LeaseLost:
             print("lost", lease.id, flush=True)
         else:
-            print("finished", lease.id, flush=True)
+            print("finished", lease.id, lease.attempts, flush=True)
 
 
 if __name__ == "__main__":

@@ -73,16 +73,25 @@ def train(
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
             terms = loss_of(batch, model)
         terms["loss"].backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, schedule.clip)
+        norm = _clip(parameters, schedule.clip)
         measured = {name: float(value.detach()) for name, value in terms.items()}
-        if not math.isfinite(measured["loss"]) or not math.isfinite(float(norm)):
-            raise NonFiniteLoss(f"At step {step + 1} the loss was {measured['loss']:g}, its gradient {float(norm):g}.")
+        if not math.isfinite(measured["loss"]) or not math.isfinite(norm):
+            raise NonFiniteLoss(f"At step {step + 1} the loss was {measured['loss']:g}, its gradient {norm:g}.")
         rate = learning_rate(step, total=total, schedule=schedule)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         yield Step(step + 1, measured | {"lr": rate} | _speed(batch, time.perf_counter() - began))
+
+
+def _clip(parameters: list[torch.nn.Parameter], largest: float) -> float:
+    """Scale the gradients down to the norm `largest` where theirs is greater; their norm before that."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if norm > largest:  # torch's own clip_grad_norm_ multiplies by 1 otherwise, a pass over all gradients
+        torch.nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+    return float(norm)
 
 
 def _speed(batch: dict[str, torch.Tensor], seconds: float) -> dict[str, float]:

@@ -4,6 +4,7 @@ import itertools
 import math
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -331,6 +332,11 @@ def test_a_batch_holds_no_more_padded_pieces_than_its_budget(tagger):
     assert [width for _, width in shapes] == sorted((width for _, width in shapes), reverse=True)
 
 
+def thread_count_of_a_new_thread():
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
 def test_batches_side_by_side_give_the_same_and_leave_the_threads_as_they_were(tagger):
     options = {"name": "m", "max_tokens": 30, "batch_tokens": 120}
     alone = inference.predict_many(TEXTS, *tagger, **options)
@@ -339,7 +345,7 @@ def test_batches_side_by_side_give_the_same_and_leave_the_threads_as_they_were(t
     torch.set_num_threads(2)
     try:
         together = inference.predict_many(TEXTS, *tagger, **options)
-        assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == thread_count_of_a_new_thread() == 2
         with pytest.raises(inference.Cancelled):
             inference.predict_many(TEXTS, *tagger, cancelled=lambda: True, **options)
         few = inference.predict(TEXTS[0], *tagger, **options)
