@@ -72,7 +72,7 @@ def test_two_workers_never_hold_one_job(start):
 
 def test_a_job_finishes_at_most_once_whatever_wakes_up_late(start):
     """Workers are stopped for longer than their lease, woken up again, and killed."""
-    submit(80)
+    submit(50)
     chance = random.Random(0)
     lines = []
     processes = start(4, lease_s=0.3, stop_share=0.3, hold_s=0.1)
