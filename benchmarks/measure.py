@@ -70,14 +70,15 @@ def interleaved(sides: dict[str, Callable[[], Any]], *, rounds: int = 5) -> dict
 
 
 def show(cases: Sequence[dict], *, as_json: bool) -> None:
-    """Print one JSON object a line, or a table."""
+    """Print one JSON object a line, or a table with a column a case; the first field of a case is its name."""
     if as_json:
         for case in cases:
             sys.stdout.write(json.dumps(case) + "\n")
         return
-    table = Table(*(str(name) for name in cases[0]))
-    for case in cases:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in case.values()))
+    table = Table("", *(str(case["name"]) for case in cases))
+    for field in list(cases[0])[1:]:
+        values = (case.get(field) for case in cases)
+        table.add_row(field, *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values))
     Console().print(table)
 
 

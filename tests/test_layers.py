@@ -15,7 +15,8 @@ SOURCES = sorted(path for folder in ("trainer", "workbench") for path in (ROOT /
 EVERY_SOURCE = [ROOT / "app.py", *SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py"))]
 # These compute with tensors. Whatever else is in trainer/ or workbench/ imports without torch.
 TRAINING = {
-    f"trainer.{name}" for name in ("execute", "loop", "checkpoint", "batches", "models", "inference", "evaluate")
+    f"trainer.{name}"
+    for name in ("execute", "dropout", "loop", "checkpoint", "batches", "models", "inference", "evaluate")
 }
 TENSORS = TRAINING | {"trainer.export", "trainer.losses", "trainer.__main__"}
 PRINTERS = {"workbench/cli.py", "workbench/terminal.py", "trainer/execute.py", "trainer/__main__.py"}

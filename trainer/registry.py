@@ -165,7 +165,7 @@ def published(*, store=None) -> list[ModelEntry]:
 
 def _run_entry(run_id: str, folder: Path, about: Mapping, base: ModelEntry | None) -> ModelEntry:
     config = read_json(folder / "config.json") or {}
-    metrics = {name: value for name, value in about.get("metrics", {}).items() if isinstance(value, int | float)}
+    scores = {k: v for k, v in about.get("metrics", {}).items() if k.startswith("test_") and isinstance(v, int | float)}
     dataset = about.get("dataset")
     unknown: Tokenizer = {"kind": None, "vocab": None, "cased": None, "lower_case": None}
     return ModelEntry(
@@ -184,7 +184,7 @@ def _run_entry(run_id: str, folder: Path, about: Mapping, base: ModelEntry | Non
         params={"encoder": about.get("params"), "mlm": None},
         reported=tuple(
             {"metric": name, "dataset": dataset, "value": value, "source": f"run {run_id}", "note": None}
-            for name, value in metrics.items()
+            for name, value in scores.items()
         ),
         start=about.get("base"),
     )

@@ -26,8 +26,15 @@ class Page(NamedTuple):
 
     @property
     def render(self) -> Callable[[], None]:
-        """The page's function; the module is imported when it is first shown."""
-        return lambda: importlib.import_module(f"{__name__}.{self.name}").render()
+        """The page's function; the module is imported when it is first shown. An error it did not expect is said."""
+
+        def draw() -> None:
+            try:
+                importlib.import_module(f"{__name__}.{self.name}").render()
+            except StillroomError as error:
+                show_error(error)
+
+        return draw
 
 
 PAGES = (
