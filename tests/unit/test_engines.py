@@ -12,7 +12,7 @@ import scripted_run
 from trainer.engines import ENGINES, LocalEngine, Process, cores, environment
 from trainer.run import Run
 
-SLEEP = "import time; time.sleep(600)"
+SLEEP = "import time; time.sleep(120)"
 
 
 class Shell(LocalEngine):
@@ -29,7 +29,9 @@ class Shell(LocalEngine):
 def run(tmp_path):
     run = Run(tmp_path / "runs" / "job-1" / "attempt-1")
     run.folder.mkdir(parents=True)
-    return run
+    yield run
+    for pid in scripted_run.processes_of("job-1"):
+        os.kill(pid, signal.SIGKILL)
 
 
 def until(condition, timeout_s=60.0):
@@ -92,7 +94,7 @@ def test_nothing_of_the_group_outlives_the_child(run):
     engine = Shell(f"import subprocess, sys; {helper}; print('up', flush=True)")
     handle = engine.start(run, env=environment(threads=1))
     handle.popen.wait()
-    assert scripted_run.processes_of("job-1"), "the helper should still be there"
+    until(lambda: scripted_run.processes_of("job-1"))
     assert not engine.alive(handle)
     until(lambda: not scripted_run.processes_of("job-1"))
 
