@@ -123,7 +123,7 @@ def test_from_the_form_to_the_job(page: Page, address):
     page.goto(f"{address}/train")
     seed = 12345
     page.get_by_text("More settings").click()
-    page.get_by_label("Seed").fill(str(seed))
+    page.get_by_label("Seed", exact=True).fill(str(seed))
     page.get_by_label("Seed").press("Tab")
     expect(page.get_by_text(f"seed: {seed}")).to_be_visible()
     page.get_by_role("button", name="Queue this job").click()
