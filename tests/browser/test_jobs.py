@@ -124,7 +124,7 @@ def test_from_the_form_to_the_job(page: Page, address):
     seed = 12345
     page.get_by_text("More settings").click()
     page.get_by_label("Seed", exact=True).fill(str(seed))
-    page.get_by_label("Seed").press("Tab")
+    page.get_by_label("Seed", exact=True).press("Tab")
     expect(page.get_by_text(f"seed: {seed}")).to_be_visible()
     page.get_by_role("button", name="Queue this job").click()
     page.get_by_role("link", name="Follow it").click()
