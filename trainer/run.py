@@ -63,7 +63,7 @@ class Result(Plain):
     """result.json: how the run ended. `artifact` is relative to the attempt; `error` as StillroomError.to_json."""
 
     state: str  # succeeded | failed | cancelled
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float | None] = {}  # JSON has no NaN: it is written as null
     report: dict = {}
     artifact: str | None = None
     error: dict | None = None
