@@ -149,7 +149,7 @@ def test_weights_do_not_depend_on_the_checkpoint_interval(tmp_path, model, datas
     assert weights(run) == untouched[0]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["kill", "enospc"])
 def test_every_point_resumes_to_the_same_weights(kind, tmp_path, model, dataset, untouched):
     stride = 1 if os.environ.get("STILLROOM_ALL_POINTS") else 7  # every point in .ci/run, a seventh at the desk
