@@ -18,6 +18,7 @@ from trainer import checkpoint, datasets, evaluate, export, inference, loop, mod
 from trainer.batches import Batches, collate
 from trainer.errors import StillroomError
 from trainer.run import Result, Run
+from trainer.spec import Schedule
 from trainer.tasks.ner import IGNORED
 
 FINISHED, FAILED, DISK_FULL, STOPPED = 0, 1, 28, 143  # exit codes; the worker reads them
@@ -212,16 +213,20 @@ def _figures(metrics: dict[str, float]) -> str:
 
 
 def _out_of_memory(run: Run) -> OutOfMemory:
-    schedule = run.spec.spec.schedule
-    batch = (
-        f"batch_tokens: {schedule.batch_tokens // 2}"
-        if schedule.batch_tokens
-        else f"batch_size: {schedule.batch_size // 2}"
-    )
     return OutOfMemory(
         f"The run needed more memory than {run.spec.device} has.",
-        next_step=f"Submit it again with a smaller batch, for example {batch}, or a smaller max_tokens.",
+        next_step=f"Submit it again with less in a batch, for example {_half(run.spec.spec.schedule)}.",
     )
+
+
+def _half(schedule: Schedule) -> str:
+    """A schedule that needs about half the memory, in fields that the spec accepts."""
+    if schedule.batch_size and schedule.batch_size > 1:
+        return f"batch_size: {schedule.batch_size // 2}"
+    tokens = max(16, (schedule.batch_tokens or 2 * schedule.max_tokens) // 2)
+    shorter = min(schedule.max_tokens, tokens) if schedule.batch_tokens else max(8, schedule.max_tokens // 2)
+    fields = {"batch_tokens": tokens if schedule.batch_tokens else None, "max_tokens": shorter}
+    return ", ".join(f"{name}: {value}" for name, value in fields.items() if value)
 
 
 @contextmanager
