@@ -15,10 +15,13 @@ SOURCES = sorted(path for folder in ("trainer", "workbench") for path in (ROOT /
 EVERY_SOURCE = [ROOT / "app.py", *SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py"))]
 # These compute with tensors. Whatever else is in trainer/ or workbench/ imports without torch.
 TRAINING = {
-    f"trainer.{name}"
-    for name in ("execute", "dropout", "loop", "checkpoint", "batches", "models", "inference", "evaluate")
+    f"trainer.{path}"
+    for path in (
+        "execute dropout loop checkpoint batches models inference evaluate capture heads learner lesson losses students "
+        "teaching perplexity architectures.minialbert"
+    ).split()
 }
-TENSORS = TRAINING | {"trainer.export", "trainer.losses", "trainer.__main__"}
+TENSORS = TRAINING | {"trainer.architectures", "trainer.export", "trainer.__main__"}
 PRINTERS = {"workbench/cli.py", "workbench/terminal.py", "trainer/execute.py", "trainer/__main__.py"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core", "manager", "handler", "service"}
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

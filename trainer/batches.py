@@ -1,6 +1,6 @@
 """Batches as a pure function of (seed, step): there is no loader state, so resuming needs none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -76,10 +76,9 @@ def pad(rows: Sequence[Sequence[int]], *, value: int) -> torch.Tensor:
     return torch.from_numpy(padded)
 
 
-def collate(rows: Sequence, *, pad_id: int, ignored: int) -> dict[str, torch.Tensor]:
-    """input_ids, attention_mask and labels of some Rows, each (rows, longest), padded no further than the longest."""
-    input_ids = pad([row.input_ids for row in rows], value=pad_id)
+def collate(rows: Sequence, *, padding: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    """The fields that `padding` names (with their padding values) and attention_mask, each (rows, longest)."""
+    padded = {name: pad([getattr(row, name) for row in rows], value=value) for name, value in padding.items()}
     lengths = torch.tensor([len(row.input_ids) for row in rows])
-    attention_mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
-    labels = pad([row.labels for row in rows], value=ignored)
-    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+    attention_mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
+    return {**padded, "attention_mask": attention_mask}

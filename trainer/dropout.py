@@ -9,21 +9,26 @@ import torch
 LEVELS = 1 << 16
 
 
-class QuickDropout(torch.nn.Dropout):
-    """nn.Dropout with 16-bit noise from torch's generator on the CPU; elsewhere and in eval mode the same as it.
+def drop(input: torch.Tensor, p: float) -> torch.Tensor:
+    """Zero a share `p` of `input` (any shape, floating point) and scale the rest, with 16-bit noise on the CPU.
 
     The kept share is rounded to 1/65,536, and what is kept is scaled by its exact inverse, so the mean is unbiased.
     """
+    dropped = round(p * LEVELS)
+    if input.device.type != "cpu" or not 0 < dropped < LEVELS:
+        return torch.nn.functional.dropout(input, p)
+    words = torch.empty((input.numel() + 3) // 4, dtype=torch.int64)
+    noise = words.random_(-(2**63), None).view(torch.int16)[: input.numel()].view(input.shape)
+    kept = noise >= dropped - LEVELS // 2
+    return input * kept.to(input.dtype).mul_(LEVELS / (LEVELS - dropped))
+
+
+class QuickDropout(torch.nn.Dropout):
+    """nn.Dropout with the noise of `drop`; in eval mode the same as it."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """input: any shape, floating point; the output has the same shape."""
-        dropped = round(self.p * LEVELS)
-        if not self.training or input.device.type != "cpu" or not 0 < dropped < LEVELS:
-            return super().forward(input)
-        words = torch.empty((input.numel() + 3) // 4, dtype=torch.int64)
-        noise = words.random_(-(2**63), None).view(torch.int16)[: input.numel()].view(input.shape)
-        kept = noise >= dropped - LEVELS // 2
-        return input * kept.to(input.dtype).mul_(LEVELS / (LEVELS - dropped))
+        return drop(input, self.p) if self.training else input
 
 
 def quicken(model: torch.nn.Module) -> None:

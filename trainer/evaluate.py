@@ -94,11 +94,11 @@ def evaluate(
     """
     _check_types(model, sentences, split)
     device = next(model.parameters()).device
-    _reset_peak(device)
+    reset_peak(device)
     began = time.perf_counter()
     gold, predicted = _tagged(model, tokenizer, sentences, labelling, max_tokens, batch_tokens)
     seconds = time.perf_counter() - began
-    peak = _peak_bytes(device)
+    peak = peak_bytes(device)
     pieces = sum(len(cut_words(words, tokenizer)[0]) for words, _ in sentences)
     cost = {
         "params": sum(parameter.numel() for parameter in model.parameters()),
@@ -180,7 +180,8 @@ def _weight_bytes(model: torch.nn.Module, folder: Path | None) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
-def _reset_peak(device: torch.device) -> None:
+def reset_peak(device: torch.device) -> None:
+    """Let `peak_bytes` count from now on."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -188,7 +189,8 @@ def _reset_peak(device: torch.device) -> None:
         CLEAR_REFS.write_text("5")  # Linux: peak goes back to what is resident now
 
 
-def _peak_bytes(device: torch.device) -> int:
+def peak_bytes(device: torch.device) -> int:
+    """The most memory that this process (on an accelerator: its tensors) has taken since `reset_peak`."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if STATUS.exists():

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import torch
 
-from trainer import checkpoint, datasets, evaluate, export, inference, loop, models
-from trainer.batches import Batches, collate
+from trainer import checkpoint, export, inference, loop, models
 from trainer.errors import StillroomError
+from trainer.lesson import Lesson, prepare
 from trainer.run import Result, Run
 from trainer.spec import Schedule
-from trainer.tasks.ner import IGNORED
 
 FINISHED, FAILED, DISK_FULL, STOPPED = 0, 1, 28, 143  # exit codes; the worker reads them
 LOGGED_STEPS = 2000  # so many step events of a run at most
@@ -68,86 +67,55 @@ def _run(run: Run) -> Result:
     return result
 
 
-def finetune(run: Run, stopping: Callable[[], bool]) -> Result:
-    """Train on labelled data, keep the best dev score, score it on test, publish the model."""
-    spec, task = run.spec.spec, run.spec.spec.task
-    splits = {split: datasets.load(run.spec.dataset, split, limit=spec.limit) for split in ("train", "dev", "test")}
-    kinds = datasets.entity_types(datasets.load(run.spec.dataset, "train"))  # of all of it, whatever the limit
-    for split in ("dev", "test"):
-        datasets.require_labels(run.spec.dataset, split, kinds)
-    tags = task.tags(kinds)
-    model, tokenizer = models.load(run.spec.model, task=task.name, labels=tags, seed=spec.seed)
-    model.to(run.spec.device)
-    max_tokens = min(spec.schedule.max_tokens, inference.model_limit(model, tokenizer))
-    rows = task.encode(splits["train"], tokenizer, label_ids=model.config.label2id, max_tokens=max_tokens)
-    batches = Batches(
-        [len(row.input_ids) for row in rows],
-        seed=spec.seed,
-        batch_tokens=spec.schedule.batch_tokens,
-        batch_size=spec.schedule.batch_size,
-    )
-
-    def batch_at(step: int) -> dict[str, torch.Tensor]:
-        chosen = [rows[index] for index in batches.at(step)]
-        return collate(chosen, pad_id=tokenizer.pad_token_id, ignored=IGNORED)
-
-    def dev_scores() -> dict[str, float]:
-        scored = evaluate.word_scores(model, tokenizer, splits["dev"], labelling=task.labelling, max_tokens=max_tokens)
-        return {f"dev_{name}": scored[name] for name in ("f1", "precision", "recall")}
-
-    total = spec.schedule.steps or batches.steps(spec.schedule.epochs)
-    best = _fit(run, model, batch_at=batch_at, dev_scores=dev_scores, batches=batches, total=total, stopping=stopping)
-    checkpoint.restore_weights(checkpoint.at_step(run, best.best_step), model)
+def train(run: Run, stopping: Callable[[], bool]) -> Result:
+    """Pre-train, distil or fine-tune; keep the best dev score, score it on test, publish the model."""
+    lesson = prepare(run.spec, cache=run.cache)
+    best = _fit(run, lesson, stopping)
+    checkpoint.restore_weights(checkpoint.at_step(run, best.best_step), lesson.learner)
+    task, student = run.spec.spec.task, lesson.learner.student
     _say(run, f"Scoring the best checkpoint, that of step {best.best_step}, on the test split.")
-    report = evaluate.evaluate(
-        model, tokenizer, splits["test"], labelling=task.labelling, max_tokens=max_tokens, split="test"
-    )
-    metrics = {"dev_f1": best.best_score, "best_step": float(best.best_step)}
+    report = lesson.data.report(student, lesson.tokenizer, "test", max_tokens=lesson.max_tokens)
+    metrics = {f"dev_{task.score}": best.best_score, "best_step": float(best.best_step)}
     metrics |= {f"test_{name}": value for name, value in report["metrics"].items()}
-    about = _about(run, model, metrics=metrics, report=report)
-    export.publish(run.folder / "artifacts" / "model", model, tokenizer, about)
+    metrics |= _kept(task.score, report["metrics"], lesson.teacher_scores("test"))
+    about = _about(run, student, metrics=metrics, report=report)
+    export.publish(run.folder / "artifacts" / "model", student, lesson.tokenizer, about)
     return Result(state="succeeded", metrics=metrics, report=report, artifact="artifacts/model")
 
 
 def evaluation(run: Run, stopping: Callable[[], bool]) -> Result:
     """Score a model on one split of a data set."""
     spec = run.spec.spec
-    sentences = datasets.load(run.spec.dataset, spec.split, limit=spec.limit)
-    model, tokenizer = models.load(run.spec.model)
+    data = spec.task.open(run.spec.dataset, limit=spec.limit)
+    model, tokenizer = models.load(run.spec.model, task=None if spec.task.head == "ner" else spec.task.head)
     model.to(run.spec.device)
     run.emit("plan", steps=1, start=0)
-    report = evaluate.evaluate(
-        model,
-        tokenizer,
-        sentences,
-        labelling=spec.task.labelling,
-        max_tokens=min(spec.schedule.max_tokens, inference.model_limit(model, tokenizer)),
-        split=spec.split,
-        folder=Path(run.spec.model.path),
-    )
+    max_tokens = min(spec.schedule.max_tokens, inference.model_limit(model, tokenizer))
+    report = data.report(model, tokenizer, spec.split, max_tokens=max_tokens, folder=Path(run.spec.model.path))
     return Result(state="succeeded", metrics=report["metrics"], report=report)
 
 
-KINDS = {"finetune": finetune, "evaluate": evaluation}
+KINDS = {"pretrain": train, "distill": train, "finetune": train, "evaluate": evaluation}
 
 
-def _fit(run: Run, model, *, batch_at, dev_scores, batches: Batches, total: int, stopping) -> checkpoint.Progress:
+def _fit(run: Run, lesson: Lesson, stopping: Callable[[], bool]) -> checkpoint.Progress:
     """Train from the last checkpoint to the end or to an early stop; the best checkpoint is on disk afterwards."""
-    spec = run.spec.spec
+    spec, learner, total = run.spec.spec, lesson.learner, lesson.total
     schedule = spec.schedule
-    optimizer = loop.optimizer_for(model, schedule)
+    optimizer = loop.optimizer_for(learner, schedule)
     found = checkpoint.latest(run)
-    progress = checkpoint.restore(found, model, optimizer) if found else checkpoint.Progress()
+    progress = checkpoint.restore(found, learner, optimizer) if found else checkpoint.Progress()
     run.emit("plan", steps=total, start=progress.step)
     threads = torch.get_num_threads()
     log.info("Training from step %d to %d on %s with %d threads.", progress.step, total, run.spec.device, threads)
     if progress.stopped:
         return progress
+    if teacher := lesson.teacher_scores("dev"):
+        run.emit("evaluation", step=progress.step, metrics=_named("teacher_dev", teacher))
     steps = loop.train(
-        model,
+        learner,
         optimizer,
-        batch_at=batch_at,
-        loss_of=lambda batch, student: spec.recipe.loss(batch, student, task=spec.task),
+        batch_at=lesson.batch_at,
         schedule=schedule,
         total=total,
         start=progress.step,
@@ -160,16 +128,16 @@ def _fit(run: Run, model, *, batch_at, dev_scores, batches: Batches, total: int,
             run.emit("step", step=step.number, metrics=step.metrics)
         if step.number % max(1, total // LOGGED_LINES) == 0:
             log.info("Step %d of %d: %s", step.number, total, _figures(step.metrics))
-        due = _evaluation_due(step.number, total=total, every=schedule.evaluate_every, batches=batches)
+        due = _evaluation_due(step.number, total=total, every=schedule.evaluate_every, lesson=lesson)
         if due:
-            metrics = dev_scores()
-            progress.record(metrics["dev_f1"], metrics)
+            metrics = _named("dev", lesson.dev_scores())
+            progress.record(metrics[f"dev_{spec.task.score}"], metrics)
             progress.stopped = step.number == total or progress.evaluations_since_best >= (schedule.patience or total)
             run.emit("evaluation", step=step.number, metrics=metrics)
             log.info("Dev after step %d: %s", step.number, _figures(metrics))
         stop_now = stopping()
         if due or stop_now or step.number % schedule.checkpoint_every == 0:
-            checkpoint.save(run, model, optimizer, progress)
+            checkpoint.save(run, learner, optimizer, progress)
         if progress.stopped:
             break
         if stop_now:
@@ -177,21 +145,37 @@ def _fit(run: Run, model, *, batch_at, dev_scores, batches: Batches, total: int,
     return progress
 
 
-def _evaluation_due(step: int, *, total: int, every: int | None, batches: Batches) -> bool:
+def _named(prefix: str, scores: dict[str, float]) -> dict[str, float]:
+    """Scores of the whole split under `prefix`; those of single labels (f1.Disease) stay in reports."""
+    return {f"{prefix}_{name}": value for name, value in scores.items() if "." not in name}
+
+
+def _kept(score: str, student: dict[str, float], teacher: dict[str, float]) -> dict[str, float]:
+    """The teacher's test scores, and the retention: the share of its score that the student keeps."""
+    if not teacher:
+        return {}
+    share = student[score] / teacher[score] if teacher[score] else float("nan")
+    return {f"teacher_test_{name}": value for name, value in teacher.items()} | {"retention": share}
+
+
+def _evaluation_due(step: int, *, total: int, every: int | None, lesson: Lesson) -> bool:
     """At the end always; otherwise every so many steps, or whenever the next step would begin a new epoch."""
     if step == total:
         return True
-    return step % every == 0 if every else batches.epoch_of(step) != batches.epoch_of(step - 1)
+    return step % every == 0 if every else lesson.epoch_of(step) != lesson.epoch_of(step - 1)
 
 
 def _about(run: Run, model, *, metrics: dict, report: dict) -> dict:
     """What stillroom.json and the model card say of the model; nothing in it is typed by hand."""
     spec = run.spec.spec
     return {
+        "kind": spec.kind,
         "task": spec.task.name,
-        "labelling": spec.task.labelling,
-        "labels": sorted({tag[2:] for tag in model.config.label2id if tag != "O"}),
-        "base": spec.model,
+        "labelling": getattr(spec.task, "labelling", None),
+        "labels": inference.entity_types(inference.tag_names(model)) if spec.task.head == "ner" else [],
+        "base": spec.start,
+        "made_from": spec.made_from,
+        "teacher": spec.teacher,
         "dataset": spec.dataset,
         "run": run.spec.id,
         "spec": spec.to_yaml(),

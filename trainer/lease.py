@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, case, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, delete, func, insert, or_, select, update
 
+from trainer import needs
 from trainer.engines import Process
 from trainer.errors import LeaseLost, StillroomError
 from trainer.metrics import finite, record
@@ -101,7 +102,7 @@ def waiting(store: Engine) -> tuple[int, int]:
 
 
 def claim(store: Engine, worker: Worker) -> Lease | None:
-    """Take the first job that may start, or None. One winner.
+    """Take the first job that may start and has all that it needs, or None. One winner.
 
     The attempt and a strike are counted here, where a job that kills its worker cannot skip it.
     """
@@ -234,17 +235,27 @@ def free(store: Engine, row: Row, committed: int) -> bool:
     values |= {"strikes": strikes, "checkpoint": max(committed, row.checkpoint)}
     same = (_job.token == row.token, _job.beat == row.beat, _job.cancel_requested == row.cancel_requested)
     freed = update(jobs_table).where(_job.id == row.id, _job.state == "running", *same).values(values)
-    return write(store, lambda connection: connection.execute(freed).rowcount == 1)
+
+    def take(connection: Connection) -> bool:
+        needs.lock(connection)
+        taken = connection.execute(freed).rowcount == 1
+        if taken:
+            needs.settle(connection, row.id)
+        return taken
+
+    return write(store, take)
 
 
 def _may_start() -> ColumnElement[bool]:
     # A clock that was set back must not hold a job for longer than the longest backoff.
     now = time.time()
-    return or_(_job.not_before <= now, _job.not_before > now + MAX_BACKOFF_S)
+    return and_(or_(_job.not_before <= now, _job.not_before > now + MAX_BACKOFF_S), needs.fulfilled())
 
 
 def _write_held(connection: Connection, lease: Lease, progress: Progress, values: Mapping) -> bool:
     """Progress and then the arrow's own values, if the lease holds; whether somebody asked to cancel."""
+    if "state" in values:
+        needs.lock(connection)
     held = update(jobs_table).where(_job.id == lease.id, _job.token == lease.token, _job.state == "running")
     beat = held.values(_changes(progress) | {"beat": _job.beat + 1}).returning(_job.cancel_requested)
     cancel = connection.execute(beat).scalar_one_or_none()
@@ -253,6 +264,8 @@ def _write_held(connection: Connection, lease: Lease, progress: Progress, values
     record(connection, lease.id, progress.rows)
     if values:
         connection.execute(held.values(values))
+    if "state" in values:
+        needs.settle(connection, lease.id)
     return cancel
 
 

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,11 +47,10 @@ def learning_rate(step: int, *, total: int, schedule: Schedule) -> float:
 
 
 def train(
-    model: torch.nn.Module,
+    learner: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
     batch_at: Callable[[int], dict[str, torch.Tensor]],
-    loss_of: Callable[[dict, torch.nn.Module], dict[str, torch.Tensor]],
     schedule: Schedule,
     total: int,
     start: int = 0,
@@ -58,23 +58,28 @@ def train(
 ) -> Iterator[Step]:
     """Take steps `start` to `total` and yield after each one. The state after a step depends on (seed, step) alone.
 
-    batch_at: 0-based step -> batch on the CPU (input_ids, attention_mask, ...: (rows, tokens)).
-    loss_of: (batch, model) -> loss terms, each a scalar; "loss" is minimised, all are reported.
+    learner: batch -> loss terms, each a scalar; "loss" is minimised, all are reported (trainer.learner).
+    batch_at: 0-based number of a batch -> batch on the CPU (input_ids, attention_mask, ...: (rows, tokens)); a step
+    takes `schedule.accumulate` of them and averages their gradients.
     Raises NonFiniteLoss before a bad step can change a weight.
     """
-    quicken(model)
-    device = next(model.parameters()).device
+    quicken(learner)
+    device = next(learner.parameters()).device
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for step in range(start, total):
         began = time.perf_counter()
-        model.train()
-        torch.manual_seed(_noise_seed(seed, step))  # dropout needs no state of its own
-        batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch_at(step).items()}
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            terms = loss_of(batch, model)
-        terms["loss"].backward()
+        learner.train()
+        parts = schedule.accumulate
+        measured: Counter[str] = Counter()
+        for part in range(step * parts, (step + 1) * parts):
+            torch.manual_seed(_noise_seed(seed, part))  # dropout needs no state of its own
+            batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch_at(part).items()}
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+                terms = learner(batch)
+            (terms["loss"] / parts).backward()
+            measured.update({name: float(value.detach()) / parts for name, value in terms.items()})
+            measured.update(_size(batch))
         norm = _clip(parameters, schedule.clip)
-        measured = {name: float(value.detach()) for name, value in terms.items()}
         if not math.isfinite(measured["loss"]) or not math.isfinite(norm):
             raise NonFiniteLoss(f"At step {step + 1} the loss was {measured['loss']:g}, its gradient {norm:g}.")
         rate = learning_rate(step, total=total, schedule=schedule)
@@ -82,7 +87,7 @@ def train(
             group["lr"] = rate
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        yield Step(step + 1, measured | {"lr": rate} | _speed(batch, time.perf_counter() - began))
+        yield Step(step + 1, _figures(measured, time.perf_counter() - began) | {"lr": rate})
 
 
 def _clip(parameters: list[torch.nn.Parameter], largest: float) -> float:
@@ -94,9 +99,15 @@ def _clip(parameters: list[torch.nn.Parameter], largest: float) -> float:
     return float(norm)
 
 
-def _speed(batch: dict[str, torch.Tensor], seconds: float) -> dict[str, float]:
-    tokens = int(batch["attention_mask"].sum())
-    return {"examples_per_second": len(batch["input_ids"]) / seconds, "tokens_per_second": tokens / seconds}
+def _size(batch: dict[str, torch.Tensor]) -> dict[str, int]:
+    return {"examples": len(batch["input_ids"]), "tokens": int(batch["attention_mask"].sum())}
+
+
+def _figures(measured: Mapping[str, float], seconds: float) -> dict[str, float]:
+    """The terms, and instead of the sizes the speeds."""
+    sizes = ("examples", "tokens")
+    speeds = {f"{name}_per_second": measured[name] / seconds for name in sizes}
+    return {name: value for name, value in measured.items() if name not in sizes} | speeds
 
 
 def _noise_seed(seed: int, step: int) -> int:

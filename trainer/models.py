@@ -33,6 +33,7 @@ from transformers import (
 from transformers.utils import logging as library_logging
 
 from trainer import hub
+from trainer.architectures import ARCHITECTURES
 from trainer.errors import CorruptFile, Refused, Unavailable
 from trainer.registry import ROOT, ModelEntry, fetched, remedies, resolve, weights_here, zoo
 from trainer.run import ResolvedModel, commit_folder
@@ -61,14 +62,15 @@ def load(
 
     Without a task the model has the head that its config.json names. `task="ner"` needs a folder with a
     token-classification head; with `labels` (every IOB2 tag, in order) the head is made anew, its weights fixed by
-    `seed`, unless the folder's own has exactly these labels. Tensors that the model has no place for (another task's
+    `seed`, unless the folder's own has exactly these labels. `task="mlm"` makes a masked-LM head where the folder has
+    none, tied to its embeddings. Tensors that the model has no place for (another task's
     head, an unused pooler) are counted in the log; a tensor of the encoder that the file lacks is a CorruptFile.
     """
     found = resolve(reference) if isinstance(reference, str) else reference
     folder, entry = Path(found.path), zoo().get(found.zoo_id)
     check_folder(folder)
     check_hashes(folder, entry.files if entry else {})
-    config = _read_config(folder)
+    config = _read_config(folder, entry)
     own = _own_head(config, folder)
     head = task or own
     if task == "ner" and labels is None and own != "ner":
@@ -76,8 +78,9 @@ def load(
             f"{found.reference} has no token-classification head.",
             next_step="Fine-tune it on a data set first, or choose a model that is fine-tuned.",
         )
-    fresh = labels is not None and not (own == head and list(config.id2label.values()) == list(labels))
-    if fresh:
+    fresh = head == "mlm" != own
+    if labels is not None:
+        fresh = not (own == head and list(config.id2label.values()) == list(labels))
         _set_labels(config, labels)
     model = _assemble(_model_class(config, head), config, _read_weights(found), fresh=fresh, seed=seed)
     return model.eval(), _read_tokenizer(folder, entry, vocabulary=config.vocab_size)
@@ -94,7 +97,7 @@ def build(
     config = build_config(entry)
     if labels is not None:
         _set_labels(config, labels)
-    with _quiet(), _seeded(seed):
+    with _quiet(), seeded(seed):
         return _model_class(config, head)(config).eval()
 
 
@@ -152,9 +155,9 @@ def build_config(entry: ModelEntry) -> PreTrainedConfig:
     return CONFIG_MAPPING[shape.pop("model_type")](**shape)
 
 
-def _read_config(folder: Path) -> PreTrainedConfig:
+def _read_config(folder: Path, entry: ModelEntry | None) -> PreTrainedConfig:
     said = read_json(folder / "config.json")
-    kind = said.get("model_type")
+    kind = said["model_type"] = _model_type(said, entry)
     if kind not in CONFIG_MAPPING or "quantization_config" in said:
         what = "quantised weights" if kind in CONFIG_MAPPING else f"the architecture {kind!r}"
         raise Unavailable(
@@ -164,6 +167,15 @@ def _read_config(folder: Path) -> PreTrainedConfig:
         return CONFIG_MAPPING[kind].from_dict({name: said[name] for name in said if name not in _NOT_SIZES})
     except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
         raise CorruptFile(f"config.json of {folder} is not a valid {kind} config ({type(error).__name__}).") from None
+
+
+def _model_type(said: Mapping, entry: ModelEntry | None) -> object:
+    """What config.json says, unless the model is one of ours: published MiniALBERTs say bert (trap T11)."""
+    named = said.get("architectures")
+    its_class = str(named[0]).lower() if isinstance(named, list) and named else ""
+    listed = entry.architecture["model_type"] if entry else None
+    own = (kind for kind in ARCHITECTURES if kind == listed or its_class.startswith(kind))
+    return next(own, said.get("model_type"))
 
 
 def _own_head(config: PreTrainedConfig, folder: Path) -> str:
@@ -209,7 +221,7 @@ def _assemble(
     options = {}
     if "add_pooling_layer" in inspect.signature(cls).parameters and not any("pooler." in name for name in weights):
         options["add_pooling_layer"] = False  # rather no pooler than a random one
-    with _quiet(), _seeded(seed):
+    with _quiet(), seeded(seed):
         model, told = cls.from_pretrained(
             None,
             config=config,
@@ -225,7 +237,7 @@ def _assemble(
     )
     if told["unexpected_keys"]:
         log.info("%d tensors have no place in %s and were left out.", len(told["unexpected_keys"]), cls.__name__)
-    if fresh:
+    if fresh and hasattr(model, "classifier"):
         _start_head(model.classifier, std=config.initializer_range, seed=seed)
     return model
 
@@ -235,8 +247,8 @@ def _check_complete(wanting: Sequence[str], cls: type) -> None:
         raise CorruptFile(
             f"The weights do not fit {cls.__name__}: {len(wanting)} tensors are missing or of another shape, "
             f"such as {', '.join(wanting[:3])}.",
-            next_step="The file is incomplete, or its config.json names an architecture that it does not have "
-            "(MiniALBERT checkpoints say bert). Fetch it again or choose another model.",
+            next_step="The file is incomplete, or its config.json names an architecture that it does not have. "
+            "Fetch it again or choose another model.",
         )
 
 
@@ -293,7 +305,8 @@ def _unpickle(pickle: str, target: str) -> None:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers from `seed` in the block, and torch's own again after it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -4,16 +4,19 @@
     running -> hand_back (gentle stop), postpone (accident), reclaim (lost worker) -> queued
     cancel: queued -> cancelled at once; running -> the worker is told at its next renewal
 
+A job that needs others is queued from the start and claimed when they have succeeded (trainer.needs).
 What people do is here; what workers do is in trainer.lease and offered here too.
 """
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import Connection, Engine, Row, and_, case, func, insert, null, select, update
-from sqlalchemy.exc import IntegrityError
 
+from trainer import needs
+from trainer.chain import Chain, references
 from trainer.engines import Process
 from trainer.errors import Refused, UnknownName
 from trainer.lease import (
@@ -43,6 +46,7 @@ from trainer.spec import JobSpec, parse
 from trainer.store import ALIVE, open_store, read, runs_dir, write
 from trainer.store import job as jobs_table
 from trainer.store import worker as workers_table
+from trainer.weights import WEIGHTS
 
 __all__ = [
     "Job",
@@ -67,18 +71,23 @@ __all__ = [
     "retry",
     "show_life",
     "submit",
+    "submit_chain",
     "sweep",
     "waiting",
     "workers",
 ]
 
 _job = jobs_table.c
-_DERIVED = {"progress", "eta_seconds", "place"}
+_DERIVED = {"progress", "eta_seconds", "place", "needs", "waits_for"}
 _PUBLIC = {"id", "kind", "state", "progress", "eta_seconds", "attempts", "spec", "metrics", "artifact", "error"}
 
 
 class Job(Plain):
-    """A job as people see it. Times are unix seconds; `place` in the queue counts from 1; `artifact` is absolute."""
+    """A job as people see it. Times are unix seconds; `artifact` is absolute.
+
+    `place` in the queue counts from 1; a job that waits for others has none. `needs` are the ids of all jobs whose
+    models it takes, `waits_for` those of them that have not succeeded yet, while it is queued.
+    """
 
     id: str
     kind: str
@@ -98,6 +107,8 @@ class Job(Plain):
     cancel_requested: bool
     place: int | None
     message: str | None
+    needs: tuple[str, ...] = ()
+    waits_for: tuple[str, ...] = ()
 
     def to_json(self) -> dict:
         """The public shape of `stillroom job --json`."""
@@ -116,21 +127,44 @@ class WorkerInfo(Plain):
 
 
 def submit(spec: JobSpec, *, store: Engine | None = None, priority: int = 0) -> Job:
-    """Queue a spec. While the same spec is queued or running, that job is the answer; once it has ended, a new one."""
+    """Queue a spec. While the same spec is queued or running, that job is the answer; once it has ended, a new one.
+
+    A run that the spec refers to may still be queued or running: the job waits for it. Refused if that run has failed.
+    """
     store = store or open_store()
 
     def add(connection: Connection) -> str:
+        needs.lock(connection)
         return _alive(connection, spec.digest) or _insert(connection, spec, priority)
 
-    try:
-        job_id = write(store, add)
-    except IntegrityError:  # PostgreSQL locks rows, not the database: another submit of this spec was faster
-        job_id = write(store, add)
-    return job(job_id, store=store)
+    return job(write(store, add), store=store)
+
+
+def submit_chain(chain: Chain, *, store: Engine | None = None, priority: int = 0) -> dict[str, Job]:
+    """Queue the steps of a chain, all or none; their jobs by step name, in order.
+
+    A step that is queued or running already, or has succeeded and whose model is still there, is not made again: a
+    chain that is submitted anew does what is missing.
+    """
+    store = store or open_store()
+
+    def add(connection: Connection) -> dict[str, str]:
+        needs.lock(connection)
+        ids: dict[str, str] = {}
+        for step in chain.steps:
+            spec = step.bound(ids)
+            known = _alive(connection, spec.digest) or _done(connection, spec.digest)
+            ids[step.name] = known or _insert(connection, spec, priority)
+        return ids
+
+    return {name: job(job_id, store=store) for name, job_id in write(store, add).items()}
 
 
 def cancel(job_id: str, *, store: Engine | None = None) -> Job:
-    """Cancel a job: at once if nobody runs it, else its worker stops it within seconds. An ended job stays as it is."""
+    """Cancel a job: at once if nobody runs it, else its worker stops it within seconds. An ended job stays as it is.
+
+    What depends on it ends with it.
+    """
     store = store or open_store()
     queued = _job.state == "queued"
     asked = {
@@ -139,8 +173,14 @@ def cancel(job_id: str, *, store: Engine | None = None) -> Job:
         "cancel_requested": _job.state == "running",
     }
     alive = update(jobs_table).where(_job.id == job_id, _job.state.in_(("queued", "running"))).values(asked)
-    write(store, lambda connection: connection.execute(alive))
-    row = read(store, lambda connection: _row(connection, job_id))
+
+    def stop(connection: Connection) -> Row:
+        needs.lock(connection)
+        connection.execute(alive)
+        needs.settle(connection, job_id)
+        return _row(connection, job_id)
+
+    row = write(store, stop)
     if row.state == "running" and is_orphan(row):
         free(store, row, row.checkpoint)
     return job(job_id, store=store)
@@ -149,6 +189,7 @@ def cancel(job_id: str, *, store: Engine | None = None) -> Job:
 def retry(job_id: str, *, fresh: bool = False, store: Engine | None = None) -> Job:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint. One that is alive stays as it is.
 
+    What was stopped for its sake is queued again too. Refused while something that it needs has ended badly itself.
     `fresh` starts at step 0: it submits the same spec as a new job, `<digest8>-<n+1>`, so that the old run stays for
     comparison and none of its checkpoints is seen.
     """
@@ -168,7 +209,8 @@ def job(job_id: str, *, store: Engine | None = None) -> Job:
 
     def look(connection: Connection) -> Job:
         row = _row(connection, job_id)
-        return _to_job(row, _places(connection) if row.state == "queued" else {})
+        needed = needs.states(connection, select(jobs_table).where(_job.id == job_id))
+        return _to_job(row, _places(connection) if row.state == "queued" else {}, needed)
 
     return read(store or open_store(), look)
 
@@ -178,8 +220,8 @@ def jobs(*, store: Engine | None = None, limit: int = 200) -> list[Job]:
     newest = select(jobs_table).order_by(_job.created_at.desc(), _job.turn.desc()).limit(limit)
 
     def look(connection: Connection) -> list[Job]:
-        rows, places = connection.execute(newest).all(), _places(connection)
-        return [_to_job(row, places) for row in rows]
+        rows, places, needed = connection.execute(newest).all(), _places(connection), needs.states(connection, newest)
+        return [_to_job(row, places, needed) for row in rows]
 
     return read(store or open_store(), look)
 
@@ -196,6 +238,13 @@ def _alive(connection: Connection, digest: str) -> str | None:
     return connection.execute(select(_job.id).where(_job.digest == digest, ALIVE)).scalar_one_or_none()
 
 
+def _done(connection: Connection, digest: str) -> str | None:
+    """The newest job of this spec that has succeeded, unless the model that it made is gone."""
+    query = select(_job.id, _job.artifact).where(_job.digest == digest, _job.state == "succeeded")
+    rows = connection.execute(query.order_by(_job.number.desc())).all()
+    return next((row.id for row in rows if row.artifact is None or (Path(row.artifact) / WEIGHTS).is_file()), None)
+
+
 def _insert(connection: Connection, spec: JobSpec, priority: int) -> str:
     stem = spec.digest[:8]
     highest = select(func.coalesce(func.max(_job.number), 0)).where(_job.id.startswith(f"{stem}-"))
@@ -205,7 +254,14 @@ def _insert(connection: Connection, spec: JobSpec, priority: int) -> str:
     values = {"id": f"{stem}-{number}", "digest": spec.digest, "number": number, "kind": spec.kind}
     values |= {"spec": spec.model_dump(mode="json"), "priority": priority, "turn": _next_turn(connection)}
     connection.execute(insert(jobs_table).values(values | {"created_at": time.time()}))
+    needs.record(connection, values["id"], references(values["spec"]).values())
+    _refuse_if_hindered(connection, values["id"])
     return values["id"]
+
+
+def _refuse_if_hindered(connection: Connection, job_id: str) -> None:
+    if error := needs.hindrance(connection, job_id):
+        raise Refused(error["message"], next_step=f"{error['next_step']} Nothing was queued.")
 
 
 def _next_turn(connection: Connection) -> int:
@@ -213,20 +269,24 @@ def _next_turn(connection: Connection) -> int:
 
 
 def _queue_again(connection: Connection, job_id: str) -> None:
+    needs.lock(connection)
     row = _row(connection, job_id)
     if row.state not in ("failed", "cancelled"):
         return
     if (other := _alive(connection, row.digest)) is not None:
         step = f"Follow or cancel {other} first."
         raise Refused(f"Job {other} has the same spec and is not over yet.", next_step=step)
+    _refuse_if_hindered(connection, job_id)
     values = {"state": "queued", "turn": _next_turn(connection), "cancel_requested": False, "strikes": 0}
     values |= {"not_before": 0.0, "error": None, "message": None, "started_at": None, "ended_at": None}
     connection.execute(update(jobs_table).where(_job.id == job_id).values(values))
+    needs.settle(connection, job_id)
 
 
 def _places(connection: Connection) -> dict[str, int]:
-    """Place of each queued job, in the order of claims, from 1."""
-    order = select(_job.id).where(_job.state == "queued").order_by(_job.priority.desc(), _job.turn, _job.id)
+    """Place of each queued job that waits for no other, in the order of claims, from 1."""
+    order = select(_job.id).where(_job.state == "queued", needs.fulfilled())
+    order = order.order_by(_job.priority.desc(), _job.turn, _job.id)
     return {job_id: place for place, job_id in enumerate(connection.execute(order).scalars(), start=1)}
 
 
@@ -238,12 +298,15 @@ def _row(connection: Connection, job_id: str) -> Row:
     return row
 
 
-def _to_job(row: Row, places: Mapping[str, int]) -> Job:
+def _to_job(row: Row, places: Mapping[str, int], needed: Mapping[str, Mapping[str, str]]) -> Job:
     plain = {name: getattr(row, name) for name in Job.model_fields if name not in _DERIVED}
     share = min(1.0, row.step / row.steps) if row.steps else 0.0
     eta_s = (row.steps - row.step) / row.rate if row.state == "running" and row.steps and row.rate else None
     progress = 1.0 if row.state == "succeeded" else share
-    return Job(progress=progress, eta_seconds=eta_s, place=places.get(row.id), **plain)
+    states = needed.get(row.id, {})
+    missing = [needed_id for needed_id, state in states.items() if row.state == "queued" and state != "succeeded"]
+    waits = {"needs": tuple(states), "waits_for": tuple(missing)}
+    return Job(progress=progress, eta_seconds=eta_s, place=places.get(row.id), **waits, **plain)
 
 
 def _worker_info(row: Row) -> WorkerInfo | None:

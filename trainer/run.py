@@ -27,6 +27,13 @@ from trainer.spec import JobSpec
 MANIFEST = "MANIFEST.json"
 
 
+def home() -> Path:
+    """The folder of all state: STILLROOM_HOME, or .stillroom in the working folder. Absolute; made if missing."""
+    folder = Path(os.environ.get("STILLROOM_HOME") or ".stillroom").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 class ResolvedModel(Plain):
     """A model reference that has been found: the folder with config, tokenizer and safetensors, and what it hashes to.
 
@@ -55,6 +62,8 @@ class RunSpec(Plain):
     spec: JobSpec
     model: ResolvedModel
     dataset: ResolvedDataset
+    teacher: ResolvedModel | None = None
+    unlabelled: ResolvedDataset | None = None
     threads: int
     device: str
 
@@ -86,6 +95,11 @@ class Run:
     @property
     def spec(self) -> RunSpec:
         return RunSpec.model_validate_json((self.folder / "spec.json").read_bytes())
+
+    @property
+    def cache(self) -> Path:
+        """What runs share and can compute again: outputs of teachers, pieces of corpora."""
+        return self.folder.parents[2] / "cache"
 
     @property
     def log(self) -> Path:

@@ -53,6 +53,7 @@ class Schedule(Plain):
     steps: Int | None = Field(None, gt=0, description="Optimiser steps (or give epochs)")
     batch_tokens: Int | None = Field(None, ge=16, description="Padded word pieces in a batch (or give batch_size)")
     batch_size: Int | None = Field(None, gt=0, description="Examples in a batch (or give batch_tokens)")
+    accumulate: Int = Field(1, ge=1, le=4096, description="Batches whose gradients are averaged before each step")
     max_tokens: Int = Field(512, ge=8, description="Longest window in word pieces, special tokens included")
     lr: Float = Field(1e-4, gt=0, lt=1, description="Peak learning rate")
     warmup: Float = Field(0.1, ge=0, lt=1, description="Share of the steps with a rising learning rate")
@@ -93,27 +94,116 @@ class Compute(Plain):
     threads: Int | None = Field(None, ge=1, le=256, description="CPU threads; empty: the worker's share of the cores")
 
 
+class Change(Plain):
+    """A model made from another: what differs from its base. Checked against the base when the job starts."""
+
+    base: str | None = Field(None, max_length=300, description="Where it starts; empty: the teacher")
+    layers: Int | None = Field(None, ge=1, le=200, description="Encoder layers (recursions of a MiniALBERT)")
+    layer_map: Literal["first", "last", "spread"] | tuple[Int, ...] = Field(
+        "last", description="Which layers of the base are copied: the first or last of each group, spread, or a list"
+    )
+    hidden: Int | None = Field(None, ge=8, le=16384, description="Hidden size")
+    heads: Int | None = Field(None, ge=1, le=256, description="Attention heads")
+    intermediate: Int | None = Field(None, ge=8, le=65536, description="Width of the feed-forward layers")
+    embedding: Int | None = Field(None, ge=8, le=16384, description="Width of factorised embeddings (MiniALBERT)")
+    architecture: Literal["minialbert"] | None = Field(None, description="Another architecture than the base's")
+    vocabulary: Int | None = Field(None, ge=100, description="Keep so many word pieces, those most used in the data")
+    start: Literal["copy", "embeddings", "random"] = Field(
+        "copy", description="What is taken from the base: layers and embeddings, embeddings only, or nothing"
+    )
+    head: Literal["copy", "random"] = Field("copy", description="Whether the head of the base is taken too, if it fits")
+
+
+def _model(value: Any) -> Any:
+    """A reference stays a string; a mapping becomes a Change, so that its problems are named field by field."""
+    if isinstance(value, str | Change) or value is None:
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError("write a reference (zoo id, run id, ./folder, org/name) or {base: ..., layers: ...}")
+    return Change.model_validate(dict(value))
+
+
+Reference = Annotated[str, Field(min_length=1, max_length=300)]
+Model = Annotated[Reference | Change, BeforeValidator(_model)]
+
+
 class JobSpec(Plain):
     """One request. Everything a person does not say has a default, and the stored spec shows all of it."""
 
-    kind: Literal["finetune", "evaluate"]
-    model: str = Field(min_length=1, max_length=300, description="Zoo id, run id, ./folder or org/name")
-    dataset: str = Field(min_length=1, max_length=300, description="Data-set id or a folder")
-    task: TaskChoice = Field("ner", validate_default=True, description="What the model is asked to do")
-    recipe: RecipeChoice | None = Field(None, description="The loss; finetune has one")
+    kind: Literal["pretrain", "distill", "finetune", "evaluate"]
+    model: Model | None = Field(None, description="Zoo id, run id, ./folder, org/name, or what to change in a base")
+    teacher: Reference | None = Field(None, description="The model that is taught from: a reference")
+    student: Model | None = Field(None, description="The model that learns: a reference, or what to change in a base")
+    dataset: str = Field(min_length=1, max_length=300, description="Data-set id, a folder or a Hub id")
+    task: TaskChoice | None = Field(None, description="What the model is asked to do; empty: the recipe's own")
+    recipe: RecipeChoice | None = Field(None, description="The loss; finetune and pretrain have one each")
     split: Literal["train", "dev", "test"] = Field("test", description="The split that evaluate scores")
     limit: Int | None = Field(None, gt=0, description="Use only the first so many examples of each split")
     schedule: Schedule = Field(default_factory=lambda: Schedule.model_validate({}))
-    seed: Int = Field(42, ge=0, lt=2**31, description="Fixes the fresh head, the batches and the dropout")
+    seed: Int = Field(42, ge=0, lt=2**31, description="Fixes fresh weights, the batches, the masks and the dropout")
     compute: Compute = Compute()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_recipe_and_task(cls, given: Any) -> Any:
+        # Filled in before validation, so that the stored spec shows them and the digest covers them.
+        if not isinstance(given, Mapping):
+            return given
+        given = dict(given)
+        usual = {"finetune": "finetune", "pretrain": "mlm"}.get(given.get("kind"))
+        if given.get("recipe") is None and usual:
+            given["recipe"] = usual
+        if given.get("task") is None:
+            recipe = given.get("recipe")
+            name = recipe.get("name") if isinstance(recipe, Mapping) else getattr(recipe, "name", recipe)
+            known = RECIPES.get(name) if isinstance(name, str) else None
+            given["task"] = known.tasks[0] if known else "ner"
+        return given
+
     @model_validator(mode="after")
-    def _recipe_fits_kind(self) -> "JobSpec":
-        if self.kind == "finetune" and self.recipe is None:
-            object.__setattr__(self, "recipe", RECIPES["finetune"]())
-        if self.kind == "evaluate" and self.recipe is not None:
-            raise ValueError("evaluate takes no recipe")
+    def _fits_kind(self) -> "JobSpec":
+        taught = self.kind == "distill"
+        for field in ("teacher", "student", "model"):
+            needed = (field != "model") == taught
+            if needed and getattr(self, field) is None:
+                raise ValueError(f"{self.kind} needs {field}")
+            if not needed and getattr(self, field) is not None:
+                raise ValueError(f"{self.kind} takes {'teacher and student' if taught else 'model'}, not {field}")
+        if self.kind == "evaluate":
+            if self.recipe is not None:
+                raise ValueError("evaluate takes no recipe")
+            if isinstance(self.model, Change):
+                raise ValueError("evaluate takes a reference as model, not a change of one")
+            return self
+        _check_recipe(self)
+        changed = self.student if taught else self.model
+        if isinstance(changed, Change) and changed.base is None and not taught:
+            raise ValueError("model needs a base: {base: minilm, layers: 3}")
         return self
+
+    @property
+    def start(self) -> str:
+        """The reference of the model that is trained or scored: what a change starts from."""
+        chosen = self.student if self.kind == "distill" else self.model
+        return chosen if isinstance(chosen, str) else chosen.base or self.teacher
+
+    @property
+    def change(self) -> Change | None:
+        """What is changed in `start` before training; None where it is trained as it is."""
+        chosen = self.student if self.kind == "distill" else self.model
+        return chosen if isinstance(chosen, Change) else None
+
+    @property
+    def unlabelled(self) -> str | None:
+        """The text data set that the recipe uses besides `dataset`, if any."""
+        return getattr(self.recipe, "unlabelled", None)
+
+    @property
+    def made_from(self) -> str:
+        """The start in words: `minilm`, or `minilm with layers 3, hidden 128`."""
+        said = self.change.model_dump(exclude_defaults=True, exclude={"base"}) if self.change else {}
+        changes = ", ".join(f"{name} {value}" for name, value in said.items())
+        return f"{self.start} with {changes}" if changes else self.start
 
     @property
     def canonical(self) -> str:
@@ -128,11 +218,18 @@ class JobSpec(Plain):
     def to_yaml(self) -> str:
         """The spec as a person would write it: only what differs from the defaults."""
         said = self.model_dump(mode="json", exclude_none=True)
-        usual = JobSpec(kind=self.kind, model=self.model, dataset=self.dataset).model_dump(mode="json")
+        bare = {"kind": self.kind, "dataset": self.dataset}
+        bare |= {name: said[name] for name in ("model", "teacher", "student") if name in said}
+        usual = JobSpec.model_validate(bare | ({"recipe": self.recipe.name} if self.kind == "distill" else {}))
+        usual = usual.model_dump(mode="json")
         for name in list(said):
-            if name in ("kind", "model", "dataset"):
+            if name in ("model", "student") and isinstance(said[name], dict):
+                said[name] = _shortest(said[name], Change().model_dump(mode="json"))
+            if name in bare:
                 continue
-            if said[name] == usual[name]:
+            if name == "recipe" and self.kind == "distill":
+                said[name] = _shortest(said[name], usual[name])
+            elif said[name] == usual[name]:
                 del said[name]
             elif isinstance(said[name], dict) and name in ("schedule", "compute"):
                 said[name] = {k: v for k, v in said[name].items() if v != usual[name].get(k)}
@@ -143,6 +240,20 @@ class JobSpec(Plain):
             for k, v in said.items()
         ]
         return "".join(line[1:-2] + "\n" if line.startswith("{") else line for line in lines)
+
+
+def _check_recipe(spec: JobSpec) -> None:
+    allowed = [name for name, recipe in RECIPES.items() if recipe.kind == spec.kind]
+    if spec.recipe is None or spec.recipe.name not in allowed:
+        found = f"found {spec.recipe.name}" if spec.recipe else "none is given"
+        raise ValueError(f"{spec.kind} needs a recipe of: {', '.join(allowed)} ({found})")
+    if spec.task.name not in spec.recipe.tasks:
+        raise ValueError(f"recipe {spec.recipe.name} trains: {', '.join(spec.recipe.tasks)}; found {spec.task.name}")
+
+
+def _shortest(said: Mapping, usual: Mapping) -> dict:
+    """An option table as a person writes it: the name, and what differs from the defaults."""
+    return {name: value for name, value in said.items() if name == "name" or value != usual.get(name)}
 
 
 def parse(given: Mapping | str) -> JobSpec:
@@ -156,7 +267,7 @@ def parse(given: Mapping | str) -> JobSpec:
 def _problem(item: Mapping) -> tuple[str, str]:
     name = ".".join(str(part) for part in item["loc"]) or "spec"
     if item["type"] == "extra_forbidden":
-        parts = {"schedule": Schedule, "compute": Compute}
+        parts = {"schedule": Schedule, "compute": Compute, "model": Change, "student": Change}
         owner = JobSpec if len(item["loc"]) == 1 else parts.get(item["loc"][0])
         allowed = owner.model_fields if owner else _options(item["loc"][0])
         return name, str(UnknownName("field", item["loc"][-1], allowed))

@@ -12,6 +12,7 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,8 +38,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 
 from trainer.errors import CorruptFile, Refused, Unavailable
+from trainer.run import home
 
-SCHEMA = 1  # PRAGMA user_version of the tables below
+SCHEMA = 2  # PRAGMA user_version of the tables below; 2 added `needs`
 BUSY_S = 10  # how long SQLite itself waits for a lock; `?timeout=` in the URL overrides it
 PATIENCE_S = 60.0  # how long a transaction is tried again above that: SQLite's own waiting is not fair
 
@@ -86,6 +88,13 @@ metric = Table(
     Column("name", Text, primary_key=True),
     Column("value", Float),  # null where the run reported a number that is not finite
 )
+needs = Table(
+    "needs",
+    metadata,
+    Column("job_id", Text, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
+    Column("needed_id", Text, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),  # it has to succeed first
+    Index("needs_needed", "needed_id"),
+)
 worker = Table(
     "worker",
     metadata,
@@ -103,13 +112,6 @@ LEFT_RUNNING = job.c.child_process.is_not(None)
 Index("job_child", job.c.id, sqlite_where=LEFT_RUNNING, postgresql_where=LEFT_RUNNING)
 Index("job_newest", job.c.created_at.desc(), job.c.turn.desc())
 Index("job_queue", job.c.state, job.c.priority.desc(), job.c.turn)
-
-
-def home() -> Path:
-    """The folder of all state: STILLROOM_HOME, or .stillroom in the working folder. Absolute; made if missing."""
-    folder = Path(os.environ.get("STILLROOM_HOME") or ".stillroom").absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def runs_dir() -> Path:
@@ -193,14 +195,29 @@ def _make_tables(store: Engine) -> None:
 
 
 def _create(connection: Connection) -> None:
-    if connection.dialect.name == "sqlite" and (found := _version(connection)) > SCHEMA:
-        raise Refused(
-            f"The database has schema {found}; this Stillroom knows schemas up to {SCHEMA}.",
-            next_step="Update Stillroom, or point STILLROOM_HOME at another folder.",
-        )
-    metadata.create_all(connection)
+    """Make the tables that are not there; that is also all that schema 1 lacks, so its rows stay as they are."""
     if connection.dialect.name == "sqlite":
+        if (found := _version(connection)) > SCHEMA:
+            raise Refused(
+                f"The database has schema {found}; this Stillroom knows schemas up to {SCHEMA}.",
+                next_step="Update Stillroom, or point STILLROOM_HOME at another folder.",
+            )
+        if 0 < found < SCHEMA:
+            _keep_copy(connection, found)
         connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA}")
+    metadata.create_all(connection)
+
+
+def _keep_copy(connection: Connection, found: int) -> None:
+    """The database as an older Stillroom left it, beside it; under the write lock, so nothing is missing in it."""
+    path = connection.exec_driver_sql("PRAGMA database_list").first().file
+    try:
+        # SQLite does not copy from a connection that may write; another one may read meanwhile.
+        with closing(sqlite3.connect(path)) as current, closing(sqlite3.connect(f"{path}.schema-{found}")) as copy:
+            current.backup(copy)
+    except sqlite3.Error as error:
+        step = "Make room beside it and try again; the database has not been changed."
+        raise Unavailable(f"{path} has schema {found} and cannot be copied ({error}).", next_step=step) from None
 
 
 def _version(connection: Connection) -> int:

@@ -52,6 +52,8 @@ def work(
 ) -> None:
     """Run jobs, one after the other, until SIGTERM or SIGINT, or with `drain` until nothing is queued.
 
+    What is queued can always come to run (trainer.needs), so draining also waits for what others have to finish first.
+
     Told to leave, it lets the child commit a checkpoint, hands the job back and returns; told twice, it does not wait.
     `threads` is what a run gets where its spec does not say: by default this worker's share of the cores.
     """
@@ -143,12 +145,15 @@ class Shift:
         spec = parse(lease.spec)
         # The number of threads changes the bits of a sum, so a resumed run keeps that of its first attempt.
         fixed = next((run.spec.threads for run in reversed(earlier) if (run.folder / "spec.json").exists()), None)
+        unlabelled = getattr(spec.recipe, "unlabelled", None)
         ready = RunSpec(
             id=lease.id,
             attempt=lease.token,
             spec=spec,
-            model=registry.resolve(spec.model, store=self.store),
+            model=registry.resolve(spec.start, store=self.store),
+            teacher=registry.resolve(spec.teacher, store=self.store) if spec.teacher else None,
             dataset=datasets.resolve(spec.dataset),
+            unlabelled=datasets.resolve(unlabelled) if unlabelled else None,
             threads=spec.compute.threads or fixed or self.threads,
             device=self.me.device,
         )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -9,6 +10,7 @@ import streamlit  # noqa: F401 registers the template whose colours the browser 
 
 MOST_POINTS = 800  # a line on a screen shows no more; a live chart is sent again at every beat
 FEW = 50  # steps
+TERM = "loss."  # what the names of the terms' metrics begin with
 
 Series = tuple[list[int], list[float]]
 
@@ -38,43 +40,130 @@ def thin(points: Series, *, most: int = MOST_POINTS) -> Series:
 
 
 def loss_figure(history: Sequence[Mapping], *, steps: int | None = None) -> go.Figure | None:
-    """Training loss, as it was at each step and smoothed; None before the first step."""
-    at, values = series(history, "loss")
-    if not at:
+    """Training loss, as it was at each step and smoothed; None before the first step. Of one term: see terms_figure."""
+    points = series(history, "loss")
+    if not points[0]:
         return None
-    figure, color = go.Figure(), _colors()[0]
-    raw, calm = thin((at, values)), thin((at, smooth(values)))
-    if len(at) < FEW:  # points say more than a line, and an average of a few steps says nothing
-        figure.add_scatter(x=raw[0], y=raw[1], name="each step", mode="lines+markers", line={"color": color})
+    figure, color = go.Figure(), colors()[0]
+    if len(points[0]) < FEW:  # points say more than a line, and an average of a few steps says nothing
+        _curve(figure, thin(points), "each step", mode="lines+markers", line={"color": color})
     else:
-        figure.add_scatter(x=raw[0], y=raw[1], name="each step", opacity=0.35, mode="lines", line={"color": color})
-        figure.add_scatter(x=calm[0], y=calm[1], name="smoothed", mode="lines", line={"color": color, "width": 2.5})
+        _curve(figure, thin(points), "each step", opacity=0.35, line={"color": color})
+        _curve(figure, calm(points), "smoothed", line={"color": color, "width": 2.5})
     figure.update_yaxes(title="Training loss (nats)", rangemode="tozero")
     return _framed(figure, steps=steps)
 
 
-def score_figure(history: Sequence[Mapping], *, steps: int | None = None) -> go.Figure | None:
-    """Scores on the dev split at each evaluation, 0 to 1, the first in bold; None before the first evaluation."""
-    names = ("dev_f1", "dev_precision", "dev_recall")
-    found = [(name, *series(history, name)) for name in names]
-    if not any(at for _, at, _ in found):
-        return None
+def terms(history: Sequence[Mapping]) -> list[str]:
+    """The names of the loss terms that a run reports, in the order of their size at the start."""
+    names = sorted({row["name"] for row in history if row["name"].startswith(TERM)})
+    first = {name: (series(history, name)[1] or [0.0])[0] for name in names}
+    return sorted((name.removeprefix(TERM) for name in names), key=lambda name: -first[TERM + name])
+
+
+def terms_figure(history: Sequence[Mapping], *, names: Mapping[str, str], steps: int | None = None) -> go.Figure:
+    """Each term as it enters the sum, that is with its weight, and the sum in bold.
+
+    Smoothed where there are many steps. names: what a term is called.
+    """
     figure = go.Figure()
-    for (name, at, values), color, dash, symbol in zip(found, _colors(), _DASHES, _SYMBOLS, strict=False):
-        line = {"color": color, "dash": dash, "width": 2.5 if name == "dev_f1" else 1.5}
-        label = name.removeprefix("dev_").replace("f1", "F1")
-        figure.add_scatter(x=at, y=values, name=label, mode="lines+markers", line=line, marker={"symbol": symbol})
-    figure.update_yaxes(title="Dev score (0 to 1)", range=[0, 1.02], tickformat=".1f")
+    sum_of = series(history, "loss")
+    few = len(sum_of[0]) < FEW
+    drawn = [("sum", sum_of), *((names.get(name, name), series(history, TERM + name)) for name in terms(history))]
+    for (name, points), color, dash in zip(drawn, cycle(colors()), cycle(DASHES)):
+        line = {"color": color, "dash": dash, "width": 2.5 if name == "sum" else 1.8}
+        _curve(figure, thin(points) if few else calm(points), name, line=line)
+    figure.update_yaxes(title="Weighted loss" + ("" if few else ", smoothed"), rangemode="tozero")
     return _framed(figure, steps=steps)
 
 
-_DASHES = ("solid", "dash", "dot")
+def score_figure(history: Sequence[Mapping], *, score: str = "f1", steps: int | None = None) -> go.Figure | None:
+    """Scores on the dev split at each evaluation; None before the first one.
+
+    With a teacher: the student's score, and the teacher's as a horizontal line. Without: precision and recall too.
+    """
+    teacher = series(history, f"teacher_dev_{score}")[1]
+    others = () if teacher or score != "f1" else ("precision", "recall")
+    found = [(name, *series(history, f"dev_{name}")) for name in (score, *others)]
+    if not any(at for _, at, _ in found):
+        return None
+    figure = go.Figure()
+    for (name, at, values), color, dash, symbol in zip(found, colors(), DASHES, _SYMBOLS, strict=False):
+        line = {"color": color, "dash": dash, "width": 2.5 if name == score else 1.5}
+        label = "student" if teacher else said(name)
+        _curve(figure, (at, values), label, mode="lines+markers", line=line, marker={"symbol": symbol})
+    if teacher:
+        end = max(steps or 0, *found[0][1])
+        line = {"color": colors()[1], "dash": "dash", "width": 2}
+        _curve(figure, ([0, end], [teacher[-1]] * 2), f"teacher {teacher[-1]:.3f}", line=line)
+    figure.update_yaxes(title=f"Dev {said(score)}" if teacher or not others else "Dev score (0 to 1)")
+    low, high = bounds([value for trace in figure.data for value in trace.y]) if teacher else (0, 1.02)
+    figure.update_yaxes(range=[low, high], tickformat=".2f" if teacher else ".1f")
+    return _framed(figure, steps=steps)
+
+
+def overlay_figure(runs: Mapping[str, Series], *, title: str, marks: bool, unit: bool = False) -> go.Figure | None:
+    """One metric of several runs, a line each under the name of its run; None where no run has it.
+
+    marks: whether each value is a point of its own (an evaluation). unit: whether values are from 0 to 1.
+    """
+    kept = {name: points for name, points in runs.items() if points[0]}
+    if not kept:
+        return None
+    figure = go.Figure()
+    for place, (name, points) in enumerate(kept.items()):
+        line = {"color": colors()[place % len(colors())], "dash": DASHES[place % len(DASHES)], "width": 2}
+        shown = points if marks else thin(points) if len(points[0]) < FEW else calm(points)
+        marker = {"symbol": _SYMBOLS[place % len(_SYMBOLS)]}
+        _curve(figure, shown, name, mode="lines+markers" if marks else "lines", line=line, marker=marker)
+    figure.update_yaxes(title=title, rangemode="normal" if unit else "tozero")
+    if unit:
+        figure.update_yaxes(range=bounds([value for trace in figure.data for value in trace.y]), tickformat=".2f")
+    return _framed(figure)
+
+
+def labels_figure(rows: Sequence[tuple[str, float, float]]) -> go.Figure:
+    """F1 by label of teacher and student as pairs of bars; rows: (label, teacher, student), drawn from the top."""
+    figure = go.Figure()
+    order = [label for label, *_ in rows]
+    for name, place in (("teacher", 1), ("student", 2)):
+        values = [row[place] for row in rows]
+        bar = {"color": colors()[1 if name == "teacher" else 0]}
+        text = [f"{value:.3f}" for value in values]
+        figure.add_bar(y=order, x=values, name=name, orientation="h", marker=bar, text=text, textposition="auto")
+    figure.update_xaxes(title="Test F1", range=[0, 1.02], tickformat=".1f")
+    figure.update_yaxes(title="Label", autorange="reversed")
+    figure.update_layout(barmode="group", bargap=0.3)
+    return _laid_out(figure, height=110 + 58 * len(rows))
+
+
+def said(score: str) -> str:
+    """F1, accuracy: the name of a score as people read it."""
+    return score.replace("f1", "F1")
+
+
+def bounds(values: Sequence[float]) -> tuple[float, float]:
+    """A range of the y axis, in tenths, that holds scores and leaves a little room."""
+    low, high = math.floor(min(values) * 10 - 0.2) / 10, math.ceil(max(values) * 10 + 0.2) / 10
+    return max(0.0, low), min(1.02, high)
+
+
+def calm(points: Series) -> Series:
+    """A series smoothed, with no more points than a screen shows."""
+    return thin((points[0], smooth(points[1])))
+
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _SYMBOLS = ("circle", "square", "diamond")
 
 
-def _colors() -> Sequence[str]:
-    # Placeholders; the browser puts the colours of the theme in use in their place.
+def colors() -> Sequence[str]:
+    """Placeholders; the browser puts the colours of the theme in use in their place."""
     return pio.templates["streamlit"].layout.colorway
+
+
+def _curve(figure: go.Figure, points: Series, name: str, *, mode: str = "lines", **look) -> None:
+    figure.add_scatter(x=points[0], y=points[1], name=name, mode=mode, **look)
 
 
 def _framed(figure: go.Figure, *, steps: int | None) -> go.Figure:
@@ -83,11 +172,15 @@ def _framed(figure: go.Figure, *, steps: int | None) -> go.Figure:
     figure.update_xaxes(title="Optimiser step", range=[0, end * 1.02 + 0.5], tickformat=",d")
     if end <= 10:
         figure.update_xaxes(dtick=1)  # no ticks at half a step
+    return _laid_out(figure, height=300, hovermode="x unified")
+
+
+def _laid_out(figure: go.Figure, *, height: int, **more) -> go.Figure:
     figure.update_layout(
-        height=300,
+        height=height,
         margin={"l": 8, "r": 8, "t": 32, "b": 8},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left"},
-        hovermode="x unified",
         uirevision="kept",  # zoom and hidden lines survive a live update
+        **more,
     )
     return figure

@@ -88,21 +88,22 @@ def worker(
 
 @app.command()
 def submit(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="A job spec; specs/ has some.")],
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 unless it succeeded.")] = False,
+    spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="A job spec or a chain; specs/ has some.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 unless all succeeded.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Queue the job that a spec describes; while the same job is queued or running, that one is returned."""
-    from trainer import queue
-    from trainer.spec import read
+    """Queue the job that a spec describes, or those of a chain; one that is queued or running is not queued twice."""
+    from trainer.chain import read
+    from workbench import submission
 
-    job = queue.submit(_settled(read(spec)))
-    if not wait:
-        terminal.answer({"id": job.id}, as_json=as_json, view=lambda: terminal.show_state(job))
-        return
-    job = _wait(job.id, view=(lambda job: None) if as_json else terminal.show_state)
-    terminal.answer(job.to_json(), as_json=as_json, view=lambda: terminal.show_job(job))
-    if job.state != "succeeded":
+    given = read(spec)
+    steps = submission.submit(given)
+    if wait:
+        _say_if_no_worker()
+        steps = submission.wait(steps, view=(lambda *_: None) if as_json else terminal.show_step)
+    document = submission.document(steps, whole=wait)
+    terminal.answer(document, as_json=as_json, view=lambda: terminal.show_steps(steps, whole=wait))
+    if wait and any(job.state != "succeeded" for job in steps.values()):
         raise typer.Exit(FAILED)
 
 
@@ -315,28 +316,6 @@ def export(
     terminal.say(str(write_model(found, out, half=half)))
 
 
-def _settled(spec):
-    """The spec with references that are here, folders as absolute paths: a worker runs in another folder, and later.
-
-    BadSpec names every reference that is not here, for the submitter to correct and not for the worker to find.
-    """
-    from trainer import datasets, registry
-
-    settled, wrong = {}, []
-    for field, find in (("model", registry.resolve), ("dataset", datasets.resolve)):
-        reference = getattr(spec, field)
-        try:
-            path = find(reference).path
-        except StillroomError as error:
-            wrong.append((field, str(error)))
-        else:
-            folder = reference.startswith((".", "~")) if field == "model" else reference not in datasets.cards()
-            settled[field] = path if folder else reference
-    if wrong:
-        raise BadSpec(wrong)
-    return spec.model_copy(update=settled)
-
-
 def _entry(model_id: str):
     from trainer import registry
 
@@ -358,21 +337,11 @@ def _note(path: Path):
     return Note("\ufeff" + note.text) if data.startswith(codecs.BOM_UTF8) else note
 
 
-def _wait(job_id: str, *, view):
-    """The job when it has ended; `view` is called with it whenever its state or its percentage has changed."""
-    from trainer import queue, store
+def _say_if_no_worker() -> None:
+    from trainer import queue
 
-    if not queue.workers(store.open_store()):
+    if not queue.workers():
         terminal.say("No worker is running; start one with `stillroom worker`.", stderr=True)
-    seen = None
-    while True:
-        job = queue.job(job_id)
-        if (now := (job.state, round(job.progress, 2))) != seen:
-            seen = now
-            view(job)
-        if job.state not in ALIVE:
-            return job
-        time.sleep(POLL_S)
 
 
 def _log(job_id: str, *, follow: bool) -> Iterator[str]:

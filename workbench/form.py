@@ -15,11 +15,8 @@ import streamlit as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from trainer.recipes import RECIPES
-from trainer.tasks import TASKS
-
-CHOICES = {"task": TASKS, "recipe": RECIPES}  # fields that name an entry of a table, whose options follow
-WORDS = {"lr": "Learning rate", "clip": "Gradient clipping", "warmup": "Warm-up"}
+CHOICES = ("task", "recipe")  # fields that name an entry of a table, whose options follow
+WORDS = {"lr": "Learning rate", "clip": "Gradient clipping", "warmup": "Warm-up", "mlm": "Masked LM"}
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,11 @@ class Leaf:
         return NoneType in get_args(self.info.annotation)
 
     @property
+    def listed(self) -> bool:
+        """True where a list of numbers may be typed instead of one of the names."""
+        return any(get_origin(part) is tuple for part in get_args(self.info.annotation))
+
+    @property
     def label(self) -> str:
         last = self.name.rsplit(".", 1)[-1]
         return self.info.title or WORDS.get(last) or last.replace("_", " ").capitalize()
@@ -52,21 +54,28 @@ class Leaf:
     def settled(self) -> bool:
         """True where only one value is allowed, so that there is nothing to choose."""
         if get_origin(self.type) is Literal:
-            return len(get_args(self.type)) == 1
+            return len(get_args(self.type)) == 1 and not self.optional
         return "ge" in self.bounds and self.bounds["ge"] == self.bounds.get("le")
 
 
-def leaves(model: type[BaseModel], chosen: Mapping[str, str], *, prefix: str = "") -> Iterator[Leaf]:
-    """The fields of a spec in the order of its schema; `chosen` says which task and recipe, whose options follow."""
+def leaves(
+    model: type[BaseModel], tables: Mapping[str, Mapping[str, type]], chosen: Mapping[str, str], *, prefix: str = ""
+) -> Iterator[Leaf]:
+    """The fields of a spec in the order of its schema.
+
+    tables: what may be chosen as task and as recipe, by name; one that is left out, or that is empty, has no field.
+    `chosen` says which of them is, whose options follow.
+    """
     for name, info in model.model_fields.items():
         kind, dotted = _bare(info.annotation), prefix + name
         if name in CHOICES:
-            table = CHOICES[name]
+            if not (table := tables.get(name)):
+                continue
             if len(table) > 1:
                 yield Leaf(f"{dotted}.name", FieldInfo(annotation=Literal[tuple(table)], title=name.capitalize()))
-            yield from (leaf for leaf in leaves(table[chosen[name]], {}, prefix=f"{dotted}.") if not leaf.settled)
+            yield from (leaf for leaf in leaves(table[chosen[name]], {}, {}, prefix=f"{dotted}.") if not leaf.settled)
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from leaves(kind, {}, prefix=f"{dotted}.")
+            yield from leaves(kind, {}, {}, prefix=f"{dotted}.")
         elif not (leaf := Leaf(dotted, info)).settled:
             yield leaf
 
@@ -77,7 +86,11 @@ def fill(fields: Sequence[Leaf], spec: Mapping, *, key: str) -> None:
         value: Any = spec
         for part in leaf.name.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-        st.session_state[key + leaf.name] = float(value) if leaf.type is float and value is not None else value
+        if leaf.type is float and value is not None:
+            value = float(value)
+        elif leaf.listed and isinstance(value, list | tuple):
+            value = ", ".join(map(str, value))
+        st.session_state[key + leaf.name] = value
 
 
 def values(fields: Sequence[Leaf], chosen: Mapping[str, str], *, key: str) -> dict:
@@ -87,6 +100,8 @@ def values(fields: Sequence[Leaf], chosen: Mapping[str, str], *, key: str) -> di
         value = st.session_state.get(key + leaf.name)
         if value is None or value == "":
             continue
+        if leaf.listed and re.match(r"\s*\d", value):
+            value = re.findall(r"[^\s,]+", value)
         *groups, last = leaf.name.split(".")
         owner = spec
         for group in groups:
@@ -95,15 +110,18 @@ def values(fields: Sequence[Leaf], chosen: Mapping[str, str], *, key: str) -> di
     return spec
 
 
-def assign(problems: Sequence[tuple[str, str]], fields: Sequence[Leaf]) -> dict[str, list[str]]:
-    """Problems by the leaf they are shown at; those of a whole group go to the leaves they name, else to ''."""
+def assign(problems: Sequence[tuple[str, str]], names: Sequence[str]) -> dict[str, list[str]]:
+    """Problems by the field they are shown at; those of a whole group go to the fields they name, else to ''."""
     shown: dict[str, list[str]] = {}
     for name, problem in problems:
         words = set(re.findall(r"\w+", problem))
-        named = [leaf.name for leaf in fields if leaf.name == name]
-        within = [leaf.name for leaf in fields if leaf.name.startswith(f"{name}.") or name == "spec"]
-        for target in named or [item for item in within if item.rsplit(".", 1)[-1] in words] or [""]:
-            shown.setdefault(target, []).append(problem if target else f"{name}: {problem}")
+        # `student.layer_map.tuple.0` is a part of the field `student.layer_map`.
+        named = [field for field in names if name == field or name.startswith(f"{field}.")]
+        within = [field for field in names if field.startswith(f"{name}.") or name == "spec"]
+        for target in named[-1:] or [field for field in within if field.rsplit(".", 1)[-1] in words] or [""]:
+            place = shown.setdefault(target, [])
+            if (said := problem if target else f"{name}: {problem}") not in place:
+                place.append(said)
     return shown
 
 
@@ -112,7 +130,10 @@ def draw(leaf: Leaf, *, key: str, problems: Sequence[str] = ()) -> None:
     common = {"label": leaf.label, "key": key + leaf.name, "help": leaf.info.description, "persist_state": "session"}
     with st.container(gap="xsmall"):
         if get_origin(leaf.type) is Literal:
-            st.selectbox(options=get_args(leaf.type), index=None if leaf.optional else 0, **common)
+            own = [st.session_state.get(common["key"])] if leaf.listed else []
+            options = [*get_args(leaf.type), *(value for value in own if value and value not in get_args(leaf.type))]
+            optional = None if leaf.optional else 0
+            st.selectbox(options=options, index=optional, accept_new_options=leaf.listed, **common)
         elif leaf.type is bool:
             st.toggle(**common)
         elif leaf.type in (int, float):

@@ -45,9 +45,11 @@ def print_error(error: Mapping, *, as_json: bool) -> None:
 
 def show_jobs(jobs: Iterable) -> None:
     """A row for each job."""
+    from workbench import wording
+
     rows = [
         (job.id, job.state, f"{job.progress:.0%}", _duration(job.eta_seconds), job.kind)
-        + (job.spec["model"], job.spec["dataset"], _outcome(job))
+        + (wording.model(job.spec), job.spec["dataset"], _outcome(job))
         for job in jobs
     ]
     _table(("id", "state", "done", "left", "kind", "model", "data set", "outcome"), rows)
@@ -57,7 +59,8 @@ def show_job(job) -> None:
     """Everything about one job but its spec."""
     facts = job.to_json()
     nested = ("spec", "metrics", "error")
-    _table(("job", ""), [(name, value) for name, value in facts.items() if name not in nested])
+    needed = [("needs", ", ".join(job.needs))] if job.needs else []
+    _table(("job", ""), [(name, value) for name, value in facts.items() if name not in nested] + needed)
     for part in ("metrics", "error"):
         if facts[part]:
             say("")
@@ -66,8 +69,21 @@ def show_job(job) -> None:
 
 def show_state(job) -> None:
     """A job in one line."""
-    stopping = ", stopping" if job.cancel_requested and job.state == "running" else ""
-    say(f"{job.id}  {job.state}{stopping}  {job.progress:.0%}")
+    say(_state(job))
+
+
+def show_step(name: str, job) -> None:
+    """A job of a chain in one line, after the name of its step; that of a job that is no step is empty."""
+    say(f"{name}  {_state(job)}".lstrip())
+
+
+def show_steps(steps: Mapping, *, whole: bool) -> None:
+    """A row for each step of a chain, or one job: with `whole` everything about it."""
+    if "" in steps:
+        (show_job if whole else show_state)(steps[""])
+        return
+    rows = [(name, job.id, job.state, f"{job.progress:.0%}", _outcome(job)) for name, job in steps.items()]
+    _table(("step", "id", "state", "done", "outcome"), rows)
 
 
 def show_zoo(entries: Iterable[Mapping]) -> None:
@@ -186,10 +202,18 @@ def _sentences(card, split: str) -> int | None:
     return card.splits[split].sentences if split in card.splits else None
 
 
+def _state(job) -> str:
+    stopping = ", stopping" if job.cancel_requested and job.state == "running" else ""
+    waits = f"  waits for {', '.join(job.waits_for)}" if job.waits_for else ""
+    return f"{job.id}  {job.state}{stopping}  {job.progress:.0%}{waits}"
+
+
 def _outcome(job) -> str | None:
-    """The score of a job that succeeded, the kind of error of one that failed."""
+    """The score of a job that succeeded, the kind of error of one that failed, what a queued one waits for."""
     if job.error:
-        return job.error["type"]
+        return f"{job.error['type']} of {job.error['needed']}" if "needed" in job.error else job.error["type"]
+    if job.waits_for:
+        return f"waits for {', '.join(job.waits_for)}"
     score = job.metrics.get("test_f1", job.metrics.get("f1"))
     return None if score is None else f"F1 {score:.3f}"
 

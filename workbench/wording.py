@@ -4,9 +4,11 @@ import time
 from collections.abc import Mapping
 
 from trainer.queue import Job
+from trainer.spec import Change
 
-VERBS = {"finetune": "fine-tuned on", "evaluate": "scored on"}
-SCORES = {"test_f1": "Test F1", "f1": "F1"}  # the figure a job is remembered by, whatever its kind
+VERBS = {"finetune": "fine-tuned", "evaluate": "scored", "pretrain": "pre-trained", "distill": "taught by {teacher}"}
+# The figure a job is remembered by, whatever its kind and task.
+SCORES = {"test_f1": "Test F1", "f1": "F1", "test_accuracy": "Test accuracy", "accuracy": "Accuracy"}
 
 
 def over(job: Job) -> bool:
@@ -20,8 +22,27 @@ def state(job: Job) -> str:
 
 
 def what(job: Job) -> str:
-    """minilm fine-tuned on bc5cdr. The names are as the spec has them."""
-    return f"{job.spec['model']} {VERBS.get(job.kind, job.kind)} {job.spec['dataset']}"
+    """minilm fine-tuned on bc5cdr; minilm with layers 3 taught by minilm-bc5cdr on bc5cdr. The names are the spec's."""
+    verb = VERBS.get(job.kind, job.kind).replace("{teacher}", str(job.spec.get("teacher")))
+    return f"{model(job.spec)} {verb} on {job.spec['dataset']}"
+
+
+def model(spec: Mapping) -> str:
+    """The model that a stored spec trains or scores: minilm, or minilm with layers 3."""
+    chosen = spec.get("student") or spec.get("model")
+    if not isinstance(chosen, Mapping):
+        return str(chosen)
+    usual = Change().model_dump(mode="json")
+    said = [f"{name} {value}" for name, value in chosen.items() if name != "base" and value != usual.get(name)]
+    base = chosen.get("base") or spec.get("teacher")
+    return f"{base} with {', '.join(said)}" if said else str(base)
+
+
+def line(job: Job) -> str:
+    """Where a queued job stands: its number in line, or what it waits for."""
+    if job.waits_for:
+        return f"Waits for {' and '.join(job.waits_for)}"
+    return f"Number {job.place} in line"
 
 
 def scores(job: Job) -> dict[str, float]:

@@ -1,6 +1,9 @@
 """The Train page: the form is the schema, the YAML is the form, errors stand beside fields, a job is queued once."""
 
 import os
+import subprocess
+import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -9,9 +12,13 @@ from streamlit.testing.v1 import AppTest
 
 from trainer import queue, store
 from trainer import spec as specs
+from trainer.chain import Chain
+from trainer.chain import read as read_file
 from trainer.engines import Process
-from trainer.spec import JobSpec, Schedule
-from workbench import form
+from trainer.recipes import RECIPES
+from trainer.spec import Change, JobSpec, Schedule
+from trainer.tasks import TASKS
+from workbench import draft, form
 from workbench.pages import plain
 
 PAGE = "from workbench.pages import train; train.render()"
@@ -54,27 +61,33 @@ def test_the_page_opens_on_a_job_that_can_be_queued_at_once(home):
     assert page.get("page_link")[0].proto.query_string == f"job={job.id}"
 
 
-def test_every_shipped_finetuning_spec_is_one_click_away(home):
+def choose(page: AppTest, kind: str) -> AppTest:
+    page.get("segmented_control")[0].set_value(kind).run()
+    assert not page.exception
+    return page
+
+
+def test_every_shipped_spec_is_one_click_away(home):
     page = opened()
-    for path in Path("specs").glob("*.yaml"):
-        shipped = specs.read(path)
-        if shipped.kind != "finetune":
+    for path in sorted(Path("specs").glob("*.yaml")):
+        shipped = read_file(path)
+        if isinstance(shipped, Chain):
             continue
-        page.get("pills")[0].set_value(path.stem).run()
-        assert spec_of(page).digest == shipped.digest
+        choose(page, shipped.kind).selectbox(key=f"train.{shipped.kind}.preset").set_value(path.stem).run()
+        assert spec_of(page).digest == shipped.digest, path.name
 
 
 def test_every_field_of_the_schema_has_a_widget_with_its_label_help_and_bounds(home):
     page = opened()
     widgets = {widget.key: widget for kind in ("number_input", "selectbox") for widget in page.get(kind)}
     for name, info in Schedule.model_fields.items():
-        widget = widgets[f"train.schedule.{name}"]
+        widget = widgets[f"train.finetune.schedule.{name}"]
         assert widget.help == info.description
-    assert widgets["train.seed"].min == 0 and widgets["train.seed"].max == 2**31 - 1
-    assert widgets["train.schedule.steps"].min == 1
-    assert widgets["train.schedule.max_tokens"].min == 8
-    assert widgets["train.task.labelling"].options == ["first", "all"]
-    assert not {"train.compute.engine", "train.compute.devices", "train.kind"} & set(widgets)  # nothing to choose
+    assert widgets["train.finetune.seed"].min == 0 and widgets["train.finetune.seed"].max == 2**31 - 1
+    assert widgets["train.finetune.schedule.steps"].min == 1
+    assert widgets["train.finetune.schedule.max_tokens"].min == 8
+    assert widgets["train.finetune.task.labelling"].options == ["first", "all"]
+    assert not {"train.finetune.compute.engine", "train.finetune.compute.devices"} & set(widgets)  # nothing to choose
 
 
 def test_a_new_field_of_the_schema_appears_by_itself():
@@ -84,43 +97,45 @@ def test_a_new_field_of_the_schema_appears_by_itself():
     class Spec(JobSpec):
         schedule: Longer = Longer.model_validate({})
 
-    names = {leaf.name: leaf for leaf in form.leaves(Spec, {"task": "ner", "recipe": "finetune"})}
+    names = {leaf.name: leaf for leaf in form.leaves(Spec, {"task": TASKS}, {"task": "ner"})}
     leaf = names["schedule.dropout"]
     assert (leaf.label, leaf.type, leaf.bounds) == ("Dropout", float, {"ge": 0, "le": 0.9})
 
 
 def test_the_yaml_follows_the_form(home):
     page = opened()
-    page.number_input(key="train.schedule.lr").set_value(0.001).run()
-    page.number_input(key="train.limit").set_value(50).run()
-    page.selectbox(key="train.task.labelling").set_value("all").run()
+    page.number_input(key="train.finetune.schedule.lr").set_value(0.001).run()
+    page.number_input(key="train.finetune.limit").set_value(50).run()
+    page.selectbox(key="train.finetune.task.labelling").set_value("all").run()
     spec = spec_of(page)
     assert (spec.schedule.lr, spec.limit, spec.task.labelling) == (0.001, 50, "all")
 
 
 def test_a_wrong_value_is_said_at_its_field_and_queues_nothing(home):
     page = opened()
-    page.number_input(key="train.schedule.lr").set_value(0.0).run()
+    page.number_input(key="train.finetune.schedule.lr").set_value(0.0).run()
     assert "Input should be greater than 0" in texts(page)
     assert spec_of(page) is None
     press(page)
     assert page.error[0].value == "Nothing was queued: 1 field to correct."
     assert queue.jobs() == []
-    page.number_input(key="train.schedule.lr").set_value(0.001).run()
+    page.number_input(key="train.finetune.schedule.lr").set_value(0.001).run()
     assert not page.error and spec_of(page)
 
 
 def test_a_problem_of_two_fields_is_said_at_both(home):
     page = opened()
-    page.number_input(key="train.schedule.steps").set_value(5).run()
+    page.number_input(key="train.finetune.schedule.steps").set_value(5).run()
     assert texts(page).count("give epochs or steps, not both") == 2
-    page.number_input(key="train.schedule.epochs").set_value(None).run()
+    page.number_input(key="train.finetune.schedule.epochs").set_value(None).run()
     assert spec_of(page).schedule.steps == 5
 
 
 def test_an_unknown_model_is_said_at_its_field_and_queues_nothing(home):
-    page = press(opened(model="minilmm"))
+    page = opened(model="minilmm")
     assert "There is no model 'minilmm'. Did you mean 'minilm'?" in texts(page)
+    press(page)
+    assert page.error[0].value == "Nothing was queued: 1 field to correct."
     assert queue.jobs() == []
 
 
@@ -152,6 +167,12 @@ def test_the_bad_line_of_a_folder_is_named_and_nothing_is_queued(home, tmp_path)
     assert [job.state for job in queue.jobs()] == ["cancelled"]
 
 
+def test_text_without_labels_is_refused_where_labels_are_needed(home, tmp_path):
+    (tmp_path / "train.txt").write_text("Fever and chills.\n" * 9)
+    page = on_dataset(str(tmp_path))
+    assert "not ner" in texts(page)
+
+
 def test_a_folder_that_is_not_there_is_an_error_at_the_field(home):
     page = on_dataset("./nowhere")
     assert "There is no data set './nowhere'" in texts(page)
@@ -167,7 +188,7 @@ def test_submitting_twice_says_that_the_job_is_there(home):
 
 def test_what_was_queued_is_not_said_of_another_job(home):
     page = press(opened())
-    page.number_input(key="train.seed").set_value(7).run()
+    page.number_input(key="train.finetune.seed").set_value(7).run()
     assert not any("queued" in element.value for element in page.markdown)
 
 
@@ -188,7 +209,147 @@ def test_the_address_can_name_the_model(home):
     assert spec_of(page).model == "bio-clinicalbert"
 
 
-@pytest.mark.parametrize("address", [{"model": HOSTILE}, {"from": HOSTILE}])
+def figures(page: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in page.metric}
+
+
+def test_the_page_to_distil_opens_on_a_job_that_can_be_queued_at_once(home):
+    page = opened(teacher="minilm-bc5cdr")
+    spec = spec_of(page)
+    assert (spec.kind, spec.teacher, spec.student.layers) == ("distill", "minilm-bc5cdr", 3)
+    press(page)
+    assert [job.spec for job in queue.jobs()] == [spec.model_dump(mode="json")]
+
+
+def test_what_a_distillation_does_is_said_before_it_is_queued(home):
+    page = opened(teacher="minilm-bc5cdr")
+    assert figures(page) == {"Teacher, parameters": "22.6 M", "Student, parameters": "17.2 M"}
+    assert page.metric[1].delta == "76% of teacher"
+    assert len(page.get("plotly_chart")) == 1
+    said = [caption.value for caption in page.caption]
+    assert "weight 1 · temperature 2 · outputs" in said and "weight 1 · layers 3→6" in said
+    assert any("layers 1, 2, 3 start as copies of the embeddings and layers 2, 4, 6" in caption for caption in said)
+    page.number_input(key="train.distill.recipe.hidden_cosine").set_value(0.0).run()
+    assert "weight 1 · layers 3→6" not in [caption.value for caption in page.caption]
+
+
+def test_a_teacher_whose_labels_do_not_fit_the_data_is_refused_at_the_data(home):
+    page = opened(teacher="minilm-bc5cdr")
+    page.selectbox(key="train.distill.teacher").set_value("minilm-ncbi").run()
+    assert "it has Chemical, which the teacher does not know; it knows Disease" in texts(page)
+    press(page)
+    assert queue.jobs() == []
+
+
+def test_a_link_to_a_teacher_chooses_data_that_it_knows(home):
+    spec = spec_of(opened(teacher="minilm-ncbi"))
+    assert spec.teacher == "minilm-ncbi" and spec.dataset.startswith("ncbi")
+
+
+def test_a_pair_that_does_not_fit_is_said_at_its_fields(home):
+    page = opened(teacher="minilm-bc5cdr")
+    page.number_input(key="train.distill.student.hidden").set_value(312).run()
+    assert "layers cannot be copied where hidden differ" in texts(page)
+    assert len(page.get("plotly_chart")) == 1  # what can be said of the rest is said
+    press(page)
+    assert page.error[0].value == "Nothing was queued: 1 field to correct."
+    page.selectbox(key="train.distill.student.start").set_value("embeddings").run()
+    assert not texts(page) and spec_of(page).student.start == "embeddings"
+    page.number_input(key="train.distill.student.layers").set_value(9).run()
+    assert not texts(page)  # nothing of task_kd is compared layer by layer
+    page.number_input(key="train.distill.recipe.attention_kl").set_value(1.0).run()
+    assert "the student has 9 layers and its teacher only 6" in texts(page)
+
+
+def test_another_recipe_brings_its_own_weights(home):
+    page = opened(teacher="minilm-bc5cdr")
+    page.number_input(key="train.distill.recipe.hidden_cosine").set_value(7.0).run()
+    for name, recipe in RECIPES.items():
+        if recipe.kind == "distill":
+            page.selectbox(key="train.distill.recipe.name").set_value(name).run()
+            assert not page.exception
+            assert spec_of(page).recipe == recipe()
+
+
+def test_layers_may_be_listed(home):
+    chosen = {"base": None, "layers": 3, "layer_map": [1, 3, 6]}
+    given = {"kind": "distill", "teacher": "minilm-bc5cdr", "student": chosen, "recipe": "task_kd", "dataset": "bc5cdr"}
+    old = queue.submit(specs.parse(given))
+    page = opened(**{"from": old.id})
+    assert page.selectbox(key="train.distill.student.layer_map").value == "1, 3, 6"
+    assert spec_of(page).student.layer_map == (1, 3, 6)
+    page.number_input(key="train.distill.student.layers").set_value(2).run()
+    assert "found [1, 3, 6]; the student has 2 layers" in texts(page)
+
+
+BASE = {"dataset": "bc5cdr", "seed": 9, "limit": 7}
+KINDS = [
+    {"kind": "finetune", "model": {"base": "minilm", "layers": 2, "vocabulary": 900, "start": "embeddings"}},
+    {"kind": "finetune", "model": "minilm", "schedule": {"steps": 9, "batch_size": 2}, "compute": {"threads": 1}},
+    {"kind": "distill", "teacher": "minilm-bc5cdr", "student": "minilm", "recipe": "task_kd"},
+    {"kind": "distill", "teacher": "minilm-bc5cdr", "student": {"base": "minilm", "layers": 2}, "recipe": "task_kd"},
+    {"kind": "distill", "teacher": "minilm", "student": {"architecture": "minialbert"}, "recipe": {"name": "compact"}},
+    {"kind": "pretrain", "model": "minilm", "task": {"name": "mlm", "whole_words": True, "rows": "documents"}},
+    {"kind": "evaluate", "model": "minilm-bc5cdr", "split": "dev", "task": {"name": "ner", "labelling": "all"}},
+]
+
+
+@pytest.mark.parametrize("given", KINDS, ids=lambda given: given["kind"])
+def test_a_job_of_any_kind_can_be_the_start_of_the_next(home, given):
+    old = queue.submit(specs.parse(BASE | given))
+    page = opened(**{"from": old.id})
+    assert spec_of(page) == specs.parse(old.spec)
+
+
+def test_every_field_of_the_schema_can_be_set_in_some_form(home):
+    offered = set()
+    for kind, recipe in product(draft.KINDS, RECIPES):
+        opened_by = draft.Draft(kind)
+        if RECIPES[recipe].kind != kind and kind != "evaluate":
+            continue
+        opened_by.put("recipe.name", recipe)
+        for way in draft.WAYS[opened_by.learner]:
+            opened_by.put(f"{opened_by.learner}.way", way)
+            offered |= {leaf.name for leaf in opened_by.fields}
+    tables = {"recipe": RECIPES, "task": TASKS}
+    every = {leaf.name for leaf in form.leaves(JobSpec, tables, {"recipe": "task_kd", "task": "ner"})}
+    every |= {leaf.name for leaf in form.leaves(Change, {}, {}, prefix="student.")}
+    # The kind is chosen above the form; the recipe decides the task.
+    assert every - offered == {"kind", "task.name"} - offered
+
+
+def test_a_chain_that_ships_is_queued_whole(home, monkeypatch, tmp_path):
+    (tmp_path / "both.yaml").write_text(
+        "# First one, then the other. More words.\ndataset: bc5cdr-slice\nsteps:\n"
+        "- {name: first, kind: finetune, model: minilm}\n- {name: score, kind: evaluate, model: '@first'}\n"
+    )
+    monkeypatch.setattr(draft, "SPECS", tmp_path)
+    draft._files.clear()
+    page = opened()
+    said = [caption.value for caption in page.caption]
+    assert plain("First one, then the other. Steps: first → score.") in said
+    next(button for button in page.button if button.label == "Queue").click().run()
+    draft._files.clear()
+    assert not page.exception and not page.error
+    last, first = queue.jobs()
+    assert (first.kind, last.kind, last.waits_for) == ("finetune", "evaluate", (first.id,))
+    assert {link.label for link in page.get("page_link")} == {"first: queued", "score: queued"}
+
+
+def test_the_web_process_stays_light(home):
+    """Drawing each kind imports no torch: this very process may have it, so a fresh one looks."""
+    program = (
+        "import sys\nfrom streamlit.testing.v1 import AppTest\n"
+        f"page = AppTest.from_string({PAGE!r}, default_timeout=60)\n"
+        "page.query_params['teacher'] = 'minilm-bc5cdr'\npage.run()\nassert not page.exception\n"
+        "page.get('segmented_control')[0].set_value('pretrain').run()\nassert not page.exception\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("address", [{"teacher": HOSTILE}, {"model": HOSTILE}, {"from": HOSTILE}])
 def test_names_that_look_like_markup_are_shown_as_text(home, address):
     page = press(opened(**address))
     interpreted = [
@@ -196,6 +357,6 @@ def test_names_that_look_like_markup_are_shown_as_text(home, address):
     ]
     for part in ("<img", ":red[x", "alpha$"):
         assert part not in "\n".join(interpreted)
-    if "model" in address:
+    if "from" not in address:
         assert "There is no model" in texts(page) and "<img src=x" in texts(page)
         assert queue.jobs() == []

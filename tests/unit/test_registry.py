@@ -94,12 +94,12 @@ def test_missing_weights_say_every_way_out(home):
 
 
 def test_an_architecture_that_this_version_lacks_is_said_to_be_so(home, tiny_model):
-    shutil.copytree(tiny_model, home / "models" / "clinical-minialbert-312")
+    shutil.copytree(tiny_model, home / "models" / "gliner-biomed-base")
     with pytest.raises(Unavailable) as caught:
-        resolve("clinical-minialbert-312")
+        resolve("gliner-biomed-base")
     assert "not part of this version" in str(caught.value) and "minilm" in caught.value.next_step
     assert "zoo fetch" not in str(caught.value)
-    assert "clinical-minialbert-312" not in {entry.id for entry in ready()}
+    assert "gliner-biomed-base" not in {entry.id for entry in ready()}
 
 
 def test_a_starter_works_where_its_files_are_and_says_so_where_not(home, tmp_path, monkeypatch):

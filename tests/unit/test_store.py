@@ -2,16 +2,20 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
-from trainer import store
+from trainer import queue, store
 from trainer.errors import CorruptFile, Refused, Unavailable
+from trainer.spec import parse
 
 
 def pragma(engine, name):
@@ -123,6 +127,65 @@ def test_a_newer_schema_is_refused_with_a_sentence(home):
         raw.execute(f"PRAGMA user_version={store.SCHEMA + 1}")
     with pytest.raises(Refused, match=rf"schema {store.SCHEMA + 1}.*up to {store.SCHEMA}.*Update Stillroom"):
         store.open_store()
+
+
+@pytest.fixture
+def older(home):
+    """A database that the first release left: a job that succeeded, one that failed, one that waits."""
+    with closing(sqlite3.connect(home / "stillroom.db")) as raw:
+        raw.executescript((Path(__file__).parent / "schema-1.sql").read_text(encoding="utf-8"))
+    return home / "stillroom.db"
+
+
+def content(path):
+    with closing(sqlite3.connect(path)) as raw:
+        (version,) = raw.execute("PRAGMA user_version").fetchone()
+        return version, {table: raw.execute(f"SELECT * FROM {table}").fetchall() for table in ("job", "metric")}
+
+
+def test_an_older_database_opens_and_keeps_its_rows(older):
+    before = content(older)
+    engine = store.open_store()
+    assert content(older) == (store.SCHEMA, before[1]) and before[0] == 1
+    assert content(f"{older}.schema-1") == before, "as it was, for those who go back"
+    assert pragma(engine, "integrity_check") == "ok"
+    states = {job.id: job.state for job in queue.jobs()}
+    assert sorted(states.values()) == ["failed", "queued", "succeeded"]
+    assert [queue.job(job_id).needs for job_id in states] == [()] * 3
+    succeeded = next(job_id for job_id, state in states.items() if state == "succeeded")
+    waiting = queue.submit(parse({"kind": "evaluate", "model": succeeded, "dataset": "bc5cdr", "seed": 7}))
+    assert waiting.needs == (succeeded,) and waiting.waits_for == ()
+
+
+def test_an_upgrade_is_whole_or_not_at_all(older, monkeypatch):
+    before = content(older)
+
+    def fails(connection):
+        raise RuntimeError
+
+    monkeypatch.setattr(store.metadata, "create_all", fails)
+    with pytest.raises(RuntimeError):
+        store.open_store()
+    assert content(older) == before
+    monkeypatch.undo()
+    monkeypatch.setenv("STILLROOM_DB", f"sqlite:///{older}")
+    store.open_store()
+    assert content(older) == (store.SCHEMA, before[1])
+
+
+def test_an_older_database_that_cannot_be_copied_is_left_alone(older):
+    before = content(older)
+    Path(f"{older}.schema-1").mkdir()
+    with pytest.raises(Unavailable, match="schema 1 and cannot be copied"):
+        store.open_store()
+    assert content(older) == before
+
+
+def test_programs_that_open_an_older_database_at_once_all_find_the_new_one(older):
+    opened = "from trainer import store, queue; store.open_store(); print(len(queue.jobs()))"
+    programs = [subprocess.Popen([sys.executable, "-c", opened], stdout=subprocess.PIPE) for _ in range(4)]
+    assert [program.communicate(timeout=60)[0] for program in programs] == [b"3\n"] * 4
+    assert content(older)[0] == store.SCHEMA and content(f"{older}.schema-1")[0] == 1
 
 
 def test_a_file_that_is_no_database_is_not_overwritten(home):

@@ -4,8 +4,10 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from trainer.datasets.cards import DatasetCard, cards, digest, resolve, split_files
+from trainer.datasets import hub, text
+from trainer.datasets.cards import DatasetCard, cards
 from trainer.datasets.conll import Placed, Sentence, read, write
+from trainer.datasets.places import SPLITS, digest, is_hub, resolve, split_files, task_of
 from trainer.datasets.report import Report, check
 from trainer.errors import BadData, CorruptFile
 from trainer.run import ResolvedDataset
@@ -16,7 +18,9 @@ __all__ = [
     "Sentence",
     "cards",
     "check",
+    "documents",
     "entity_types",
+    "is_text",
     "load",
     "require_labels",
     "resolve",
@@ -28,12 +32,37 @@ def load(reference: str | ResolvedDataset, split: str, *, limit: int | None = No
     """The sentences of a split, only the first `limit` where that is given (the rest is then neither read nor checked).
 
     Raises BadData with file and line for a row that is not `word<TAB>tag` in IOB2, for a split that is empty or not
-    there; CorruptFile where a resolved data set is no longer the one that was resolved.
+    there, and for text without labels; CorruptFile where a resolved data set is no longer the one that was resolved.
     """
-    sentences = [placed.sentence for placed in islice(_stream(_folder(reference), split), limit)]
+    sentences = [placed.sentence for placed in islice(_sentences(_here(reference), split), limit)]
     if not sentences:
         raise BadData(f"the split {split!r} holds no sentence.", path=_name(reference))
     return sentences
+
+
+def documents(reference: str | ResolvedDataset, split: str, *, limit: int | None = None) -> Iterator[str]:
+    """The documents of a split of a text data set, streamed; only the first `limit` where that is given.
+
+    A data set that has no dev or test split gives each 2 % of its training documents, chosen by their hash, so they are
+    the same in every run and stay out of training. Raises BadData with file and line for a row that is not text, and
+    for a data set with labels; CorruptFile as `load` does.
+    """
+    dataset = resolve(reference) if isinstance(reference, str) else reference
+    if is_hub(dataset):
+        files = hub.splits(dataset.path)
+        return islice(_texts(files, split, dataset.path, lambda name: hub.texts(dataset.path, name)), limit)
+    place = _here(dataset)
+    files = split_files(place)
+    if task_of(files) != "mlm":
+        next_step = "Choose a data set of text, or train for the task ner."
+        raise BadData("this data set has labels; plain text is needed.", path=place.name, next_step=next_step)
+    stream = _texts(files, split, place.name, lambda path: (found.text for found in text.read(path, name=_at(path))))
+    return islice(stream, limit)
+
+
+def is_text(dataset: ResolvedDataset) -> bool:
+    """Whether a data set holds documents without labels."""
+    return is_hub(dataset) or task_of(split_files(Path(dataset.path))) == "mlm"
 
 
 def entity_types(sentences: Iterable[Sentence]) -> tuple[str, ...]:
@@ -43,32 +72,53 @@ def entity_types(sentences: Iterable[Sentence]) -> tuple[str, ...]:
 
 def require_labels(reference: str | ResolvedDataset, split: str, known: Collection[str]) -> None:
     """Raise BadData at the first line of the split whose entity type is none of `known` (types, without B- and I-)."""
-    folder = _folder(reference)
-    for (_, tags), lines in _stream(folder, split):
+    place = _here(reference)
+    for (_, tags), lines in _sentences(place, split):
         for tag, line in zip(tags, lines, strict=True):
             if tag != "O" and tag[2:] not in known:
-                place = f"{folder.name}/{split_files(folder)[split].name}"
                 next_step = "Rename the types of the file, or train a model on this data set first."
                 what = f"the model does not know the entity type {tag[2:]!r}; it knows {', '.join(sorted(known))}."
-                raise BadData(what, path=place, line=line, next_step=next_step)
+                raise BadData(what, path=_at(split_files(place)[split]), line=line, next_step=next_step)
 
 
-def _folder(reference: str | ResolvedDataset) -> Path:
-    if isinstance(reference, str):
-        return Path(resolve(reference).path)
-    if digest(Path(reference.path)) != reference.sha256:
+def _here(reference: str | ResolvedDataset) -> Path:
+    """The place of a data set whose files are on this machine, and still those that were resolved."""
+    dataset = resolve(reference) if isinstance(reference, str) else reference
+    place = Path(dataset.path)
+    if is_hub(dataset):
+        raise BadData("a Hub data set is read as plain text.", path=dataset.path, next_step="Use it for the task mlm.")
+    if not isinstance(reference, str) and digest(place) != dataset.sha256:
         next_step = "Restore its files, or submit a new job, which will use them as they are now."
-        raise CorruptFile(f"The data set {_name(reference)!r} has changed since this job began.", next_step=next_step)
-    return Path(reference.path)
+        raise CorruptFile(f"The data set {place.name!r} has changed since this job began.", next_step=next_step)
+    return place
 
 
 def _name(reference: str | ResolvedDataset) -> str:
     return Path(reference if isinstance(reference, str) else reference.path).name
 
 
-def _stream(folder: Path, split: str) -> Iterator[Placed]:
-    files = split_files(folder)
+def _at(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _sentences(place: Path, split: str) -> Iterator[Placed]:
+    files = split_files(place)
+    if task_of(files) != "ner":
+        next_step = "Choose a data set with labels, or train for the task mlm."
+        raise BadData("this is text without labels.", path=place.name, next_step=next_step)
     if split not in files:
         what = f"there is no split {split!r}; there is {', '.join(files)}."
-        raise BadData(what, path=folder.name, next_step=f"Add {split}.conll, or use one of the others.")
-    return read(files[split], name=f"{folder.name}/{files[split].name}")
+        raise BadData(what, path=place.name, next_step=f"Add {split}.conll, or use one of the others.")
+    return read(files[split], name=_at(files[split]))
+
+
+def _texts(there, split: str, name: str, stream) -> Iterator[str]:
+    """The documents of a split: its own, or the share of train that stands in for it; train gives up these shares."""
+    if split in there and split != "train":
+        return stream(there[split])
+    if "train" not in there or split not in SPLITS:
+        what = f"there is no split {split!r}; there is {', '.join(there)}."
+        raise BadData(what, path=name, next_step="Add train.txt, or use one of the others.")
+    lent = {"dev", "test"} - set(there)
+    kept = (split,) if split != "train" else ("train", *({"dev", "test"} - lent))
+    return (found for found in stream(there["train"]) if not lent or text.held_out(found) in kept)

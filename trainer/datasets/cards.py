@@ -1,49 +1,91 @@
-"""Data cards, and finding a data set: an id of the shipped ones, or any folder."""
+"""Data cards: what a data set is, who made it, under which licence, and what its files hold."""
 
-import hashlib
 from functools import cache
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import yaml
 from pydantic import Field, ValidationError
 
-from trainer.errors import BadData, CorruptFile, Refused, UnknownName
+from trainer.errors import BadData
 from trainer.prediction import Plain
-from trainer.run import ResolvedDataset, file_sha256
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 CARD = "card.yaml"
-SPLITS = ("train", "dev", "test")
-_LAYOUT = "A data set is a folder that holds train.conll, dev.conll and test.conll."
 
 
-class CardSplit(Plain):
-    """One split as its card states it; `entities` counts B- tags."""
+class Counts(Plain):
+    """How much a split holds, whatever it holds."""
 
-    file: str
+    unit: ClassVar[str]
+
+    @property
+    def examples(self) -> int:
+        """The number of its sentences or documents; `unit` says which."""
+        return getattr(self, self.unit)
+
+
+class SentenceCounts(Counts):
+    """How much labelled data a split holds; `tokens` are words, `entities` B- tags."""
+
+    unit: ClassVar = "sentences"
     sentences: int
     tokens: int
     entities: int
+
+
+class TextCounts(Counts):
+    """How much text a split holds; `characters` are code points."""
+
+    unit: ClassVar = "documents"
+    documents: int
+    characters: int
+
+
+class SentenceSplit(SentenceCounts):
+    """A split of labelled sentences as its card states it."""
+
+    file: str
     sha256: str
 
 
-class DatasetCard(Plain):
-    """card.yaml: what a data set is, who made it, under which licence, and what its files hold.
+class TextSplit(TextCounts):
+    """A split of plain text as its card states it."""
 
-    `licence_files` are relative to the folder of the card; `labels` are entity types, without B- and I-.
-    """
+    file: str
+    sha256: str
 
+
+class _Card(Plain):
+    # `licence_files` and the `file` of a split are relative to the folder of the card.
     id: str
     name: str
-    task: str
-    labels: tuple[str, ...]
     licence: str
     licence_files: tuple[str, ...] = ()
     source: str
     citation: str
     changes: str = ""
-    splits: dict[str, CardSplit] = Field(min_length=1)
     notes: tuple[str, ...] = ()
+
+
+class LabelledCard(_Card):
+    """The card of a data set with labels: entity types, without B- and I-."""
+
+    task: Literal["ner"]
+    labels: tuple[str, ...]
+    splits: dict[str, SentenceSplit] = Field(min_length=1)
+
+
+class TextCard(_Card):
+    """The card of a data set without labels, for masked language modelling."""
+
+    task: Literal["mlm"]
+    labels: tuple[()] = ()
+    splits: dict[str, TextSplit] = Field(min_length=1)
+
+
+DatasetCard = LabelledCard | TextCard
+_KINDS = {"ner": LabelledCard, "mlm": TextCard}
 
 
 def cards() -> dict[str, DatasetCard]:
@@ -53,18 +95,20 @@ def cards() -> dict[str, DatasetCard]:
 
 @cache
 def _cards(data: Path) -> dict[str, DatasetCard]:
-    return {path.parent.name: _read_card(path.parent) for path in sorted(data.glob(f"*/{CARD}"))}
+    return {path.parent.name: _read(path.parent) for path in sorted(data.glob(f"*/{CARD}"))}
 
 
 def card(folder: Path) -> DatasetCard | None:
     """The card of a folder, None where it has none; BadData names what is wrong in it."""
-    return _read_card(folder) if (folder / CARD).is_file() else None
+    return _read(folder) if (folder / CARD).is_file() else None
 
 
-def _read_card(folder: Path) -> DatasetCard:
+def _read(folder: Path) -> DatasetCard:
     place = f"{folder.name}/{CARD}"
     try:
-        return DatasetCard.model_validate(yaml.safe_load((folder / CARD).read_text(encoding="utf-8")))
+        said = yaml.safe_load((folder / CARD).read_text(encoding="utf-8"))
+        kind = said.get("task") if isinstance(said, dict) else None
+        return _KINDS.get(kind if isinstance(kind, str) else None, LabelledCard).model_validate(said)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
         raise BadData(f"{wrong}.", path=place, next_step="Correct these fields, or remove the card.") from None
@@ -72,63 +116,3 @@ def _read_card(folder: Path) -> DatasetCard:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
         raise BadData("this is not YAML.", path=place, line=line, next_step="Correct or remove the card.") from None
-
-
-def locate(reference: str) -> Path:
-    """The absolute path of what an id, or the path of a folder or a file, stands for; UnknownName for none of these."""
-    if reference in _cards(DATA):
-        return DATA / reference
-    try:
-        if reference.strip() and Path(reference).exists():
-            return Path(reference).resolve()
-    except (OSError, ValueError):  # too long for a path, no permission, a NUL inside
-        pass
-    next_step = f"Give one of these ids, or the path of a folder. {_LAYOUT}"
-    raise UnknownName("data set", reference, _cards(DATA), next_step=next_step)
-
-
-def resolve(reference: str) -> ResolvedDataset:
-    """Find a data set: an id (data/<id>/), or the path of a folder; an id wins over a folder of the same name.
-
-    Raises UnknownName for neither, BadData for a file, and what `digest` raises.
-    """
-    folder = locate(reference)
-    if not folder.is_dir():
-        raise BadData("this is a file, not a data set.", path=folder.name, next_step=_LAYOUT)
-    return ResolvedDataset(reference=reference, path=str(folder), sha256=digest(folder))
-
-
-def digest(folder: Path) -> str:
-    """SHA-256 over the lines `sha256  file` of the split files of a folder, in order of their names.
-
-    Raises BadData for a folder without splits, Refused for a split outside its folder, CorruptFile for a file that is
-    not what its card says.
-    """
-    hashes = {path.relative_to(folder).as_posix(): file_sha256(path) for path in split_files(folder).values()}
-    stated = card(folder)
-    for split in stated.splits.values() if stated else ():
-        if hashes[split.file] != split.sha256:
-            next_step = "Restore the file, or correct its sha256 in the card if the change is meant."
-            raise CorruptFile(f"{folder.name}/{split.file} is not the file that {CARD} describes.", next_step=next_step)
-    return hashlib.sha256("".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)).encode()).hexdigest()
-
-
-def split_files(folder: Path) -> dict[str, Path]:
-    """The file of each split that is there: as the card names them, or train.conll, dev.conll and test.conll."""
-    stated = card(folder)
-    names = {name: part.file for name, part in stated.splits.items()} if stated else {s: f"{s}.conll" for s in SPLITS}
-    files = {split: _inside(folder, name) for split, name in names.items()}
-    absent = [path.name for path in files.values() if not path.is_file()]
-    if absent and (stated or len(absent) == len(files)):
-        held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-        raise BadData(f"there is no {' and no '.join(absent)}; found {held}.", path=folder.name, next_step=_LAYOUT)
-    return {split: path for split, path in files.items() if path.is_file()}
-
-
-def _inside(folder: Path, name: str) -> Path:
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise Refused(
-            f"{folder.name}: the split file {name!r} is outside the folder.", next_step="Put it into the folder."
-        )
-    return path

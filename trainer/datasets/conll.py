@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from trainer.datasets.lines import lines
 from trainer.errors import BadData
 
-_BOM = b"\xef\xbb\xbf"
 _DOCUMENT = "-DOCSTART-"
 _TAG = re.compile(r"[BI]-\S{1,60}")
 _FOREIGN_TAG = re.compile(r"[A-Z]|[BIOESLUM][-_]\S{1,40}")
@@ -45,7 +45,7 @@ def read(path: Path, *, name: str = "", report: Callable[[BadData], None] = _rai
     """
     name = name or Path(path).name
     rows: list[tuple[str, str, int]] = []
-    for number, line in _lines(Path(path), name):
+    for number, line in lines(Path(path), name=name):
         if not line or line.isspace() or line.startswith(_DOCUMENT):
             if rows:
                 yield _placed(rows)
@@ -68,29 +68,6 @@ def write(path: Path, sentences: Iterable[Sentence]) -> None:
                 file.writelines([*_rows(sentence), "\n"])
             except BadData as problem:
                 raise BadData(f"sentence {number:,}: {problem.message}", next_step=problem.next_step) from None
-
-
-def _lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
-    offset = 0
-    with path.open("rb") as file:
-        # Only \n and \r\n end a line; text mode and splitlines would also cut at characters that words may hold.
-        for number, raw in enumerate(file, 1):
-            text = raw.removeprefix(_BOM) if number == 1 else raw
-            try:
-                yield number, _text(text)
-            except UnicodeDecodeError as error:
-                place = offset + len(raw) - len(text) + error.start
-                what = f"the byte 0x{text[error.start]:02x} at offset {place:,} is not UTF-8."
-                raise BadData(what, path=name, line=number, next_step="Save the file as UTF-8 text.") from None
-            except BadData as problem:
-                raise BadData(problem.message, path=name, line=number, next_step=problem.next_step) from None
-            offset += len(raw)
-
-
-def _text(raw: bytes) -> str:
-    if b"\0" in raw:
-        raise BadData("this is a binary file, or not UTF-8.", next_step="Save the file as UTF-8 text.")
-    return raw.decode("utf-8").rstrip(" \t\r\n")
 
 
 def _columns(line: str) -> tuple[str, str]:

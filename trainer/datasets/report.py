@@ -1,13 +1,17 @@
 """`stillroom datasets check`: every problem of a data set with its line, and what its files hold."""
 
+from array import array
 from collections import Counter
+from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 from pydantic import computed_field
 
-from trainer.datasets.cards import SPLITS, digest, locate, split_files
-from trainer.datasets.conll import read
+from trainer.datasets import conll, text
+from trainer.datasets.cards import SentenceCounts, TextCounts
+from trainer.datasets.places import SPLITS, SUFFIXES, digest, locate, split_files, task_of
 from trainer.errors import BadData, StillroomError, UnknownName
 from trainer.prediction import Plain
 from trainer.tasks import TASKS
@@ -22,24 +26,28 @@ class Problem(Plain):
     next_step: str
 
 
-class SplitCounts(Plain):
-    """What a split holds; `labels` counts entities (B- tags) by type, `longest` is a number of words."""
+class LabelledSplit(SentenceCounts):
+    """What a split with labels holds; `labels` counts entities (B- tags) by type, `longest` is a number of words."""
 
-    sentences: int
-    tokens: int
-    entities: int
     labels: dict[str, int]
     longest: int
 
 
+class PlainSplit(TextCounts):
+    """What a split of text holds; `longest` is a number of characters; `repeated`: documents seen before in it."""
+
+    longest: int
+    repeated: int
+
+
 class Report(Plain):
-    """The answer of `check`. `repeated` counts the sentences that two splits share, such as {"train/test": 3}."""
+    """The answer of `check`. `repeated` counts what two splits share, such as {"train/test": 3}."""
 
     path: str
     task: str
     problems: tuple[Problem, ...]
     more_problems: int
-    splits: dict[str, SplitCounts]
+    splits: dict[str, LabelledSplit | PlainSplit]
     repeated: dict[str, int]
 
     @computed_field
@@ -76,21 +84,21 @@ def check(path: str | Path, *, task: str = "ner", limit: int = 50) -> Report:
         raise UnknownName("task", task, TASKS)
     place, problems = locate(str(path)), _Problems(limit)
     splits, seen = {}, {}
-    for split, file in _files(place, problems).items():
+    for split, file in _files(place, task, problems).items():
         name = file.name if file == place else f"{place.name}/{file.name}"
-        splits[split], seen[split] = _read_split(file, name, problems)
+        splits[split], seen[split] = _READERS[task](file, name, lambda error, name=name: problems.add(error, name))
     return Report(
         path=place.name,
         task=task,
         problems=tuple(problems.kept),
         more_problems=problems.more,
         splits=splits,
-        repeated={f"{one}/{other}": len(seen[one] & seen[other]) for one, other in combinations(seen, 2)},
+        repeated={f"{a}/{b}": len(np.intersect1d(seen[a], seen[b])) for a, b in combinations(seen, 2)},
     )
 
 
-def _files(place: Path, problems: _Problems) -> dict[str, Path]:
-    if place.is_file():
+def _files(place: Path, task: str, problems: _Problems) -> dict[str, Path]:
+    if place.is_file() and task == "ner":
         return {place.stem: place}
     files = {}
     try:
@@ -98,29 +106,54 @@ def _files(place: Path, problems: _Problems) -> dict[str, Path]:
         digest(place)
     except StillroomError as error:
         problems.add(error, place.name)
-    for split in SPLITS:
-        if files and split not in files:
+    if files and task_of(files) != task:
+        what = f"its splits are for the task {task_of(files)}, not {task}."
+        next_step = f"Check it for that task, or add train{SUFFIXES[task][0]}."
+        problems.add(BadData(what, path=place.name, next_step=next_step), place.name)
+        return {}
+    needed = SPLITS if task == "ner" else ("train",)  # text without dev or test lends a share of train
+    for split in needed if files else ():
+        if split not in files:
             missing = BadData(f"there is no {split} split.", path=place.name, next_step=f"Add {split}.conll.")
             problems.add(missing, place.name)
     return files
 
 
-def _read_split(file: Path, name: str, problems: _Problems) -> tuple[SplitCounts, set[int]]:
-    sentences, tokens, longest, labels, seen = 0, 0, 0, Counter(), set()
+def _read_labelled(file: Path, name: str, report: Callable) -> tuple[LabelledSplit, np.ndarray]:
+    """The counts of a file, and a hash of each sentence: the words themselves would hold the whole file in memory."""
+    sentences, tokens, longest, labels, seen = 0, 0, 0, Counter(), array("q")
     try:
-        for (words, tags), _ in read(file, name=name, report=lambda error: problems.add(error, name)):
+        for (words, tags), _ in conll.read(file, name=name, report=report):
             sentences, tokens, longest = sentences + 1, tokens + len(words), max(longest, len(words))
             labels.update(tag[2:] for tag in tags if tag[0] == "B")
-            seen.add(hash(words))  # a set of the words themselves would hold the whole file in memory
+            seen.append(hash(words))
         if not sentences:
             raise BadData("the file holds no sentence.", path=name, next_step="Fill it, or leave the split out.")
     except BadData as error:
-        problems.add(error, name)
-    counts = SplitCounts(
+        report(error)
+    counts = LabelledSplit(
         sentences=sentences,
         tokens=tokens,
         entities=labels.total(),
         labels=dict(sorted(labels.items())),
         longest=longest,
     )
-    return counts, seen
+    return counts, np.unique(np.array(seen))
+
+
+def _read_text(file: Path, name: str, report: Callable) -> tuple[PlainSplit, np.ndarray]:
+    characters, longest, seen = 0, 0, array("q")
+    try:
+        for document, _ in text.read(file, name=name, report=report):
+            characters, longest = characters + len(document), max(longest, len(document))
+            seen.append(hash(document))
+        if not seen:
+            raise BadData("the file holds no document.", path=name, next_step="Fill it, or leave the split out.")
+    except BadData as error:
+        report(error)
+    distinct = np.unique(np.array(seen))
+    repeated = len(seen) - len(distinct)
+    return PlainSplit(documents=len(seen), characters=characters, longest=longest, repeated=repeated), distinct
+
+
+_READERS = {"ner": _read_labelled, "mlm": _read_text}

@@ -1,23 +1,31 @@
 """Named-entity recognition: one IOB2 tag a word."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
+import numpy as np
 from pydantic import Field
 
+from trainer.pieces import Frame, cut_words, frame
 from trainer.prediction import Plain, Span
 
 if TYPE_CHECKING:
     import torch
 
+    from trainer.run import ResolvedDataset
+
 IGNORED = -100  # the label that cross-entropy skips
 
 
 class Row(NamedTuple):
-    """One training window: piece ids with special tokens, and a label id for each (IGNORED where none counts)."""
+    """One window of a sentence: piece ids with special tokens; for each a label id (IGNORED where none counts) and the
+    number of the word that begins there, counted through all sentences (-1 where none does).
+    """
 
     input_ids: list[int]
     labels: list[int]
+    words: list[int]
 
 
 class NER(Plain):
@@ -28,6 +36,8 @@ class NER(Plain):
     unchanged (B- repeated), and scores count pieces, which inflates F1; never compare the two.
     """
 
+    head: ClassVar = "ner"
+    score: ClassVar = "f1"
     name: Literal["ner"] = "ner"
     labelling: Literal["first", "all"] = Field("first", description="Which word pieces carry the tag of their word")
 
@@ -36,37 +46,27 @@ class NER(Plain):
         """The IOB2 tags of some entity types, in an order that is the same in every run: O, B-a, I-a, B-b, ..."""
         return ("O", *(f"{prefix}-{kind}" for kind in sorted(entity_types) for prefix in "BI"))
 
+    def open(self, dataset: "ResolvedDataset", *, limit: int | None = None) -> "NERData":
+        """The splits of a data set as this task uses them: only the first `limit` sentences of each, if given."""
+        return NERData(self, dataset, limit=limit)
+
     def encode(self, sentences: Sequence, tokenizer, *, label_ids: Mapping[str, int], max_tokens: int) -> list[Row]:
-        """Training rows of `sentences` (words, tags); one longer than max_tokens becomes several rows, none is cut."""
-        if not sentences:
-            return []
-        encoded = tokenizer(
-            [list(sentence.words) for sentence in sentences],
-            is_split_into_words=True,
-            truncation=True,
-            max_length=max_tokens,
-            return_overflowing_tokens=True,
-        )
-        rows, started = [], (-1, -1)  # the (sentence, word) whose first piece came last
-        for window, sentence in enumerate(encoded["overflow_to_sample_mapping"]):
-            labels = []
-            for word in encoded.word_ids(window):
-                counts = word is not None and (self.labelling == "all" or (sentence, word) > started)
-                labels.append(label_ids[sentences[sentence].tags[word]] if counts else IGNORED)
-                if word is not None:
-                    started = (sentence, word)
-            rows.append(Row(encoded["input_ids"][window], labels))
-        return rows
+        """Rows of `sentences` (words, tags); one longer than max_tokens becomes several rows, none is cut off.
 
-    @staticmethod
-    def loss(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
-        """Cross-entropy, mean over the labelled pieces of the batch.
-
-        logits: (batch, tokens, tags); labels: (batch, tokens), IGNORED where nothing counts.
+        A sentence without tags (None) has no labels.
         """
-        from torch.nn.functional import cross_entropy
-
-        return cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+        around, rows, before = frame(tokenizer), [], 0
+        size = max_tokens - len(around.before) - len(around.after)
+        for words, tags in sentences:
+            pieces, owners = cut_words(words, tokenizer)
+            begins = np.append(True, owners[1:] != owners[:-1])[: len(owners)]
+            counts = begins if self.labelling == "first" else np.ones_like(begins)
+            gold = np.array([label_ids[tag] for tag in tags] if tags else [IGNORED] * len(words), dtype=np.int64)
+            labels = np.where(counts, gold[owners], IGNORED)
+            numbers = np.where(begins, owners + before, -1)
+            rows += [_row(around, part, pieces.ids, labels, numbers) for part in _parts(len(pieces), size)]
+            before += len(words)
+        return rows
 
     @staticmethod
     def spans(words: Sequence[tuple[int, int]], tags: Sequence[str], scores: Sequence[float]) -> list[Span]:
@@ -80,6 +80,107 @@ class NER(Plain):
             score = sum(scores[first : last + 1]) / (last + 1 - first)
             spans.append(Span(start=words[first][0], end=words[last][1], label=kind, score=score))
         return spans
+
+
+def _parts(length: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, max(1, length), size))
+
+
+def _row(around: Frame, part: slice, ids: np.ndarray, labels: np.ndarray, words: np.ndarray) -> Row:
+    before, after = len(around.before), len(around.after)
+    return Row(
+        [*around.before, *ids[part].tolist(), *around.after],
+        [*[IGNORED] * before, *labels[part].tolist(), *[IGNORED] * after],
+        [*[-1] * before, *words[part].tolist(), *[-1] * after],
+    )
+
+
+class NERData:
+    """The splits of one data set, read once. `unlabelled` sentences (words) are added to the training rows."""
+
+    def __init__(self, task: NER, dataset: "ResolvedDataset", *, limit: int | None = None):
+        self.task, self.dataset, self.limit = task, dataset, limit
+        self.unlabelled: Sequence[Sequence[str]] = ()
+        self._read: dict[str, list] = {}
+
+    def sentences(self, split: str) -> list:
+        """The sentences (words, tags) of a split, read once; BadData where it is not there or wrong."""
+        from trainer import datasets
+
+        if split not in self._read:
+            self._read[split] = datasets.load(self.dataset, split, limit=self.limit)
+        return self._read[split]
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The IOB2 tags of the whole training split, whatever the limit; BadData where dev or test hold others."""
+        from trainer import datasets
+
+        kinds = datasets.entity_types(datasets.load(self.dataset, "train"))
+        self.require(kinds, splits=("dev", "test"))
+        return self.task.tags(kinds)
+
+    def require(self, kinds: Sequence[str], *, splits: Sequence[str] = ("train", "dev", "test")) -> None:
+        """Raise BadData at the first line of these splits that holds an entity type other than `kinds`."""
+        from trainer import datasets
+
+        for split in splits:
+            datasets.require_labels(self.dataset, split, kinds)
+
+    def texts(self, split: str) -> Iterator[str]:
+        """The text of each sentence, words joined by blanks; with train those of the unlabelled sentences too."""
+        words = (sentence.words for sentence in self.sentences(split))
+        return (" ".join(each) for each in (*words, *(self.unlabelled if split == "train" else ())))
+
+    def rows(
+        self,
+        split: str,
+        tokenizer,
+        *,
+        label_ids: Mapping[str, int],
+        max_tokens: int,
+        seed: int = 0,
+        words: bool = False,
+    ) -> "NERRows":
+        """Training rows of a split, the unlabelled sentences after those of train; `seed` plays no part here.
+
+        words: whether batches say where words begin, for a teacher whose outputs are kept by word.
+        """
+        extra = [(each, None) for each in self.unlabelled] if split == "train" else []
+        sentences = [*self.sentences(split), *extra]
+        found = self.task.encode(sentences, tokenizer, label_ids=label_ids, max_tokens=max_tokens)
+        return NERRows(found, pad_id=tokenizer.pad_token_id, words=words)
+
+    def scores(self, model, tokenizer, split: str, *, max_tokens: int) -> dict[str, float]:
+        """f1, precision and recall, micro and per entity type."""
+        from trainer import evaluate
+
+        labelling, sentences = self.task.labelling, self.sentences(split)
+        return evaluate.word_scores(model, tokenizer, sentences, labelling=labelling, max_tokens=max_tokens)
+
+    def report(self, model, tokenizer, split: str, *, max_tokens: int, folder=None) -> dict:
+        """Scores, intervals and costs, as `stillroom evaluate --json` prints them."""
+        from trainer import evaluate
+
+        labelling, sentences = self.task.labelling, self.sentences(split)
+        return evaluate.evaluate(
+            model, tokenizer, sentences, labelling=labelling, max_tokens=max_tokens, split=split, folder=folder
+        )
+
+
+class NERRows:
+    """Rows of a split as batches. lengths: (rows,) pieces with special tokens."""
+
+    def __init__(self, rows: Sequence[Row], *, pad_id: int, words: bool):
+        self.rows = rows
+        self.lengths = np.array([len(row.input_ids) for row in rows])
+        self._padding = {"input_ids": pad_id, "labels": IGNORED} | ({"words": -1} if words else {})
+
+    def batch(self, indices: Sequence[int], *, step: int = 0) -> dict[str, "torch.Tensor"]:
+        """input_ids, attention_mask, labels and, if asked for, words: each (rows, longest). Every step is alike."""
+        from trainer.batches import collate
+
+        return collate([self.rows[index] for index in indices], padding=self._padding)
 
 
 def _groups(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:

@@ -1,15 +1,15 @@
 """One job of the Jobs page: state, figures, curves, log, spec as it was stored, and what can be done with it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import streamlit as st
 import yaml
 
-from trainer import metrics, queue, registry, store
+from trainer import queue, registry, store
 from trainer.errors import StillroomError
 from trainer.queue import Job
 from trainer.run import Run, attempts, checkpoint_step
-from workbench import charts, wording
+from workbench import overlay, results, wording
 from workbench.links import go, link
 from workbench.pages import plain, show_error
 
@@ -41,7 +41,10 @@ def render(job_id: str) -> None:
     st.text(wording.what(job))
     live(_state, moving=moving)(job)
     _problem(job)
-    live(_curves, moving=moving)(job.id)
+    live(results.curves, moving=moving)(job.id)
+    if not moving:
+        results.after(job)
+    overlay.draw(job)
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.subheader("Log", anchor=False)
@@ -89,7 +92,7 @@ def _state(drawn: Job) -> None:
         badge(job)
         st.caption(wording.times(job), width="content")
     if job.state == "queued":
-        st.caption(f"Number {job.place} in line.")
+        st.caption(f"{wording.line(job)}.")
     if job.state == "running":
         progress(job, held=job.id in holding())
     if job.message:
@@ -106,46 +109,6 @@ def _problem(job: Job) -> None:
             if job.error.get("next_step"):
                 st.markdown("**What to do next**")
                 st.text(job.error["next_step"])
-
-
-def _curves(job_id: str) -> None:
-    job, history = queue.job(job_id), metrics.history(job_id)
-    _figures(job, history)
-    drawn = {
-        "Training loss": charts.loss_figure(history, steps=job.steps),
-        "Dev scores": charts.score_figure(history, steps=job.steps),
-    }
-    if not any(drawn.values()):
-        if not wording.over(job):
-            st.caption("The curves start with the first step.")
-        return
-    for column, (name, figure) in zip(st.columns(2), drawn.items(), strict=True):
-        with column:
-            st.subheader(name, anchor=False)
-            if figure:
-                alt = f"{name} over optimiser steps"
-                st.plotly_chart(figure, key=f"jobs.{name}", config={"displayModeBar": False}, alt=alt)
-            else:
-                st.caption("The run ended before the first one." if wording.over(job) else "None yet.")
-
-
-def _figures(job: Job, history: Sequence[dict]) -> None:
-    """The numbers of this run: test score, best and latest dev score, loss and speed, each with its step."""
-    shown = [(label, f"{value:.3f}", None) for label, value in wording.scores(job).items()]
-    steps, dev = charts.series(history, "dev_f1")
-    if dev:
-        best = max(range(len(dev)), key=dev.__getitem__)
-        shown += [("Dev F1, best", f"{dev[best]:.3f}", steps[best]), ("Dev F1, latest", f"{dev[-1]:.3f}", steps[-1])]
-    for name, label, form in (("loss", "Loss, latest", ".3f"), ("examples_per_second", "Examples per second", ".1f")):
-        steps, values = charts.series(history, name)
-        if values:
-            shown.append((label, format(values[-1], form), steps[-1]))
-    with st.grid(max(4, len(shown)), min_column_width=150):
-        for label, value, step in shown:
-            st.metric(label, value, delta=step and f"step {step:,}", delta_color="off", delta_arrow="off")
-    results = [run.result for run in attempts(store.runs_dir(), job.id)[:1]]
-    if results and results[0] and (said := wording.evidence(results[0].report)):
-        st.caption(said)
 
 
 def _log(job_id: str) -> None:
@@ -176,8 +139,7 @@ def _record(job: Job) -> None:
     st.subheader("Spec, as it was stored", anchor=False)
     text = yaml.safe_dump(job.spec, sort_keys=False, allow_unicode=True)
     st.code(text, language="yaml", wrap_lines=True, height=320)
-    if job.kind == "finetune":
-        link("train", label="New job from this spec", icon=":material/content_copy:", **{"from": job.id})
+    link("train", label="New job from this spec", icon=":material/content_copy:", **{"from": job.id})
     st.caption(f"Attempts: {job.attempts}")
     if job.artifact:
         st.caption("The model is in this folder:")

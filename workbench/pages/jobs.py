@@ -5,12 +5,13 @@ that poll; when a job changes its state the whole page is drawn again, and polli
 """
 
 import math
+from collections.abc import Sequence
 
 import streamlit as st
 
 from trainer import queue
 from trainer.queue import Job
-from workbench import wording
+from workbench import overlay, runs, wording
 from workbench.links import link
 from workbench.pages import job as one
 
@@ -21,7 +22,8 @@ def render() -> None:
     """Draw the list, or the job that the address names."""
     wanted = st.query_params.get("job")
     # A link to the page one is on changes what the script sees, not the address; a reload must show the same.
-    st.query_params.from_dict({"job": wanted} if wanted else {})
+    others = st.query_params.get_all(overlay.KEY)
+    st.query_params.from_dict({"job": wanted, overlay.KEY: others} if wanted else {})
     if wanted:
         one.render(wanted)
     else:
@@ -37,9 +39,31 @@ def _list() -> None:
         st.caption("No jobs yet. A job trains or scores a model in the background, and its progress appears here.")
         link("train", label="Describe the first one", icon=":material/model_training:")
         return
+    _lay_over(jobs)
     page = st.pagination(math.ceil(len(jobs) / ROWS), key="jobs.page") if len(jobs) > ROWS else 1
     moving = {job.id for job in jobs if not wording.over(job)}
     one.live(_rows, moving=bool(moving))(page, moving)
+
+
+def _lay_over(jobs: Sequence[Job]) -> None:
+    """A way from the list to several runs on one chart: the first that is chosen, beside the others."""
+    trained = {job.id: job for job in jobs if job.kind != "evaluate" and job.step}
+    if len(trained) < 2:
+        return
+    with st.popover("Compare runs", icon=":material/stacked_line_chart:"):
+        chosen = st.multiselect(
+            "Runs to lay over each other",
+            list(trained),
+            key="jobs.chosen",
+            format_func=lambda job_id: f"{job_id} · {wording.what(trained[job_id])}",
+            max_selections=overlay.MOST,
+        )
+        if chosen:
+            alike = {job.id for job in runs.comparable(trained[chosen[0]], list(trained.values()))}
+            beside = [job_id for job_id in chosen[1:] if job_id in alike]
+            if len(beside) < len(chosen) - 1:
+                st.caption("Runs that are judged by another score are left out.")
+            link("jobs", label="Show them", icon=":material/arrow_forward:", job=chosen[0], **{overlay.KEY: beside})
 
 
 def _rows(page: int, moving: set[str]) -> None:
@@ -71,7 +95,7 @@ def _row(job: Job, *, held: bool) -> None:
 def _how_far(job: Job, *, held: bool) -> None:
     """Progress while it moves; afterwards the score, or what went wrong."""
     if job.state == "queued":
-        st.caption(f"Number {job.place} in line")
+        st.caption(wording.line(job))
     elif job.state == "running":
         one.progress(job, held=held)
     elif job.error:

@@ -1,236 +1,220 @@
-"""Train: the form of a fine-tuning job, the same job as YAML, and the button that queues it."""
+"""Train: what to do, the form of that job with what it would do beside it, the same job as YAML, and its queueing."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import streamlit as st
 
-from trainer import datasets, queue, registry
-from trainer import spec as specs
-from trainer.errors import BadSpec, StillroomError
+from trainer import queue, registry
+from trainer.errors import StillroomError
 from trainer.spec import JobSpec
-from workbench import form
-from workbench.form import CHOICES
-from workbench.links import link
+from workbench import cockpit, dataset_field, draft, form, outlook, queueing
+from workbench.draft import AS_IS, KINDS, MADE, MADE_FROM, WAYS, Draft
 from workbench.pages import plain, show_error
-from workbench.pages.job import say_if_no_worker
 
-KEY = "train."
-SHOWN = 5  # problems of a data set that are listed
-SPECS = Path(__file__).parents[2] / "specs"
-SETTLED = ("kind", "split")  # by this page: it fine-tunes, and only evaluation chooses its split
-CHOSEN = ("model", "dataset")  # drawn by hand, with the facts beside them
-FIRST = ("schedule.epochs", "schedule.lr", "schedule.batch_tokens", "schedule.max_tokens")  # the rest is "more"
+ABOUT = {
+    "finetune": "Train a model on labelled text.",
+    "distill": "Teach a smaller model what a larger one knows.",
+    "pretrain": "Let a model read more text of your own kind, without labels.",
+    "evaluate": "Score a model on one split of a data set; nothing is trained.",
+}
+WAY_LABELS = {
+    "student": {MADE: "Teacher, smaller", MADE_FROM: "Another, smaller", AS_IS: "As it is"},
+    "model": {AS_IS: "As it is", MADE: "Smaller"},
+}
+DRAWN = ("model", "teacher", "student", "dataset", "recipe.name")  # by hand, with the facts beside them
+SIZES = ("layers", "layer_map", "vocabulary", "start")  # of a change; the rest is "more"
+SCHEDULE = ("schedule.epochs", "schedule.lr", "schedule.batch_tokens", "schedule.max_tokens")
 
 
 def render() -> None:
     """Draw the page."""
     st.title("Train", anchor=False)
-    st.caption("Fine-tune a model on labelled text. A worker runs the job: closing this page changes nothing for it.")
-    chosen = {name: st.session_state.get(f"{KEY}{name}.name", next(iter(table))) for name, table in CHOICES.items()}
-    fields = [leaf for leaf in form.leaves(JobSpec, chosen) if leaf.name not in SETTLED]
-    _start(fields)
-    spec, problems = _parse({"kind": "finetune"} | form.values(fields, chosen, key=KEY))
-    _presets(fields, spec)
-    refused = st.session_state.pop(f"{KEY}refused", [])
-    shown = form.assign([*problems, *refused, *_data_problems(spec)], fields)
+    own = _chosen_kind()
+    st.caption(f"{ABOUT[own.kind]} A worker runs the job: closing this page changes nothing for it.")
+    spec, problems = draft.parse(own.values())
+    _presets(own, spec)
+    plan = cockpit.plan(spec, labels=dataset_field.labels(spec)) if spec else cockpit.Plan()
+    refused = st.session_state.pop("train.refused", [])
+    names = [leaf.name for leaf in own.fields] + ([own.learner] if own.changed else [])
+    shown = form.assign([*problems, *plan.problems, *refused, *dataset_field.problems(spec)], names)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        _form(fields, shown)
-        _submit(spec, shown)
+        _form(own, shown)
+        queueing.draw(spec, shown)
     with right:
+        if spec and spec.kind != "evaluate":
+            outlook.draw(spec, plan)
         _as_text(spec)
+    queueing.draw_chains()
 
 
-@st.cache_data(ttl=60, max_entries=1, show_spinner=False)
-def _ready_specs() -> dict[str, tuple[str, dict]]:
-    """The fine-tuning specs that ship: file name without ending -> (its first comment line, the spec)."""
-    found = {}
-    for path in sorted(SPECS.glob("*.yaml"), key=lambda path: (not path.stem.startswith("smoke"), path.stem)):
-        spec = specs.read(path)
-        if spec.kind == "finetune":
-            first = path.read_text(encoding="utf-8").split("\n", 1)[0]
-            found[path.stem] = (first.removeprefix("#").strip() if first.startswith("#") else "", spec.model_dump())
-    return found
-
-
-def _start(fields: Sequence[form.Leaf]) -> None:
-    """Fill the form once: from the job or the model that the address names, or from the first ready spec."""
-    wanted = (st.query_params.get("from"), st.query_params.get("model"))
-    if st.session_state.get(f"{KEY}start") == wanted and f"{KEY}seed" in st.session_state:
-        return
-    st.session_state[f"{KEY}start"] = wanted
-    job_id, model = wanted
-    if f"{KEY}seed" not in st.session_state:
-        _fill_with_ready_spec(fields, next(iter(_ready_specs()), None))
-    if job_id:
-        try:
-            form.fill(fields, queue.job(job_id).spec, key=KEY)
-            st.session_state[f"{KEY}preset"] = None
-        except StillroomError as error:
-            show_error(error)
-    if model:
-        st.session_state[f"{KEY}model"] = model
-
-
-def _fill_with_ready_spec(fields: Sequence[form.Leaf], name: str | None) -> None:
-    usual = JobSpec(kind="finetune", model="minilm", dataset="bc5cdr").model_dump()
-    form.fill(fields, _ready_specs()[name][1] if name else usual, key=KEY)
-    st.session_state[f"{KEY}preset"] = name
-
-
-def _presets(fields: Sequence[form.Leaf], spec: JobSpec | None) -> None:
-    def adopt() -> None:
-        if st.session_state[f"{KEY}preset"]:
-            _fill_with_ready_spec(fields, st.session_state[f"{KEY}preset"])
-
-    ready = _ready_specs()
-    name = st.pills(
-        "Start from a ready spec", list(ready), key=f"{KEY}preset", on_change=adopt, persist_state="session"
-    )
-    if name is None:
-        st.caption("Your own settings.")
-    else:
-        as_shipped = spec is not None and spec == JobSpec.model_validate(ready[name][1])
-        st.caption(plain(ready[name][0]) + ("" if as_shipped else " **Changed below.**"))
-
-
-def _parse(given: Mapping) -> tuple[JobSpec | None, Sequence[tuple[str, str]]]:
-    try:
-        return specs.parse(given), ()
-    except BadSpec as error:
-        return None, error.fields
-
-
-def _form(fields: Sequence[form.Leaf], shown: Mapping[str, Sequence[str]]) -> None:
-    by_name = {leaf.name: leaf for leaf in fields}
-    _model(shown.get("model", ()))
-    _dataset(shown.get("dataset", ()))
-    with st.grid(2, min_column_width=200):
-        for name in FIRST:
-            form.draw(by_name[name], key=KEY, problems=shown.get(name, ()))
-    rest = [leaf for leaf in fields if leaf.name not in (*FIRST, *CHOSEN)]
-    wrong = any(leaf.name in shown for leaf in rest)
-    with st.expander("More settings", key=f"{KEY}more", icon=":material/tune:", expanded=wrong), st.grid(2):
-        for leaf in rest:
-            form.draw(leaf, key=KEY, problems=shown.get(leaf.name, ()))
-
-
-def _model(problems: Sequence[str]) -> None:
-    ready = {entry.id: entry for entry in registry.ready()}
-    st.selectbox(
-        "Model",
-        _with_own(ready, "model"),
-        key=f"{KEY}model",
-        help="The models whose weights are here. You may also type a run id, a ./folder or org/name.",
-        accept_new_options=True,
+def _chosen_kind() -> Draft:
+    """The form of the kind that is chosen, filled once: from what the address names, or from the first ready spec."""
+    state = st.session_state
+    wanted = tuple(st.query_params.get(name) for name in ("from", "model", "teacher"))
+    new = state.get("train.address") != wanted
+    state["train.address"] = wanted
+    job_id, model, teacher = wanted
+    given, problem = _job_spec(job_id) if job_id and new else (None, None)
+    if given:
+        state["train.kind"] = given["kind"]
+    elif teacher and new:
+        state["train.kind"] = "distill"
+    state.setdefault("train.kind", next(iter(KINDS)))
+    kind = st.segmented_control(
+        "What to do",
+        list(KINDS),
+        format_func=KINDS.get,
+        key="train.kind",
+        required=True,
         persist_state="session",
+        label_visibility="collapsed",
     )
-    form.show_problems(problems)
-    entry = ready.get(st.session_state[f"{KEY}model"])
-    if entry:
-        st.caption(plain(_model_facts(entry)))
+    own = Draft(kind)
+    if own.get("seed") is None and not given:
+        _take_ready(own, next(iter(draft.ready(kind)), None))
+    if given:
+        own.fill(given)
+        own.put("preset", None)
+    for name, value in (("model", model), ("teacher", teacher)) if new else ():
+        if value and name in [leaf.name for leaf in own.fields]:
+            own.put(name, value)
+            own.fit_data()
+    if problem:
+        show_error(problem)
+    return own
 
 
-def _with_own(offered: Mapping[str, object], name: str) -> list[str]:
-    """What is offered, and what a person typed before or a link names."""
-    own = st.session_state[KEY + name]
-    return [*offered, *([own] if own and own not in offered else [])]
+def _job_spec(job_id: str) -> tuple[dict | None, StillroomError | None]:
+    try:
+        return queue.job(job_id).spec, None
+    except StillroomError as error:
+        return None, error
+
+
+def _take_ready(own: Draft, name: str | None) -> None:
+    own.fill(draft.ready(own.kind)[name].holds.model_dump(mode="json") if name else draft.usual(own.kind))
+    own.put("preset", name)
+
+
+def _presets(own: Draft, spec: JobSpec | None) -> None:
+    def adopt() -> None:
+        if own.get("preset"):
+            _take_ready(own, own.get("preset"))
+
+    ready = draft.ready(own.kind)
+    if not ready:
+        return
+    with st.container(gap="xxsmall"):
+        name = st.selectbox(
+            "Start from a ready spec",
+            list(ready),
+            index=None,
+            key=f"{own.key}preset",
+            on_change=adopt,
+            placeholder="Your own settings",
+            persist_state="session",
+        )
+        if name:
+            changed = "" if spec == ready[name].holds else " **Changed below.**"
+            st.caption(plain(ready[name].about) + changed)
+
+
+def _form(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
+    fields = {leaf.name: leaf for leaf in own.fields}
+    taught = own.kind == "distill"
+    if taught:
+        _recipe(own, shown)
+        _reference(own, "teacher", shown, help="The model that is taught from: one that is here, or a run id.")
+    _learner(own, fields, shown)
+    dataset_field.draw(own, shown)
+    with st.grid(2, min_column_width=200):
+        for name in SCHEDULE:
+            if name in fields:
+                form.draw(fields[name], key=own.key, problems=shown.get(name, ()))
+    groups = {
+        "Weights and options of the recipe": [name for name in fields if name.startswith("recipe.")],
+        f"More about the {own.learner}": [name for name in fields if name.startswith(f"{own.learner}.")],
+        "More settings": [name for name in fields if name.partition(".")[0] not in ("recipe", own.learner)],
+    }
+    drawn = {*DRAWN, *SCHEDULE, f"{own.learner}.base", *(f"{own.learner}.{size}" for size in SIZES)}
+    for title, names in groups.items():
+        _more(own, title, [fields[name] for name in names if name not in drawn], shown)
+
+
+def _more(own: Draft, title: str, rest: Sequence[form.Leaf], shown: Mapping[str, Sequence[str]]) -> None:
+    if not rest:
+        return
+    wrong = any(leaf.name in shown for leaf in rest)
+    with st.expander(title, key=f"{own.key}{title}", icon=":material/tune:", expanded=wrong), st.grid(2):
+        for leaf in rest:
+            form.draw(leaf, key=own.key, problems=shown.get(leaf.name, ()))
+
+
+def _recipe(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
+    recipes = own.tables["recipe"]
+    st.session_state.setdefault(f"{own.key}recipe.name", own.recipe.model_fields["name"].default)
+    st.selectbox(
+        "Recipe", list(recipes), key=f"{own.key}recipe.name", on_change=own.take_recipe, persist_state="session"
+    )
+    form.show_problems(shown.get("recipe.name", ()))
+    data = "labelled text" if own.task == "ner" else "plain text"
+    first = own.recipe.__doc__.partition("\n")[0]
+    st.caption(plain(f"{first} Learns on {data}."))
+
+
+def _learner(own: Draft, fields: Mapping[str, form.Leaf], shown: Mapping[str, Sequence[str]]) -> None:
+    """What is trained or scored: a model as it is, or what to change in one."""
+    field = own.learner
+    if own.kind != "evaluate":
+        st.segmented_control(
+            "Student" if field == "student" else "Start",
+            WAYS[field],
+            format_func=WAY_LABELS[field].get,
+            key=f"{own.key}{field}.way",
+            required=True,
+            persist_state="session",
+        )
+    if not own.changed:
+        label = "Model" if field == "model" else "Student model"
+        _reference(own, field, shown, label=label, help="One whose weights are here, a run id, ./folder or org/name.")
+        return
+    form.show_problems(shown.get(field, ()))
+    if f"{field}.base" in fields:
+        _reference(own, f"{field}.base", shown, label="Made from", help="The model whose layers and pieces are taken.")
+    with st.grid(2, min_column_width=200):
+        for size in SIZES:
+            name = f"{field}.{size}"
+            form.draw(fields[name], key=own.key, problems=shown.get(name, ()))
+
+
+def _reference(own: Draft, name: str, shown: Mapping, *, help: str, label: str | None = None) -> None:
+    """A chooser of models whose weights are here, with the facts of the one that is chosen."""
+    ready = own.models(name)
+    with st.container(gap="xxsmall"):
+        st.selectbox(
+            label or name.capitalize(),
+            own.offered(ready, name),
+            key=f"{own.key}{name}",
+            help=help,
+            accept_new_options=True,
+            persist_state="session",
+        )
+        form.show_problems(shown.get(name, ()))
+        if entry := ready.get(own.get(name)):
+            st.caption(plain(_model_facts(entry)))
 
 
 def _model_facts(entry: registry.ModelEntry) -> str:
     encoder = entry.params.get("encoder")
     facts = (
         entry.name,
-        f"{encoder / 1e6:.1f} M parameters" if encoder else "",
+        f"{outlook.count(encoder)} parameters" if encoder else "",
+        ", ".join(entry.labels),
         f"up to {entry.max_tokens:,} tokens",
         entry.licence,
     )
     return " · ".join(filter(None, facts))
-
-
-def _dataset(problems: Sequence[str]) -> None:
-    cards = datasets.cards()
-    st.selectbox(
-        "Data set",
-        _with_own(cards, "dataset"),
-        key=f"{KEY}dataset",
-        help="A data set that ships, or type the path of a folder with train.conll, dev.conll and test.conll.",
-        accept_new_options=True,
-        persist_state="session",
-    )
-    form.show_problems(problems)
-    reference = st.session_state[f"{KEY}dataset"]
-    card = cards.get(reference)
-    if card:
-        st.caption(plain(f"{card.name} · {', '.join(card.labels)} · {_counts(card.splits)} · {card.licence}"))
-    elif reference and not problems:
-        report = _check(reference)
-        labels = sorted({label for split in report.splits.values() for label in split.labels})
-        st.caption(plain(f"Read without a problem · {', '.join(labels)} · {_counts(report.splits)}"))
-
-
-def _counts(splits: Mapping[str, datasets.DatasetCard | datasets.Report]) -> str:
-    return "sentences: " + ", ".join(f"{name} {split.sentences:,}" for name, split in splits.items())
-
-
-@st.cache_data(ttl=10, max_entries=4, show_spinner="Reading the data set")
-def _check(folder: str) -> datasets.Report:
-    return datasets.check(folder)
-
-
-def _data_problems(spec: JobSpec | None) -> list[tuple[str, str]]:
-    """What is wrong in a folder of a person's own; the data sets that ship are known to be right."""
-    if spec is None or spec.dataset in datasets.cards():
-        return []
-    try:
-        report = _check(spec.dataset)
-    except StillroomError as error:
-        return [("dataset", str(error))]
-    found = [
-        f"{problem.file}{f', line {problem.line:,}' if problem.line else ''}: {problem.message} {problem.next_step}"
-        for problem in report.problems[:SHOWN]
-    ]
-    more = len(report.problems) - len(found) + report.more_problems
-    rest = [f"{more} more: stillroom datasets check {spec.dataset} --task ner lists them."] if more else []
-    return [("dataset", problem) for problem in (*found, *rest)]
-
-
-def _submit(spec: JobSpec | None, shown: Mapping[str, Sequence[str]]) -> None:
-    form.show_problems(shown.get("", ()))
-    if st.button("Queue this job", type="primary", icon=":material/playlist_add:"):
-        st.session_state[f"{KEY}asked"] = None if shown or spec is None else _queue(spec)
-    asked = st.session_state.get(f"{KEY}asked", "nothing")
-    if asked is None and shown:
-        st.error(f"Nothing was queued: {len(shown)} field{'s' * (len(shown) != 1)} to correct.")
-    elif spec and asked and asked[0] == spec.digest:
-        _queued(*asked[1:])
-    say_if_no_worker()
-
-
-def _queue(spec: JobSpec) -> tuple[str, str, bool]:
-    """Digest of the spec, id of its job, and whether that was there before; draws the page anew with a refusal."""
-    refused = []
-    for name, find in (("model", registry.resolve), ("dataset", datasets.resolve)):
-        try:
-            find(getattr(spec, name))
-        except StillroomError as error:
-            refused.append((name, str(error)))
-    if refused:
-        st.session_state[f"{KEY}refused"], st.session_state[f"{KEY}asked"] = refused, None
-        st.rerun()
-    before = {job.id for job in queue.jobs()}
-    job = queue.submit(spec)
-    return spec.digest, job.id, job.id in before
-
-
-def _queued(job_id: str, known: bool) -> None:
-    job = queue.job(job_id)
-    place = f", number {job.place} in line" if job.place else ""
-    said = f"This very job is already {job.state}{place}." if known else f"The job is {job.state}{place}."
-    with st.container(border=True):
-        st.markdown(f":green[:material/check_circle:] {said} Its id is `{job.id}`.")
-        link("jobs", label="Follow it", icon=":material/monitoring:", job=job.id)
 
 
 def _as_text(spec: JobSpec | None) -> None:

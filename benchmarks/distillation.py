@@ -1,0 +1,229 @@
+"""One distillation step: Stillroom's learner against the authors' way of computing the same objective, in one run.
+
+    python -m benchmarks.distillation [--json] [--case distil-minilm ...] [--rounds N]
+
+Peer: what the papers' scripts do, written plainly: both masked LMs run whole (vocabulary logits of every position, all
+hidden states and, for the layer objectives, attention maps from eager attention), the masked rows are picked
+afterwards, and torch's AdamW with its defaults steps. Ours: the learner and the optimiser of trainer.loop. Both see the
+same weights, batch, learning rate and threads; losses are compared with dropout off and timed with it on. Peak memory
+is that of two steps in a fresh process for each side.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import NamedTuple
+
+import psutil
+import torch
+from torch.nn import functional
+from transformers import BertConfig, BertForMaskedLM
+
+from benchmarks import measure
+from trainer import evaluate, loop
+from trainer.dropout import quicken
+from trainer.learner import IGNORED, Learner
+from trainer.recipes import RECIPES
+from trainer.spec import Schedule
+
+ROWS, TOKENS, SHARE, VOCABULARY, MASK_ID = 16, 128, 0.15, 30522, 103
+SCHEDULE = Schedule(steps=1000, batch_size=ROWS, lr=1e-4)
+MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+TINY = {"hidden_size": 312, "num_hidden_layers": 3, "num_attention_heads": 12, "intermediate_size": 1200}
+
+
+class Case(NamedTuple):
+    """A recipe and the shapes of teacher and student."""
+
+    name: str
+    recipe: str
+    teacher: dict
+    student: dict
+
+
+CASES = (
+    Case("distil-minilm", "distil", MINILM, MINILM | {"num_hidden_layers": 3}),
+    Case("distil-base", "distil", BASE, BASE | {"num_hidden_layers": 6}),
+    Case("tiny-minilm", "tiny", MINILM, TINY),
+    Case("compact-minilm", "compact", MINILM, MINILM | {"num_hidden_layers": 3}),
+)
+
+
+def build(shape: dict, *, seed: int, attention: str) -> torch.nn.Module:
+    """A masked LM of this shape with random weights."""
+    torch.manual_seed(seed)
+    return BertForMaskedLM(BertConfig(vocab_size=VOCABULARY, **shape, attn_implementation=attention))
+
+
+def masked_batch(seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random pieces, 15 % of them masked, without padding."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(1000, VOCABULARY, (ROWS, TOKENS), generator=generator)
+    chosen = torch.rand((ROWS, TOKENS), generator=generator) < SHARE
+    return {
+        "input_ids": ids.masked_fill(chosen, MASK_ID),
+        "attention_mask": torch.ones_like(ids),
+        "labels": ids.masked_fill(~chosen, IGNORED),
+    }
+
+
+def ours(case: Case, batch: dict, *, dropout: bool) -> tuple[Callable[[], float], torch.nn.Module]:
+    """A function that takes one step and returns its loss, and the learner."""
+    teacher, student = (
+        build(shape, seed=seed, attention="sdpa") for seed, shape in enumerate((case.teacher, case.student))
+    )
+    terms = _plan(case)
+    learner = Learner(student, terms, head="mlm", teacher=teacher.eval(), seed=2)
+    quicken(learner)
+    optimizer = loop.optimizer_for(learner, SCHEDULE)
+    learner.train(dropout)
+
+    def step() -> float:
+        loss = learner(batch)["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return float(loss.detach())
+
+    return step, learner
+
+
+def peer(case: Case, batch: dict, *, dropout: bool) -> tuple[Callable[[], float], torch.nn.Module]:
+    """The same for the authors' way."""
+    teacher, student = (
+        build(shape, seed=seed, attention="eager") for seed, shape in enumerate((case.teacher, case.student))
+    )
+    teacher.requires_grad_(False).eval()
+    whole = torch.nn.ModuleDict({"student": student})
+    if case.recipe == "tiny":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(2)
+            whole["projection"] = torch.nn.Linear(case.student["hidden_size"], case.teacher["hidden_size"])
+    optimizer = torch.optim.AdamW(whole.parameters(), lr=SCHEDULE.lr, weight_decay=SCHEDULE.weight_decay)
+    whole.train(dropout)
+    objective = {"distil": _distil, "tiny": _tiny, "compact": _compact}[case.recipe]
+
+    def step() -> float:
+        maps = case.recipe != "distil"
+        wanted = {"output_hidden_states": True, "output_attentions": maps}
+        with torch.no_grad():
+            taught = teacher(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], **wanted)
+        said = student(**batch, **wanted)
+        loss = objective(said, taught, batch, whole)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.detach())
+
+    return step, whole
+
+
+def _distil(said, taught, batch: dict, _) -> torch.Tensor:
+    masked, real = batch["labels"] >= 0, batch["attention_mask"].bool()
+    divergence = functional.kl_div(
+        functional.log_softmax(said.logits[masked] / 2.0, dim=-1),
+        functional.softmax(taught.logits[masked] / 2.0, dim=-1),
+        reduction="batchmean",
+    )
+    mine, theirs = said.hidden_states[-1][real], taught.hidden_states[-1][real]
+    cosine = functional.cosine_embedding_loss(mine, theirs, torch.ones(len(mine)), reduction="mean")
+    return 2 * said.loss + 5 * divergence * 4 + cosine
+
+
+def _tiny(said, taught, batch: dict, whole) -> torch.Tensor:
+    masked, loss = batch["labels"] >= 0, torch.zeros(())
+    ratio = len(taught.attentions) // len(said.attentions)
+    for level, mine in enumerate(said.attentions, start=1):
+        loss = loss + functional.mse_loss(mine, taught.attentions[level * ratio - 1])
+    for level, mine in enumerate(said.hidden_states):
+        loss = loss + functional.mse_loss(whole["projection"](mine), taught.hidden_states[level * ratio])
+    target = functional.softmax(taught.logits[masked], dim=-1)
+    return loss - (target * functional.log_softmax(said.logits[masked], dim=-1)).sum(-1).mean()
+
+
+def _compact(said, taught, batch: dict, _) -> torch.Tensor:
+    masked, real = batch["labels"] >= 0, batch["attention_mask"].bool()
+    ratio, layers = len(taught.attentions) // len(said.attentions), torch.zeros(())
+    for level, mine in enumerate(said.attentions, start=1):
+        mine, theirs = (maps.transpose(1, 2)[real] + 1e-12 for maps in (mine, taught.attentions[level * ratio - 1]))
+        layers = layers + functional.kl_div(mine.log(), theirs, reduction="none").mean()
+        mine, theirs = (states[real] for states in (said.hidden_states[level], taught.hidden_states[level * ratio]))
+        layers = layers + functional.cosine_embedding_loss(mine, theirs, torch.ones(len(mine)), reduction="mean")
+    divergence = functional.kl_div(
+        functional.log_softmax(said.logits[masked], dim=-1),
+        functional.softmax(taught.logits[masked], dim=-1),
+        reduction="batchmean",
+    )
+    return said.loss + 3 * layers + 5 * divergence
+
+
+def measured(case: Case, *, rounds: int, threads: int) -> dict:
+    """One case: seconds of a step of each, difference of the losses, peak memory, share of the matrix-product peak."""
+    batch = masked_batch()
+    losses = [side(case, batch, dropout=False)[0]() for side in (ours, peer)]
+    peaks = [_peak(side, case, threads=threads) for side in (ours, peer)]
+    sides = {"ours": ours(case, batch, dropout=True)[0], "peer": peer(case, batch, dropout=True)[0]}
+    seconds = measure.interleaved(sides, rounds=rounds)
+    work = step_flops(case, masked=int((batch["labels"] >= 0).sum()))
+    return {
+        "name": f"distillation-{case.name}",
+        "ours": seconds["ours"],
+        "peer": seconds["peer"],
+        "ratio": seconds["peer"] / seconds["ours"],
+        "equal": abs(losses[0] - losses[1]),
+        "limit_share": work / seconds["ours"] / measure.matrix_peak(threads=threads),
+        "loss": losses[0],
+        "peak_megabytes": peaks[0] / 1e6,
+        "peer_peak_megabytes": peaks[1] / 1e6,
+    }
+
+
+def step_flops(case: Case, *, masked: int) -> float:
+    """Operations of our step: the teacher forward, the student forward and backward, heads at masked positions."""
+    lengths = [TOKENS] * ROWS
+    work = 0.0
+    for shape, passes in ((case.teacher, 1), (case.student, 3)):
+        config = BertConfig(num_labels=1, **shape)
+        hidden = shape["hidden_size"]
+        encoder = measure.forward_flops(config, lengths) - 2 * ROWS * TOKENS * hidden  # its one-label head
+        head = 2 * masked * hidden * (hidden + VOCABULARY)
+        work += passes * (encoder + head)
+    return work
+
+
+def _peak(side: Callable, case: Case, *, threads: int) -> int:
+    """Most bytes above those before it that two steps of a side take, in a process of its own: freed memory lingers."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
+        return fresh.submit(_two_steps, side, case, threads).result()
+
+
+def _two_steps(side: Callable, case: Case, threads: int) -> int:
+    torch.set_num_threads(threads)
+    before, device = psutil.Process().memory_info().rss, torch.device("cpu")
+    step, _ = side(case, masked_batch(), dropout=True)
+    step()
+    step()
+    return evaluate.peak_bytes(device) - before
+
+
+def _plan(case: Case) -> Sequence:
+    layers = (case.student["num_hidden_layers"], case.teacher["num_hidden_layers"])
+    return RECIPES[case.recipe]().plan(*layers)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--case", action="append", choices=[case.name for case in CASES])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    cases = [case for case in CASES if not chosen.case or case.name in chosen.case]
+    measure.show([measured(case, rounds=chosen.rounds, threads=chosen.threads) for case in cases], as_json=chosen.json)
+
+
+if __name__ == "__main__":
+    main()

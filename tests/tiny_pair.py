@@ -1,0 +1,44 @@
+"""Tiny teachers and students with random weights, and batches for them: what tests of distillation share."""
+
+import torch
+from transformers import BertConfig, BertForMaskedLM, BertForTokenClassification
+
+from trainer.models import seeded
+
+VOCABULARY, MASK_ID, IGNORED = 50, 4, -100
+TAGS = ("O", "B-Disease", "I-Disease")
+
+
+def bert(head="mlm", *, layers, hidden=24, heads=4, seed=0, dropout=0.1, vocabulary=VOCABULARY):
+    """A BERT whose weights are large enough that attention and predictions are far from uniform."""
+    config = BertConfig(
+        vocab_size=vocabulary,
+        num_hidden_layers=layers,
+        hidden_size=hidden,
+        num_attention_heads=heads,
+        intermediate_size=2 * hidden,
+        max_position_embeddings=40,
+        initializer_range=0.2,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        id2label=dict(enumerate(TAGS)),
+        label2id={tag: number for number, tag in enumerate(TAGS)},
+    )
+    kind = BertForMaskedLM if head == "mlm" else BertForTokenClassification
+    with seeded(seed):
+        return kind(config).eval()
+
+
+def batch(head="mlm", *, rows=4, tokens=9, padded=True, seed=0):
+    """input_ids, attention_mask and labels, each (rows, tokens): every third place masked, or every second tagged."""
+    noise = torch.Generator().manual_seed(seed)
+    ids = torch.randint(5, VOCABULARY, (rows, tokens), generator=noise)
+    lengths = torch.tensor([tokens - 2 * row if padded else tokens for row in range(rows)]).clamp(min=3)
+    mask = (torch.arange(tokens) < lengths[:, None]).long()
+    ids[mask == 0] = 0
+    chosen = (torch.arange(tokens) % (3 if head == "mlm" else 2) == 1) & mask.bool()
+    if head == "mlm":
+        labels = torch.where(chosen, ids, IGNORED)
+        return {"input_ids": ids.masked_fill(chosen, MASK_ID), "attention_mask": mask, "labels": labels}
+    tags = torch.randint(0, len(TAGS), (rows, tokens), generator=noise)
+    return {"input_ids": ids, "attention_mask": mask, "labels": torch.where(chosen, tags, IGNORED)}

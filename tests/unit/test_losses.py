@@ -1,0 +1,210 @@
+"""Every loss term against loops written from its formula, reductions included, and its gradient against differences."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from trainer import losses
+
+MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]])
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def maps(rows=3, heads=2, tokens=4, seed=0):
+    """Attention maps: (rows, heads, tokens, tokens), each row a distribution."""
+    return normal(rows, heads, tokens, tokens, seed=seed).softmax(-1)
+
+
+def distribution(scores):
+    """The softmax of a list of numbers, one by one."""
+    powers = [math.exp(score - max(scores)) for score in scores]
+    return [power / sum(powers) for power in powers]
+
+
+def divergence(teacher, student):
+    """KL(teacher || student) of two lists of probabilities."""
+    return sum(p * (math.log(p) - math.log(q)) for p, q in zip(teacher, student, strict=True))
+
+
+def at_temperature(logits, temperature):
+    return [distribution((row / temperature).tolist()) for row in logits]
+
+
+def test_hard_labels_are_the_mean_over_labelled_positions():
+    logits, labels = normal(5, 7), torch.tensor([3, -100, 0, 6, -100])
+    by_hand = [-math.log(distribution(logits[i].tolist())[labels[i]]) for i in (0, 2, 3)]
+    assert losses.hard_labels(logits, labels).item() == pytest.approx(sum(by_hand) / 3, abs=1e-12)
+    other = torch.where(labels == -100, 9, labels)
+    assert losses.hard_labels(normal(5, 10), other, ignored=9) == losses.hard_labels(normal(5, 10), labels)
+
+
+def test_no_label_no_loss():
+    logits = normal(3, 5).requires_grad_()
+    loss = losses.hard_labels(logits, torch.full((3,), -100))
+    loss.backward()
+    assert loss == 0 and torch.equal(logits.grad, torch.zeros(3, 5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
+def test_soft_targets_are_summed_over_classes_and_averaged_over_positions(temperature):
+    student, teacher = normal(6, 9), normal(6, 9, seed=1)
+    rows = zip(at_temperature(teacher, temperature), at_temperature(student, temperature), strict=True)
+    by_hand = temperature**2 * sum(divergence(p, q) for p, q in rows) / 6
+    assert losses.soft_targets(student, teacher, temperature=temperature).item() == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_the_factor_keeps_the_size_of_gradients():
+    """Hinton's reason for T^2: at a high temperature the gradient no longer depends on it."""
+    teacher, sizes = 0.1 * normal(6, 9, seed=1), []
+    for temperature in (10.0, 20.0):
+        student = (0.1 * normal(6, 9)).requires_grad_()
+        losses.soft_targets(student, teacher, temperature=temperature).backward()
+        sizes.append(float(student.grad.norm()))
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.01)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_soft_cross_entropy_keeps_the_teachers_entropy_and_has_no_factor(temperature):
+    student, teacher = normal(6, 9), normal(6, 9, seed=1)
+    target, said = at_temperature(teacher, temperature), at_temperature(student, temperature)
+    by_hand = -sum(p * math.log(q) for t, s in zip(target, said, strict=True) for p, q in zip(t, s, strict=True)) / 6
+    found = losses.soft_cross_entropy(student, teacher, temperature=temperature).item()
+    assert found == pytest.approx(by_hand, abs=1e-12)
+    entropy = -sum(p * math.log(p) for row in target for p in row) / 6
+    kl = losses.soft_targets(student, teacher, temperature=temperature).item() / temperature**2
+    assert found == pytest.approx(kl + entropy, abs=1e-12)
+
+
+def test_nothing_to_compare_costs_nothing():
+    for term in (losses.soft_targets, losses.soft_cross_entropy, losses.hidden_cosine):
+        empty = torch.zeros(0, 5, requires_grad=True)
+        term(empty, torch.zeros(0, 5)).backward()
+        assert term(empty, torch.zeros(0, 5)) == 0
+
+
+def test_the_cosine_is_averaged_over_tokens():
+    student, teacher = normal(6, 5), normal(6, 5, seed=1)
+    by_hand = 0.0
+    for mine, theirs in zip(student.tolist(), teacher.tolist(), strict=True):
+        dot = sum(a * b for a, b in zip(mine, theirs, strict=True))
+        by_hand += 1 - dot / (math.hypot(*mine) * math.hypot(*theirs))
+    assert losses.hidden_cosine(student, teacher).item() == pytest.approx(by_hand / 6, abs=1e-12)
+    assert losses.hidden_cosine(3 * teacher, teacher).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("term", [losses.hidden_mse, losses.attention_mse])
+def test_squared_errors_are_averaged_over_every_element(term):
+    student, teacher = normal(3, 2, 4, 4), normal(3, 2, 4, 4, seed=1)
+    by_hand = np.mean([(a - b) ** 2 for a, b in zip(student.numpy().flat, teacher.numpy().flat, strict=True)])
+    assert term(student, teacher).item() == pytest.approx(by_hand, abs=1e-12)
+
+
+def attention_kl_by_hand(student, teacher, mask):
+    """Rows of real queries; the mean over their elements, not over the rows; keys are not masked."""
+    found = []
+    rows, heads, tokens, _ = student.shape
+    for row in range(rows):
+        for head in range(heads):
+            for query in range(tokens):
+                if not mask[row, query]:
+                    continue
+                for key in range(tokens):
+                    p, q = teacher[row, head, query, key].item() + 1e-12, student[row, head, query, key].item() + 1e-12
+                    found.append(p * (math.log(p) - math.log(q)))
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize("mask", [MASK, torch.ones(3, 4)], ids=["padded", "full"])
+def test_the_attention_divergence_is_an_element_mean_over_real_queries(mask):
+    student, teacher = maps(), maps(seed=1)
+    found = losses.attention_kl(student, teacher, mask).item()
+    assert found == pytest.approx(attention_kl_by_hand(student, teacher, mask), abs=1e-12)
+
+
+def test_the_element_mean_is_the_mean_over_rows_divided_by_the_length():
+    """Trap T6: batchmean instead of mean multiplies this term by the length."""
+    student, teacher = maps(), maps(seed=1)
+    per_row = torch.nn.functional.kl_div(student.log().view(-1, 4), teacher.view(-1, 4), reduction="batchmean")
+    found = losses.attention_kl(student, teacher, torch.ones(3, 4))
+    assert found.item() * 4 == pytest.approx(per_row.item(), abs=1e-9)
+
+
+def test_dropped_attention_stays_finite():
+    """Trap T3: maps after dropout hold exact zeros, on either side."""
+    student, teacher = maps(), maps(seed=1)
+    student[:, :, :, 0], teacher[:, :, :, 1] = 0, 0
+    student.requires_grad_()
+    loss = losses.attention_kl(student, teacher, MASK)
+    loss.backward()
+    assert loss.isfinite() and student.grad.isfinite().all()
+    assert loss.item() == pytest.approx(attention_kl_by_hand(student.detach(), teacher, MASK), abs=1e-12)
+    assert losses.attention_kl(student.detach().float(), teacher.float(), MASK).item() == pytest.approx(
+        loss.item(), rel=1e-4
+    )
+
+
+def relations_by_hand(student, teacher, mask, heads):
+    total, queries = 0.0, 0
+    for row in range(len(mask)):
+        real = [token for token in range(mask.shape[1]) if mask[row, token]]
+        for head in range(heads):
+            for query in real:
+                rows = []
+                for vectors in (teacher, student):
+                    width = vectors.shape[-1] // heads
+                    part = vectors[row, :, head * width : (head + 1) * width].numpy()
+                    rows.append(distribution([part[query] @ part[key] / math.sqrt(width) for key in real]))
+                total += divergence(*rows)
+                queries += 1
+    return total / queries
+
+
+@pytest.mark.parametrize("heads", [1, 2, 6])
+def test_relations_are_averaged_over_relation_heads_and_real_queries(heads):
+    student, teacher = normal(3, 4, 6), normal(3, 4, 12, seed=1)
+    found = losses.relations(student, teacher, MASK, heads=heads).item()
+    assert found == pytest.approx(relations_by_hand(student, teacher, MASK, heads), abs=1e-9)
+
+
+def test_padding_changes_no_relation():
+    student, teacher = normal(3, 4, 6), normal(3, 4, 12, seed=1)
+    before = losses.relations(student, teacher, MASK, heads=2)
+    padding = (MASK == 0)[:, :, None]
+    student, teacher = (vectors.masked_fill(padding, 7.0) for vectors in (student, teacher))
+    assert torch.equal(losses.relations(student, teacher, MASK, heads=2), before)
+
+
+LABELS = torch.tensor([2, -100, 0])
+TERMS = {
+    "hard_labels": (lambda x: losses.hard_labels(x, LABELS), (3, 4)),
+    "soft_targets": (lambda x: losses.soft_targets(x, normal(3, 4, seed=1), temperature=2.0), (3, 4)),
+    "soft_cross_entropy": (lambda x: losses.soft_cross_entropy(x, normal(3, 4, seed=1), temperature=2.0), (3, 4)),
+    "hidden_cosine": (lambda x: losses.hidden_cosine(x, normal(3, 4, seed=1)), (3, 4)),
+    "hidden_mse": (lambda x: losses.hidden_mse(x, normal(3, 4, 2, seed=1)), (3, 4, 2)),
+    "attention_mse": (lambda x: losses.attention_mse(x.softmax(-1), maps(seed=1)), (3, 2, 4, 4)),
+    "attention_kl": (lambda x: losses.attention_kl(x.softmax(-1), maps(seed=1), MASK), (3, 2, 4, 4)),
+    "relations": (lambda x: losses.relations(x, normal(3, 4, 8, seed=1), MASK, heads=2), (3, 4, 4)),
+}
+
+
+def test_every_term_has_a_gradient_check():
+    public = {name for name in vars(losses) if getattr(vars(losses)[name], "__module__", "") == losses.__name__}
+    assert {name for name in public if not name.startswith("_")} == set(TERMS)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_gradients_are_those_of_small_differences(name):
+    term, shape = TERMS[name]
+    assert torch.autograd.gradcheck(term, normal(*shape).requires_grad_())
+
+
+@pytest.mark.parametrize("name", ["soft_targets", "soft_cross_entropy", "hidden_cosine", "hidden_mse", "relations"])
+def test_half_precision_is_summed_in_single(name):
+    term, shape = TERMS[name]
+    given = normal(*shape).bfloat16()
+    assert term(given).item() == pytest.approx(term(given.double()).item(), rel=1e-5)

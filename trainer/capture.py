@@ -1,0 +1,97 @@
+"""Attention maps and query, key and value vectors of chosen layers, while the others run through fused attention.
+
+An attention function of transformers' own registry: models are switched to it by name, their code stays as it is.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+from trainer.dropout import drop
+from trainer.errors import Unavailable
+
+NAME = "stillroom"  # a key of the registry
+
+
+@dataclass
+class Seen:
+    """What a forward pass left. Layers count from 1 in the order of their calls; a recursion is a layer.
+
+    maps: layer -> (rows, heads, tokens, tokens); vectors: layer -> query, key and value, each (rows, tokens, hidden).
+    """
+
+    wanted_maps: frozenset[int]
+    wanted_vectors: frozenset[int]
+    after_dropout: bool
+    layer: int = 0
+    maps: dict[int, torch.Tensor] = field(default_factory=dict)
+    vectors: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+
+
+_open: list[Seen] = []  # innermost last
+
+
+@contextmanager
+def capturing(
+    model: torch.nn.Module, *, maps: Collection[int] = (), vectors: Collection[int] = (), after_dropout: bool = False
+) -> Iterator[Seen]:
+    """Collect maps and vectors of these layers (from 1) from the forward pass in the block.
+
+    after_dropout: the maps as transformers returns them in training, rows no longer summing to 1 (the papers' code);
+    otherwise the probabilities before it. Raises Unavailable after the block if the model did not pass its attention
+    through transformers' interface.
+    """
+    if not maps and not vectors:
+        yield Seen(frozenset(), frozenset(), after_dropout)
+        return
+    if model.config._attn_implementation != NAME:
+        model.set_attn_implementation(NAME)
+    seen = Seen(frozenset(maps), frozenset(vectors), after_dropout)
+    _open.append(seen)
+    try:
+        yield seen
+    finally:
+        _open.pop()
+    if lacking := (seen.wanted_maps - set(seen.maps)) | (seen.wanted_vectors - set(seen.vectors)):
+        raise Unavailable(
+            f"{type(model).__name__} shows no attention of layer {min(lacking)}; it has {seen.layer} such layers.",
+            next_step="Choose a recipe without attention terms (distil), or a model of the BERT family.",
+        )
+
+
+def _attention(module, query, key, value, attention_mask, dropout: float = 0.0, scaling=None, **_):
+    """query, key, value: (rows, heads, tokens, width of a head); returns the context (rows, tokens, heads, width)."""
+    seen, maps = (_open[-1] if _open else None), None
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if seen:
+        seen.layer += 1
+        if seen.layer in seen.wanted_vectors:
+            seen.vectors[seen.layer] = tuple(part.transpose(1, 2).flatten(2) for part in (query, key, value))
+    if seen and seen.layer in seen.wanted_maps:
+        context, maps = _with_maps(query, key, value, attention_mask, dropout, scaling)
+        seen.maps[seen.layer] = maps[seen.after_dropout]
+    else:
+        context = scaled_dot_product_attention(
+            query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
+        )
+    return context.transpose(1, 2).contiguous(), None
+
+
+def _with_maps(query, key, value, attention_mask, share: float, scaling: float):
+    scores = (query * scaling) @ key.transpose(-1, -2)
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
+        scores = scores + attention_mask
+    before = torch.softmax(scores, dim=-1)
+    after = drop(before, share) if share else before
+    return after @ value, (before, after)
+
+
+AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)

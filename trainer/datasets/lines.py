@@ -1,0 +1,56 @@
+"""The lines of a text file, plain or gzip, one at a time: a file may be larger than memory."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from trainer.errors import BadData
+
+LONGEST = 1 << 26  # bytes of a line; a file without line ends would otherwise be read into memory whole
+_BOM = b"\xef\xbb\xbf"
+
+
+def lines(path: Path, *, name: str = "") -> Iterator[tuple[int, str]]:
+    """(number from 1, text without its line end) of each line; a name that ends in .gz is unpacked on the way.
+
+    Raises BadData with the line, under `name`, for bytes that are not UTF-8 text, a line longer than LONGEST, or a
+    damaged gzip file.
+    """
+    name, number = name or path.name, 0
+    try:
+        for number, offset, raw in _raw(path):
+            yield number, _text(raw, offset)
+    except _BadLine as problem:
+        raise BadData(problem.args[0], path=name, line=number, next_step=problem.args[1]) from None
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        what, next_step = "the gzip file is damaged or incomplete.", "Copy it again, or pack it again."
+        raise BadData(what, path=name, line=number + 1, next_step=next_step) from None
+
+
+class _BadLine(Exception):
+    """What is wrong with the line that is being read, and what to do."""
+
+
+def _raw(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """(number, offset of its first byte, bytes) of each line, without a byte order mark."""
+    offset = 0
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        # Only \n and \r\n end a line; text mode and splitlines would also cut at characters that words may hold.
+        for number, raw in enumerate(iter(partial(file.readline, LONGEST + 1), b""), 1):
+            text = raw.removeprefix(_BOM) if number == 1 else raw
+            yield number, offset + len(raw) - len(text), text
+            offset += len(raw)
+
+
+def _text(raw: bytes, offset: int) -> str:
+    if len(raw) > LONGEST:
+        raise _BadLine(f"the line is longer than {LONGEST >> 20} MiB.", "Write one sentence or document a line.")
+    if b"\0" in raw:
+        raise _BadLine("this is a binary file, or not UTF-8.", "Save the file as UTF-8 text.")
+    try:
+        return raw.decode("utf-8").rstrip(" \t\r\n")
+    except UnicodeDecodeError as error:
+        what = f"the byte 0x{raw[error.start]:02x} at offset {offset + error.start:,} is not UTF-8."
+        raise _BadLine(what, "Save the file as UTF-8 text.") from None

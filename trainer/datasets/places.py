@@ -1,0 +1,111 @@
+"""Finding a data set: an id of the shipped ones, a folder, one text file, or a Hub id; and what its files hash to."""
+
+import hashlib
+from pathlib import Path
+
+from trainer.datasets import hub, text
+from trainer.datasets.cards import CARD, DATA, card, cards
+from trainer.errors import BadData, CorruptFile, Refused, UnknownName
+from trainer.run import ResolvedDataset, file_sha256
+
+SPLITS = ("train", "dev", "test")
+SUFFIXES = {"ner": (".conll",), "mlm": text.SUFFIXES}  # by task
+LAYOUT = (
+    "A data set is a folder that holds train.conll, dev.conll and test.conll with labels, or train.txt with one "
+    f"document a line (also {', '.join(text.SUFFIXES[1:])}), or one such text file, or a Hub id."
+)
+
+
+def locate(reference: str) -> Path:
+    """The absolute path of what an id, or the path of a folder or a file, stands for; UnknownName for none of these."""
+    if reference in cards():
+        return DATA / reference
+    if _is_here(reference):
+        return Path(reference).resolve()
+    raise UnknownName("data set", reference, cards(), next_step=f"Give one of these ids, or a path. {LAYOUT}")
+
+
+def resolve(reference: str) -> ResolvedDataset:
+    """Find a data set: an id (data/<id>/), the path of a folder or a text file, or a Hub id, in this order.
+
+    Raises UnknownName for none of these, BadData for a file that is not text, what `digest` and `hub.resolve` raise.
+    """
+    if hub.is_reference(reference) and reference not in cards() and not _is_here(reference):
+        return hub.resolve(reference)
+    place = locate(reference)
+    return ResolvedDataset(reference=reference, path=str(place), sha256=digest(place))
+
+
+def is_hub(dataset: ResolvedDataset) -> bool:
+    """Whether it is streamed from the Hub; every other one has an absolute path."""
+    return not Path(dataset.path).is_absolute()
+
+
+def digest(place: Path) -> str:
+    """SHA-256 over the lines `sha256  file` of the split files of a folder, or of one file, in order of their names.
+
+    Raises BadData for a folder without splits, Refused for a split outside its folder, CorruptFile for a file that is
+    not what its card says.
+    """
+    top = place if place.is_dir() else place.parent
+    hashes = {path.relative_to(top).as_posix(): file_sha256(path) for path in split_files(place).values()}
+    stated = card(place)
+    for split in stated.splits.values() if stated else ():
+        if hashes[split.file] != split.sha256:
+            next_step = "Restore the file, or correct its sha256 in the card if the change is meant."
+            raise CorruptFile(f"{place.name}/{split.file} is not the file that {CARD} describes.", next_step=next_step)
+    return hashlib.sha256("".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)).encode()).hexdigest()
+
+
+def split_files(place: Path) -> dict[str, Path]:
+    """The file of each split that is there: as the card names them, or <split>.conll, or else <split>.txt and so on.
+
+    A text file alone is a train split.
+    """
+    if not place.is_dir():
+        if not place.name.endswith(text.SUFFIXES):
+            raise BadData("this is a file, not a data set.", path=place.name, next_step=LAYOUT)
+        return {"train": place}
+    stated = card(place)
+    if not stated:
+        return _search(place)
+    files = {split: _inside(place, part.file) for split, part in stated.splits.items()}
+    if absent := [path.name for path in files.values() if not path.is_file()]:
+        raise BadData(f"there is no {' and no '.join(absent)}; {_held(place)}.", path=place.name, next_step=LAYOUT)
+    return files
+
+
+def task_of(files: dict[str, Path]) -> str:
+    """The task that these split files are for, by the ending of their names; the card's word counts before this."""
+    return "mlm" if all(path.name.endswith(text.SUFFIXES) for path in files.values()) else "ner"
+
+
+def _search(folder: Path) -> dict[str, Path]:
+    for suffixes in SUFFIXES.values():
+        found = {split: [name for end in suffixes if (name := folder / f"{split}{end}").is_file()] for split in SPLITS}
+        if twice := next((paths for paths in found.values() if len(paths) > 1), None):
+            what = f"{twice[0].name} and {twice[1].name} are both this split."
+            raise BadData(what, path=folder.name, next_step="Remove or rename one of them.")
+        if any(found.values()):
+            return {split: _inside(folder, paths[0].name) for split, paths in found.items() if paths}
+    raise BadData(f"there is no train.conll and no train.txt; {_held(folder)}.", path=folder.name, next_step=LAYOUT)
+
+
+def _is_here(reference: str) -> bool:
+    try:
+        return bool(reference.strip()) and Path(reference).exists()
+    except (OSError, ValueError):  # too long for a path, no permission, a NUL inside
+        return False
+
+
+def _held(folder: Path) -> str:
+    return "found " + (", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing")
+
+
+def _inside(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise Refused(
+            f"{folder.name}: the split file {name!r} is outside the folder.", next_step="Put it into the folder."
+        )
+    return path

@@ -1,0 +1,71 @@
+"""Unlabelled text: a document a line (.txt), or a JSON object with a field `text` a line (.jsonl); either as .gz too.
+
+Files are read line by line, so their size does not matter. Documents may be patient data: no message quotes one.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from trainer.datasets.lines import lines
+from trainer.errors import BadData
+
+SUFFIXES = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz")
+HELD_OUT = 50  # one document in so many is dev, and another test, where a data set has no such split: 2 % each
+_FORMAT = 'Write one object with the field "text" a line, such as {"text": "..."}; other fields are ignored.'
+
+
+class Document(NamedTuple):
+    """One document, and the line (1-based) of the file that holds it; the repr shows how long it is, never what."""
+
+    text: str
+    line: int
+
+    def __repr__(self) -> str:
+        return f"Document({len(self.text):,} characters, line {self.line:,})"
+
+
+def _raise(problem: BadData) -> None:
+    raise problem
+
+
+def read(path: Path, *, name: str = "", report: Callable[[BadData], None] = _raise) -> Iterator[Document]:
+    """The documents of a file, in order; lines and documents without a visible character are skipped.
+
+    `name` stands for the file in messages. A wrong row goes to `report`, which raises it unless told otherwise. What
+    `lines` raises ends the reading in any case.
+    """
+    name = name or path.name
+    is_json = ".jsonl" in path.suffixes[-2:]
+    for number, line in lines(path, name=name):
+        if not line or line.isspace():
+            continue
+        try:
+            text = _field(line) if is_json else line
+        except BadData as problem:
+            report(BadData(problem.message, path=name, line=number, next_step=problem.next_step))
+            continue
+        if text and not text.isspace():
+            yield Document(text, number)
+
+
+def held_out(text: str) -> str:
+    """The split of a document in a data set that leaves splits out: by its hash alone, so the same in every run."""
+    place = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()) % HELD_OUT
+    return {0: "dev", 1: "test"}.get(place, "train")
+
+
+def _field(line: str) -> str:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        raise BadData("this is not JSON.", next_step=_FORMAT) from None
+    if not isinstance(row, dict):
+        raise BadData(f"a JSON {type(row).__name__} where an object is needed.", next_step=_FORMAT)
+    if "text" not in row:
+        raise BadData(f"an object of {len(row)} fields without the field `text`.", next_step=_FORMAT)
+    if not isinstance(row["text"], str):
+        raise BadData(f"the field `text` is a {type(row['text']).__name__}, not a string.", next_step=_FORMAT)
+    return row["text"]

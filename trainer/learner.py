@@ -1,0 +1,184 @@
+"""The learner: a student, what is trained beside it, and the terms of its recipe for a batch.
+
+Every recipe runs here: fine-tuning and continual pre-training are plans without a teacher. What costs time is done only
+where a term asks for it: heads only at positions that count, the teacher without autograd, maps of single layers.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from trainer import losses
+from trainer.capture import Seen, capturing
+from trainer.dropout import quicken
+from trainer.errors import BadSpec
+from trainer.heads import classifier_logits, vocabulary_logits
+from trainer.objective import Term
+
+IGNORED = -100
+OUTPUTS = ("soft_targets", "soft_cross_entropy")  # terms that compare what the heads say
+STATES = ("hidden_cosine", "hidden_mse", "embedding_cosine")
+MAPS = ("attention_kl", "attention_mse")
+
+
+class Pass(NamedTuple):
+    """One forward pass: hidden states by level, captured attention, and logits at the positions that count."""
+
+    states: Mapping[int, torch.Tensor]  # level -> (rows, tokens, hidden), or (positions, hidden) from a cache
+    seen: Seen | None
+    logits: torch.Tensor | None  # (positions, classes)
+
+
+class Learner(torch.nn.Module):
+    """batch -> loss terms. Holds the student and the shared projection; the teacher is not part of its state.
+
+    head: "mlm" compares at masked positions and hidden states at every real token; "ner" compares both at the labelled
+    positions, so that teacher and student may cut words differently. `exact` is the papers' mode: the teacher drops out
+    as the student does, and maps are those after dropout.
+    """
+
+    def __init__(
+        self,
+        student: torch.nn.Module,
+        plan: Sequence[Term],
+        *,
+        head: str,
+        teacher: torch.nn.Module | None = None,
+        teacher_width: int | None = None,
+        exact: bool = False,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.student, self.head, self.exact = student, head, exact
+        self.plan = tuple(term for term in plan if term.weight)
+        self._teacher = [teacher] if teacher is not None else []  # a list hides it from train(), state_dict and device
+        for model in self._teacher:
+            model.requires_grad_(False).train(exact)
+            quicken(model)
+        width = teacher_width or (teacher.config.hidden_size if teacher is not None else None)
+        self.projection = _projection(student.config.hidden_size, width, self.plan, head=head, seed=seed)
+
+    @property
+    def teacher(self) -> torch.nn.Module | None:
+        """The model that is taught from; None without one, or where its outputs come with the batch."""
+        return self._teacher[0] if self._teacher else None
+
+    def to(self, device, *args, **kwargs) -> "Learner":
+        for model in self._teacher:
+            model.to(device)
+        return super().to(device, *args, **kwargs)
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The terms, each weighted, under their names, and their sum as "loss".
+
+        batch: input_ids, attention_mask, labels (rows, tokens); with a cached teacher also words (rows, tokens), -1
+        where no word begins, teacher_logits (positions, classes) and teacher_states (positions, hidden of the teacher).
+        """
+        at = positions(batch)
+        student = self._run(self.student, batch, at, side=0)
+        teacher = self._teach(batch, at)
+        terms = {term.name: term.weight * self._term(term, student, teacher, batch, at) for term in self.plan}
+        return {"loss": sum(terms.values())} | ({f"loss.{name}": value for name, value in terms.items()})
+
+    def _teach(self, batch: Mapping, at: torch.Tensor) -> Pass | None:
+        if "teacher_logits" in batch:
+            states = {level: batch["teacher_states"] for level in self._levels(1) if "teacher_states" in batch}
+            return Pass(states, None, batch["teacher_logits"])
+        if self.teacher is None:
+            return None
+        with torch.no_grad():
+            return self._run(self.teacher, batch, at, side=1)
+
+    def _run(self, model: torch.nn.Module, batch: Mapping, at: torch.Tensor, *, side: int) -> Pass:
+        """side: 0 for the student, 1 for the teacher, as in the pairs of a term."""
+        last = model.config.num_hidden_layers
+        levels = self._levels(side) | {last}
+        maps, vectors = (self._layers(names, side) for names in (MAPS, ("relations",)))
+        with capturing(model, maps=maps, vectors=vectors, after_dropout=self.exact) as seen:
+            output = model.base_model(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                output_hidden_states=bool(levels - {last}),
+            )
+        states = {level: output.last_hidden_state if level == last else output.hidden_states[level] for level in levels}
+        return Pass(states, seen, self._logits(model, states[last], at, side))
+
+    def _logits(self, model: torch.nn.Module, states: torch.Tensor, at: torch.Tensor, side: int):
+        needed = OUTPUTS if side else (*OUTPUTS, "mlm", "task")
+        if not any(term.name in needed for term in self.plan):
+            return None
+        chosen = states.flatten(0, 1)[at]  # (positions, hidden)
+        return (vocabulary_logits if self.head == "mlm" else classifier_logits)(model, chosen)
+
+    def _term(self, term: Term, student: Pass, teacher: Pass | None, batch: Mapping, at: torch.Tensor) -> torch.Tensor:
+        if term.name in ("mlm", "task"):
+            return losses.hard_labels(student.logits, batch["labels"].flatten()[at], ignored=IGNORED)
+        if term.name in OUTPUTS:
+            compare = getattr(losses, term.name)
+            return compare(student.logits, teacher.logits, temperature=term.temperature)
+        return sum(self._layer_term(term, pair, student, teacher, batch, at) for pair in term.pairs)
+
+    def _layer_term(self, term: Term, pair: tuple[int, int], student: Pass, teacher: Pass, batch: Mapping, at):
+        mask, (low, high) = batch["attention_mask"], pair
+        if term.name in MAPS:
+            maps = (student.seen.maps[low], teacher.seen.maps[high])
+            return losses.attention_mse(*maps) if term.name == "attention_mse" else losses.attention_kl(*maps, mask)
+        if term.name == "relations":
+            kinds = zip(student.seen.vectors[low], teacher.seen.vectors[high], strict=True)
+            return sum(losses.relations(mine, theirs, mask, heads=term.heads) for mine, theirs in kinds)
+        mine, theirs = student.states[low], teacher.states[high]
+        if self.projection is not None and term.projected:
+            mine = self.projection(mine)
+        if term.name == "hidden_mse":
+            return losses.hidden_mse(mine, theirs)
+        # A masked LM compares every real token, a labelled task the labelled positions.
+        where = at if self.head != "mlm" else _real(mask)
+        chosen = (states if states.ndim == 2 else _rows(states, where) for states in (mine, theirs))
+        return losses.hidden_cosine(*chosen)
+
+    def _levels(self, side: int) -> set[int]:
+        return {pair[side] for term in self.plan if term.name in STATES for pair in term.pairs}
+
+    def _layers(self, names: Sequence[str], side: int) -> set[int]:
+        return {pair[side] for term in self.plan if term.name in names for pair in term.pairs}
+
+
+def positions(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Indices into the flattened (rows x tokens) of what counts: words that begin, or labels that are set."""
+    marked = batch["words"] >= 0 if "words" in batch else batch["labels"] != IGNORED
+    return marked.flatten().nonzero().squeeze(1)
+
+
+def _real(mask: torch.Tensor) -> torch.Tensor | None:
+    """The same for real tokens; None where there is no padding and all count."""
+    return None if bool(mask.all()) else mask.flatten().nonzero().squeeze(1)
+
+
+def _rows(states: torch.Tensor, where: torch.Tensor | None) -> torch.Tensor:
+    flat = states.flatten(0, 1)  # (rows x tokens, hidden)
+    return flat if where is None else flat[where]
+
+
+def _projection(student: int, teacher: int | None, plan: Sequence[Term], *, head: str, seed: int):
+    """The one linear map from student to teacher width that all levels share; None where no term asks for it.
+
+    The tiny objective has it at any widths; a task term only where the widths differ.
+    """
+    asked = any(term.projected for term in plan)
+    if asked and teacher and (head == "mlm" or student != teacher):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return torch.nn.Linear(student, teacher)
+    unequal = [term.name for term in plan if term.name in STATES and student != teacher]
+    if unequal and not asked:
+        raise BadSpec(
+            [
+                (
+                    "student.hidden",
+                    f"the student is {student} wide and its teacher {teacher}; {unequal[0]} compares them",
+                )
+            ],
+            next_step=f"Make the student {teacher} wide, or choose the recipe tiny, minilm or task_kd.",
+        )
+    return None

@@ -1,0 +1,142 @@
+"""Everything that a run trains with, put together from its spec: learner, tokenizer, rows, batches, teacher.
+
+`execute` trains it; a preflight takes two steps of it.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer import inference, models, pairing, students, teaching
+from trainer.batches import Batches
+from trainer.learner import Learner
+from trainer.passages import passages
+from trainer.run import RunSpec, write_file
+
+
+@dataclass
+class Lesson:
+    """One run's training, ready to take steps. `taught` is the teacher with its tokenizer, where there is one."""
+
+    ready: RunSpec
+    cache: Path
+    data: Any
+    learner: Learner
+    tokenizer: Any
+    rows: Any
+    max_tokens: int
+    taught: tuple[torch.nn.Module, Any] | None
+    kept: teaching.Lessons | None
+
+    @cached_property
+    def batches(self) -> Batches:
+        """Which rows stand in the batch of each step."""
+        spec = self.ready.spec
+        sizes = {"batch_tokens": spec.schedule.batch_tokens, "batch_size": spec.schedule.batch_size}
+        return Batches(self.rows.lengths, seed=spec.seed, **sizes)
+
+    @property
+    def total(self) -> int:
+        """Optimiser steps of the whole run."""
+        schedule = self.ready.spec.schedule
+        return schedule.steps or max(1, self.batches.steps(schedule.epochs) // schedule.accumulate)
+
+    def epoch_of(self, step: int) -> int:
+        """The 0-based epoch in which 0-based `step` begins."""
+        return self.batches.epoch_of(step * self.ready.spec.schedule.accumulate)
+
+    def batch_at(self, step: int) -> dict[str, torch.Tensor]:
+        """Batch number `step` from 0, on the CPU, with what the teacher says about it where that is kept."""
+        batch = self.rows.batch(self.batches.at(step), step=step)
+        if self.kept is None:
+            return batch
+        words = batch["words"][batch["words"] >= 0]
+        return batch | self.kept.at(words)
+
+    def dev_scores(self) -> dict[str, float]:
+        """The student's scores on the dev split."""
+        return self.data.scores(self.learner.student, self.tokenizer, "dev", max_tokens=self.max_tokens)
+
+    def teacher_scores(self, split: str) -> dict[str, float]:
+        """The teacher's scores on a split, computed once for a teacher and a data set and kept; {} without one."""
+        if self.taught is None:
+            return {}
+        path = self.cache / "scores" / f"{self._teacher_key(split)}.json"
+        if path.is_file():
+            return json.loads(path.read_bytes())
+        teacher, tokenizer = self.taught
+        training = teacher.training
+        found = self.data.scores(teacher.eval(), tokenizer, split, max_tokens=self.max_tokens)
+        teacher.train(training)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, json.dumps(found).encode())
+        return found
+
+    def _teacher_key(self, split: str) -> str:
+        ready = self.ready
+        parts = [ready.teacher.sha256, ready.dataset.sha256, split, ready.spec.limit, self.max_tokens]
+        return hashlib.sha256(json.dumps([*parts, ready.spec.task.model_dump()]).encode()).hexdigest()
+
+
+def prepare(ready: RunSpec, *, cache: Path) -> Lesson:
+    """Load data, models and rows of a run, on its device. BadSpec where teacher, student and recipe do not fit."""
+    spec, task = ready.spec, ready.spec.task
+    if ready.teacher:
+        pairing.check(spec, pairing.shape(ready.teacher), pairing.shape(ready.model))
+    data = task.open(ready.dataset, limit=spec.limit)
+    if ready.unlabelled:
+        data.unlabelled = passages(ready.unlabelled, limit=spec.recipe.unlabelled_limit)
+    taught = _teacher(ready)
+    labels = data.labels if taught is None or task.head == "mlm" else _labels(taught[0], data)
+    student, tokenizer = _student(ready, labels, data)
+    terms = spec.recipe.plan(_depth(student), _depth(taught[0] if taught else student))
+    live = taught is not None and (task.head == "mlm" or any(term.pairs and "attention" in term.name for term in terms))
+    limits = [inference.model_limit(*pair) for pair in ((student, tokenizer), taught) if pair]
+    max_tokens = min(spec.schedule.max_tokens, *limits)
+    options = {"label_ids": student.config.label2id, "max_tokens": max_tokens, "seed": spec.seed}
+    if taught and task.head == "ner":
+        options["words"] = True
+    learner = Learner(
+        student,
+        terms,
+        head=task.head,
+        teacher=taught[0] if live else None,
+        teacher_width=taught[0].config.hidden_size if taught else None,
+        exact=getattr(spec.recipe, "exact", False) and getattr(spec.recipe, "teacher_drops_out", True),
+        seed=spec.seed,
+    ).to(ready.device)
+    kept = None
+    if taught and not live:
+        taught[0].to(ready.device)
+        theirs = data.rows("train", taught[1], **options)
+        kept = teaching.lessons(taught[0], theirs, weights=ready.teacher.sha256, cache=cache)
+    rows = data.rows("train", tokenizer, **options)
+    return Lesson(ready, cache, data, learner, tokenizer, rows, max_tokens, taught, kept)
+
+
+def _teacher(ready: RunSpec) -> tuple[torch.nn.Module, Any] | None:
+    return models.load(ready.teacher, task=ready.spec.task.head) if ready.teacher else None
+
+
+def _labels(teacher: torch.nn.Module, data: Any) -> Sequence[str]:
+    """The teacher's own tags, in its order: what it can say is what the student learns to say."""
+    data.require(inference.entity_types(inference.tag_names(teacher)))
+    return inference.tag_names(teacher)
+
+
+def _student(ready: RunSpec, labels: Sequence[str] | None, data: Any) -> tuple[torch.nn.Module, Any]:
+    spec = ready.spec
+    student, tokenizer = models.load(ready.model, task=spec.task.head, labels=labels, seed=spec.seed)
+    if spec.change is None:
+        return student, tokenizer
+    return students.make(student, tokenizer, spec.change, texts=lambda: data.texts("train"), seed=spec.seed)
+
+
+def _depth(model: torch.nn.Module) -> int:
+    return model.config.num_hidden_layers

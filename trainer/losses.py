@@ -1,0 +1,92 @@
+"""The terms of every recipe's loss, each once, with its reduction and its source.
+
+Shapes: P positions (masked ones, or labelled ones), V classes, B rows, n tokens, h heads, H hidden size. Sums over
+layers are the caller's. A mean over nothing is 0: a batch without a masked position has no masked-LM loss.
+"""
+
+import torch
+from torch.nn.functional import cosine_similarity, cross_entropy, log_softmax, softmax
+
+TINY = 1e-12  # added to probabilities before their logarithm, as in the code of the compact-biomedical papers
+
+
+def hard_labels(logits: torch.Tensor, labels: torch.Tensor, *, ignored: int = -100) -> torch.Tensor:
+    """Cross-entropy, mean over the labelled positions. logits: (P, V); labels: (P,), `ignored` where none counts."""
+    total = cross_entropy(_precise(logits), labels, ignore_index=ignored, reduction="sum")
+    return total / (labels != ignored).sum().clamp(min=1)
+
+
+def soft_targets(student: torch.Tensor, teacher: torch.Tensor, *, temperature: float = 1.0) -> torch.Tensor:
+    """T^2 x KL(teacher || student) of distributions at temperature T: sum over classes, mean over positions.
+
+    Hinton et al. 2015, "Distilling the Knowledge in a Neural Network": the factor keeps the size of the gradients.
+    student, teacher: logits, each (P, V).
+    """
+    target = log_softmax(_precise(teacher) / temperature, dim=-1)
+    said = log_softmax(_precise(student) / temperature, dim=-1)
+    divergence = (target.exp() * (target - said)).sum()
+    return divergence * temperature**2 / max(1, len(student))
+
+
+def soft_cross_entropy(student: torch.Tensor, teacher: torch.Tensor, *, temperature: float = 1.0) -> torch.Tensor:
+    """-sum p_teacher log p_student, mean over positions: soft_targets without T^2 and without the teacher's entropy.
+
+    The output term of TinyBERT (Jiao et al. 2020). student, teacher: logits, each (P, V).
+    """
+    target = softmax(_precise(teacher) / temperature, dim=-1)
+    said = log_softmax(_precise(student) / temperature, dim=-1)
+    return -(target * said).sum() / max(1, len(student))
+
+
+def hidden_cosine(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """1 - cosine of two states, mean over the tokens (DistilBERT, Sanh et al. 2019). Each (tokens, H)."""
+    return (1 - cosine_similarity(_precise(student), _precise(teacher), dim=-1)).sum() / max(1, len(student))
+
+
+def hidden_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Squared error, mean over every element, padding included (TinyBERT). Each (B, n, H)."""
+    return (_precise(student) - _precise(teacher)).square().mean()
+
+
+def attention_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Squared error of two attention maps, mean over every element, padding included. Each (B, h, n, n)."""
+    return (_precise(student) - _precise(teacher)).square().mean()
+
+
+def attention_kl(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """KL(teacher || student) of two attention maps, mean over the ELEMENTS of the rows of real queries.
+
+    So it is the mean over rows divided by n (MiniALBERT, Nouriborji et al. 2023); keys are not masked.
+    student, teacher: probabilities, each (B, h, n, n); mask: (B, n), 1 for real tokens.
+    """
+    rows = mask.bool()
+    if not bool(rows.all()):
+        student, teacher = (maps.transpose(1, 2)[rows] for maps in (student, teacher))  # (real tokens, h, n)
+    student, teacher = _precise(student) + TINY, _precise(teacher) + TINY
+    return (teacher * (teacher.log() - student.log())).mean()
+
+
+def relations(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor, *, heads: int) -> torch.Tensor:
+    """KL of two self-attention relations: sum over keys, mean over relation heads and real queries.
+
+    MiniLMv2 (Wang et al. 2021), equation 4: vectors of one kind (queries, keys or values) are cut into `heads` relation
+    heads and related to themselves by scaled dot products; padding keys get no probability.
+    student, teacher: (B, n, H) of either width, both divisible by `heads`; mask: (B, n), 1 for real tokens.
+    """
+    target, said = (_relation(_precise(vectors), mask, heads) for vectors in (teacher, student))
+    divergence = (target.exp() * (target - said)).sum(-1)  # (B, heads, n)
+    real = mask[:, None, :].to(divergence.dtype)
+    return (divergence * real).sum() / (heads * real.sum()).clamp(min=1)
+
+
+def _relation(vectors: torch.Tensor, mask: torch.Tensor, heads: int) -> torch.Tensor:
+    rows, tokens, width = vectors.shape
+    cut = vectors.view(rows, tokens, heads, width // heads).transpose(1, 2)  # (B, heads, n, width of a head)
+    scores = cut @ cut.transpose(-1, -2) / (width // heads) ** 0.5
+    # A finite floor: with -inf, exp(-inf) * (-inf - -inf) would be NaN.
+    return log_softmax(scores.masked_fill(~mask.bool()[:, None, None, :], -1e9), dim=-1)
+
+
+def _precise(tensor: torch.Tensor) -> torch.Tensor:
+    """In fp32 at least: sums over a vocabulary lose too much in the half precision of autocast."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

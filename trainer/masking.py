@@ -1,0 +1,67 @@
+"""Dynamic masks for masked language modelling, as a pure function of the pieces, a seed and a step. No torch."""
+
+from typing import Any
+
+import numpy as np
+
+from trainer.errors import BadSpec
+
+IGNORED = -100  # the label that cross-entropy skips
+MASKED, REPLACED = 0.8, 0.1  # of the chosen pieces; the rest stay as they are (Devlin et al. 2019)
+_WORD_STARTS = ("Ġ", "Ċ", "ĉ", "▁")  # how byte-level and SentencePiece vocabularies spell what precedes a word
+
+
+class Masking:
+    """Which pieces of a vocabulary may be hidden, and hiding them.
+
+    Each piece is chosen with probability `share`; of the chosen 80 % become [MASK], 10 % another piece and 10 % stay:
+    transformers' collator and all systems of the papers. Special tokens ([PAD], [UNK], [CLS], [SEP], [MASK]) are never
+    chosen and never put in place of another. With `whole_words` all pieces of a word are chosen together.
+    """
+
+    def __init__(self, tokenizer: Any, *, share: float = 0.15, whole_words: bool = False):
+        if tokenizer.mask_token_id is None:
+            raise BadSpec(
+                [("model", "its tokenizer has no mask token, so nothing can be masked")],
+                next_step="Choose a model that was pre-trained as a masked LM.",
+            )
+        self.share, self.mask_id = share, tokenizer.mask_token_id
+        self.special = np.zeros(len(tokenizer), dtype=bool)  # (vocabulary,)
+        self.special[tokenizer.all_special_ids] = True
+        self.plain = np.flatnonzero(~self.special)  # (pieces that may be chosen,)
+        self.continues = _continuations(tokenizer) if whole_words else None  # (vocabulary,)
+
+    def __call__(self, ids: np.ndarray, *, seed: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """(inputs, labels), both of the shape of ids (rows, tokens); labels are IGNORED where nothing was chosen.
+
+        Among pieces that may be chosen at least one is, so that a batch always has a loss.
+        """
+        random = np.random.default_rng((seed, step))
+        candidates = ~self.special[ids]
+        draws = self._draws(ids, candidates, random)  # (rows, tokens), one number a piece or word
+        draws[~candidates] = np.inf
+        chosen = (draws < max(self.share, np.nextafter(draws.min(), 2))) & candidates
+        inputs, labels = ids.copy(), np.where(chosen, ids, IGNORED)
+        fate = random.random(ids.shape, dtype=np.float32)
+        inputs[chosen & (fate < MASKED)] = self.mask_id
+        replaced = chosen & (fate >= MASKED) & (fate < MASKED + REPLACED)
+        inputs[replaced] = self.plain[random.integers(len(self.plain), size=np.count_nonzero(replaced))]
+        return inputs, labels
+
+    def _draws(self, ids: np.ndarray, candidates: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        if self.continues is None:
+            return random.random(ids.shape, dtype=np.float32)
+        begins = (
+            ~self.continues[ids] | ~candidates
+        )  # what follows a special token shares its draw, which counts for none
+        begins[:, 0] = True
+        words = np.cumsum(begins) - 1  # (rows x tokens,): the word of each piece
+        return random.random(words[-1] + 1, dtype=np.float32)[words].reshape(ids.shape)
+
+
+def _continuations(tokenizer: Any) -> np.ndarray:
+    """Whether each piece of the vocabulary goes on with a word, (vocabulary,)."""
+    spelled = [piece or "" for piece in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))]
+    if prefix := getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None):
+        return np.array([piece.startswith(prefix) for piece in spelled])
+    return np.array([not piece.startswith(_WORD_STARTS) for piece in spelled])

@@ -1,0 +1,225 @@
+"""Whether teacher, student and recipe fit, before a job is accepted. No torch: pages and the command line ask too."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import BadSpec, StillroomError
+from trainer.objective import Term, layer_map
+from trainer.prediction import Plain
+from trainer.run import ResolvedModel
+from trainer.spec import Change, JobSpec
+from trainer.vocabulary import smallest, too_few
+
+# Architectures whose sizes can be changed, and where their layers are.
+STACKS = {"bert": "encoder.layer", "roberta": "encoder.layer", "distilbert": "transformer.layer"}
+EMBEDDED = ("bert", "distilbert", "minialbert")  # those whose embeddings a MiniALBERT can take over
+REDUCTION = 16  # hidden size : inner size of a MiniALBERT's adapters
+MAPS = ("attention_kl", "attention_mse")
+WIDE = ("hidden_cosine", "hidden_mse", "embedding_cosine")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+Problems = Iterator[tuple[str, str]]  # (dotted field, what is wrong with it and the nearest fix)
+
+
+class Shape(Plain):
+    """The sizes of a model that decide who can teach whom.
+
+    pieces: a digest of the vocabulary, "" if unknown. fewest: how many pieces are left when it is trimmed as far as it
+    can be; None if it cannot.
+    """
+
+    model_type: str
+    layers: int
+    hidden: int
+    embedding: int
+    heads: int
+    intermediate: int
+    vocabulary: int
+    pieces: str = ""
+    fewest: int | None = None
+    max_tokens: int
+    labels: tuple[str, ...] = ()
+
+
+def shape(found: ResolvedModel) -> Shape:
+    """The shape of a model folder, from its config.json and its vocabulary."""
+    folder = Path(found.path)
+    pieces, fewest = _vocabulary(folder)
+    known = sizes(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    return known.model_copy(update={"pieces": pieces, "fewest": fewest})
+
+
+def sizes(config: Mapping[str, Any]) -> Shape:
+    """The shape that the fields of a config.json tell; nothing of the vocabulary but its size."""
+    labels = config.get("id2label") or {}
+    hidden = _first(config, "hidden_size", "dim")
+    return Shape(
+        model_type=_first(config, "model_type"),
+        layers=_first(config, "num_hidden_layers", "n_layers"),
+        hidden=hidden,
+        embedding=config.get("embedding_size") or hidden,
+        heads=_first(config, "num_attention_heads", "n_heads"),
+        intermediate=_first(config, "intermediate_size", "hidden_dim"),
+        vocabulary=_first(config, "vocab_size"),
+        max_tokens=config.get("max_position_embeddings", 512),
+        labels=tuple(labels[number] for number in sorted(labels, key=int)),
+    )
+
+
+def changed(base: Shape, change: Change | None) -> Shape:
+    """The shape of what a change makes of a base."""
+    if change is None:
+        return base
+    trimmed = change.vocabulary is not None and change.vocabulary < base.vocabulary
+    return base.model_copy(
+        update={
+            "model_type": change.architecture or base.model_type,
+            "layers": change.layers or base.layers,
+            "hidden": change.hidden or base.hidden,
+            "embedding": change.embedding or change.hidden or base.hidden,
+            "heads": change.heads or base.heads,
+            "intermediate": change.intermediate or base.intermediate,
+            "vocabulary": change.vocabulary if trimmed else base.vocabulary,
+            "pieces": f"{base.pieces}, trimmed" if trimmed else base.pieces,
+        }
+    )
+
+
+def plan(spec: JobSpec, student: Shape, teacher: Shape | None) -> tuple[Term, ...]:
+    """The terms that this recipe runs for these two, zero weights left out; BadSpec where no map of layers fits."""
+    terms = spec.recipe.plan(student.layers, (teacher or student).layers)
+    return tuple(term for term in terms if term.weight)
+
+
+def check(spec: JobSpec, teacher: Shape, base: Shape) -> Shape:
+    """The student's shape; BadSpec names every field in which teacher, student and recipe do not fit, and what would.
+
+    base: the shape of what the student starts from.
+    """
+    student = changed(base, spec.change)
+    problems = [*_sameness(spec, teacher, student), *_change(spec.change, base, student)]
+    terms: tuple[Term, ...] = ()
+    try:
+        terms = plan(spec, student, teacher)
+    except BadSpec as error:
+        problems += [(field, f"{problem}. {error.next_step}") for field, problem in error.fields]
+    if not terms and not problems:
+        problems.append(("recipe", "every term has weight 0; give at least one a weight"))
+    for term in terms:
+        problems += _term(term, spec, teacher, student)
+    if problems:
+        raise BadSpec(list(dict.fromkeys(problems)))
+    return student
+
+
+def check_change(change: Change, base: Shape) -> Shape:
+    """The shape of what a change makes of a base; BadSpec names every field of it that does not fit this base."""
+    student = changed(base, change)
+    if problems := list(_change(change, base, student)):
+        raise BadSpec(problems)
+    return student
+
+
+def _sameness(spec: JobSpec, teacher: Shape, student: Shape) -> Problems:
+    if student == teacher and spec.start == spec.teacher:
+        yield "student", "it is the teacher itself; give it fewer layers, a smaller size, or choose another model"
+    if spec.task.head != "ner":
+        return
+    if not teacher.labels:
+        yield "teacher", "it has no label head; fine-tune it on this data set first"
+    if getattr(spec.task, "labelling", "first") != "first":
+        yield "task.labelling", f"found {spec.task.labelling}; teacher and student meet at first pieces; write first"
+
+
+def _change(change: Change | None, base: Shape, student: Shape) -> Problems:
+    if change is None:
+        return
+    bases = EMBEDDED if change.architecture else STACKS
+    if base.model_type not in bases:
+        yield "student.base", f"a {base.model_type} cannot be changed so; start from a model of: {', '.join(bases)}"
+        return
+    if student.hidden % student.heads:
+        fits = ", ".join(str(heads) for heads in range(1, 33) if student.hidden % heads == 0)
+        yield "student.heads", f"{student.heads} heads do not divide the hidden size {student.hidden}; these do: {fits}"
+    if student.model_type == "minialbert" and student.hidden % REDUCTION:
+        yield "student.hidden", f"found {student.hidden}; a MiniALBERT needs a multiple of {REDUCTION}"
+    if change.embedding and not change.architecture:
+        yield "student.embedding", "only a MiniALBERT has embeddings of another width; add `architecture: minialbert`"
+    yield from _trimming(base, student)
+    yield from _starting(change, base, student)
+
+
+def _trimming(base: Shape, student: Shape) -> Problems:
+    if student.vocabulary == base.vocabulary or not base.pieces:
+        return
+    if base.fewest is None:
+        yield "student.vocabulary", "only WordPiece vocabularies (the BERT family) can be trimmed; leave it empty"
+    elif student.vocabulary < base.fewest:
+        yield "student.vocabulary", too_few(student.vocabulary, base.fewest)
+
+
+def _starting(change: Change, base: Shape, student: Shape) -> Problems:
+    if change.start == "embeddings" and student.embedding > base.embedding:
+        found = f"embeddings {student.embedding} wide cannot start from {base.embedding}"
+        yield "student.start", f"{found}; make the student narrower or write `start: random`"
+    if change.start != "copy":
+        return
+    compared = ("model_type", "hidden", "heads", "intermediate")
+    unlike = [name for name in compared if getattr(base, name) != getattr(student, name)]
+    if unlike or base.model_type not in STACKS:
+        why = f"where {', '.join(unlike)} differ" if unlike else f"from a {base.model_type}"
+        yield "student.start", f"layers cannot be copied {why}; write `start: embeddings` or `start: random`"
+        return
+    try:
+        layer_map(change.layer_map, student.layers, base.layers)
+    except BadSpec as error:
+        yield from ((field, f"{problem}. {error.next_step}") for field, problem in error.fields)
+
+
+def _term(term: Term, spec: JobSpec, teacher: Shape, student: Shape) -> Problems:
+    # A masked-LM teacher reads the student's pieces whatever the term; a tagging teacher only where maps are compared.
+    together = term.name in MAPS or (spec.task.head == "mlm" and term.name not in ("mlm", "task"))
+    if together and (teacher.pieces, teacher.vocabulary) != (student.pieces, student.vocabulary):
+        yield (
+            "student.vocabulary" if student.pieces.endswith("trimmed") else "student",
+            f"{term.name} needs the same word pieces; the teacher has {teacher.vocabulary:,}, the student "
+            f"{student.vocabulary:,} others. Start the student from the teacher's vocabulary",
+        )
+    if term.name in MAPS and teacher.heads != student.heads:
+        fix = f"give the student {teacher.heads} heads" if student.hidden % teacher.heads == 0 else "drop the term"
+        yield "student.heads", f"{term.name} compares {teacher.heads} with {student.heads} attention maps; {fix}"
+    if term.name in WIDE and not term.projected and teacher.hidden != student.hidden:
+        fix = "or choose the recipe tiny, minilm or task_kd"
+        yield "student.hidden", f"{term.name} needs the teacher's width {teacher.hidden}, found {student.hidden}; {fix}"
+    if term.name == "relations":
+        if wrong := [size for size in (teacher.hidden, student.hidden) if size % term.heads]:
+            yield "recipe.relation_heads", f"{term.heads} relation heads do not divide the hidden size {wrong[0]}"
+        if not all(1 <= layer <= teacher.layers for _, layer in term.pairs):
+            yield "recipe.teacher_layer", f"the teacher has layers 1 to {teacher.layers}"
+
+
+def _first(config: Mapping[str, Any], *names: str) -> Any:
+    value = next((config[name] for name in names if name in config), None)
+    if value is None:
+        raise StillroomError(f"config.json names no {names[0]}.", next_step="Choose a model of the BERT family.")
+    return value
+
+
+def _vocabulary(folder: Path) -> tuple[str, int | None]:
+    """A digest of every piece with its number, and how many pieces trimming leaves at least; None if it cannot trim."""
+    try:
+        state = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        pieces, kind = state["model"]["vocab"], state["model"]["type"]
+        added = [token["content"] for token in state["added_tokens"]]
+    except FileNotFoundError:
+        path = folder / "vocab.txt"
+        if not path.is_file():
+            return "", None
+        lines = path.read_text(encoding="utf-8").splitlines()
+        pieces, kind, added = {piece: number for number, piece in enumerate(lines)}, "WordPiece", SPECIAL
+    listed = sorted(pieces.items()) if isinstance(pieces, dict) else pieces
+    digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    return digest, smallest(pieces, added) if kind == "WordPiece" else None

@@ -1,0 +1,38 @@
+"""The compact objective: CompactBioBERT and the MiniALBERT family."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from trainer.objective import Term, uniform
+from trainer.prediction import Plain
+
+
+class Compact(Plain):
+    """MLM + 3 x (attention KL + hidden cosine) + 5 x soft targets at T = 1, layer by layer.
+
+    The weights are those of the code of Rohanian et al. 2022 and Nouriborji et al. 2023 (MiniALBERT); a recursion of
+    MiniALBERT counts as a layer. Student layer k looks at teacher layer k*T/S. The alignment of the embedding outputs
+    is part of one ablation of MiniALBERT only, inside the factor 3; its weight is 0 here.
+    """
+
+    kind: ClassVar = "distill"
+    tasks: ClassVar = ("mlm",)
+    name: Literal["compact"] = "compact"
+    mlm: float = Field(1.0, ge=0, description="Weight of the hard-label masked-LM loss")
+    attention_kl: float = Field(3.0, ge=0, description="Weight of the attention maps' divergence")
+    hidden_cosine: float = Field(3.0, ge=0, description="Weight of the cosine of the hidden states")
+    embedding_cosine: float = Field(0.0, ge=0, description="Weight of the cosine of the embedding outputs")
+    soft_targets: float = Field(5.0, ge=0, description="Weight of the teacher's soft targets")
+    exact: bool = Field(False, description="As the papers' code ran: the teacher drops out, maps after their dropout")
+
+    def plan(self, student: int, teacher: int) -> tuple[Term, ...]:
+        """The terms for a student and a teacher of so many layers."""
+        pairs = uniform(student, teacher)
+        return (
+            Term(name="mlm", weight=self.mlm),
+            Term(name="attention_kl", weight=self.attention_kl, pairs=pairs),
+            Term(name="hidden_cosine", weight=self.hidden_cosine, pairs=pairs),
+            Term(name="embedding_cosine", weight=self.embedding_cosine, pairs=((0, 0),)),
+            Term(name="soft_targets", weight=self.soft_targets),
+        )

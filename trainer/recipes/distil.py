@@ -1,0 +1,34 @@
+"""The distil objective: DistilBioBERT and DistilClinicalBERT."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from trainer.objective import Term, last_layers
+from trainer.prediction import Plain
+
+
+class Distil(Plain):
+    """2 x MLM + 5 x soft targets (T = 2) + 1 x cosine of the last hidden states.
+
+    The weights are those of Rohanian et al. 2022 (Compact-Biomedical-Transformers) and 2023 (Lightweight-Clinical-
+    Transformers), which took them from DistilBERT (Sanh et al. 2019); unlike DistilBERT, soft targets count at masked
+    positions only. No projection and no attention term.
+    """
+
+    kind: ClassVar = "distill"
+    tasks: ClassVar = ("mlm",)
+    name: Literal["distil"] = "distil"
+    mlm: float = Field(2.0, ge=0, description="Weight of the hard-label masked-LM loss")
+    soft_targets: float = Field(5.0, ge=0, description="Weight of the teacher's soft targets")
+    hidden_cosine: float = Field(1.0, ge=0, description="Weight of the cosine of the last hidden states")
+    temperature: float = Field(2.0, gt=0, description="Temperature of the soft targets")
+    exact: bool = Field(False, description="As the papers' code ran: the teacher drops out too")
+
+    def plan(self, student: int, teacher: int) -> tuple[Term, ...]:
+        """The terms for a student and a teacher of so many layers."""
+        return (
+            Term(name="mlm", weight=self.mlm),
+            Term(name="soft_targets", weight=self.soft_targets, temperature=self.temperature),
+            Term(name="hidden_cosine", weight=self.hidden_cosine, pairs=last_layers(student, teacher)),
+        )

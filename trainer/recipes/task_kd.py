@@ -1,0 +1,42 @@
+"""Task distillation: a fine-tuned teacher taught to a student on the data of the task."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from trainer.objective import Term, last_layers, uniform
+from trainer.prediction import Plain
+
+
+class TaskKD(Plain):
+    """The teacher's soft targets (Hinton et al. 2015, with the factor T^2), its last hidden states, and gold labels.
+
+    Teacher and student meet at the labelled positions (the first piece of each word, or the document), so they may cut
+    words differently; the states of a student of another width go through one linear map that is discarded. With
+    `attention` their maps are compared too (the compact objective's divergence), which needs the same pieces. Text
+    without labels is labelled by the teacher. The defaults were chosen on dev splits; see docs/results.md.
+    """
+
+    kind: ClassVar = "distill"
+    tasks: ClassVar = ("ner",)
+    name: Literal["task_kd"] = "task_kd"
+    temperature: float = Field(2.0, gt=0, description="Temperature of the soft targets")
+    soft_targets: float = Field(1.0, ge=0, description="Weight of the teacher's soft targets")
+    labels: float = Field(0.0, ge=0, description="Weight of the loss against gold labels")
+    hidden_cosine: float = Field(1.0, ge=0, description="Weight of the cosine of the last hidden states")
+    attention_kl: float = Field(
+        0.0, ge=0, description="Weight of the attention maps' divergence; runs the teacher live"
+    )
+    unlabelled: str | None = Field(None, max_length=300, description="Text data set that the teacher labels")
+    unlabelled_limit: int | None = Field(None, gt=0, description="Use only so many sentences of it")
+
+    def plan(self, student: int, teacher: int) -> tuple[Term, ...]:
+        """The terms for a student and a teacher of so many layers."""
+        terms = [
+            Term(name="soft_targets", weight=self.soft_targets, temperature=self.temperature),
+            Term(name="task", weight=self.labels),
+            Term(name="hidden_cosine", weight=self.hidden_cosine, pairs=last_layers(student, teacher), projected=True),
+        ]
+        if self.attention_kl:
+            terms.append(Term(name="attention_kl", weight=self.attention_kl, pairs=uniform(student, teacher)))
+        return tuple(terms)

@@ -1,0 +1,34 @@
+"""The tiny objective: TinyBioBERT and TinyClinicalBERT."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from trainer.objective import Term, uniform
+from trainer.prediction import Plain
+
+
+class Tiny(Plain):
+    """Attention MSE + hidden-state MSE through one shared projection + soft cross-entropy at T = 1; no hard MLM loss.
+
+    All weights are 1, as in the code of Rohanian et al. 2022 and 2023; the layer terms are TinyBERT's (Jiao et al.
+    2020) on attention probabilities instead of raw scores, padding included. Student layer k looks at teacher layer
+    k*T/S.
+    """
+
+    kind: ClassVar = "distill"
+    tasks: ClassVar = ("mlm",)
+    name: Literal["tiny"] = "tiny"
+    attention_mse: float = Field(1.0, ge=0, description="Weight of the attention maps' squared error")
+    hidden_mse: float = Field(1.0, ge=0, description="Weight of the projected hidden states' squared error")
+    soft_cross_entropy: float = Field(1.0, ge=0, description="Weight of the soft cross-entropy at masked positions")
+    exact: bool = Field(False, description="As the papers' code ran: the teacher drops out, maps after their dropout")
+
+    def plan(self, student: int, teacher: int) -> tuple[Term, ...]:
+        """The terms for a student and a teacher of so many layers."""
+        levels = uniform(student, teacher, embeddings=True)
+        return (
+            Term(name="attention_mse", weight=self.attention_mse, pairs=levels[1:]),
+            Term(name="hidden_mse", weight=self.hidden_mse, pairs=levels, projected=True),
+            Term(name="soft_cross_entropy", weight=self.soft_cross_entropy),
+        )

@@ -1,0 +1,185 @@
+"""What a training job will do, before it is queued: who teaches whom, which terms run, what does not fit. No torch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from trainer import pairing, queue, registry
+from trainer.errors import BadSpec, StillroomError
+from trainer.objective import Term, layer_map
+from trainer.pairing import Shape
+from trainer.run import ResolvedModel
+from trainer.spec import JobSpec
+from workbench import sizes
+from workbench.wording import over
+
+T = TypeVar("T")
+
+MEANINGS = {
+    "task": "Cross-entropy against the gold labels.",
+    "mlm": "Cross-entropy at the masked positions: say which piece was hidden.",
+    "soft_targets": "Divergence of the two output distributions, softened by the temperature.",
+    "soft_cross_entropy": "Cross-entropy of the student's outputs against the teacher's distribution.",
+    "hidden_cosine": "Turns the student's hidden states in the direction of the teacher's.",
+    "hidden_mse": "Squared distance of the hidden states.",
+    "attention_kl": "Divergence of the attention maps, head by head.",
+    "attention_mse": "Squared distance of the attention maps, head by head.",
+    "embedding_cosine": "Turns the embedding outputs in the direction of the teacher's.",
+    "relations": "How queries, keys and values relate among themselves, whatever the width.",
+}
+NAMES = {
+    "task": "Gold labels",
+    "mlm": "Masked LM",
+    "soft_targets": "Soft targets",
+    "soft_cross_entropy": "Soft cross-entropy",
+    "hidden_cosine": "Hidden states, cosine",
+    "hidden_mse": "Hidden states, squared error",
+    "attention_kl": "Attention maps, KL",
+    "attention_mse": "Attention maps, squared error",
+    "embedding_cosine": "Embeddings, cosine",
+    "relations": "Self-attention relations",
+}
+OUTPUTS = ("soft_targets", "soft_cross_entropy")  # terms that compare what the two heads say
+SOFTENED = ("soft_targets",)  # terms in which the temperature counts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job as it would run. A shape is None where the model is not here yet, or cannot be read.
+
+    terms: those with a weight. copied: (layer of the student, layer of its base), 0 the embeddings. problems:
+    (field, what is wrong). Sizes count parameters; `made` is True where the student is not its base as it is.
+    """
+
+    teacher: Shape | None = None
+    base: Shape | None = None
+    student: Shape | None = None
+    teacher_size: int | None = None
+    base_size: int | None = None
+    student_size: int | None = None
+    embeddings: int | None = None
+    made: bool = False
+    from_teacher: bool = False
+    terms: tuple[Term, ...] = ()
+    copied: tuple[tuple[int, int], ...] = ()
+    problems: tuple[tuple[str, str], ...] = ()
+
+
+def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
+    """What a spec comes to. `labels`: the entity types of its data set, where they are known."""
+    base_field = _base_field(spec)
+    found, problems = {}, []
+    for field, reference in ((base_field, spec.start), ("teacher", spec.teacher)):
+        try:
+            found[field] = _model(reference) if reference and not _is_coming(reference) else None
+        except StillroomError as error:
+            problems.append((field, str(error)))
+    base, teacher = found.get(base_field), found.get("teacher")
+    if problems or not base or (spec.teacher and not teacher) or spec.kind == "evaluate":
+        return Plan(problems=tuple(dict.fromkeys(problems)))
+    student = pairing.changed(base.shape, spec.change)
+    # A problem stands in the way of the run, not of the drawing: what can be said of the rest is said.
+    wrong = [*_wrong(spec, teacher, base), *_unsaid(spec, teacher, labels)]
+    terms = _known(lambda: pairing.plan(spec, student, teacher and teacher.shape), ())
+    tags = len(teacher.shape.labels) if teacher else 2 * len(labels) + 1
+    size = sizes.size(student, head=spec.task.head, labels=tags, change=spec.change)
+    return Plan(
+        teacher=teacher and teacher.shape,
+        base=base.shape,
+        student=student,
+        teacher_size=teacher and _size(teacher, spec.task.head, len(teacher.shape.labels)),
+        base_size=_size(base, spec.task.head, tags),
+        student_size=size.total if size else (None if spec.change else sizes.stored(base.path)),
+        embeddings=size.embeddings if size else None,
+        made=spec.change is not None,
+        from_teacher=spec.start == spec.teacher,
+        terms=terms,
+        copied=_copied(spec, base.shape, student),
+        problems=tuple(wrong),
+    )
+
+
+def said_levels(term: Term) -> str:
+    """What a term compares, in words: outputs, or layers of the student with layers of the teacher."""
+    if not term.pairs:
+        return "outputs" if term.name in OUTPUTS else "student's outputs"
+    if term.pairs == ((0, 0),):
+        return "embeddings"
+    layers = ", ".join(f"{low}→{high}" for low, high in term.pairs if low)
+    return f"{'embeddings and ' if term.pairs[0][0] == 0 else ''}layers {layers}"
+
+
+@dataclass(frozen=True)
+class _Found:
+    shape: Shape
+    path: str
+
+
+def _model(reference: str) -> _Found:
+    found = registry.resolve(reference)
+    return _Found(_shape(found), found.path)
+
+
+def _is_coming(reference: str) -> bool:
+    """Whether this is a run that has not ended, so that its model can be waited for."""
+    return bool(registry.RUN_ID.fullmatch(reference)) and not over(queue.job(reference))
+
+
+@lru_cache(maxsize=64)
+def _shape(found: ResolvedModel) -> Shape:
+    return pairing.shape(found)
+
+
+def _base_field(spec: JobSpec) -> str:
+    """Where a person finds the reference of what is trained."""
+    field = "student" if spec.kind == "distill" else "model"
+    if spec.change is None:
+        return field
+    return f"{field}.base" if spec.change.base else "teacher"
+
+
+def _wrong(spec: JobSpec, teacher: _Found | None, base: _Found) -> list[tuple[str, str]]:
+    """What does not fit. Without a teacher only the change can be wrong: it is checked as if the base taught."""
+    if not teacher and not spec.change:
+        return []
+    teaching = teacher.shape if teacher else base.shape.model_copy(update={"labels": ("O",)})
+    try:
+        pairing.check(spec, teaching, base.shape)
+    except BadSpec as error:
+        own = {} if teacher else {"student": "model"}
+        parts = [(*field.partition("."), problem) for field, problem in error.fields]
+        return [(own.get(first, first) + dot + rest, problem) for first, dot, rest, problem in parts]
+    return []
+
+
+def _unsaid(spec: JobSpec, teacher: _Found | None, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The labels that a student of this teacher could not say."""
+    if not teacher or not teacher.shape.labels or spec.task.head != "ner":
+        return
+    said = {tag[2:] for tag in teacher.shape.labels if tag != "O"}
+    if missing := sorted(set(labels) - said):
+        known = ", ".join(sorted(said))
+        yield "dataset", f"it has {', '.join(missing)}, which the teacher does not know; it knows {known}"
+
+
+def _known(find: Callable[[], T], otherwise: T) -> T:
+    try:
+        return find()
+    except BadSpec:
+        return otherwise
+
+
+def _copied(spec: JobSpec, base: Shape, student: Shape) -> tuple[tuple[int, int], ...]:
+    change = spec.change
+    if change is None or change.start == "random":
+        return ()
+    if change.start == "embeddings" or change.architecture:
+        return ((0, 0),)
+    layers = _known(lambda: layer_map(change.layer_map, student.layers, base.layers), ())
+    return tuple(enumerate((0, *layers))) if layers else ()
+
+
+def _size(found: _Found, head: str, labels: int) -> int | None:
+    known = sizes.size(found.shape, head=head, labels=labels)
+    return known.total if known else sizes.stored(found.path)

@@ -1,0 +1,227 @@
+"""The draft of a job on the Train page: what its form holds in this session, filled from ready specs, jobs and links.
+
+Each kind of job has a form of its own, so that changing one's mind about the kind loses nothing.
+"""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import streamlit as st
+from pydantic_core import PydanticUndefined
+
+from trainer import chain, datasets, registry
+from trainer import spec as specs
+from trainer.chain import Chain
+from trainer.errors import BadSpec
+from trainer.prediction import Plain
+from trainer.recipes import RECIPES
+from trainer.spec import Change, JobSpec
+from trainer.tasks import TASKS
+from workbench import form
+
+KINDS = {
+    "finetune": "Fine-tune",
+    "distill": "Distil",
+    "pretrain": "Continue pre-training",
+    "evaluate": "Evaluate",
+}
+SPECS = Path(__file__).parents[1] / "specs"
+AS_IS, MADE, MADE_FROM = "As it is", "Made smaller", "Made from another"
+WAYS = {"model": (AS_IS, MADE), "student": (MADE, MADE_FROM, AS_IS)}
+
+_COMMON = ("dataset", "task", "limit", "schedule", "seed", "compute")
+_FIELDS = {
+    "finetune": ("model", "recipe", *_COMMON),
+    "distill": ("teacher", "student", "recipe", *_COMMON),
+    "pretrain": ("model", "recipe", *_COMMON),
+    "evaluate": ("model", "split", *_COMMON),
+}
+_IDLE = {"evaluate": "schedule."}  # of these only the length of the windows counts
+
+log = logging.getLogger(__name__)
+
+
+class Ready(NamedTuple):
+    """A spec or a chain that ships: what its file says about it, and what it holds."""
+
+    about: str
+    holds: JobSpec | Chain
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The form of one kind of job."""
+
+    kind: str
+
+    @property
+    def key(self) -> str:
+        """What the names of this form's widgets begin with."""
+        return f"train.{self.kind}."
+
+    def get(self, name: str):
+        """What a widget holds; None for one that is empty."""
+        return st.session_state.get(self.key + name)
+
+    def put(self, name: str, value: object) -> None:
+        """Fill a widget."""
+        st.session_state[self.key + name] = value
+
+    @property
+    def learner(self) -> str:
+        """The field of what is trained or scored."""
+        return "student" if self.kind == "distill" else "model"
+
+    @property
+    def changed(self) -> bool:
+        """Whether that is made from a base."""
+        return self.kind != "evaluate" and self.get(f"{self.learner}.way") in (MADE, MADE_FROM)
+
+    @property
+    def recipe(self) -> type[Plain] | None:
+        """The recipe that is chosen; None where the kind has none."""
+        recipes = self.tables["recipe"]
+        return recipes.get(self.get("recipe.name")) or next(iter(recipes.values()), None)
+
+    @property
+    def task(self) -> str:
+        """The task that is chosen, or the recipe's own."""
+        tasks = self.recipe.tasks if self.recipe else tuple(TASKS)
+        return self.get("task.name") if self.get("task.name") in tasks else tasks[0]
+
+    @cached_property
+    def tables(self) -> dict[str, dict[str, type]]:
+        """The recipes of this kind, and the tasks."""
+        recipes = {name: recipe for name, recipe in RECIPES.items() if recipe.kind == self.kind}
+        return {"recipe": recipes, "task": TASKS}
+
+    @property
+    def fields(self) -> list[form.Leaf]:
+        """The fields of this form; those that were never filled get the schema's default."""
+        tasks = {name: TASKS[name] for name in (self.recipe.tasks if self.recipe else TASKS)}
+        tables = self.tables | {"task": tasks}
+        leaves = [leaf for leaf in form.leaves(JobSpec, tables, self._chosen) if self._has(leaf.name)]
+        if self.changed:
+            made = [leaf for leaf in form.leaves(Change, {}, {}, prefix=f"{self.learner}.") if self._offers(leaf.name)]
+            place = [leaf.name for leaf in leaves].index(self.learner)
+            leaves[place : place + 1] = made
+        for leaf in leaves:
+            usual = None if leaf.info.default is PydanticUndefined else leaf.info.default
+            st.session_state.setdefault(self.key + leaf.name, usual)
+        return leaves
+
+    def values(self) -> dict:
+        """What the form holds, nested as a spec is."""
+        return {"kind": self.kind} | form.values(self.fields, self._chosen, key=self.key)
+
+    def fill(self, given: Mapping) -> None:
+        """Take over a spec, as JobSpec.model_dump gives it."""
+        for name in ("recipe", "task"):
+            if given.get(name):
+                self.put(f"{name}.name", given[name]["name"])
+        learner = given.get(self.learner)
+        self.put(f"{self.learner}.way", AS_IS if not isinstance(learner, Mapping) else self._way(learner))
+        form.fill(self.fields, given, key=self.key)
+
+    def take_recipe(self) -> None:
+        """After another recipe was chosen: its own weights, and a teacher and data that it can use."""
+        recipe = self.recipe
+        own = [leaf for leaf in self.fields if leaf.name.startswith("recipe.") and leaf.name != "recipe.name"]
+        form.fill(own, {"recipe": recipe().model_dump()}, key=self.key)
+        cards = datasets.cards()
+        if (card := cards.get(self.get("dataset"))) and card.task not in recipe.tasks:
+            self.put("dataset", next((name for name, other in cards.items() if other.task in recipe.tasks), None))
+        if (teachers := self.models("teacher")) and self.get("teacher") not in teachers:
+            self.put("teacher", next(iter(teachers)))
+
+    def fit_data(self) -> None:
+        """Where the teacher cannot say the labels of the data set, the first one of which it can."""
+        teacher, cards = self.models("teacher").get(self.get("teacher")), datasets.cards()
+        if not teacher or not teacher.labels or not (card := cards.get(self.get("dataset"))):
+            return
+        if not set(card.labels) <= set(teacher.labels):
+            fitting = (
+                name for name, other in cards.items() if other.labels and set(other.labels) <= set(teacher.labels)
+            )
+            self.put("dataset", next(fitting, self.get("dataset")))
+
+    def models(self, field: str) -> dict[str, registry.ModelEntry]:
+        """The models whose weights are here and that can stand in a field."""
+        tagger = self.task == "ner" and (field == "teacher" or self.kind == "evaluate")
+        ready = registry.ready(task="ner") if tagger else registry.ready()
+        return {entry.id: entry for entry in ready if self.task == "ner" or entry.task != "ner"}
+
+    def offered(self, known: Mapping[str, object], name: str) -> list[str]:
+        """What a chooser offers: what is known, and what a person typed before or a link names."""
+        typed = self.get(name)
+        return [*known, *([typed] if typed and typed not in known else [])]
+
+    @property
+    def _chosen(self) -> dict[str, str]:
+        recipe = {"recipe": self.recipe.model_fields["name"].default} if self.recipe else {}
+        return recipe | {"task": self.task}
+
+    def _has(self, name: str) -> bool:
+        idle = _IDLE.get(self.kind)
+        return name.partition(".")[0] in _FIELDS[self.kind] and (
+            not idle or not name.startswith(idle) or name == "schedule.max_tokens"
+        )
+
+    def _offers(self, name: str) -> bool:
+        return name != "student.base" or self.get("student.way") == MADE_FROM
+
+    def _way(self, change: Mapping) -> str:
+        return MADE_FROM if self.kind == "distill" and change.get("base") else MADE
+
+
+def parse(given: Mapping) -> tuple[JobSpec | None, Sequence[tuple[str, str]]]:
+    """A spec, or what is wrong with it."""
+    try:
+        return specs.parse(given), ()
+    except BadSpec as error:
+        return None, error.fields
+
+
+@st.cache_data(ttl=60, max_entries=1, show_spinner=False)
+def _files() -> dict[str, tuple[str, JobSpec | Chain]]:
+    found = {}
+    for path in sorted(SPECS.glob("*.yaml"), key=lambda path: (not path.stem.startswith("smoke"), path.stem)):
+        try:
+            found[path.stem] = (_about(path.read_text(encoding="utf-8")), chain.read(path))
+        except BadSpec as error:
+            log.warning("%s is left out: %s", path.name, error)
+    return found
+
+
+def ready(kind: str | None) -> dict[str, Ready]:
+    """What ships in specs/, by file name without ending: the specs of a kind, or with None the chains."""
+    found = {name: Ready(*each) for name, each in _files().items()}
+    return {
+        name: each
+        for name, each in found.items()
+        if (isinstance(each.holds, Chain) if kind is None else getattr(each.holds, "kind", None) == kind)
+    }
+
+
+def usual(kind: str) -> dict:
+    """Where a form begins if no ready spec is there: what is on every machine, as far as a kind has it."""
+    texts = [name for name, card in datasets.cards().items() if card.task == "mlm"]
+    given = {
+        "finetune": {"model": "minilm", "dataset": "bc5cdr"},
+        "distill": {"teacher": "minilm-bc5cdr", "student": {"layers": 3}, "recipe": "task_kd", "dataset": "bc5cdr"},
+        "pretrain": {"model": "minilm", "dataset": next(iter(texts), "a-folder-with-train.txt")},
+        "evaluate": {"model": "minilm-bc5cdr", "dataset": "bc5cdr"},
+    }[kind]
+    return JobSpec.model_validate({"kind": kind} | given).model_dump(mode="json")
+
+
+def _about(text: str) -> str:
+    """The first sentence of the comment that a file begins with."""
+    comment = re.match(r"(?:#.*\n?)*", text).group().replace("\n#", " ").lstrip("# ")
+    words = " ".join(comment.split())
+    return re.split(r"(?<=\.)\s", words, maxsplit=1)[0]

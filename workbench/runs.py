@@ -1,0 +1,67 @@
+"""What runs say when they are over, and how they differ: plain numbers out of specs, metrics and reports."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainer.queue import Job
+from trainer.tasks import TASKS
+
+TEACHER = "teacher_test_f1."  # what the names of the teacher's scores by label begin with
+OTHER_THAN = "—"  # where a spec does not have a field
+
+
+def score(spec: Mapping) -> str:
+    """The score that a stored spec's task is judged by: f1 or accuracy."""
+    name = (spec.get("task") or {}).get("name")
+    return TASKS[name].score if name in TASKS else "f1"
+
+
+def by_label(metrics: Mapping[str, float | None]) -> list[tuple[str, float, float]]:
+    """(label, teacher's test F1, student's), what was lost most first; empty without a teacher."""
+    rows = [
+        (name.removeprefix(TEACHER), value, metrics.get(f"test_f1.{name.removeprefix(TEACHER)}"))
+        for name, value in metrics.items()
+        if name.startswith(TEACHER) and value is not None
+    ]
+    return sorted((row for row in rows if row[2] is not None), key=lambda row: row[2] - row[1])
+
+
+def retention(job: Job, report: Mapping) -> tuple[float, tuple[float, float] | None] | None:
+    """The share of the teacher's test score that the student keeps, and its interval; None without a teacher.
+
+    The interval is that of the student's score, the teacher's taken as it is.
+    """
+    share, name = job.metrics.get("retention"), score(job.spec)
+    teacher = job.metrics.get(f"teacher_test_{name}")
+    if share is None or not teacher:
+        return None
+    limits = report.get("intervals", {}).get(name)
+    return share, (limits[0] / teacher, limits[1] / teacher) if limits else None
+
+
+def comparable(job: Job, jobs: list[Job]) -> list[Job]:
+    """The other jobs whose curves can be laid over those of a job: runs that train and are judged by the same score."""
+    same = (other for other in jobs if other.kind != "evaluate" and score(other.spec) == score(job.spec))
+    return [other for other in same if other.id != job.id]
+
+
+def differences(specs: Mapping[str, Mapping]) -> dict[str, dict[str, str]]:
+    """{field: {job: value}} of the fields in which stored specs differ, and of no others; a missing one is a dash."""
+    flat = {job_id: _flat(spec) for job_id, spec in specs.items()}
+    names = dict.fromkeys(name for fields in flat.values() for name in fields)
+    rows = {name: {job_id: fields.get(name, OTHER_THAN) for job_id, fields in flat.items()} for name in names}
+    return {name: row for name, row in rows.items() if len(set(row.values())) > 1}
+
+
+def _flat(spec: Mapping, prefix: str = "") -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for name, value in spec.items():
+        if isinstance(value, Mapping):
+            fields |= _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            fields[prefix + name] = _said(value)
+    return fields
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
