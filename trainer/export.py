@@ -60,12 +60,13 @@ def model_card(about: Mapping) -> str:
         for name, value in about.get("metrics", {}).items()
         if name.startswith("test_")
     ]
+    level, unit = ("word level", "sentences") if about.get("task") == "ner" else ("masked tokens", "documents")
     scores = (
-        ["| test score, word level | value | 95 % interval |", "|---|---|---|", *rows] if rows else ["Not scored yet."]
+        [f"| test score, {level} | value | 95 % interval |", "|---|---|---|", *rows] if rows else ["Not scored yet."]
     )
     return "\n".join(
         [
-            f"# {about.get('base')} fine-tuned on {about.get('dataset')}" if spec else f"# {about.get('base')}",
+            f"# {_title(about)}",
             "",
             f"Task: {about.get('task')}. Labels: {', '.join(about.get('labels', [])) or 'none'}.",
             f"{about.get('params', 0):,} parameters, weights stored as {about.get('dtype', 'float32')}.",
@@ -75,7 +76,8 @@ def model_card(about: Mapping) -> str:
             "",
             *scores,
             "",
-            "Intervals are percentile bootstrap over test sentences. Scored with float32 weights, as trained;",
+            *_teacher(about),
+            f"Intervals are percentile bootstrap over test {unit}. Scored with float32 weights, as trained;",
             f"`stillroom evaluate --model <this folder> --dataset {about.get('dataset')}` scores the file itself.",
             "",
             "## How it was made",
@@ -91,6 +93,19 @@ def model_card(about: Mapping) -> str:
             "",
         ]
     )
+
+
+def _title(about: Mapping) -> str:
+    made, dataset = about.get("made_from") or about.get("base"), about.get("dataset")
+    how = {"distill": f"taught by {about.get('teacher')}", "pretrain": "pre-trained"}.get(
+        about.get("kind"), "fine-tuned"
+    )
+    return f"{made}, {how} on {dataset}" if about.get("spec") else f"{made}"
+
+
+def _teacher(about: Mapping) -> list[str]:
+    kept = about.get("metrics", {}).get("retention")
+    return [f"It keeps {kept:.1%} of the score of its teacher, {about.get('teacher')}.", ""] if kept else []
 
 
 def _interval(about: Mapping, name: str) -> str:

@@ -29,7 +29,7 @@ class Masking:
         self.special = np.zeros(len(tokenizer), dtype=bool)  # (vocabulary,)
         self.special[tokenizer.all_special_ids] = True
         self.plain = np.flatnonzero(~self.special)  # (pieces that may be chosen,)
-        self.continues = _continuations(tokenizer) if whole_words else None  # (vocabulary,)
+        self.continues = _continuations(tokenizer) & ~self.special if whole_words else None  # (vocabulary,)
 
     def __call__(self, ids: np.ndarray, *, seed: int, step: int) -> tuple[np.ndarray, np.ndarray]:
         """(inputs, labels), both of the shape of ids (rows, tokens); labels are IGNORED where nothing was chosen.
@@ -38,7 +38,7 @@ class Masking:
         """
         random = np.random.default_rng((seed, step))
         candidates = ~self.special[ids]
-        draws = self._draws(ids, candidates, random)  # (rows, tokens), one number a piece or word
+        draws = self._draws(ids, random)  # (rows, tokens), one number a piece or word
         draws[~candidates] = np.inf
         chosen = (draws < max(self.share, np.nextafter(draws.min(), 2))) & candidates
         inputs, labels = ids.copy(), np.where(chosen, ids, IGNORED)
@@ -48,12 +48,10 @@ class Masking:
         inputs[replaced] = self.plain[random.integers(len(self.plain), size=np.count_nonzero(replaced))]
         return inputs, labels
 
-    def _draws(self, ids: np.ndarray, candidates: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    def _draws(self, ids: np.ndarray, random: np.random.Generator) -> np.ndarray:
         if self.continues is None:
             return random.random(ids.shape, dtype=np.float32)
-        begins = (
-            ~self.continues[ids] | ~candidates
-        )  # what follows a special token shares its draw, which counts for none
+        begins = ~self.continues[ids]
         begins[:, 0] = True
         words = np.cumsum(begins) - 1  # (rows x tokens,): the word of each piece
         return random.random(words[-1] + 1, dtype=np.float32)[words].reshape(ids.shape)

@@ -166,7 +166,7 @@ def _curve(figure: go.Figure, points: Series, name: str, *, mode: str = "lines",
     figure.add_scatter(x=points[0], y=points[1], name=name, mode=mode, **look)
 
 
-def _framed(figure: go.Figure, *, steps: int | None) -> go.Figure:
+def _framed(figure: go.Figure, *, steps: int | None = None) -> go.Figure:
     last = max(max(trace.x) for trace in figure.data if len(trace.x))
     end = max(last, steps or 0)
     figure.update_xaxes(title="Optimiser step", range=[0, end * 1.02 + 0.5], tickformat=",d")

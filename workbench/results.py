@@ -65,15 +65,14 @@ def _figures(job: Job, history: Sequence[dict]) -> None:
         shown.append((f"Teacher's test {charts.said(name)}", f"{teacher:.3f}", None))
     kept = runs.retention(job, report)
     if kept:
-        shown.append(("Retention", f"{kept[0]:.1%}", None))
+        shown.append(("Retention", f"{kept[0] * 100:.1f} %", None))
     steps, dev = charts.series(history, f"dev_{name}")
     if dev:
         best = max(range(len(dev)), key=dev.__getitem__)
         title = f"Dev {charts.said(name)}"
-        shown += [
-            (f"{title}, best", f"{dev[best]:.3f}", steps[best]),
-            (f"{title}, latest", f"{dev[-1]:.3f}", steps[-1]),
-        ]
+        shown.append((f"{title}, best", f"{dev[best]:.3f}", steps[best]))
+        if not wording.over(job):
+            shown.append((f"{title}, latest", f"{dev[-1]:.3f}", steps[-1]))
     for metric, label, form in (("loss", "Loss, latest", ".3f"), ("examples_per_second", "Examples per second", ".1f")):
         steps, values = charts.series(history, metric)
         if values:
@@ -93,7 +92,7 @@ def _kept(kept: tuple[float, tuple[float, float] | None] | None) -> str:
     if not kept[1]:
         return f"{said}."
     low, high = kept[1]
-    return f"{said}; 95 % interval {low:.1%} to {high:.1%}, which is that of the student's score alone."
+    return f"{said}; 95 % interval {low * 100:.1f} to {high * 100:.1f} %, which is that of the student's score alone."
 
 
 def _report(job: Job) -> dict:

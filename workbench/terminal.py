@@ -97,9 +97,15 @@ def show_zoo(entries: Iterable[Mapping]) -> None:
 
 
 def show_datasets(cards: Iterable) -> None:
-    """A row for each data set; the splits in sentences."""
+    """A row for each data set; the splits in sentences, or documents."""
     rows = [
-        (card.id, card.task, ", ".join(card.labels), *(_sentences(card, split) for split in _SPLITS), card.licence)
+        (
+            card.id,
+            card.task,
+            ", ".join(getattr(card, "labels", ())),
+            *(_examples(card, split) for split in _SPLITS),
+            card.licence,
+        )
         for card in cards
     ]
     _table(("id", "task", "labels", *_SPLITS, "licence"), rows)
@@ -107,11 +113,13 @@ def show_datasets(cards: Iterable) -> None:
 
 def show_report(report) -> None:
     """What a data set holds and what is wrong in it, problem by problem with its line."""
-    rows = [(name, s.sentences, s.tokens, s.entities, s.longest) for name, s in report.splits.items()]
-    _table(("split", "sentences", "tokens", "entities", "longest"), rows)
+    text = report.task == "mlm"
+    counted = ("documents", "characters", "longest") if text else ("sentences", "tokens", "entities", "longest")
+    rows = [(name, *(getattr(split, what) for what in counted)) for name, split in report.splits.items()]
+    _table(("split", *counted), rows)
     for pair, number in report.repeated.items():
         if number:
-            say(f"In both {pair.replace('/', ' and ')}: {number:,} sentences.")
+            say(f"In both {pair.replace('/', ' and ')}: {number:,} {counted[0]}.")
     for problem in report.problems:
         place = f"{problem.file}, line {problem.line:,}" if problem.line else problem.file
         say(f"{place}: {problem.message} {problem.next_step}")
@@ -198,8 +206,9 @@ def _millions(number: int | None) -> str | None:
     return None if number is None else f"{number / 1e6:.1f}M"
 
 
-def _sentences(card, split: str) -> int | None:
-    return card.splits[split].sentences if split in card.splits else None
+def _examples(card, split: str) -> int | None:
+    found = card.splits.get(split)
+    return getattr(found, "sentences", None) or getattr(found, "documents", None)
 
 
 def _state(job) -> str:

@@ -1,5 +1,6 @@
 """The Jobs page: every state, one job in detail, its actions, and names that look like markup."""
 
+import json
 import os
 
 import pytest
@@ -9,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from trainer import queue, store
 from trainer.engines import Process
 from trainer.queue import Progress
-from trainer.run import commit_folder
+from trainer.run import Result, Run, commit_folder
 from trainer.spec import JobSpec, parse
 
 HOSTILE = "<img src=x onerror=alert(1)>:red[x]$\\alpha$**b**"
@@ -17,7 +18,8 @@ PAGE = "from workbench.pages import jobs; jobs.render()"
 
 
 def spec(**fields) -> JobSpec:
-    return parse({"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice"} | fields)
+    given = {"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice"} | fields
+    return parse({name: value for name, value in given.items() if value is not None})
 
 
 @pytest.fixture
@@ -211,6 +213,117 @@ def test_the_log_is_shown_from_its_end(start):
     log = next(code.value for code in opened(lease.id).code if code.value.startswith("line"))
     assert log.endswith("line 9999") and len(log) <= 32_000
     assert all(line.startswith("line ") for line in log.splitlines())
+
+
+DISTIL = {
+    "kind": "distill",
+    "model": None,
+    "teacher": "minilm-bc5cdr",
+    "student": {"layers": 3},
+    "recipe": "task_kd",
+    "dataset": "bc5cdr-slice",
+}
+SCORES = {"test_f1": 0.8, "teacher_test_f1": 0.82, "retention": 0.8 / 0.82}
+SCORES |= {"test_f1.Chemical": 0.88, "teacher_test_f1.Chemical": 0.87}
+SCORES |= {"test_f1.Disease": 0.7, "teacher_test_f1.Disease": 0.75}
+
+
+def taught(lease, *, last: int = 40, teacher: float = 0.81) -> dict:
+    rows = {(0, "teacher_dev_f1"): teacher}
+    for step in range(1, last + 1):
+        parts = {"loss.soft_targets": 2 / step, "loss.hidden_cosine": 1 / step}
+        rows |= {(step, name): value for name, value in parts.items()} | {(step, "loss"): 3 / step}
+    rows |= {(20, "dev_f1"): 0.7, (40, "dev_f1"): 0.79}
+    queue.renew(store.open_store(), lease, Progress(step=last, steps=last, rows=rows))
+    return rows
+
+
+def ended(lease, scores: dict, *, intervals: dict | None = None) -> None:
+    run = Run(store.runs_dir() / lease.id / "attempt-1")
+    run.folder.mkdir(parents=True)
+    run.finish(Result(state="succeeded", metrics=scores, report={"n": 100, "intervals": intervals or {}}))
+    queue.finish(store.open_store(), lease, state="succeeded", progress=Progress(metrics=scores))
+
+
+def lines(page: AppTest, chart: int) -> dict[str, dict]:
+    """The traces of a chart by name, as the browser gets them."""
+    figure = json.loads(page.get("plotly_chart")[chart].proto.spec)
+    return {trace["name"]: trace for trace in figure["data"]}
+
+
+def test_each_term_of_a_distillation_is_a_curve_and_the_teacher_a_line(start):
+    lease = start(**DISTIL)
+    taught(lease)
+    page = opened(lease.id)
+    assert list(lines(page, 0)) == ["sum", "Soft targets", "Hidden states, cosine"]
+    scores = lines(page, 1)
+    assert set(scores) == {"student", "teacher 0.810"}
+    assert scores["teacher 0.810"]["y"] == [0.81, 0.81] and scores["teacher 0.810"]["x"] == [0, 40]
+
+
+def test_what_a_student_kept_and_lost_is_said(start):
+    lease = start(**DISTIL)
+    taught(lease)
+    ended(lease, SCORES, intervals={"f1": [0.779, 0.8200]})
+    page = opened(lease.id)
+    assert metrics(page)["Retention"] == "97.6 %" and metrics(page)["Teacher's test F1"] == "0.820"
+    assert "95 % interval 95.0 to 100.0 %, which is that of the student's score alone" in shown(page)
+    table = page.dataframe[0].value
+    assert list(table["Label"]) == ["Disease", "Chemical"]  # what was lost most first
+    assert [round(value, 3) for value in table["Difference"]] == [-0.05, 0.01]
+
+
+def test_a_job_without_a_teacher_says_nothing_of_one(start):
+    lease = start()
+    queue.renew(store.open_store(), lease, Progress(step=40, steps=40, rows=steps(40, evaluations={40: 0.5})))
+    ended(lease, {"test_f1": 0.5, "test_f1.Disease": 0.5})
+    page = opened(lease.id)
+    assert "Retention" not in metrics(page) and "lost" not in shown(page)
+    assert not page.dataframe
+
+
+def test_runs_are_laid_over_each_other_with_only_what_differs(start):
+    first, second = start(seed=1), start(seed=2, schedule={"lr": 0.003})
+    for lease in (first, second):
+        queue.renew(store.open_store(), lease, Progress(step=40, steps=40, rows=steps(40, evaluations={40: 0.5})))
+    ended(first, {"test_f1": 0.5})
+    page = opened(first.id)
+    assert page.multiselect[0].options == [f"{second.id} · minilm fine-tuned on ncbi-disease-slice"]
+    page.multiselect[0].set_value([second.id]).run()
+    assert not page.exception
+    assert page.query_params["with"] == second.id
+    assert set(lines(page, 2)) == set(lines(page, 3)) == {first.id, second.id}
+    table = page.dataframe[0].value.set_index("field")
+    assert set(table.index) == {"seed", "schedule.lr", "test score"}
+    assert dict(table.loc["schedule.lr"]) == {first.id: "0.0001", second.id: "0.003"}
+
+
+def test_a_link_opens_the_same_runs(start):
+    first, second = start(seed=1), start(seed=2)
+    page = AppTest.from_string(PAGE, default_timeout=30)
+    page.query_params["job"], page.query_params["with"] = first.id, [second.id, "00000000-9"]
+    page.run()
+    assert not page.exception
+    assert page.multiselect[0].value == [second.id]
+    assert "no run has one yet" in shown(page)
+
+
+def test_the_list_leads_to_runs_over_each_other(start):
+    leases = [start(seed=1), start(seed=2), start(**DISTIL)]
+    for lease in leases:
+        queue.renew(store.open_store(), lease, Progress(step=5, steps=10, rows=steps(5)))
+    page = opened()
+    page.multiselect[0].set_value([leases[0].id, leases[2].id]).run()
+    assert not page.exception
+    link = next(link for link in page.get("page_link") if link.label == "Show them")
+    assert link.proto.query_string == f"job={leases[0].id}&with={leases[2].id}"
+
+
+@pytest.mark.parametrize("fields", [{}, DISTIL, {"kind": "evaluate"}], ids=["finetune", "distill", "evaluate"])
+def test_every_kind_of_job_can_be_started_anew(start, fields):
+    lease = start(**fields)
+    link = next(link for link in opened(lease.id).get("page_link") if link.label == "New job from this spec")
+    assert link.proto.query_string == f"from={lease.id}"
 
 
 def test_an_unknown_job_is_an_error_that_runs_nothing(home):

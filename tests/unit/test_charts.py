@@ -1,7 +1,7 @@
 """Figures: what is drawn, where, and from which numbers."""
 
 from trainer.objective import Term, uniform
-from workbench import cockpit, diagram
+from workbench import charts, cockpit, diagram, runs
 
 
 def layer_map(student: int, teacher: int, *terms: Term, copied=()):
@@ -42,3 +42,39 @@ def test_terms_of_outputs_join_the_outputs_and_gold_labels_nothing():
 def test_every_term_has_a_name_and_a_sentence():
     names = set(Term.model_fields["name"].annotation.__args__)
     assert set(cockpit.NAMES) == set(cockpit.MEANINGS) == names
+
+
+def history(**values: list[float]) -> list[dict]:
+    rows = ((name, step, value) for name, column in values.items() for step, value in enumerate(column, 1))
+    return [{"step": step, "name": name.replace("__", "."), "value": value} for name, step, value in rows]
+
+
+def test_the_terms_are_drawn_as_they_enter_the_sum():
+    figure = charts.terms_figure(history(loss=[3, 2], loss__mlm=[1, 1], loss__soft_targets=[2, 1]), names=cockpit.NAMES)
+    drawn = {trace.name: list(trace.y) for trace in figure.data}
+    assert drawn == {"sum": [3, 2], "Soft targets": [2, 1], "Masked LM": [1, 1]}
+    assert figure.layout.xaxis.title.text and figure.layout.yaxis.title.text
+
+
+def test_the_teacher_is_a_line_over_the_whole_run():
+    rows = [*history(dev_accuracy=[0.2, 0.4]), {"step": 0, "name": "teacher_dev_accuracy", "value": 0.6}]
+    student, teacher = charts.score_figure(rows, score="accuracy", steps=9).data
+    assert list(student.y) == [0.2, 0.4]
+    assert (list(teacher.x), list(teacher.y)) == ([0, 9], [0.6, 0.6])
+    assert charts.score_figure(rows[2:], score="accuracy") is None
+
+
+def test_scores_get_a_range_in_tenths_that_holds_them():
+    assert charts.bounds([0.81, 0.79]) == (0.7, 0.9)
+    assert charts.bounds([0.0, 1.0]) == (0.0, 1.02)
+
+
+def test_only_fields_that_differ_are_listed():
+    one = {"kind": "distill", "student": {"layers": 3, "layer_map": [1, 2, 3], "hidden": None}, "seed": 1}
+    other = {"kind": "distill", "student": "minilm", "seed": 1}
+    assert runs.differences({"a": one, "b": other}) == {
+        "student.layers": {"a": "3", "b": "—"},
+        "student.layer_map": {"a": "1, 2, 3", "b": "—"},
+        "student": {"a": "—", "b": "minilm"},
+    }
+    assert runs.differences({"a": one, "b": dict(one)}) == {}

@@ -136,13 +136,15 @@ def test_whole_words_are_hidden_together(name, text, request):
     assert any(chosen[word].any() and not chosen[word].all() for chosen in split for word in words)
 
 
-def test_words_do_not_reach_across_rows_or_special_tokens(wordpiece):
+@pytest.mark.parametrize(("name", "inner"), [("wordpiece", "##emia"), ("byte_level", "e"), ("sentence_pieces", "e")])
+def test_words_do_not_reach_across_rows_or_special_tokens(name, inner, request):
     """A row may begin in the middle of a word, and so may what follows a separator."""
-    piece = wordpiece.convert_tokens_to_ids("##emia")
+    tokenizer = request.getfixturevalue(name)
+    piece = tokenizer.convert_tokens_to_ids(inner)
     ids = np.full((1, 2000), piece)
-    ids[0, ::2] = wordpiece.sep_token_id
+    ids[0, ::2] = tokenizer.sep_token_id
     columns = np.full((1000, 1), piece)
-    masking = Masking(wordpiece, share=0.5, whole_words=True)
+    masking = Masking(tokenizer, share=0.5, whole_words=True)
     for each in (ids, columns):
         count = (masking(each, seed=0, step=0)[1] != IGNORED).sum()
         assert 400 < count < 600, "the pieces were drawn together"

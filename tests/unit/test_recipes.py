@@ -1,0 +1,326 @@
+"""What every entry of RECIPES keeps to, so that a new recipe is tested before its author writes a test.
+
+Each is tried with its defaults, with every weight that is 0 by default turned on, and in its exact mode if it has one.
+"""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from tiny_pair import TAGS, batch, bert
+from transformers import AutoTokenizer
+
+from trainer import checkpoint, datasets, models, pairing, vocabulary
+from trainer.errors import BadSpec
+from trainer.learner import Learner
+from trainer.lesson import prepare
+from trainer.loop import NonFiniteLoss, optimizer_for, train
+from trainer.recipes import RECIPES
+from trainer.recipes.compact import Compact
+from trainer.recipes.distil import Distil
+from trainer.recipes.task_kd import TaskKD
+from trainer.recipes.tiny import Tiny
+from trainer.run import ResolvedModel, Run, RunSpec, file_sha256
+from trainer.spec import parse
+from trainer.tasks import TASKS
+
+TEACHER, STUDENT = 4, 2  # layers
+
+
+def weights(kind):
+    """The options of a recipe that weigh a term: numbers that may be 0."""
+    fields = kind.model_fields.items()
+    return [name for name, info in fields if isinstance(info.default, float) and not _must_be_positive(info)]
+
+
+def _must_be_positive(info):
+    return any(getattr(limit, "gt", None) == 0 for limit in info.metadata)
+
+
+def variants():
+    for name, kind in RECIPES.items():
+        yield pytest.param(kind(), id=name)
+        if off := [field for field in weights(kind) if kind.model_fields[field].default == 0]:
+            yield pytest.param(kind(**dict.fromkeys(off, 1.0)), id=f"{name}-all-terms")
+        if "exact" in kind.model_fields:
+            yield pytest.param(kind(exact=True), id=f"{name}-exact")
+
+
+VARIANTS = list(variants())
+every_variant = pytest.mark.parametrize("recipe", VARIANTS)
+
+
+def head_of(recipe):
+    return TASKS[recipe.tasks[0]].head
+
+
+def is_exact(recipe):
+    return getattr(recipe, "exact", False) and getattr(recipe, "teacher_drops_out", True)
+
+
+def learner_of(recipe, *, dropout=0.0, hidden=24, exact=None):
+    """A learner with random weights; `hidden` is the student's width, the teacher's is 24."""
+    head = head_of(recipe)
+    teacher = bert(head, layers=TEACHER, seed=1, dropout=dropout) if recipe.kind == "distill" else None
+    student = bert(head, layers=STUDENT, hidden=hidden, seed=2, dropout=dropout)
+    exact = is_exact(recipe) if exact is None else exact
+    return Learner(student, recipe.plan(STUDENT, TEACHER), head=head, teacher=teacher, exact=exact)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_what_it_is(name):
+    kind = RECIPES[name]
+    assert kind.model_fields["name"].default == name == kind().name
+    assert kind.kind in ("finetune", "pretrain", "distill") and set(kind.tasks) <= set(TASKS)
+    assert all(info.description for field, info in kind.model_fields.items() if field != "name")
+    terms = kind().plan(STUDENT, TEACHER)
+    assert any(term.weight for term in terms)
+    assert len({term.name for term in terms}) == len(terms), "terms of one name would hide each other"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "weighed"),
+    [
+        (Distil(), {"mlm": (2, 1), "soft_targets": (5, 2), "hidden_cosine": (1, 1)}),
+        (Tiny(), {"attention_mse": (1, 1), "hidden_mse": (1, 1), "soft_cross_entropy": (1, 1)}),
+        (
+            Compact(),
+            {
+                "mlm": (1, 1),
+                "attention_kl": (3, 1),
+                "hidden_cosine": (3, 1),
+                "embedding_cosine": (0, 1),
+                "soft_targets": (5, 1),
+            },
+        ),
+        (TaskKD(), {"soft_targets": (1, 2), "task": (0, 1), "hidden_cosine": (1, 1)}),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_weights_and_temperatures_of_the_papers(recipe, weighed):
+    assert {term.name: (term.weight, term.temperature) for term in recipe.plan(6, 12)} == weighed
+
+
+def test_levels_of_the_papers():
+    tiny = {term.name: term.pairs for term in Tiny().plan(4, 12)}
+    assert tiny["attention_mse"] == ((1, 3), (2, 6), (3, 9), (4, 12))
+    assert tiny["hidden_mse"] == ((0, 0), (1, 3), (2, 6), (3, 9), (4, 12))
+    compact = {term.name: term.pairs for term in Compact().plan(6, 12)}
+    assert compact["attention_kl"] == compact["hidden_cosine"] == tuple((k, 2 * k) for k in range(1, 7))
+    assert {term.name: term.pairs for term in Distil().plan(6, 12)}["hidden_cosine"] == ((6, 12),)
+
+
+@every_variant
+def test_the_gradient_is_that_of_small_differences(recipe):
+    """In double precision, along a random direction through every trained weight."""
+    learner, given = learner_of(recipe).to(torch.float64), batch(head_of(recipe))
+    parameters = list(learner.parameters())
+    learner.train()(given)["loss"].backward()
+    noise = torch.Generator().manual_seed(0)
+    ways = [torch.randn(p.shape, generator=noise, dtype=torch.float64) for p in parameters]
+    found = sum((p.grad * way).sum() for p, way in zip(parameters, ways, strict=True) if p.grad is not None)
+
+    @torch.no_grad()
+    def at(step):
+        for p, way in zip(parameters, ways, strict=True):
+            p.add_(step * way)
+        loss = learner(given)["loss"]
+        for p, way in zip(parameters, ways, strict=True):
+            p.sub_(step * way)
+        return loss
+
+    slope = (at(1e-6) - at(-1e-6)) / 2e-6
+    assert abs(found) > 1e-3
+    assert found.item() == pytest.approx(slope.item(), rel=1e-5)
+
+
+SCHEDULE = parse(
+    {"kind": "finetune", "model": "m", "dataset": "d", "schedule": {"steps": 150, "batch_size": 4, "lr": 0.02}}
+).schedule
+
+
+@every_variant
+def test_one_batch_can_be_learned_by_heart(recipe):
+    torch.set_num_threads(1)
+    learner, given = learner_of(recipe, exact=False), batch(head_of(recipe), rows=2, tokens=6)
+    steps = list(
+        train(learner, optimizer_for(learner, SCHEDULE), batch_at=lambda step: given, schedule=SCHEDULE, total=150)
+    )
+    first, last = steps[0].metrics, steps[-1].metrics
+    # A soft cross-entropy ends at the entropy of the teacher, which its divergence leaves out.
+    floor = entropy(learner, given, recipe)
+    assert last["loss"] - floor < 0.25 * (first["loss"] - floor), (first, last, floor)
+    assert all(last[name] < value for name, value in first.items() if name.startswith("loss."))
+
+
+def entropy(learner, given, recipe):
+    if not any(term.name == "soft_cross_entropy" for term in learner.plan):
+        return 0.0
+    with torch.no_grad():
+        wanted = {name: given[name] for name in ("input_ids", "attention_mask")}
+        logits = learner.teacher(**wanted).logits[given["labels"] != -100]
+    return torch.distributions.Categorical(logits=logits).entropy().mean().item()
+
+
+@pytest.mark.parametrize("name", [name for name, kind in RECIPES.items() if "exact" in kind.model_fields])
+def test_the_exact_mode_is_the_clean_one_but_for_dropout(name):
+    kind, found = RECIPES[name], {}
+    for dropout in (0.0, 0.2):
+        for exact in (False, True):
+            recipe = kind(exact=exact)
+            learner = learner_of(recipe, dropout=dropout)
+            torch.manual_seed(0)
+            found[dropout, exact] = learner.train()(batch(head_of(recipe)))
+    names = {term.name for term in kind(exact=True).plan(STUDENT, TEACHER)}
+    common = [f"loss.{name}" for name in names if f"loss.{name}" in found[0.0, False]]
+    assert common
+    assert all(torch.equal(found[0.0, False][term], found[0.0, True][term]) for term in common)
+    noisy = any(not torch.equal(found[0.2, False][term], found[0.2, True][term]) for term in common)
+    assert noisy == getattr(kind, "teacher_drops_out", True)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in RECIPES.items() if weights(kind)])
+def test_a_recipe_without_any_weight_is_refused(name):
+    recipe = {"name": name, **dict.fromkeys(weights(RECIPES[name]), 0.0)}
+    spec = parse({"kind": "distill", "teacher": "t", "student": {"layers": 2}, "dataset": "d", "recipe": recipe})
+    with pytest.raises(BadSpec, match="every term has weight 0"):
+        pairing.check(spec, TEACHER_SHAPE, TEACHER_SHAPE)
+
+
+TEACHER_SHAPE = pairing.sizes(
+    {
+        "model_type": "bert",
+        "num_hidden_layers": TEACHER,
+        "hidden_size": 24,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "vocab_size": 50,
+        "id2label": dict(enumerate(TAGS)),
+    }
+)
+
+
+# With files: a teacher, what a student starts from, and data, put together as a run does it.
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, tiny_model):
+    """(head, role) -> ResolvedModel; head -> ResolvedDataset."""
+    torch.set_num_threads(1)
+    top, large = tmp_path_factory.mktemp("recipes"), AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer = vocabulary.trim(large, vocabulary.kept(np.zeros(len(large), dtype=np.int64), large, size=1000))
+    found = {}
+    for head in {task.head for task in TASKS.values()}:
+        for role, layers in (("teacher", TEACHER), ("start", STUDENT)):
+            folder = top / f"{head}-{role}"
+            models.save(bert(head, layers=layers, seed=layers, vocabulary=len(tokenizer)), tokenizer, folder)
+            digest = file_sha256(folder / "model.safetensors")
+            found[head, role] = ResolvedModel(reference=folder.name, path=str(folder), sha256=digest)
+        (top / f"{head}-data").mkdir()
+        for split in ("train", "dev", "test"):
+            (top / f"{head}-data" / f"{split}{'.conll' if head == 'ner' else '.txt'}").write_text(LINES[head] * 5)
+        found[head] = datasets.resolve(str(top / f"{head}-data"))
+    return found
+
+
+SENTENCE = "no severe heart failure was seen after 5 mg of naloxone ."
+LINES = {
+    "mlm": f"{SENTENCE}\n",
+    "ner": "\n".join(f"{word}\tO" for word in SENTENCE.split()).replace("heart\tO", "heart\tB-Disease") + "\n\n",
+}
+STEPS = 6
+
+
+def ready_of(recipe, folders, **schedule):
+    head, taught = head_of(recipe), recipe.kind == "distill"
+    model, teacher = folders[head, "start"], folders[head, "teacher"] if taught else None
+    names = {"teacher": teacher.reference, "student": model.reference} if taught else {"model": model.reference}
+    schedule = {"steps": STEPS, "batch_size": 2, "max_tokens": 32, "lr": 0.01, **schedule}
+    spec = parse({"kind": recipe.kind, "recipe": recipe, "dataset": "data", "schedule": schedule, **names})
+    options = {"id": "00000000-1", "attempt": 1, "threads": 1, "device": "cpu"}
+    return RunSpec(spec=spec, model=model, teacher=teacher, dataset=folders[head], **options)
+
+
+def begin(recipe, folders, cache):
+    lesson = prepare(ready_of(recipe, folders), cache=cache)
+    return lesson, optimizer_for(lesson.learner, lesson.ready.spec.schedule)
+
+
+def steps_of(lesson, optimizer, *, start=0, total=STEPS):
+    schedule, seed = lesson.ready.spec.schedule, lesson.ready.spec.seed
+    options = {"schedule": schedule, "total": total, "start": start, "seed": seed}
+    return train(lesson.learner, optimizer, batch_at=lesson.batch_at, **options)
+
+
+def run_in(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    return Run(folder)
+
+
+@every_variant
+def test_a_resumed_run_ends_with_the_same_bits(recipe, folders, tmp_path):
+    whole, optimizer = begin(recipe, folders, tmp_path)
+    untouched = [step.metrics["loss"] for step in steps_of(whole, optimizer)]
+
+    first, optimizer = begin(recipe, folders, tmp_path)
+    steps = steps_of(first, optimizer)
+    losses = [next(steps).metrics["loss"] for _ in range(STEPS // 2)]
+    run = run_in(tmp_path / "00000000-1" / "attempt-1")
+    checkpoint.save(run, first.learner, optimizer, checkpoint.Progress(step=STEPS // 2))
+    torch.rand(17)  # noise drawn elsewhere must not matter
+
+    second, optimizer = begin(recipe, folders, tmp_path)
+    progress = checkpoint.restore(checkpoint.latest(run), second.learner, optimizer)
+    losses += [step.metrics["loss"] for step in steps_of(second, optimizer, start=progress.step)]
+    assert losses == untouched
+    ended, expected = second.learner.state_dict(), whole.learner.state_dict()
+    assert set(ended) == set(expected)
+    assert all(torch.equal(value, expected[name]) for name, value in ended.items())
+    assert any(name.startswith("projection.") for name in ended) == (whole.learner.projection is not None)
+
+
+@every_variant
+def test_the_loss_of_a_bad_step_changes_nothing_and_the_last_checkpoint_is_kept(recipe, folders, tmp_path):
+    lesson, optimizer = begin(recipe, folders, tmp_path)
+    run, kept = run_in(tmp_path / "00000000-1" / "attempt-1"), {}
+    with pytest.raises(NonFiniteLoss, match="At step 3 the loss was nan") as error:
+        for step in steps_of(lesson, optimizer):
+            checkpoint.save(run, lesson.learner, optimizer, checkpoint.Progress(step=step.number))
+            kept = copy.deepcopy(lesson.learner.state_dict())
+            if step.number == 2:
+                last = lesson.learner.student.base_model.encoder.layer[-1]
+                last.register_forward_hook(lambda module, given, output: output * float("nan"))
+    assert "learning rate" in error.value.next_step and "checkpoint is kept" in error.value.next_step
+    assert checkpoint.latest(run).name == "step-2"
+    checkpoint.restore_weights(checkpoint.latest(run), lesson.learner)
+    for name, value in lesson.learner.state_dict().items():
+        assert value.isfinite().all() and torch.equal(value, kept[name]), name
+
+
+@every_variant
+def test_steps_go_on_when_the_data_is_used_up(recipe, folders, tmp_path):
+    lesson, optimizer = begin(recipe, folders, tmp_path)
+    epoch = lesson.batches.steps(1)
+    total = 2 * epoch + 1
+    steps = list(steps_of(lesson, optimizer, total=total))
+    assert len(steps) == total and lesson.epoch_of(total - 1) == 2
+    assert all(np.isfinite(step.metrics["loss"]) for step in steps)
+    for first in (0, epoch):
+        used = np.concatenate([lesson.batches.at(step) for step in range(first, first + epoch)])
+        assert sorted(used) == list(range(len(lesson.rows.lengths)))
+
+
+@pytest.mark.parametrize("hidden", [12])
+def test_the_projection_is_restored_too(hidden, tmp_path):
+    learner = learner_of(Tiny(), hidden=hidden)
+    optimizer = optimizer_for(learner, SCHEDULE)
+    learner.train()(batch())["loss"].backward()
+    optimizer.step()
+    run = run_in(tmp_path / "00000000-1" / "attempt-1")
+    checkpoint.save(run, learner, optimizer, checkpoint.Progress(step=1))
+    other = learner_of(Tiny(), hidden=hidden)
+    assert not torch.equal(other.projection.weight, learner.projection.weight)
+    checkpoint.restore(checkpoint.latest(run), other, optimizer_for(other, SCHEDULE))
+    assert torch.equal(other.projection.weight, learner.projection.weight)
+    assert torch.equal(other.projection.bias, learner.projection.bias)

@@ -1,0 +1,183 @@
+"""A teacher's outputs, kept by word: what its forward pass gives, computed once, kept apart, repaired when damaged."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from tiny_pair import TAGS
+
+from trainer import models, teaching
+from trainer.run import ResolvedDataset
+from trainer.tasks.ner import NER
+
+WORDS = [
+    ("congestive", "cardiomyopathy", "was", "seen", "."),
+    ("\u200b", "no", "adverse", "events", "."),  # the first word yields no piece
+    ("antihypertensive", "treatment") * 12,  # longer than a row
+]
+SENTENCES = [(words, ("O",) * len(words)) for words in WORDS]
+COUNT = sum(map(len, WORDS))
+
+
+@pytest.fixture(scope="module")
+def taught(tiny_model):
+    """The teacher and its tokenizer."""
+    return models.load(str(tiny_model))
+
+
+def rows_of(tokenizer, sentences=SENTENCES, *, max_tokens=24):
+    data = NER().open(ResolvedDataset(reference="none", path="/none", sha256=""))
+    data._read["train"] = sentences
+    options = {"label_ids": dict(zip(TAGS, range(3), strict=True)), "max_tokens": max_tokens, "words": True}
+    return data.rows("train", tokenizer, **options)
+
+
+class Passes:
+    """Counts the forward passes of a model."""
+
+    def __init__(self, model):
+        self.count, self.handle = 0, model.base_model.register_forward_hook(self._add)
+
+    def _add(self, *_):
+        self.count += 1
+
+
+@pytest.fixture
+def passes(taught):
+    counted = Passes(taught[0])
+    yield counted
+    counted.handle.remove()
+
+
+def keep(taught, cache, rows=None, *, weights="a" * 64):
+    model, tokenizer = taught
+    return teaching.lessons(model, rows or rows_of(tokenizer), weights=weights, cache=cache)
+
+
+def test_every_word_has_the_outputs_of_its_first_piece(taught, tmp_path):
+    model, tokenizer = taught
+    kept, rows = keep(taught, tmp_path), rows_of(tokenizer)
+    assert kept.logits.shape == (COUNT, 3) and kept.logits.dtype == np.float32
+    assert kept.states.shape == (COUNT, 32) and kept.states.dtype == np.float16
+    seen = set()
+    for row in rows.rows:
+        with torch.no_grad():
+            output = model(input_ids=torch.tensor([row.input_ids]), output_hidden_states=True)
+        for place, word in enumerate(row.words):
+            if word >= 0:
+                seen.add(word)
+                assert np.allclose(kept.logits[word], output.logits[0, place].numpy(), atol=1e-5)
+                assert np.allclose(kept.states[word], output.hidden_states[-1][0, place].numpy(), atol=2e-3)
+    assert seen == set(range(COUNT)) - {5}, "only the word without pieces has nothing"
+
+
+def test_words_are_found_whatever_their_order(taught, tmp_path):
+    kept = keep(taught, tmp_path)
+    words = torch.tensor([7, 0, 7, 3])
+    found = kept.at(words)
+    assert found["teacher_logits"].dtype == found["teacher_states"].dtype == torch.float32
+    assert np.array_equal(found["teacher_logits"].numpy(), kept.logits[[7, 0, 7, 3]])
+    assert np.array_equal(found["teacher_states"].numpy(), kept.states[[7, 0, 7, 3]].astype(np.float32))
+    assert kept.at(torch.tensor([], dtype=torch.long))["teacher_states"].shape == (0, 32)
+
+
+def test_a_student_that_cuts_words_differently_meets_the_same_words(taught, tmp_path):
+    """Batches of any tokenizer and length name words by the same numbers."""
+    _, tokenizer = taught
+    narrow, wide = rows_of(tokenizer, max_tokens=12), rows_of(tokenizer, max_tokens=64)
+    words = [[word for row in rows.rows for word in row.words if word >= 0] for rows in (narrow, wide)]
+    assert words[0] == words[1]
+    batch = wide.batch([2, 0])
+    assert batch["words"].shape == batch["input_ids"].shape
+    assert (batch["words"][1] >= 0).sum() == 5
+
+
+def test_the_second_time_nothing_is_computed(taught, tmp_path, passes):
+    first = keep(taught, tmp_path)
+    assert passes.count > 0
+    passes.count = 0
+    again = keep(taught, tmp_path)
+    assert passes.count == 0
+    assert np.array_equal(first.logits, again.logits) and np.array_equal(first.states, again.states)
+
+
+def test_labels_are_no_part_of_what_a_teacher_says(taught, tmp_path, passes):
+    keep(taught, tmp_path)
+    passes.count = 0
+    other = [(words, ("B-Disease",) * len(words)) for words in WORDS]
+    keep(taught, tmp_path, rows_of(taught[1], other))
+    keep(taught, tmp_path, rows_of(taught[1], [(words, None) for words in WORDS]))
+    assert passes.count == 0
+
+
+@pytest.mark.parametrize("what", ["weights", "text", "order", "tokens"])
+def test_other_teachers_texts_and_lengths_are_kept_apart(what, taught, tmp_path, passes):
+    before = keep(taught, tmp_path)
+    passes.count = 0
+    other = {
+        "weights": lambda: keep(taught, tmp_path, weights="b" * 64),
+        "text": lambda: keep(taught, tmp_path, rows_of(taught[1], [*SENTENCES[:2], (WORDS[2][:-1], None)])),
+        "order": lambda: keep(taught, tmp_path, rows_of(taught[1], SENTENCES[::-1])),
+        "tokens": lambda: keep(taught, tmp_path, rows_of(taught[1], max_tokens=16)),
+    }[what]()
+    assert passes.count > 0
+    if what != "weights":
+        assert before.logits.shape != other.logits.shape or not np.array_equal(before.logits, other.logits)
+    assert len(list((tmp_path / "teacher").iterdir())) == 2
+
+
+def damage_byte(folder):
+    path = folder / teaching.LOGITS
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+
+
+def damage_length(folder):
+    path = folder / teaching.STATES
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def damage_missing(folder):
+    (folder / teaching.LOGITS).unlink()
+
+
+def damage_manifest(folder):
+    (folder / "MANIFEST.json").unlink()
+
+
+def damage_half_made(folder):
+    shutil.copytree(folder, folder.parent / f".tmp-{folder.name}")
+    shutil.rmtree(folder)
+
+
+DAMAGES = [damage_byte, damage_length, damage_missing, damage_manifest, damage_half_made]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_computed_again(damage, taught, tmp_path, passes):
+    whole = keep(taught, tmp_path)
+    expected = np.array(whole.logits), np.array(whole.states)
+    (folder,) = (tmp_path / "teacher").iterdir()
+    damage(folder)
+    passes.count = 0
+    again = keep(taught, tmp_path)
+    assert passes.count > 0
+    assert np.array_equal(again.logits, expected[0]) and np.array_equal(again.states, expected[1])
+    passes.count = 0
+    keep(taught, tmp_path)
+    assert passes.count == 0
+
+
+def test_the_size_of_its_batches_changes_nothing_that_matters(taught, tmp_path, monkeypatch):
+    large = keep(taught, tmp_path / "large")
+    monkeypatch.setattr(teaching, "BATCH_TOKENS", 24)
+    small = keep(taught, tmp_path / "small")
+    assert np.allclose(large.logits, small.logits, atol=1e-5)
+
+
+def test_no_text_is_kept(taught, tmp_path):
+    keep(taught, tmp_path)
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert not any(word.encode() in kept for word in ("cardiomyopathy", "congestive", "antihypertensive"))
