@@ -1,11 +1,17 @@
-"""`python -m trainer run DIR`: execute one prepared run folder; the command that every engine starts."""
+"""`python -m trainer run DIR`: execute one prepared run folder; the command that every engine starts.
+
+`python -m trainer preflight DIR` only tries two steps of it and says what the run would cost.
+"""
 
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] != "run":
-        sys.exit("usage: python -m trainer run RUN_FOLDER")
-    from trainer.execute import execute
+    if len(sys.argv) != 3 or sys.argv[1] not in ("run", "preflight"):
+        sys.exit("usage: python -m trainer run|preflight RUN_FOLDER")
+    if sys.argv[1] == "run":
+        from trainer.execute import execute as do
+    else:
+        from trainer.preflight import run as do
 
-    sys.exit(execute(Path(sys.argv[2])))
+    sys.exit(do(Path(sys.argv[2])))

@@ -5,8 +5,9 @@ layers are the caller's. A mean over nothing is 0: a batch without a masked posi
 """
 
 import torch
-from torch.nn.functional import cosine_similarity, cross_entropy, log_softmax, softmax
+from torch.nn.functional import cosine_similarity, cross_entropy, log_softmax
 
+ROWS = 16  # of logits at a time, 2 MB of a vocabulary of 30,522
 TINY = 1e-12  # added to probabilities before their logarithm, as in the code of the compact-biomedical papers
 
 
@@ -22,9 +23,7 @@ def soft_targets(student: torch.Tensor, teacher: torch.Tensor, *, temperature: f
     Hinton et al. 2015, "Distilling the Knowledge in a Neural Network": the factor keeps the size of the gradients.
     student, teacher: logits, each (P, V).
     """
-    target = log_softmax(_precise(teacher) / temperature, dim=-1)
-    said = log_softmax(_precise(student) / temperature, dim=-1)
-    divergence = (target.exp() * (target - said)).sum()
+    divergence, _ = _SoftLabels.apply(_precise(student), _precise(teacher), temperature)
     return divergence * temperature**2 / max(1, len(student))
 
 
@@ -33,9 +32,8 @@ def soft_cross_entropy(student: torch.Tensor, teacher: torch.Tensor, *, temperat
 
     The output term of TinyBERT (Jiao et al. 2020). student, teacher: logits, each (P, V).
     """
-    target = softmax(_precise(teacher) / temperature, dim=-1)
-    said = log_softmax(_precise(student) / temperature, dim=-1)
-    return -(target * said).sum() / max(1, len(student))
+    divergence, entropy = _SoftLabels.apply(_precise(student), _precise(teacher), temperature)
+    return (divergence + entropy) / max(1, len(student))
 
 
 def hidden_cosine(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -77,6 +75,34 @@ def relations(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor, 
     divergence = (target.exp() * (target - said)).sum(-1)  # (B, heads, n)
     real = mask[:, None, :].to(divergence.dtype)
     return (divergence * real).sum() / (heads * real.sum()).clamp(min=1)
+
+
+class _SoftLabels(torch.autograd.Function):
+    """KL(teacher || student) at temperature T and the teacher's entropy, each summed over positions and classes.
+
+    The gradient is known, (p_student - p_teacher) / T, so it is made on the way: a few rows at a time stay in the
+    cache, where the written-out formula walks through memory a dozen times.
+    """
+
+    @staticmethod
+    def forward(ctx, student, teacher, temperature):  # each (P, V)
+        gradient = torch.empty_like(student)
+        divergence, entropy = student.new_zeros(()), student.new_zeros(())
+        rows = ROWS if student.device.type == "cpu" else max(1, len(student))
+        for mine, theirs, out in zip(student.split(rows), teacher.split(rows), gradient.split(rows), strict=True):
+            said, target = log_softmax(mine / temperature, dim=-1), log_softmax(theirs / temperature, dim=-1)
+            likely = target.exp()
+            torch.sub(said.exp(), likely, out=out)
+            entropy -= torch.dot(likely.flatten(), target.flatten())
+            divergence += torch.dot(likely.flatten(), target.sub_(said).flatten())
+        ctx.save_for_backward(gradient.div_(temperature))
+        ctx.mark_non_differentiable(entropy)
+        return divergence, entropy
+
+    @staticmethod
+    def backward(ctx, scale, _):
+        (gradient,) = ctx.saved_tensors
+        return gradient * scale, None, None
 
 
 def _relation(vectors: torch.Tensor, mask: torch.Tensor, heads: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ import streamlit as st
 from trainer import metrics, queue, store
 from trainer.queue import Job
 from trainer.run import attempts
-from workbench import charts, cockpit, runs, wording
+from workbench import charts, cockpit, foresight, runs, wording
 
 PLOT = {"displayModeBar": False}
 
@@ -40,10 +40,14 @@ def curves(job_id: str) -> None:
 
 
 def after(job: Job) -> None:
-    """What a student kept of its teacher and what it lost, label by label, once it is known."""
-    rows = runs.by_label(job.metrics)
-    if not rows:
-        return
+    """What a run was at its end: what its student lost, label by label, and whether it cost what was foretold."""
+    if rows := runs.by_label(job.metrics):
+        _lost(rows)
+    if job.kind != "evaluate":
+        foresight.beside_truth(job, metrics.history(job.id), _report(job))
+
+
+def _lost(rows: Sequence[tuple[str, float, float]]) -> None:
     st.subheader("What the student lost, by label", anchor=False)
     left, right = st.columns([3, 2], gap="large", vertical_alignment="center")
     with left:

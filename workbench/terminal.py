@@ -207,8 +207,7 @@ def _millions(number: int | None) -> str | None:
 
 
 def _examples(card, split: str) -> int | None:
-    found = card.splits.get(split)
-    return getattr(found, "sentences", None) or getattr(found, "documents", None)
+    return card.splits[split].examples if split in card.splits else None
 
 
 def _state(job) -> str:

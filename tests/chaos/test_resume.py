@@ -56,6 +56,22 @@ def model(tiny_model):
     return ResolvedModel(reference="./tiny", path=str(tiny_model), sha256=file_sha256(tiny_model / "model.safetensors"))
 
 
+@pytest.fixture(scope="module")
+def student(tiny_model, tmp_path_factory):
+    """What a narrower student starts from: its teacher's own family, three quarters as wide, seeded."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertForTokenClassification
+
+    folder = tmp_path_factory.mktemp("student")
+    config = BertConfig.from_pretrained(tiny_model)
+    config.num_hidden_layers, config.hidden_size = 1, 24
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        BertForTokenClassification(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    return ResolvedModel(reference="./student", path=str(folder), sha256=file_sha256(folder / "model.safetensors"))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def imported_once():
     """The forks below share one import of torch; one thread, since a forked thread pool does not survive."""
@@ -66,17 +82,15 @@ def imported_once():
     torch.set_num_threads(1)
 
 
-def attempt(runs: Path, model, dataset, number: int, *, checkpoint_every: int = 2) -> Run:
+def attempt(runs: Path, model, dataset, number: int, *, checkpoint_every: int = 2, teacher=None) -> Run:
     schedule = {"steps": 6, "batch_size": 4, "max_tokens": 64, "lr": 0.01, "evaluate_every": 3}
-    spec = parse(
-        {
-            "kind": "finetune",
-            "model": "./tiny",
-            "dataset": "./data",
-            "schedule": schedule | {"checkpoint_every": checkpoint_every},
-        }
-    )
-    ready = RunSpec(id="00000000-1", attempt=number, spec=spec, model=model, dataset=dataset, threads=1, device="cpu")
+    given = {"dataset": "./data", "schedule": schedule | {"checkpoint_every": checkpoint_every}}
+    if teacher:
+        given |= {"kind": "distill", "recipe": "task_kd", "teacher": "./tiny", "student": "./student"}
+    else:
+        given |= {"kind": "finetune", "model": "./tiny"}
+    options = {"id": "00000000-1", "attempt": number, "threads": 1, "device": "cpu"}
+    ready = RunSpec(spec=parse(given), model=model, teacher=teacher, dataset=dataset, **options)
     return Run.create(runs, ready)
 
 
@@ -102,8 +116,11 @@ def fail_at(n: int, kind: str, folder: Path) -> list[int]:
     return seen
 
 
-def in_fork(run: Run, *, fail: tuple[int, str] | None = None) -> tuple[int, int]:
-    """Execute a run in a forked child: (exit code, watched calls made); -9 if it was killed."""
+def in_fork(run: Run, *, fail: tuple[int, str] | None = None, watch: Path | None = None) -> tuple[int, int]:
+    """Execute a run in a forked child: (exit code, watched calls made); -9 if it was killed.
+
+    watch: the folder whose calls count; the run's own if None.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -114,7 +131,7 @@ def in_fork(run: Run, *, fail: tuple[int, str] | None = None) -> tuple[int, int]
             os.dup2(quiet, 1)
             if fail:
                 os.dup2(quiet, 2)
-            seen = fail_at(*(fail or (0, "kill")), run.folder)
+            seen = fail_at(*(fail or (0, "kill")), watch or run.folder)
             from trainer.execute import execute
 
             code = execute(run.folder)
@@ -169,6 +186,24 @@ def test_every_point_resumes_to_the_same_weights(kind, tmp_path, model, dataset,
         assert weights(resumed) == untouched[0], f"{kind} at call {n} resumed to other weights"
     assert tried >= untouched[1] // stride
     assert untouched[1] > 50  # the seam is still connected
+
+
+@pytest.mark.timeout(1800)
+def test_a_killed_distillation_resumes_to_the_same_weights(tmp_path, model, student, dataset):
+    """With a projection beside the student, and killed also while the teacher's outputs are being kept."""
+    place = tmp_path / "whole"
+    whole = attempt(place / "runs", student, dataset, 1, teacher=model)
+    code, calls = in_fork(whole, watch=place)
+    assert code == 0, whole.result
+    stride = 1 if os.environ.get("STILLROOM_ALL_POINTS") else 23
+    for n in range(1, calls, stride):
+        place = tmp_path / f"killed-{n}"
+        run = attempt(place / "runs", student, dataset, 1, teacher=model)
+        assert in_fork(run, fail=(n, "kill"), watch=place)[0] == -signal.SIGKILL
+        resumed = attempt(place / "runs", student, dataset, 2, teacher=model)
+        assert in_fork(resumed)[0] == 0, f"a kill at call {n} did not resume"
+        assert weights(resumed) == weights(whole), f"a kill at call {n} resumed to other weights"
+    assert calls > 60  # the seam is still connected
 
 
 def test_a_stop_request_saves_the_step_and_the_run_goes_on(tmp_path, model, dataset, untouched):

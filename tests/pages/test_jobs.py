@@ -95,6 +95,16 @@ def test_the_list_shows_each_state_in_words(start):
     assert {running.id, failed.id, succeeded.id} <= set(links)
 
 
+def test_a_job_of_a_chain_says_what_it_waits_for_and_why_it_was_stopped(start):
+    first = start()
+    waiting = queue.submit(spec(model=first.id))
+    for page in (opened(), opened(waiting.id)):
+        assert f"Waits for {first.id}" in shown(page) and "Number" not in shown(page)
+    queue.finish(store.open_store(), first, state="failed")
+    for page in (opened(), opened(waiting.id)):
+        assert f"Job {first.id} (finetune on ncbi-disease-slice), which this one needs, has failed." in shown(page)
+
+
 def test_a_queue_without_a_worker_says_how_to_start_one(home):
     queue.submit(spec())
     assert "stillroom worker" in shown(opened())

@@ -64,6 +64,33 @@ def test_times_of_a_job_that_runs_and_of_one_that_ran():
     assert wording.times(JOB.model_copy(update={"started_at": None}), now=120.0) == "Queued 2 min ago"
 
 
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"model": "minilm"}, "minilm"),
+        ({"model": {"base": "minilm", "layers": 3, "hidden": None, "layer_map": "last"}}, "minilm with layers 3"),
+        ({"model": None, "teacher": "t", "student": "s"}, "s"),
+        ({"model": None, "teacher": "t", "student": {"base": None, "layers": 3, "start": "random"}}, None),
+        ({"model": {"base": "minilm"}}, "minilm"),
+    ],
+)
+def test_a_model_is_named_by_its_start_and_what_was_changed(spec, said):
+    assert wording.model(spec) == (said or "t with layers 3, start random")
+
+
+def test_what_a_job_does():
+    assert wording.what(JOB) == "minilm fine-tuned on bc5cdr"
+    spec = {"teacher": "minilm-bc5cdr", "student": {"base": None, "layers": 3}, "dataset": "bc5cdr"}
+    taught = JOB.model_copy(update={"kind": "distill", "spec": spec})
+    assert wording.what(taught) == "minilm-bc5cdr with layers 3 taught by minilm-bc5cdr on bc5cdr"
+    assert wording.what(JOB.model_copy(update={"kind": "alchemy"})) == "minilm alchemy on bc5cdr"
+
+
+def test_where_a_queued_job_stands():
+    assert wording.line(JOB.model_copy(update={"place": 3})) == "Number 3 in line"
+    assert wording.line(JOB.model_copy(update={"waits_for": ("a-1", "b-1")})) == "Waits for a-1 and b-1"
+
+
 def test_a_score_that_was_not_finite_is_not_shown():
     assert wording.scores(JOB.model_copy(update={"metrics": {"test_f1": None}})) == {}
 

@@ -65,12 +65,14 @@ def test_sorting_in_pools_leaves_little_padding():
 
 
 def test_collate_pads_to_the_longest_and_masks_the_rest():
-    batch = collate(
-        [Row([101, 7, 102], [IGNORED, 1, IGNORED]), Row([101, 102], [IGNORED] * 2)], pad_id=9, ignored=IGNORED
-    )
+    rows = [Row([101, 7, 102], [IGNORED, 1, IGNORED], [-1, 5, -1]), Row([101, 102], [IGNORED] * 2, [-1, -1])]
+    batch = collate(rows, padding={"input_ids": 9, "labels": IGNORED})
     assert batch["input_ids"].tolist() == [[101, 7, 102], [101, 102, 9]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch["labels"].tolist() == [[IGNORED, 1, IGNORED], [IGNORED] * 3]
+    assert set(batch) == {"input_ids", "attention_mask", "labels"}, "only what is asked for is made"
+    words = collate(rows, padding={"input_ids": 9, "words": -1})["words"]
+    assert words.tolist() == [[-1, 5, -1], [-1, -1, -1]]
 
 
 def test_no_examples_is_an_error():

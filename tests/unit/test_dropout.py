@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainer.dropout import QuickDropout, quicken
+from trainer.dropout import QuickDropout, drop, quicken
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.9])
@@ -46,6 +46,20 @@ def test_the_gradient_flows_through_what_was_kept():
 def test_nothing_is_dropped_in_eval_or_at_zero(p, training):
     given = torch.randn(20)
     assert torch.equal(QuickDropout(p).train(training)(given), given)
+
+
+@pytest.mark.parametrize("p", [1e-7, 1.0])
+def test_shares_that_sixteen_bits_cannot_say_are_left_to_torch(p):
+    torch.manual_seed(0)
+    found = drop(torch.ones(100), p)
+    torch.manual_seed(0)
+    assert torch.equal(found, torch.nn.functional.dropout(torch.ones(100), p))
+
+
+def test_precision_and_shape_stay():
+    for dtype in (torch.float64, torch.bfloat16):
+        given = torch.ones(3, 5, 7, dtype=dtype)
+        assert (drop(given, 0.5).dtype, drop(given, 0.5).shape) == (dtype, given.shape)
 
 
 def test_quicken_replaces_every_dropout_and_no_parameter():

@@ -14,26 +14,30 @@ SCHEDULE = Schedule.model_validate({"steps": 6, "batch_size": 4, "lr": 0.01, "wa
 
 
 class Net(torch.nn.Module):
+    """A learner: batch -> loss terms."""
+
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
         self.layers = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1))
 
-    def forward(self, x):
-        return self.layers(x)
+    def forward(self, batch):
+        said = self.layers(batch["input_ids"])
+        return {"loss": said.square().mean(), "loss.square": said.square().mean()}
 
 
 def batch_at(step):
     return {"input_ids": torch.full((4, 5), float(step + 1)), "attention_mask": torch.ones(4, 5)}
 
 
-def loss_of(batch, model):
-    return {"loss": model(batch["input_ids"]).square().mean()}
+def begin(learner, optimizer=None, *, start=0, schedule=SCHEDULE, batch_at=batch_at, seed=3):
+    optimizer = optimizer or optimizer_for(learner, schedule)
+    options = {"schedule": schedule, "start": start, "total": 6, "seed": seed}
+    return train(learner, optimizer, batch_at=batch_at, **options)
 
 
-def run(model, optimizer, *, start=0, total=6, loss_of=loss_of, seed=3):
-    options = {"batch_at": batch_at, "loss_of": loss_of, "schedule": SCHEDULE, "start": start, "total": total}
-    return list(train(model, optimizer, seed=seed, **options))
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 def test_learning_rate_rises_then_falls_towards_zero():
@@ -50,11 +54,10 @@ def test_vectors_are_exempt_from_weight_decay():
 
 
 def test_a_step_equals_one_written_by_hand():
-    model = Net().eval()  # the loop switches to training mode; so must the hand-written step
-    expected = copy.deepcopy(model).train()
+    expected = Net()  # the loop switches to training mode
     quicken(expected)  # the same noise
     torch.manual_seed(_noise_seed(3, 0))
-    loss = expected(batch_at(0)["input_ids"]).square().mean()
+    loss = expected(batch_at(0))["loss"]
     loss.backward()
     norm = math.sqrt(sum(float(p.grad.square().sum()) for p in expected.parameters()))
     by_hand = {}
@@ -64,44 +67,84 @@ def test_a_step_equals_one_written_by_hand():
         decay = 0.01 if p.ndim > 1 else 0.0
         # First AdamW step: both moments are the gradient after bias correction.
         by_hand[name] = p.detach() * (1 - rate * decay) - rate * gradient / (gradient.abs() + 1e-8)
-    steps = run(model, optimizer_for(model, SCHEDULE), total=6)[:1]
-    assert steps[0].metrics["loss"] == pytest.approx(loss.item())
-    fresh = Net()
-    generator = train(
-        fresh, optimizer_for(fresh, SCHEDULE), batch_at=batch_at, loss_of=loss_of, schedule=SCHEDULE, total=6, seed=3
-    )
-    next(generator)
-    for name, p in fresh.named_parameters():
+    learner = Net().eval()
+    step = next(begin(learner))
+    assert step.number == 1
+    assert step.metrics["loss"] == step.metrics["loss.square"] == pytest.approx(loss.item())
+    assert step.metrics["lr"] == learning_rate(0, total=6, schedule=SCHEDULE)
+    for name, p in learner.named_parameters():
         assert torch.allclose(p, by_hand[name], atol=1e-6), name
+
+
+def test_speeds_count_examples_and_real_tokens():
+    def padded(step):
+        return batch_at(step) | {"attention_mask": torch.tensor([[1.0, 1, 1, 0, 0]] * 4)}
+
+    metrics = next(begin(Net(), batch_at=padded)).metrics
+    assert set(metrics) == {"loss", "loss.square", "lr", "examples_per_second", "tokens_per_second"}
+    assert metrics["tokens_per_second"] / metrics["examples_per_second"] == pytest.approx(3)
 
 
 def test_the_state_depends_on_seed_and_step_alone():
     whole, parts = Net(), Net()
-    run(whole, optimizer_for(whole, SCHEDULE))
+    assert [step.number for step in begin(whole)] == [1, 2, 3, 4, 5, 6]
     optimizer = optimizer_for(parts, SCHEDULE)
     for start in range(6):
         torch.rand(17)  # noise drawn elsewhere must not matter
-        generator = train(
-            parts, optimizer, batch_at=batch_at, loss_of=loss_of, schedule=SCHEDULE, total=6, start=start, seed=3
-        )
-        next(generator)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+        next(begin(parts, optimizer, start=start))
+    assert same(whole, parts)
     other = Net()
-    run(other, optimizer_for(other, SCHEDULE), seed=4)
-    assert not all(torch.equal(a, b) for a, b in zip(whole.parameters(), other.parameters(), strict=True))
+    list(begin(other, seed=4))
+    assert not same(whole, other)
+
+
+def test_accumulated_batches_are_one_step_of_their_mean():
+    """Without dropout, two batches of a step do what one batch with the examples of both does."""
+
+    def joined(step):
+        return {name: torch.cat([batch_at(2 * step)[name], batch_at(2 * step + 1)[name]]) for name in batch_at(0)}
+
+    results = []
+    for schedule, batches in ((SCHEDULE.model_copy(update={"accumulate": 2}), batch_at), (SCHEDULE, joined)):
+        learner = Net()
+        learner.layers[1].p = 0.0
+        results.append(
+            (learner, [step.metrics["loss"] for step in begin(learner, schedule=schedule, batch_at=batches)])
+        )
+    (halves, some), (whole, others) = results
+    assert len(some) == 6 and some == pytest.approx(others, rel=1e-4)
+    for a, b in zip(halves.parameters(), whole.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_a_resumed_step_takes_the_same_accumulated_batches():
+    schedule = SCHEDULE.model_copy(update={"accumulate": 3})
+    whole, parts, asked = Net(), Net(), []
+    list(begin(whole, schedule=schedule))
+    optimizer = optimizer_for(parts, schedule)
+
+    def watched(step):
+        asked.append(step)
+        return batch_at(step)
+
+    for start in range(6):
+        next(begin(parts, optimizer, start=start, schedule=schedule, batch_at=watched))
+    assert same(whole, parts) and asked == list(range(18))
 
 
 def test_a_nan_stops_before_it_reaches_a_weight():
-    model = Net()
     kept = []
 
-    def poisoned(batch, student):
-        if batch["input_ids"][0, 0] == 3:
-            kept.append(copy.deepcopy(student.state_dict()))
-            return {"loss": student(batch["input_ids"]).mean() * float("nan")}
-        return loss_of(batch, student)
+    class Poisoned(Net):
+        def forward(self, batch):
+            terms = super().forward(batch)
+            if batch["input_ids"][0, 0] == 3:
+                kept.append(copy.deepcopy(self.state_dict()))
+                terms["loss"] = terms["loss"] * float("nan")
+            return terms
 
+    learner = Poisoned()
     with pytest.raises(NonFiniteLoss, match="step 3") as error:
-        run(model, optimizer_for(model, SCHEDULE), loss_of=poisoned)
+        list(begin(learner))
     assert "learning rate" in error.value.next_step
-    assert all(torch.equal(value, kept[0][name]) for name, value in model.state_dict().items())
+    assert all(torch.equal(value, kept[0][name]) for name, value in learner.state_dict().items())

@@ -5,6 +5,8 @@ from collections import namedtuple
 import pytest
 from transformers import AutoTokenizer
 
+from trainer import datasets
+from trainer.errors import BadData
 from trainer.prediction import Span
 from trainer.tasks.ner import IGNORED, NER
 
@@ -47,6 +49,31 @@ def test_a_long_sentence_becomes_rows_that_label_every_word_once(tokenizer):
     assert text == tokenizer(list(long.words), is_split_into_words=True, add_special_tokens=False)["input_ids"]
 
 
+def test_words_are_numbered_through_all_sentences_at_their_first_piece(tokenizer):
+    """What a teacher says is kept by word, so that a student may cut words and rows differently."""
+    for max_tokens in (64, 7):
+        rows = NER().encode([SENTENCE, SENTENCE], tokenizer, label_ids=IDS, max_tokens=max_tokens)
+        assert [word for row in rows for word in row.words if word >= 0] == list(range(6))
+        for row in rows:
+            assert len(row.words) == len(row.labels) == len(row.input_ids)
+            begins = [word >= 0 for word in row.words]
+            assert begins == [label != IGNORED for label in row.labels]
+
+
+def test_a_word_without_pieces_takes_a_number_and_shifts_nothing(tokenizer):
+    words = Sentence(("\u200b", "cardiomyopathy"), ("O", "B-Disease"))
+    (row,) = NER().encode([words], tokenizer, label_ids=IDS, max_tokens=64)
+    assert [(word, label) for word, label in zip(row.words, row.labels, strict=True) if word >= 0] == [(1, 1)]
+
+
+def test_a_sentence_without_tags_has_words_and_no_labels(tokenizer):
+    plain, tagged = Sentence(SENTENCE.words, None), SENTENCE
+    rows = NER().encode([plain, tagged], tokenizer, label_ids=IDS, max_tokens=64)
+    assert set(rows[0].labels) == {IGNORED}
+    assert rows[0].input_ids == rows[1].input_ids
+    assert [word for word in rows[0].words if word >= 0] == [0, 1, 2]
+
+
 def test_no_sentences_no_rows(tokenizer):
     assert NER().encode([], tokenizer, label_ids=IDS, max_tokens=12) == []
 
@@ -78,3 +105,48 @@ def test_spans_group_adjacent_words(tags, expected):
 
 def test_the_score_of_a_span_is_the_mean_of_its_words():
     assert NER.spans([(0, 2), (3, 5)], ["B-D", "I-D"], [0.5, 1.0]) == [Span(start=0, end=5, label="D", score=0.75)]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data set whose second training sentence holds a type of its own."""
+    lines = {
+        "train": "fever\tB-Disease\n\nnaloxone\tB-Chemical\nworks\tO\n",
+        "dev": "no\tO\nfever\tB-Disease\n",
+        "test": "pain\tB-Disease\n",
+    }
+    for split, text in lines.items():
+        (tmp_path / f"{split}.conll").write_text(text)
+    return datasets.resolve(str(tmp_path))
+
+
+def test_labels_are_those_of_the_whole_training_split(data):
+    expected = ("O", "B-Chemical", "I-Chemical", "B-Disease", "I-Disease")
+    assert NER().open(data).labels == NER().open(data, limit=1).labels == expected
+    assert len(NER().open(data, limit=1).sentences("train")) == 1
+
+
+def test_a_type_that_is_not_asked_for_is_named_with_its_line(data):
+    opened = NER().open(data)
+    opened.require(("Chemical", "Disease"))
+    with pytest.raises(BadData, match="train.*line 3.*Chemical"):
+        opened.require(("Disease",))
+
+
+def test_unlabelled_sentences_join_the_training_rows_and_no_others(data, tokenizer):
+    opened, options = NER().open(data), {"label_ids": dict.fromkeys(NER().open(data).labels, 0), "max_tokens": 16}
+    opened.unlabelled = [("dizziness", "was", "seen"), ("no", "events")]
+    rows = opened.rows("train", tokenizer, **options)
+    assert len(rows.lengths) == 4 and len(opened.rows("dev", tokenizer, **options).lengths) == 1
+    batch = rows.batch([3, 0])
+    assert (batch["labels"][0] == IGNORED).all() and (batch["labels"][1] != IGNORED).sum() == 1
+    assert list(opened.texts("train")) == ["fever", "naloxone works", "dizziness was seen", "no events"]
+    assert list(opened.texts("dev")) == ["no fever"]
+
+
+def test_batches_say_where_words_begin_only_if_asked(data, tokenizer):
+    opened, options = NER().open(data), {"label_ids": dict.fromkeys(NER().open(data).labels, 0), "max_tokens": 16}
+    assert set(opened.rows("train", tokenizer, **options).batch([0])) == {"input_ids", "attention_mask", "labels"}
+    batch = opened.rows("train", tokenizer, words=True, **options).batch([1])
+    assert batch["words"][batch["words"] >= 0].tolist() == [1, 2]
+    assert ((batch["words"] >= 0) == (batch["labels"] != IGNORED)).all()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_pair import TAGS, batch, bert
+from torch.distributions import Categorical
 from transformers import AutoTokenizer
 
 from trainer import checkpoint, datasets, models, pairing, vocabulary
@@ -59,13 +60,12 @@ def is_exact(recipe):
     return getattr(recipe, "exact", False) and getattr(recipe, "teacher_drops_out", True)
 
 
-def learner_of(recipe, *, dropout=0.0, hidden=24, exact=None):
+def learner_of(recipe, *, layers=(STUDENT, TEACHER), dropout=0.0, hidden=24):
     """A learner with random weights; `hidden` is the student's width, the teacher's is 24."""
-    head = head_of(recipe)
-    teacher = bert(head, layers=TEACHER, seed=1, dropout=dropout) if recipe.kind == "distill" else None
-    student = bert(head, layers=STUDENT, hidden=hidden, seed=2, dropout=dropout)
-    exact = is_exact(recipe) if exact is None else exact
-    return Learner(student, recipe.plan(STUDENT, TEACHER), head=head, teacher=teacher, exact=exact)
+    head, (low, high) = head_of(recipe), layers
+    teacher = bert(head, layers=high, seed=1, dropout=dropout) if recipe.kind == "distill" else None
+    student = bert(head, layers=low, hidden=hidden, seed=2, dropout=dropout)
+    return Learner(student, recipe.plan(low, high), head=head, teacher=teacher, exact=is_exact(recipe))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -115,19 +115,21 @@ def test_levels_of_the_papers():
 def test_the_gradient_is_that_of_small_differences(recipe):
     """In double precision, along a random direction through every trained weight."""
     learner, given = learner_of(recipe).to(torch.float64), batch(head_of(recipe))
-    parameters = list(learner.parameters())
+    parameters = dict(learner.named_parameters())
     learner.train()(given)["loss"].backward()
     noise = torch.Generator().manual_seed(0)
-    ways = [torch.randn(p.shape, generator=noise, dtype=torch.float64) for p in parameters]
-    found = sum((p.grad * way).sum() for p, way in zip(parameters, ways, strict=True) if p.grad is not None)
+    ways = {name: torch.randn(p.shape, generator=noise, dtype=torch.float64) for name, p in parameters.items()}
+    # PyTorch never trains the row of the padding token, though some terms count the states at padding.
+    ways["student.bert.embeddings.word_embeddings.weight"][0] = 0
+    found = sum((p.grad * ways[name]).sum() for name, p in parameters.items() if p.grad is not None)
 
     @torch.no_grad()
     def at(step):
-        for p, way in zip(parameters, ways, strict=True):
-            p.add_(step * way)
+        for name, p in parameters.items():
+            p.add_(step * ways[name])
         loss = learner(given)["loss"]
-        for p, way in zip(parameters, ways, strict=True):
-            p.sub_(step * way)
+        for name, p in parameters.items():
+            p.sub_(step * ways[name])
         return loss
 
     slope = (at(1e-6) - at(-1e-6)) / 2e-6
@@ -136,31 +138,35 @@ def test_the_gradient_is_that_of_small_differences(recipe):
 
 
 SCHEDULE = parse(
-    {"kind": "finetune", "model": "m", "dataset": "d", "schedule": {"steps": 150, "batch_size": 4, "lr": 0.02}}
+    {"kind": "finetune", "model": "m", "dataset": "d", "schedule": {"steps": 60, "batch_size": 4, "lr": 0.03}}
 ).schedule
 
 
-@every_variant
+@pytest.mark.parametrize("recipe", [variant for variant in VARIANTS if not variant.id.endswith("-exact")])
 def test_one_batch_can_be_learned_by_heart(recipe):
+    """With a teacher that is right, so that its soft targets and the labels do not contradict each other."""
     torch.set_num_threads(1)
-    learner, given = learner_of(recipe, exact=False), batch(head_of(recipe), rows=2, tokens=6)
+    head, total = head_of(recipe), SCHEDULE.steps
+    learner, given = learner_of(recipe, layers=(1, 2)), batch(head, rows=2, tokens=6)
+    if learner.teacher:
+        said = teacher_logits(learner, given).argmax(-1)
+        given["labels"][given["labels"] != -100] = said
     steps = list(
-        train(learner, optimizer_for(learner, SCHEDULE), batch_at=lambda step: given, schedule=SCHEDULE, total=150)
+        train(learner, optimizer_for(learner, SCHEDULE), batch_at=lambda step: given, schedule=SCHEDULE, total=total)
     )
     first, last = steps[0].metrics, steps[-1].metrics
     # A soft cross-entropy ends at the entropy of the teacher, which its divergence leaves out.
-    floor = entropy(learner, given, recipe)
-    assert last["loss"] - floor < 0.25 * (first["loss"] - floor), (first, last, floor)
-    assert all(last[name] < value for name, value in first.items() if name.startswith("loss."))
+    soft = any(term.name == "soft_cross_entropy" for term in learner.plan)
+    floor = Categorical(logits=teacher_logits(learner, given)).entropy().mean().item() if soft else 0.0
+    assert last["loss"] - floor < 0.3 * (first["loss"] - floor), (first, last, floor)
+    assert all(last[name] < value for name, value in first.items() if name.startswith("loss.")), (first, last)
 
 
-def entropy(learner, given, recipe):
-    if not any(term.name == "soft_cross_entropy" for term in learner.plan):
-        return 0.0
-    with torch.no_grad():
-        wanted = {name: given[name] for name in ("input_ids", "attention_mask")}
-        logits = learner.teacher(**wanted).logits[given["labels"] != -100]
-    return torch.distributions.Categorical(logits=logits).entropy().mean().item()
+@torch.no_grad()
+def teacher_logits(learner, given):
+    """What the teacher says where something counts: (positions, classes)."""
+    inputs = {name: given[name] for name in ("input_ids", "attention_mask")}
+    return learner.teacher(**inputs).logits[given["labels"] != -100]
 
 
 @pytest.mark.parametrize("name", [name for name, kind in RECIPES.items() if "exact" in kind.model_fields])
@@ -289,8 +295,8 @@ def test_the_loss_of_a_bad_step_changes_nothing_and_the_last_checkpoint_is_kept(
             checkpoint.save(run, lesson.learner, optimizer, checkpoint.Progress(step=step.number))
             kept = copy.deepcopy(lesson.learner.state_dict())
             if step.number == 2:
-                last = lesson.learner.student.base_model.encoder.layer[-1]
-                last.register_forward_hook(lambda module, given, output: output * float("nan"))
+                embeddings = lesson.learner.student.base_model.embeddings
+                embeddings.register_forward_hook(lambda module, given, output: output * float("nan"))
     assert "learning rate" in error.value.next_step and "checkpoint is kept" in error.value.next_step
     assert checkpoint.latest(run).name == "step-2"
     checkpoint.restore_weights(checkpoint.latest(run), lesson.learner)

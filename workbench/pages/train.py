@@ -7,7 +7,7 @@ import streamlit as st
 from trainer import queue, registry
 from trainer.errors import StillroomError
 from trainer.spec import JobSpec
-from workbench import cockpit, dataset_field, draft, form, outlook, queueing
+from workbench import cockpit, dataset_field, draft, foresight, form, outlook, queueing
 from workbench.draft import AS_IS, KINDS, MADE, MADE_FROM, WAYS, Draft
 from workbench.pages import plain, show_error
 
@@ -41,6 +41,7 @@ def render() -> None:
     with left:
         _form(own, shown)
         queueing.draw(spec, shown)
+        foresight.draw(spec, fits=not shown)
     with right:
         if spec and spec.kind != "evaluate":
             outlook.draw(spec, plan)

@@ -1,0 +1,197 @@
+"""A trial says what a run will cost, from the real thing, and leaves nothing behind: no process, no file."""
+
+import json
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from trainer import datasets, estimate, lesson, preflight, registry
+from trainer.errors import BadSpec
+from trainer.run import RunSpec
+from trainer.spec import JobSpec, parse
+from workbench import foresight
+from workbench.trial import Trial
+
+WAIT_S = 120
+DATA = "ncbi-disease-slice"
+
+
+@pytest.fixture
+def text(tmp_path) -> str:
+    folder = tmp_path / "text"
+    folder.mkdir()
+    words = "fever and chills after the second dose of the drug were seen in most of the patients".split()
+    lines = [" ".join(words[i % 7 :]) * (1 + i % 3) + "." for i in range(200)]
+    (folder / "train.txt").write_text("\n".join(lines))
+    (folder / "dev.txt").write_text("\n".join(lines[:90]))
+    return str(folder)
+
+
+def ready(spec: JobSpec) -> RunSpec:
+    found = {"model": registry.resolve(spec.start), "dataset": datasets.resolve(spec.dataset)}
+    if spec.teacher:
+        found["teacher"] = registry.resolve(spec.teacher)
+    return RunSpec(id="0a0a0a0a-0", attempt=1, spec=spec, threads=1, device="cpu", **found)
+
+
+def spec_of(kind: str, model, text: str, **fields) -> JobSpec:
+    short = {"schedule": {"epochs": 2, "batch_tokens": 128, "max_tokens": 64}}
+    own = {
+        "finetune": {"model": str(model), "dataset": DATA},
+        "distill": {"teacher": str(model), "student": {"layers": 1}, "recipe": "task_kd", "dataset": DATA},
+        "pretrain": {"model": str(model), "dataset": text, "task": {"name": "mlm", "rows": "documents"}},
+    }[kind]
+    return parse({"kind": kind} | own | short | fields)
+
+
+@pytest.mark.parametrize("kind", ["finetune", "distill", "pretrain"])
+def test_the_steps_are_those_of_the_run(kind, home, tiny_model, text, tmp_path):
+    run = ready(spec_of(kind, tiny_model, text))
+    found = preflight.estimate(run, cache=tmp_path / "trial")
+    real = lesson.prepare(run, cache=tmp_path / "run")
+    assert found.steps == pytest.approx(real.total, rel=0.1 if kind == "pretrain" else 0)
+    assert found.params == sum(p.numel() for p in real.learner.student.parameters())
+    assert found.trained == found.params
+    assert found.evaluations == 2
+    assert (found.teacher_s > 0) == (kind == "distill") == (found.teacher_params is not None)
+    assert 0 < found.seconds_per_step < 5 and found.peak_memory_bytes > 1e8
+    assert found.total_s > found.training_s > 0
+
+
+def test_what_is_split_is_counted_on_all_of_the_data(home, tiny_model, text, tmp_path):
+    schedule = {"epochs": 1, "batch_size": 4, "max_tokens": 24}
+    found = preflight.estimate(ready(spec_of("finetune", tiny_model, text, schedule=schedule)), cache=tmp_path)
+    rows = NERRows(tiny_model)
+    assert found.cut == 0 and found.split == pytest.approx(rows.split_share(24), abs=1e-6)
+
+
+class NERRows:
+    """The pieces of each training sentence, counted another way."""
+
+    def __init__(self, model):
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        words = [" ".join(sentence.words) for sentence in datasets.load(DATA, "train")]
+        self.lengths = [len(ids) for ids in tokenizer(words)["input_ids"]]
+
+    def split_share(self, longest: int) -> float:
+        windows = sum(-(-(length - 2) // (longest - 2)) for length in self.lengths)
+        pieces = sum(self.lengths) + 2 * (windows - len(self.lengths))  # each window has its special tokens
+        return sum(length for length in self.lengths if length > longest) / pieces
+
+
+def test_documents_that_are_cut_off_are_said(home, tiny_model, text, tmp_path):
+    task = {"name": "mlm", "rows": "truncated"}
+    schedule = {"steps": 7, "batch_size": 2, "max_tokens": 16, "evaluate_every": 3}
+    found = preflight.estimate(
+        ready(spec_of("pretrain", tiny_model, text, task=task, schedule=schedule)), cache=tmp_path
+    )
+    assert 0.2 < found.cut < 0.9
+    assert (found.steps, found.evaluations) == (7, 3)
+
+
+def test_a_vocabulary_is_trimmed_on_more_than_the_examples_that_are_tried(home, tiny_model, text, tmp_path):
+    run = ready(spec_of("distill", tiny_model, text, student={"layers": 1, "vocabulary": 3000}))
+    found = preflight.estimate(run, cache=tmp_path / "trial")
+    real = lesson.prepare(run, cache=tmp_path / "run")
+    assert found.params == sum(p.numel() for p in real.learner.student.parameters())
+
+
+def test_a_pair_that_does_not_fit_is_the_error_of_the_run(home, tiny_model, text, tmp_path):
+    student = {"layers": 1, "heads": 3}
+    with pytest.raises(BadSpec) as caught:
+        preflight.estimate(ready(spec_of("distill", tiny_model, text, student=student)), cache=tmp_path)
+    assert "student.heads" in dict(caught.value.fields)
+
+
+def finished(trial: Trial) -> Trial:
+    deadline = time.monotonic() + WAIT_S
+    while not trial.done and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert trial.done
+    return trial
+
+
+def leftovers(before: set[Path]) -> set[Path]:
+    import tempfile
+
+    return set(Path(tempfile.gettempdir()).glob("stillroom-trial-*")) - before
+
+
+def test_a_trial_is_kept_for_its_spec_and_leaves_nothing_else(home, tiny_model, text, monkeypatch):
+    monkeypatch.setenv("STILLROOM_WORKER_THREADS", "1")
+    spec, before = spec_of("finetune", tiny_model, text), leftovers(set())
+    trial = finished(Trial(spec, limit_s=WAIT_S))
+    assert trial.error is None
+    assert estimate.kept(spec.digest) == trial.estimate and trial.estimate.threads == 1
+    assert not trial.estimate.busy
+    assert not psutil.pid_exists(trial.pid) and not leftovers(before)
+    assert not (home / "cache").exists() and not (home / "runs").exists()
+
+
+def test_an_error_of_the_child_comes_back_typed(home, tiny_model, text):
+    student = {"layers": 1, "heads": 3}
+    trial = finished(Trial(spec_of("distill", tiny_model, text, student=student), limit_s=WAIT_S))
+    assert trial.error["type"] == "BadSpec" and "heads" in trial.error["message"]
+    assert trial.estimate is None
+
+
+@pytest.mark.parametrize("how", ["nobody looks", "out of time", "stopped"])
+def test_a_trial_ends_with_its_page(how, home, tiny_model, text):
+    before = leftovers(set())
+    options = {"nobody looks": {"patience_s": 0.3}, "out of time": {"limit_s": 0.3}, "stopped": {}}[how]
+    trial = Trial(spec_of("finetune", tiny_model, text), **options)
+    if how == "stopped":
+        trial.stop()
+    time.sleep(0 if how == "stopped" else 1.5)
+    assert trial.done
+    assert trial.pid is None or not psutil.pid_exists(trial.pid)
+    assert not leftovers(before)
+    assert trial.error["type"] == "TrialEnded"
+
+
+def test_a_child_of_this_process_is_not_tied_to_the_thread_that_asked(home, tiny_model, text):
+    import threading
+
+    made = []
+    asking = threading.Thread(target=lambda: made.append(Trial(spec_of("finetune", tiny_model, text))))
+    asking.start()
+    asking.join()
+    time.sleep(1.0)
+    assert not made[0].done  # the thread is gone, the child is not
+    made[0].stop()
+
+
+def test_an_estimate_of_another_version_is_none(home):
+    folder = home / "preflight"
+    folder.mkdir()
+    (folder / "abc.json").write_text(json.dumps({"steps": 3}))
+    assert estimate.kept("abc") is None and estimate.kept("other") is None
+
+
+def test_the_facts_say_what_is_cut_and_what_is_an_upper_bound():
+    found = estimate.Estimate(
+        device="cpu",
+        threads=2,
+        params=17_000_000,
+        trained=17_000_000,
+        teacher_params=None,
+        steps=100,
+        seconds_per_step=0.5,
+        tokens_per_step=900,
+        evaluations=2,
+        evaluation_s=10,
+        teacher_s=0,
+        preparing_s=5,
+        peak_memory_bytes=10**9,
+        cut=0.125,
+        split=0.0,
+        busy=True,
+    )
+    said = "\n".join(foresight._facts(found))
+    assert found.total_s == 5 + 50 + 30
+    assert "12.5% of the word pieces are cut off" in said and "upper bounds" in said
+    assert "teacher" not in said and "All 17.0 M parameters are trained" in said

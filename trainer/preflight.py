@@ -1,0 +1,266 @@
+"""A trial of a job in a process of its own: the real models, batches and losses, for a rehearsal and two steps.
+
+Only the first examples are taught and scored; how many steps the run has, and what max_tokens cuts, is counted on all
+of the data. Reads spec.json of a run folder and writes trial.json beside it; nothing else remains.
+"""
+
+import json
+import logging
+import math
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import torch
+
+from trainer import corpus, datasets, loop, perplexity, teaching
+from trainer.batches import Batches
+from trainer.errors import StillroomError
+from trainer.estimate import Estimate
+from trainer.execute import OutOfMemory
+from trainer.lesson import Lesson, prepare
+from trainer.passages import passages
+from trainer.prediction import Plain
+from trainer.run import ResolvedDataset, Run, RunSpec, write_file
+from trainer.spec import Schedule
+
+RESULT = "trial.json"
+BATCHES = 3  # so many are filled with real examples: one to rehearse, two to measure
+SCORED = 64  # examples of the dev split
+FEWEST = 16  # examples
+COUNTED = 20_000  # documents whose pieces decide which are kept, where a vocabulary is trimmed
+NICENESS = 10
+WHOLE = 1 << 30  # a window that nothing is longer than
+
+log = logging.getLogger(__name__)
+
+
+class Excerpt(Plain):
+    """A task whose data sets hold their first examples only; which word pieces are used is counted on more."""
+
+    task: Any
+    examples: int
+
+    @property
+    def head(self) -> str:
+        """As the task's."""
+        return self.task.head
+
+    def open(self, dataset: ResolvedDataset, *, limit: int | None = None) -> Any:
+        """The splits with at most `examples` examples each."""
+        data = self.task.open(dataset, limit=min(self.examples, limit or self.examples))
+        whole = self.task.open(dataset, limit=limit)
+        data.texts = lambda split: islice(whole.texts(split), COUNTED)
+        return data
+
+
+class Whole(NamedTuple):
+    """All of the data, as batches see it: pieces of each row; and how much more of it there is than in the excerpt."""
+
+    lengths: np.ndarray  # (rows,)
+    dev: float  # dev split : its excerpt
+    cut: float
+    split: float
+    partial: bool = False
+
+
+def run(folder: Path) -> int:
+    """Make the trial of a run folder and write what came of it: {"estimate"} or {"error"}; the exit code."""
+    began = time.perf_counter() - (time.time() - psutil.Process().create_time())  # importing is a part of it
+    os.nice(NICENESS)
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+    trial = Run(Path(folder).absolute())
+    torch.set_num_threads(trial.spec.threads)
+    try:
+        said = {"estimate": estimate(trial.spec, cache=trial.cache, began=began).model_dump()}
+    except StillroomError as error:
+        said = {"error": error.to_json()}
+    except (torch.OutOfMemoryError, MemoryError):
+        step = "Put less in a batch, or shorten max_tokens, and try again."
+        error = OutOfMemory(f"Two steps need more memory than {trial.spec.device} has.", next_step=step)
+        said = {"error": error.to_json()}
+    write_file(trial.folder / RESULT, json.dumps(said).encode())
+    return 0
+
+
+def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Estimate:
+    """What a run will cost, from a rehearsal and two steps of it. Raises what the run itself would raise.
+
+    cache: where the teacher's outputs for the excerpt go. began: when the process started, on time.perf_counter.
+    """
+    began = time.perf_counter() if began is None else began
+    lesson = prepare(_excerpt(ready), cache=cache)
+    preparing_s = time.perf_counter() - began
+    seconds_per_place = _steps(lesson)
+    data = ready.spec.task.open(ready.dataset, limit=min(SCORED, ready.spec.limit or SCORED))
+    evaluation_s = _scoring(lesson, data, lesson.learner.student, lesson.tokenizer)
+    teacher_s = _teacher_seconds(lesson, data)
+    peak = _peak_bytes(ready.device)  # before the whole data are counted, which a run does not do twice
+    whole = (_documents if ready.spec.task.head == "mlm" else _sentences)(ready, lesson, data)
+    schedule, (steps, places, tokens, epochs) = ready.spec.schedule, _course(whole, ready)
+    learner = lesson.learner
+    return Estimate(
+        device=ready.device,
+        threads=ready.threads,
+        params=_count(learner.student.parameters()),
+        trained=_count(parameter for parameter in learner.parameters() if parameter.requires_grad),
+        teacher_params=_count(lesson.taught[0].parameters()) if lesson.taught else None,
+        steps=steps,
+        seconds_per_step=seconds_per_place * places,
+        tokens_per_step=tokens,
+        evaluations=math.ceil(steps / schedule.evaluate_every) if schedule.evaluate_every else epochs,
+        evaluation_s=evaluation_s * whole.dev,
+        teacher_s=teacher_s(whole),
+        preparing_s=preparing_s,
+        peak_memory_bytes=peak,
+        cut=whole.cut,
+        split=whole.split,
+        partial=whole.partial,
+    )
+
+
+def _excerpt(ready: RunSpec) -> RunSpec:
+    """The same run on its first examples, as many as fill a few of its batches."""
+    spec = ready.spec
+    examples = max(FEWEST, math.ceil(BATCHES * _per_batch(spec.schedule, _mean_length(ready))))
+    changes: dict[str, Any] = {"task": Excerpt(task=spec.task, examples=examples)}
+    if ready.unlabelled:
+        limit = min(examples, spec.recipe.unlabelled_limit or examples)
+        changes["recipe"] = spec.recipe.model_copy(update={"unlabelled_limit": limit})
+    return ready.model_copy(update={"spec": spec.model_copy(update=changes)})
+
+
+def _mean_length(ready: RunSpec) -> float:
+    """Words of an example, which are no more than its pieces, so that batches get full."""
+    task, texts = ready.spec.task, ready.spec.task.open(ready.dataset, limit=1000).texts("train")
+    words = [len(text.split()) for text in texts]
+    mean = sum(words) / max(1, len(words))
+    return max(1.0, min(mean, ready.spec.schedule.max_tokens) if getattr(task, "rows", "") == "truncated" else mean)
+
+
+def _per_batch(schedule: Schedule, mean: float) -> float:
+    if schedule.batch_tokens:
+        return schedule.batch_tokens / mean
+    return schedule.batch_size * max(1.0, schedule.max_tokens / mean)
+
+
+def _steps(lesson: Lesson) -> float:
+    """Seconds for a padded place of a batch: two steps after a rehearsal on the largest batch, which sets the peak."""
+    lengths, batches = lesson.rows.lengths, lesson.batches.epoch(0)
+    places = [len(batch) * int(lengths[batch].max()) for batch in batches]
+    order = sorted(range(len(batches)), key=places.__getitem__, reverse=True)
+    middle = order[len(order) // 2 :][:1] + order[:1]
+    chosen = [order[0], *middle]  # the rehearsal, a usual batch, and the largest once more
+    schedule = lesson.ready.spec.schedule.model_copy(update={"accumulate": 1})
+    steps = loop.train(
+        lesson.learner,
+        loop.optimizer_for(lesson.learner, schedule),
+        batch_at=lambda step: lesson.batch_at(chosen[step]),
+        schedule=schedule,
+        total=len(chosen),
+        seed=lesson.ready.spec.seed,
+    )
+    next(steps)
+    seconds = _timed(lambda: list(steps))
+    return seconds / sum(places[index] for index in chosen[1:])
+
+
+def _scoring(lesson: Lesson, data: Any, model: torch.nn.Module, tokenizer: Any) -> float:
+    """Seconds to score a model on the dev examples of `data`."""
+    return _timed(lambda: data.scores(model.eval(), tokenizer, "dev", max_tokens=lesson.max_tokens))
+
+
+def _teacher_seconds(lesson: Lesson, data: Any) -> Callable[[Whole], float]:
+    """What the teacher costs besides the steps, as a function of the whole data: its outputs once, and its scores."""
+    if lesson.taught is None:
+        return lambda whole: 0.0
+    teacher, tokenizer = lesson.taught
+    scoring_s = _scoring(lesson, data, teacher, tokenizer)
+    outputs_s, pieces = 0.0, int(lesson.rows.lengths.sum())
+    if lesson.kept is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            rows, cache = lesson.rows, Path(folder)
+            outputs_s = _timed(lambda: teaching.lessons(teacher, rows, weights="", cache=cache))
+    return lambda whole: outputs_s * whole.lengths.sum() / pieces + 2 * scoring_s * whole.dev  # dev and test
+
+
+def _sentences(ready: RunSpec, lesson: Lesson, scored: Any) -> Whole:
+    spec = ready.spec
+    data = spec.task.open(ready.dataset, limit=spec.limit)
+    if ready.unlabelled:
+        data.unlabelled = passages(ready.unlabelled, limit=spec.recipe.unlabelled_limit)
+    options = {"label_ids": lesson.learner.student.config.label2id, "seed": spec.seed}
+    lengths = data.rows("train", lesson.tokenizer, max_tokens=lesson.max_tokens, **options).lengths
+    longer = np.zeros(1)
+    if lengths.max() >= lesson.max_tokens:
+        uncut = data.rows("train", lesson.tokenizer, max_tokens=WHOLE, **options).lengths
+        longer = uncut[uncut > lesson.max_tokens]
+    dev = len(data.sentences("dev")) / len(scored.sentences("dev"))
+    return Whole(lengths, dev=dev, cut=0.0, split=float(longer.sum() / lengths.sum()))
+
+
+def _documents(ready: RunSpec, lesson: Lesson, scored: Any) -> Whole:
+    """A corpus may be larger than what can be cut while a person waits: a sample of it stands for the rest."""
+    spec, kind = ready.spec, ready.spec.task.rows
+    stated = corpus.statistics(ready.dataset, lesson.tokenizer, max_tokens=lesson.max_tokens)
+    share = min(1.0, spec.limit / stated.documents) if spec.limit else 1.0
+    rows = max(1, round(stated.rows[kind].rows * share))
+    packed = kind == "packed"
+    lengths = np.full(rows, lesson.max_tokens) if packed else np.resize(lesson.rows.lengths, rows)
+    documents = np.diff(lesson.rows.corpus.ends, prepend=0) - 1
+    longer = documents[documents > lesson.max_tokens].sum() / documents.sum() if kind == "documents" else 0.0
+    return Whole(
+        lengths,
+        dev=_dev_share(ready, scored.limit, stated.pieces / stated.documents),
+        cut=stated.lost if kind == "truncated" else 0.0,
+        split=float(longer),
+        partial=not stated.complete,
+    )
+
+
+def _dev_share(ready: RunSpec, scored: int, mean: float) -> float:
+    """How much more of the dev split a run scores than the trial: both stop at so many pieces."""
+    most = math.ceil(perplexity.SCORED / max(1.0, mean))
+    there = min(most, ready.spec.limit or most, _length(datasets.documents(ready.dataset, "dev", limit=most)))
+    return max(1, there) / max(1, min(there, scored))
+
+
+def _course(whole: Whole, ready: RunSpec) -> tuple[int, float, float, int]:
+    """Steps of the run; padded places and pieces of a step, on average; epochs that are begun."""
+    spec, schedule = ready.spec, ready.spec.schedule
+    sizes = {"batch_tokens": schedule.batch_tokens, "batch_size": schedule.batch_size}
+    batches = Batches(whole.lengths, seed=spec.seed, **sizes)
+    epoch, parts = batches.epoch(0), schedule.accumulate
+    steps = schedule.steps or max(1, batches.steps(schedule.epochs) // parts)
+    places = sum(len(batch) * int(whole.lengths[batch].max()) for batch in epoch) / len(epoch)
+    tokens = float(whole.lengths.sum()) / len(epoch)
+    return steps, places * parts, tokens * parts, math.ceil(steps * parts / len(epoch))
+
+
+def _peak_bytes(device: str) -> int:
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS says bytes, Linux KiB
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _count(parameters: Iterable[torch.nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _length(items: Iterator) -> int:
+    return sum(1 for _ in items)
