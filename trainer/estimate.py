@@ -15,7 +15,7 @@ class Estimate(Plain):
     dev split, evaluation_s each. teacher_s: the teacher's outputs and scores, once; 0 where there is none. preparing_s:
     from the start of the process to the first step. cut and split: the shares of the word pieces that max_tokens cuts
     off, and that stand in examples read in several windows. peak_memory_bytes: of the process, or of the accelerator.
-    busy: another job was training meanwhile, so times are upper bounds. partial: there are more data than were counted.
+    busy: the machine did something else meanwhile, so times are upper bounds. partial: more data than were counted.
     """
 
     device: str

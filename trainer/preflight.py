@@ -79,16 +79,20 @@ def run(folder: Path) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
     trial = Run(Path(folder).absolute())
     torch.set_num_threads(trial.spec.threads)
-    try:
-        said = {"estimate": estimate(trial.spec, cache=trial.cache, began=began).model_dump()}
-    except StillroomError as error:
-        said = {"error": error.to_json()}
-    except (torch.OutOfMemoryError, MemoryError):
-        step = "Put less in a batch, or shorten max_tokens, and try again."
-        error = OutOfMemory(f"Two steps need more memory than {trial.spec.device} has.", next_step=step)
-        said = {"error": error.to_json()}
+    said = answer(trial.spec, cache=trial.cache, began=began)
     write_file(trial.folder / RESULT, json.dumps(said).encode())
     return 0
+
+
+def answer(ready: RunSpec, *, cache: Path, began: float | None = None) -> dict:
+    """{"estimate"} as Estimate has it, or {"error"} as StillroomError.to_json; a bug is still an exception."""
+    try:
+        return {"estimate": estimate(ready, cache=cache, began=began).model_dump()}
+    except StillroomError as error:
+        return {"error": error.to_json()}
+    except (torch.OutOfMemoryError, MemoryError):
+        step = "Put less in a batch, or shorten max_tokens, and try again."
+        return {"error": OutOfMemory(f"Two steps need more memory than {ready.device} has.", next_step=step).to_json()}
 
 
 def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Estimate:
@@ -242,7 +246,7 @@ def _course(whole: Whole, ready: RunSpec) -> tuple[int, float, float, int]:
     steps = schedule.steps or max(1, batches.steps(schedule.epochs) // parts)
     places = sum(len(batch) * int(whole.lengths[batch].max()) for batch in epoch) / len(epoch)
     tokens = float(whole.lengths.sum()) / len(epoch)
-    return steps, places * parts, tokens * parts, math.ceil(steps * parts / len(epoch))
+    return steps, places * parts, tokens * parts, batches.epoch_of(steps * parts - 1) + 1
 
 
 def _peak_bytes(device: str) -> int:

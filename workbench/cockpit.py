@@ -103,7 +103,7 @@ def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
 def said_levels(term: Term) -> str:
     """What a term compares, in words: outputs, or layers of the student with layers of the teacher."""
     if not term.pairs:
-        return "outputs" if term.name in OUTPUTS else "student's outputs"
+        return "outputs" if term.name in OUTPUTS else "own outputs"
     if term.pairs == ((0, 0),):
         return "embeddings"
     layers = ", ".join(f"{low}→{high}" for low, high in term.pairs if low)

@@ -34,8 +34,7 @@ def draw(spec: JobSpec | None, *, fits: bool) -> None:
         disabled=running or not fits,
         help="Runs two real steps of these settings on this machine, and says what the whole run would cost.",
     ):
-        trial = _start(spec)
-        running = trial is not None
+        _start(spec)
     if running:
         st.fragment(_follow, run_every=POLL_S)()
     elif trial and trial.error:
@@ -44,13 +43,14 @@ def draw(spec: JobSpec | None, *, fits: bool) -> None:
         _show(found)
 
 
-def _start(spec: JobSpec) -> Trial | None:
+def _start(spec: JobSpec) -> None:
+    """Begin, and draw the page anew; or say why not."""
     try:
         st.session_state[KEY] = Trial(spec)
     except StillroomError as error:
         show_error(error)
-        return None
-    return st.session_state[KEY]
+    else:
+        st.rerun()
 
 
 def _follow() -> None:
@@ -65,7 +65,7 @@ def _follow() -> None:
             st.session_state[KEY] = None
             st.rerun()
     if trial.busy:
-        st.caption("A job is training on this machine at the same time, so it takes longer.")
+        st.caption("This machine is busy with something else, so it takes longer and times are upper bounds.")
 
 
 def _show_failure(error: Mapping) -> None:
@@ -79,7 +79,7 @@ def _show_failure(error: Mapping) -> None:
 def _show(found: Estimate) -> None:
     with st.container(border=True):
         with st.grid(4, min_column_width=110):
-            st.metric("Whole run", ("≤ " if found.busy else "≈ ") + wording.duration(found.total_s))
+            st.metric("Whole run, at most" if found.busy else "Whole run, about", long(found.total_s))
             st.metric("Time per step", seconds(found.seconds_per_step))
             st.metric("Steps", f"{found.steps:,}")
             st.metric("Peak memory", size(found.peak_memory_bytes))
@@ -91,7 +91,7 @@ def _facts(found: Estimate) -> list[str]:
     """The rest of an estimate in sentences."""
     parts = [("training", found.training_s), ("scoring", (found.evaluations + 1) * found.evaluation_s)]
     parts += [("the teacher", found.teacher_s), ("preparing", found.preparing_s)]
-    said = ", ".join(f"{name} {wording.duration(value)}" for name, value in parts if value)
+    said = ", ".join(f"{name} {long(value)}" for name, value in parts if value)
     facts = [
         f"{said[0].upper()}{said[1:]}; {found.evaluations} dev evaluations. {found.device}, {found.threads} threads."
     ]
@@ -108,7 +108,7 @@ def _facts(found: Estimate) -> list[str]:
     else:
         facts.append("No text is longer than a window: nothing is cut off or split.")
     if found.busy:
-        facts.append("A job was training at the same time, so the times are upper bounds.")
+        facts.append("This machine was busy with something else, so the times are upper bounds.")
     if found.partial:
         facts.append("The data were not counted to their end: there may be more steps.")
     return facts
@@ -127,13 +127,13 @@ def beside_truth(job: Job, history: Sequence[Mapping], report: Mapping) -> None:
     rows = [
         ("Time per step", seconds(found.seconds_per_step), true["step"]),
         ("Steps", f"{found.steps:,}", true["steps"]),
-        ("Whole run", wording.duration(found.total_s), true["total"]),
+        ("Whole run", long(found.total_s), true["total"]),
         ("Peak memory", size(found.peak_memory_bytes), true["memory"]),
     ]
     table = pd.DataFrame(rows, columns=["", "Estimate", "Truth"])
     st.dataframe(table, hide_index=True, alt="Estimated and true cost of this run")
     if found.busy:
-        st.caption("The estimate was made while another job was training, so its times are upper bounds.")
+        st.caption("The estimate was made while this machine was busy, so its times are upper bounds.")
 
 
 def truth(job: Job, history: Sequence[Mapping], report: Mapping, found: Estimate) -> dict[str, str]:
@@ -145,9 +145,16 @@ def truth(job: Job, history: Sequence[Mapping], report: Mapping, found: Estimate
     return {
         "step": seconds(step_s) if step_s else "—",
         "steps": f"{job.step:,}" + ("" if wording.over(job) else " so far"),
-        "total": wording.duration(job.ended_at - job.started_at) if ended else "—",
+        "total": long(job.ended_at - job.started_at) if ended else "—",
         "memory": size(peak) if peak else f"{size(scoring)} while scoring" if scoring else "—",
     }
+
+
+def long(value: float) -> str:
+    """42 s, 72 min, 2.5 h: short enough for a narrow column."""
+    if 3600 <= value < 6000:
+        return f"{value / 60:.0f} min"
+    return wording.duration(value) if value < 3600 else f"{value / 3600:.1f} h"
 
 
 def seconds(value: float) -> str:

@@ -74,7 +74,7 @@ def _differences(together: Sequence[Job]) -> None:
         return
     scored = {job.id: "".join(f"{value:.3f}" for value in list(wording.scores(job).values())[:1]) for job in together}
     if any(scored.values()):
-        rows["test score"] = scored
+        rows = {"test score": scored} | rows
     st.markdown("**What differs in their specs**")
     table = pd.DataFrame(rows).T[[job.id for job in together]].rename_axis("field").reset_index()
     st.dataframe(table, hide_index=True, alt="The fields in which the specs of these runs differ")

@@ -110,7 +110,7 @@ class Trial:
         if "error" in said:
             self.error = said["error"]
             return
-        self.estimate = Estimate.model_validate(said["estimate"]).model_copy(update={"busy": self.busy or _busy()})
+        self.estimate = Estimate.model_validate(said["estimate"]).model_copy(update={"busy": self.busy})
         for digest in {self.digest, self.spec.digest}:
             estimate.keep(self.estimate, digest)
 
@@ -133,8 +133,8 @@ def _ready(spec: JobSpec) -> RunSpec:
 
 
 def _busy() -> bool:
-    """Whether a worker of this machine is at a job."""
-    return any(worker.job_id and worker.here for worker in queue.workers())
+    """Whether a worker of this machine is at a job, or other programs want more cores than there are."""
+    return os.getloadavg()[0] > cores() + 0.5 or any(worker.job_id and worker.here for worker in queue.workers())
 
 
 def _why(code: int, limit_s: float | None) -> TrialEnded:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from trainer import queue, store
+from trainer import estimate, queue, store
 from trainer.engines import Process
 from trainer.queue import Progress
 from trainer.run import Result, Run, commit_folder
@@ -248,10 +248,12 @@ def taught(lease, *, last: int = 40, teacher: float = 0.81) -> dict:
     return rows
 
 
-def ended(lease, scores: dict, *, intervals: dict | None = None) -> None:
+def ended(lease, scores: dict, *, intervals: dict | None = None, cost: dict | None = None) -> None:
     run = Run(store.runs_dir() / lease.id / "attempt-1")
     run.folder.mkdir(parents=True)
-    run.finish(Result(state="succeeded", metrics=scores, report={"n": 100, "intervals": intervals or {}}))
+    run.finish(
+        Result(state="succeeded", metrics=scores, report={"n": 100, "intervals": intervals or {}, "cost": cost or {}})
+    )
     queue.finish(store.open_store(), lease, state="succeeded", progress=Progress(metrics=scores))
 
 
@@ -281,6 +283,22 @@ def test_what_a_student_kept_and_lost_is_said(start):
     table = page.dataframe[0].value
     assert list(table["Label"]) == ["Disease", "Chemical"]  # what was lost most first
     assert [round(value, 3) for value in table["Difference"]] == [-0.05, 0.01]
+
+
+def test_an_estimate_is_held_against_the_truth(start):
+    lease = start()
+    given = {"device": "cpu", "threads": 2, "params": 10, "trained": 10, "teacher_params": None, "steps": 44}
+    given |= {"seconds_per_step": 0.5, "tokens_per_step": 900, "evaluations": 3, "evaluation_s": 10, "teacher_s": 0}
+    given |= {"preparing_s": 5, "peak_memory_bytes": 1_200_000_000, "cut": 0, "split": 0}
+    estimate.keep(estimate.Estimate.model_validate(given), parse(queue.job(lease.id).spec).digest)
+    speeds = {(step, "tokens_per_second"): 900.0 if step % 2 else 1800.0 for step in range(1, 41)}
+    queue.renew(store.open_store(), lease, Progress(step=40, steps=44, rows=steps(40) | speeds))
+    assert "Estimate and truth" not in shown(opened(lease.id))
+    ended(lease, {"test_f1": 0.5}, cost={"peak_memory_bytes": 900_000_000})
+    table = opened(lease.id).dataframe[0].value.set_index("")
+    assert list(table["Estimate"]) == ["0.50 s", "44", "1 min", "1.2 GB"]
+    assert list(table["Truth"][["Time per step", "Steps", "Peak memory"]]) == ["0.75 s", "40", "900 MB while scoring"]
+    assert table["Truth"]["Whole run"].endswith(" s")
 
 
 def test_a_job_without_a_teacher_says_nothing_of_one(start):

@@ -10,11 +10,12 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from trainer import queue, store
+from trainer import estimate, queue, store
 from trainer import spec as specs
 from trainer.chain import Chain
 from trainer.chain import read as read_file
 from trainer.engines import Process
+from trainer.estimate import Estimate
 from trainer.recipes import RECIPES
 from trainer.spec import Change, JobSpec, Schedule
 from trainer.tasks import TASKS
@@ -316,6 +317,69 @@ def test_every_field_of_the_schema_can_be_set_in_some_form(home):
     every |= {leaf.name for leaf in form.leaves(Change, {}, {}, prefix="student.")}
     # The kind is chosen above the form; the recipe decides the task.
     assert every - offered == {"kind", "task.name"} - offered
+
+
+def estimated(**fields) -> Estimate:
+    given = {"device": "cpu", "threads": 2, "params": 10, "trained": 10, "teacher_params": None, "steps": 1280}
+    given |= {"seconds_per_step": 0.5, "tokens_per_step": 900, "evaluations": 3, "evaluation_s": 10, "teacher_s": 0}
+    return Estimate.model_validate(
+        given | {"preparing_s": 5, "peak_memory_bytes": 1.2e9, "cut": 0, "split": 0} | fields
+    )
+
+
+def test_an_estimate_is_shown_for_the_very_settings_it_was_made_for(home):
+    page = opened()
+    assert "Steps" not in figures(page)
+    estimate.keep(estimated(cut=0.031, busy=True), spec_of(page).digest)
+    page.run()
+    assert figures(page)["Whole run, at most"] == "11 min" and figures(page)["Steps"] == "1,280"
+    said = "\n".join(caption.value for caption in page.caption)
+    assert "3.1% of the word pieces are cut off" in said and "upper bounds" in said
+    page.number_input(key="train.finetune.seed").set_value(3).run()
+    assert "Steps" not in figures(page)
+
+
+def button(page: AppTest, label: str):
+    return next(button for button in page.button if button.label == label)
+
+
+def test_two_steps_are_tried_beside_the_page_and_can_be_stopped(home):
+    page = opened()
+    button(page, "Try two steps").click().run()
+    assert not page.exception
+    trial = page.session_state["train.trial"]
+    assert not trial.done
+    assert any("Two steps are tried" in caption.value for caption in page.caption)
+    assert button(page, "Try two steps").disabled
+    button(page, "Stop").click().run()
+    assert not page.exception and page.session_state["train.trial"] is None
+    assert trial.done and not button(page, "Try two steps").disabled
+
+
+def test_other_settings_end_the_trial_of_the_old_ones(home):
+    page = opened()
+    button(page, "Try two steps").click().run()
+    trial = page.session_state["train.trial"]
+    page.number_input(key="train.finetune.seed").set_value(3).run()
+    assert not page.exception and trial.done and page.session_state["train.trial"] is None
+
+
+def test_what_went_wrong_in_a_trial_is_said(home):
+    page = opened()
+    button(page, "Try two steps").click().run()
+    trial = page.session_state["train.trial"]
+    trial.stop()
+    trial.error = {"type": "OutOfMemory", "message": "Two steps need more memory.", "next_step": "Put less in."}
+    page.run()
+    assert "Two steps need more memory." in texts(page) and "Put less in." in texts(page)
+
+
+def test_settings_that_do_not_fit_are_not_tried(home):
+    page = opened()
+    page.number_input(key="train.finetune.schedule.lr").set_value(0.0).run()
+    assert "Try two steps" not in [button.label for button in page.button]
+    page = opened(model="minilmm")
+    assert button(page, "Try two steps").disabled
 
 
 def test_a_chain_that_ships_is_queued_whole(home, monkeypatch, tmp_path):

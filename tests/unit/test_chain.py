@@ -41,7 +41,9 @@ def line(*names):
 def problems(given):
     with pytest.raises(BadSpec) as caught:
         chain.parse(given)
-    return dict(caught.value.fields)
+    fields = caught.value.fields
+    assert len(set(fields)) == len(fields), "named twice"
+    return dict(fields)
 
 
 # The file

@@ -80,6 +80,38 @@ def test_soft_cross_entropy_keeps_the_teachers_entropy_and_has_no_factor(tempera
     assert found == pytest.approx(kl + entropy, abs=1e-12)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 4, 6, 100])
+def test_soft_labels_do_not_depend_on_how_many_rows_are_taken_at_once(rows, monkeypatch):
+    terms = (losses.soft_targets, losses.soft_cross_entropy)
+    given, teacher = normal(6, 9), normal(6, 9, seed=1)
+    expected = [plainly(term, given, teacher) for term in terms]
+    monkeypatch.setattr(losses, "ROWS", rows)
+    for term, (value, gradient) in zip(terms, expected, strict=True):
+        found = given.clone().requires_grad_()
+        loss = term(found, teacher, temperature=2.0)
+        (3 * loss).backward()
+        assert loss.item() == pytest.approx(value.item(), abs=1e-12)
+        assert torch.allclose(found.grad, 3 * gradient, atol=1e-12)
+
+
+def plainly(term, student, teacher):
+    """The term at T = 2 by autograd alone, and its gradient."""
+    student = student.clone().requires_grad_()
+    said, target = (student / 2).log_softmax(-1), (teacher / 2).softmax(-1)
+    loss = -(target * said).sum(-1).mean()
+    if term is losses.soft_targets:
+        loss = 4 * (loss + (target * target.log()).sum(-1).mean())
+    loss.backward()
+    return loss.detach(), student.grad
+
+
+def test_a_whole_vocabulary_in_single_precision():
+    student, teacher = 3 * normal(50, 30522), 3 * normal(50, 30522, seed=1)
+    for term in (losses.soft_targets, losses.soft_cross_entropy):
+        exact = term(student, teacher, temperature=2.0).item()
+        assert term(student.float(), teacher.float(), temperature=2.0).item() == pytest.approx(exact, rel=1e-5)
+
+
 def test_nothing_to_compare_costs_nothing():
     for term in (losses.soft_targets, losses.soft_cross_entropy, losses.hidden_cosine):
         empty = torch.zeros(0, 5, requires_grad=True)

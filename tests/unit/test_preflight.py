@@ -1,14 +1,17 @@
 """A trial says what a run will cost, from the real thing, and leaves nothing behind: no process, no file."""
 
 import json
+import os
+import tempfile
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from trainer import datasets, estimate, lesson, preflight, registry
-from trainer.errors import BadSpec
+from trainer import datasets, estimate, lesson, preflight, queue, registry, store
+from trainer.engines import Process
 from trainer.run import RunSpec
 from trainer.spec import JobSpec, parse
 from workbench import foresight
@@ -22,8 +25,8 @@ DATA = "ncbi-disease-slice"
 def text(tmp_path) -> str:
     folder = tmp_path / "text"
     folder.mkdir()
-    words = "fever and chills after the second dose of the drug were seen in most of the patients".split()
-    lines = [" ".join(words[i % 7 :]) * (1 + i % 3) + "." for i in range(200)]
+    words = "fever and chills after the second dose of the drug were seen in most of the patients"
+    lines = [f"{words[i % 7 :]} " * (1 + i % 3) for i in range(200)]
     (folder / "train.txt").write_text("\n".join(lines))
     (folder / "dev.txt").write_text("\n".join(lines[:90]))
     return str(folder)
@@ -100,11 +103,17 @@ def test_a_vocabulary_is_trimmed_on_more_than_the_examples_that_are_tried(home, 
     assert found.params == sum(p.numel() for p in real.learner.student.parameters())
 
 
-def test_a_pair_that_does_not_fit_is_the_error_of_the_run(home, tiny_model, text, tmp_path):
-    student = {"layers": 1, "heads": 3}
-    with pytest.raises(BadSpec) as caught:
-        preflight.estimate(ready(spec_of("distill", tiny_model, text, student=student)), cache=tmp_path)
-    assert "student.heads" in dict(caught.value.fields)
+def test_what_the_run_would_say_is_said_as_a_typed_error(home, tiny_model, text, tmp_path, monkeypatch):
+    run = ready(spec_of("distill", tiny_model, text, student={"layers": 1, "heads": 3}))
+    error = preflight.answer(run, cache=tmp_path)["error"]
+    assert error["type"] == "BadSpec" and "student.heads" in {field["field"] for field in error["fields"]}
+
+    def too_much(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(preflight, "prepare", too_much)
+    error = preflight.answer(run, cache=tmp_path)["error"]
+    assert error["type"] == "OutOfMemory" and "max_tokens" in error["next_step"]
 
 
 def finished(trial: Trial) -> Trial:
@@ -116,13 +125,12 @@ def finished(trial: Trial) -> Trial:
 
 
 def leftovers(before: set[Path]) -> set[Path]:
-    import tempfile
-
     return set(Path(tempfile.gettempdir()).glob("stillroom-trial-*")) - before
 
 
 def test_a_trial_is_kept_for_its_spec_and_leaves_nothing_else(home, tiny_model, text, monkeypatch):
     monkeypatch.setenv("STILLROOM_WORKER_THREADS", "1")
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
     spec, before = spec_of("finetune", tiny_model, text), leftovers(set())
     trial = finished(Trial(spec, limit_s=WAIT_S))
     assert trial.error is None
@@ -132,11 +140,21 @@ def test_a_trial_is_kept_for_its_spec_and_leaves_nothing_else(home, tiny_model, 
     assert not (home / "cache").exists() and not (home / "runs").exists()
 
 
-def test_an_error_of_the_child_comes_back_typed(home, tiny_model, text):
-    student = {"layers": 1, "heads": 3}
-    trial = finished(Trial(spec_of("distill", tiny_model, text, student=student), limit_s=WAIT_S))
-    assert trial.error["type"] == "BadSpec" and "heads" in trial.error["message"]
-    assert trial.estimate is None
+def test_a_busy_machine_makes_upper_bounds(home, tiny_model, text, monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (99.0, 0.0, 0.0))
+    trial = Trial(spec_of("finetune", tiny_model, text))
+    assert trial.busy
+    trial.stop()
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
+    worker = queue.enlist(store.open_store(), device="cpu", process=Process.of(os.getpid()))
+    trial = Trial(spec_of("finetune", tiny_model, text))
+    assert not trial.busy
+    trial.stop()
+    queue.submit(spec_of("finetune", tiny_model, text))
+    queue.claim(store.open_store(), worker)
+    trial = Trial(spec_of("finetune", tiny_model, text))
+    assert trial.busy
+    trial.stop()
 
 
 @pytest.mark.parametrize("how", ["nobody looks", "out of time", "stopped"])
@@ -154,8 +172,6 @@ def test_a_trial_ends_with_its_page(how, home, tiny_model, text):
 
 
 def test_a_child_of_this_process_is_not_tied_to_the_thread_that_asked(home, tiny_model, text):
-    import threading
-
     made = []
     asking = threading.Thread(target=lambda: made.append(Trial(spec_of("finetune", tiny_model, text))))
     asking.start()

@@ -22,7 +22,7 @@ WAY_LABELS = {
     "model": {AS_IS: "As it is", MADE: "Smaller"},
 }
 DRAWN = ("model", "teacher", "student", "dataset", "recipe.name")  # by hand, with the facts beside them
-SIZES = ("layers", "layer_map", "vocabulary", "start")  # of a change; the rest is "more"
+SIZES = ("layers", "layer_map", "hidden", "heads", "vocabulary", "start")  # of a change; the rest is "more"
 SCHEDULE = ("schedule.epochs", "schedule.lr", "schedule.batch_tokens", "schedule.max_tokens")
 
 
@@ -210,7 +210,7 @@ def _model_facts(entry: registry.ModelEntry) -> str:
     encoder = entry.params.get("encoder")
     facts = (
         entry.name,
-        f"{outlook.count(encoder)} parameters" if encoder else "",
+        f"encoder of {outlook.count(encoder)} parameters" if encoder else "",
         ", ".join(entry.labels),
         f"up to {entry.max_tokens:,} tokens",
         entry.licence,
