@@ -17,10 +17,11 @@ import torch
 
 from benchmarks import measure
 from trainer import datasets, evaluate, inference, loop, models
-from trainer.batches import Batches, collate
+from trainer.batches import Batches
+from trainer.learner import Learner
 from trainer.registry import resolve
 from trainer.spec import parse
-from trainer.tasks.ner import IGNORED
+from trainer.tasks.ner import NERRows
 
 SCHEDULE = {"batch_tokens": 640, "lr": 2e-4}
 PEER_BATCH = 16
@@ -40,7 +41,8 @@ class Setting:
         model, self.tokenizer = self.fresh()
         ids = model.config.label2id
         self.max_tokens = inference.model_limit(model, self.tokenizer)
-        self.rows = self.spec.task.encode(self.train, self.tokenizer, label_ids=ids, max_tokens=self.max_tokens)
+        encoded = self.spec.task.encode(self.train, self.tokenizer, label_ids=ids, max_tokens=self.max_tokens)
+        self.rows = NERRows(encoded, pad_id=self.tokenizer.pad_token_id, words=False)
 
     def fresh(self):
         return models.load(resolve("minilm"), task="ner", labels=self.tags, seed=self.spec.seed)
@@ -49,24 +51,18 @@ class Setting:
 def ours(setting: Setting) -> tuple[float, torch.nn.Module]:
     """Seconds of Stillroom's loop over the epochs, and the trained model."""
     model, _ = setting.fresh()
-    schedule, task = setting.spec.schedule, setting.spec.task
-    batches = Batches(
-        [len(row.input_ids) for row in setting.rows], seed=setting.spec.seed, batch_size=None, **_budget(schedule)
-    )
-
-    def batch_at(step: int) -> dict[str, torch.Tensor]:
-        chosen = [setting.rows[index] for index in batches.at(step)]
-        return collate(chosen, pad_id=setting.tokenizer.pad_token_id, ignored=IGNORED)
-
+    spec, schedule = setting.spec, setting.spec.schedule
+    depth = model.config.num_hidden_layers
+    learner = Learner(model, spec.recipe.plan(depth, depth), head=spec.task.head)
+    batches = Batches(setting.rows.lengths, seed=spec.seed, batch_tokens=schedule.batch_tokens, batch_size=None)
     began = time.perf_counter()
     steps = loop.train(
-        model,
-        loop.optimizer_for(model, schedule),
-        batch_at=batch_at,
-        loss_of=lambda batch, student: setting.spec.recipe.loss(batch, student, task=task),
+        learner,
+        loop.optimizer_for(learner, schedule),
+        batch_at=lambda step: setting.rows.batch(batches.at(step)),
         schedule=schedule,
         total=batches.steps(schedule.epochs),
-        seed=setting.spec.seed,
+        seed=spec.seed,
     )
     for _ in steps:
         pass
@@ -95,17 +91,13 @@ def peer(setting: Setting) -> tuple[float, torch.nn.Module]:
                 disable_tqdm=True,
                 logging_strategy="no",
             ),
-            train_dataset=[{"input_ids": row.input_ids, "labels": row.labels} for row in setting.rows],
+            train_dataset=[{"input_ids": row.input_ids, "labels": row.labels} for row in setting.rows.rows],
             data_collator=DataCollatorForTokenClassification(setting.tokenizer),
         )
         trainer.remove_callback(PrinterCallback)  # its report would stand among the JSON
         began = time.perf_counter()
         trainer.train()
         return time.perf_counter() - began, trainer.model
-
-
-def _budget(schedule) -> dict:
-    return {"batch_tokens": schedule.batch_tokens}
 
 
 def speed(dataset: str, *, examples: int, rounds: int, threads: int) -> dict:
@@ -137,9 +129,9 @@ def _test_f1(setting: Setting, model: torch.nn.Module, test) -> float:
 
 
 def _case(name: str, setting: Setting, mine: float, theirs: float, *, threads: int) -> dict:
-    examples = len(setting.rows) * setting.spec.schedule.epochs
+    examples = len(setting.rows.lengths) * setting.spec.schedule.epochs
     model, _ = setting.fresh()
-    work = measure.training_flops(model.config, [len(row.input_ids) for row in setting.rows])
+    work = measure.training_flops(model.config, setting.rows.lengths.tolist())
     peak = measure.matrix_peak(threads=threads)
     return {
         "name": name,

@@ -102,7 +102,7 @@ def evaluate(
     pieces = sum(len(cut_words(words, tokenizer)[0]) for words, _ in sentences)
     cost = {
         "params": sum(parameter.numel() for parameter in model.parameters()),
-        "disk_bytes": _weight_bytes(model, folder),
+        "disk_bytes": weight_bytes(model, folder),
         **_latency(model, tokenizer, sentences, max_tokens, seed),
         "tokens_per_second": pieces / seconds,
         "peak_memory_bytes": peak,
@@ -174,7 +174,8 @@ def _check_types(model, sentences, split) -> None:
         )
 
 
-def _weight_bytes(model: torch.nn.Module, folder: Path | None) -> int:
+def weight_bytes(model: torch.nn.Module, folder: Path | None) -> int:
+    """Bytes of the weights in a folder, or without one as they are in memory."""
     if folder is not None:
         return sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())

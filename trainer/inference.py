@@ -209,7 +209,7 @@ def _score(
     around = frame(tokenizer)
     batches = _batches(table, len(around.before) + len(around.after), batch_tokens, share_of=_threads(model))
     done = 0
-    with _evaluating(model), _workers(_threads(model), len(batches)) as submit:
+    with evaluating(model), _workers(_threads(model), len(batches)) as submit:
         waiting = [submit(_score_batch, flat, rows, around, model, best) for rows in batches]
         for rows, result in zip(batches, waiting, strict=True):
             if cancelled and cancelled():
@@ -284,7 +284,7 @@ def _score_batch(flat: np.ndarray, rows: np.ndarray, around: Frame, model: torch
 
 
 @contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Dropout off, also when training asks for a score between two steps."""
     training = model.training
     model.eval()

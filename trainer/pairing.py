@@ -167,8 +167,9 @@ def _starting(change: Change, base: Shape, student: Shape) -> Problems:
         yield "student.start", f"{found}; make the student narrower or write `start: random`"
     if change.start != "copy":
         return
-    compared = ("model_type", "hidden", "heads", "intermediate")
-    unlike = [name for name in compared if getattr(base, name) != getattr(student, name)]
+    unlike = [name for name in ("model_type", "hidden", "heads") if getattr(base, name) != getattr(student, name)]
+    if student.intermediate > base.intermediate:  # a narrower one keeps the strongest neurons
+        unlike.append("intermediate")
     if unlike or base.model_type not in STACKS:
         why = f"where {', '.join(unlike)} differ" if unlike else f"from a {base.model_type}"
         yield "student.start", f"layers cannot be copied {why}; write `start: embeddings` or `start: random`"

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from trainer import evaluate as costs
 from trainer.corpus import Rows
 from trainer.heads import vocabulary_logits
-from trainer.inference import BATCH_TOKENS, _evaluating
+from trainer.inference import BATCH_TOKENS, evaluating
 from trainer.masking import IGNORED, Masking
 from trainer.tokens import Tokens
 
@@ -55,7 +55,7 @@ def evaluate(
     peak = costs.peak_bytes(device)
     cost = {
         "params": sum(parameter.numel() for parameter in model.parameters()),
-        "disk_bytes": costs._weight_bytes(model, folder),
+        "disk_bytes": costs.weight_bytes(model, folder),
         **_latency(model, rows, seed),
         "tokens_per_second": int((rows.cuts.stops - rows.cuts.starts).sum()) / seconds,
         "peak_memory_bytes": peak,
@@ -84,7 +84,7 @@ def _count(model: torch.nn.Module, rows: Rows) -> np.ndarray:
     """(documents, 3): masked pieces, those that the model names, and the nats of all."""
     owners = np.searchsorted(rows.corpus.ends, rows.cuts.starts, side="right")  # (rows,): the document of each
     counts = np.zeros((len(rows.corpus.ends), 3))
-    with _evaluating(model):
+    with evaluating(model):
         for step, chosen in enumerate(_batches(rows.lengths)):
             found, which = _fill(model, rows.batch(chosen, step=step))
             np.add.at(counts, owners[chosen][which], found)
@@ -124,7 +124,7 @@ def _latency(model: torch.nn.Module, rows: Rows, seed: int) -> dict[str, float]:
     """Percentiles of the time for one window alone, in milliseconds, over a seeded choice of them."""
     chosen = np.random.default_rng(seed).permutation(len(rows.lengths))[: costs.TIMED]
     times = []
-    with _evaluating(model):
+    with evaluating(model):
         for index in [chosen[0], *chosen]:  # the first is a rehearsal
             began = time.perf_counter()
             _fill(model, rows.batch([index], step=0))

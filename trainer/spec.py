@@ -104,7 +104,9 @@ class Change(Plain):
     )
     hidden: Int | None = Field(None, ge=8, le=16384, description="Hidden size")
     heads: Int | None = Field(None, ge=1, le=256, description="Attention heads")
-    intermediate: Int | None = Field(None, ge=8, le=65536, description="Width of the feed-forward layers")
+    intermediate: Int | None = Field(
+        None, ge=8, le=65536, description="Width of the feed-forward layers; copied layers keep the strongest neurons"
+    )
     embedding: Int | None = Field(None, ge=8, le=16384, description="Width of factorised embeddings (MiniALBERT)")
     architecture: Literal["minialbert"] | None = Field(None, description="Another architecture than the base's")
     vocabulary: Int | None = Field(None, ge=100, description="Keep so many word pieces, those most used in the data")

@@ -18,6 +18,11 @@ from trainer.objective import layer_map
 from trainer.pairing import STACKS, check_change, sizes
 from trainer.spec import Change
 
+FEED_FORWARD = {
+    "bert": ("intermediate.dense", "output.dense"),
+    "roberta": ("intermediate.dense", "output.dense"),
+    "distilbert": ("ffn.lin1", "ffn.lin2"),
+}
 TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
 
 
@@ -81,9 +86,23 @@ def _start(student: PreTrainedModel, base: PreTrainedModel, change: Change, kept
         layers = _stack(base)
         chosen = layer_map(change.layer_map, student.config.num_hidden_layers, len(layers))
         for target, number in zip(_stack(student), chosen, strict=True):
-            target.load_state_dict(layers[number - 1].state_dict())
+            _copy_layer(target, layers[number - 1], FEED_FORWARD[base.config.model_type])
         if change.head == "copy":
             _start_head(student, base, kept)
+
+
+def _copy_layer(target: torch.nn.Module, source: torch.nn.Module, feed_forward: tuple[str, str]) -> None:
+    """The weights of a layer. Where the feed-forward block is narrower it keeps the neurons with the largest product of
+    the norms of their ingoing and outgoing weights, the magnitude criterion of structured pruning (Li et al. 2017).
+    """
+    weights, (inner, outer) = source.state_dict(), feed_forward
+    into, out_of = weights[f"{inner}.weight"], weights[f"{outer}.weight"]  # (neurons, hidden), (hidden, neurons)
+    width = target.get_submodule(inner).out_features
+    if width < len(into):
+        strongest = (into.norm(dim=1) * out_of.norm(dim=0)).topk(width).indices.sort().values
+        weights[f"{inner}.weight"], weights[f"{outer}.weight"] = into[strongest], out_of[:, strongest]
+        weights[f"{inner}.bias"] = weights[f"{inner}.bias"][strongest]
+    target.load_state_dict(weights)
 
 
 def _start_embeddings(student: PreTrainedModel, base: PreTrainedModel, kept: np.ndarray | None) -> None:

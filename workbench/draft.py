@@ -190,22 +190,30 @@ def parse(given: Mapping) -> tuple[JobSpec | None, Sequence[tuple[str, str]]]:
 @st.cache_data(ttl=60, max_entries=1, show_spinner=False)
 def _files() -> dict[str, tuple[str, JobSpec | Chain]]:
     found = {}
-    for path in sorted(SPECS.glob("*.yaml"), key=lambda path: (not path.stem.startswith("smoke"), path.stem)):
+    for path in sorted(SPECS.rglob("*.yaml"), key=_order):
         try:
-            found[path.stem] = (_about(path.read_text(encoding="utf-8")), chain.read(path))
+            found[path.relative_to(SPECS).with_suffix("").as_posix()] = (
+                _about(path.read_text(encoding="utf-8")),
+                chain.read(path),
+            )
         except BadSpec as error:
             log.warning("%s is left out: %s", path.name, error)
     return found
 
 
 def ready(kind: str | None) -> dict[str, Ready]:
-    """What ships in specs/, by file name without ending: the specs of a kind, or with None the chains."""
+    """What ships in specs/, by path without ending: the specs of a kind, or with None the chains."""
     found = {name: Ready(*each) for name, each in _files().items()}
     return {
         name: each
         for name, each in found.items()
         if (isinstance(each.holds, Chain) if kind is None else getattr(each.holds, "kind", None) == kind)
     }
+
+
+def _order(path: Path) -> tuple[int, bool, str]:
+    """What is ready to run first, above all the quick ones; then what lies in folders, such as the papers' runs."""
+    return len(path.parts), not path.stem.startswith("smoke"), path.as_posix()
 
 
 def usual(kind: str) -> dict:

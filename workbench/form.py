@@ -118,7 +118,9 @@ def assign(problems: Sequence[tuple[str, str]], names: Sequence[str]) -> dict[st
         # `student.layer_map.tuple.0` is a part of the field `student.layer_map`.
         named = [field for field in names if name == field or name.startswith(f"{field}.")]
         within = [field for field in names if field.startswith(f"{name}.") or name == "spec"]
-        for target in named[-1:] or [field for field in within if field.rsplit(".", 1)[-1] in words] or [""]:
+        for target in (
+            sorted(named, key=len)[-1:] or [field for field in within if field.rsplit(".", 1)[-1] in words] or [""]
+        ):
             place = shown.setdefault(target, [])
             if (said := problem if target else f"{name}: {problem}") not in place:
                 place.append(said)

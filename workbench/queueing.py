@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from trainer import queue
+from trainer.chain import Chain
 from trainer.errors import BadSpec, StillroomError
 from trainer.spec import JobSpec
 from workbench import draft, form, submission
 from workbench.links import link
 from workbench.pages import plain, show_error
 from workbench.pages.job import say_if_no_worker
+
+MOST_STEPS = 5  # of a chain that are named one by one
 
 
 def draw(spec: JobSpec | None, shown: Mapping[str, Sequence[str]]) -> None:
@@ -58,10 +61,16 @@ def draw_chains() -> None:
         with st.container(border=True), st.container(horizontal=True, vertical_alignment="center"):
             with st.container(gap="xxsmall", width="stretch"):
                 st.markdown(f"**{plain(name)}**")
-                steps = " → ".join(step.name for step in ready.holds.steps)
-                st.caption(plain(f"{ready.about} Steps: {steps}.".strip()))
+                st.caption(plain(f"{ready.about} {_steps(ready.holds)}".strip()))
             if st.button("Queue", key=f"train.chain.{name}", icon=":material/playlist_add:"):
                 _queue_chain(ready)
+
+
+def _steps(chain: Chain) -> str:
+    names = [step.name for step in chain.steps]
+    if len(names) > MOST_STEPS:
+        return f"{len(names)} jobs, from {names[0]} to {names[-1]}."
+    return f"Steps: {' → '.join(names)}."
 
 
 def _queue_chain(ready: draft.Ready) -> None:

@@ -15,7 +15,6 @@ from trainer.run import ResolvedModel, Run, RunSpec, file_sha256
 from trainer.spec import parse
 
 TEACHER_LAYERS = 6
-TEXT = "No nausea. The patient developed acute renal failure and ataxia after naloxone."
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +67,7 @@ TASK = {
     "limit": 40,
     "schedule": {"steps": 40, "batch_tokens": 512, "lr": 5e-4, "evaluate_every": 20},
 }
+QUICK = {"student": {"layers": 1}, "schedule": {"steps": 2, "batch_tokens": 512, "evaluate_every": 2}}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def taught():
     return registry.resolve("minilm-ncbi")
 
 
-def distil(home, taught, *, number=1, passes=None, **changes):
+def distil(home, taught, *, number=1, **changes):
     """Run TASK with changes to its end: (run, forward passes of the teacher)."""
     run = start(home, TASK | changes, model=taught, teacher=taught, dataset=TASK["dataset"], number=number)
     with TeacherPasses() as passes:
@@ -102,10 +102,12 @@ def test_a_tagger_is_distilled_published_and_used(first):
     assert metrics["test_f1"] > 0.1 and metrics["teacher_test_f1"] > 0.5
     student, tokenizer = models.load(str(folder))
     assert (student.config.num_hidden_layers, student.config.vocab_size) == (2, len(tokenizer))
-    assert 1000 < len(tokenizer) <= 4000
+    assert 500 < len(tokenizer) <= 4000
     assert inference.tag_names(student) == ["O", "B-Disease", "I-Disease"]
-    prediction = inference.predict(TEXT, student, tokenizer, name="student")
-    assert prediction.spans and all(0 <= span.start < span.end <= len(TEXT) for span in prediction.spans)
+    texts = [" ".join(sentence.words) for sentence in datasets.load(TASK["dataset"], "test", limit=TASK["limit"])]
+    found = inference.predict_many(texts, student, tokenizer, name="student")
+    spans = [(text, span) for text, prediction in zip(texts, found, strict=True) for span in prediction.spans]
+    assert spans and all(0 <= span.start < span.end <= len(text) for text, span in spans)
 
 
 def test_nothing_but_the_student_is_published(first):
@@ -124,6 +126,10 @@ def test_nothing_but_the_student_is_published(first):
     assert "teacher_dev_f1" in dev[0] and all("dev_f1" in metrics for metrics in dev[1:])
 
 
+def weights(run):
+    return file_sha256(published(run) / "model.safetensors")
+
+
 def test_the_second_run_pays_nothing_for_the_teacher_and_ends_with_the_same_bits(first, taught):
     home, run, passes = first
     assert passes > 0
@@ -131,35 +137,29 @@ def test_the_second_run_pays_nothing_for_the_teacher_and_ends_with_the_same_bits
     assert passes == 0
     assert weights(again) == weights(run)
     assert again.result.metrics == run.result.metrics
-    other, passes = distil(home, taught, number=3, student={"layers": 1}, schedule=TASK["schedule"] | {"steps": 2})
-    assert passes == 0, "another student of the same teacher on the same data"
-    assert published(other)
-
-
-def weights(run):
-    return file_sha256(published(run) / "model.safetensors")
 
 
 def test_damaged_outputs_of_the_teacher_are_computed_again(first, taught):
-    home, run, _ = first
+    home = first[0]
+    whole, passes = distil(home, taught, number=3, **QUICK)
+    assert passes == 0, "another student of the same teacher on the same data"
     for number, name in ((4, teaching.LOGITS), (5, teaching.STATES)):
         (path,) = (home / "cache" / "teacher").glob(f"*/{name}")
         data = bytearray(path.read_bytes())
         data[-1] ^= 64
         path.write_bytes(data)
-        again, passes = distil(home, taught, number=number)
+        again, passes = distil(home, taught, number=number, **QUICK)
         assert passes > 0
-        assert weights(again) == weights(run)
+        assert weights(again) == weights(whole)
 
 
 def test_unlabelled_text_is_labelled_by_the_teacher(home, taught, tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("The patient had severe renal failure. It was seen again after naloxone was given.\n" * 20)
-    quick = TASK["schedule"] | {"steps": 4, "evaluate_every": 4}
     labels = []
     for number, recipe in enumerate(({"name": "task_kd"}, {"name": "task_kd", "attention_kl": 1.0}), 1):
         recipe |= {"unlabelled": str(text), "unlabelled_limit": 30}
-        given = TASK | {"student": {"layers": 2}, "recipe": recipe, "schedule": quick, "limit": 10}
+        given = TASK | QUICK | {"recipe": recipe, "limit": 10}
         options = {"model": taught, "teacher": taught, "dataset": TASK["dataset"], "unlabelled": str(text)}
         run = start(home, given, number=number, **options)
         execute(run.folder)

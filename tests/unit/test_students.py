@@ -310,3 +310,18 @@ def test_an_architecture_whose_layers_are_shared_is_refused(made):
         made(minialbert, architecture="minialbert", layers=2)
     again = made(minialbert, architecture="minialbert", layers=4, start="embeddings")
     assert np.allclose(again.get_input_embeddings().weight.detach(), minialbert.get_input_embeddings().weight.detach())
+
+
+def test_a_narrower_feed_forward_block_keeps_the_strongest_neurons(teacher, made):
+    """Silent neurons are left out first, and without them a layer computes what it did."""
+    source = teacher.bert.encoder.layer[11]
+    silent = [3, 17, 40]
+    with torch.no_grad():
+        kept = {name: value.clone() for name, value in source.state_dict().items()}
+        source.output.dense.weight[:, silent] = 0
+        student = made(teacher, layers=1, layer_map=(12,), intermediate=45)
+        states = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
+        mine, theirs = student.bert.encoder.layer[0](states), source(states)
+        source.load_state_dict(kept)
+    assert student.config.intermediate_size == 45
+    torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-6)

@@ -73,7 +73,8 @@ def _chosen_kind() -> Draft:
     )
     own = Draft(kind)
     if own.get("seed") is None and not given:
-        _take_ready(own, next(iter(draft.ready(kind)), None))
+        runnable = (name for name in draft.ready(kind) if "/" not in name)  # those in folders may need other weights
+        _take_ready(own, next(runnable, None))
     if given:
         own.fill(given)
         own.put("preset", None)
