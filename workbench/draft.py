@@ -191,11 +191,9 @@ def parse(given: Mapping) -> tuple[JobSpec | None, Sequence[tuple[str, str]]]:
 def _files() -> dict[str, tuple[str, JobSpec | Chain]]:
     found = {}
     for path in sorted(SPECS.rglob("*.yaml"), key=_order):
+        name = path.relative_to(SPECS).with_suffix("").as_posix()
         try:
-            found[path.relative_to(SPECS).with_suffix("").as_posix()] = (
-                _about(path.read_text(encoding="utf-8")),
-                chain.read(path),
-            )
+            found[name] = (_about(path.read_text(encoding="utf-8")), chain.read(path))
         except BadSpec as error:
             log.warning("%s is left out: %s", path.name, error)
     return found

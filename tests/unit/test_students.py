@@ -270,6 +270,29 @@ def test_other_families_copy_alike(kind, config, stack, made):
     assert {24, 16} == {max(p.shape) for p in layer.parameters()} | {min(p.shape) for p in layer.parameters()}
 
 
+@pytest.mark.parametrize(
+    ("kind", "config", "inner", "outer"),
+    [
+        (DistilBertForMaskedLM, DISTILBERT, "ffn.lin1", "ffn.lin2"),
+        (RobertaForMaskedLM, ROBERTA, "intermediate.dense", "output.dense"),
+    ],
+    ids=["distilbert", "roberta"],
+)
+def test_the_strongest_neurons_are_those_with_the_largest_weights_on_either_side(kind, config, inner, outer, made):
+    with seeded(0):
+        model = kind(config).eval()
+    student = made(model, layers=1, layer_map=(2,), intermediate=10)
+    layers = [module for name, module in model.named_modules() if name.endswith("layer.1")]
+    source, target = layers[0], next(m for name, m in student.named_modules() if name.endswith("layer.0"))
+    (into, bias), out_of = source.get_submodule(inner).parameters(), source.get_submodule(outer).weight
+    strength = {n: float(sum(into[n] ** 2) * sum(out_of[:, n] ** 2)) for n in range(48)}
+    strongest = sorted(sorted(strength, key=strength.get)[-10:])
+    assert torch.equal(target.get_submodule(inner).weight, into[strongest])
+    assert torch.equal(target.get_submodule(inner).bias, bias[strongest])
+    assert torch.equal(target.get_submodule(outer).weight, out_of[:, strongest])
+    assert torch.equal(target.get_submodule(outer).bias, source.get_submodule(outer).bias)
+
+
 def test_a_minialbert_of_a_distilbert(made, tokenizer):
     with seeded(0):
         model = DistilBertForMaskedLM(DISTILBERT).eval()
