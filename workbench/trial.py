@@ -1,5 +1,6 @@
 """A trial of a spec while its page is open: the child process, what it says, and its end when nobody looks any more."""
 
+import atexit
 import json
 import os
 import shutil
@@ -43,7 +44,7 @@ class Trial:
         self.began = self._seen = time.monotonic()
         self.busy = _busy()
         self.estimate: Estimate | None = None
-        self.error: StillroomError | dict | None = None
+        self.error: dict | None = None  # as StillroomError.to_json
         self.pid: int | None = None
         self._stopped = threading.Event()
         self._folder = Path(tempfile.mkdtemp(prefix="stillroom-trial-"))
@@ -54,6 +55,7 @@ class Trial:
             raise
         # The system ends a tied child with the thread that started it, and the thread of a page ends at once.
         self._thread = threading.Thread(target=self._follow, name="trial", daemon=True)
+        atexit.register(self.stop)
         self._thread.start()
 
     @property
@@ -89,6 +91,7 @@ class Trial:
             self._take(child.returncode, late=late)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
+            atexit.unregister(self.stop)
 
     def _wait(self, child: subprocess.Popen) -> bool:
         """Until the child has ended, or is ended; whether that was for want of time."""

@@ -284,8 +284,8 @@ def test_the_strongest_neurons_are_those_with_the_largest_weights_on_either_side
     student = made(model, layers=1, layer_map=(2,), intermediate=10)
     layers = [module for name, module in model.named_modules() if name.endswith("layer.1")]
     source, target = layers[0], next(m for name, m in student.named_modules() if name.endswith("layer.0"))
-    (into, bias), out_of = source.get_submodule(inner).parameters(), source.get_submodule(outer).weight
-    strength = {n: float(sum(into[n] ** 2) * sum(out_of[:, n] ** 2)) for n in range(48)}
+    (into, bias), out_of = source.get_submodule(inner).parameters(), source.get_submodule(outer).weight.detach()
+    strength = {n: float(sum(into.detach()[n] ** 2) * sum(out_of[:, n] ** 2)) for n in range(48)}
     strongest = sorted(sorted(strength, key=strength.get)[-10:])
     assert torch.equal(target.get_submodule(inner).weight, into[strongest])
     assert torch.equal(target.get_submodule(inner).bias, bias[strongest])
