@@ -14,13 +14,10 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for folder in ("trainer", "workbench") for path in (ROOT / folder).rglob("*.py"))
 EVERY_SOURCE = [ROOT / "app.py", *SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py"))]
 # These compute with tensors. Whatever else is in trainer/ or workbench/ imports without torch.
-TRAINING = {
-    f"trainer.{path}"
-    for path in (
-        "execute dropout loop checkpoint batches models inference evaluate capture heads learner lesson losses students "
-        "teaching perplexity architectures.minialbert"
-    ).split()
-}
+LOOP = ("execute", "lesson", "learner", "loop", "dropout", "checkpoint", "batches", "preflight")
+MODELS = ("models", "students", "heads", "capture", "losses", "teaching", "architectures.minialbert")
+SCORING = ("inference", "evaluate", "perplexity")
+TRAINING = {f"trainer.{name}" for name in (*LOOP, *MODELS, *SCORING)}
 TENSORS = TRAINING | {"trainer.architectures", "trainer.export", "trainer.__main__"}
 PRINTERS = {"workbench/cli.py", "workbench/terminal.py", "trainer/execute.py", "trainer/__main__.py"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core", "manager", "handler", "service"}

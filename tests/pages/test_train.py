@@ -18,7 +18,8 @@ from trainer.estimate import Estimate
 from trainer.recipes import RECIPES
 from trainer.spec import Change, JobSpec, Schedule
 from trainer.tasks import TASKS
-from workbench import draft, form
+from workbench import form
+from workbench.cockpit import draft
 from workbench.pages import plain
 
 PAGE = "from workbench.pages import train; train.render()"

@@ -87,6 +87,12 @@ def test_the_systems_of_the_papers_fit(recipe, student):
         ("tiny", {"layers": 6, "hidden": 384}, "student.start", "`start: embeddings` or `start: random`"),
         ("tiny", {**TINY_SHAPE, "hidden": 780, "start": "embeddings"}, "student.start", "narrower"),
         ("compact", {"architecture": "minialbert", "layers": 6}, "student.start", "model_type differ"),
+        (
+            RELATIONS,
+            {**TINY_SHAPE, "architecture": "minialbert"},
+            "student.hidden",
+            "found 312; a MiniALBERT needs a mul",
+        ),
         ("distil", {"layers": 6, "embedding": 128}, "student.embedding", "add `architecture: minialbert`"),
         ({"name": "minilm", "relation_heads": 7}, {"layers": 6}, "recipe.relation_heads", "do not divide"),
         (RELATIONS, {**TINY_SHAPE, "hidden": 310, "heads": 10}, "recipe.relation_heads", "hidden size 310"),

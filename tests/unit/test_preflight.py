@@ -14,8 +14,8 @@ from trainer import datasets, estimate, lesson, preflight, queue, registry, stor
 from trainer.engines import Process
 from trainer.run import RunSpec
 from trainer.spec import JobSpec, parse
-from workbench import foresight
-from workbench.trial import Trial
+from workbench.cockpit import foresight
+from workbench.cockpit.trial import Trial
 
 WAIT_S = 120
 DATA = "ncbi-disease-slice"

@@ -20,6 +20,7 @@ from trainer.loop import NonFiniteLoss, optimizer_for, train
 from trainer.recipes import RECIPES
 from trainer.recipes.compact import Compact
 from trainer.recipes.distil import Distil
+from trainer.recipes.minilm import MiniLM
 from trainer.recipes.task_kd import TaskKD
 from trainer.recipes.tiny import Tiny
 from trainer.run import ResolvedModel, Run, RunSpec, file_sha256
@@ -262,6 +263,22 @@ def steps_of(lesson, optimizer, *, start=0, total=STEPS):
 def run_in(folder):
     folder.mkdir(parents=True, exist_ok=True)
     return Run(folder)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "drops_out"),
+    [
+        (Distil(), False),
+        (Distil(exact=True), True),
+        (Tiny(exact=True), True),
+        (Compact(exact=True), True),
+        (MiniLM(exact=True), False),  # its paper leaves the teacher as it is
+    ],
+)
+def test_a_run_puts_its_teacher_into_the_mode_of_the_recipe(recipe, drops_out, folders, tmp_path):
+    learner = begin(recipe, folders, tmp_path)[0].learner
+    assert learner.teacher.training == drops_out
+    assert learner.exact == drops_out, "and takes maps from before or after dropout to match"
 
 
 @every_variant

@@ -11,7 +11,7 @@ from trainer.architectures.minialbert import MiniAlbertConfig
 from trainer.models import HEADS
 from trainer.run import ResolvedModel
 from trainer.spec import Change
-from workbench import sizes
+from workbench.cockpit import sizes
 
 CONFIGS = [
     BertConfig(vocab_size=700, hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96),

@@ -127,6 +127,23 @@ def test_other_teachers_texts_and_lengths_are_kept_apart(what, taught, tmp_path,
     assert len(list((tmp_path / "teacher").iterdir())) == 2
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("no", "fever"), ("no", "pain")),
+        (("heart", "-", "rate"), ("heart-rate",)),  # the same pieces, other words
+    ],
+)
+def test_texts_that_are_hardly_different_are_kept_apart(one, other, taught, tmp_path, passes):
+    tokenizer = taught[1]
+    rows = [rows_of(tokenizer, [(words, None)]) for words in (one, other)]
+    assert rows[0].lengths.tolist() == rows[1].lengths.tolist()
+    keep(taught, tmp_path, rows[0])
+    passes.count = 0
+    keep(taught, tmp_path, rows[1])
+    assert passes.count > 0
+
+
 def damage_byte(folder):
     path = folder / teaching.LOGITS
     data = bytearray(path.read_bytes())

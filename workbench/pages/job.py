@@ -9,7 +9,8 @@ from trainer import queue, registry, store
 from trainer.errors import StillroomError
 from trainer.queue import Job
 from trainer.run import Run, attempts, checkpoint_step
-from workbench import overlay, results, wording
+from workbench import wording
+from workbench.cockpit import overlay, results
 from workbench.links import go, link
 from workbench.pages import plain, show_error
 

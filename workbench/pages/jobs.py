@@ -11,7 +11,8 @@ import streamlit as st
 
 from trainer import queue
 from trainer.queue import Job
-from workbench import overlay, runs, wording
+from workbench import wording
+from workbench.cockpit import overlay, runs
 from workbench.links import link
 from workbench.pages import job as one
 

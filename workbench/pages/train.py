@@ -7,8 +7,9 @@ import streamlit as st
 from trainer import queue, registry
 from trainer.errors import StillroomError
 from trainer.spec import JobSpec
-from workbench import cockpit, dataset_field, draft, foresight, form, outlook, queueing
-from workbench.draft import AS_IS, KINDS, MADE, MADE_FROM, WAYS, Draft
+from workbench import form
+from workbench.cockpit import dataset_field, draft, foresight, outlook, preview, queueing
+from workbench.cockpit.draft import AS_IS, KINDS, MADE, MADE_FROM, WAYS, Draft
 from workbench.pages import plain, show_error
 
 ABOUT = {
@@ -33,7 +34,7 @@ def render() -> None:
     st.caption(f"{ABOUT[own.kind]} A worker runs the job: closing this page changes nothing for it.")
     spec, problems = draft.parse(own.values())
     _presets(own, spec)
-    plan = cockpit.plan(spec, labels=dataset_field.labels(spec)) if spec else cockpit.Plan()
+    plan = preview.plan(spec, labels=dataset_field.labels(spec)) if spec else preview.Plan()
     refused = st.session_state.pop("train.refused", [])
     names = [leaf.name for leaf in own.fields] + ([own.learner] if own.changed else [])
     shown = form.assign([*problems, *plan.problems, *refused, *dataset_field.problems(spec)], names)

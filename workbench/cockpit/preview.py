@@ -11,7 +11,7 @@ from trainer.objective import Term, layer_map
 from trainer.pairing import Shape
 from trainer.run import ResolvedModel
 from trainer.spec import JobSpec
-from workbench import sizes
+from workbench.cockpit import sizes
 from workbench.wording import over
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from trainer.datasets.places import locate, split_files
 from trainer.errors import StillroomError
 from trainer.spec import JobSpec
 from workbench import form
-from workbench.draft import Draft
+from workbench.cockpit.draft import Draft
 from workbench.pages import plain
 
 SHOWN = 5  # problems that are listed

@@ -8,7 +8,8 @@ import streamlit as st
 from trainer import metrics, queue, store
 from trainer.queue import Job
 from trainer.run import attempts
-from workbench import charts, cockpit, foresight, runs, wording
+from workbench import charts, wording
+from workbench.cockpit import foresight, preview, runs
 
 PLOT = {"displayModeBar": False}
 
@@ -20,7 +21,7 @@ def curves(job_id: str) -> None:
     score = runs.score(job.spec)
     several = len(charts.terms(history)) > 1
     loss = (
-        charts.terms_figure(history, names=cockpit.NAMES, steps=job.steps)
+        charts.terms_figure(history, names=preview.NAMES, steps=job.steps)
         if several
         else charts.loss_figure(history, steps=job.steps)
     )

@@ -7,7 +7,8 @@ import streamlit as st
 
 from trainer import metrics, queue
 from trainer.queue import Job
-from workbench import charts, runs, wording
+from workbench import charts, wording
+from workbench.cockpit import runs
 
 MOST = 8  # runs on one chart
 KEY = "with"  # the query parameter that names the other runs

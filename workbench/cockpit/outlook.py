@@ -3,8 +3,8 @@
 import streamlit as st
 
 from trainer.spec import JobSpec
-from workbench import cockpit, diagram
-from workbench.cockpit import Plan
+from workbench.cockpit import diagram, preview
+from workbench.cockpit.preview import Plan
 
 PLOT = {"displayModeBar": False}
 
@@ -53,9 +53,9 @@ def _map(plan: Plan) -> None:
         plan.student.layers,
         left.layers,
         terms=plan.terms if plan.teacher else (),
-        names=cockpit.NAMES,
+        names=preview.NAMES,
         copied=copied,
-        outputs=cockpit.OUTPUTS,
+        outputs=preview.OUTPUTS,
         titles=("Teacher" if plan.teacher else "Base", "Student" if plan.teacher else "Model"),
     )
     st.markdown("**Layer map**")
@@ -76,7 +76,7 @@ def _copies(plan: Plan) -> str:
 def _said(plan: Plan) -> str:
     """The map in words, for those who cannot see it."""
     copied = [f"layer {low} copied from {high}" for low, high in plan.copied if low]
-    compared = [f"{cockpit.NAMES[term.name]}: {cockpit.said_levels(term)}" for term in plan.terms]
+    compared = [f"{preview.NAMES[term.name]}: {preview.said_levels(term)}" for term in plan.terms]
     return "Layer map. " + "; ".join([*copied, *compared])
 
 
@@ -84,18 +84,18 @@ def _terms(spec: JobSpec, plan: Plan) -> None:
     st.markdown("**Terms of the loss**")
     for term in plan.terms:
         facts = [f"weight {term.weight:g}"]
-        if term.name in cockpit.SOFTENED:
+        if term.name in preview.SOFTENED:
             facts.append(f"temperature {term.temperature:g}")
-        facts.append(cockpit.said_levels(term))
+        facts.append(preview.said_levels(term))
         if term.projected and plan.teacher and plan.student.hidden != plan.teacher.hidden:
             facts.append("through a projection")
         if term.heads:
             facts.append(f"{term.heads} relation heads")
         with st.container(border=True, gap="xxsmall"):
             with st.container(horizontal=True, horizontal_alignment="distribute", gap="small"):
-                st.markdown(f"**{cockpit.NAMES[term.name]}**", width="content")
+                st.markdown(f"**{preview.NAMES[term.name]}**", width="content")
                 st.caption(" · ".join(facts), width="content")
-            st.caption(cockpit.MEANINGS[term.name])
+            st.caption(preview.MEANINGS[term.name])
     if not plan.terms:
         st.caption("No term has a weight.")
     elif getattr(spec.recipe, "exact", False):

@@ -8,7 +8,8 @@ from trainer import queue
 from trainer.chain import Chain
 from trainer.errors import BadSpec, StillroomError
 from trainer.spec import JobSpec
-from workbench import draft, form, submission
+from workbench import form, submission
+from workbench.cockpit import draft
 from workbench.links import link
 from workbench.pages import plain, show_error
 from workbench.pages.job import say_if_no_worker

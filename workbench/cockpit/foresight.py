@@ -11,9 +11,9 @@ from trainer.estimate import Estimate
 from trainer.queue import Job
 from trainer.spec import JobSpec, parse
 from workbench import charts, wording
-from workbench.outlook import count
+from workbench.cockpit.outlook import count
+from workbench.cockpit.trial import Trial
 from workbench.pages import show_error
-from workbench.trial import Trial
 
 KEY = "train.trial"
 POLL_S = 1.0
