@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from trainer import checkpoint, export, inference, loop, models
+from trainer import checkpoint, evaluate, export, inference, loop, models
 from trainer.errors import StillroomError
 from trainer.lesson import Lesson, prepare
 from trainer.run import Result, Run
@@ -69,13 +69,16 @@ def _run(run: Run) -> Result:
 
 def train(run: Run, stopping: Callable[[], bool]) -> Result:
     """Pre-train, distil or fine-tune; keep the best dev score, score it on test, publish the model."""
+    device = torch.device(run.spec.device)
+    evaluate.reset_peak(device)
     lesson = prepare(run.spec, cache=run.cache)
     best = _fit(run, lesson, stopping)
+    peak = evaluate.peak_bytes(device)
     checkpoint.restore_weights(checkpoint.at_step(run, best.best_step), lesson.learner)
     task, student = run.spec.spec.task, lesson.learner.student
     _say(run, f"Scoring the best checkpoint, that of step {best.best_step}, on the test split.")
     report = lesson.data.report(student, lesson.tokenizer, "test", max_tokens=lesson.max_tokens)
-    metrics = {f"dev_{task.score}": best.best_score, "best_step": float(best.best_step)}
+    metrics = {f"dev_{task.score}": best.best_score, "best_step": float(best.best_step), "peak_memory_bytes": peak}
     metrics |= {f"test_{name}": value for name, value in report["metrics"].items()}
     metrics |= _kept(task.score, report["metrics"], lesson.teacher_scores("test"))
     about = _about(run, student, metrics=metrics, report=report)

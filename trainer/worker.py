@@ -145,7 +145,6 @@ class Shift:
         spec = parse(lease.spec)
         # The number of threads changes the bits of a sum, so a resumed run keeps that of its first attempt.
         fixed = next((run.spec.threads for run in reversed(earlier) if (run.folder / "spec.json").exists()), None)
-        unlabelled = getattr(spec.recipe, "unlabelled", None)
         ready = RunSpec(
             id=lease.id,
             attempt=lease.token,
@@ -153,7 +152,7 @@ class Shift:
             model=registry.resolve(spec.start, store=self.store),
             teacher=registry.resolve(spec.teacher, store=self.store) if spec.teacher else None,
             dataset=datasets.resolve(spec.dataset),
-            unlabelled=datasets.resolve(unlabelled) if unlabelled else None,
+            unlabelled=datasets.resolve(spec.unlabelled) if spec.unlabelled else None,
             threads=spec.compute.threads or fixed or self.threads,
             device=self.me.device,
         )

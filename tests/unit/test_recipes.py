@@ -239,13 +239,14 @@ LINES = {
 STEPS = 6
 
 
-def ready_of(recipe, folders, **schedule):
+def ready_of(recipe, folders):
     head, taught = head_of(recipe), recipe.kind == "distill"
     model, teacher = folders[head, "start"], folders[head, "teacher"] if taught else None
     names = {"teacher": teacher.reference, "student": model.reference} if taught else {"model": model.reference}
-    schedule = {"steps": STEPS, "batch_size": 2, "max_tokens": 32, "lr": 0.01, **schedule}
+    schedule = {"steps": STEPS, "batch_size": 2, "max_tokens": 32, "lr": 0.01}
     spec = parse({"kind": recipe.kind, "recipe": recipe, "dataset": "data", "schedule": schedule, **names})
     options = {"id": "00000000-1", "attempt": 1, "threads": 1, "device": "cpu"}
+    options["unlabelled"] = folders["mlm"] if spec.unlabelled else None
     return RunSpec(spec=spec, model=model, teacher=teacher, dataset=folders[head], **options)
 
 
@@ -332,6 +333,22 @@ def test_steps_go_on_when_the_data_is_used_up(recipe, folders, tmp_path):
     for first in (0, epoch):
         used = np.concatenate([lesson.batches.at(step) for step in range(first, first + epoch)])
         assert sorted(used) == list(range(len(lesson.rows.lengths)))
+
+
+@pytest.mark.parametrize("attention", [0.0, 1.0], ids=["kept", "live"])
+def test_sentences_without_labels_are_labelled_by_the_teacher(attention, folders, tmp_path):
+    """Whether the teacher's outputs are kept or the teacher runs beside the student."""
+    recipe = TaskKD(labels=1.0, attention_kl=attention, unlabelled="text", unlabelled_limit=3)
+    lesson, _ = begin(recipe, folders, tmp_path)
+    assert (lesson.kept is None) == bool(attention)
+    rows = len(lesson.rows.lengths)
+    last = rows // (5 + 3)  # rows a sentence: five have labels, three follow without
+    given = lesson.rows.batch(range(rows - last, rows))
+    words = given["words"][given["words"] >= 0]
+    assert len(words) == len(SENTENCE.split()) and (given["labels"] == -100).all()
+    terms = lesson.learner(given | lesson.kept.at(words) if lesson.kept else given)
+    assert terms["loss.task"] == 0
+    assert terms["loss.soft_targets"] > 0 and terms["loss.hidden_cosine"] > 0
 
 
 @pytest.mark.parametrize("hidden", [12])

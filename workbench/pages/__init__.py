@@ -41,7 +41,7 @@ PAGES = (
     Page(
         "compare", "Compare", ":material/compare:", "What two to four models find in one note, and where they differ."
     ),
-    Page("train", "Train", ":material/model_training:", "Describe a fine-tuning job and queue it."),
+    Page("train", "Train", ":material/model_training:", "Fine-tune, distil or pre-train: describe a job and queue it."),
     Page("jobs", "Jobs", ":material/list_alt:", "Jobs with their progress, curves and logs."),
     Page("zoo", "Zoo", ":material/inventory_2:", "Every model that is known, and which are ready to use."),
 )
