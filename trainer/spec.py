@@ -235,6 +235,7 @@ class JobSpec(Plain):
                 del said[name]
             elif isinstance(said[name], dict) and name in ("schedule", "compute"):
                 said[name] = {k: v for k, v in said[name].items() if v != usual[name].get(k)}
+        said = {name: value for name, value in said.items() if value != {} or name in bare}
         # One block line a field, as a person writes it; only schedule and the like stand in braces.
         lines = [
             yaml.safe_dump({k: v}, sort_keys=False, allow_unicode=True, default_flow_style=None)

@@ -39,6 +39,11 @@ def weights(job):
     return file_sha256(f"{job.artifact}/model.safetensors")
 
 
+def scores(job):
+    """All metrics but the measured memory, which is not the same twice."""
+    return {name: value for name, value in job.metrics.items() if name != "peak_memory_bytes"}
+
+
 def child_pid(run):
     """The process that executes `run`, or None: found by its command line, as an administrator would."""
     for process in psutil.process_iter(["cmdline"]):
@@ -104,4 +109,4 @@ def test_killed_children_and_workers_leave_the_same_weights(home, spec):
     assert ended.state == "succeeded", ended.error
     assert {"child", "worker"} <= set(killed), f"only {killed} was killed; make the run longer"
     assert weights(ended) == weights(reference)
-    assert ended.metrics == reference.metrics
+    assert scores(ended) == scores(reference)

@@ -130,13 +130,18 @@ def weights(run):
     return file_sha256(published(run) / "model.safetensors")
 
 
+def scores(run):
+    """All metrics but the measured memory, which is not the same twice."""
+    return {name: value for name, value in run.result.metrics.items() if name != "peak_memory_bytes"}
+
+
 def test_the_second_run_pays_nothing_for_the_teacher_and_ends_with_the_same_bits(first, taught):
     home, run, passes = first
     assert passes > 0
     again, passes = distil(home, taught, number=2)
     assert passes == 0
     assert weights(again) == weights(run)
-    assert again.result.metrics == run.result.metrics
+    assert scores(again) == scores(run)
 
 
 def test_damaged_outputs_of_the_teacher_are_computed_again(first, taught):
