@@ -15,6 +15,7 @@ from trainer.batches import Batches
 from trainer.errors import CorruptFile
 from trainer.heads import classifier_logits
 from trainer.run import commit_folder, verify_folder
+from trainer.tokens import alone
 
 FORMAT = 1  # of what is kept; another number leaves old files alone
 BATCH_TOKENS = 4096
@@ -43,8 +44,10 @@ def lessons(teacher: torch.nn.Module, rows, *, weights: str, cache: Path) -> Les
     another tokenizer or another teacher never meet old outputs; a damaged folder is computed again.
     """
     folder = Path(cache) / "teacher" / _key(rows, weights)
-    if not _whole(folder):
-        commit_folder(folder, lambda draft: _compute(teacher, rows, draft))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with alone(folder):  # of two runs that start together one asks the teacher, and the other waits
+        if not _whole(folder):
+            commit_folder(folder, lambda draft: _compute(teacher, rows, draft))
     return Lessons(*(np.load(folder / name, mmap_mode="r") for name in (LOGITS, STATES)))
 
 

@@ -49,7 +49,7 @@ def tokens(dataset: ResolvedDataset, split: str, tokenizer: Any, *, limit: int |
     named = json.dumps([_FORMAT, dataset.sha256, split, limit, spelling, separator])
     folder = _cache() / hashlib.sha256(named.encode()).hexdigest()[:32]
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32)
-    with _alone(folder):  # of two runs that start together one cuts, and the other waits
+    with alone(folder):  # of two runs that start together one cuts, and the other waits
         if (found := _open(folder, dtype)) is None:
             texts = datasets.documents(dataset, split, limit=limit)
             commit_folder(folder, lambda draft: _write(draft, encode(texts, plain), separator, dtype))
@@ -136,7 +136,7 @@ def _cache() -> Path:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder; the system lets go of it when this process ends, however it ends."""
     with folder.with_suffix(".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from trainer import datasets, queue, registry
+from trainer import datasets, pairing, queue, registry
 from trainer.chain import WITHOUT_MODEL, Chain, references, replaced
 from trainer.errors import BadSpec, StillroomError, Unavailable
 from trainer.queue import Job
@@ -32,6 +32,7 @@ def settled(spec: JobSpec) -> JobSpec:
                 wrong.append((field, str(error)))
     if wrong:
         raise BadSpec(wrong)
+    _fits(spec)
     return replaced(spec, found)
 
 
@@ -70,10 +71,29 @@ def _data(spec: JobSpec) -> dict[str, str]:
 
 
 def _model(reference: str) -> str:
-    if reference.startswith("@") or _is_coming(reference):
+    if _is_later(reference):
         return reference
     path = registry.resolve(reference).path
     return path if reference.startswith((".", "~")) else reference
+
+
+def _fits(spec: JobSpec) -> None:
+    """BadSpec where teacher, student and recipe, or a change and its base, do not fit. What is yet to be made is not
+    looked at: the run itself checks again.
+    """
+    looked_at = [name for name in (spec.teacher, spec.start) if name]
+    if (spec.kind != "distill" and spec.change is None) or any(map(_is_later, looked_at)):
+        return
+    *teacher, base = (pairing.shape(registry.resolve(name)) for name in looked_at)
+    try:
+        pairing.check(spec, *teacher, base) if teacher else pairing.check_change(spec.change, base)
+    except BadSpec as error:
+        place = "student." if teacher else "model."
+        raise BadSpec([(field.replace("student.", place), said) for field, said in error.fields]) from None
+
+
+def _is_later(reference: str) -> bool:
+    return reference.startswith("@") or _is_coming(reference)
 
 
 def _is_coming(reference: str) -> bool:

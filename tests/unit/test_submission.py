@@ -15,6 +15,8 @@ from trainer.errors import BadSpec
 from trainer.spec import parse
 from workbench import cli, submission
 
+DATA = Path(__file__).parents[2] / "data"
+
 FAST = worker.Timing(look_s=0.02, beat_s=0.05, idle_s=0.02)
 
 
@@ -152,13 +154,14 @@ def test_a_bad_chain_names_each_field_and_queues_nothing(stillroom, write, input
     assert queue.jobs() == []
 
 
-def test_every_reference_of_a_spec_is_checked_and_made_absolute(inputs, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    taught = {"kind": "distill", "teacher": "./model", "student": {"base": "./model", "layers": 1}, "dataset": "./data"}
-    taught |= {"recipe": {"name": "task_kd", "unlabelled": "./data"}}
+def test_every_reference_of_a_spec_is_checked_and_made_absolute(inputs, monkeypatch):
+    monkeypatch.chdir(DATA)
+    model, data = "./models/minilm-ncbi", "./ncbi-disease-slice"
+    taught = {"kind": "distill", "teacher": model, "student": {"base": model, "layers": 1}, "dataset": data}
+    taught |= {"recipe": {"name": "task_kd", "unlabelled": data}}
     found = submission.settled(parse(taught))
-    assert (found.teacher, found.student.base, found.dataset) == (inputs[0], inputs[0], inputs[1])
-    assert found.recipe.unlabelled == inputs[1]
+    assert {found.teacher, found.student.base} == {str(DATA / "models/minilm-ncbi")}
+    assert {found.dataset, found.recipe.unlabelled} == {str(DATA / "ncbi-disease-slice")}
     with pytest.raises(BadSpec) as caught:
         submission.settled(parse(taught | {"student": {"base": "minilmm", "layers": 1}, "teacher": "00000000-1"}))
     assert {field for field, _ in caught.value.fields} == {"teacher", "student.base"}
@@ -170,3 +173,19 @@ def test_waiting_looks_again_only_while_something_moves(inputs, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: queue.cancel(job.id))
     ended = submission.wait({"": job}, view=lambda name, job: seen.append((name, job.state)))
     assert seen == [("", "queued"), ("", "cancelled")] and ended[""].state == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"kind": "distill", "teacher": "minilm-ncbi", "student": "minilm-ncbi", "recipe": "task_kd"}, "student"),
+        ({"kind": "distill", "teacher": "minilm", "student": {"layers": 3}, "recipe": "task_kd"}, "teacher"),
+        ({"kind": "distill", "teacher": "minilm-ncbi", "student": {"heads": 5}, "recipe": "task_kd"}, "student.heads"),
+        ({"kind": "finetune", "model": {"base": "minilm", "layers": 7}}, "model.layers"),
+    ],
+)
+def test_a_pair_that_does_not_fit_is_refused_before_it_is_queued(home, given, field):
+    with pytest.raises(BadSpec) as caught:
+        submission.submit(parse(given | {"dataset": "ncbi-disease-slice"}))
+    assert field in {name for name, _ in caught.value.fields}
+    assert queue.jobs() == []
