@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from trainer import losses
-from trainer.capture import Seen, capturing
+from trainer.capture import Seen, capturing, quicken_attention
 from trainer.dropout import quicken
 from trainer.errors import BadSpec
 from trainer.heads import classifier_logits, vocabulary_logits
@@ -51,6 +51,7 @@ class Learner(torch.nn.Module):
     ):
         super().__init__()
         self.student, self.head, self.exact = student, head, exact
+        quicken_attention(student)
         self.plan = tuple(term for term in plan if term.weight)
         self._teacher = [teacher] if teacher is not None else []  # a list hides it from train(), state_dict and device
         for model in self._teacher:
