@@ -187,7 +187,7 @@ def test_the_terms_are_reported_one_by_one_as_they_are_weighed():
 def test_a_term_without_weight_is_not_computed():
     learner, _ = learner_of(Compact(attention_kl=0, hidden_cosine=0))
     assert set(learner(batch())) == {"loss", "loss.mlm", "loss.soft_targets"}
-        assert learner.teacher.config._attn_implementation == "sdpa"  # no map is asked for
+    assert learner.teacher.config._attn_implementation == "sdpa"  # no map is asked for
 
 
 @pytest.mark.parametrize(("recipe", "head"), [(Distil(), "mlm"), (MaskedLM(), "mlm"), (TaskKD(), "ner")])
