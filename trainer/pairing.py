@@ -57,7 +57,7 @@ def sizes(config: Mapping[str, Any]) -> Shape:
     labels = config.get("id2label") or {}
     hidden = _first(config, "hidden_size", "dim")
     return Shape(
-        model_type=_first(config, "model_type"),
+        model_type=_model_type(config),
         layers=_first(config, "num_hidden_layers", "n_layers"),
         hidden=hidden,
         embedding=config.get("embedding_size") or hidden,
@@ -200,6 +200,12 @@ def _term(term: Term, spec: JobSpec, teacher: Shape, student: Shape) -> Problems
             yield "recipe.relation_heads", f"{term.heads} relation heads do not divide the hidden size {wrong[0]}"
         if not all(1 <= layer <= teacher.layers for _, layer in term.pairs):
             yield "recipe.teacher_layer", f"the teacher has layers 1 to {teacher.layers}"
+
+
+def _model_type(config: Mapping[str, Any]) -> str:
+    # Published MiniALBERTs say bert (trap T11); their class says what they are.
+    named = str((config.get("architectures") or [""])[0]).lower()
+    return "minialbert" if named.startswith("minialbert") else _first(config, "model_type")
 
 
 def _first(config: Mapping[str, Any], *names: str) -> Any:

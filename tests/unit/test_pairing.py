@@ -361,3 +361,12 @@ def test_the_tables_agree():
     from trainer.architectures.minialbert import MiniAlbertConfig
 
     assert MiniAlbertConfig().reduction_factor == pairing.REDUCTION
+
+
+def test_a_published_minialbert_is_told_by_its_class():
+    """Its config.json says bert (trap T11)."""
+    config = {"model_type": "bert", "num_hidden_layers": 6, "hidden_size": 768, "num_attention_heads": 12}
+    config |= {"intermediate_size": 3072, "vocab_size": 28996, "embedding_size": 312}
+    assert sizes(config).model_type == "bert"
+    found = sizes(config | {"architectures": ["MiniAlbertForMaskedLM"]})
+    assert (found.model_type, found.embedding) == ("minialbert", 312)
