@@ -52,6 +52,7 @@ def test_a_student_is_described_tried_and_queued_on_a_narrow_screen(page: Page, 
     expect(page.get_by_role("button", name="Try two steps")).to_be_disabled()
     hidden.fill("")
     hidden.press("Tab")
+    expect(page.get_by_text("heads do not divide the hidden size 200")).to_have_count(0)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
     page.get_by_role("button", name="Try two steps").click()

@@ -30,7 +30,7 @@ KINDS = {
     "pretrain": "Continue pre-training",
     "evaluate": "Evaluate",
 }
-SPECS = Path(__file__).parents[1] / "specs"
+SPECS = Path(__file__).parents[2] / "specs"
 AS_IS, MADE, MADE_FROM = "As it is", "Made smaller", "Made from another"
 WAYS = {"model": (AS_IS, MADE), "student": (MADE, MADE_FROM, AS_IS)}
 

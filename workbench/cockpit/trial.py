@@ -79,7 +79,7 @@ class Trial:
             with self._run.log.open("wb") as output:
                 child = subprocess.Popen(
                     tied([sys.executable, "-m", "trainer", "preflight", str(self._run.folder)]),
-                    cwd=Path(__file__).parents[1],
+                    cwd=Path(__file__).parents[2],
                     env=environment(threads=self._run.spec.threads) | {"STILLROOM_HOME": str(self._folder)},
                     stdin=subprocess.DEVNULL,
                     stdout=output,
