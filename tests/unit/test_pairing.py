@@ -334,7 +334,7 @@ def test_what_is_accepted_can_be_built_and_trained(folders, data, tmp_path):
         build_and_train(ready, accepted, tmp_path)
 
     search()
-    assert min(seen["accepted"], seen["refused"]) >= 15, seen
+    assert min(seen["accepted"], seen["refused"]) >= 5, seen
 
 
 def build_and_train(ready, accepted, cache):
