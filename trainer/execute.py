@@ -123,6 +123,7 @@ def _fit(run: Run, lesson: Lesson, stopping: Callable[[], bool]) -> checkpoint.P
         total=total,
         start=progress.step,
         seed=spec.seed,
+        precision=spec.compute.precision,
     )
     log_every = max(1, total // LOGGED_STEPS)
     for step in steps:

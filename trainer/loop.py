@@ -55,16 +55,19 @@ def train(
     total: int,
     start: int = 0,
     seed: int = 0,
+    precision: str = "auto",
 ) -> Iterator[Step]:
     """Take steps `start` to `total` and yield after each one. The state after a step depends on (seed, step) alone.
 
     learner: batch -> loss terms, each a scalar; "loss" is minimised, all are reported (trainer.learner).
     batch_at: 0-based number of a batch -> batch on the CPU (input_ids, attention_mask, ...: (rows, tokens)); a step
-    takes `schedule.accumulate` of them and averages their gradients.
+    takes `schedule.accumulate` of them and averages their gradients. precision: as in trainer.spec.Compute; weights,
+    gradients, optimiser and losses stay in fp32 whatever it says.
     Raises NonFiniteLoss before a bad step can change a weight.
     """
     quicken(learner)
     device = next(learner.parameters()).device
+    half = precision == "bf16" or (precision == "auto" and device.type == "cuda")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for step in range(start, total):
         began = time.perf_counter()
@@ -74,7 +77,7 @@ def train(
         for part in range(step * parts, (step + 1) * parts):
             torch.manual_seed(_noise_seed(seed, part))  # dropout needs no state of its own
             batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch_at(part).items()}
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
                 terms = learner(batch)
             (terms["loss"] / parts).backward()
             measured.update({name: float(value.detach()) / parts for name, value in terms.items()})

@@ -92,6 +92,9 @@ class Compute(Plain):
     engine: Literal["local"] = "local"
     devices: Int = Field(1, ge=1, le=1, description="Devices of one run")
     threads: Int | None = Field(None, ge=1, le=256, description="CPU threads; empty: the worker's share of the cores")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Of the matrix products in training; auto: bf16 on a GPU, fp32 on a CPU"
+    )
 
 
 class Change(Plain):
