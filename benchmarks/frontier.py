@@ -34,11 +34,15 @@ def finished(path: Path) -> dict[str, list[Job]]:
     for job in queue.jobs(limit=10_000):  # newest first
         if job.state == "succeeded":
             done.setdefault(JobSpec.model_validate(job.spec).digest, job)
-    found = defaultdict(list)
+    found, ids = defaultdict(list), {}
     for step in chain.read(path).each(settled).steps:
-        name = NAME.fullmatch(step.name)
-        if name and (job := done.get(step.spec.digest)):
-            found[f"{name['student']}-{name['kind']}"].append(job)
+        name, earlier = NAME.fullmatch(step.name), chain.references(step.spec.model_dump(mode="json")).values()
+        if not all(said[1:] in ids for said in earlier if said.startswith("@")):
+            continue  # it waits for a step that has not succeeded
+        if job := done.get(step.bound(ids).digest):
+            ids[step.name] = job.id
+            if name:
+                found[f"{name['student']}-{name['kind']}"].append(job)
     return found
 
 

@@ -46,6 +46,12 @@ def learning_rate(step: int, *, total: int, schedule: Schedule) -> float:
     return schedule.lr * (total - step) / max(1, total - warmup)
 
 
+def arithmetic(device: torch.device, precision: str) -> torch.autocast:
+    """The forward passes' number format in a block: bf16 where `precision` (trainer.spec.Compute) says so, or fp32."""
+    half = precision == "bf16" or (precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
+
+
 def train(
     learner: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -67,7 +73,6 @@ def train(
     """
     quicken(learner)
     device = next(learner.parameters()).device
-    half = precision == "bf16" or (precision == "auto" and device.type == "cuda")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for step in range(start, total):
         began = time.perf_counter()
@@ -77,7 +82,7 @@ def train(
         for part in range(step * parts, (step + 1) * parts):
             torch.manual_seed(_noise_seed(seed, part))  # dropout needs no state of its own
             batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch_at(part).items()}
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            with arithmetic(device, precision):
                 terms = learner(batch)
             (terms["loss"] / parts).backward()
             measured.update({name: float(value.detach()) / parts for name, value in terms.items()})

@@ -171,6 +171,7 @@ def _steps(lesson: Lesson) -> float:
         schedule=schedule,
         total=len(chosen),
         seed=lesson.ready.spec.seed,
+        precision=lesson.ready.spec.compute.precision,
     )
     next(steps)
     seconds = _timed(lambda: list(steps))

@@ -132,6 +132,16 @@ def test_a_resumed_step_takes_the_same_accumulated_batches():
     assert same(whole, parts) and asked == list(range(18))
 
 
+@pytest.mark.parametrize("precision, dtype", [("auto", "float32"), ("fp32", "float32"), ("bf16", "bfloat16")])
+def test_precision_is_that_of_the_products_and_never_of_the_weights(precision, dtype):
+    learner, seen = Net(), []
+    learner.layers[0].register_forward_hook(lambda module, given, said: seen.append(said.dtype))
+    options = {"schedule": SCHEDULE, "total": 1, "precision": precision}
+    [step] = train(learner, optimizer_for(learner, SCHEDULE), batch_at=batch_at, **options)
+    assert seen == [getattr(torch, dtype)]
+    assert {parameter.dtype for parameter in learner.parameters()} == {torch.float32} and step.metrics["loss"] > 0
+
+
 def test_a_nan_stops_before_it_reaches_a_weight():
     kept = []
 
