@@ -6,8 +6,8 @@ Peer: what the papers' scripts do, written plainly: both masked LMs run whole (v
 hidden states and, for the layer objectives, attention maps from eager attention), the masked rows are picked
 afterwards by masked_select, and torch's AdamW with its defaults steps. Ours: the learner and the optimiser of
 trainer.loop. Both see the same weights, batch, learning rate and threads; losses are compared with dropout off and
-timed with it on; a case in bf16 (`compute: {precision: bf16}`) says by how much its loss differs. Peak memory is that of
-two steps in a fresh process for each side.
+timed with it on; a case in bf16 (`compute: {precision: bf16}`) says by how much its loss differs. Peak memory is that
+of two steps in a fresh process for each side.
 """
 
 import argparse
