@@ -148,24 +148,6 @@ def model_limit(model: torch.nn.Module, tokenizer: Any) -> int:
     return getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
 
 
-def windows(tokens: int, size: int) -> np.ndarray:
-    """Windows of at most `size` over a sequence: rows of (start, end, first kept, end of kept).
-
-    As few as can be with neighbours that share at least a quarter of `size`, all of one length, the last flush with
-    the end. Each token is kept by the window where it is farthest from the nearer edge, the ends of the text not
-    counting as edges; so the border between two neighbours is the middle of what they share.
-    """
-    if tokens <= size:
-        return np.array([[0, tokens, 0, tokens]] if tokens else np.empty((0, 4)), dtype=np.int64)
-    shared = size // 4
-    count = math.ceil((tokens - shared) / (size - shared))
-    length = math.ceil((tokens + (count - 1) * shared) / count)
-    starts = np.arange(count) * (tokens - length) // (count - 1)
-    ends = starts + length
-    borders = (starts[1:] + ends[:-1] + 1) // 2
-    return np.stack([starts, ends, np.append(0, borders), np.append(borders, tokens)], axis=1)
-
-
 def _window_size(model: torch.nn.Module, tokenizer: Any, max_tokens: int | None) -> int:
     """Pieces that a window has room for beside the special tokens."""
     limit, special = model_limit(model, tokenizer), tokenizer.num_special_tokens_to_add()

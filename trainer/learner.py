@@ -13,28 +13,27 @@ from trainer import losses
 from trainer.capture import Seen, capturing, quicken_attention
 from trainer.dropout import quicken
 from trainer.errors import BadSpec
-from trainer.heads import classifier_logits, vocabulary_logits
+from trainer.heads import IGNORED, encode, positions, unit_logits, unit_states
 from trainer.objective import Term
 
-IGNORED = -100
 OUTPUTS = ("soft_targets", "soft_cross_entropy")  # terms that compare what the heads say
 STATES = ("hidden_cosine", "hidden_mse", "embedding_cosine")
 MAPS = ("attention_kl", "attention_mse")
 
 
 class Pass(NamedTuple):
-    """One forward pass: hidden states by level, captured attention, and logits at the positions that count."""
+    """One forward pass: hidden states by level, captured attention, and logits at what counts."""
 
-    states: Mapping[int, torch.Tensor]  # level -> (rows, tokens, hidden), or (positions, hidden) from a cache
+    states: Mapping[int, torch.Tensor]  # level -> (rows, tokens, hidden), or (units, hidden) from a cache
     seen: Seen | None
-    logits: torch.Tensor | None  # (positions, classes)
+    logits: torch.Tensor | None  # (units, classes)
 
 
 class Learner(torch.nn.Module):
     """batch -> loss terms. Holds the student and the shared projection; the teacher is not part of its state.
 
     head: "mlm" compares at masked positions and hidden states at every real token; "ner" compares both at the labelled
-    positions, so that teacher and student may cut words differently. `exact` is the papers' mode: the teacher drops out
+    positions, "classification" at whole documents, so that teacher and student may cut words differently. `exact` is the papers' mode: the teacher drops out
     as the student does, and maps are those after dropout.
     """
 
@@ -74,53 +73,52 @@ class Learner(torch.nn.Module):
         """The terms, each weighted, under their names, and their sum as "loss".
 
         batch: input_ids, attention_mask, labels (rows, tokens); with a cached teacher also words (rows, tokens), -1
-        where no word begins, teacher_logits (positions, classes) and teacher_states (positions, hidden of the teacher).
+        where no word begins, teacher_logits (units, classes) and teacher_states (units, hidden of the teacher). Of
+        documents the fields are those of trainer.tasks.classification.
         """
-        at = positions(batch)
-        student = self._run(self.student, batch, at, side=0)
-        teacher = self._teach(batch, at)
-        terms = {term.name: term.weight * self._term(term, student, teacher, batch, at) for term in self.plan}
+        student = self._run(self.student, batch, side=0)
+        teacher = self._teach(batch)
+        terms = {term.name: term.weight * self._term(term, student, teacher, batch) for term in self.plan}
         return {"loss": sum(terms.values())} | ({f"loss.{name}": value for name, value in terms.items()})
 
-    def _teach(self, batch: Mapping, at: torch.Tensor) -> Pass | None:
+    def _teach(self, batch: Mapping) -> Pass | None:
         if "teacher_logits" in batch:
             states = {level: batch["teacher_states"] for level in self._levels(1) if "teacher_states" in batch}
             return Pass(states, None, batch["teacher_logits"])
         if self.teacher is None:
             return None
         with torch.no_grad():
-            return self._run(self.teacher, batch, at, side=1)
+            return self._run(self.teacher, batch, side=1)
 
-    def _run(self, model: torch.nn.Module, batch: Mapping, at: torch.Tensor, *, side: int) -> Pass:
+    def _run(self, model: torch.nn.Module, batch: Mapping, *, side: int) -> Pass:
         """side: 0 for the student, 1 for the teacher, as in the pairs of a term."""
         last = model.config.num_hidden_layers
         levels = self._levels(side) | {last}
         maps, vectors = (self._layers(names, side) for names in (MAPS, ("relations",)))
         with capturing(model, maps=maps, vectors=vectors, after_dropout=self.exact) as seen:
-            output = model.base_model(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                output_hidden_states=bool(levels - {last}),
-            )
+            output = encode(model, batch, output_hidden_states=bool(levels - {last}))
         states = {level: output.last_hidden_state if level == last else output.hidden_states[level] for level in levels}
-        return Pass(states, seen, self._logits(model, states[last], at, side))
+        return Pass(states, seen, self._logits(model, states[last], batch, side))
 
-    def _logits(self, model: torch.nn.Module, states: torch.Tensor, at: torch.Tensor, side: int):
+    def _logits(self, model: torch.nn.Module, states: torch.Tensor, batch: Mapping, side: int):
         needed = OUTPUTS if side else (*OUTPUTS, "mlm", "task")
         if not any(term.name in needed for term in self.plan):
             return None
-        chosen = states.flatten(0, 1)[at]  # (positions, hidden)
-        return (vocabulary_logits if self.head == "mlm" else classifier_logits)(model, chosen)
+        return unit_logits(model, states, batch, head=self.head)
 
-    def _term(self, term: Term, student: Pass, teacher: Pass | None, batch: Mapping, at: torch.Tensor) -> torch.Tensor:
+    def _term(self, term: Term, student: Pass, teacher: Pass | None, batch: Mapping) -> torch.Tensor:
+        sets = batch["labels"].is_floating_point()  # documents with several labels each
         if term.name in ("mlm", "task"):
-            return losses.hard_labels(student.logits, batch["labels"].flatten()[at], ignored=IGNORED)
+            if sets:
+                return losses.label_sets(student.logits, batch["labels"], ignored=IGNORED)
+            labels = batch["labels"] if "owners" in batch else batch["labels"].flatten()[positions(batch)]
+            return losses.hard_labels(student.logits, labels, ignored=IGNORED)
         if term.name in OUTPUTS:
-            compare = getattr(losses, term.name)
+            compare = losses.soft_label_sets if sets else getattr(losses, term.name)
             return compare(student.logits, teacher.logits, temperature=term.temperature)
-        return sum(self._layer_term(term, pair, student, teacher, batch, at) for pair in term.pairs)
+        return sum(self._layer_term(term, pair, student, teacher, batch) for pair in term.pairs)
 
-    def _layer_term(self, term: Term, pair: tuple[int, int], student: Pass, teacher: Pass, batch: Mapping, at):
+    def _layer_term(self, term: Term, pair: tuple[int, int], student: Pass, teacher: Pass, batch: Mapping):
         mask, (low, high) = batch["attention_mask"], pair
         if term.name in MAPS:
             maps = (student.seen.maps[low], teacher.seen.maps[high])
@@ -133,9 +131,11 @@ class Learner(torch.nn.Module):
             mine = self.projection(mine)
         if term.name == "hidden_mse":
             return losses.hidden_mse(mine, theirs)
-        # A masked LM compares every real token, a labelled task the labelled positions.
-        where = at if self.head != "mlm" else _real(mask)
-        chosen = (states if states.ndim == 2 else _rows(states, where) for states in (mine, theirs))
+        # A masked LM compares every real token, a labelled task what carries a label.
+        if self.head == "mlm":
+            return losses.hidden_cosine(*(_rows(states, _real(mask)) for states in (mine, theirs)))
+        chosen = (states if states.ndim == 2 else unit_states(model, states, batch) for model, states in
+                  ((self.student, mine), (self.teacher, theirs)))
         return losses.hidden_cosine(*chosen)
 
     def _levels(self, side: int) -> set[int]:
@@ -143,12 +143,6 @@ class Learner(torch.nn.Module):
 
     def _layers(self, names: Sequence[str], side: int) -> set[int]:
         return {pair[side] for term in self.plan if term.name in names for pair in term.pairs}
-
-
-def positions(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Indices into the flattened (rows x tokens) of what counts: words that begin, or labels that are set."""
-    marked = batch["words"] >= 0 if "words" in batch else batch["labels"] != IGNORED
-    return marked.flatten().nonzero().squeeze(1)
 
 
 def _real(mask: torch.Tensor) -> torch.Tensor | None:

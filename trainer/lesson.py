@@ -15,8 +15,8 @@ import torch
 
 from trainer import inference, models, pairing, students, teaching
 from trainer.batches import Batches
+from trainer.heads import unit_numbers
 from trainer.learner import Learner
-from trainer.passages import passages
 from trainer.run import RunSpec, write_file
 
 
@@ -56,8 +56,7 @@ class Lesson:
         batch = self.rows.batch(self.batches.at(step), step=step)
         if self.kept is None:
             return batch
-        words = batch["words"][batch["words"] >= 0]
-        return batch | self.kept.at(words)
+        return batch | self.kept.at(unit_numbers(batch))
 
     def dev_scores(self) -> dict[str, float]:
         """The student's scores on the dev split."""
@@ -91,17 +90,18 @@ def prepare(ready: RunSpec, *, cache: Path) -> Lesson:
         pairing.check(spec, pairing.shape(ready.teacher), pairing.shape(ready.model))
     data = task.open(ready.dataset, limit=spec.limit)
     if ready.unlabelled:
-        data.unlabelled = passages(ready.unlabelled, limit=spec.recipe.unlabelled_limit)
+        data.read_unlabelled(ready.unlabelled, limit=spec.recipe.unlabelled_limit)
     taught = _teacher(ready)
-    labels = data.labels if taught is None or task.head == "mlm" else _labels(taught[0], data)
+    labels = data.labels if taught is None or not task.labelled else _labels(taught[0], data)
     student, tokenizer = _student(ready, labels, data)
     terms = spec.recipe.plan(_depth(student), _depth(taught[0] if taught else student))
     live = taught is not None and (task.head == "mlm" or any(term.pairs and "attention" in term.name for term in terms))
     limits = [inference.model_limit(*pair) for pair in ((student, tokenizer), taught) if pair]
     max_tokens = min(spec.schedule.max_tokens, *limits)
     options = {"label_ids": student.config.label2id, "max_tokens": max_tokens, "seed": spec.seed}
-    if taught and task.head == "ner":
-        options["words"] = True
+    student.config.update(data.marks(max_tokens))
+    if taught and task.labelled:
+        options["taught"] = True
     learner = Learner(
         student,
         terms,
@@ -125,9 +125,9 @@ def _teacher(ready: RunSpec) -> tuple[torch.nn.Module, Any] | None:
 
 
 def _labels(teacher: torch.nn.Module, data: Any) -> Sequence[str]:
-    """The teacher's own tags, in its order: what it can say is what the student learns to say."""
-    data.require(inference.entity_types(inference.tag_names(teacher)))
-    return inference.tag_names(teacher)
+    """The teacher's own outputs, in its order: what it can say is what the student learns to say."""
+    data.require(inference.label_set(teacher))
+    return inference.output_names(teacher)
 
 
 def _student(ready: RunSpec, labels: Sequence[str] | None, data: Any) -> tuple[torch.nn.Module, Any]:

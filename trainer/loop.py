@@ -108,7 +108,8 @@ def _clip(parameters: list[torch.nn.Parameter], largest: float) -> float:
 
 
 def _size(batch: dict[str, torch.Tensor]) -> dict[str, int]:
-    return {"examples": len(batch["input_ids"]), "tokens": int(batch["attention_mask"].sum())}
+    examples = batch.get("documents", batch["input_ids"])  # of documents a row is one window
+    return {"examples": len(examples), "tokens": int(batch["attention_mask"].sum())}
 
 
 def _figures(measured: Mapping[str, float], seconds: float) -> dict[str, float]:

@@ -1,11 +1,11 @@
 """The terms of every recipe's loss, each once, with its reduction and its source.
 
-Shapes: P positions (masked ones, or labelled ones), V classes, B rows, n tokens, h heads, H hidden size. Sums over
+Shapes: P positions (masked ones, labelled ones, or whole documents), V classes, B rows, n tokens, h heads, H hidden size. Sums over
 layers are the caller's. A mean over nothing is 0: a batch without a masked position has no masked-LM loss.
 """
 
 import torch
-from torch.nn.functional import cosine_similarity, cross_entropy, log_softmax
+from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity, cross_entropy, log_softmax, logsigmoid
 
 ROWS = 16  # of logits at a time, 2 MB of a vocabulary of 30,522
 TINY = 1e-12  # added to probabilities before their logarithm, as in the code of the compact-biomedical papers
@@ -25,6 +25,32 @@ def soft_targets(student: torch.Tensor, teacher: torch.Tensor, *, temperature: f
     """
     divergence, _ = _SoftLabels.apply(_precise(student), _precise(teacher), temperature)
     return divergence * temperature**2 / max(1, len(student))
+
+
+def label_sets(logits: torch.Tensor, labels: torch.Tensor, *, ignored: int = -100) -> torch.Tensor:
+    """Binary cross-entropy of each label by itself, mean over every element that is labelled.
+
+    What torch's BCEWithLogitsLoss computes by default, and with it the multi-label runs of the papers (MIMIC-CXR).
+    logits: (P, V); labels: (P, V) of 0 and 1, `ignored` where none counts.
+    """
+    counts = labels != ignored
+    gold = torch.where(counts, labels, 0).to(torch.promote_types(logits.dtype, torch.float32))
+    total = (binary_cross_entropy_with_logits(_precise(logits), gold, reduction="none") * counts).sum()
+    return total / counts.sum().clamp(min=1)
+
+
+def soft_label_sets(student: torch.Tensor, teacher: torch.Tensor, *, temperature: float = 1.0) -> torch.Tensor:
+    """T^2 x KL(teacher || student) of each label as a coin of its own, at temperature T: mean over every element.
+
+    The one-versus-all reduction of Yang et al. 2023, "Multi-Label Knowledge Distillation" (ICCV), where the labels do
+    not share one distribution; T^2 as in soft_targets. Their sum over the labels is a mean here, so that the term is of
+    the size of label_sets. student, teacher: logits, each (P, V).
+    """
+    mine, theirs = _precise(student) / temperature, _precise(teacher) / temperature
+    likely = theirs.sigmoid()
+    divergence = likely * (logsigmoid(theirs) - logsigmoid(mine))
+    divergence = divergence + (1 - likely) * (logsigmoid(-theirs) - logsigmoid(-mine))
+    return divergence.sum() * temperature**2 / max(1, student.numel())
 
 
 def soft_cross_entropy(student: torch.Tensor, teacher: torch.Tensor, *, temperature: float = 1.0) -> torch.Tensor:

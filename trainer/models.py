@@ -11,7 +11,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     MODEL_MAPPING,
     AutoTokenizer,
@@ -35,7 +36,8 @@ from transformers.utils import logging as library_logging
 from trainer import hub
 from trainer.architectures import ARCHITECTURES
 from trainer.errors import CorruptFile, Refused, Unavailable
-from trainer.registry import ROOT, ModelEntry, fetched, remedies, resolve, weights_here, zoo
+from trainer.registry import HEADS as HEAD_CLASSES
+from trainer.registry import ROOT, ModelEntry, fetched, head_of, remedies, resolve, weights_here, zoo
 from trainer.run import ResolvedModel, commit_folder
 from trainer.weights import WEIGHTS, check_folder, check_hashes, read_json
 
@@ -45,8 +47,10 @@ HEADS = {
     "encoder": MODEL_MAPPING,
     "mlm": MODEL_FOR_MASKED_LM_MAPPING,
     "ner": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    "classification": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
 }
-_HEAD_OF_CLASS = {"ForMaskedLM": "mlm", "ForPreTraining": "mlm", "ForTokenClassification": "ner", "Model": "encoder"}
+_OUTPUTS = ("classifier", "classifier.out_proj")  # the layer that says the labels, in any architecture
+_KINDS = {"ner": "token-classification", "classification": "sequence-classification"}
 # Config fields that choose files, kernels or other people's modules, and the empty block that adapter-transformers
 # left in the nlpie configs.
 _NOT_SIZES = ("adapters", "transformers_weights", "fusion_config", "attn_implementation", "_attn_implementation")
@@ -60,9 +64,9 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model in eval mode, fp32 on the CPU, and its tokenizer with the casing and length that the zoo states.
 
-    Without a task the model has the head that its config.json names. `task="ner"` needs a folder with a
-    token-classification head; with `labels` (every IOB2 tag, in order) the head is made anew, its weights fixed by
-    `seed`, unless the folder's own has exactly these labels. `task="mlm"` makes a masked-LM head where the folder has
+    Without a task the model has the head that its config.json names. `task="ner"` and
+    `task="classification"` need a folder with such a head; with `labels` (every IOB2 tag, or class, in order) the head
+    is made anew, its weights fixed by `seed`, unless the folder's own has exactly these labels. `task="mlm"` makes a masked-LM head where the folder has
     none, tied to its embeddings. Tensors that the model has no place for (another task's
     head, an unused pooler) are counted in the log; a tensor of the encoder that the file lacks is a CorruptFile.
     """
@@ -73,9 +77,9 @@ def load(
     config = _read_config(folder, entry)
     own = _own_head(config, folder)
     head = task or own
-    if task == "ner" and labels is None and own != "ner":
+    if task in _KINDS and labels is None and own != task:
         raise Unavailable(
-            f"{found.reference} has no token-classification head.",
+            f"{found.reference} has no {_KINDS[task]} head.",
             next_step="Fine-tune it on a data set first, or choose a model that is fine-tuned.",
         )
     fresh = head == "mlm" != own
@@ -91,7 +95,7 @@ def build(
 ) -> PreTrainedModel:
     """The architecture of an entry with random weights (eval mode, fp32, CPU); the same seed gives the same bits.
 
-    head: encoder (with its pooler), mlm, or ner (with `labels`). Needs no network. Unavailable where this version
+    head: encoder (with its pooler), mlm, or ner or classification (with `labels`). Needs no network. Unavailable where this version
     does not have the architecture, or does not know its configuration.
     """
     config = build_config(entry)
@@ -179,12 +183,11 @@ def _model_type(said: Mapping, entry: ModelEntry | None) -> object:
 
 
 def _own_head(config: PreTrainedConfig, folder: Path) -> str:
-    name = (config.architectures or ["Model"])[0]
-    head = next((head for ending, head in _HEAD_OF_CLASS.items() if name.endswith(ending)), None)
+    head = head_of({"architectures": config.architectures})
     if head is None:
         raise Unavailable(
-            f"{folder} holds a {name}, a kind of model that this version does not use.",
-            next_step=f"Choose a model whose class ends in one of: {', '.join(_HEAD_OF_CLASS)}.",
+            f"{folder} holds a {config.architectures[0]}, a kind of model that this version does not use.",
+            next_step=f"Choose a model whose class ends in one of: {', '.join(HEAD_CLASSES)}.",
         )
     return head
 
@@ -232,13 +235,15 @@ def _assemble(
             **options,
         )
     wanting = {*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}
+    body = f"{cls.base_model_prefix}."
+    # A pooler stands in the encoder but belongs to the head: models made for words or gaps have none.
     _check_complete(
-        [name for name in sorted(wanting) if not fresh or name.startswith(f"{cls.base_model_prefix}.")], cls
+        [name for name in sorted(wanting) if not fresh or (name.startswith(body) and ".pooler." not in name)], cls
     )
     if told["unexpected_keys"]:
         log.info("%d tensors have no place in %s and were left out.", len(told["unexpected_keys"]), cls.__name__)
     if fresh and hasattr(model, "classifier"):
-        _start_head(model.classifier, std=config.initializer_range, seed=seed)
+        _start_head(model, wanting, std=config.initializer_range, seed=seed)
     return model
 
 
@@ -252,10 +257,15 @@ def _check_complete(wanting: Sequence[str], cls: type) -> None:
         )
 
 
-def _start_head(classifier: torch.nn.Linear, *, std: float, seed: int) -> None:
+def _start_head(model: PreTrainedModel, wanting: Collection[str], *, std: float, seed: int) -> None:
+    """The output layer, and every layer below it that the file lacks, with fresh weights."""
     # Drawn from its own generator: the same head whatever else the library draws while it loads.
-    torch.nn.init.normal_(classifier.weight, std=std, generator=torch.Generator().manual_seed(seed))
-    torch.nn.init.zeros_(classifier.bias)
+    noise = torch.Generator().manual_seed(seed)
+    for name, layer in model.named_modules():
+        if isinstance(layer, torch.nn.Linear) and (name in _OUTPUTS or f"{name}.weight" in wanting):
+            torch.nn.init.normal_(layer.weight, std=std, generator=noise)
+            if layer.bias is not None:
+                torch.nn.init.zeros_(layer.bias)
 
 
 def _read_tokenizer(folder: Path, entry: ModelEntry | None, *, vocabulary: int) -> PreTrainedTokenizerBase:

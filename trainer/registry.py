@@ -6,7 +6,7 @@ Nothing here imports torch.
 import functools
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,12 +17,22 @@ from typing_extensions import TypedDict
 from trainer.errors import BadData, Unavailable, UnknownName
 from trainer.prediction import Plain
 from trainer.run import ResolvedModel
+from trainer.tasks import LABELLED
 from trainer.weights import WEIGHTS, check_folder, check_hashes, read_json, sha256
 
 ROOT = Path(__file__).resolve().parents[1]
 ABOUT = "stillroom.json"
 RUN_ID = re.compile(r"[0-9a-f]{8}-\d+")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+# What a model's class, named by its config.json, can do. A masked LM's head has no labels.
+HEADS = {
+    "ForMaskedLM": "mlm",
+    "ForPreTraining": "mlm",
+    "ForTokenClassification": "ner",
+    "ForSequenceClassification": "classification",
+    "Model": "encoder",
+}
 
 Count = Annotated[int, Field(gt=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -77,7 +87,7 @@ class ModelEntry(Plain):
     licence: str | None
     family: str
     role: Literal["teacher", "student", "continual", "long", "rival", "starter", "embedded", "run", "start"]
-    task: Literal["ner"] | None = None
+    task: Literal["ner", "classification"] | None = None
     labels: tuple[str, ...] = ()
     params: Params
     stated_params: Count | None = None  # what its authors say
@@ -85,6 +95,12 @@ class ModelEntry(Plain):
     teacher: str | None = None
     start: str | None = None
     notes: str = ""
+
+
+def head_of(config: Mapping[str, Any]) -> str | None:
+    """The head that a config.json names by its class; None for a class that this version does not use."""
+    named = (config.get("architectures") or ["Model"])[0]
+    return next((head for ending, head in HEADS.items() if str(named).endswith(ending)), None)
 
 
 @functools.cache
@@ -179,7 +195,7 @@ def _run_entry(run_id: str, folder: Path, about: Mapping, base: ModelEntry | Non
         licence=base.licence if base else None,
         family=base.family if base else "local",
         role="run",
-        task=about.get("task"),
+        task=about.get("task") if about.get("task") in LABELLED else None,
         labels=tuple(about.get("labels", ())),
         params={"encoder": about.get("params"), "mlm": None},
         reported=tuple(
@@ -190,10 +206,11 @@ def _run_entry(run_id: str, folder: Path, about: Mapping, base: ModelEntry | Non
     )
 
 
-def ready(*, task: str | None = None, store=None) -> list[ModelEntry]:
-    """Models whose weights are on this machine: the zoo's, then published runs; with a task, those with its head."""
+def ready(*, task: str | Sequence[str] | None = None, store=None) -> list[ModelEntry]:
+    """Models whose weights are on this machine: the zoo's, then published runs; with tasks, those with such a head."""
     here = [entry for entry in zoo().values() if entry.loads and weights_here(entry)]
-    return [entry for entry in [*here, *published(store=store)] if task in (None, entry.task)]
+    wanted = (task,) if isinstance(task, str) else task
+    return [entry for entry in [*here, *published(store=store)] if wanted is None or entry.task in wanted]
 
 
 def weights_here(entry: ModelEntry) -> Path | None:

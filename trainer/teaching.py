@@ -1,6 +1,6 @@
 """What a teacher says about a fixed data set, computed once and kept by content: later epochs and runs pay nothing.
 
-Kept by word, at its first piece, so that the student may cut words differently.
+Kept by unit, that is by word, at its first piece, or by document, so that the student may cut words differently.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import torch
 
 from trainer.batches import Batches
 from trainer.errors import CorruptFile
-from trainer.heads import classifier_logits
+from trainer.heads import document_reading, encode, is_classifier, unit_logits, unit_numbers, unit_states
 from trainer.run import commit_folder, verify_folder
 from trainer.tokens import alone
 
@@ -23,14 +23,14 @@ LOGITS, STATES = "logits.npy", "states.npy"
 
 
 class Lessons(NamedTuple):
-    """Outputs of a teacher by word: logits (words, labels) fp32, last hidden states (words, hidden) fp16 on disk."""
+    """Outputs of a teacher by unit: logits (units, labels) fp32, last hidden states (units, hidden) fp16 on disk."""
 
     logits: np.ndarray
     states: np.ndarray
 
-    def at(self, words: torch.Tensor) -> dict[str, torch.Tensor]:
-        """teacher_logits (positions, labels) and teacher_states (positions, hidden), fp32, of `words` (positions,)."""
-        chosen = words.numpy()
+    def at(self, numbers: torch.Tensor) -> dict[str, torch.Tensor]:
+        """teacher_logits (units, labels) and teacher_states (units, hidden), fp32, of the units with these `numbers`."""
+        chosen = numbers.numpy()
         return {
             "teacher_logits": torch.from_numpy(self.logits[chosen]),
             "teacher_states": torch.from_numpy(self.states[chosen].astype(np.float32)),
@@ -38,12 +38,13 @@ class Lessons(NamedTuple):
 
 
 def lessons(teacher: torch.nn.Module, rows, *, weights: str, cache: Path) -> Lessons:
-    """The teacher's outputs for `rows` (with their words), from `cache` or computed now on the teacher's device.
+    """The teacher's outputs for `rows` (with their units), from `cache` or computed now on the teacher's device.
 
-    weights: SHA-256 of the teacher's file. The key covers it and every piece and word of the rows, so other data,
+    weights: SHA-256 of the teacher's file. The key covers it and every piece and unit of the rows, so other data,
     another tokenizer or another teacher never meet old outputs; a damaged folder is computed again.
     """
-    folder = Path(cache) / "teacher" / _key(rows, weights)
+    pooling = [document_reading(teacher)["pooling"]] if is_classifier(teacher) else []
+    folder = Path(cache) / "teacher" / _key(rows, [FORMAT, weights, *pooling])
     folder.parent.mkdir(parents=True, exist_ok=True)
     with alone(folder):  # of two runs that start together one asks the teacher, and the other waits
         if not _whole(folder):
@@ -51,10 +52,10 @@ def lessons(teacher: torch.nn.Module, rows, *, weights: str, cache: Path) -> Les
     return Lessons(*(np.load(folder / name, mmap_mode="r") for name in (LOGITS, STATES)))
 
 
-def _key(rows, weights: str) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT, weights]).encode())
-    for row in rows.rows:
-        digest.update(np.array([len(row.input_ids), *row.input_ids, *row.words], dtype=np.int64).tobytes())
+def _key(rows, said: list) -> str:
+    digest = hashlib.sha256(json.dumps(said).encode())
+    for row in rows.content():
+        digest.update(np.array(row, dtype=np.int64).tobytes())
     return digest.hexdigest()
 
 
@@ -69,21 +70,18 @@ def _whole(folder: Path) -> bool:
 
 
 def _compute(teacher: torch.nn.Module, rows, folder: Path) -> None:
-    words = 1 + max((max(row.words) for row in rows.rows), default=-1)
     shapes = (LOGITS, np.float32, teacher.config.num_labels), (STATES, np.float16, teacher.config.hidden_size)
     logits, states = (
-        np.lib.format.open_memmap(folder / name, mode="w+", dtype=dtype, shape=(words, width))
+        np.lib.format.open_memmap(folder / name, mode="w+", dtype=dtype, shape=(rows.units, width))
         for name, dtype, width in shapes
     )
-    device = next(teacher.parameters()).device
+    device, head = next(teacher.parameters()).device, "classification" if is_classifier(teacher) else "ner"
     for indices in Batches(rows.lengths, seed=0, batch_tokens=BATCH_TOKENS, batch_size=None).epoch(0):
-        batch = rows.batch(indices)
-        at = (batch["words"] >= 0).flatten()
-        numbers = batch["words"].flatten()[at].numpy()
+        batch = {name: tensor.to(device) for name, tensor in rows.batch(indices).items()}
+        numbers = unit_numbers(batch).cpu().numpy()
         with torch.inference_mode():
-            inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
-            found = teacher.base_model(**inputs).last_hidden_state.flatten(0, 1)[at.to(device)]
-            logits[numbers] = classifier_logits(teacher, found).float().cpu().numpy()
-            states[numbers] = found.half().cpu().numpy()
+            found = encode(teacher, batch).last_hidden_state
+            logits[numbers] = unit_logits(teacher, found, batch, head=head).float().cpu().numpy()
+            states[numbers] = unit_states(teacher, found, batch).half().cpu().numpy()
     for kept in (logits, states):
         kept.flush()

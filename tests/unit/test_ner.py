@@ -123,7 +123,7 @@ def data(tmp_path):
 def test_labels_are_those_of_the_whole_training_split(data):
     expected = ("O", "B-Chemical", "I-Chemical", "B-Disease", "I-Disease")
     assert NER().open(data).labels == NER().open(data, limit=1).labels == expected
-    assert len(NER().open(data, limit=1).sentences("train")) == 1
+    assert len(NER().open(data, limit=1).examples("train")) == 1
 
 
 def test_a_type_that_is_not_asked_for_is_named_with_its_line(data):
@@ -147,6 +147,6 @@ def test_unlabelled_sentences_join_the_training_rows_and_no_others(data, tokeniz
 def test_batches_say_where_words_begin_only_if_asked(data, tokenizer):
     opened, options = NER().open(data), {"label_ids": dict.fromkeys(NER().open(data).labels, 0), "max_tokens": 16}
     assert set(opened.rows("train", tokenizer, **options).batch([0])) == {"input_ids", "attention_mask", "labels"}
-    batch = opened.rows("train", tokenizer, words=True, **options).batch([1])
+    batch = opened.rows("train", tokenizer, taught=True, **options).batch([1])
     assert batch["words"][batch["words"] >= 0].tolist() == [1, 2]
     assert ((batch["words"] >= 0) == (batch["labels"] != IGNORED)).all()

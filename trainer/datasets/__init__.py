@@ -4,16 +4,18 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from trainer.datasets import hub, text
-from trainer.datasets.cards import DatasetCard, cards
+from trainer.datasets import hub, labelled, text
+from trainer.datasets.cards import DatasetCard, card, cards
 from trainer.datasets.conll import Placed, Sentence, read, write
-from trainer.datasets.places import SPLITS, digest, is_hub, resolve, split_files, task_of
+from trainer.datasets.labelled import Field, LabelledDocument
+from trainer.datasets.places import SPLITS, digest, is_hub, require_task, resolve, split_files, tasks_of
 from trainer.datasets.report import Report, check
 from trainer.errors import BadData, CorruptFile
 from trainer.run import ResolvedDataset
 
 __all__ = [
     "DatasetCard",
+    "LabelledDocument",
     "Report",
     "Sentence",
     "cards",
@@ -21,7 +23,10 @@ __all__ = [
     "documents",
     "entity_types",
     "is_text",
+    "label_field",
+    "labelled_documents",
     "load",
+    "require_document_labels",
     "require_labels",
     "resolve",
     "write",
@@ -32,7 +37,7 @@ def load(reference: str | ResolvedDataset, split: str, *, limit: int | None = No
     """The sentences of a split, only the first `limit` where that is given (the rest is then neither read nor checked).
 
     Raises BadData with file and line for a row that is not `word<TAB>tag` in IOB2, for a split that is empty or not
-    there, and for text without labels; CorruptFile where a resolved data set is no longer the one that was resolved.
+    there, and for a data set without tagged words; CorruptFile where a resolved data set is no longer the one that was resolved.
     """
     sentences = [placed.sentence for placed in islice(_sentences(_here(reference), split), limit)]
     if not sentences:
@@ -45,24 +50,61 @@ def documents(reference: str | ResolvedDataset, split: str, *, limit: int | None
 
     A data set that has no dev or test split gives each 2 % of its training documents, chosen by their hash, so they are
     the same in every run and stay out of training. Raises BadData with file and line for a row that is not text, and
-    for a data set with labels; CorruptFile as `load` does.
+    for a data set of tagged words; CorruptFile as `load` does.
     """
     dataset = resolve(reference) if isinstance(reference, str) else reference
     if is_hub(dataset):
         files = hub.splits(dataset.path)
         return islice(_texts(files, split, dataset.path, lambda name: hub.texts(dataset.path, name)), limit)
     place = _here(dataset)
+    require_task(place, "mlm")
     files = split_files(place)
-    if task_of(files) != "mlm":
-        next_step = "Choose a data set of text, or train for the task ner."
-        raise BadData("this data set has labels; plain text is needed.", path=place.name, next_step=next_step)
     stream = _texts(files, split, place.name, lambda path: (found.text for found in text.read(path, name=_at(path))))
     return islice(stream, limit)
 
 
+def labelled_documents(
+    reference: str | ResolvedDataset, split: str, *, field: Field, limit: int | None = None
+) -> list[LabelledDocument]:
+    """The documents of a split with the labels of `field`, only the first `limit` where that is given.
+
+    Raises BadData with file and line for a row that is not text with such labels, for a split that is empty or not
+    there, and for a data set of another kind; CorruptFile as `load` does.
+    """
+    found = list(islice(_labelled(reference, split, field), limit))
+    if not found:
+        raise BadData(f"the split {split!r} holds no document.", path=_name(reference))
+    return found
+
+
+def label_field(reference: str | ResolvedDataset, *, multi_label: bool | None = None) -> Field:
+    """The field that holds the labels: as a task states it, as the card does, or as the first row of train has it."""
+    dataset = resolve(reference) if isinstance(reference, str) else reference
+    if multi_label is None and not is_hub(dataset) and (stated := card(Path(dataset.path))):
+        multi_label = stated.multi_label
+    if multi_label is not None:
+        return "labels" if multi_label else "label"
+    if is_hub(dataset):
+        return hub.label_field(dataset.path)
+    path = next(iter(split_files(Path(dataset.path)).values()))
+    return labelled.field_of(path, name=_at(path))
+
+
+def require_document_labels(
+    reference: str | ResolvedDataset, split: str, known: Collection[str], *, field: Field
+) -> None:
+    """Raise BadData at the first document of the split that has a label which is none of `known`."""
+    for _, labels, line in _labelled(reference, split, field):
+        for label in labels:
+            if label not in known:
+                next_step = "Rename the labels of the file, or train a model on this data set first."
+                what = f"the model does not know the label {label!r}; it knows {', '.join(sorted(known))}."
+                raise BadData(what, path=_split_name(reference, split), line=line, next_step=next_step)
+
+
 def is_text(dataset: ResolvedDataset) -> bool:
-    """Whether a data set holds documents without labels."""
-    return is_hub(dataset) or task_of(split_files(Path(dataset.path))) == "mlm"
+    """Whether a data set can be read as documents without labels."""
+    return is_hub(dataset) or "mlm" in tasks_of(Path(dataset.path))
 
 
 def entity_types(sentences: Iterable[Sentence]) -> tuple[str, ...]:
@@ -86,7 +128,8 @@ def _here(reference: str | ResolvedDataset) -> Path:
     dataset = resolve(reference) if isinstance(reference, str) else reference
     place = Path(dataset.path)
     if is_hub(dataset):
-        raise BadData("a Hub data set is read as plain text.", path=dataset.path, next_step="Use it for the task mlm.")
+        what = "a Hub data set has no tagged words."
+        raise BadData(what, path=dataset.path, next_step="Use it for the task mlm or classification.")
     if not isinstance(reference, str) and digest(place) != dataset.sha256:
         next_step = "Restore its files, or submit a new job, which will use them as they are now."
         raise CorruptFile(f"The data set {place.name!r} has changed since this job began.", next_step=next_step)
@@ -102,14 +145,31 @@ def _at(path: Path) -> str:
 
 
 def _sentences(place: Path, split: str) -> Iterator[Placed]:
+    require_task(place, "ner")
+    return read(path := _split(place, split), name=_at(path))
+
+
+def _labelled(reference: str | ResolvedDataset, split: str, field: Field) -> Iterator[LabelledDocument]:
+    dataset = resolve(reference) if isinstance(reference, str) else reference
+    if is_hub(dataset):
+        return hub.labelled(dataset.path, split, field=field)
+    place = _here(reference)
+    require_task(place, "classification")
+    return labelled.read(path := _split(place, split), field=field, name=_at(path))
+
+
+def _split(place: Path, split: str) -> Path:
     files = split_files(place)
-    if task_of(files) != "ner":
-        next_step = "Choose a data set with labels, or train for the task mlm."
-        raise BadData("this is text without labels.", path=place.name, next_step=next_step)
     if split not in files:
         what = f"there is no split {split!r}; there is {', '.join(files)}."
-        raise BadData(what, path=place.name, next_step=f"Add {split}.conll, or use one of the others.")
-    return read(files[split], name=_at(files[split]))
+        like = next(iter(files.values())).name.partition(".")[2]
+        raise BadData(what, path=place.name, next_step=f"Add {split}.{like}, or use one of the others.")
+    return files[split]
+
+
+def _split_name(reference: str | ResolvedDataset, split: str) -> str:
+    dataset = resolve(reference) if isinstance(reference, str) else reference
+    return f"{dataset.path}, {split}" if is_hub(dataset) else _at(_split(Path(dataset.path), split))
 
 
 def _texts(there, split: str, name: str, stream) -> Iterator[str]:

@@ -56,6 +56,13 @@ class TextSplit(TextCounts):
     sha256: str
 
 
+class DocumentSplit(TextCounts):
+    """A split of labelled documents as its card states it."""
+
+    file: str
+    sha256: str
+
+
 class _Card(Plain):
     # `licence_files` and the `file` of a split are relative to the folder of the card.
     id: str
@@ -84,8 +91,26 @@ class TextCard(_Card):
     splits: dict[str, TextSplit] = Field(min_length=1)
 
 
-DatasetCard = LabelledCard | TextCard
-_KINDS = {"ner": LabelledCard, "mlm": TextCard}
+class DocumentCard(_Card):
+    """The card of a data set of labelled documents.
+
+    multi_label: whether the field `labels` of the rows counts, or `label`. labels: those of that field; other_labels:
+    those of the other one, where rows have both.
+    """
+
+    task: Literal["classification"]
+    multi_label: bool = False
+    labels: tuple[str, ...]
+    other_labels: tuple[str, ...] = ()
+    splits: dict[str, DocumentSplit] = Field(min_length=1)
+
+    def labels_for(self, multi_label: bool | None) -> tuple[str, ...]:
+        """The labels of a task that says whether documents have several; None: as the card says."""
+        return self.labels if multi_label in (None, self.multi_label) else self.other_labels
+
+
+DatasetCard = LabelledCard | TextCard | DocumentCard
+_KINDS = {"ner": LabelledCard, "mlm": TextCard, "classification": DocumentCard}
 
 
 def cards() -> dict[str, DatasetCard]:

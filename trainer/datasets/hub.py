@@ -1,6 +1,7 @@
 """Text data sets of the Hugging Face Hub, streamed by the `datasets` library: `org/name`, `org/name:config`.
 
-What the library has cached on this machine is read without a network. Its rows need a field `text`.
+What the library has cached on this machine is read without a network. Its rows need a field `text`, and `label` or
+`labels` where documents are classified: names, or numbers that the data set's features name.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from trainer.datasets.labelled import Field, LabelledDocument, document
 from trainer.errors import BadData, Refused, Unavailable
 from trainer.run import ResolvedDataset
 
@@ -49,6 +51,35 @@ def texts(reference: str, split: str) -> Iterator[str]:
             raise BadData(what, path=f"{reference}, {split}", next_step="Choose another data set.")
         if row["text"] and not row["text"].isspace():
             yield row["text"]
+
+
+def labelled(reference: str, split: str, *, field: Field) -> Iterator[LabelledDocument]:
+    """The documents of a split (our name of it) with their labels; `line` is the number of the row."""
+    there, place = splits(reference), f"{reference}, {split}"
+    if split not in there:
+        what = f"there is no split {split!r}; there is {', '.join(there)}."
+        raise BadData(what, path=reference, next_step="Use one of the others, or save it as .jsonl files.")
+    builder = _pinned(reference)
+    names = _names((builder.info.features or {}).get(field))
+    for number, row in enumerate(builder.as_streaming_dataset(split=there[split]), 1):
+        given = row.get(field)
+        if names and given is not None:
+            row = row | {field: [names[each] for each in given] if isinstance(given, list) else names[given]}
+        try:
+            yield document(row, field=field, line=number)
+        except BadData as problem:
+            raise BadData(problem.message, path=place, line=number, next_step=problem.next_step) from None
+
+
+def label_field(reference: str) -> Field:
+    """`label` where the features have it, or else `labels`."""
+    fields = _pinned(reference).info.features or {}
+    return "labels" if "labels" in fields and "label" not in fields else "label"
+
+
+def _names(feature: Any) -> list[str] | None:
+    """The names of a feature's numbers, one or a list of them; None where its values are names themselves."""
+    return getattr(getattr(feature, "feature", feature), "names", None)
 
 
 @lru_cache(maxsize=8)

@@ -3,17 +3,22 @@
 import hashlib
 from pathlib import Path
 
-from trainer.datasets import hub, text
+from trainer.datasets import hub, labelled, text
 from trainer.datasets.cards import CARD, DATA, card, cards
 from trainer.errors import BadData, CorruptFile, Refused, UnknownName
 from trainer.run import ResolvedDataset, file_sha256
 
 SPLITS = ("train", "dev", "test")
-SUFFIXES = {"ner": (".conll",), "mlm": text.SUFFIXES}  # by task
+# By task. A .jsonl file serves two: its labels count for classification, and are ignored for mlm.
+SUFFIXES = {"ner": (".conll",), "mlm": text.SUFFIXES, "classification": labelled.SUFFIXES}
 LAYOUT = (
-    "A data set is a folder that holds train.conll, dev.conll and test.conll with labels, or train.txt with one "
-    f"document a line (also {', '.join(text.SUFFIXES[1:])}), or one such text file, or a Hub id."
+    "A data set is a folder that holds train.conll, dev.conll and test.conll with tagged words; or the same of labelled "
+    f"documents ({', '.join(labelled.SUFFIXES)}); or train.txt with one document a line (also "
+    f"{', '.join(text.SUFFIXES[1:])}); or one such text file, or a Hub id."
 )
+
+
+_LAYERS = (SUFFIXES["ner"], tuple(dict.fromkeys((*text.SUFFIXES, *labelled.SUFFIXES))))  # what splits are searched by
 
 
 def locate(reference: str) -> Path:
@@ -63,7 +68,7 @@ def split_files(place: Path) -> dict[str, Path]:
     A text file alone is a train split.
     """
     if not place.is_dir():
-        if not place.name.endswith(text.SUFFIXES):
+        if not place.name.endswith(_LAYERS[1]):
             raise BadData("this is a file, not a data set.", path=place.name, next_step=LAYOUT)
         return {"train": place}
     stated = card(place)
@@ -75,20 +80,35 @@ def split_files(place: Path) -> dict[str, Path]:
     return files
 
 
-def task_of(files: dict[str, Path]) -> str:
-    """The task that these split files are for, by the ending of their names; the card's word counts before this."""
-    return "mlm" if all(path.name.endswith(text.SUFFIXES) for path in files.values()) else "ner"
+def tasks_of(place: Path) -> tuple[str, ...]:
+    """The tasks that a data set can serve: what its card says, or what the endings of its split files allow.
+
+    Labelled documents are text as well, so they serve mlm too.
+    """
+    if place.is_dir() and (stated := card(place)):
+        return (stated.task, "mlm") if stated.task == "classification" else (stated.task,)
+    names = [path.name for path in split_files(place).values()]
+    return tuple(task for task, ends in SUFFIXES.items() if all(name.endswith(ends) for name in names))
+
+
+def require_task(place: Path, task: str) -> None:
+    """Raise BadData where a data set does not serve a task."""
+    if task not in (can := tasks_of(place)):
+        what = f"its splits are for the task {' or '.join(can)}, not {task}."
+        next_step = f"Use it for that task, or add train{SUFFIXES[task][0]} to a data set without a card."
+        raise BadData(what, path=place.name, next_step=next_step)
 
 
 def _search(folder: Path) -> dict[str, Path]:
-    for suffixes in SUFFIXES.values():
+    for suffixes in _LAYERS:
         found = {split: [name for end in suffixes if (name := folder / f"{split}{end}").is_file()] for split in SPLITS}
         if twice := next((paths for paths in found.values() if len(paths) > 1), None):
             what = f"{twice[0].name} and {twice[1].name} are both this split."
             raise BadData(what, path=folder.name, next_step="Remove or rename one of them.")
         if any(found.values()):
             return {split: _inside(folder, paths[0].name) for split, paths in found.items() if paths}
-    raise BadData(f"there is no train.conll and no train.txt; {_held(folder)}.", path=folder.name, next_step=LAYOUT)
+    what = f"there is no train.conll, no train.jsonl, no train.csv and no train.txt; {_held(folder)}."
+    raise BadData(what, path=folder.name, next_step=LAYOUT)
 
 
 def _is_here(reference: str) -> bool:

@@ -2,16 +2,17 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 from pydantic import computed_field
 
-from trainer.datasets import conll, text
-from trainer.datasets.cards import SentenceCounts, TextCounts
-from trainer.datasets.places import SPLITS, SUFFIXES, digest, locate, split_files, task_of
+from trainer.datasets import conll, labelled, text
+from trainer.datasets.cards import SentenceCounts, TextCounts, card
+from trainer.datasets.places import SPLITS, digest, locate, require_task, split_files
 from trainer.errors import BadData, StillroomError, UnknownName
 from trainer.prediction import Plain
 from trainer.tasks import TASKS
@@ -40,6 +41,12 @@ class PlainSplit(TextCounts):
     repeated: int
 
 
+class ClassifiedSplit(PlainSplit):
+    """What a split of labelled documents holds; `labels` counts documents by label."""
+
+    labels: dict[str, int]
+
+
 class Report(Plain):
     """The answer of `check`. `repeated` counts what two splits share, such as {"train/test": 3}."""
 
@@ -47,7 +54,7 @@ class Report(Plain):
     task: str
     problems: tuple[Problem, ...]
     more_problems: int
-    splits: dict[str, LabelledSplit | PlainSplit]
+    splits: dict[str, LabelledSplit | ClassifiedSplit | PlainSplit]
     repeated: dict[str, int]
 
     @computed_field
@@ -84,9 +91,11 @@ def check(path: str | Path, *, task: str = "ner", limit: int = 50) -> Report:
         raise UnknownName("task", task, TASKS)
     place, problems = locate(str(path)), _Problems(limit)
     splits, seen = {}, {}
-    for split, file in _files(place, task, problems).items():
+    files = _files(place, task, problems)
+    read = _READERS[task](place, files)
+    for split, file in files.items():
         name = file.name if file == place else f"{place.name}/{file.name}"
-        splits[split], seen[split] = _READERS[task](file, name, lambda error, name=name: problems.add(error, name))
+        splits[split], seen[split] = read(file, name, lambda error, name=name: problems.add(error, name))
     return Report(
         path=place.name,
         task=task,
@@ -98,28 +107,28 @@ def check(path: str | Path, *, task: str = "ner", limit: int = 50) -> Report:
 
 
 def _files(place: Path, task: str, problems: _Problems) -> dict[str, Path]:
-    if place.is_file() and task == "ner":
-        return {place.stem: place}
-    files = {}
+    if place.is_file() and TASKS[task].labelled:
+        return {place.stem.partition(".")[0]: place}
     try:
         files = split_files(place)
+        require_task(place, task)
+    except StillroomError as error:
+        problems.add(error, place.name)
+        return {}
+    try:
         digest(place)
     except StillroomError as error:
         problems.add(error, place.name)
-    if files and task_of(files) != task:
-        what = f"its splits are for the task {task_of(files)}, not {task}."
-        next_step = f"Check it for that task, or add train{SUFFIXES[task][0]}."
-        problems.add(BadData(what, path=place.name, next_step=next_step), place.name)
-        return {}
-    needed = SPLITS if task == "ner" else ("train",)  # text without dev or test lends a share of train
-    for split in needed if files else ():
+    needed = SPLITS if TASKS[task].labelled else ("train",)  # text without dev or test lends a share of train
+    like = next(iter(files.values())).name.partition(".")[2]
+    for split in needed:
         if split not in files:
-            missing = BadData(f"there is no {split} split.", path=place.name, next_step=f"Add {split}.conll.")
+            missing = BadData(f"there is no {split} split.", path=place.name, next_step=f"Add {split}.{like}.")
             problems.add(missing, place.name)
     return files
 
 
-def _read_labelled(file: Path, name: str, report: Callable) -> tuple[LabelledSplit, np.ndarray]:
+def _read_tagged(file: Path, name: str, report: Callable) -> tuple[LabelledSplit, np.ndarray]:
     """The counts of a file, and a hash of each sentence: the words themselves would hold the whole file in memory."""
     sentences, tokens, longest, labels, seen = 0, 0, 0, Counter(), array("q")
     try:
@@ -142,18 +151,48 @@ def _read_labelled(file: Path, name: str, report: Callable) -> tuple[LabelledSpl
 
 
 def _read_text(file: Path, name: str, report: Callable) -> tuple[PlainSplit, np.ndarray]:
-    characters, longest, seen = 0, 0, array("q")
+    counts, _, distinct = _count_documents(text.read(file, name=name, report=report), name, report)
+    return PlainSplit(**counts), distinct
+
+
+def _read_classified(file: Path, name: str, report: Callable, *, field: str) -> tuple[ClassifiedSplit, np.ndarray]:
+    counts, labels, distinct = _count_documents(labelled.read(file, field=field, name=name, report=report), name, report)
+    return ClassifiedSplit(**counts, labels=dict(sorted(labels.items()))), distinct
+
+
+def _count_documents(documents: Iterable, name: str, report: Callable) -> tuple[dict[str, int], Counter, np.ndarray]:
+    """Counts, documents by label, and a hash of each document: the texts would hold the whole file in memory."""
+    characters, longest, labels, seen = 0, 0, Counter(), array("q")
     try:
-        for document, _ in text.read(file, name=name, report=report):
-            characters, longest = characters + len(document), max(longest, len(document))
-            seen.append(hash(document))
+        for document in documents:
+            characters, longest = characters + len(document.text), max(longest, len(document.text))
+            labels.update(getattr(document, "labels", ()))
+            seen.append(hash(document.text))
         if not seen:
             raise BadData("the file holds no document.", path=name, next_step="Fill it, or leave the split out.")
     except BadData as error:
         report(error)
     distinct = np.unique(np.array(seen))
     repeated = len(seen) - len(distinct)
-    return PlainSplit(documents=len(seen), characters=characters, longest=longest, repeated=repeated), distinct
+    return dict(documents=len(seen), characters=characters, longest=longest, repeated=repeated), labels, distinct
 
 
-_READERS = {"ner": _read_labelled, "mlm": _read_text}
+def _classified_reader(place: Path, files: dict[str, Path]) -> Callable:
+    """A reader of the field that the card names, or that the first row of the first file has."""
+    stated = card(place) if place.is_dir() and files else None
+    if stated:
+        field = "labels" if stated.multi_label else "label"
+        return partial(_read_classified, field=field)
+    try:
+        field = labelled.field_of(next(iter(files.values()))) if files else "label"
+    except BadData:  # it is met again, and reported, when the file is read
+        field = "label"
+    return partial(_read_classified, field=field)
+
+
+# By task: the place and its split files give what reads one of them.
+_READERS = {
+    "ner": lambda *_: _read_tagged,
+    "mlm": lambda *_: _read_text,
+    "classification": _classified_reader,
+}

@@ -24,6 +24,9 @@ class MLM(Plain):
 
     head: ClassVar = "mlm"
     score: ClassVar = "accuracy"
+    labelled: ClassVar = False
+    level: ClassVar = "masked tokens"
+    unit: ClassVar = "documents"
     name: Literal["mlm"] = "mlm"
     mask_share: float = Field(0.15, gt=0, lt=1, description="Share of the word pieces that are hidden")
     whole_words: bool = Field(False, description="Hide all pieces of a word together")
@@ -43,6 +46,10 @@ class MLMData:
 
     def __init__(self, task: MLM, dataset: "ResolvedDataset", *, limit: int | None = None):
         self.task, self.dataset, self.limit = task, dataset, limit
+
+    def marks(self, max_tokens: int) -> dict[str, Any]:
+        """What a model's config keeps of how it was trained: nothing."""
+        return {}
 
     def texts(self, split: str) -> Iterator[str]:
         """The documents of a split, streamed."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -38,6 +38,9 @@ class NER(Plain):
 
     head: ClassVar = "ner"
     score: ClassVar = "f1"
+    labelled: ClassVar = True
+    level: ClassVar = "word level"
+    unit: ClassVar = "sentences"
     name: Literal["ner"] = "ner"
     labelling: Literal["first", "all"] = Field("first", description="Which word pieces carry the tag of their word")
 
@@ -103,7 +106,7 @@ class NERData:
         self.unlabelled: Sequence[Sequence[str]] = ()
         self._read: dict[str, list] = {}
 
-    def sentences(self, split: str) -> list:
+    def examples(self, split: str) -> list:
         """The sentences (words, tags) of a split, read once; BadData where it is not there or wrong."""
         from trainer import datasets
 
@@ -127,9 +130,19 @@ class NERData:
         for split in splits:
             datasets.require_labels(self.dataset, split, kinds)
 
+    def read_unlabelled(self, dataset: "ResolvedDataset", *, limit: int | None = None) -> None:
+        """Take in the first `limit` sentences of another data set, for a teacher to label."""
+        from trainer.passages import passages
+
+        self.unlabelled = passages(dataset, limit=limit)
+
+    def marks(self, max_tokens: int) -> dict[str, Any]:
+        """What a model's config keeps of how it was trained: nothing."""
+        return {}
+
     def texts(self, split: str) -> Iterator[str]:
         """The text of each sentence, words joined by blanks; with train those of the unlabelled sentences too."""
-        words = (sentence.words for sentence in self.sentences(split))
+        words = (sentence.words for sentence in self.examples(split))
         return (" ".join(each) for each in (*words, *(self.unlabelled if split == "train" else ())))
 
     def rows(
@@ -140,29 +153,29 @@ class NERData:
         label_ids: Mapping[str, int],
         max_tokens: int,
         seed: int = 0,
-        words: bool = False,
+        taught: bool = False,
     ) -> "NERRows":
         """Training rows of a split, the unlabelled sentences after those of train; `seed` plays no part here.
 
-        words: whether batches say where words begin, for a teacher whose outputs are kept by word.
+        taught: whether batches say where words begin, for a teacher whose outputs are kept by word.
         """
         extra = [(each, None) for each in self.unlabelled] if split == "train" else []
-        sentences = [*self.sentences(split), *extra]
+        sentences = [*self.examples(split), *extra]
         found = self.task.encode(sentences, tokenizer, label_ids=label_ids, max_tokens=max_tokens)
-        return NERRows(found, pad_id=tokenizer.pad_token_id, words=words)
+        return NERRows(found, pad_id=tokenizer.pad_token_id, words=taught)
 
     def scores(self, model, tokenizer, split: str, *, max_tokens: int) -> dict[str, float]:
         """f1, precision and recall, micro and per entity type."""
         from trainer import evaluate
 
-        labelling, sentences = self.task.labelling, self.sentences(split)
+        labelling, sentences = self.task.labelling, self.examples(split)
         return evaluate.word_scores(model, tokenizer, sentences, labelling=labelling, max_tokens=max_tokens)
 
     def report(self, model, tokenizer, split: str, *, max_tokens: int, folder=None) -> dict:
         """Scores, intervals and costs, as `stillroom evaluate --json` prints them."""
         from trainer import evaluate
 
-        labelling, sentences = self.task.labelling, self.sentences(split)
+        labelling, sentences = self.task.labelling, self.examples(split)
         return evaluate.evaluate(
             model, tokenizer, sentences, labelling=labelling, max_tokens=max_tokens, split=split, folder=folder
         )
@@ -176,7 +189,16 @@ class NERRows:
         self.lengths = np.array([len(row.input_ids) for row in rows])
         self._padding = {"input_ids": pad_id, "labels": IGNORED} | ({"words": -1} if words else {})
 
-    def batch(self, indices: Sequence[int], *, step: int = 0) -> dict[str, "torch.Tensor"]:
+    @property
+    def units(self) -> int:
+        """How many words there are: a teacher's outputs are kept by word."""
+        return 1 + max((max(row.words) for row in self.rows), default=-1)
+
+    def content(self) -> Iterator[list[int]]:
+        """Everything that a teacher's outputs depend on, as whole numbers, row by row."""
+        return ([len(row.input_ids), *row.input_ids, *row.words] for row in self.rows)
+
+    def batch(self, indices: Sequence[int], *, step: int | None = None) -> dict[str, "torch.Tensor"]:
         """input_ids, attention_mask, labels and, if asked for, words: each (rows, longest). Every step is alike."""
         from trainer.batches import collate
 

@@ -1,0 +1,244 @@
+"""Document classification: one label a document, or any number of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from trainer.errors import BadData
+from trainer.pieces import Pieces, cut, frame, windows
+from trainer.prediction import Plain
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainer.datasets import LabelledDocument
+    from trainer.run import ResolvedDataset
+
+IGNORED = -100  # in the place of a label where there is none
+
+
+class Classification(Plain):
+    """Labels of whole documents, of any length.
+
+    A document longer than max_tokens is read in overlapping windows, those of trainer.pieces.windows; the head gives
+    each window its logits, and the document has their mean, or the largest of each label. Training does the same: the
+    windows of a document stand in one step and the loss is that of its pooled logits, so no window is told a label that
+    it may not show (as where every window carries the label of its document), and what is trained is what is scored.
+    """
+
+    head: ClassVar = "classification"
+    score: ClassVar = "macro_f1"
+    labelled: ClassVar = True
+    level: ClassVar = "whole documents"
+    unit: ClassVar = "documents"
+    name: Literal["classification"] = "classification"
+    multi_label: bool | None = Field(
+        None, description="Whether a document may have several labels; empty: as the data set says"
+    )
+    reading: Literal["windows", "truncate"] = Field(
+        "windows", description="Read long documents in windows, or only their first one"
+    )
+    pooling: Literal["mean", "max"] = Field("mean", description="What the windows of a document come to, label by label")
+    most_windows: int = Field(
+        4, ge=1, description="Windows of a document in a training step; of more, others are drawn each time"
+    )
+
+    def open(self, dataset: "ResolvedDataset", *, limit: int | None = None) -> "ClassificationData":
+        """The splits of a data set as this task uses them: only the first `limit` documents of each, if given."""
+        return ClassificationData(self, dataset, limit=limit)
+
+    def plan(self, pieces: Pieces, size: int) -> np.ndarray:
+        """The windows that are read of a document: rows as trainer.pieces.windows has them, one at least."""
+        found = windows(min(len(pieces), size) if self.reading == "truncate" else len(pieces), size)
+        return found if len(found) else np.zeros((1, 4), dtype=np.int64)
+
+
+class ClassificationData:
+    """The splits of one data set, read once. `unlabelled` documents (texts) are added to the training rows."""
+
+    def __init__(self, task: Classification, dataset: "ResolvedDataset", *, limit: int | None = None):
+        self.task, self.dataset, self.limit = task, dataset, limit
+        self.unlabelled: Sequence[str] = ()
+        self._read: dict[str, list] = {}
+
+    @cached_property
+    def field(self) -> Literal["label", "labels"]:
+        """The field of the rows that holds the labels."""
+        from trainer import datasets
+
+        return datasets.label_field(self.dataset, multi_label=self.task.multi_label)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a document may have several labels."""
+        return self.field == "labels"
+
+    def examples(self, split: str) -> list["LabelledDocument"]:
+        """The documents of a split, read once; BadData where it is not there or wrong."""
+        from trainer import datasets
+
+        if split not in self._read:
+            self._read[split] = datasets.labelled_documents(self.dataset, split, field=self.field, limit=self.limit)
+        return self._read[split]
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the whole training split, whatever the limit; BadData where dev or test hold others."""
+        from trainer import datasets
+
+        documents = datasets.labelled_documents(self.dataset, "train", field=self.field)
+        found = sorted({label for document in documents for label in document.labels})
+        if len(found) < (1 if self.multi_label else 2):
+            what = f"the train split holds {len(found)} labels; there is nothing to tell apart."
+            raise BadData(what, path=self.dataset.reference, next_step="Add documents of another label.")
+        self.require(found, splits=("dev", "test"))
+        return tuple(found)
+
+    def require(self, labels: Sequence[str], *, splits: Sequence[str] = ("train", "dev", "test")) -> None:
+        """Raise BadData at the first document of these splits that has a label other than `labels`."""
+        from trainer import datasets
+
+        for split in splits:
+            datasets.require_document_labels(self.dataset, split, labels, field=self.field)
+
+    def read_unlabelled(self, dataset: "ResolvedDataset", *, limit: int | None = None) -> None:
+        """Take in the first `limit` documents of a text data set, for a teacher to label."""
+        from trainer import datasets
+
+        self.unlabelled = list(datasets.documents(dataset, "train", limit=limit))
+
+    def texts(self, split: str) -> Iterator[str]:
+        """The documents of a split; with train the unlabelled ones too."""
+        yield from (document.text for document in self.examples(split))
+        if split == "train":
+            yield from self.unlabelled
+
+    def marks(self, max_tokens: int) -> dict[str, Any]:
+        """What a model's config keeps, so that it is read later as it was trained."""
+        kind = "multi_label_classification" if self.multi_label else "single_label_classification"
+        reading = {"reading": self.task.reading, "pooling": self.task.pooling, "max_tokens": max_tokens}
+        return {"problem_type": kind, "document_reading": reading}
+
+    def rows(
+        self,
+        split: str,
+        tokenizer: Any,
+        *,
+        label_ids: Mapping[str, int],
+        max_tokens: int,
+        seed: int = 0,
+        taught: bool = False,
+    ) -> "ClassificationRows":
+        """Training rows of a split, one a document, the unlabelled ones after those of train."""
+        extra = self.unlabelled if split == "train" else ()
+        given = [*((document.text, document.labels) for document in self.examples(split)), *((t, None) for t in extra)]
+        size = max_tokens - tokenizer.num_special_tokens_to_add()
+        pieces = [cut(text, tokenizer) for text, _ in given]
+        return ClassificationRows(
+            [Row(found.ids, self.task.plan(found, size)) for found in pieces],
+            [self._target(labels, label_ids) for _, labels in given],
+            tokenizer,
+            task=self.task,
+            max_tokens=max_tokens,
+            seed=seed,
+        )
+
+    def _target(self, labels: Sequence[str] | None, label_ids: Mapping[str, int]) -> np.ndarray:
+        if not self.multi_label:
+            return np.array(IGNORED if labels is None else label_ids[labels[0]], dtype=np.int64)
+        target = np.full(len(label_ids), IGNORED if labels is None else 0, dtype=np.float32)
+        target[[label_ids[label] for label in labels or ()]] = 1
+        return target
+
+    def scores(self, model, tokenizer, split: str, *, max_tokens: int | None) -> dict[str, float]:
+        """accuracy, macro_f1 and micro_f1, and f1, precision and recall of each label (trainer.grading)."""
+        from trainer import grading
+
+        options = {"reading": self.task.reading, "pooling": self.task.pooling, "max_tokens": max_tokens}
+        return grading.scores(model, tokenizer, self.examples(split), **options)
+
+    def report(self, model, tokenizer, split: str, *, max_tokens: int | None, folder: Path | None = None) -> dict:
+        """Scores, intervals and costs, as `stillroom evaluate --json` prints them."""
+        from trainer import grading
+
+        options = {"reading": self.task.reading, "pooling": self.task.pooling, "max_tokens": max_tokens}
+        return grading.evaluate(model, tokenizer, self.examples(split), split=split, folder=folder, **options)
+
+
+class Row(NamedTuple):
+    """One document: its pieces without special tokens, (pieces,), and its windows, (windows, 4)."""
+
+    ids: np.ndarray
+    windows: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Row({len(self.ids):,} pieces, {len(self.windows)} windows)"
+
+
+class ClassificationRows:
+    """Documents as batches. lengths: (documents,) places that a document takes up: those of its one window, or of whole
+    windows, so that a batch is never wider than its budget. pieces: (documents,) what of it is read in a step.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        targets: Sequence[np.ndarray],
+        tokenizer: Any,
+        *,
+        task: Classification,
+        max_tokens: int,
+        seed: int,
+    ):
+        self.rows, self.targets, self.task, self.seed, self._frame = rows, np.stack(targets), task, seed, frame(tokenizer)
+        special = len(self._frame.before) + len(self._frame.after)
+        counts = np.array([min(len(row.windows), task.most_windows) for row in rows])
+        widths = np.array([row.windows[:, 1].max() - row.windows[-1, 0] for row in rows]) + special
+        self.lengths = np.where(counts > 1, counts * max_tokens, widths)
+        self.pieces = counts * widths
+
+    @property
+    def units(self) -> int:
+        """How many documents there are: a teacher's outputs are kept by document."""
+        return len(self.rows)
+
+    def content(self) -> Iterator[list[int]]:
+        """Everything that a teacher's outputs depend on, as whole numbers, row by row."""
+        return ([len(row.ids), *row.windows[:, :2].ravel().tolist(), *row.ids.tolist()] for row in self.rows)
+
+    def batch(self, indices: Sequence[int], *, step: int | None = None) -> dict[str, "torch.Tensor"]:
+        """input_ids and attention_mask (windows, longest); owners (windows,), the place of each window's document in
+        the batch; documents (documents,), their numbers; labels (documents,), or (documents, labels) of 0 and 1.
+
+        step: in training, which windows of the longest documents are drawn; None: all of them.
+        """
+        import torch
+
+        from trainer.batches import pad
+
+        before, after, pad_id = self._frame
+        drawn = [self._drawn(int(index), step) for index in indices]
+        ids = [
+            [*before, *self.rows[index].ids[start:end].tolist(), *after]
+            for index, plan in zip(indices, drawn, strict=True)
+            for start, end, *_ in plan.tolist()
+        ]
+        lengths = torch.tensor([len(row) for row in ids])
+        return {
+            "input_ids": pad(ids, value=pad_id),
+            "attention_mask": (torch.arange(int(lengths.max())) < lengths[:, None]).long(),
+            "owners": torch.repeat_interleave(torch.tensor([len(plan) for plan in drawn])),
+            "documents": torch.as_tensor(np.asarray(indices, dtype=np.int64)),
+            "labels": torch.from_numpy(self.targets[np.asarray(indices, dtype=np.int64)]),
+        }
+
+    def _drawn(self, index: int, step: int | None) -> np.ndarray:
+        plan, most = self.rows[index].windows, self.task.most_windows
+        if step is None or len(plan) <= most:
+            return plan
+        random = np.random.default_rng((self.seed, step, index))  # so a resumed run draws the same ones
+        return plan[np.sort(random.choice(len(plan), most, replace=False))]
