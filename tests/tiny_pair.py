@@ -1,12 +1,18 @@
 """Tiny teachers and students with random weights, and batches for them: what tests of distillation share."""
 
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertForTokenClassification
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification
 
 from trainer.models import seeded
 
 VOCABULARY, MASK_ID, IGNORED = 50, 4, -100
 TAGS = ("O", "B-Disease", "I-Disease")
+KINDS = {
+    "mlm": BertForMaskedLM,
+    "ner": BertForTokenClassification,
+    "classification": BertForSequenceClassification,
+    "several labels": BertForSequenceClassification,
+}
 
 
 def bert(head="mlm", *, layers, hidden=24, heads=4, seed=0, dropout=0.1, vocabulary=VOCABULARY):
@@ -24,18 +30,29 @@ def bert(head="mlm", *, layers, hidden=24, heads=4, seed=0, dropout=0.1, vocabul
         id2label=dict(enumerate(TAGS)),
         label2id={tag: number for number, tag in enumerate(TAGS)},
     )
-    kind = BertForMaskedLM if head == "mlm" else BertForTokenClassification
+    if head == "several labels":
+        config.problem_type = "multi_label_classification"
     with seeded(seed):
-        return kind(config).eval()
+        return KINDS[head](config).eval()
 
 
 def batch(head="mlm", *, rows=4, tokens=9, padded=True, seed=0):
-    """input_ids, attention_mask and labels, each (rows, tokens): every third place masked, or every second tagged."""
+    """input_ids, attention_mask and labels, each (rows, tokens): every third place masked, or every second tagged.
+
+    Of documents the first two rows are windows of one, and the labels are those of the documents.
+    """
     noise = torch.Generator().manual_seed(seed)
     ids = torch.randint(5, VOCABULARY, (rows, tokens), generator=noise)
     lengths = torch.tensor([tokens - 2 * row if padded else tokens for row in range(rows)]).clamp(min=3)
     mask = (torch.arange(tokens) < lengths[:, None]).long()
     ids[mask == 0] = 0
+    if head in ("classification", "several labels"):
+        documents = rows - 1
+        owners = torch.tensor([0, *range(documents)])
+        drawn = torch.randint(0, len(TAGS), (documents,), generator=noise)
+        labels = drawn if head == "classification" else torch.rand(documents, len(TAGS), generator=noise).round()
+        found = {"input_ids": ids, "attention_mask": mask, "labels": labels, "owners": owners}
+        return found | {"documents": torch.arange(documents)}
     chosen = (torch.arange(tokens) % (3 if head == "mlm" else 2) == 1) & mask.bool()
     if head == "mlm":
         labels = torch.where(chosen, ids, IGNORED)

@@ -90,7 +90,7 @@ def evaluation(run: Run, stopping: Callable[[], bool]) -> Result:
     """Score a model on one split of a data set."""
     spec = run.spec.spec
     data = spec.task.open(run.spec.dataset, limit=spec.limit)
-    model, tokenizer = models.load(run.spec.model, task=None if spec.task.head == "ner" else spec.task.head)
+    model, tokenizer = models.load(run.spec.model, task=None if spec.task.labelled else spec.task.head)
     model.to(run.spec.device)
     run.emit("plan", steps=1, start=0)
     max_tokens = min(spec.schedule.max_tokens, inference.model_limit(model, tokenizer))
@@ -176,7 +176,9 @@ def _about(run: Run, model, *, metrics: dict, report: dict) -> dict:
         "kind": spec.kind,
         "task": spec.task.name,
         "labelling": getattr(spec.task, "labelling", None),
-        "labels": inference.entity_types(inference.tag_names(model)) if spec.task.head == "ner" else [],
+        "labels": inference.label_set(model) if spec.task.labelled else [],
+        "multi_label": inference.is_multi_label(model) if spec.task.name == "classification" else None,
+        "document_reading": getattr(model.config, "document_reading", None),
         "base": spec.start,
         "made_from": spec.made_from,
         "teacher": spec.teacher,

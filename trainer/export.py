@@ -10,6 +10,7 @@ from trainer import models
 from trainer.errors import Refused
 from trainer.registry import ABOUT
 from trainer.run import MANIFEST, ResolvedModel, commit_folder, write_file
+from trainer.tasks import TASKS
 
 
 def publish(
@@ -60,15 +61,18 @@ def model_card(about: Mapping) -> str:
         for name, value in about.get("metrics", {}).items()
         if name.startswith("test_")
     ]
-    level, unit = ("word level", "sentences") if about.get("task") == "ner" else ("masked tokens", "documents")
+    task = TASKS[about["task"]] if about.get("task") in TASKS else TASKS["mlm"]
     scores = (
-        [f"| test score, {level} | value | 95 % interval |", "|---|---|---|", *rows] if rows else ["Not scored yet."]
+        [f"| test score, {task.level} | value | 95 % interval |", "|---|---|---|", *rows]
+        if rows
+        else ["Not scored yet."]
     )
     return "\n".join(
         [
             f"# {_title(about)}",
             "",
             f"Task: {about.get('task')}. Labels: {', '.join(about.get('labels', [])) or 'none'}.",
+            *_reads(about),
             f"{about.get('params', 0):,} parameters, weights stored as {about.get('dtype', 'float32')}.",
             "",
             "Research use only: not a medical device, not for decisions about patients. The model knows the kind of",
@@ -77,7 +81,7 @@ def model_card(about: Mapping) -> str:
             *scores,
             "",
             *_teacher(about),
-            f"Intervals are percentile bootstrap over test {unit}. Scored with float32 weights, as trained;",
+            f"Intervals are percentile bootstrap over test {task.unit}. Scored with float32 weights, as trained;",
             f"`stillroom evaluate --model <this folder> --dataset {about.get('dataset')}` scores the file itself.",
             "",
             "## How it was made",
@@ -101,6 +105,23 @@ def _title(about: Mapping) -> str:
         about.get("kind"), "fine-tuned"
     )
     return f"{made}, {how} on {dataset}" if about.get("spec") else f"{made}"
+
+
+def _reads(about: Mapping) -> list[str]:
+    """How a classifier gives labels and reads long documents."""
+    reading = about.get("document_reading")
+    if not reading:
+        return []
+    given = (
+        "A document may have several labels: those with a probability of 0.5 or more (sigmoid)."
+        if about.get("multi_label")
+        else "A document has one label, the likeliest (softmax)."
+    )
+    size = f"{reading['max_tokens']:,} word pieces"
+    if reading["reading"] == "truncate":
+        return [given, f"Trained and scored on the first {size} of each document."]
+    pooled = {"mean": "the mean", "max": "the largest, label by label,"}[reading["pooling"]]
+    return [given, f"Documents are read in windows of {size}; the logits of a document are {pooled} of its windows'."]
 
 
 def _teacher(about: Mapping) -> list[str]:

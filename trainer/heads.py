@@ -105,9 +105,7 @@ def pooled(values: torch.Tensor, owners: torch.Tensor, documents: int, *, how: s
     return values.new_zeros(documents, values.shape[1]).scatter_reduce(0, where, values, reduce, include_self=False)
 
 
-def unit_states(
-    model: torch.nn.Module, states: torch.Tensor, batch: Mapping[str, torch.Tensor]
-) -> torch.Tensor:
+def unit_states(model: torch.nn.Module, states: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """States of a batch at what counts: (rows, tokens, hidden) -> (units, hidden); of a document their mean."""
     if "owners" not in batch:
         return states.flatten(0, 1)[positions(batch)]

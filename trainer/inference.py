@@ -2,36 +2,51 @@
 
 A text is cut into word pieces once. Long ones are read in overlapping windows; every piece is scored in the window
 that shows it most context; windows of many texts share batches under a budget of padded pieces. Of the logits only
-the best tag of each piece and its probability are kept, so memory grows by a few dozen bytes a piece.
+the best tag of each piece and its probability are kept, so memory grows by a few dozen bytes a piece. A classifier of
+documents reads the same windows, and gives a document the mean, or the largest, of their logits.
 """
 
-import functools
 import itertools
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 
-from trainer.errors import BadSpec, StillroomError, UnknownName
-from trainer.pieces import Frame, Pieces, cut, cut_words, frame, word_starts
-from trainer.prediction import Cost, Coverage, Prediction, Span
+from trainer.errors import BadSpec, UnknownName
+from trainer.heads import document_reading, is_classifier
+from trainer.pieces import Pieces, cut, cut_words, windows, word_starts
+from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
+from trainer.reading import Cancelled, evaluating, model_limit, window_size
+from trainer.reading import read as read_windows
 from trainer.tasks.ner import NER
+
+__all__ = [
+    "Best",
+    "Cancelled",
+    "Classified",
+    "classify",
+    "entity_types",
+    "evaluating",
+    "expand",
+    "is_multi_label",
+    "label_set",
+    "model_limit",
+    "output_names",
+    "predict",
+    "predict_many",
+    "tag_names",
+    "tag_words",
+    "windows",
+]
 
 Reading = Literal["windows", "truncate", "whole"]
 READINGS: tuple[str, ...] = get_args(Reading)
 LABELLINGS = ("first", "all")
+POOLINGS = ("mean", "max")
+THRESHOLD = 0.5  # where a document may have several labels, the probability from which one is given
 BATCH_TOKENS = 2048  # larger batches leave the caches of a CPU: 4,096 took 15 % longer on two cores
-
-
-class Cancelled(StillroomError):
-    """The caller's `cancelled` said so before the last window was read."""
-
-    next_step = "Nothing was kept; ask again for an answer."
 
 
 class Best(NamedTuple):
@@ -42,7 +57,7 @@ class Best(NamedTuple):
 
 
 def predict(text: str, model: torch.nn.Module, tokenizer: Any, **options: Any) -> Prediction:
-    """What a tagging model finds in one text; the options are those of predict_many."""
+    """What a model finds in one text; the options are those of predict_many."""
     return predict_many([text], model, tokenizer, **options)[0]
 
 
@@ -58,28 +73,63 @@ def predict_many(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> list[Prediction]:
-    """What a tagging model finds in each text; windows of all texts share batches.
+    """What a model finds in each text, entities or labels of the whole; windows of all texts share batches.
 
     reading: "windows" reads everything, "truncate" the first max_tokens pieces (the rest is in coverage.unread),
-    "whole" everything in one window. max_tokens counts special tokens and defaults to the model's limit. batch_tokens
+    "whole" everything in one window. max_tokens counts special tokens and defaults to the model's limit, or to what a
+    classifier was trained with. batch_tokens
     is the budget of padded pieces a batch. progress gets (windows done, windows in all) after each batch; cancelled is
     asked before each. A text without pieces gives an empty prediction. In a batch each text carries the share of the
     wall time that its pieces have. Raises BadSpec, UnknownName and Cancelled.
     """
     began = time.perf_counter()
-    labels, window = tag_names(model), _window_size(model, tokenizer, max_tokens)
+    classifies = is_classifier(model)
+    window = window_size(model, tokenizer, max_tokens)
     found = [cut(text, tokenizer) for text in texts]
     read = [pieces.first(_readable(len(pieces), reading, window)) for pieces in found]
-    follow = {"progress": progress, "cancelled": cancelled}
-    best = _score([pieces.ids for pieces in read], window, model, tokenizer, batch_tokens=batch_tokens, **follow)
-    spans = [_spans(*each, labels, tokenizer) for each in zip(texts, read, best, strict=True)]
+    follow = {"batch_tokens": batch_tokens, "progress": progress, "cancelled": cancelled}
+    said = (_classified if classifies else _tagged)(texts, read, window, model, tokenizer, **follow)
     coverages = [_coverage(*each, window) for each in zip(texts, found, read, strict=True)]
     costs = _costs(time.perf_counter() - began, [len(pieces) for pieces in read])
-    common = {"model": name, "task": "ner", "label_set": entity_types(labels)}
+    common = {"model": name, "label_set": label_set(model), "task": "classification" if classifies else "ner"}
     return [
-        Prediction(spans=tuple(its_spans), coverage=coverage, cost=cost, **common)
-        for its_spans, coverage, cost in zip(spans, coverages, costs, strict=True)
+        Prediction(**common, **fields, coverage=coverage, cost=cost)
+        for fields, coverage, cost in zip(said, coverages, costs, strict=True)
     ]
+
+
+class Classified(NamedTuple):
+    """Probabilities (texts, labels) in the order of the model's labels; word pieces that each text has, (texts,), and
+    those that were read, (texts,).
+    """
+
+    probabilities: np.ndarray
+    pieces: np.ndarray
+    read: np.ndarray
+
+
+def classify(
+    texts: Sequence[str],
+    model: torch.nn.Module,
+    tokenizer: Any,
+    *,
+    reading: Reading = "windows",
+    pooling: str | None = None,
+    max_tokens: int | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Classified:
+    """What a classifier says of each text; the options are those of predict_many. pooling: by default the model's own.
+
+    A text without pieces is read as an empty one. Raises BadSpec and UnknownName.
+    """
+    if not is_classifier(model):
+        raise _not_a_classifier(model)
+    window = window_size(model, tokenizer, max_tokens)
+    found = [cut(text, tokenizer) for text in texts]
+    read = [pieces.first(_readable(len(pieces), reading, window)) for pieces in found]
+    logits = _window_logits([pieces.ids for pieces in read], window, model, tokenizer, batch_tokens=batch_tokens)
+    probabilities = [_probabilities(each, model, pooling) for each in logits]
+    return Classified(np.stack(probabilities), *(np.array([len(p) for p in part]) for part in (found, read)))
 
 
 def tag_words(
@@ -100,10 +150,10 @@ def tag_words(
     """
     if labelling not in LABELLINGS:
         raise UnknownName("labelling", labelling, LABELLINGS)
-    labels, window = tag_names(model), _window_size(model, tokenizer, max_tokens)
+    labels, window = tag_names(model), window_size(model, tokenizer, max_tokens)
     found = [cut_words(words, tokenizer) for words in sentences]
-    follow = {"progress": progress, "cancelled": cancelled}
-    best = _score([pieces.ids for pieces, _ in found], window, model, tokenizer, batch_tokens=batch_tokens, **follow)
+    follow = {"batch_tokens": batch_tokens, "progress": progress, "cancelled": cancelled}
+    best = _score([pieces.ids for pieces, _ in found], window, model, tokenizer, **follow)
     tagged = [[labels[tag] for tag in tags.tolist()] for tags, _ in best]
     if labelling == "all":
         return tagged
@@ -119,8 +169,8 @@ def expand(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], to
 
 def tag_names(model: torch.nn.Module) -> list[str]:
     """The model's tags by output index. Raises BadSpec if its head is not one for named entities."""
-    names = [model.config.id2label[index] for index in range(len(model.config.id2label))]
-    if "O" not in names:
+    names = output_names(model)
+    if "O" not in names or is_classifier(model):
         raise BadSpec(
             [("model", f"it has no head for named entities (its labels are {', '.join(names[:6])})")],
             next_step="Choose a model that was fine-tuned for ner, or fine-tune this one first.",
@@ -128,36 +178,31 @@ def tag_names(model: torch.nn.Module) -> list[str]:
     return names
 
 
+def output_names(model: torch.nn.Module) -> list[str]:
+    """What the outputs of a model's head stand for, tags or labels, in order."""
+    return [model.config.id2label[index] for index in range(len(model.config.id2label))]
+
+
+def label_set(model: torch.nn.Module) -> tuple[str, ...]:
+    """Everything that a model can say: entity types, or labels of documents. Raises BadSpec without such a head."""
+    return tuple(sorted(output_names(model))) if is_classifier(model) else entity_types(tag_names(model))
+
+
+def is_multi_label(model: torch.nn.Module) -> bool:
+    """Whether a classifier may give a document several labels."""
+    return getattr(model.config, "problem_type", None) == "multi_label_classification"
+
+
+def _not_a_classifier(model: torch.nn.Module) -> BadSpec:
+    return BadSpec(
+        [("model", f"it has no head for whole documents (it is a {type(model).__name__})")],
+        next_step="Choose a model that was fine-tuned for classification, or fine-tune this one first.",
+    )
+
+
 def entity_types(tags: Sequence[str]) -> tuple[str, ...]:
     """The entity types that some IOB2 tags name, sorted."""
     return tuple(sorted({tag[2:] if tag[:2] in ("B-", "I-") else tag for tag in tags} - {"O"}))
-
-
-def model_limit(model: torch.nn.Module, tokenizer: Any) -> int:
-    """The longest window, special tokens included, that the model has positions for.
-
-    RoBERTa, Longformer and their kin number positions from padding_idx + 1, so that many rows are out of reach.
-    """
-    tables = [
-        module
-        for name, module in model.named_modules()
-        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding)
-    ]
-    if tables:
-        return min(t.num_embeddings - (0 if t.padding_idx is None else t.padding_idx + 1) for t in tables)
-    return getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-
-
-def _window_size(model: torch.nn.Module, tokenizer: Any, max_tokens: int | None) -> int:
-    """Pieces that a window has room for beside the special tokens."""
-    limit, special = model_limit(model, tokenizer), tokenizer.num_special_tokens_to_add()
-    wanted = min(limit, tokenizer.model_max_length) if max_tokens is None else max_tokens
-    if not special < wanted <= limit:
-        raise BadSpec(
-            [("max_tokens", f"found {wanted:,}; this model reads {special + 1:,} to {limit:,} word pieces at once")],
-            next_step="Give a number in that range, or leave it out to use the model's own limit.",
-        )
-    return wanted - special
 
 
 def _readable(tokens: int, reading: str, window: int) -> int:
@@ -172,108 +217,67 @@ def _readable(tokens: int, reading: str, window: int) -> int:
     return min(tokens, window) if reading == "truncate" else tokens
 
 
-def _score(
-    sequences: Sequence[np.ndarray],
-    window: int,
-    model: torch.nn.Module,
-    tokenizer: Any,
-    *,
-    batch_tokens: int,
-    progress: Callable[[int, int], None] | None,
-    cancelled: Callable[[], bool] | None,
-) -> list[Best]:
+def _score(sequences: Sequence[np.ndarray], *where: Any, **follow: Any) -> list[Best]:
     """The likeliest tag of each piece of each sequence, each scored once, in the window that keeps it."""
-    begins = np.cumsum([0, *map(len, sequences)])
-    flat = np.concatenate([np.empty(0, dtype=np.int32), *sequences])  # (pieces,) of all sequences
-    plans = [windows(len(sequence), window) + begin for sequence, begin in zip(sequences, begins[:-1], strict=True)]
-    table = np.concatenate([np.empty((0, 4), dtype=np.int64), *plans])
-    best = Best(np.zeros(len(flat), dtype=np.int32), np.zeros(len(flat), dtype=np.float32))
-    around = frame(tokenizer)
-    batches = _batches(table, len(around.before) + len(around.after), batch_tokens, share_of=_threads(model))
-    done = 0
-    with evaluating(model), _workers(_threads(model), len(batches)) as submit:
-        waiting = [submit(_score_batch, flat, rows, around, model, best) for rows in batches]
-        for rows, result in zip(batches, waiting, strict=True):
-            if cancelled and cancelled():
-                raise Cancelled("The prediction was cancelled.")
-            result()
-            done += len(rows)
-            if progress:
-                progress(done, len(table))
+    total = sum(map(len, sequences))
+    best = Best(np.zeros(total, dtype=np.int32), np.zeros(total, dtype=np.float32))
+
+    def keep(logits: torch.Tensor, rows: np.ndarray, place: np.ndarray) -> None:
+        scores, tags = logits.softmax(-1).max(-1)  # from (batch, width, tags) to (batch, width) each
+        first, last = rows.T[2:, :, None]  # each (batch, 1)
+        kept = (place >= first) & (place < last)
+        best.tags[place[kept]] = tags.cpu().numpy()[kept]
+        best.scores[place[kept]] = scores.cpu().numpy()[kept]
+
+    begins, _ = read_windows(sequences, *where, keep=keep, **follow)
     return [Best(best.tags[a:b], best.scores[a:b]) for a, b in itertools.pairwise(begins)]
 
 
-def _batches(table: np.ndarray, special: int, batch_tokens: int, *, share_of: int) -> list[np.ndarray]:
-    """Rows of `table`, longest first, in batches whose padded pieces are a share of what there is, or of batch_tokens.
+def _window_logits(
+    sequences: Sequence[np.ndarray], window: int, model: torch.nn.Module, tokenizer: Any, **follow: Any
+) -> list[np.ndarray]:
+    """The logits of the windows of each sequence, (windows, labels); of an empty one those of an empty window."""
+    found: dict[int, np.ndarray] = {}  # by the place where the window starts
 
-    So as many batches as there are threads are no larger together than batch_tokens, and a few windows are shared out
-    evenly. A batch has one row at least.
-    """
-    lengths = table[:, 1] - table[:, 0] + special
-    order = np.argsort(-lengths, kind="stable")
-    budget = min(batch_tokens, int(lengths.sum())) // share_of
-    batches, start = [], 0
-    while start < len(order):
-        rows = max(1, budget // int(lengths[order[start]]))
-        batches.append(table[order[start : start + rows]])
-        start += rows
-    return batches
+    def keep(logits: torch.Tensor, rows: np.ndarray, place: np.ndarray) -> None:
+        found.update(zip(rows[:, 0].tolist(), logits.cpu().numpy(), strict=True))
 
-
-def _threads(model: torch.nn.Module) -> int:
-    """Batches that can run side by side: one on an accelerator, one a thread on a CPU."""
-    return torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
+    unknown = tokenizer.unk_token_id or 0  # an empty text is read as one piece that says nothing
+    filled = [ids if len(ids) else np.array([unknown], dtype=np.int32) for ids in sequences]
+    begins, table = read_windows(filled, window, model, tokenizer, keep=keep, **follow)
+    ends = np.searchsorted(table[:, 0], begins)
+    return [np.stack([found[start] for start in table[a:b, 0].tolist()]) for a, b in itertools.pairwise(ends)]
 
 
-@contextmanager
-def _workers(threads: int, batches: int) -> Iterator[Callable]:
-    """A function that takes a call and returns another, which gives its result.
-
-    On a CPU batches run side by side with one thread each: threads that share every operator wait for each other
-    hundreds of times a batch, which took 30 % longer on two cores. But so few batches that a fifth of the threads'
-    time would be idle are computed one after the other.
-    """
-    if threads == 1 or batches < 0.8 * threads * math.ceil(batches / threads):
-        yield functools.partial
-        return
-    # torch counts threads by thread, but a new one starts with the number set last: so it is set again at the end.
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield lambda *call: pool.submit(*call).result
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+def _tagged(texts: Sequence[str], read: Sequence[Pieces], *where: Any, **follow: Any) -> list[dict]:
+    """The fields of a prediction that hold entities, for each text."""
+    _, model, tokenizer = where
+    labels = tag_names(model)
+    best = _score([pieces.ids for pieces in read], *where, **follow)
+    spans = (_spans(*each, labels, tokenizer) for each in zip(texts, read, best, strict=True))
+    return [{"spans": tuple(found)} for found in spans]
 
 
-@torch.inference_mode()
-def _score_batch(flat: np.ndarray, rows: np.ndarray, around: Frame, model: torch.nn.Module, best: Best) -> None:
-    """Score the windows `rows` of `flat` in one forward pass and write what they keep into `best`."""
-    start, end, first, last = rows.T[:, :, None]  # each (batch, 1)
-    before, after = len(around.before), np.array([around.after], dtype=np.int64)
-    lengths = end - start
-    place = start - before + np.arange(before + lengths.max() + after.size)  # (batch, width): the piece under a column
-    ids = np.where((place >= start) & (place < end), flat[place.clip(0, len(flat) - 1)], around.pad_id).astype(np.int64)
-    ids[:, :before] = around.before
-    np.put_along_axis(ids, before + lengths + np.arange(after.size), after, axis=1)
-    mask = (place < end + after.size).astype(np.int64)
-    device = next(model.parameters()).device
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    logits = model(**{name: torch.from_numpy(array).to(device) for name, array in inputs.items()}).logits
-    scores, tags = logits.float().softmax(-1).max(-1)  # from (batch, width, tags) to (batch, width) each
-    kept = (place >= first) & (place < last)
-    best.tags[place[kept]] = tags.cpu().numpy()[kept]
-    best.scores[place[kept]] = scores.cpu().numpy()[kept]
+def _classified(texts: Sequence[str], read: Sequence[Pieces], *where: Any, **follow: Any) -> list[dict]:
+    """The fields of a prediction that hold labels of the whole, for each text; none for one without pieces."""
+    _, model, _ = where
+    names, threshold = output_names(model), THRESHOLD if is_multi_label(model) else None
+    said = []
+    for pieces, logits in zip(read, _window_logits([pieces.ids for pieces in read], *where, **follow), strict=True):
+        scores = _probabilities(logits, model, None).tolist() if len(pieces) else []
+        ranked = sorted(zip(names, scores, strict=False), key=lambda each: -each[1])
+        labels = tuple(LabelScore(label=label, score=score) for label, score in ranked)
+        said.append({"labels": labels, "threshold": threshold})
+    return said
 
 
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Dropout off, also when training asks for a score between two steps."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
+def _probabilities(logits: np.ndarray, model: torch.nn.Module, pooling: str | None) -> np.ndarray:
+    """The probability of each label, (labels,), from the logits of a document's windows, (windows, labels)."""
+    how = pooling or document_reading(model)["pooling"]
+    if how not in POOLINGS:
+        raise UnknownName("pooling", how, POOLINGS)
+    whole = torch.from_numpy(logits.mean(0) if how == "mean" else logits.max(0)).double()
+    return (whole.sigmoid() if is_multi_label(model) else whole.softmax(-1)).numpy()
 
 
 def _spans(text: str, pieces: Pieces, best: Best, labels: Sequence[str], tokenizer: Any) -> list[Span]:

@@ -33,8 +33,8 @@ class Learner(torch.nn.Module):
     """batch -> loss terms. Holds the student and the shared projection; the teacher is not part of its state.
 
     head: "mlm" compares at masked positions and hidden states at every real token; "ner" compares both at the labelled
-    positions, "classification" at whole documents, so that teacher and student may cut words differently. `exact` is the papers' mode: the teacher drops out
-    as the student does, and maps are those after dropout.
+    positions, "classification" at whole documents, so that teacher and student may cut words differently.
+    `exact` is the papers' mode: the teacher drops out as the student does, and maps are those after dropout.
     """
 
     def __init__(
@@ -134,8 +134,10 @@ class Learner(torch.nn.Module):
         # A masked LM compares every real token, a labelled task what carries a label.
         if self.head == "mlm":
             return losses.hidden_cosine(*(_rows(states, _real(mask)) for states in (mine, theirs)))
-        chosen = (states if states.ndim == 2 else unit_states(model, states, batch) for model, states in
-                  ((self.student, mine), (self.teacher, theirs)))
+        chosen = (
+            states if states.ndim == 2 else unit_states(model, states, batch)
+            for model, states in ((self.student, mine), (self.teacher, theirs))
+        )
         return losses.hidden_cosine(*chosen)
 
     def _levels(self, side: int) -> set[int]:

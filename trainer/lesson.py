@@ -15,6 +15,7 @@ import torch
 
 from trainer import inference, models, pairing, students, teaching
 from trainer.batches import Batches
+from trainer.errors import BadSpec
 from trainer.heads import unit_numbers
 from trainer.learner import Learner
 from trainer.run import RunSpec, write_file
@@ -126,6 +127,11 @@ def _teacher(ready: RunSpec) -> tuple[torch.nn.Module, Any] | None:
 
 def _labels(teacher: torch.nn.Module, data: Any) -> Sequence[str]:
     """The teacher's own outputs, in its order: what it can say is what the student learns to say."""
+    several = [getattr(data, "multi_label", False), inference.is_multi_label(teacher)]
+    if several[0] != several[1]:
+        said = ["one label", "several labels"]
+        what = f"it gives a document {said[several[1]]}; the data set has {said[several[0]]} a document"
+        raise BadSpec([("teacher", what)], next_step="Choose a teacher of this task, or say multi_label in the task.")
     data.require(inference.label_set(teacher))
     return inference.output_names(teacher)
 

@@ -1,11 +1,18 @@
 """The terms of every recipe's loss, each once, with its reduction and its source.
 
-Shapes: P positions (masked ones, labelled ones, or whole documents), V classes, B rows, n tokens, h heads, H hidden size. Sums over
-layers are the caller's. A mean over nothing is 0: a batch without a masked position has no masked-LM loss.
+Shapes: P positions (masked ones, labelled ones, or whole documents), V classes, B rows, n tokens, h heads, H hidden
+size. Sums over layers are the caller's. A mean is over one batch of one device (trap T24), and over nothing it is 0: a
+batch without a masked position has no masked-LM loss.
 """
 
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity, cross_entropy, log_softmax, logsigmoid
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cosine_similarity,
+    cross_entropy,
+    log_softmax,
+    logsigmoid,
+)
 
 ROWS = 16  # of logits at a time, 2 MB of a vocabulary of 30,522
 TINY = 1e-12  # added to probabilities before their logarithm, as in the code of the compact-biomedical papers

@@ -64,11 +64,11 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model in eval mode, fp32 on the CPU, and its tokenizer with the casing and length that the zoo states.
 
-    Without a task the model has the head that its config.json names. `task="ner"` and
-    `task="classification"` need a folder with such a head; with `labels` (every IOB2 tag, or class, in order) the head
-    is made anew, its weights fixed by `seed`, unless the folder's own has exactly these labels. `task="mlm"` makes a masked-LM head where the folder has
-    none, tied to its embeddings. Tensors that the model has no place for (another task's
-    head, an unused pooler) are counted in the log; a tensor of the encoder that the file lacks is a CorruptFile.
+    Without a task the model has the head that its config.json names. `task="ner"` and `task="classification"` need a
+    folder with such a head; with `labels` (every IOB2 tag, or class, in order) the head is made anew, its weights fixed
+    by `seed`, unless the folder's own has exactly these labels. `task="mlm"` makes a masked-LM head where the folder
+    has none, tied to its embeddings. Tensors that the model has no place for (another task's head, an unused pooler)
+    are counted in the log; a tensor of the encoder that the file lacks is a CorruptFile.
     """
     found = resolve(reference) if isinstance(reference, str) else reference
     folder, entry = Path(found.path), zoo().get(found.zoo_id)
@@ -95,8 +95,8 @@ def build(
 ) -> PreTrainedModel:
     """The architecture of an entry with random weights (eval mode, fp32, CPU); the same seed gives the same bits.
 
-    head: encoder (with its pooler), mlm, or ner or classification (with `labels`). Needs no network. Unavailable where this version
-    does not have the architecture, or does not know its configuration.
+    head: encoder (with its pooler), mlm, or ner or classification (with `labels`). Needs no network. Unavailable where
+    this version does not have the architecture, or does not know its configuration.
     """
     config = build_config(entry)
     if labels is not None:

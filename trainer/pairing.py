@@ -9,8 +9,10 @@ from typing import Any
 from trainer.errors import BadSpec, StillroomError
 from trainer.objective import Term, layer_map
 from trainer.prediction import Plain
+from trainer.registry import head_of
 from trainer.run import ResolvedModel
 from trainer.spec import Change, JobSpec
+from trainer.tasks import TASKS
 from trainer.vocabulary import smallest, too_few
 
 # Architectures whose sizes can be changed, and where their layers are.
@@ -28,7 +30,8 @@ class Shape(Plain):
     """The sizes of a model that decide who can teach whom.
 
     pieces: a digest of the vocabulary, "" if unknown. fewest: how many pieces are left when it is trimmed as far as it
-    can be; None if it cannot.
+    can be; None if it cannot. labels: what the outputs of its head stand for; multi_label: whether a document may have
+    several of them.
     """
 
     model_type: str
@@ -41,7 +44,9 @@ class Shape(Plain):
     pieces: str = ""
     fewest: int | None = None
     max_tokens: int
+    head: str | None = None
     labels: tuple[str, ...] = ()
+    multi_label: bool = False
 
 
 def shape(found: ResolvedModel) -> Shape:
@@ -65,7 +70,9 @@ def sizes(config: Mapping[str, Any]) -> Shape:
         intermediate=_first(config, "intermediate_size", "hidden_dim"),
         vocabulary=_first(config, "vocab_size"),
         max_tokens=config.get("max_position_embeddings", 512),
+        head=head_of(config),
         labels=tuple(labels[number] for number in sorted(labels, key=int)),
+        multi_label=config.get("problem_type") == "multi_label_classification",
     )
 
 
@@ -126,10 +133,17 @@ def check_change(change: Change, base: Shape) -> Shape:
 def _sameness(spec: JobSpec, teacher: Shape, student: Shape) -> Problems:
     if student == teacher and spec.start == spec.teacher:
         yield "student", "it is the teacher itself; give it fewer layers, a smaller size, or choose another model"
-    if spec.task.head != "ner":
+    if not spec.task.labelled:
         return
     if not teacher.labels:
         yield "teacher", "it has no label head; fine-tune it on this data set first"
+    elif teacher.head in TASKS and teacher.head != spec.task.head:
+        yield "teacher", f"it is a model for {teacher.head}; {spec.task.name} needs one that was fine-tuned for that"
+    stated = getattr(spec.task, "multi_label", None)
+    if teacher.labels and stated is not None and stated != teacher.multi_label:
+        said = {True: "several labels", False: "one label"}
+        found = f"the teacher gives a document {said[teacher.multi_label]}, the task {said[stated]}"
+        yield "task.multi_label", f"{found}; leave it empty, or choose another teacher"
     if getattr(spec.task, "labelling", "first") != "first":
         yield "task.labelling", f"found {spec.task.labelling}; teacher and student meet at first pieces; write first"
 

@@ -49,16 +49,29 @@ class Cost(Plain):
 
 
 class Prediction(Plain):
-    """The answer of one arm. `label_set` is everything the model could have said (entity types or classes)."""
+    """The answer of one arm. `label_set` is everything the model could have said (entity types or classes).
+
+    labels: of the whole document, all classes, likeliest first. threshold: where a document may have several labels,
+    the probability from which one counts as given; None where it has exactly one, the first.
+    """
 
     model: str
     task: str
     spans: tuple[Span, ...] = ()
     labels: tuple[LabelScore, ...] = ()
+    threshold: float | None = None
     coverage: Coverage
     cost: Cost
     label_set: tuple[str, ...] = ()
 
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The labels that the document is given, likeliest first."""
+        if self.threshold is None:
+            return tuple(label.label for label in self.labels[:1])
+        return tuple(label.label for label in self.labels if label.score >= self.threshold)
+
     def to_json(self) -> dict:
-        """The public shape of `stillroom predict --json`."""
-        return self.model_dump(mode="json", exclude={"label_set"})
+        """The public shape of `stillroom predict --json`; `threshold` only where a document may have several labels."""
+        hidden = {"label_set"} | ({"threshold"} if self.threshold is None else set())
+        return self.model_dump(mode="json", exclude=hidden)

@@ -27,7 +27,6 @@ from trainer.errors import StillroomError
 from trainer.estimate import Estimate
 from trainer.execute import OutOfMemory
 from trainer.lesson import Lesson, prepare
-from trainer.passages import passages
 from trainer.prediction import Plain
 from trainer.run import ResolvedDataset, Run, RunSpec, write_file
 from trainer.spec import Schedule
@@ -54,6 +53,11 @@ class Excerpt(Plain):
         """As the task's."""
         return self.task.head
 
+    @property
+    def labelled(self) -> bool:
+        """As the task's."""
+        return self.task.labelled
+
     def open(self, dataset: ResolvedDataset, *, limit: int | None = None) -> Any:
         """The splits with at most `examples` examples each."""
         data = self.task.open(dataset, limit=min(self.examples, limit or self.examples))
@@ -70,6 +74,7 @@ class Whole(NamedTuple):
     cut: float
     split: float
     partial: bool = False
+    pieces: np.ndarray | None = None  # (rows,) where a row takes up more places than it has pieces
 
 
 def run(folder: Path) -> int:
@@ -108,7 +113,7 @@ def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Esti
     evaluation_s = _scoring(lesson, data, lesson.learner.student, lesson.tokenizer)
     teacher_s = _teacher_seconds(lesson, data)
     peak = _peak_bytes(ready.device)  # before the whole data are counted, which a run does not do twice
-    whole = (_documents if ready.spec.task.head == "mlm" else _sentences)(ready, lesson, data)
+    whole = (_labelled if ready.spec.task.labelled else _documents)(ready, lesson, data)
     schedule, (steps, places, tokens, epochs) = ready.spec.schedule, _course(whole, ready)
     learner = lesson.learner
     return Estimate(
@@ -147,7 +152,8 @@ def _mean_length(ready: RunSpec) -> float:
     task, texts = ready.spec.task, ready.spec.task.open(ready.dataset, limit=1000).texts("train")
     words = [len(text.split()) for text in texts]
     mean = sum(words) / max(1, len(words))
-    return max(1.0, min(mean, ready.spec.schedule.max_tokens) if getattr(task, "rows", "") == "truncated" else mean)
+    said = f"{getattr(task, 'rows', '')} {getattr(task, 'reading', '')}"
+    return max(1.0, min(mean, ready.spec.schedule.max_tokens) if "truncate" in said else mean)
 
 
 def _per_batch(schedule: Schedule, mean: float) -> float:
@@ -197,19 +203,23 @@ def _teacher_seconds(lesson: Lesson, data: Any) -> Callable[[Whole], float]:
     return lambda whole: outputs_s * whole.lengths.sum() / pieces + 2 * scoring_s * whole.dev  # dev and test
 
 
-def _sentences(ready: RunSpec, lesson: Lesson, scored: Any) -> Whole:
+def _labelled(ready: RunSpec, lesson: Lesson, scored: Any) -> Whole:
     spec = ready.spec
     data = spec.task.open(ready.dataset, limit=spec.limit)
     if ready.unlabelled:
-        data.unlabelled = passages(ready.unlabelled, limit=spec.recipe.unlabelled_limit)
+        data.read_unlabelled(ready.unlabelled, limit=spec.recipe.unlabelled_limit)
     options = {"label_ids": lesson.learner.student.config.label2id, "seed": spec.seed}
-    lengths = data.rows("train", lesson.tokenizer, max_tokens=lesson.max_tokens, **options).lengths
-    longer = np.zeros(1)
-    if lengths.max() >= lesson.max_tokens:
+    rows = data.rows("train", lesson.tokenizer, max_tokens=lesson.max_tokens, **options)
+    pieces, longer = getattr(rows, "pieces", rows.lengths), np.zeros(1)
+    if rows.lengths.max() >= lesson.max_tokens:
         uncut = data.rows("train", lesson.tokenizer, max_tokens=WHOLE, **options).lengths
         longer = uncut[uncut > lesson.max_tokens]
-    dev = len(data.sentences("dev")) / len(scored.sentences("dev"))
-    return Whole(lengths, dev=dev, cut=0.0, split=float(longer.sum() / lengths.sum()))
+    dev = len(data.examples("dev")) / len(scored.examples("dev"))
+    if getattr(spec.task, "reading", None) == "truncate":
+        lost = (longer - lesson.max_tokens).clip(min=0).sum()
+        return Whole(rows.lengths, dev=dev, cut=float(lost / (lost + pieces.sum())), split=0.0, pieces=pieces)
+    split = float(longer.sum() / max(longer.sum(), pieces.sum()))
+    return Whole(rows.lengths, dev=dev, cut=0.0, split=split, pieces=pieces)
 
 
 def _documents(ready: RunSpec, lesson: Lesson, scored: Any) -> Whole:
@@ -246,7 +256,7 @@ def _course(whole: Whole, ready: RunSpec) -> tuple[int, float, float, int]:
     epoch, parts = batches.epoch(0), schedule.accumulate
     steps = schedule.steps or max(1, batches.steps(schedule.epochs) // parts)
     places = sum(len(batch) * int(whole.lengths[batch].max()) for batch in epoch) / len(epoch)
-    tokens = float(whole.lengths.sum()) / len(epoch)
+    tokens = float((whole.lengths if whole.pieces is None else whole.pieces).sum()) / len(epoch)
     return steps, places * parts, tokens * parts, batches.epoch_of(steps * parts - 1) + 1
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -140,7 +140,7 @@ class JobSpec(Plain):
     teacher: Reference | None = Field(None, description="The model that is taught from: a reference")
     student: Model | None = Field(None, description="The model that learns: a reference, or what to change in a base")
     dataset: str = Field(min_length=1, max_length=300, description="Data-set id, a folder or a Hub id")
-    task: TaskChoice | None = Field(None, description="What the model is asked to do; empty: the recipe's own")
+    task: TaskChoice | None = Field(None, description="What the model is asked to do; empty: as the data set")
     recipe: RecipeChoice | None = Field(None, description="The loss; finetune and pretrain have one each")
     split: Literal["train", "dev", "test"] = Field("test", description="The split that evaluate scores")
     limit: Int | None = Field(None, gt=0, description="Use only the first so many examples of each split")
@@ -162,7 +162,7 @@ class JobSpec(Plain):
             recipe = given.get("recipe")
             name = recipe.get("name") if isinstance(recipe, Mapping) else getattr(recipe, "name", recipe)
             known = RECIPES.get(name) if isinstance(name, str) else None
-            given["task"] = known.tasks[0] if known else "ner"
+            given["task"] = _usual_task(known.tasks if known else tuple(TASKS), given.get("dataset"))
         return given
 
     @model_validator(mode="after")
@@ -226,7 +226,7 @@ class JobSpec(Plain):
         bare = {"kind": self.kind, "dataset": self.dataset}
         bare |= {name: said[name] for name in ("model", "teacher", "student") if name in said}
         usual = JobSpec.model_validate(bare | ({"recipe": self.recipe.name} if self.kind == "distill" else {}))
-        usual = usual.model_dump(mode="json")
+        usual = usual.model_dump(mode="json", exclude_none=True)
         for name in list(said):
             if name in ("model", "student") and isinstance(said[name], dict):
                 said[name] = _shortest(said[name], Change().model_dump(mode="json"))
@@ -234,8 +234,10 @@ class JobSpec(Plain):
                 continue
             if name == "recipe" and self.kind == "distill":
                 said[name] = _shortest(said[name], usual[name])
-            elif said[name] == usual[name]:
+            elif said[name] == usual.get(name):
                 del said[name]
+            elif name == "task":
+                said[name] = _shortest(said[name], TASKS[self.task.name]().model_dump(mode="json"))
             elif isinstance(said[name], dict) and name in ("schedule", "compute"):
                 said[name] = {k: v for k, v in said[name].items() if v != usual[name].get(k)}
         said = {name: value for name, value in said.items() if value != {} or name in bare}
@@ -245,6 +247,14 @@ class JobSpec(Plain):
             for k, v in said.items()
         ]
         return "".join(line[1:-2] + "\n" if line.startswith("{") else line for line in lines)
+
+
+def _usual_task(tasks: Sequence[str], dataset: Any) -> str:
+    """The task that the card of a data set which ships is for, if it is one of `tasks`; otherwise their first."""
+    from trainer.datasets.cards import cards  # here, because data sets are resolved to what a run's spec holds
+
+    card = cards().get(dataset) if isinstance(dataset, str) else None
+    return card.task if card and card.task in tasks else tasks[0]
 
 
 def _check_recipe(spec: JobSpec) -> None:

@@ -29,7 +29,7 @@ class Lessons(NamedTuple):
     states: np.ndarray
 
     def at(self, numbers: torch.Tensor) -> dict[str, torch.Tensor]:
-        """teacher_logits (units, labels) and teacher_states (units, hidden), fp32, of the units with these `numbers`."""
+        """teacher_logits (units, labels) and teacher_states (units, hidden), fp32, of the units of these `numbers`."""
         chosen = numbers.numpy()
         return {
             "teacher_logits": torch.from_numpy(self.logits[chosen]),

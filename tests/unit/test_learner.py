@@ -6,7 +6,8 @@ from tiny_pair import VOCABULARY, batch, bert
 from torch.nn import functional
 
 from trainer.errors import BadSpec
-from trainer.learner import Learner, positions
+from trainer.heads import positions
+from trainer.learner import Learner
 from trainer.loop import optimizer_for
 from trainer.objective import Term
 from trainer.recipes.compact import Compact

@@ -234,6 +234,7 @@ def test_shapes_are_read_from_files(folders):
         pieces=bert.pieces,
         fewest=bert.fewest,
         max_tokens=512,
+        head="ner",
         labels=TAGS,
     )
     assert len(bert.pieces) == 64 and 300 < bert.fewest < 1000 < bert.vocabulary < 1500

@@ -4,6 +4,7 @@ Each is tried with its defaults, with every weight that is 0 by default turned o
 """
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -41,16 +42,24 @@ def _must_be_positive(info):
 
 
 def variants():
+    """Every recipe with every kind of head that it trains: a task with several labels a document counts as another."""
     for name, kind in RECIPES.items():
-        yield pytest.param(kind(), id=name)
-        if off := [field for field in weights(kind) if kind.model_fields[field].default == 0]:
-            yield pytest.param(kind(**dict.fromkeys(off, 1.0)), id=f"{name}-all-terms")
-        if "exact" in kind.model_fields:
-            yield pytest.param(kind(exact=True), id=f"{name}-exact")
+        for head in [head for task in kind.tasks for head in HEADS_OF[task]]:
+            told = name if head == HEADS_OF[kind.tasks[0]][0] else f"{name}-{head.replace(' ', '-')}"
+            yield pytest.param(kind(), head, id=told)
+            if off := [field for field in weights(kind) if kind.model_fields[field].default == 0]:
+                yield pytest.param(kind(**dict.fromkeys(off, 1.0)), head, id=f"{told}-all-terms")
+            if "exact" in kind.model_fields:
+                yield pytest.param(kind(exact=True), head, id=f"{told}-exact")
 
 
+HEADS_OF = {"ner": ["ner"], "mlm": ["mlm"], "classification": ["classification", "several labels"]}
 VARIANTS = list(variants())
-every_variant = pytest.mark.parametrize("recipe", VARIANTS)
+every_variant = pytest.mark.parametrize(("recipe", "head"), VARIANTS)
+
+
+def test_every_task_is_tried():
+    assert set(HEADS_OF) == set(TASKS)
 
 
 def head_of(recipe):
@@ -61,12 +70,13 @@ def is_exact(recipe):
     return getattr(recipe, "exact", False) and getattr(recipe, "teacher_drops_out", True)
 
 
-def learner_of(recipe, *, layers=(STUDENT, TEACHER), dropout=0.0, hidden=24):
+def learner_of(recipe, head=None, *, layers=(STUDENT, TEACHER), dropout=0.0, hidden=24):
     """A learner with random weights; `hidden` is the student's width, the teacher's is 24."""
-    head, (low, high) = head_of(recipe), layers
+    head, (low, high) = head or head_of(recipe), layers
     teacher = bert(head, layers=high, seed=1, dropout=dropout) if recipe.kind == "distill" else None
     student = bert(head, layers=low, hidden=hidden, seed=2, dropout=dropout)
-    return Learner(student, recipe.plan(low, high), head=head, teacher=teacher, exact=is_exact(recipe))
+    plan, kind = recipe.plan(low, high), "classification" if head == "several labels" else head
+    return Learner(student, plan, head=kind, teacher=teacher, exact=is_exact(recipe))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -113,9 +123,9 @@ def test_levels_of_the_papers():
 
 
 @every_variant
-def test_the_gradient_is_that_of_small_differences(recipe):
+def test_the_gradient_is_that_of_small_differences(recipe, head):
     """In double precision, along a random direction through every trained weight."""
-    learner, given = learner_of(recipe).to(torch.float64), batch(head_of(recipe))
+    learner, given = learner_of(recipe, head).to(torch.float64), batch(head)
     parameters = dict(learner.named_parameters())
     learner.train()(given)["loss"].backward()
     noise = torch.Generator().manual_seed(0)
@@ -143,15 +153,14 @@ SCHEDULE = parse(
 ).schedule
 
 
-@pytest.mark.parametrize("recipe", [variant for variant in VARIANTS if not variant.id.endswith("-exact")])
-def test_one_batch_can_be_learned_by_heart(recipe):
+@pytest.mark.parametrize(("recipe", "head"), [case for case in VARIANTS if not case.id.endswith("-exact")])
+def test_one_batch_can_be_learned_by_heart(recipe, head):
     """With a teacher that is right, so that its soft targets and the labels do not contradict each other."""
     torch.set_num_threads(1)
-    head, total = head_of(recipe), SCHEDULE.steps
-    learner, given = learner_of(recipe, layers=(1, 2)), batch(head, rows=2, tokens=6)
+    total = SCHEDULE.steps
+    learner, given = learner_of(recipe, head, layers=(1, 2)), batch(head, rows=2, tokens=6)
     if learner.teacher:
-        said = teacher_logits(learner, given).argmax(-1)
-        given["labels"][given["labels"] != -100] = said
+        given["labels"] = said_labels(learner, given)
     steps = list(
         train(learner, optimizer_for(learner, SCHEDULE), batch_at=lambda step: given, schedule=SCHEDULE, total=total)
     )
@@ -165,9 +174,20 @@ def test_one_batch_can_be_learned_by_heart(recipe):
 
 @torch.no_grad()
 def teacher_logits(learner, given):
-    """What the teacher says where something counts: (positions, classes)."""
+    """What the teacher says where something counts: (positions, classes), or of the windows of documents."""
     inputs = {name: given[name] for name in ("input_ids", "attention_mask")}
-    return learner.teacher(**inputs).logits[given["labels"] != -100]
+    said = learner.teacher(**inputs).logits
+    return said if "owners" in given else said[given["labels"] != -100]
+
+
+def said_labels(learner, given):
+    """The labels that the teacher gives, in the places of those of the batch."""
+    said, labels = teacher_logits(learner, given), given["labels"].clone()
+    if "owners" not in given:
+        labels[labels != -100] = said.argmax(-1)
+        return labels
+    whole = torch.stack([said[given["owners"] == number].mean(0) for number in given["documents"]])
+    return (whole > 0).float() if labels.is_floating_point() else whole.argmax(-1)
 
 
 @pytest.mark.parametrize("name", [name for name, kind in RECIPES.items() if "exact" in kind.model_fields])
@@ -218,40 +238,48 @@ def folders(tmp_path_factory, tiny_model):
     top, large = tmp_path_factory.mktemp("recipes"), AutoTokenizer.from_pretrained(tiny_model)
     tokenizer = vocabulary.trim(large, vocabulary.kept(np.zeros(len(large), dtype=np.int64), large, size=1000))
     found = {}
-    for head in {task.head for task in TASKS.values()}:
+    for head in [head for heads in HEADS_OF.values() for head in heads]:
         for role, layers in (("teacher", TEACHER), ("start", STUDENT)):
-            folder = top / f"{head}-{role}"
+            folder = top / f"{head}-{role}".replace(" ", "-")
             models.save(bert(head, layers=layers, seed=layers, vocabulary=len(tokenizer)), tokenizer, folder)
             digest = file_sha256(folder / "model.safetensors")
             found[head, role] = ResolvedModel(reference=folder.name, path=str(folder), sha256=digest)
-        (top / f"{head}-data").mkdir()
+        data = top / f"{head}-data"
+        data.mkdir()
         for split in ("train", "dev", "test"):
-            (top / f"{head}-data" / f"{split}{'.conll' if head == 'ner' else '.txt'}").write_text(LINES[head] * 5)
-        found[head] = datasets.resolve(str(top / f"{head}-data"))
+            (data / f"{split}{ENDINGS.get(head, '.jsonl')}").write_text(LINES[head] * 5)
+        found[head] = datasets.resolve(str(data))
     return found
 
 
 SENTENCE = "no severe heart failure was seen after 5 mg of naloxone ."
+ENDINGS = {"mlm": ".txt", "ner": ".conll"}
+LONG = " ".join([SENTENCE] * 9)  # in several windows
 LINES = {
+    "classification": "".join(f'{{"text": "{SENTENCE}", "label": "{tag}"}}\n' for tag in TAGS)
+    + f'{{"text": "{LONG}", "label": "O"}}\n',
+    "several labels": f'{{"text": "{SENTENCE}", "labels": []}}\n{{"text": "{LONG}", "labels": {json.dumps(TAGS)}}}\n',
     "mlm": f"{SENTENCE}\n",
     "ner": "\n".join(f"{word}\tO" for word in SENTENCE.split()).replace("heart\tO", "heart\tB-Disease") + "\n\n",
 }
 STEPS = 6
 
 
-def ready_of(recipe, folders):
-    head, taught = head_of(recipe), recipe.kind == "distill"
+def ready_of(recipe, folders, head=None):
+    head, taught = head or head_of(recipe), recipe.kind == "distill"
     model, teacher = folders[head, "start"], folders[head, "teacher"] if taught else None
     names = {"teacher": teacher.reference, "student": model.reference} if taught else {"model": model.reference}
     schedule = {"steps": STEPS, "batch_size": 2, "max_tokens": 32, "lr": 0.01}
-    spec = parse({"kind": recipe.kind, "recipe": recipe, "dataset": "data", "schedule": schedule, **names})
+    task = next(task for task, heads in HEADS_OF.items() if head in heads)
+    given = {"kind": recipe.kind, "recipe": recipe, "task": task, "dataset": "data", "schedule": schedule}
+    spec = parse(given | names)
     options = {"id": "00000000-1", "attempt": 1, "threads": 1, "device": "cpu"}
     options["unlabelled"] = folders["mlm"] if spec.unlabelled else None
     return RunSpec(spec=spec, model=model, teacher=teacher, dataset=folders[head], **options)
 
 
-def begin(recipe, folders, cache):
-    lesson = prepare(ready_of(recipe, folders), cache=cache)
+def begin(recipe, folders, cache, head=None):
+    lesson = prepare(ready_of(recipe, folders, head), cache=cache)
     return lesson, optimizer_for(lesson.learner, lesson.ready.spec.schedule)
 
 
@@ -283,18 +311,18 @@ def test_a_run_puts_its_teacher_into_the_mode_of_the_recipe(recipe, drops_out, f
 
 
 @every_variant
-def test_a_resumed_run_ends_with_the_same_bits(recipe, folders, tmp_path):
-    whole, optimizer = begin(recipe, folders, tmp_path)
+def test_a_resumed_run_ends_with_the_same_bits(recipe, head, folders, tmp_path):
+    whole, optimizer = begin(recipe, folders, tmp_path, head)
     untouched = [step.metrics["loss"] for step in steps_of(whole, optimizer)]
 
-    first, optimizer = begin(recipe, folders, tmp_path)
+    first, optimizer = begin(recipe, folders, tmp_path, head)
     steps = steps_of(first, optimizer)
     losses = [next(steps).metrics["loss"] for _ in range(STEPS // 2)]
     run = run_in(tmp_path / "00000000-1" / "attempt-1")
     checkpoint.save(run, first.learner, optimizer, checkpoint.Progress(step=STEPS // 2))
     torch.rand(17)  # noise drawn elsewhere must not matter
 
-    second, optimizer = begin(recipe, folders, tmp_path)
+    second, optimizer = begin(recipe, folders, tmp_path, head)
     progress = checkpoint.restore(checkpoint.latest(run), second.learner, optimizer)
     losses += [step.metrics["loss"] for step in steps_of(second, optimizer, start=progress.step)]
     assert losses == untouched
@@ -305,8 +333,8 @@ def test_a_resumed_run_ends_with_the_same_bits(recipe, folders, tmp_path):
 
 
 @every_variant
-def test_the_loss_of_a_bad_step_changes_nothing_and_the_last_checkpoint_is_kept(recipe, folders, tmp_path):
-    lesson, optimizer = begin(recipe, folders, tmp_path)
+def test_the_loss_of_a_bad_step_changes_nothing_and_the_last_checkpoint_is_kept(recipe, head, folders, tmp_path):
+    lesson, optimizer = begin(recipe, folders, tmp_path, head)
     run, kept = run_in(tmp_path / "00000000-1" / "attempt-1"), {}
     with pytest.raises(NonFiniteLoss, match="At step 3 the loss was nan") as error:
         for step in steps_of(lesson, optimizer):
@@ -323,8 +351,8 @@ def test_the_loss_of_a_bad_step_changes_nothing_and_the_last_checkpoint_is_kept(
 
 
 @every_variant
-def test_steps_go_on_when_the_data_is_used_up(recipe, folders, tmp_path):
-    lesson, optimizer = begin(recipe, folders, tmp_path)
+def test_steps_go_on_when_the_data_is_used_up(recipe, head, folders, tmp_path):
+    lesson, optimizer = begin(recipe, folders, tmp_path, head)
     epoch = lesson.batches.steps(1)
     total = 2 * epoch + 1
     steps = list(steps_of(lesson, optimizer, total=total))

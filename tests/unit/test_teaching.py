@@ -29,7 +29,7 @@ def taught(tiny_model):
 def rows_of(tokenizer, sentences=SENTENCES, *, max_tokens=24):
     data = NER().open(ResolvedDataset(reference="none", path="/none", sha256=""))
     data._read["train"] = sentences
-    options = {"label_ids": dict(zip(TAGS, range(3), strict=True)), "max_tokens": max_tokens, "words": True}
+    options = {"label_ids": dict(zip(TAGS, range(3), strict=True)), "max_tokens": max_tokens, "taught": True}
     return data.rows("train", tokenizer, **options)
 
 

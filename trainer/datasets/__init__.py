@@ -37,7 +37,8 @@ def load(reference: str | ResolvedDataset, split: str, *, limit: int | None = No
     """The sentences of a split, only the first `limit` where that is given (the rest is then neither read nor checked).
 
     Raises BadData with file and line for a row that is not `word<TAB>tag` in IOB2, for a split that is empty or not
-    there, and for a data set without tagged words; CorruptFile where a resolved data set is no longer the one that was resolved.
+    there, and for a data set without tagged words; CorruptFile where a resolved data set is no longer the one that was
+    resolved.
     """
     sentences = [placed.sentence for placed in islice(_sentences(_here(reference), split), limit)]
     if not sentences:

@@ -18,7 +18,9 @@ from trainer.errors import BadData
 
 SUFFIXES = (".jsonl", ".csv", ".jsonl.gz", ".csv.gz")
 LONGEST_LABEL = 100  # characters; a longer one is text in the wrong column
-_FORMAT = 'Write {"text": "...", "label": "x"} or {"text": "...", "labels": ["a", "b"]} a line, or CSV with these columns.'
+_FORMAT = (
+    'Write {"text": "...", "label": "x"} or {"text": "...", "labels": ["a", "b"]} a line, or CSV with these columns.'
+)
 
 Field = Literal["label", "labels"]
 

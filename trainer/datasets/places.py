@@ -12,8 +12,8 @@ SPLITS = ("train", "dev", "test")
 # By task. A .jsonl file serves two: its labels count for classification, and are ignored for mlm.
 SUFFIXES = {"ner": (".conll",), "mlm": text.SUFFIXES, "classification": labelled.SUFFIXES}
 LAYOUT = (
-    "A data set is a folder that holds train.conll, dev.conll and test.conll with tagged words; or the same of labelled "
-    f"documents ({', '.join(labelled.SUFFIXES)}); or train.txt with one document a line (also "
+    "A data set is a folder that holds train.conll, dev.conll and test.conll with tagged words; or these three with "
+    f"labelled documents ({', '.join(labelled.SUFFIXES)}); or train.txt with one document a line (also "
     f"{', '.join(text.SUFFIXES[1:])}); or one such text file, or a Hub id."
 )
 

@@ -156,7 +156,9 @@ def _read_text(file: Path, name: str, report: Callable) -> tuple[PlainSplit, np.
 
 
 def _read_classified(file: Path, name: str, report: Callable, *, field: str) -> tuple[ClassifiedSplit, np.ndarray]:
-    counts, labels, distinct = _count_documents(labelled.read(file, field=field, name=name, report=report), name, report)
+    counts, labels, distinct = _count_documents(
+        labelled.read(file, field=field, name=name, report=report), name, report
+    )
     return ClassifiedSplit(**counts, labels=dict(sorted(labels.items()))), distinct
 
 

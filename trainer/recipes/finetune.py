@@ -10,7 +10,7 @@ class Finetune(Plain):
     """Train every weight on labelled data."""
 
     kind: ClassVar = "finetune"
-    tasks: ClassVar = ("ner",)
+    tasks: ClassVar = ("ner", "classification")
     name: Literal["finetune"] = "finetune"
 
     @staticmethod

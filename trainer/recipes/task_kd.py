@@ -18,7 +18,7 @@ class TaskKD(Plain):
     """
 
     kind: ClassVar = "distill"
-    tasks: ClassVar = ("ner",)
+    tasks: ClassVar = ("ner", "classification")
     name: Literal["task_kd"] = "task_kd"
     temperature: float = Field(2.0, gt=0, description="Temperature of the soft targets")
     soft_targets: float = Field(1.0, ge=0, description="Weight of the teacher's soft targets")

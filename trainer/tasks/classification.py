@@ -42,7 +42,9 @@ class Classification(Plain):
     reading: Literal["windows", "truncate"] = Field(
         "windows", description="Read long documents in windows, or only their first one"
     )
-    pooling: Literal["mean", "max"] = Field("mean", description="What the windows of a document come to, label by label")
+    pooling: Literal["mean", "max"] = Field(
+        "mean", description="What the windows of a document come to, label by label"
+    )
     most_windows: int = Field(
         4, ge=1, description="Windows of a document in a training step; of more, others are drawn each time"
     )
@@ -194,7 +196,13 @@ class ClassificationRows:
         max_tokens: int,
         seed: int,
     ):
-        self.rows, self.targets, self.task, self.seed, self._frame = rows, np.stack(targets), task, seed, frame(tokenizer)
+        self.rows, self.targets, self.task, self.seed, self._frame = (
+            rows,
+            np.stack(targets),
+            task,
+            seed,
+            frame(tokenizer),
+        )
         special = len(self._frame.before) + len(self._frame.after)
         counts = np.array([min(len(row.windows), task.most_windows) for row in rows])
         widths = np.array([row.windows[:, 1].max() - row.windows[-1, 0] for row in rows]) + special

@@ -143,7 +143,7 @@ def _wrong(spec: JobSpec, teacher: _Found | None, base: _Found) -> list[tuple[st
     """What does not fit. Without a teacher only the change can be wrong: it is checked as if the base taught."""
     if not teacher and not spec.change:
         return []
-    teaching = teacher.shape if teacher else base.shape.model_copy(update={"labels": ("O",)})
+    teaching = teacher.shape if teacher else base.shape.model_copy(update={"labels": ("O",), "head": spec.task.head})
     try:
         pairing.check(spec, teaching, base.shape)
     except BadSpec as error:
