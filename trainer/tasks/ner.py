@@ -13,7 +13,7 @@ from trainer.prediction import Plain, Span
 if TYPE_CHECKING:
     import torch
 
-    from trainer.run import ResolvedDataset
+    from trainer.run import ResolvedDataset, ResolvedModel
 
 IGNORED = -100  # the label that cross-entropy skips
 
@@ -43,6 +43,11 @@ class NER(Plain):
     unit: ClassVar = "sentences"
     name: Literal["ner"] = "ner"
     labelling: Literal["first", "all"] = Field("first", description="Which word pieces carry the tag of their word")
+
+    @classmethod
+    def of(cls, model: "ResolvedModel") -> "NER":
+        """The task as a model was trained for it: word level, whatever its own scheme."""
+        return cls()
 
     @staticmethod
     def tags(entity_types: Sequence[str]) -> tuple[str, ...]:
