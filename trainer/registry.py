@@ -103,6 +103,18 @@ def head_of(config: Mapping[str, Any]) -> str | None:
     return next((head for ending, head in HEADS.items() if str(named).endswith(ending)), None)
 
 
+def task_of(found: ResolvedModel) -> str:
+    """The labelled task that a model folder can do; Unavailable for one without such a head."""
+    config = read_json(Path(found.path) / "config.json") or {}
+    if (head := head_of(config)) not in LABELLED:
+        named = (config.get("architectures") or ["Model"])[0]
+        raise Unavailable(
+            f"{found.reference} has no head that gives labels: it is a {named}.",
+            next_step="Fine-tune it first, or choose a model that is fine-tuned.",
+        )
+    return head
+
+
 @functools.cache
 def zoo() -> dict[str, ModelEntry]:
     """The entries of model_zoo.yaml by id, in the order of the file."""

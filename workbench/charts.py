@@ -10,6 +10,7 @@ import streamlit  # noqa: F401 registers the template whose colours the browser 
 
 MOST_POINTS = 800  # a line on a screen shows no more; a live chart is sent again at every beat
 FEW = 50  # steps
+BESIDE = {"f1": ("precision", "recall"), "macro_f1": ("micro_f1", "accuracy")}  # scores that are drawn with another
 TERM = "loss."  # what the names of the terms' metrics begin with
 
 Series = tuple[list[int], list[float]]
@@ -80,10 +81,10 @@ def terms_figure(history: Sequence[Mapping], *, names: Mapping[str, str], steps:
 def score_figure(history: Sequence[Mapping], *, score: str = "f1", steps: int | None = None) -> go.Figure | None:
     """Scores on the dev split at each evaluation; None before the first one.
 
-    With a teacher: the student's score, and the teacher's as a horizontal line. Without: precision and recall too.
+    With a teacher: the student's score, and the teacher's as a horizontal line. Without: those of BESIDE too.
     """
     teacher = series(history, f"teacher_dev_{score}")[1]
-    others = () if teacher or score != "f1" else ("precision", "recall")
+    others = () if teacher else BESIDE.get(score, ())
     found = [(name, *series(history, f"dev_{name}")) for name in (score, *others)]
     if not any(at for _, at, _ in found):
         return None
@@ -138,8 +139,8 @@ def labels_figure(rows: Sequence[tuple[str, float, float]]) -> go.Figure:
 
 
 def said(score: str) -> str:
-    """F1, accuracy: the name of a score as people read it."""
-    return score.replace("f1", "F1")
+    """F1, macro F1, accuracy: the name of a score as people read it."""
+    return score.replace("f1", "F1").replace("_", " ")
 
 
 def bounds(values: Sequence[float]) -> tuple[float, float]:

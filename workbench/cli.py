@@ -283,20 +283,23 @@ def evaluate(
     model: Model,
     dataset: Annotated[str, typer.Option("--dataset", metavar="D", help="Data-set id or a folder.")],
     split: Annotated[Split, typer.Option(help="The split to score.")] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many sentences.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many sentences or documents.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a model on labelled data: word-level F1 with a bootstrap 95 % interval, and what it costs."""
+    """Score a model on labelled data: F1 of words or documents with a bootstrap 95 % interval, and what it costs."""
     from trainer import datasets, registry
+    from trainer.tasks import TASKS
 
     found = registry.resolve(model)
-    sentences = datasets.load(dataset, split, limit=limit)
+    task = TASKS[registry.task_of(found)].of(found)
+    data = task.open(datasets.resolve(dataset), limit=limit)
+    data.examples(split)
 
-    from trainer import evaluate, inference, models  # torch, after what can be wrong without it
+    from trainer import inference, models  # torch, after what can be wrong without it
 
     network, tokenizer = models.load(found)
-    datasets.require_labels(dataset, split, inference.entity_types(inference.tag_names(network)))
-    report = evaluate.evaluate(network, tokenizer, sentences, split=split, folder=Path(found.path))
+    data.require(inference.label_set(network), splits=(split,))
+    report = data.report(network, tokenizer, split, max_tokens=None, folder=Path(found.path))
     terminal.answer(report, as_json=as_json, view=lambda: terminal.show_scores(report))
 
 

@@ -1,4 +1,8 @@
-"""Predictions on one note give a Comparison: how far the arms agree, and each place where they do not."""
+"""Predictions on one note give a Comparison: how far the arms agree, and each place where they do not.
+
+Arms that tag words are compared span by span, arms that label the whole note label by label; one kind is never held
+against the other.
+"""
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
@@ -8,20 +12,24 @@ from trainer.prediction import Plain, Prediction, Span
 
 
 class Disagreement(Plain):
-    """A region text[start:end] where arms that could agree do not.
+    """A region text[start:end] where arms that could agree do not; the whole note where both ends are None.
 
     `votes` has an arm's label there, None where it saw nothing, and no key where its label set has none of the labels
     in question. `unread` names the arms whose None means only that they did not read the whole region.
     """
 
-    start: int
-    end: int
+    start: int | None
+    end: int | None
     votes: dict[str, str | None]
     unread: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
-        """boundary: one label, other borders; label: other labels; only: some arm has nothing; unread: as `unread`."""
+        """boundary: one label, other borders; label: other labels; only: some arm has nothing; unread: as `unread`;
+        document: of the whole note.
+        """
+        if self.start is None:
+            return "document"
         silent = {arm for arm, label in self.votes.items() if label is None}
         if silent:
             return "unread" if silent <= set(self.unread) else "only"
@@ -33,7 +41,7 @@ class Disagreement(Plain):
 
 
 class Comparison(Plain):
-    """`agreement` is the mean over pairs of arms of span_f1; None where no two arms share a label."""
+    """`agreement` is the mean over pairs of arms of span_f1 or label_agreement; None where no pair shares a label."""
 
     predictions: tuple[Prediction, ...]
     agreement: float | None
@@ -55,12 +63,12 @@ def compare(predictions: Sequence[Prediction]) -> Comparison:
         raise BadSpec([("model", f"found {len(names)}; a comparison needs two or more")])
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise BadSpec([("model", f"{', '.join(twice)} is given twice; each arm needs a name of its own")])
-    pairs = [span_f1(one, other) for one, other in combinations(predictions, 2)]
+    pairs = [AGREEMENTS[one.task](one, other) for one, other in combinations(predictions, 2) if one.task == other.task]
     shared = [value for value in pairs if value is not None]
     return Comparison(
         predictions=tuple(predictions),
         agreement=sum(shared) / len(shared) if shared else None,
-        disagreements=tuple(_disagreements(predictions)),
+        disagreements=(*_document_disagreements(predictions), *_disagreements(predictions)),
     )
 
 
@@ -78,13 +86,51 @@ def span_f1(one: Prediction, other: Prediction) -> float | None:
     return 2 * len(first & second) / (len(first) + len(second)) if first or second else 1.0
 
 
+def label_agreement(one: Prediction, other: Prediction) -> float | None:
+    """How far two arms give a note the same labels, 0 to 1, symmetric.
+
+    Where both give exactly one: 1 if it is the same, else 0; the mean over pairs is then the share that agrees.
+    Otherwise Jaccard's index of what is given, |both| / |either|, of the labels that both can say; 1 where neither
+    gives any. None where no label is common, or an arm had nothing to read.
+    """
+    common = set(one.label_set) & set(other.label_set)
+    if not common or not one.labels or not other.labels:
+        return None
+    first, second = set(one.chosen), set(other.chosen)
+    if one.threshold is None and other.threshold is None:
+        return float(first == second)
+    first, second = first & common, second & common
+    return len(first & second) / len(first | second) if first or second else 1.0
+
+
+AGREEMENTS = {"ner": span_f1, "classification": label_agreement}
+
+
+def _document_disagreements(predictions: Sequence[Prediction]) -> Iterable[Disagreement]:
+    """One for the labels of arms that each give one; or one for each label that some arm gives and another does not."""
+    said = [arm for arm in predictions if arm.task == "classification" and arm.labels]
+    arms = [arm for arm in said if any(set(arm.label_set) & set(other.label_set) for other in said if other is not arm)]
+    if all(arm.threshold is None for arm in arms):
+        groups = [{label for arm in arms for label in arm.chosen}]
+    else:
+        groups = [{label} for label in sorted({label for arm in arms for label in arm.chosen})]
+    for labels in groups:
+        votes = {
+            arm.model: next((label for label in arm.chosen if label in labels), None)
+            for arm in arms
+            if labels & set(arm.label_set)
+        }
+        if len(set(votes.values())) > 1:
+            yield Disagreement(start=None, end=None, votes=votes)
+
+
 def _disagreements(predictions: Sequence[Prediction]) -> Iterable[Disagreement]:
     for region in _regions(predictions):
         labels = {span.label for spans in region for span in spans}
         voters = [
             (arm, spans)
             for arm, spans in zip(predictions, region, strict=True)
-            if labels & ({span.label for span in spans} | set(arm.label_set))
+            if arm.task == "ner" and labels & ({span.label for span in spans} | set(arm.label_set))
         ]
         if len(voters) < 2 or len({frozenset(map(_place, spans)) for _, spans in voters}) < 2:
             continue

@@ -136,6 +136,14 @@ def draw(leaf: Leaf, *, key: str, problems: Sequence[str] = ()) -> None:
             options = [*get_args(leaf.type), *(value for value in own if value and value not in get_args(leaf.type))]
             optional = None if leaf.optional else 0
             st.selectbox(options=options, index=optional, accept_new_options=leaf.listed, **common)
+        elif leaf.type is bool and leaf.optional:
+            st.selectbox(
+                options=(True, False),
+                index=None,
+                format_func={True: "yes", False: "no"}.get,
+                placeholder="as it is",
+                **common,
+            )
         elif leaf.type is bool:
             st.toggle(**common)
         elif leaf.type in (int, float):

@@ -1,4 +1,4 @@
-"""The only module that makes HTML: a note with what models found in it, side by side, and the places where they differ.
+"""The only module that makes HTML: a note with what models say of it, side by side, and the places where they differ.
 
 Text is escaped first and then wrapped. Tags and classes come from a fixed set; ids are made here; no data ever gets
 into an attribute. Colours come from highlight.css alone, mixed with the page's own, so they suit light and dark.
@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainer.errors import StillroomError
-from trainer.prediction import Coverage, Prediction, Span
+from trainer.prediction import Coverage, LabelScore, Prediction, Span
 from workbench.compare import Comparison, Disagreement
 
 TAGS = frozenset({"div", "nav", "section", "header", "h2", "p", "ol", "li", "a", "b", "bdi", "span", "mark"})
 SLOTS = 8  # colours of the style sheet; a ninth label begins again, and is told apart by its name
-MEANING = "Agreement: F1 of spans with equal borders and label, of the labels both models know, averaged over pairs."
+# By task, what the figure of agreement counts.
+MEANINGS = {
+    "ner": "Agreement: F1 of spans with equal borders and label, of the labels both models know, averaged over pairs.",
+    "classification": "Agreement: the share of pairs that give the note the same label; where a note may have several, "
+    "the share of the given labels that both give.",
+}
+APART = "Models that mark words and models that label the whole note are compared among themselves only."
+BARS = 8  # labels of a whole note that are listed; of those that are given, all
 LISTED = 300  # disagreements in the list
 LONG = 100_000  # characters above which the browser lays out only the rows in view
 ROWS = 800  # rows of the panes' grid in the style sheet; of more lines than that, neighbours share a row
@@ -38,7 +45,8 @@ class Html(str):
         return str(self)
 
 
-STYLE = Html(f"<style>{Path(__file__).with_name('highlight.css').read_text(encoding='utf-8')}</style>")
+_WIDTHS = "".join(f".sr-w{share} {{ width: {share}%; }}\n" for share in range(101))
+STYLE = Html(f"<style>{Path(__file__).with_name('highlight.css').read_text(encoding='utf-8')}{_WIDTHS}</style>")
 
 
 class Pane(NamedTuple):
@@ -77,7 +85,7 @@ def _panes(text: str, panes: list[str], rail: str = "") -> Html:
 
 
 def _labels(prediction: Prediction) -> set[str]:
-    return set(prediction.label_set) | {span.label for span in prediction.spans}
+    return {*prediction.label_set, *(said.label for said in (*prediction.spans, *prediction.labels))}
 
 
 def _escape(text: str) -> str:
@@ -129,13 +137,17 @@ def _rail(text: str, comparison: Comparison, arms: list[str], slots: dict[str, s
     items = "".join(_item(text, key, region, arms, slots) for key, region in enumerate(found[:LISTED]))
     more = f'<p class="sr-more">The first {LISTED:,} are listed.</p>' if len(found) > LISTED else ""
     listed = f'<ol class="sr-list">{items}</ol>{more}' if items else ""
-    meaning = f'<p class="sr-more">{MEANING}</p>'
+    tasks = sorted({prediction.task for prediction in comparison.predictions}, reverse=True)
+    said = [*(MEANINGS[task] for task in tasks), *([APART] if len(tasks) > 1 else [])]
+    meaning = "".join(f'<p class="sr-more">{words}</p>' for words in said)
     return f'<nav class="sr-rail" aria-label="Disagreements">{_figures(comparison)}{listed}{meaning}</nav>'
 
 
 def _figures(comparison: Comparison) -> str:
     if comparison.agreement is None:
-        return '<p class="sr-figure">These models have no label in common, so there is nothing to agree on.</p>'
+        kinds = {prediction.task for prediction in comparison.predictions}
+        said = "mark words, or label the whole note" if len(kinds) > 1 else "have no label in common"
+        return f'<p class="sr-figure">These models {said}, so there is nothing to agree on.</p>'
     places = _count(len(comparison.disagreements), "disagreement") if comparison.disagreements else "No disagreements"
     return f'<p class="sr-figure"><b>{places}</b><span>{comparison.agreement:.0%} agreement</span></p>'
 
@@ -143,6 +155,8 @@ def _figures(comparison: Comparison) -> str:
 def _item(text: str, key: int, region: Disagreement, arms: list[str], slots: dict[str, str]) -> str:
     first = arms.index(next(iter(region.votes)))
     votes = "".join(_vote(key, region, arm, arms.index(arm), slots) for arm in region.votes)
+    if region.kind == "document":
+        return f'<li><b class="sr-jump">The whole note</b><div class="sr-votes">{votes}</div></li>'
     borders = '<span class="sr-kind">other borders</span>' if region.kind == "boundary" else ""
     jump = f'<a class="sr-jump" href="#{_anchor(key, first)}"><bdi>{_excerpt(text, region)}</bdi></a>'
     return f'<li>{jump}<div class="sr-votes">{votes}{borders}</div></li>'
@@ -161,6 +175,8 @@ def _excerpt(text: str, region: Disagreement) -> str:
 def _vote(key: int, region: Disagreement, arm: str, number: int, slots: dict[str, str]) -> str:
     label = region.votes[arm]
     verdict = _nothing(arm, region) if label is None else _chip(label, slots)
+    if region.kind == "document":
+        return f'<span class="sr-vote">{_letter(number)}{verdict}</span>'
     return f'<a class="sr-vote" href="#{_anchor(key, number)}">{_letter(number)}{verdict}</a>'
 
 
@@ -172,12 +188,12 @@ def _nothing(arm: str, region: Disagreement) -> str:
 
 
 def _pane(text: str, pane: Pane, number: int, comparison: Comparison | None, slots: dict[str, str]) -> str:
-    head = _head(pane, number)
+    head = _head(pane, number, slots)
     if pane.error:
         message, step = _escape(pane.error.message), _escape(pane.error.next_step)
         return f'<section class="sr-pane sr-failed">{head}<p class="sr-error"><b>{message}</b> {step}</p></section>'
     regions = enumerate(comparison.disagreements if comparison else ())
-    voted = {key: region for key, region in regions if pane.name in region.votes}
+    voted = {key: region for key, region in regions if pane.name in region.votes and region.kind != "document"}
     compared = comparison is not None and comparison.agreement is not None
     drawn = _Drawn(text, pane.name, number, voted, compared, slots)
     pieces = groupby(_pieces(text, pane.prediction, voted), key=lambda piece: piece.row)
@@ -185,21 +201,51 @@ def _pane(text: str, pane: Pane, number: int, comparison: Comparison | None, slo
     return f'<section class="sr-pane{"" if pane.prediction else " sr-waiting"}">{head}{rows}</section>'
 
 
-def _head(pane: Pane, number: int) -> str:
+def _ranking(prediction: Prediction, slots: dict[str, str]) -> str:
+    """The labels of the whole note as bars, likeliest first: those that are given, and the next ones."""
+    given = len(prediction.chosen)
+    listed = prediction.labels[: max(BARS, given)]
+    bars = "".join(_bar(said, number < given, slots) for number, said in enumerate(listed))
+    rest = len(prediction.labels) - len(listed)
+    more = f'<p class="sr-more">{_count(rest, "less likely label")} not shown.</p>' if rest else ""
+    rule = ""
+    if prediction.threshold is not None:
+        rule = f'<p class="sr-more">A label is given from {prediction.threshold:.0%} on; a note may have several.</p>'
+    return f'<ol class="sr-bars">{bars}</ol>{more}{rule}'
+
+
+def _bar(said: LabelScore, given: bool, slots: dict[str, str]) -> str:
+    # The width is a class out of a fixed set, so that nothing a model says gets into an attribute.
+    width = f"sr-w{min(100, max(0, round(100 * said.score)))}"
+    classes = f"sr-bar {slots[said.label]}{' sr-given' if given else ''}"
+    name = f'<span class="sr-name"><bdi>{_escape(said.label)}</bdi></span>'
+    track = f'<span class="sr-track"><span class="sr-fill {width}"></span></span>'
+    return f'<li class="{classes}">{name}{track}<span class="sr-share">{_percent(said.score)}</span></li>'
+
+
+def _percent(score: float) -> str:
+    """A probability that is never shown as certain."""
+    if score >= 0.995:
+        return "&gt; 99 %"
+    return "&lt; 1 %" if score < 0.005 else f"{score * 100:.0f} %"
+
+
+def _head(pane: Pane, number: int, slots: dict[str, str]) -> str:
     if pane.prediction:
         facts = _facts(pane.prediction)
     else:
         facts = "<span>failed</span>" if pane.error else f'<span class="sr-stage">{_STAGES[pane.stage]}</span>'
     title = f"<h2>{_letter(number)} {_escape(pane.title or pane.name)}</h2>"
+    ranking = _ranking(pane.prediction, slots) if pane.prediction and pane.prediction.labels else ""
     reference = "" if pane.name in (pane.title or pane.name) else f"<span>{_escape(pane.name)}</span>"
-    return f'<header class="sr-head">{title}<p class="sr-facts">{reference}{facts}</p></header>'
+    return f'<header class="sr-head">{title}<p class="sr-facts">{reference}{facts}</p>{ranking}</header>'
 
 
 def _facts(prediction: Prediction) -> str:
     ms = prediction.cost.latency_ms
     latency = f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms"
-    found = _count(len(prediction.spans), "span")
-    return f"<span>{found}</span><span>{latency}</span>{_coverage(prediction.coverage)}"
+    found = "" if prediction.task == "classification" else f"<span>{_count(len(prediction.spans), 'span')}</span>"
+    return f"{found}<span>{latency}</span>{_coverage(prediction.coverage)}"
 
 
 def _coverage(coverage: Coverage) -> str:

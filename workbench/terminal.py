@@ -113,8 +113,8 @@ def show_datasets(cards: Iterable) -> None:
 
 def show_report(report) -> None:
     """What a data set holds and what is wrong in it, problem by problem with its line."""
-    text = report.task == "mlm"
-    counted = ("documents", "characters", "longest") if text else ("sentences", "tokens", "entities", "longest")
+    words = report.task == "ner"
+    counted = ("sentences", "tokens", "entities", "longest") if words else ("documents", "characters", "longest")
     rows = [(name, *(getattr(split, what) for what in counted)) for name, split in report.splits.items()]
     _table(("split", *counted), rows)
     for pair, number in report.repeated.items():
@@ -128,7 +128,13 @@ def show_report(report) -> None:
 
 
 def show_prediction(text: str, found) -> None:
-    """The spans with the text they cover, what was read, and what it cost."""
+    """The spans with the text they cover, or the labels of the whole; what was read, and what it cost."""
+    if found.task == "classification":
+        given = set(found.chosen)
+        ranked = [(said.label, said.score, "given" if said.label in given else "") for said in found.labels]
+        _table(("label", "probability", ""), ranked)
+        say(_coverage(found))
+        return
     rows = [
         (span.label, span.start, span.end, span.score, _visible(text[span.start : span.end])) for span in found.spans
     ]
@@ -140,16 +146,18 @@ def show_comparison(text: str, compared) -> None:
     """Each disagreement with every arm's vote, then how far the arms agree and what each read."""
     arms = [found.model for found in compared.predictions]
     rows = [
-        (item.start, item.end, *(_vote(item.votes, arm) for arm in arms), _visible(text[item.start : item.end]))
+        (item.start, item.end, *(_vote(item.votes, arm) for arm in arms), _place(text, item))
         for item in compared.disagreements
     ]
     _table(("start", "end", *arms, "text"), rows)
+    measures = sorted({_MEASURES[found.task] for found in compared.predictions})
     agreement = (
-        "they share no label" if compared.agreement is None else f"mean F1 of the pairs {compared.agreement:.3f}"
+        "they share no label" if compared.agreement is None else f"{', '.join(measures)} {compared.agreement:.3f}"
     )
     say(f"Disagreements: {len(rows)}; agreement: {agreement}.")
     for found in compared.predictions:
-        say(f"{found.model}: {len(found.spans)} spans. {_coverage(found)}")
+        said = ", ".join(found.chosen) or "no label" if found.labels else f"{len(found.spans)} spans"
+        say(f"{found.model}: {said}. {_coverage(found)}")
 
 
 def show_scores(report: Mapping) -> None:
@@ -162,6 +170,7 @@ def show_scores(report: Mapping) -> None:
 
 
 _SPLITS = ("train", "dev", "test")
+_MEASURES = {"ner": "mean F1 of the pairs", "classification": "mean agreement of the pairs"}
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -222,12 +231,19 @@ def _outcome(job) -> str | None:
         return f"{job.error['type']} of {job.error['needed']}" if "needed" in job.error else job.error["type"]
     if job.waits_for:
         return f"waits for {', '.join(job.waits_for)}"
-    score = job.metrics.get("test_f1", job.metrics.get("f1"))
-    return None if score is None else f"F1 {score:.3f}"
+    for name, score in (("F1", "f1"), ("macro F1", "macro_f1")):
+        value = job.metrics.get(f"test_{score}", job.metrics.get(score))
+        if value is not None:
+            return f"{name} {value:.3f}"
+    return None
 
 
 def _vote(votes: Mapping[str, str | None], arm: str) -> str:
     return "cannot say it" if arm not in votes else votes[arm] or "nothing"
+
+
+def _place(text: str, item) -> str:
+    return "the whole note" if item.start is None else _visible(text[item.start : item.end])
 
 
 def _coverage(found) -> str:

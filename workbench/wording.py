@@ -8,7 +8,16 @@ from trainer.spec import Change
 
 VERBS = {"finetune": "fine-tuned", "evaluate": "scored", "pretrain": "pre-trained", "distill": "taught by {teacher}"}
 # The figure a job is remembered by, whatever its kind and task.
-SCORES = {"test_f1": "Test F1", "f1": "F1", "test_accuracy": "Test accuracy", "accuracy": "Accuracy"}
+SCORES = {
+    "test_f1": "Test F1",
+    "f1": "F1",
+    "test_macro_f1": "Test macro F1",
+    "macro_f1": "Macro F1",
+    "test_accuracy": "Test accuracy",
+    "accuracy": "Accuracy",
+}
+# By the score that a report is judged by: its name, and what it counts.
+EVIDENCE = {"f1": ("F1", "sentences"), "macro_f1": ("macro F1", "documents")}
 
 
 def over(job: Job) -> bool:
@@ -51,11 +60,12 @@ def scores(job: Job) -> dict[str, float]:
 
 
 def evidence(report: Mapping) -> str:
-    """How sure the F1 of a result's report is: its 95 % bootstrap interval, and how many sentences are behind it."""
-    low_high = report.get("intervals", {}).get("f1")
-    if not low_high or not report.get("n"):
-        return ""
-    return f"95 % interval of F1: {low_high[0]:.3f} to {low_high[1]:.3f}, over {report['n']:,} sentences."
+    """How sure the F1 of a result's report is: its 95 % bootstrap interval, and how many examples are behind it."""
+    for score, (name, unit) in EVIDENCE.items():
+        low_high = report.get("intervals", {}).get(score)
+        if low_high and report.get("n"):
+            return f"95 % interval of {name}: {low_high[0]:.3f} to {low_high[1]:.3f}, over {report['n']:,} {unit}."
+    return ""
 
 
 def progress(job: Job) -> str:

@@ -1,5 +1,6 @@
 """Document classification: one label a document, or any number of them."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from trainer.datasets import LabelledDocument
-    from trainer.run import ResolvedDataset
+    from trainer.run import ResolvedDataset, ResolvedModel
 
 IGNORED = -100  # in the place of a label where there is none
 
@@ -48,6 +49,15 @@ class Classification(Plain):
     most_windows: int = Field(
         4, ge=1, description="Windows of a document in a training step; of more, others are drawn each time"
     )
+
+    @classmethod
+    def of(cls, model: "ResolvedModel") -> "Classification":
+        """The task as a model was trained for it: one label or several, and how it reads."""
+        config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
+        reading = {
+            name: value for name, value in (config.get("document_reading") or {}).items() if name != "max_tokens"
+        }
+        return cls(multi_label=config.get("problem_type") == "multi_label_classification", **reading)
 
     def open(self, dataset: "ResolvedDataset", *, limit: int | None = None) -> "ClassificationData":
         """The splits of a data set as this task uses them: only the first `limit` documents of each, if given."""

@@ -13,7 +13,7 @@ from trainer.prediction import Plain, Span
 if TYPE_CHECKING:
     import torch
 
-    from trainer.run import ResolvedDataset
+    from trainer.run import ResolvedDataset, ResolvedModel
 
 IGNORED = -100  # the label that cross-entropy skips
 
@@ -48,6 +48,11 @@ class NER(Plain):
     rows: Literal["given", "sentences", "packed"] = Field(
         "given", description="Examples as the data set gives them, single sentences, or as many in a row as fit"
     )
+
+    @classmethod
+    def of(cls, model: "ResolvedModel") -> "NER":
+        """The task as a model was trained for it: word level, whatever its own scheme."""
+        return cls()
 
     @staticmethod
     def tags(entity_types: Sequence[str]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The data set of a job on the Train page: its chooser, what it holds, and what is wrong with it."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import streamlit as st
 
@@ -13,14 +14,29 @@ from workbench import form
 from workbench.cockpit.draft import Draft
 from workbench.pages import plain
 
+LISTED = 6  # labels by name
 SHOWN = 5  # problems that are listed
 CHECKED_BYTES = 50_000_000  # a larger data set is read when the job starts, not at every look
+
+
+class Kind(NamedTuple):
+    """What the data of a task are, in words: what a model learns on, and the files of a folder of one's own."""
+
+    data: str
+    files: str
+
+
+KINDS = {
+    "ner": Kind("tagged words", "train.conll, dev.conll and test.conll"),
+    "classification": Kind("labelled documents", "train, dev and test as .jsonl or .csv with text and label or labels"),
+    "mlm": Kind("plain text", "train.txt, one document a line"),
+}
 
 
 def draw(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
     """The chooser, with what the card or the files of the chosen one say; `shown` are the problems by field."""
     cards = {name: card for name, card in datasets.cards().items() if card.task == own.task}
-    files = "train.conll, dev.conll and test.conll" if own.task == "ner" else "train.txt, one document a line"
+    files = KINDS[own.task].files
     st.selectbox(
         "Data set",
         own.offered(cards, "dataset"),
@@ -33,7 +49,12 @@ def draw(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
     form.show_problems(wrong)
     reference = own.get("dataset")
     if card := cards.get(reference):
-        facts = (card.name, ", ".join(card.labels), _counts(card.splits), card.licence)
+        facts = (
+            card.name,
+            _listed(_card_labels(card, own.get("task.multi_label"))),
+            _counts(card.splits),
+            card.licence,
+        )
         st.caption(plain(" · ".join(filter(None, facts))))
     elif reference and not wrong:
         st.caption(plain(_data_facts(reference, own.task)))
@@ -44,7 +65,18 @@ def _data_facts(reference: str, task: str) -> str:
         return "It is read when the job starts."
     report = _check(reference, task)
     labels = sorted({label for split in report.splits.values() for label in getattr(split, "labels", ())})
-    return " · ".join(filter(None, ("Read without a problem", ", ".join(labels), _counts(report.splits))))
+    return " · ".join(filter(None, ("Read without a problem", _listed(labels), _counts(report.splits))))
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """The labels by name, or how many they are."""
+    return (
+        ", ".join(labels) if len(labels) <= LISTED else f"{len(labels)} labels: {', '.join(labels[:LISTED])} and more"
+    )
+
+
+def _card_labels(card: datasets.DatasetCard, multi_label: bool | None) -> tuple[str, ...]:
+    return card.labels_for(multi_label) if card.task == "classification" else card.labels
 
 
 def _counts(splits: Mapping) -> str:
@@ -67,14 +99,16 @@ def _checkable(reference: str) -> bool:
 
 
 def labels(spec: JobSpec) -> tuple[str, ...]:
-    """The entity types of the data set; none where there are no labels, or they are not known yet."""
-    if spec.task.name != "ner" or problems(spec):
+    """The entity types or labels of the data set; none where there are none, or they are not known yet."""
+    if not spec.task.labelled or problems(spec):
         return ()
     if card := datasets.cards().get(spec.dataset):
-        return card.labels
+        return _card_labels(card, getattr(spec.task, "multi_label", None))
     if not _checkable(spec.dataset):
         return ()
-    return tuple(sorted({label for split in _check(spec.dataset, "ner").splits.values() for label in split.labels}))
+    return tuple(
+        sorted({label for split in _check(spec.dataset, spec.task.name).splits.values() for label in split.labels})
+    )
 
 
 def problems(spec: JobSpec | None) -> list[tuple[str, str]]:
@@ -82,8 +116,8 @@ def problems(spec: JobSpec | None) -> list[tuple[str, str]]:
     if spec is None:
         return []
     if card := datasets.cards().get(spec.dataset):
-        fits = card.task == spec.task.name
-        needed = "labels" if spec.task.name == "ner" else "plain text"
+        fits = card.task == spec.task.name or (card.task, spec.task.name) == ("classification", "mlm")
+        needed = KINDS[spec.task.name].data
         return [] if fits else [("dataset", f"{spec.task.name} needs {needed}; {spec.dataset} is not that.")]
     if not _checkable(spec.dataset):
         return []

@@ -21,7 +21,7 @@ from trainer.errors import BadSpec
 from trainer.prediction import Plain
 from trainer.recipes import RECIPES
 from trainer.spec import Change, JobSpec
-from trainer.tasks import TASKS
+from trainer.tasks import LABELLED, TASKS
 from workbench import form
 
 KINDS = {
@@ -152,9 +152,15 @@ class Draft:
 
     def models(self, field: str) -> dict[str, registry.ModelEntry]:
         """The models whose weights are here and that can stand in a field."""
-        tagger = self.task == "ner" and (field == "teacher" or self.kind == "evaluate")
-        ready = registry.ready(task="ner") if tagger else registry.ready()
-        return {entry.id: entry for entry in ready if self.task == "ner" or entry.task != "ner"}
+        ready = registry.ready()
+        if self.task not in LABELLED:
+            return {entry.id: entry for entry in ready if entry.task is None}
+        own = field == "teacher" or self.kind == "evaluate"  # where the model must have the head already
+        return {entry.id: entry for entry in ready if entry.task == self.task or (not own and not self._unlike(entry))}
+
+    def _unlike(self, entry: registry.ModelEntry) -> bool:
+        """Whether a model was made for another task that has labels: no usual start for this one."""
+        return entry.task is not None and entry.task != self.task
 
     def offered(self, known: Mapping[str, object], name: str) -> list[str]:
         """What a chooser offers: what is known, and what a person typed before or a link names."""

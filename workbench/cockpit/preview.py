@@ -17,7 +17,7 @@ from workbench.wording import over
 T = TypeVar("T")
 
 MEANINGS = {
-    "task": "Cross-entropy against the gold labels.",
+    "task": "Cross-entropy against the gold labels; label by label where a document may have several.",
     "mlm": "Cross-entropy at the masked positions: say which piece was hidden.",
     "soft_targets": "Divergence of the two output distributions, softened by the temperature.",
     "soft_cross_entropy": "Cross-entropy of the student's outputs against the teacher's distribution.",
@@ -82,7 +82,7 @@ def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
     # A problem stands in the way of the run, not of the drawing: what can be said of the rest is said.
     wrong = [*_wrong(spec, teacher, base), *_unsaid(spec, teacher, labels)]
     terms = _known(lambda: pairing.plan(spec, student, teacher and teacher.shape), ())
-    tags = len(teacher.shape.labels) if teacher else 2 * len(labels) + 1
+    tags = len(teacher.shape.labels) if teacher else len(labels) if spec.task.head != "ner" else 2 * len(labels) + 1
     size = sizes.size(student, head=spec.task.head, labels=tags, change=spec.change)
     return Plan(
         teacher=teacher and teacher.shape,
@@ -155,9 +155,11 @@ def _wrong(spec: JobSpec, teacher: _Found | None, base: _Found) -> list[tuple[st
 
 def _unsaid(spec: JobSpec, teacher: _Found | None, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The labels that a student of this teacher could not say."""
-    if not teacher or not teacher.shape.labels or spec.task.head != "ner":
+    if not teacher or not teacher.shape.labels or not spec.task.labelled:
         return
-    said = {tag[2:] for tag in teacher.shape.labels if tag != "O"}
+    said = set(teacher.shape.labels)
+    if spec.task.head == "ner":
+        said = {tag[2:] for tag in said if tag != "O"}
     if missing := sorted(set(labels) - said):
         known = ", ".join(sorted(said))
         yield "dataset", f"it has {', '.join(missing)}, which the teacher does not know; it knows {known}"

@@ -24,7 +24,7 @@ class Size(NamedTuple):
 
 
 def size(shape: Shape, *, head: str, labels: int = 0, change: Change | None = None) -> Size | None:
-    """The parameters of a model of this shape with its head ("ner" with so many labels, or "mlm"); None: not known."""
+    """The parameters of a model of this shape with its head: "ner", "classification" or "mlm"; None: not known."""
     if shape.model_type == "minialbert":
         return _minialbert(shape, head, labels, (change and change.embedding) or shape.hidden)
     if shape.model_type not in TOKEN_TYPES:
@@ -57,12 +57,15 @@ def _minialbert(shape: Shape, head: str, labels: int, width: int) -> Size:
     adapter = _linear(hidden, inner) + _linear(inner, hidden) + 2 * hidden
     untied = shape.vocabulary * hidden if head == "mlm" else 0
     body = embeddings + projector + shared + pooler + 2 * shape.layers * adapter
-    return Size(body + _head(head, hidden, shape.vocabulary, labels) + untied, embeddings)
+    alone = "ner" if head == "classification" else head  # its classifier has no layer below the output
+    return Size(body + _head(alone, hidden, shape.vocabulary, labels) + untied, embeddings)
 
 
 def _head(head: str, hidden: int, vocabulary: int, labels: int) -> int:
     if head == "ner":
         return _linear(hidden, labels)
+    if head == "classification":  # a pooler of BERT's, or a dense layer in its place
+        return _linear(hidden, hidden) + _linear(hidden, labels)
     return _linear(hidden, hidden) + 2 * hidden + vocabulary  # transform, norm, and the bias of the tied decoder
 
 

@@ -10,6 +10,7 @@ import streamlit as st
 
 from trainer import registry
 from trainer.errors import BadSpec, StillroomError
+from trainer.tasks import LABELLED
 from workbench import highlight, lab
 from workbench.compare import compare
 from workbench.note import MAX_BYTES, Note, Sample, read_upload, samples
@@ -143,11 +144,11 @@ def _uploaded() -> Note | None:
 
 
 def _titles() -> dict[str, str]:
-    """Every arm that the page offers, with its title: each ready tagger, in windows and cut off.
+    """Every arm that the page offers, with its title: each ready model for notes, in windows and cut off.
 
     Titles are unique, since Streamlit tells options apart by what they show.
     """
-    ready = registry.ready(task="ner")
+    ready = registry.ready(task=LABELLED)
     shared = {name for name, count in Counter(entry.name for entry in ready).items() if count > 1}
     titles = {}
     for entry in ready:
@@ -173,7 +174,7 @@ def _choose_models(titles: dict[str, str]) -> tuple[list[str], bool]:
     with right:
         pressed = st.button("Compare", type="primary", shortcut="Ctrl+Enter", width="stretch")
     if not titles:
-        st.warning("No model on this machine can tag a note yet. Train one, or see the Zoo for what can be fetched.")
+        st.warning("No model on this machine can read a note yet. Train one, or see the Zoo for what can be fetched.")
     if unknown := st.session_state.get("unknown_arms"):
         st.warning(f"The link names models that are not ready on this machine: {plain(', '.join(unknown))}.")
     return [arm for arm in arms if arm in titles], pressed

@@ -9,6 +9,7 @@ from trainer import queue, registry, store
 from trainer.errors import StillroomError
 from trainer.queue import Job
 from trainer.run import Run, attempts, checkpoint_step
+from trainer.tasks import LABELLED
 from workbench import wording
 from workbench.cockpit import overlay, results
 from workbench.links import go, link
@@ -178,7 +179,11 @@ def _last_checkpoint(job_id: str) -> int | None:
 
 def _beside(run_id: str) -> list[str]:
     """The arms of a first comparison: the new model and another with labels in common, or itself cut off."""
-    taggers = registry.ready(task="ner")
-    labels = {label for entry in taggers if entry.id == run_id for label in entry.labels}
-    others = [entry.id for entry in taggers if entry.id != run_id and labels & set(entry.labels)]
+    ready = {entry.id: entry for entry in registry.ready(task=LABELLED)}
+    own = ready.get(run_id)
+    others = [
+        name
+        for name, entry in ready.items()
+        if own and name != run_id and entry.task == own.task and set(entry.labels) & set(own.labels)
+    ]
     return [run_id, others[0] if others else f"{run_id}@truncate"]

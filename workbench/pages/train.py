@@ -161,7 +161,7 @@ def _recipe(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
         "Recipe", list(recipes), key=f"{own.key}recipe.name", on_change=own.take_recipe, persist_state="session"
     )
     form.show_problems(shown.get("recipe.name", ()))
-    data = "labelled text" if own.task == "ner" else "plain text"
+    data = dataset_field.KINDS[own.task].data
     first = own.recipe.__doc__.partition("\n")[0]
     st.caption(plain(f"{first} Learns on {data}."))
 

@@ -10,6 +10,7 @@ import streamlit as st
 from trainer import registry
 from trainer.errors import UnknownName
 from trainer.registry import ModelEntry
+from trainer.tasks import LABELLED
 from workbench.links import link
 from workbench.pages import plain, show_error
 
@@ -191,7 +192,7 @@ def _next(row: Row) -> None:
     name = row.entry.id
     if row.here:
         with st.container(horizontal=True):
-            if row.entry.task == "ner":
+            if row.entry.task in LABELLED:
                 link("compare", label="Compare on a note", icon=":material/compare:", model=[name, f"{name}@truncate"])
             link("train", label="Fine-tune it", icon=":material/model_training:", model=name)
             if row.entry.source == "run":
