@@ -302,8 +302,9 @@ def _first_tags(words: int, owners: np.ndarray, tags: Sequence[str]) -> list[str
 
 def _coverage(text: str, found: Pieces, read: Pieces, window: int) -> Coverage:
     unread = ((int(found.starts[len(read)]), len(text)),) if len(read) < len(found) else ()
-    count = len(windows(len(read), window))
-    return Coverage(tokens=len(found), tokens_read=len(read), windows=count, unread=unread)
+    plan = windows(len(read), window)
+    seams = tuple(plan[1:, 2].tolist())
+    return Coverage(tokens=len(found), tokens_read=len(read), windows=len(plan), unread=unread, seams=seams)
 
 
 def _costs(seconds: float, tokens: Sequence[int]) -> list[Cost]:

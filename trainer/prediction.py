@@ -32,13 +32,15 @@ class LabelScore(Plain):
 class Coverage(Plain):
     """How much of the text the model read, in word pieces without special tokens.
 
-    `unread` lists [start, end) code-point ranges that no window contained.
+    `unread` lists [start, end) code-point ranges that no window contained. `seams` are the pieces at which what is kept
+    of one window ends and the next one's begins.
     """
 
     tokens: int
     tokens_read: int
     windows: int
     unread: tuple[tuple[int, int], ...] = ()
+    seams: tuple[int, ...] = ()
 
 
 class Cost(Plain):
@@ -73,5 +75,5 @@ class Prediction(Plain):
 
     def to_json(self) -> dict:
         """The public shape of `stillroom predict --json`; `threshold` only where a document may have several labels."""
-        hidden = {"label_set"} | ({"threshold"} if self.threshold is None else set())
+        hidden = {"label_set": True, "coverage": {"seams"}} | ({"threshold": True} if self.threshold is None else {})
         return self.model_dump(mode="json", exclude=hidden)

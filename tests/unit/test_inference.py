@@ -185,6 +185,7 @@ def test_long_text_equals_a_plain_reading_of_each_window(tagger):
     assert found.coverage.tokens == found.coverage.tokens_read == len(ids) > 10 * limit
     plan = inference.windows(len(ids), limit - 2)
     assert found.coverage.windows == len(plan)
+    assert list(found.coverage.seams) == plan[1:, 2].tolist() and "seams" not in found.to_json()["coverage"]
     best = {}
     with torch.inference_mode():
         for (start, end, _, _), shown in zip(plan.tolist(), context(plan, len(ids)), strict=True):
