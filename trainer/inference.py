@@ -17,7 +17,7 @@ import torch
 from trainer.errors import BadSpec, UnknownName
 from trainer.heads import document_reading, is_classifier
 from trainer.pieces import Pieces, cut, cut_words, windows, word_starts
-from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
+from trainer.prediction import CONTEXTS, Cost, Coverage, LabelScore, Prediction, Span
 from trainer.reading import Cancelled, evaluating, model_limit, window_size
 from trainer.reading import read as read_windows
 from trainer.tasks.ner import NER
@@ -303,8 +303,14 @@ def _first_tags(words: int, owners: np.ndarray, tags: Sequence[str]) -> list[str
 def _coverage(text: str, found: Pieces, read: Pieces, window: int) -> Coverage:
     unread = ((int(found.starts[len(read)]), len(text)),) if len(read) < len(found) else ()
     plan = windows(len(read), window)
-    seams = tuple(plan[1:, 2].tolist())
-    return Coverage(tokens=len(found), tokens_read=len(read), windows=len(plan), unread=unread, seams=seams)
+    return Coverage(
+        tokens=len(found),
+        tokens_read=len(read),
+        windows=len(plan),
+        unread=unread,
+        seams=tuple(plan[1:, 2].tolist()),
+        reach=tuple((count, int(found.ends[count - 1])) for count in CONTEXTS if count < len(found)),
+    )
 
 
 def _costs(seconds: float, tokens: Sequence[int]) -> list[Cost]:
