@@ -133,11 +133,18 @@ class Draft:
         recipe = self.recipe
         own = [leaf for leaf in self.fields if leaf.name.startswith("recipe.") and leaf.name != "recipe.name"]
         form.fill(own, {"recipe": recipe().model_dump()}, key=self.key)
+        self.take_task()
+
+    def take_task(self) -> None:
+        """After another task was chosen, or came with a recipe: data, and models, that it can use."""
         cards = datasets.cards()
-        if (card := cards.get(self.get("dataset"))) and card.task not in recipe.tasks:
-            self.put("dataset", next((name for name, other in cards.items() if other.task in recipe.tasks), None))
-        if (teachers := self.models("teacher")) and self.get("teacher") not in teachers:
-            self.put("teacher", next(iter(teachers)))
+        if (card := cards.get(self.get("dataset"))) and card.task != self.task:
+            self.put("dataset", next((name for name, other in cards.items() if other.task == self.task), None))
+        for field in ("teacher",) if self.kind == "distill" else ("model",):
+            known = {entry.id for entry in registry.ready()}
+            fitting = self.models(field)
+            if self.get(field) in known - set(fitting) or not self.get(field):
+                self.put(field, next(iter(fitting), None))
 
     def fit_data(self) -> None:
         """Where the teacher cannot say the labels of the data set, the first one of which it can."""
