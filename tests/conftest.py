@@ -13,6 +13,7 @@ import pytest
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
 
 TAGS = ("O", "B-Disease", "I-Disease")
+CLASSES = ("Cardiovascular / Pulmonary", "Gastroenterology", "Ophthalmology", "Orthopedic")
 
 
 def chromium_path() -> str | None:
@@ -54,27 +55,41 @@ def home(tmp_path, monkeypatch) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory) -> Path:
     """A published-run folder of a BERT tagger: 2 layers, hidden size 32, 4 heads, seeded random weights."""
-    import torch
-    from transformers import BertConfig, BertForTokenClassification
+    about = {"task": "ner", "labels": ["Disease"], "dataset": "ncbi-disease-slice"}
+    return _published(tmp_path_factory.mktemp("models") / "tiny", "BertForTokenClassification", TAGS, about)
 
-    folder = tmp_path_factory.mktemp("models") / "tiny"
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tmp_path_factory) -> Path:
+    """The same of a classifier of documents, one label each, read in windows of 64 pieces."""
+    about = {"task": "classification", "labels": list(CLASSES), "dataset": "mtsamples-slice", "multi_label": False}
+    reading = {"reading": "windows", "pooling": "mean", "max_tokens": 64}
+    options = {"problem_type": "single_label_classification", "document_reading": reading}
+    folder = tmp_path_factory.mktemp("models") / "tiny-classifier"
+    return _published(folder, "BertForSequenceClassification", CLASSES, about, **options)
+
+
+def _published(folder: Path, kind: str, labels: tuple[str, ...], about: dict, **options) -> Path:
+    import torch
+    import transformers
+
     folder.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         shutil.copy(_minilm() / name, folder)
-    config = BertConfig(
+    config = transformers.BertConfig(
         num_hidden_layers=2,
         hidden_size=32,
         num_attention_heads=4,
         intermediate_size=64,
-        id2label=dict(enumerate(TAGS)),
-        label2id={tag: i for i, tag in enumerate(TAGS)},
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+        **options,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = BertForTokenClassification(config).eval()
+        model = getattr(transformers, kind)(config).eval()
     model.save_pretrained(folder)
-    card = {"task": "ner", "labels": ["Disease"], "base": "tiny", "dataset": "ncbi-disease-slice", "run": None}
-    card |= {"metrics": {}, "params": sum(p.numel() for p in model.parameters())}
+    card = about | {"base": "tiny", "run": None, "metrics": {}, "params": sum(p.numel() for p in model.parameters())}
     (folder / "stillroom.json").write_text(json.dumps(card), encoding="utf-8")
     return folder
 

@@ -44,6 +44,13 @@ def published(model, seed: int) -> str:
     return job.id
 
 
+@pytest.fixture
+def classifiers(home, tiny_classifier, tiny_model, one_lab, monkeypatch) -> list[str]:
+    """Two published runs of a classifier, and one of a tagger; their ids in this order."""
+    monkeypatch.setattr(lab, "shared", lambda: one_lab)
+    return [published(tiny_classifier, 2), published(tiny_classifier, 1), published(tiny_model, 3)]
+
+
 def opened(*models: str, **address: str) -> AppTest:
     page = AppTest.from_string(PAGE, default_timeout=30)
     page.query_params["model"] = list(models)
@@ -219,3 +226,20 @@ def test_without_any_model_the_note_is_shown_and_what_to_do(home, monkeypatch):
     assert "No model" in said(page) and "sr-line" in html(page)
     page.button[0].click()
     assert "sr-line" in html(ran(page))
+
+
+# Models that label the whole note
+
+
+def test_classifiers_show_ranked_labels_and_agree(classifiers):
+    first, second, _ = classifiers
+    found = html(filled(opened(first, second, sample="sepsis-progress-note")))
+    assert found.count('class="sr-bars"') == 2 and found.count("sr-given") == 2 and "100% agreement" in found
+    assert "Cardiovascular / Pulmonary" in found and "share of pairs that give the note the same label" in found
+
+
+def test_a_tagger_and_a_classifier_stand_side_by_side(classifiers):
+    first, _, tagger = classifiers
+    page = filled(opened(first, tagger, sample="sepsis-progress-note"))
+    assert html(page).count('class="sr-bars"') == 1 and "mark words, or label the whole note" in html(page)
+    assert not page.error

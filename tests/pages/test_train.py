@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import streamlit as st
 import yaml
 from streamlit.testing.v1 import AppTest
 
@@ -151,9 +152,9 @@ def test_an_unknown_model_is_said_at_its_field_and_queues_nothing(home):
     assert queue.jobs() == []
 
 
-def on_dataset(reference: str) -> AppTest:
+def on_dataset(reference: str, *, task: str = "ner") -> AppTest:
     """The page with this data set chosen. AppTest cannot type into a select box, so an earlier job names it."""
-    spec = specs.parse({"kind": "finetune", "model": "minilm", "dataset": reference})
+    spec = specs.parse({"kind": "finetune", "model": "minilm", "dataset": reference, "task": task})
     return opened(**{"from": queue.cancel(queue.submit(spec).id).id})
 
 
@@ -435,3 +436,37 @@ def test_names_that_look_like_markup_are_shown_as_text(home, address):
     if "from" not in address:
         assert "There is no model" in texts(page) and "<img src=x" in texts(page)
         assert queue.jobs() == []
+
+
+# Documents
+
+
+def test_another_task_brings_its_data_and_options(home):
+    page = opened()
+    task = page.selectbox(key="train.finetune.task.name")
+    assert task.options == ["Named entities in a text", "Labels of whole documents"]
+    task.set_value("classification").run()
+    assert not page.exception
+    spec = spec_of(page)
+    assert (spec.task.name, spec.dataset, spec.model) == ("classification", "mtsamples", "minilm")
+    assert page.selectbox(key="train.finetune.dataset").options == ["mtsamples", "mtsamples-slice"]
+    assert plain("14 labels: Cardiovascular / Pulmonary") in captions(page) and plain("train 1,313") in captions(page)
+    page.selectbox(key="train.finetune.task.multi_label").set_value(True).run()
+    assert spec_of(page).task.multi_label is True and plain("20 labels: ") in captions(page)
+    page.selectbox(key="train.finetune.task.name").set_value("ner").run()
+    assert spec_of(page).task.name == "ner" and spec_of(page).dataset == "bc5cdr"
+
+
+def test_labelled_documents_of_ones_own_are_read_and_a_bad_line_is_named(home, tmp_path):
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.jsonl").write_text('{"text": "Fever", "label": "a"}\n{"text": "Rash", "label": "b"}\n')
+    page = on_dataset(str(tmp_path), task="classification")
+    assert plain("Read without a problem · a, b · documents: train 2, dev 2, test 2") in captions(page)
+    (tmp_path / "dev.jsonl").write_text('{"text": "Fever"}\n')
+    st.cache_data.clear()
+    page.run()
+    assert "dev.jsonl, line 1: an object of 1 fields without the field `label`" in texts(page)
+
+
+def captions(page: AppTest) -> str:
+    return "\n".join(caption.value for caption in page.caption)

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.errors import BadSpec
-from trainer.prediction import Cost, Coverage, Prediction, Span
-from workbench.compare import compare, span_f1
+from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
+from workbench.compare import compare, label_agreement, span_f1
 
 
 def prediction(model: str, *spans: tuple, labels: str = "Disease", unread: tuple = ()) -> Prediction:
@@ -111,3 +111,59 @@ def test_disagreements_are_disjoint_in_order_and_hold_each_span_that_is_not_shar
         assert any(a <= start and end <= b for a, b in regions)
     assert (found.agreement == 1.0) == (places[0] == places[1]) == (not regions)
     assert compare(arms[::-1]).agreement == found.agreement
+
+
+# Labels of the whole note
+
+
+def classified(model: str, labels: str, *, threshold: float | None = None, scores=(0.8, 0.6, 0.2, 0.1)) -> Prediction:
+    """An arm that knows these labels, likeliest first."""
+    ranked = tuple(LabelScore(label=label, score=score) for label, score in zip(labels.split(), scores, strict=False))
+    changes = {"task": "classification", "labels": ranked, "threshold": threshold}
+    return prediction(model, labels=labels).model_copy(update=changes)
+
+
+def test_the_share_of_pairs_with_the_same_label_is_the_agreement():
+    arms = [classified("a", "x y"), classified("b", "x y"), classified("c", "y x")]
+    found = compare(arms)
+    assert found.agreement == pytest.approx(1 / 3)
+    assert [item.to_json() for item in found.disagreements] == [
+        {"start": None, "end": None, "votes": {"a": "x", "b": "x", "c": "y"}}
+    ]
+    assert found.disagreements[0].kind == "document"
+    assert votes(*arms[:2]) == [] and compare(arms[:2]).agreement == 1
+
+
+def test_several_labels_agree_by_what_both_give_and_differ_label_by_label():
+    one, other = classified("a", "x y z", threshold=0.5), classified("b", "y w x z", threshold=0.5)
+    assert one.chosen == ("x", "y") and other.chosen == ("y", "w")
+    assert compare([one, other]).agreement == pytest.approx(1 / 2), "w cannot be said by a, so only x is not shared"
+    assert votes(one, other) == [(None, None, {"a": "x", "b": None})]
+    none = classified("c", "x y z", threshold=0.9)
+    assert label_agreement(none, none.model_copy()) == 1.0
+    assert label_agreement(one, none) == 0.0
+
+
+def test_one_label_beside_several():
+    one, several = classified("a", "x y z"), classified("b", "y x z", threshold=0.5)
+    assert label_agreement(one, several) == label_agreement(several, one) == pytest.approx(1 / 2)
+    assert votes(one, several) == [(None, None, {"a": None, "b": "y"})]
+
+
+def test_arms_without_a_label_in_common_or_with_nothing_to_read_are_not_compared():
+    one, other = classified("a", "x y"), classified("b", "v w")
+    assert compare([one, other]).agreement is None and votes(one, other) == []
+    empty = one.model_copy(update={"labels": (), "model": "c"})
+    assert compare([one, empty]).agreement is None and votes(one, empty) == []
+
+
+def test_arms_of_two_kinds_are_compared_among_themselves():
+    tagger = prediction("t", (0, 5, "Disease"))
+    document = classified("d", "Disease Other")
+    assert compare([tagger, document]).agreement is None and votes(tagger, document) == []
+    arms = [tagger, prediction("u"), document, classified("e", "Other Disease")]
+    assert compare(arms).agreement == 0
+    assert votes(*arms) == [
+        (None, None, {"d": "Disease", "e": "Other"}),
+        (0, 5, {"t": "Disease", "u": None}),
+    ]

@@ -8,10 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trainer.errors import Refused
-from trainer.prediction import Cost, Coverage, Prediction, Span
+from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
 from workbench import highlight
 from workbench.compare import compare
-from workbench.highlight import MEANING, NOT_READ, ROWS, STYLE, TAGS, Pane, results, shown
+from workbench.highlight import APART, MEANINGS, NOT_READ, ROWS, STYLE, TAGS, Pane, results, shown
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -161,10 +161,64 @@ def test_panes_without_a_prediction_show_their_stage_or_error_and_escape_it():
 def test_figures_and_their_meaning_are_stated():
     one, other = prediction("a", [(0, 5, "Disease")]), prediction("b", [(0, 5, "Disease")])
     html = results("Fever", [Pane("a", prediction=one), Pane("b", prediction=other)], compare([one, other]))
-    assert "No disagreements" in html and "100% agreement" in html and MEANING in html
+    assert "No disagreements" in html and "100% agreement" in html and MEANINGS["ner"] in html
     gene = prediction("b", labels=("Gene",))
     html = results("Fever", [Pane("a", prediction=one), Pane("b", prediction=gene)], compare([one, gene]))
     assert "no label in common" in html
+
+
+def classified(name: str, *scores: tuple[str, float], threshold=None) -> Prediction:
+    labels = tuple(LabelScore(label=label, score=score) for label, score in scores)
+    return prediction(name, labels=[label for label, _ in scores]).model_copy(
+        update={"task": "classification", "labels": labels, "threshold": threshold}
+    )
+
+
+def bars(html: str) -> list[tuple[str, bool, int]]:
+    """(label, whether it is given, width in per cent) of each bar."""
+    items = re.findall(r'<li class="sr-bar ([^"]*)">.*?<bdi>(.*?)</bdi>.*?sr-w(\d+)"', html)
+    return [(label, "sr-given" in classes, int(width)) for classes, label, width in items]
+
+
+def test_labels_of_the_whole_note_are_bars_likeliest_first():
+    one = classified("a", ("Urology", 0.72), ("Surgery", 0.28), ("Letters", 0.001))
+    html = results("Fever", [Pane("a", prediction=one)])
+    assert bars(html) == [("Urology", True, 72), ("Surgery", False, 28), ("Letters", False, 0)]
+    assert "72 %" in html and "&lt; 1 %" in html and "span</span>" not in html
+    many = classified("a", *((f"label {n}", 0.9 - n / 100) for n in range(20)), threshold=0.8)
+    html = results("Fever", [Pane("a", prediction=many)])
+    assert len(bars(html)) == 11 and all(given for _, given, _ in bars(html)), "all that are given are listed"
+    assert "9 less likely labels not shown" in html and "given from 80% on" in html
+
+
+def test_labels_that_differ_are_a_disagreement_of_the_whole_note():
+    html = results(*shown_together(classified("a", ("x", 0.9), ("y", 0.1)), classified("b", ("y", 0.6), ("x", 0.4))))
+    assert "1 disagreement<" in html and "0% agreement" in html and MEANINGS["classification"] in html
+    listed = re.search(r'<ol class="sr-list">(.*?)</ol>', html)[1]
+    assert "The whole note" in listed and re.findall(r"sr-chip sr-l\d\">(\w)<", listed) == ["x", "y"]
+    assert "href" not in listed, "there is no place to jump to"
+
+
+def test_models_of_two_kinds_stand_side_by_side_and_say_so():
+    html = results(*shown_together(prediction("a", [(0, 5, "Disease")]), classified("b", ("x", 0.9), ("y", 0.1))))
+    assert "mark words, or label the whole note" in html and APART in html
+    assert bars(html)[0][0] == "x" and "sr-span" in html
+
+
+def shown_together(*found: Prediction) -> tuple:
+    return "Fever", [Pane(each.model, prediction=each) for each in found], compare(found)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(LABEL, st.floats(-0.1, 1.1)), min_size=1, max_size=12), st.none() | st.floats(0, 1))
+def test_any_label_is_escaped_and_no_score_leaves_the_fixed_classes(scores, threshold):
+    first, second = (classified(name, *scores, threshold=threshold) for name in "ab")
+    found = page("Fever", first, second)
+    assert found.panes == ["Fever"] * 2
+    classes = set(re.findall(r"sr-[a-z0-9]+", STYLE)) | {"sr", "sr-n2"}
+    for tag, attributes in found.tags:
+        assert tag in TAGS and set(attributes) <= ATTRIBUTES
+        assert set(attributes.get("class", "sr").split()) <= classes
 
 
 def test_many_lines_share_rows_and_the_grid_has_room_for_them():

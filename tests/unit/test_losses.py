@@ -50,6 +50,36 @@ def test_no_label_no_loss():
     assert loss == 0 and torch.equal(logits.grad, torch.zeros(3, 5, dtype=torch.float64))
 
 
+def coin(logit):
+    """The two probabilities of a label by itself."""
+    return [1 / (1 + math.exp(-logit)), 1 / (1 + math.exp(logit))]
+
+
+def test_label_sets_are_the_mean_over_labelled_elements():
+    logits = normal(3, 4)
+    labels = torch.tensor([[1.0, 0.0, 0.0, 1.0], [-100.0] * 4, [0.0, 1.0, 1.0, 0.0]])
+    rows = [(row, n) for row in (0, 2) for n in range(4)]
+    by_hand = [-math.log(coin(logits[row, n].item())[0 if labels[row, n] else 1]) for row, n in rows]
+    assert losses.label_sets(logits, labels).item() == pytest.approx(sum(by_hand) / 8, abs=1e-12)
+    kept = logits[[0, 2]], labels[[0, 2]].double()
+    torch.testing.assert_close(losses.label_sets(logits, labels), torch.nn.BCEWithLogitsLoss()(*kept))
+    assert losses.label_sets(logits, torch.full((3, 4), -100.0)) == 0
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
+def test_soft_label_sets_are_coins_averaged_over_every_element(temperature):
+    student, teacher = normal(6, 9), normal(6, 9, seed=1)
+    pairs = zip((teacher / temperature).flatten().tolist(), (student / temperature).flatten().tolist(), strict=True)
+    by_hand = temperature**2 * sum(divergence(coin(p), coin(q)) for p, q in pairs) / 54
+    found = losses.soft_label_sets(student.requires_grad_(), teacher, temperature=temperature)
+    assert found.item() == pytest.approx(by_hand, abs=1e-12)
+    found.backward()
+    difference = (student / temperature).sigmoid() - (teacher / temperature).sigmoid()
+    torch.testing.assert_close(student.grad, temperature * difference / 54)
+    assert losses.soft_label_sets(teacher, teacher).item() == pytest.approx(0, abs=1e-12)
+    assert losses.soft_label_sets(40 * student.float(), -40 * teacher.float()).isfinite()
+
+
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
 def test_soft_targets_are_summed_over_classes_and_averaged_over_positions(temperature):
     student, teacher = normal(6, 9), normal(6, 9, seed=1)
@@ -212,7 +242,10 @@ def test_padding_changes_no_relation():
 
 
 LABELS = torch.tensor([2, -100, 0])
+SETS = torch.tensor([[1.0, 0, 0, 1], [-100] * 4, [0, 1, 1, 0]], dtype=torch.float64)
 TERMS = {
+    "label_sets": (lambda x: losses.label_sets(x, SETS), (3, 4)),
+    "soft_label_sets": (lambda x: losses.soft_label_sets(x, normal(3, 4, seed=1), temperature=2.0), (3, 4)),
     "hard_labels": (lambda x: losses.hard_labels(x, LABELS), (3, 4)),
     "soft_targets": (lambda x: losses.soft_targets(x, normal(3, 4, seed=1), temperature=2.0), (3, 4)),
     "soft_cross_entropy": (lambda x: losses.soft_cross_entropy(x, normal(3, 4, seed=1), temperature=2.0), (3, 4)),

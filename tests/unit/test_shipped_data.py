@@ -37,6 +37,8 @@ SLICE = {"train": 300, "dev": 100, "test": 100}
 KINDS = {"short": (1, 400), "over-512": (513, 2048), "over-2048": (2049, 4096), "article": (4097, 100_000)}
 LABELLED = ("bc5cdr", "bc5cdr-slice", "ncbi-disease", "ncbi-disease-slice")
 TEXT = ("clinical-text", "clinical-text-slice")
+DOCUMENTS = ("mtsamples", "mtsamples-slice")
+FOUR = ("Cardiovascular / Pulmonary", "Gastroenterology", "Ophthalmology", "Orthopedic")
 TEXT_SLICE = {"train": 113, "dev": 16, "test": 21}
 NOTES = yaml.safe_load((DATA / "notes" / "index.yaml").read_text(encoding="utf-8"))
 
@@ -53,7 +55,7 @@ def sha256(path: Path) -> str:
 
 
 def test_these_data_sets_ship():
-    assert set(datasets.cards()) == {*LABELLED, *TEXT}
+    assert set(datasets.cards()) == {*LABELLED, *TEXT, *DOCUMENTS}
     assert all(card.id == name for name, card in datasets.cards().items())
 
 
@@ -177,7 +179,8 @@ def test_the_text_shares_nothing_with_what_models_are_scored_on():
             assert not runs_of_ten(word.findall(document.lower())) & held, f"{split}.txt, line {number}"
 
 
-def test_the_text_holds_no_identifier():
+@pytest.mark.parametrize("name", ["clinical-text", "mtsamples"])
+def test_the_text_holds_no_identifier(name):
     months = "January|February|March|April|May|June|July|August|September|October|November|December"
     wrong = re.compile(
         r"\b\d{1,2}/\d{1,2}/\d{2,4}\b"
@@ -188,8 +191,74 @@ def test_the_text_holds_no_identifier():
         r"|\b[Mm][Rr][Nn]\b|(?i:medical record number)"
     )
     for split in ("train", "dev", "test"):
-        for number, document in enumerate(datasets.documents("clinical-text", split), 1):
-            assert not wrong.search(document), f"{split}.txt, line {number}"
+        for number, document in enumerate(datasets.documents(name, split), 1):
+            assert not wrong.search(document), f"{split}, document {number}"
+
+
+# Labelled documents
+
+
+def notes_of(name: str, split: str, field: str) -> list:
+    return datasets.labelled_documents(name, split, field=field)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_card_of_labelled_documents_says_what_its_files_hold(name):
+    card, report = datasets.cards()[name], datasets.check(name, task="classification")
+    assert report.ok and card.task == "classification" and not card.multi_label
+    assert set(report.repeated.values()) == {0}
+    for split, stated in card.splits.items():
+        found = report.splits[split]
+        assert sha256(DATA / name / stated.file) == stated.sha256
+        assert (found.documents, found.characters, found.repeated) == (stated.documents, stated.characters, 0)
+        assert set(found.labels) == set(card.labels)
+        assert {label for note in notes_of(name, split, "labels") for label in note.labels} <= set(card.other_labels)
+    assert card.licence == "CC0 1.0" and card.licence_files == ("../licences/CC0-1.0.txt",)
+    assert re.search(r"github\.com/\S+ @ [0-9a-f]{40}", card.source) and card.citation and card.changes and card.notes
+
+
+def test_the_human_card_of_the_notes_states_the_same_counts_and_rule():
+    readme = (DATA / "mtsamples" / "README.md").read_text(encoding="utf-8")
+    card = datasets.cards()["mtsamples"]
+    for stated in card.splits.values():
+        assert f"| {stated.documents:,} | {stated.characters:,} |" in readme
+    assert sum(stated.documents for stated in card.splits.values()) == 1644 and "1,644" in readme
+    counts = {split: datasets.check("mtsamples", task="classification").splits[split].labels for split in card.splits}
+    fewest = {"train": 20, "dev": 2, "test": 4}
+    assert all(counts[split][label] >= least for split, least in fewest.items() for label in card.labels)
+    long = [len(note.text) > 2100 for split in ("dev", "test") for note in notes_of("mtsamples", split, "label")]
+    assert 0.7 < sum(long) / len(long) < 0.8, "three quarters"
+    assert sum(not note.labels for note in notes_of("mtsamples", "train", "labels")) == 53
+
+
+def test_the_slice_of_the_notes_is_the_first_of_four_specialties():
+    for split, count in {"train": 12, "dev": 4, "test": 4}.items():
+        kept, wanted = {label: 0 for label in FOUR}, []
+        pairs = zip(notes_of("mtsamples", split, "label"), notes_of("mtsamples", split, "labels"), strict=True)
+        for one, several in pairs:
+            (label,) = one.labels
+            if kept.get(label, count) < count:
+                kept[label] += 1
+                wanted.append((one.text, label, several.labels))
+        sliced = zip(
+            notes_of("mtsamples-slice", split, "label"), notes_of("mtsamples-slice", split, "labels"), strict=True
+        )
+        found = [(one.text, one.labels[0], several.labels) for one, several in sliced]
+        assert [each[:2] for each in found] == [each[:2] for each in wanted]
+        own = set(datasets.cards()["mtsamples-slice"].other_labels)
+        assert [set(each[2]) for each in found] == [set(each[2]) & own for each in wanted]
+
+
+def test_no_sample_note_is_a_training_note():
+    word = re.compile(r"[a-z0-9]+")
+    samples = [
+        set(runs_of_ten(word.findall(path.read_text(encoding="utf-8").lower())))
+        for path in (DATA / "notes").glob("*.txt")
+    ]
+    for split in ("train", "dev", "test"):
+        for note in notes_of("mtsamples", split, "label"):
+            own = runs_of_ten(word.findall(note.text.lower()))
+            assert all(len(own & sample) < len(own) / 4 for sample in samples), f"{split}, line {note.line}"
 
 
 # Licences
@@ -206,7 +275,7 @@ def test_the_licence_texts_are_whole():
 
 def test_the_data_stays_small():
     files = [path for path in DATA.rglob("*") if path.is_file() and not path.is_relative_to(DATA / "models")]
-    assert sum(path.stat().st_size for path in files) < 14_000_000
+    assert sum(path.stat().st_size for path in files) < 16_000_000
 
 
 # Sample notes

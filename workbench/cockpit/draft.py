@@ -31,6 +31,7 @@ KINDS = {
     "evaluate": "Evaluate",
 }
 SPECS = Path(__file__).parents[2] / "specs"
+FIRST = "smoke-ner"  # what the page opens on
 AS_IS, MADE, MADE_FROM = "As it is", "Made smaller", "Made from another"
 WAYS = {"model": (AS_IS, MADE), "student": (MADE, MADE_FROM, AS_IS)}
 
@@ -133,11 +134,18 @@ class Draft:
         recipe = self.recipe
         own = [leaf for leaf in self.fields if leaf.name.startswith("recipe.") and leaf.name != "recipe.name"]
         form.fill(own, {"recipe": recipe().model_dump()}, key=self.key)
+        self.take_task()
+
+    def take_task(self) -> None:
+        """After another task was chosen, or came with a recipe: data, and models, that it can use."""
         cards = datasets.cards()
-        if (card := cards.get(self.get("dataset"))) and card.task not in recipe.tasks:
-            self.put("dataset", next((name for name, other in cards.items() if other.task in recipe.tasks), None))
-        if (teachers := self.models("teacher")) and self.get("teacher") not in teachers:
-            self.put("teacher", next(iter(teachers)))
+        if (card := cards.get(self.get("dataset"))) and card.task != self.task:
+            self.put("dataset", next((name for name, other in cards.items() if other.task == self.task), None))
+        for field in ("teacher",) if self.kind == "distill" else ("model",):
+            known = {entry.id for entry in registry.ready()}
+            fitting = self.models(field)
+            if self.get(field) in known - set(fitting) or not self.get(field):
+                self.put(field, next(iter(fitting), None))
 
     def fit_data(self) -> None:
         """Where the teacher cannot say the labels of the data set, the first one of which it can."""
@@ -215,9 +223,9 @@ def ready(kind: str | None) -> dict[str, Ready]:
     }
 
 
-def _order(path: Path) -> tuple[int, bool, str]:
+def _order(path: Path) -> tuple[int, bool, bool, str]:
     """What is ready to run first, above all the quick ones; then what lies in folders, such as the papers' runs."""
-    return len(path.parts), not path.stem.startswith("smoke"), path.as_posix()
+    return len(path.parts), not path.stem.startswith("smoke"), path.stem != FIRST, path.as_posix()
 
 
 def usual(kind: str) -> dict:

@@ -7,13 +7,14 @@ import streamlit as st
 from trainer import queue, registry
 from trainer.errors import StillroomError
 from trainer.spec import JobSpec
+from trainer.tasks import TASKS
 from workbench import form
 from workbench.cockpit import dataset_field, draft, foresight, outlook, preview, queueing
 from workbench.cockpit.draft import AS_IS, KINDS, MADE, MADE_FROM, WAYS, Draft
 from workbench.pages import plain, show_error
 
 ABOUT = {
-    "finetune": "Train a model on labelled text.",
+    "finetune": "Train a model on labelled text: entities, or labels of whole documents.",
     "distill": "Teach a smaller model what a larger one knows.",
     "pretrain": "Let a model read more text of your own kind, without labels.",
     "evaluate": "Score a model on one split of a data set; nothing is trained.",
@@ -22,7 +23,12 @@ WAY_LABELS = {
     "student": {MADE: "Teacher, smaller", MADE_FROM: "Another, smaller", AS_IS: "As it is"},
     "model": {AS_IS: "As it is", MADE: "Smaller"},
 }
-DRAWN = ("model", "teacher", "student", "dataset", "recipe.name")  # by hand, with the facts beside them
+TASK_NAMES = {
+    "ner": "Named entities in a text",
+    "classification": "Labels of whole documents",
+    "mlm": "Masked language model",
+}
+DRAWN = ("model", "teacher", "student", "dataset", "recipe.name", "task.name")  # by hand, with the facts beside them
 SIZES = ("layers", "layer_map", "hidden", "heads", "vocabulary", "start")  # of a change; the rest is "more"
 SCHEDULE = ("schedule.epochs", "schedule.lr", "schedule.batch_tokens", "schedule.max_tokens")
 
@@ -129,6 +135,8 @@ def _form(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
     if taught:
         _recipe(own, shown)
         _reference(own, "teacher", shown, help="The model that is taught from: one that is here, or a run id.")
+    if "task.name" in fields:
+        _task(own, shown)
     _learner(own, fields, shown)
     dataset_field.draw(own, shown)
     with st.grid(2, min_column_width=200):
@@ -164,6 +172,23 @@ def _recipe(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
     data = dataset_field.KINDS[own.task].data
     first = own.recipe.__doc__.partition("\n")[0]
     st.caption(plain(f"{first} Learns on {data}."))
+
+
+def _task(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
+    """What the model is asked to do; data and models of another task make room for those of this one."""
+    tasks = own.recipe.tasks if own.recipe else tuple(TASKS)
+    st.session_state.setdefault(f"{own.key}task.name", own.task)
+    if own.get("task.name") not in tasks:
+        own.put("task.name", own.task)
+    st.selectbox(
+        "Task",
+        tasks,
+        format_func=TASK_NAMES.get,
+        key=f"{own.key}task.name",
+        on_change=own.take_task,
+        persist_state="session",
+    )
+    form.show_problems(shown.get("task.name", ()))
 
 
 def _learner(own: Draft, fields: Mapping[str, form.Leaf], shown: Mapping[str, Sequence[str]]) -> None:

@@ -1,0 +1,140 @@
+"""Scores of labelled documents against scikit-learn where it is installed, and against figures worked out by hand."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tiny_pair import TAGS, bert
+from transformers import AutoTokenizer
+
+from trainer import grading, inference
+from trainer.datasets import LabelledDocument
+from trainer.errors import BadData, BadSpec
+from trainer.grading import Graded, average_precision, bootstrap, metrics, roc_auc
+
+LABELS = ("a", "b", "c")
+ONCE = np.ones((1, 4))
+
+
+def graded(*, multi_label: bool, documents=60, seed=0, labels=LABELS) -> Graded:
+    noise = np.random.default_rng(seed)
+    shape = (documents, len(labels))
+    scores = noise.random(shape).round(1)  # with ties
+    if multi_label:
+        return Graded(labels, noise.random(shape) < 0.4, scores >= 0.5, scores, True)
+    gold, said = (noise.integers(0, len(labels) - (place == 0), documents) for place in range(2))  # c is never given
+    numbers = np.arange(len(labels))
+    return Graded(labels, numbers == gold[:, None], numbers == said[:, None], scores, False)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_scores_are_those_of_scikit_learn(multi_label):
+    judge = pytest.importorskip("sklearn.metrics")
+    given = graded(multi_label=multi_label)
+    gold, said = (part if multi_label else part.argmax(1) for part in (given.gold, given.said))
+    found = metrics(given)
+    assert found["accuracy"] == pytest.approx(judge.accuracy_score(gold, said))
+    for average in ("macro", "micro"):
+        value = judge.f1_score(gold, said, average=average, zero_division=0)
+        assert found[f"{average}_f1"] == pytest.approx(value)
+    parts = judge.precision_recall_fscore_support(gold, said, labels=[0, 1, 2], zero_division=0)
+    for name, values in zip(("precision", "recall", "f1", "support"), parts, strict=True):
+        assert [found[f"{name}.{label}"] for label in LABELS] == pytest.approx(list(values))
+    if multi_label:
+        for name, score in (("roc_auc", judge.roc_auc_score), ("average_precision", judge.average_precision_score)):
+            each = [score(gold[:, n], given.probabilities[:, n]) for n in range(3)]
+            assert [found[f"{name}.{label}"] for label in LABELS] == pytest.approx(each)
+            assert found[f"macro_{name}"] == pytest.approx(np.mean(each))
+
+
+def test_with_one_label_each_micro_f1_is_accuracy():
+    """Trap T14: so it says nothing more."""
+    found = metrics(graded(multi_label=False))
+    assert found["micro_f1"] == found["accuracy"]
+
+
+def test_macro_f1_is_over_the_labels_that_occur():
+    rows = np.array([[True, False, False], [True, False, False], [False, True, False]])
+    said = np.array([[True, False, False], [False, True, False], [False, True, False]])
+    found = metrics(Graded(LABELS, rows, said, said.astype(float), False))
+    assert found["f1.a"] == found["f1.b"] == pytest.approx(2 / 3)
+    assert found["macro_f1"] == pytest.approx(2 / 3), "c is neither given nor predicted, and does not count as 0"
+    assert found["f1.c"] == 0 and found["support.c"] == 0
+
+
+def test_ranking_scores_by_hand():
+    gold, scores = np.array([True, False, True, False]), np.array([0.9, 0.8, 0.8, 0.1])
+    assert roc_auc(gold, scores, ONCE)[0] == (2 + 1.5) / 4
+    assert average_precision(gold, scores, ONCE)[0] == pytest.approx((1 + 2 / 3) / 2)
+    assert np.isnan(roc_auc(np.ones(4, bool), scores, ONCE)[0])
+
+
+def test_a_weight_is_a_document_that_comes_up_more_than_once():
+    noise = np.random.default_rng(0)
+    gold, scores, times = noise.random(20) < 0.5, noise.random(20).round(1), noise.integers(0, 4, 20)
+    for measure in (roc_auc, average_precision):
+        repeated = measure(np.repeat(gold, times), np.repeat(scores, times), np.ones((1, times.sum())))
+        assert measure(gold, scores, times[None])[0] == pytest.approx(repeated[0])
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_intervals_are_those_of_drawing_documents(multi_label):
+    given = graded(multi_label=multi_label, documents=80)
+    found, noise = bootstrap(given, samples=2000), np.random.default_rng(1)
+    drawn = [metrics(given.of(noise.integers(0, 80, 80))) for _ in range(600)]
+    for name in ("accuracy", "macro_f1", "f1.a", *(["macro_roc_auc"] if multi_label else [])):
+        limits = np.percentile([each[name] for each in drawn], [2.5, 97.5])
+        assert found[name] == pytest.approx(list(limits), abs=0.03), name
+    assert not any(name.startswith("support") for name in found)
+
+
+# A whole evaluation
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model):
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+def classifier(tokenizer, head="classification"):
+    torch.set_num_threads(1)
+    return bert(head, layers=1, vocabulary=len(tokenizer))
+
+
+def documents(*labels: tuple[str, ...]):
+    words = ["fever", "cough and chills " * 40, "no pain " * 300, "rash"]
+    return [LabelledDocument(words[n % 4], given, n + 1) for n, given in enumerate(labels)]
+
+
+def test_a_report_has_the_long_documents_by_themselves_and_what_it_cost(tokenizer):
+    model, given = classifier(tokenizer), documents(*[(TAGS[n % 3],) for n in range(12)])
+    report = grading.evaluate(model, tokenizer, given, samples=50, max_tokens=32)
+    lengths = np.array([len(tokenizer(each.text, add_special_tokens=False)["input_ids"]) for each in given])
+    assert report["n"] == 12 and report["metrics"]["over_512.n"] == (lengths > 512).sum() == 3
+    assert "over_1024.n" not in report["metrics"], "none is so long"
+    probabilities = inference.classify([each.text for each in given], model, tokenizer, max_tokens=32).probabilities
+    right = np.array([TAGS[row.argmax()] == each.labels[0] for row, each in zip(probabilities, given, strict=True)])
+    assert report["metrics"]["accuracy"] == right.mean()
+    assert report["metrics"]["over_512.accuracy"] == right[lengths > 512].mean()
+    assert set(report["cost"]) == {
+        "params",
+        "disk_bytes",
+        "latency_ms_p50",
+        "latency_ms_p95",
+        "tokens_per_second",
+        "peak_memory_bytes",
+    }
+    assert set(report["intervals"]) >= {"accuracy", "macro_f1", "micro_f1"}
+
+
+def test_what_a_model_cannot_say_is_not_scored(tokenizer):
+    model = classifier(tokenizer, "several labels")
+    with pytest.raises(BadSpec, match="the dev split has Fever; the model can say"):
+        grading.evaluate(model, tokenizer, documents(("Fever",)), split="dev")
+    with pytest.raises(BadData, match="no document to score in the test split"):
+        grading.evaluate(model, tokenizer, [], split="test")
+    with pytest.raises(BadSpec, match="no head for whole documents"):
+        grading.scores(
+            bert("ner", layers=1, vocabulary=len(tokenizer)), tokenizer, [SimpleNamespace(text="x", labels=())]
+        )

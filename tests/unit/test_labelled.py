@@ -1,0 +1,194 @@
+"""Labelled documents: what is read, what is refused with its line, cards, and that no text gets into a message."""
+
+import gzip
+import json
+
+import pytest
+
+from trainer import datasets
+from trainer.datasets.labelled import LabelledDocument, field_of, read
+from trainer.errors import BadData, CorruptFile
+from trainer.tasks.classification import Classification
+
+CANARY = "canary7d1"
+ONE = [{"text": "Fever.", "label": "a"}, {"text": "Cough\nand chills.", "label": "b"}]
+SEVERAL = [{"text": "Fever.", "labels": ["a", "b"]}, {"text": "Nothing.", "labels": []}]
+
+
+def jsonl(rows) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def folder(path, rows=ONE, *, ending=".jsonl", **splits):
+    path.mkdir()
+    for split in ("train", "dev", "test"):
+        text = splits.get(split, rows if isinstance(rows, str) else jsonl(rows))
+        data = text.encode()
+        (path / f"{split}{ending}").write_bytes(gzip.compress(data) if ending.endswith(".gz") else data)
+    return path
+
+
+def found(path, field="label"):
+    return [(document.text, document.labels, document.line) for document in read(path, field=field)]
+
+
+def test_objects_with_one_label_or_several_are_read_with_their_lines(tmp_path):
+    (tmp_path / "x.jsonl").write_text("\ufeff" + jsonl(ONE) + "\n" + jsonl([{"text": "z", "label": "a", "id": 3}]))
+    texts = [("Fever.", ("a",), 1), ("Cough\nand chills.", ("b",), 2), ("z", ("a",), 4)]
+    assert found(tmp_path / "x.jsonl") == texts
+    (tmp_path / "y.jsonl.gz").write_bytes(gzip.compress(jsonl(SEVERAL).encode()))
+    assert found(tmp_path / "y.jsonl.gz", "labels") == [("Fever.", ("a", "b"), 1), ("Nothing.", (), 2)]
+
+
+def test_csv_cells_may_hold_line_ends_and_labels_are_parted_by_semicolon_or_bar(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text('id,text,labels\n1,"Fever,\r\nand ""chills""",a; b\n\n2,Nothing.,\n3,Cough,a|c\n', newline="")
+    wanted = [('Fever,\nand "chills"', ("a", "b"), 2), ("Nothing.", (), 5), ("Cough", ("a", "c"), 6)]
+    assert found(path, "labels") == wanted
+    (tmp_path / "y.csv.gz").write_bytes(gzip.compress(b"label,text\na,Fever\n"))
+    assert found(tmp_path / "y.csv.gz") == [("Fever", ("a",), 2)]
+
+
+def test_the_first_row_says_which_field_counts(tmp_path):
+    for name, rows, field in (
+        ("one", ONE, "label"),
+        ("several", SEVERAL, "labels"),
+        ("both", [ONE[0] | SEVERAL[0]], "label"),
+    ):
+        (tmp_path / f"{name}.jsonl").write_text(jsonl(rows))
+        assert field_of(tmp_path / f"{name}.jsonl") == field
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (f'{{"text": "{CANARY}"', "not JSON"),
+        (f'["{CANARY}"]', "a JSON list where an object is needed"),
+        ('{"label": "a"}', "without the field `text`"),
+        ('{"text": 5, "label": "a"}', "the field `text` is a int, not a string"),
+        ('{"text": " \\n", "label": "a"}', "the document is empty"),
+        (f'{{"text": "{CANARY}"}}', "neither `label` nor `labels`"),
+        (f'{{"text": "{CANARY}", "labels": ["a"]}}', "without the field `label`; it has `labels`"),
+        (f'{{"text": "{CANARY}", "label": 1}}', "a label in `label` is a int, not a string"),
+        (f'{{"text": "{CANARY}", "label": " a"}}', "has blanks around it"),
+        (f'{{"text": "x", "label": "{CANARY} {"x" * 200}"}}', "characters long; up to 100"),
+    ],
+)
+def test_a_wrong_row_is_refused_with_its_line_and_without_its_text(tmp_path, row, message):
+    path = tmp_path / "x.jsonl"
+    path.write_text(jsonl(ONE[:1]) + row + "\n" + jsonl(ONE[1:]))
+    with pytest.raises(BadData, match="x.jsonl, line 2") as caught:
+        found(path)
+    assert message in caught.value.message and caught.value.next_step
+    assert CANARY not in str(caught.value)
+    problems = []
+    assert len(list(read(path, field="label", report=problems.append))) == 2 and len(problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"text": "x", "labels": "a"}', "the field `labels` is a str, not a list"),
+        ('{"text": "x", "labels": ["a", "a"]}', "one of its 2 labels is given twice"),
+        ('{"text": "x", "label": "a"}', "without the field `labels`; it has `label`"),
+    ],
+)
+def test_a_wrong_list_of_labels_is_refused(tmp_path, row, message):
+    (tmp_path / "x.jsonl").write_text(row)
+    with pytest.raises(BadData, match="line 1") as caught:
+        found(tmp_path / "x.jsonl", "labels")
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        (f"note,label\n{CANARY},a\n", 1, "the header has 2 columns, but not `text`"),
+        (f'text,label\nx,a\n"{CANARY},a\n', 3, "quotes do not match"),
+        (f"text,label\nx,a\n{CANARY},a,b\n", 3, "3 cells under 2 columns"),
+    ],
+)
+def test_a_wrong_csv_is_refused_with_its_line_and_without_its_text(tmp_path, text, line, message):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(BadData) as caught:
+        found(tmp_path / "x.csv")
+    assert (caught.value.line, message in caught.value.message) == (line, True)
+    assert CANARY not in str(caught.value)
+
+
+def test_a_document_never_shows_its_text():
+    assert CANARY not in repr(LabelledDocument(CANARY, ("a",), 3))
+
+
+# Data sets
+
+
+def test_a_folder_serves_the_task_that_asks(tmp_path):
+    path = str(folder(tmp_path / "mine"))
+    assert [document.labels for document in datasets.labelled_documents(path, "dev", field="label")] == [("a",), ("b",)]
+    assert list(datasets.documents(path, "dev")) == ["Fever.", "Cough\nand chills."], "labels are ignored for mlm"
+    with pytest.raises(BadData, match="for the task mlm or classification, not ner"):
+        datasets.load(path, "train")
+    with pytest.raises(BadData, match="for the task ner, not classification"):
+        datasets.labelled_documents("bc5cdr-slice", "train", field="label")
+    with pytest.raises(BadData, match="for the task classification, not mlm"):
+        datasets.documents(str(folder(tmp_path / "sheet", "text,label\nx,a\n", ending=".csv")), "train")
+
+
+def test_what_the_card_says_counts():
+    assert datasets.label_field("mtsamples-slice") == "label"
+    assert datasets.label_field("mtsamples-slice", multi_label=True) == "labels"
+    with pytest.raises(BadData, match="for the task mlm, not classification"):
+        datasets.labelled_documents("clinical-text-slice", "train", field="label")
+
+
+def test_labels_are_those_of_train_and_no_other_is_let_pass(tmp_path):
+    good = folder(tmp_path / "good")
+    data = Classification().open(datasets.resolve(str(good)))
+    assert (data.labels, data.multi_label, list(data.texts("dev"))) == (("a", "b"), False, [row["text"] for row in ONE])
+    several = Classification().open(datasets.resolve(str(folder(tmp_path / "several", SEVERAL))))
+    assert (several.labels, several.multi_label) == (("a", "b"), True)
+    wrong = folder(tmp_path / "wrong", test=jsonl([*ONE, {"text": CANARY, "label": "c"}]))
+    with pytest.raises(
+        BadData, match="wrong/test.jsonl, line 3: the model does not know the label 'c'; it knows a, b"
+    ) as e:
+        _ = Classification().open(datasets.resolve(str(wrong))).labels
+    assert CANARY not in str(e.value)
+    with pytest.raises(BadData, match="holds 1 labels; there is nothing to tell apart"):
+        _ = Classification().open(datasets.resolve(str(folder(tmp_path / "single", ONE[:1])))).labels
+    with pytest.raises(BadData, match="without the field `labels`; it has `label`"):
+        Classification(multi_label=True).open(datasets.resolve(str(good))).examples("train")
+
+
+def test_a_changed_file_and_a_missing_split_are_refused(tmp_path):
+    path = folder(tmp_path / "mine")
+    resolved = datasets.resolve(str(path))
+    (path / "dev.jsonl").unlink()
+    with pytest.raises(CorruptFile, match="has changed"):
+        datasets.labelled_documents(resolved, "train", field="label")
+    with pytest.raises(BadData, match="there is no split 'dev'; there is train, test") as caught:
+        datasets.labelled_documents(str(path), "dev", field="label")
+    assert "Add dev.jsonl" in caught.value.next_step
+
+
+def test_a_check_counts_labels_and_lists_every_wrong_row(tmp_path):
+    wrong = jsonl(ONE) + f'{{"text": "{CANARY}"}}\n{{"text": "{CANARY}", "label": ""}}\n' + jsonl(ONE[:1])
+    report = datasets.check(folder(tmp_path / "mine", dev=wrong), task="classification")
+    assert [(problem.file, problem.line) for problem in report.problems] == [
+        ("mine/dev.jsonl", 3),
+        ("mine/dev.jsonl", 4),
+    ]
+    split = report.splits["dev"]
+    assert (split.documents, split.characters, split.longest, split.repeated) == (3, 29, 17, 1)
+    assert split.labels == {"a": 2, "b": 1} and report.repeated["train/test"] == 2
+    assert CANARY not in report.model_dump_json()
+
+
+def test_a_check_of_one_file_and_of_one_that_is_not_there(tmp_path):
+    (tmp_path / "all.csv").write_text("text,labels\nFever,a;b\n")
+    report = datasets.check(tmp_path / "all.csv", task="classification")
+    assert report.ok and report.splits["all"].labels == {"a": 1, "b": 1}
+    (folder(tmp_path / "mine") / "test.jsonl").unlink()
+    assert [p.message for p in datasets.check(tmp_path / "mine", task="classification").problems] == [
+        "there is no test split."
+    ]
