@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from trainer import losses
+from trainer.architectures import global_attention
 from trainer.capture import Seen, capturing, quicken_attention
 from trainer.dropout import quicken
 from trainer.errors import BadSpec
@@ -101,6 +102,7 @@ class Learner(torch.nn.Module):
                 input_ids=batch["input_ids"],
                 attention_mask=batch["attention_mask"],
                 output_hidden_states=bool(levels - {last}),
+                **global_attention(model, batch["input_ids"], self.head),
             )
         states = {level: output.last_hidden_state if level == last else output.hidden_states[level] for level in levels}
         return Pass(states, seen, self._logits(model, states[last], at, side))

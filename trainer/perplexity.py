@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from trainer import evaluate as costs
+from trainer.architectures import global_attention
 from trainer.corpus import Rows
 from trainer.heads import vocabulary_logits
 from trainer.inference import BATCH_TOKENS, evaluating
@@ -97,6 +98,7 @@ def _fill(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[np.nd
     device = next(model.parameters()).device
     masked = batch["labels"] != IGNORED
     inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+    inputs |= global_attention(model, inputs["input_ids"], "mlm")
     states = model.base_model(**inputs).last_hidden_state  # (rows, tokens, hidden)
     logits = vocabulary_logits(model, states[masked.to(device)]).float()  # (gaps, vocabulary)
     gold = batch["labels"][masked].to(device)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from trainer.architectures import global_attention
 from trainer.batches import Batches
 from trainer.errors import CorruptFile
 from trainer.heads import classifier_logits
@@ -82,6 +83,7 @@ def _compute(teacher: torch.nn.Module, rows, folder: Path) -> None:
         numbers = batch["words"].flatten()[at].numpy()
         with torch.inference_mode():
             inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+            inputs |= global_attention(teacher, inputs["input_ids"], "ner")
             found = teacher.base_model(**inputs).last_hidden_state.flatten(0, 1)[at.to(device)]
             logits[numbers] = classifier_logits(teacher, found).float().cpu().numpy()
             states[numbers] = found.half().cpu().numpy()

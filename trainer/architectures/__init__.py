@@ -11,6 +11,7 @@ import torch
 
 from trainer.architectures import bigbird, longformer, minialbert
 from trainer.errors import UnknownName
+from trainer.reach import LOCAL
 
 ARCHITECTURES = {"minialbert": minialbert.register}
 QUICK = {**longformer.QUICK, **bigbird.QUICK}
@@ -38,9 +39,9 @@ def global_attention(model: torch.nn.Module, input_ids: torch.Tensor, head: str)
     """What a model's encoder is told of global tokens, to be passed to `base_model` besides ids and mask.
 
     Only a Longformer asks for it: the first token where `head` classifies a whole text, as transformers' own head does;
-    nothing for "ner", "mlm" and "encoder". input_ids: (rows, tokens).
+    no token for those of reach.LOCAL. input_ids: (rows, tokens).
     """
-    if model.config.model_type != "longformer" or head in ("ner", "mlm", "encoder"):
+    if model.config.model_type != "longformer" or head in LOCAL:
         return {}
     chosen = torch.zeros_like(input_ids)
     chosen[:, 0] = 1

@@ -3,8 +3,8 @@
 A block of 64 tokens sees itself, both neighbours, the first and the last block, and some that are drawn; the first and
 the last see everything. Transformers 5 draws blocks in training only, by the layer's number; in evaluation it takes the
 first block for each of them, which therefore counts 1 + num_random_blocks times. So do we, without touching NumPy's
-random numbers. With `seeded_blocks: true` in its config a model uses blocks that are drawn once for each layer and head,
-distinct and outside the window, in training and in evaluation: the attention of the paper.
+random numbers. With `seeded_blocks: true` in its config a model uses blocks that are drawn once for each layer and
+head, distinct and outside the window, in training and in evaluation: the attention of the paper.
 
 An input of up to (5 + 2 x num_random_blocks) blocks is computed in full, as transformers does, and the next long one is
 sparse again, as transformers does not (trap T20).
@@ -168,9 +168,9 @@ def library_blocks(layer: int, heads: int, count: int, chosen: int, size: int, l
             found = [theirs._bigbird_block_rand_mask(layer_like, *sizes, last_idx=1024) for _ in range(heads)]
             found = [rows[: count - 2] for rows in found]
         else:
-            plan = dict(zip(("plan_from_length", "plan_num_rand_blocks"), theirs._get_rand_attn_plan(tokens, size, chosen)))
+            plan = theirs._get_rand_attn_plan(tokens, size, chosen)
             sizes = (tokens, tokens, size, size, heads)
-            found = theirs._bigbird_block_rand_mask_with_head(layer_like, *sizes, **plan)
+            found = theirs._bigbird_block_rand_mask_with_head(layer_like, *sizes, *plan)
     finally:
         np.random.set_state(before)
     return torch.from_numpy(np.stack(found)).long()

@@ -1,7 +1,7 @@
 """Exact attention of blocks of queries to blocks of keys that a table chooses: what Longformer and BigBird share.
 
 Work and memory grow with the number of blocks, not with its square. A group of blocks at a time is put together and
-goes through torch's fused attention; nothing of it is kept, and the backward pass computes the group again. Groups are
+goes through torch's fused attention; its keys are not kept, the backward pass puts them together again. Groups are
 small on a CPU: what fits its caches costs a fraction of what has to be fetched from fresh memory.
 """
 
@@ -17,6 +17,9 @@ from trainer.errors import Unavailable
 LOW = -3e4  # hides a key: e to it is 0 in every number format, yet a row of hidden keys alone is no NaN
 FUSED, WRITTEN_OUT = 1 << 20, 1 << 20  # elements of keys, and of scores, in a group on a CPU
 ON_ACCELERATOR = 1 << 28
+# What scaled_dot_product_attention calls on a CPU. With the sums it also gives, nothing is computed twice.
+_FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_FUSED_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias=None, *, dropout: float = 0.0):
@@ -85,33 +88,49 @@ class _Blocks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, query, key, value, numbers, bias, pattern, dropout):
-        ctx.save_for_backward(query, key, value, numbers, bias, pattern)
-        ctx.dropout, ctx.seed = dropout, int(torch.randint(2**62, ())) if dropout else None
-        out = torch.empty_like(query)
+        out, ctx.sums, ctx.dropout = torch.empty_like(query), [], dropout
+        ctx.seed = int(torch.randint(2**62, ())) if dropout else None
+        ctx.fused = not dropout and query.device.type == "cpu"
         with torch.autocast(query.device.type, enabled=False):
-            groups = _groups(query, key, value, numbers, bias, pattern, dropout)
-            for number, (part, keys, values, added) in enumerate(groups):
-                with _noise(ctx.seed, number, query.device):
-                    out[part] = attend(query[part], keys, values, added, dropout=dropout)
+            for number, (part, *inputs) in enumerate(_groups(query, key, value, numbers, bias, pattern, dropout)):
+                if ctx.fused:
+                    out[part], sums = _FUSED(*inputs[:3], attn_mask=inputs[3])
+                    ctx.sums.append(sums)  # the logarithms of the soft-max's sums, as the kernel's backward wants them
+                else:
+                    with _noise(ctx.seed, number, query.device):
+                        out[part] = attend(*inputs, dropout=dropout)
+        ctx.save_for_backward(query, key, value, numbers, bias, pattern, out)
         return out
 
     @staticmethod
     def backward(ctx, grad):
-        query, key, value, numbers, *_ = ctx.saved_tensors
+        *saved, out = ctx.saved_tensors
+        query, key, value, numbers, *_ = saved
         to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         with torch.autocast(query.device.type, enabled=False):
-            for number, (part, *inputs, added) in enumerate(_groups(*ctx.saved_tensors, ctx.dropout)):
-                inputs = [tensor.detach().requires_grad_() for tensor in (query[part], *inputs)]
-                with torch.enable_grad(), _noise(ctx.seed, number, query.device):
-                    out = attend(*inputs, added, dropout=ctx.dropout)
-                to_query[part], *rest = torch.autograd.grad(out, inputs, grad[part])
-                for total, found in zip((to_key, to_value), rest, strict=True):
-                    total.index_add_(0, numbers[part].flatten(), found.reshape(-1, *key.shape[1:]))
+            for number, (part, *inputs) in enumerate(_groups(*saved, ctx.dropout)):
+                if ctx.fused:
+                    known = (out[part], ctx.sums[number], 0.0, False)
+                    found = _FUSED_BACKWARD(grad[part].contiguous(), *inputs[:3], *known, attn_mask=inputs[3])
+                else:
+                    found = _again(grad[part], inputs, ctx, number)
+                to_query[part], *rest = found
+                for total, part_of_it in zip((to_key, to_value), rest, strict=True):
+                    total.index_add_(0, numbers[part].flatten(), part_of_it.reshape(-1, *key.shape[1:]))
         return to_query, to_key, to_value, None, None, None, None
 
 
+def _again(grad: torch.Tensor, inputs: list[torch.Tensor], ctx, number: int) -> tuple[torch.Tensor, ...]:
+    """The gradients of query, key and value of a group that is computed once more."""
+    *inputs, bias = inputs
+    inputs = [tensor.detach().requires_grad_() for tensor in inputs]
+    with torch.enable_grad(), _noise(ctx.seed, number, grad.device):
+        out = attend(*inputs, bias, dropout=ctx.dropout)
+    return torch.autograd.grad(out, inputs, grad)
+
+
 def _groups(query, key, value, numbers, bias, pattern, dropout: float) -> Iterator[tuple]:
-    """Lines that go through attention together: a slice, their keys and values (lines, heads, keys, width), the bias."""
+    """Lines that go through attention together: a slice, and their query, key, value and bias as attend takes them."""
     (lines, heads, chosen), (_, _, queries, width) = numbers.shape, query.shape
     keys = chosen * key.shape[1]
     room = ON_ACCELERATOR if query.device.type != "cpu" else WRITTEN_OUT if dropout else FUSED
@@ -121,7 +140,7 @@ def _groups(query, key, value, numbers, bias, pattern, dropout: float) -> Iterat
         chosen_ones = numbers[part].flatten()
         picked = (tensor.index_select(0, chosen_ones).view(-1, heads, keys, width) for tensor in (key, value))
         added = bias[part, :, None] if pattern is None else bias[part, :, None] + pattern
-        yield part, *picked, added.to(query.dtype).expand(-1, -1, queries, -1)
+        yield part, query[part], *picked, added.to(query.dtype).expand(-1, -1, queries, -1)
 
 
 @contextmanager
