@@ -67,9 +67,9 @@ def predict_many(
     wall time that its pieces have. Raises BadSpec, UnknownName and Cancelled.
     """
     began = time.perf_counter()
-    labels, window = tag_names(model), _window_size(model, tokenizer, max_tokens)
+    labels, window = tag_names(model), window_size(model, tokenizer, max_tokens)
     found = [cut(text, tokenizer) for text in texts]
-    read = [pieces.first(_readable(len(pieces), reading, window)) for pieces in found]
+    read = [pieces.first(readable(len(pieces), reading, window)) for pieces in found]
     follow = {"progress": progress, "cancelled": cancelled}
     best = _score([pieces.ids for pieces in read], window, model, tokenizer, batch_tokens=batch_tokens, **follow)
     spans = [_spans(*each, labels, tokenizer) for each in zip(texts, read, best, strict=True)]
@@ -100,7 +100,7 @@ def tag_words(
     """
     if labelling not in LABELLINGS:
         raise UnknownName("labelling", labelling, LABELLINGS)
-    labels, window = tag_names(model), _window_size(model, tokenizer, max_tokens)
+    labels, window = tag_names(model), window_size(model, tokenizer, max_tokens)
     found = [cut_words(words, tokenizer) for words in sentences]
     follow = {"progress": progress, "cancelled": cancelled}
     best = _score([pieces.ids for pieces, _ in found], window, model, tokenizer, batch_tokens=batch_tokens, **follow)
@@ -166,7 +166,7 @@ def windows(tokens: int, size: int) -> np.ndarray:
     return np.stack([starts, ends, np.append(0, borders), np.append(borders, tokens)], axis=1)
 
 
-def _window_size(model: torch.nn.Module, tokenizer: Any, max_tokens: int | None) -> int:
+def window_size(model: torch.nn.Module, tokenizer: Any, max_tokens: int | None) -> int:
     """Pieces that a window has room for beside the special tokens."""
     limit, special = model_limit(model, tokenizer), tokenizer.num_special_tokens_to_add()
     wanted = min(limit, tokenizer.model_max_length) if max_tokens is None else max_tokens
@@ -178,7 +178,7 @@ def _window_size(model: torch.nn.Module, tokenizer: Any, max_tokens: int | None)
     return wanted - special
 
 
-def _readable(tokens: int, reading: str, window: int) -> int:
+def readable(tokens: int, reading: str, window: int) -> int:
     """How many of a text's pieces this reading sees."""
     if reading not in READINGS:
         raise UnknownName("reading", reading, READINGS)
@@ -207,9 +207,9 @@ def _score(
     table = np.concatenate([np.empty((0, 4), dtype=np.int64), *plans])
     best = Best(np.zeros(len(flat), dtype=np.int32), np.zeros(len(flat), dtype=np.float32))
     around = frame(tokenizer)
-    batches = _batches(table, len(around.before) + len(around.after), batch_tokens, share_of=_threads(model))
+    batches = _batches(table, len(around.before) + len(around.after), batch_tokens, share_of=thread_count(model))
     done = 0
-    with evaluating(model), _workers(_threads(model), len(batches)) as submit:
+    with evaluating(model), side_by_side(thread_count(model), len(batches)) as submit:
         waiting = [submit(_score_batch, flat, rows, around, model, best) for rows in batches]
         for rows, result in zip(batches, waiting, strict=True):
             if cancelled and cancelled():
@@ -238,13 +238,13 @@ def _batches(table: np.ndarray, special: int, batch_tokens: int, *, share_of: in
     return batches
 
 
-def _threads(model: torch.nn.Module) -> int:
+def thread_count(model: torch.nn.Module) -> int:
     """Batches that can run side by side: one on an accelerator, one a thread on a CPU."""
     return torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
 
 
 @contextmanager
-def _workers(threads: int, batches: int) -> Iterator[Callable]:
+def side_by_side(threads: int, batches: int) -> Iterator[Callable]:
     """A function that takes a call and returns another, which gives its result.
 
     On a CPU batches run side by side with one thread each: threads that share every operator wait for each other
