@@ -39,6 +39,7 @@ ZooId = Annotated[str, typer.Argument(metavar="ID", help="A model's id, as `stil
 Model = Annotated[str, typer.Option("--model", metavar="M", help="Zoo id, run id, ./folder or org/name.")]
 TextFile = Annotated[Path, typer.Option("--text-file", metavar="F", help="UTF-8 text, read exactly as it is.")]
 Reading = Literal["windows", "truncate", "whole"]
+Grain = Literal["section", "sentence", "phrase", "word", "piece"]
 Split = Literal["train", "dev", "test"]
 
 
@@ -276,6 +277,35 @@ def compare(
         ]
     )
     terminal.answer(compared.to_json(), as_json=as_json, view=lambda: terminal.show_comparison(note.text, compared))
+
+
+@app.command()
+def explain(
+    model: Model,
+    text_file: TextFile,
+    target: Annotated[str | None, typer.Option(metavar="T", help="START:END:LABEL or LABEL; none lists them.")] = None,
+    method: Annotated[str, typer.Option(metavar="NAME", help="How to attribute.")] = "integrated_gradients",
+    grain: Annotated[Grain | None, typer.Option(help="What gets a score; default: the method's.")] = None,
+    context: Annotated[bool, typer.Option("--context", help="Explain with what is around the target's words.")] = False,
+    checks: Annotated[bool, typer.Option("--checks", help="Also infidelity, sensitivity, randomised weights.")] = False,
+    reading: Annotated[Reading, typer.Option(help="How a text longer than the model's window is read.")] = "windows",
+    max_tokens: Annotated[int | None, typer.Option(min=8, help="Window in word pieces; default: the model's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which parts of a text a model's answer rests on, and how far to rely on that."""
+    from trainer.registry import resolve
+    from workbench import explain as why
+    from workbench.predict import predict as predict_note
+
+    note, resolved, how = _note(text_file), resolve(model), {"reading": reading, "max_tokens": max_tokens}
+    if target is None:
+        found = why.targets.found(predict_note(note, resolved, **how))
+        document = {"targets": found}
+        terminal.answer(document, as_json=as_json, view=lambda: terminal.show_targets(note.text, found))
+        return
+    how |= {"method_name": method, "grain": grain, "context": context, "checks": checks}
+    answer = why.explain(note, resolved, target, **how)
+    terminal.answer(answer.to_json(), as_json=as_json, view=lambda: terminal.show_explanation(note.text, answer))
 
 
 @app.command()

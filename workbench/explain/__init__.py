@@ -19,7 +19,7 @@ from trainer.errors import BadData, BadSpec, UnknownName
 from trainer.pieces import Pieces, cut, frame, word_starts
 from trainer.prediction import Cost, Coverage
 from trainer.run import ResolvedModel
-from workbench.explain import faithfulness
+from workbench.explain import faithfulness, targets
 from workbench.explain.agreement import Ablation
 from workbench.explain.explanation import Attribution, Explanation
 from workbench.explain.grains import GRAINS, units
@@ -31,7 +31,8 @@ from workbench.predict import SHELF
 if TYPE_CHECKING:
     from trainer.probe import Follow, Probe
 
-__all__ = ["GRAINS", "METHODS", "ablate", "explain", "explain_stream", "explain_text"]
+__all__ = ["GRAINS", "METHODS", "ablate", "explain", "explain_stream", "explain_text", "targets"]
+METHOD = "integrated_gradients"
 COARSE = ("feature_ablation", "sentence")
 
 
@@ -41,6 +42,8 @@ def explain(note: Note, model: str | ResolvedModel, target: Target | str, *, nam
     The options are those of explain_text. `name` is how the explanation names its model; by default the reference.
     """
     resolved = registry.resolve(model) if isinstance(model, str) else model
+    target = parse(target) if isinstance(target, str) else target
+    method(how.get("method_name", METHOD), how.get("options"))  # what is wrong is said before a model is loaded
     return explain_text(note.text, *SHELF.take(resolved), target, name=name or resolved.reference, **how)
 
 
@@ -51,7 +54,7 @@ def explain_text(
     target: Target | str,
     *,
     name: str,
-    method_name: str = "integrated_gradients",
+    method_name: str = METHOD,
     options: dict | None = None,
     grain: str | None = None,
     baseline: str | None = None,
@@ -123,9 +126,8 @@ def explain_stream(text: str, model: Any, tokenizer: Any, target: Target | str, 
     The options are explain_text's; progress starts anew for the second answer. An answer that would be the first one
     again but for its faithfulness comes once.
     """
-    name, grain = how.get("method_name", "integrated_gradients"), how.get("grain")
-    if (name, grain or METHODS[name].grain if name in METHODS else None) != COARSE:
-        method(name, how.get("options"))  # a mistake is said before anything is computed
+    chosen = method(how.get("method_name", METHOD), how.get("options"))
+    if (chosen.name, how.get("grain") or chosen.grain) != COARSE:
         coarse = {"method_name": COARSE[0], "grain": COARSE[1], "options": None, "orders": 0, "checks": False}
         yield explain_text(text, model, tokenizer, target, **how | coarse)
     yield explain_text(text, model, tokenizer, target, **how)
