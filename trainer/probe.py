@@ -70,7 +70,7 @@ class Follow:
     def add(self, rows: int) -> None:
         """So many rows are done."""
         self.done += rows
-        if self._progress:
+        if self._progress and self.rows:
             self._progress(min(self.done, self.rows), self.rows)
 
 
@@ -157,7 +157,8 @@ class Probe:
 
         Raises Unavailable for a model whose attention is not one full map a layer.
         """
-        layers, before = self.model.config.num_hidden_layers, getattr(self.model.config, "_attn_implementation", None)
+        config = self.model.config
+        layers, before = getattr(config, "num_hidden_layers", 1), getattr(config, "_attn_implementation", None)
         self.follow.check()
         try:
             with evaluating(self.model), torch.no_grad(), capturing(self.model, maps=range(1, layers + 1)) as seen:
@@ -168,7 +169,7 @@ class Probe:
                 next_step="Choose another method, such as integrated_gradients, or a model of the BERT family.",
             ) from None
         finally:
-            if before is not None and self.model.config._attn_implementation != before:
+            if before is not None and config._attn_implementation != before:
                 self.model.set_attn_implementation(before)
         self.follow.add(1)
         return np.stack([seen.maps[layer][0].mean(0).cpu().numpy() for layer in range(1, layers + 1)])
@@ -182,7 +183,7 @@ class Probe:
 
     def _values(self, keep: np.ndarray, measure: Callable) -> np.ndarray:
         shown = np.ones((len(keep), len(self.words)), dtype=bool)
-        shown[:, self.before : self.before + len(self.free)] = np.asarray(keep, dtype=bool) | ~self.free
+        shown[:, self.before : self.before + len(self.free)] = keep
         shown, values = torch.from_numpy(shown), np.empty(len(keep))
 
         def part(rows: slice) -> None:

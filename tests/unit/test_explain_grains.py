@@ -32,6 +32,12 @@ def test_sections_begin_at_headings():
     assert [part.split()[0] for part in found] == ["CHIEF", "HISTORY", "PLAN:"]
 
 
+@pytest.mark.parametrize("grain", ["section", "sentence", "phrase"])
+def test_units_are_the_parts_between_breaks(tokenizer, grain):
+    found = units(NOTE, cut(NOTE, tokenizer), tokenizer, grain).places
+    assert [NOTE[start:end] for start, end in found] == parts(NOTE, grain)
+
+
 def test_without_headings_paragraphs_are_sections():
     assert parts("One. Two.\n\nthree\r\n \r\nfour\nfive", "section") == ["One. Two.", "three", "four\nfive"]
 

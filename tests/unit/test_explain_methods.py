@@ -194,7 +194,10 @@ def test_whole_reads_as_far_as_the_model_can_and_truncate_may_miss_the_target(ta
 def test_a_label_of_a_long_note_is_explained_where_it_is_said_most(tokenizer):
     model = BagOfWords(tokenizer, {"insulin": 3.0}, bias=-1.0)
     text = "Nothing of note here. " * 60 + "Insulin helped. " + "Nothing after it. " * 60
-    found = why((model, tokenizer), text=text, target="yes", grain="word", max_tokens=64)
+    seen = []
+    follow = {"progress": lambda done, rows: seen.append((done, rows)), "context": True}  # it has no words of its own
+    found = why((model, tokenizer), text=text, target="yes", grain="word", max_tokens=64, **follow)
+    assert seen[-1][0] == seen[-1][1]
     best = max(found.attributions, key=lambda part: part.score)
     assert text[best.start : best.end] == "Insulin"
     assert found.probability == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-4)
@@ -328,6 +331,8 @@ def test_rollout_needs_attention_maps(tokenizer):
         why((longformer, tokenizer), method_name="attention_rollout")
     assert "integrated_gradients" in raised.value.next_step
     assert why((longformer, tokenizer), options={"steps": 3}).attributions, "other methods work"
+    with pytest.raises(Unavailable, match="BagOfWords does not show"):
+        why((BagOfWords(tokenizer, {}, bias=0.0), tokenizer), target="yes", method_name="attention_rollout")
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -86,7 +86,9 @@ def explain_text(
     parts = units(text, seen.pieces, tokenizer, grain)
     owner = parts.owner[seen.start : seen.end] - parts.owner[seen.start]  # (m,)
     count = int(owner[-1]) + 1
-    follow.rows = chosen.rows(count) + 3 + faithfulness.rows(len(np.unique(owner[seen.probe.free])), orders)
+    follow.rows = (
+        follow.done + chosen.rows(count) + 3 + faithfulness.rows(len(np.unique(owner[seen.probe.free])), orders)
+    )
 
     found = scores(chosen, seen.probe, owner)
     shown, hidden = seen.probe.log_odds(np.array([[True], [False]]).repeat(len(owner), axis=1))
