@@ -8,7 +8,7 @@ from toy_models import read_tokenizer
 
 from trainer.errors import UnknownName
 from trainer.pieces import Pieces, cut
-from workbench.explain.grains import GRAINS, breaks, units
+from workbench.explain.grains import GRAINS, breaks, heading, units
 
 NOTE = (
     "CHIEF COMPLAINT\r\nPain.\r\n\r\nHISTORY OF PRESENT ILLNESS: Seen by Dr. Z at 10 a.m. for pain, fever (new); no\r\n"
@@ -36,6 +36,12 @@ def test_sections_begin_at_headings():
 def test_units_are_the_parts_between_breaks(tokenizer, grain):
     found = units(NOTE, cut(NOTE, tokenizer), tokenizer, grain).places
     assert [NOTE[start:end] for start, end in found] == parts(NOTE, grain)
+
+
+def test_a_place_has_the_heading_of_its_section():
+    for words, expected in (("Pain.", "CHIEF COMPLAINT"), ("cough", "HISTORY OF PRESENT ILLNESS"), ("Gout", "PLAN")):
+        assert heading(NOTE, NOTE.index(words)) == expected
+    assert heading("No heading.\nPLAN: rest", 3) == ""
 
 
 def test_without_headings_paragraphs_are_sections():

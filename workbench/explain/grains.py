@@ -60,13 +60,24 @@ def units(text: str, pieces: Pieces, tokenizer: Any, grain: str) -> Units:
 
 def breaks(text: str, grain: str) -> np.ndarray:
     """Offsets where a section, sentence or phrase begins, the first one of the text left out; sorted."""
-    lines = text.replace("\r\n", " \n").replace("\r", "\n")  # of the same length, so offsets stay
+    lines = _lines(text)
     found = set(_sections(lines))
     if grain in ("sentence", "phrase"):
         found |= set(_sentences(lines))
     if grain == "phrase":
         found |= {match.end() for match in _PHRASE.finditer(lines)}
     return np.array(sorted(found), dtype=np.int64)
+
+
+def heading(text: str, place: int) -> str:
+    """The heading of the section that an offset is in, without its colon; empty where no heading is before it."""
+    before = [match for match in _HEADING.finditer(_lines(text)) if match.start() <= place]
+    return before[-1].group().strip().rstrip(":").rstrip() if before else ""
+
+
+def _lines(text: str) -> str:
+    """The text with one kind of line end and of the same length, so that offsets stay."""
+    return text.replace("\r\n", " \n").replace("\r", "\n")
 
 
 def _sections(lines: str) -> list[int]:
