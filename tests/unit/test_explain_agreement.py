@@ -41,6 +41,11 @@ def test_where_two_explanations_differ_most_comes_first():
     assert found.spearman == pytest.approx(stats.spearmanr([5, 4, 3, 2, 1], [1, 4, 3, 2, 5]).statistic)
 
 
+def test_what_neither_ranks_high_is_no_difference_worth_showing():
+    found = compare(explanation([9, 8, 1, 2, 3, 4]), explanation([8, 9, 4, 3, 2, 1]), k=2)
+    assert [(item.start, item.first, item.second) for item in found.differences] == [(0, 1, 2), (10, 2, 1)]
+
+
 def test_parts_that_one_did_not_see_are_left_out():
     found = compare(explanation([5, 4, 0], unread=((20, 40),)), explanation([1, 2, 9]))
     assert found.spearman == -1

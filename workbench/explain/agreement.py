@@ -21,8 +21,8 @@ class Difference(Plain):
 class Agreement(Plain):
     """Rank correlations over the parts that both saw (-1 to 1, None where an explanation has one score only).
 
-    overlap: the share of the `k` highest parts that both have, 0 to 1. differences: parts by how far their ranks are
-    apart, widest first.
+    overlap: the share of the `k` highest parts that both have, 0 to 1. differences: parts that are among the k highest of
+    one of them, by how far their ranks are apart, widest first.
     """
 
     spearman: float | None
@@ -57,7 +57,7 @@ def compare(one: Explanation, other: Explanation, *, k: int = 10, most: int = 5)
     first, second = np.array([part.score for part in seen]), _spread(other, [(part.start, part.end) for part in seen])
     ranks = [np.argsort(np.argsort(-scores, kind="stable"), kind="stable") + 1 for scores in (first, second)]
     k = min(k, len(seen))
-    apart = np.argsort(-abs(ranks[0] - ranks[1]), kind="stable")[:most]
+    apart = np.where((ranks[0] <= k) | (ranks[1] <= k), abs(ranks[0] - ranks[1]), 0)
     return Agreement(
         spearman=spearman(first, second),
         kendall=kendall(first, second),
@@ -65,8 +65,8 @@ def compare(one: Explanation, other: Explanation, *, k: int = 10, most: int = 5)
         k=k,
         differences=tuple(
             Difference(start=seen[i].start, end=seen[i].end, first=ranks[0][i], second=ranks[1][i])
-            for i in apart.tolist()
-            if ranks[0][i] != ranks[1][i]
+            for i in np.argsort(-apart, kind="stable")[:most].tolist()
+            if apart[i]
         ),
     )
 
