@@ -86,7 +86,7 @@ def predict_many(
     classifies = is_classifier(model)
     window = window_size(model, tokenizer, max_tokens)
     found = [cut(text, tokenizer) for text in texts]
-    read = [pieces.first(_readable(len(pieces), reading, window)) for pieces in found]
+    read = [pieces.first(readable(len(pieces), reading, window)) for pieces in found]
     follow = {"batch_tokens": batch_tokens, "progress": progress, "cancelled": cancelled}
     said = (_classified if classifies else _tagged)(texts, read, window, model, tokenizer, **follow)
     coverages = [_coverage(*each, window) for each in zip(texts, found, read, strict=True)]
@@ -126,7 +126,7 @@ def classify(
         raise _not_a_classifier(model)
     window = window_size(model, tokenizer, max_tokens)
     found = [cut(text, tokenizer) for text in texts]
-    read = [pieces.first(_readable(len(pieces), reading, window)) for pieces in found]
+    read = [pieces.first(readable(len(pieces), reading, window)) for pieces in found]
     logits = _window_logits([pieces.ids for pieces in read], window, model, tokenizer, batch_tokens=batch_tokens)
     probabilities = [_probabilities(each, model, pooling) for each in logits]
     return Classified(np.stack(probabilities), *(np.array([len(p) for p in part]) for part in (found, read)))
@@ -205,7 +205,7 @@ def entity_types(tags: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted({tag[2:] if tag[:2] in ("B-", "I-") else tag for tag in tags} - {"O"}))
 
 
-def _readable(tokens: int, reading: str, window: int) -> int:
+def readable(tokens: int, reading: str, window: int) -> int:
     """How many of a text's pieces this reading sees."""
     if reading not in READINGS:
         raise UnknownName("reading", reading, READINGS)

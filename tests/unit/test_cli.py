@@ -14,7 +14,7 @@ import pytest
 from trainer import queue, spec, store
 from trainer.errors import Unavailable
 from trainer.run import Run
-from workbench import cli, terminal, up
+from workbench import cli, logs, terminal, up
 
 ROOT = Path(__file__).parents[2]
 SECRET = "Zebulon Quux has ataxia"
@@ -271,7 +271,7 @@ def test_logs_follow_from_attempt_to_attempt_until_the_job_ends(home, monkeypatc
         ]
     )
     monkeypatch.setattr(cli.time, "sleep", lambda seconds: next(story)())
-    assert "".join(cli._log(job.id, follow=True)) == "one é\ntwo\nend\n"
+    assert "".join(logs.lines(job.id, follow=True)) == "one é\ntwo\nend\n"
 
 
 def _append(folder: Path, data: bytes) -> None:
