@@ -21,8 +21,8 @@ class Difference(Plain):
 class Agreement(Plain):
     """Rank correlations over the parts that both saw (-1 to 1, None where an explanation has one score only).
 
-    overlap: the share of the `k` highest parts that both have, 0 to 1. differences: parts that are among the k highest of
-    one of them, by how far their ranks are apart, widest first.
+    overlap: the share of the `k` highest parts that both have, 0 to 1. differences: parts that are among the k highest
+    of one of them, by how far their ranks are apart, widest first.
     """
 
     spearman: float | None
