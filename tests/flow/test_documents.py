@@ -65,6 +65,10 @@ def test_from_a_tagger_to_a_classifier_and_its_student(home, tiny_model, multi_l
     assert "Task: classification." in text and "windows of 64 word pieces" in text and "over test documents" in text
     assert ("0.5 or more (sigmoid)" if multi_label else "the likeliest (softmax)") in text
 
+    scored = run_of(home, {"kind": "evaluate", "model": "m", "split": "test"}, model=resolved(folder), number=3)
+    again = {name: value for name, value in metrics.items() if name.startswith("test_")}
+    assert again == {f"test_{name}": value for name, value in scored.result.metrics.items()}, "read as it was trained"
+
     task_kd = {"name": "task_kd", "labels": 0.5}
     taught = {"kind": "distill", "teacher": "t", "student": {"layers": 1}, "task": task, "recipe": task_kd}
     student = run_of(home, taught, model=resolved(folder), teacher=resolved(folder), number=2)
