@@ -16,6 +16,7 @@ import torch
 
 from trainer import checkpoint, evaluate, export, inference, loop, models
 from trainer.errors import StillroomError
+from trainer.heads import document_reading
 from trainer.lesson import Lesson, prepare
 from trainer.run import Result, Run
 from trainer.spec import Schedule
@@ -89,11 +90,12 @@ def train(run: Run, stopping: Callable[[], bool]) -> Result:
 def evaluation(run: Run, stopping: Callable[[], bool]) -> Result:
     """Score a model on one split of a data set."""
     spec = run.spec.spec
-    data = spec.task.open(run.spec.dataset, limit=spec.limit)
+    data = spec.task.fitted(run.spec.model).open(run.spec.dataset, limit=spec.limit)
     model, tokenizer = models.load(run.spec.model, task=None if spec.task.labelled else spec.task.head)
     model.to(run.spec.device)
     run.emit("plan", steps=1, start=0)
-    max_tokens = min(spec.schedule.max_tokens, inference.model_limit(model, tokenizer))
+    limit = inference.model_limit(model, tokenizer)
+    max_tokens = min(spec.schedule.max_tokens, limit, document_reading(model)["max_tokens"] or limit)
     report = data.report(model, tokenizer, spec.split, max_tokens=max_tokens, folder=Path(run.spec.model.path))
     return Result(state="succeeded", metrics=report["metrics"], report=report)
 

@@ -14,7 +14,7 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
-from trainer.errors import BadData, Unavailable, UnknownName
+from trainer.errors import BadData, BadSpec, Unavailable, UnknownName
 from trainer.prediction import Plain
 from trainer.run import ResolvedModel
 from trainer.tasks import LABELLED
@@ -104,12 +104,12 @@ def head_of(config: Mapping[str, Any]) -> str | None:
 
 
 def task_of(found: ResolvedModel) -> str:
-    """The labelled task that a model folder can do; Unavailable for one without such a head."""
+    """The labelled task that a model folder can do; BadSpec for one without such a head."""
     config = read_json(Path(found.path) / "config.json") or {}
     if (head := head_of(config)) not in LABELLED:
         named = (config.get("architectures") or ["Model"])[0]
-        raise Unavailable(
-            f"{found.reference} has no head that gives labels: it is a {named}.",
+        raise BadSpec(
+            [("model", f"{found.reference} has no head that gives labels (it is a {named})")],
             next_step="Fine-tune it first, or choose a model that is fine-tuned.",
         )
     return head

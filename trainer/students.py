@@ -149,10 +149,12 @@ def _principal(table: torch.Tensor, width: int) -> torch.Tensor:
 
 def _start_head(student: PreTrainedModel, base: PreTrainedModel, kept: np.ndarray | None) -> None:
     """What is above the encoder, except what is tied to the embeddings; rows of dropped pieces are left out."""
-    own, shared = student.state_dict(), {tensor.data_ptr() for tensor in student.base_model.state_dict().values()}
+    own, encoder = student.state_dict(), student.base_model.state_dict()
+    shared = {tensor.data_ptr() for name, tensor in encoder.items() if not name.startswith("pooler.")}
     for name, tensor in base.state_dict().items():
         target = own.get(name)
-        if name.startswith(f"{base.base_model_prefix}.") or target is None or target.data_ptr() in shared:
+        below = name.startswith(f"{base.base_model_prefix}.") and ".pooler." not in name  # a pooler is part of a head
+        if below or target is None or target.data_ptr() in shared:
             continue
         if kept is not None and len(tensor) == base.config.vocab_size:
             tensor = tensor[torch.from_numpy(kept)]

@@ -10,7 +10,7 @@ import streamlit  # noqa: F401 registers the template whose colours the browser 
 
 MOST_POINTS = 800  # a line on a screen shows no more; a live chart is sent again at every beat
 FEW = 50  # steps
-BESIDE = {"f1": ("precision", "recall"), "macro_f1": ("micro_f1", "accuracy")}  # scores that are drawn with another
+BESIDE = {"f1": ("precision", "recall"), "macro_f1": ("micro_f1",)}  # scores that are drawn with another
 TERM = "loss."  # what the names of the terms' metrics begin with
 
 Series = tuple[list[int], list[float]]

@@ -317,9 +317,8 @@ def evaluate(
     from trainer import datasets, registry
     from trainer.tasks import TASKS
 
-    found = registry.resolve(model)
-    task = TASKS[registry.task_of(found)].of(found)
-    data = task.open(datasets.resolve(dataset), limit=limit)
+    found, held = registry.resolve(model), datasets.resolve(dataset)
+    data = TASKS[registry.task_of(found)].of(found).open(held, limit=limit)
     data.examples(split)
 
     from trainer import inference, models  # torch, after what can be wrong without it

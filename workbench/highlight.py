@@ -25,6 +25,7 @@ MEANINGS = {
     "classification": "Agreement: the share of pairs that give the note the same label; where a note may have several, "
     "the share of the given labels that both give.",
 }
+_NOTHING_SHARED = "These models have no label in common"
 APART = "Models that mark words and models that label the whole note are compared among themselves only."
 BARS = 8  # labels of a whole note that are listed; of those that are given, all
 LISTED = 300  # disagreements in the list
@@ -138,8 +139,9 @@ def _rail(text: str, comparison: Comparison, arms: list[str], slots: dict[str, s
     items = "".join(_item(text, key, region, arms, slots) for key, region in enumerate(found[:LISTED]))
     more = f'<p class="sr-more">The first {LISTED:,} are listed.</p>' if len(found) > LISTED else ""
     listed = f'<ol class="sr-list">{items}</ol>{more}' if items else ""
-    tasks = sorted({prediction.task for prediction in comparison.predictions}, reverse=True)
-    said = [*(MEANINGS[task] for task in tasks), *([APART] if len(tasks) > 1 else [])]
+    tasks = [prediction.task for prediction in comparison.predictions]
+    said = [MEANINGS[task] for task in MEANINGS if tasks.count(task) > 1]
+    said += [APART] if len(set(tasks)) > 1 else []
     meaning = "".join(f'<p class="sr-more">{words}</p>' for words in said)
     return f'<nav class="sr-rail" aria-label="Disagreements">{_figures(comparison)}{listed}{meaning}</nav>'
 
@@ -147,8 +149,8 @@ def _rail(text: str, comparison: Comparison, arms: list[str], slots: dict[str, s
 def _figures(comparison: Comparison) -> str:
     if comparison.agreement is None:
         kinds = {prediction.task for prediction in comparison.predictions}
-        said = "mark words, or label the whole note" if len(kinds) > 1 else "have no label in common"
-        return f'<p class="sr-figure">These models {said}, so there is nothing to agree on.</p>'
+        why = "One model marks words, the other labels the whole note" if len(kinds) > 1 else _NOTHING_SHARED
+        return f'<p class="sr-figure">{why}: there is nothing to agree on.</p>'
     places = _count(len(comparison.disagreements), "disagreement") if comparison.disagreements else "No disagreements"
     return f'<p class="sr-figure"><b>{places}</b><span>{comparison.agreement:.0%} agreement</span></p>'
 

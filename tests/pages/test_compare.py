@@ -241,5 +241,7 @@ def test_classifiers_show_ranked_labels_and_agree(classifiers):
 def test_a_tagger_and_a_classifier_stand_side_by_side(classifiers):
     first, _, tagger = classifiers
     page = filled(opened(first, tagger, sample="sepsis-progress-note"))
-    assert html(page).count('class="sr-bars"') == 1 and "mark words, or label the whole note" in html(page)
+    assert html(page).count(
+        'class="sr-bars"'
+    ) == 1 and "One model marks words, the other labels the whole note" in html(page)
     assert not page.error

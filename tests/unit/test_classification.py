@@ -11,7 +11,7 @@ from families import FAMILIES, family
 from tiny_pair import TAGS, batch, bert
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoTokenizer, BertConfig, BertModel
 
-from trainer import datasets, heads, inference, models, pairing, registry, spec, teaching
+from trainer import datasets, heads, inference, models, pairing, registry, spec, students, teaching
 from trainer.architectures.minialbert import MiniAlbertForSequenceClassification
 from trainer.datasets import LabelledDocument
 from trainer.errors import BadSpec, Unavailable
@@ -226,6 +226,14 @@ def test_a_fresh_head_has_its_pooler_and_depends_on_the_seed_alone(base, tokeniz
     assert made[0].classifier.out_features == 2
     with pytest.raises(Unavailable, match="no sequence-classification head"):
         models.load(str(tmp_path / "m"), task="classification")
+
+
+def test_a_student_takes_over_the_whole_head(tokenizer):
+    base = bert("classification", layers=2, vocabulary=len(tokenizer))
+    student, _ = students.make(base, tokenizer, spec.Change(layers=1), texts=lambda: (), seed=1)
+    weights, own = base.state_dict(), student.state_dict()
+    for name in ("classifier.weight", "bert.pooler.dense.weight", "bert.pooler.dense.bias"):
+        assert torch.equal(own[name], weights[name])
 
 
 def test_a_teachers_outputs_are_kept_by_document_and_read_all_of_it(tokenizer, tmp_path):

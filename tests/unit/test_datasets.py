@@ -240,7 +240,7 @@ def test_a_name_that_is_nothing_lists_what_is_known(name):
 
 def test_a_folder_without_splits_says_what_it_holds(tmp_path):
     (tmp_path / "train.tsv").write_text(GOOD)
-    with pytest.raises(BadData, match="no train.conll and no train.txt; found train.tsv"):
+    with pytest.raises(BadData, match="no train.conll, no train.jsonl, no train.csv and no train.txt; found train.tsv"):
         datasets.resolve(str(tmp_path))
     with pytest.raises(BadData, match="a file, not a data set"):
         datasets.resolve(str(tmp_path / "train.tsv"))

@@ -201,7 +201,7 @@ def test_labels_that_differ_are_a_disagreement_of_the_whole_note():
 
 def test_models_of_two_kinds_stand_side_by_side_and_say_so():
     html = results(*shown_together(prediction("a", [(0, 5, "Disease")]), classified("b", ("x", 0.9), ("y", 0.1))))
-    assert "mark words, or label the whole note" in html and APART in html
+    assert "One model marks words, the other labels the whole note" in html and APART in html
     assert bars(html)[0][0] == "x" and "sr-span" in html
 
 

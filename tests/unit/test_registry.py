@@ -161,6 +161,16 @@ def test_a_published_run_is_a_model(home, tiny_model, run_of):
     assert run_id in {entry.id for entry in ready(task="ner")}
 
 
+def test_a_run_that_was_pretrained_is_a_model_without_a_task(home, tiny_model, tmp_path, run_of):
+    folder = tmp_path / "pretrained"
+    shutil.copytree(tiny_model, folder)
+    about = json.loads((folder / "stillroom.json").read_text()) | {"task": "mlm", "labels": []}
+    (folder / "stillroom.json").write_text(json.dumps(about))
+    run_id = run_of(artifact=str(folder))
+    assert [(entry.id, entry.task) for entry in registry.published()] == [(run_id, None)]
+    assert run_id not in {entry.id for entry in ready(task=("ner", "classification"))}
+
+
 def test_runs_without_a_model_say_why(home, run_of, tmp_path):
     waiting = run_of("queued")
     with pytest.raises(Unavailable, match="queued"):

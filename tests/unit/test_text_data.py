@@ -211,9 +211,9 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
 
 
 def test_text_is_not_taken_for_labels_nor_labels_for_text(tmp_path):
-    with pytest.raises(BadData, match="text without labels"):
+    with pytest.raises(BadData, match="for the task mlm, not ner"):
         datasets.load(str(all_three(tmp_path / "mine")), "train")
-    with pytest.raises(BadData, match="has labels; plain text is needed"):
+    with pytest.raises(BadData, match="for the task ner, not mlm"):
         datasets.documents("bc5cdr-slice", "train")
 
 
@@ -291,8 +291,10 @@ def test_every_problem_of_a_corpus_is_reported_with_its_line(tmp_path):
 def test_a_corpus_needs_train_only_and_one_file_is_a_corpus(tmp_path):
     assert datasets.check(folder(tmp_path / "mine", train=PLAIN), task="mlm").ok
     assert datasets.check(tmp_path / "mine" / "train.txt", task="mlm").splits["train"].documents == 3
+    (tmp_path / "notes.tsv").write_text(PLAIN)
+    assert "not a data set" in datasets.check(tmp_path / "notes.tsv", task="mlm").problems[0].message
     (tmp_path / "notes.csv").write_text(PLAIN)
-    assert "not a data set" in datasets.check(tmp_path / "notes.csv", task="mlm").problems[0].message
+    assert "classification, not mlm" in datasets.check(tmp_path / "notes.csv", task="mlm").problems[0].message
 
 
 def test_checking_for_another_task_says_so(tmp_path):
@@ -311,12 +313,16 @@ def test_an_empty_corpus_is_a_problem(tmp_path):
 
 @pytest.fixture(scope="module")
 def hub_cache(tmp_path_factory) -> Path:
-    """What `datasets.load_dataset("some/notes")` leaves behind: text in train and validation; some/pairs has none."""
+    """What `datasets.load_dataset("some/notes")` leaves behind: text in train and validation; some/pairs has none, and
+    some/wards has labels, as numbers that its features name.
+    """
     cache = tmp_path_factory.mktemp("hub")
-    for name, field in (("notes", "text"), ("pairs", "question")):
-        (cache / "rows.jsonl").write_text("".join(json.dumps({field: f"Row {i}.", "id": i}) + "\n" for i in range(200)))
+    named = library.Features(text=library.Value("string"), label=library.ClassLabel(names=["eye", "heart"]))
+    for name, field, features in (("notes", "text", None), ("pairs", "question", None), ("wards", "text", named)):
+        rows = [{field: f"Row {i}."} | ({"label": i % 2} if features else {"id": i}) for i in range(200)]
+        (cache / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         files = {"train": str(cache / "rows.jsonl"), "validation": str(cache / "rows.jsonl")}
-        library.load_dataset("json", data_files=files, cache_dir=str(cache / name))
+        library.load_dataset("json", data_files=files, cache_dir=str(cache / name), features=features)
         made = next((cache / name / "json").glob("*/*/*/"))
         kept = cache / f"some___{name}" / "default" / "0.0.0" / "c0ffee"
         shutil.copytree(made, kept)
@@ -358,8 +364,25 @@ def test_a_hub_data_set_without_text_says_what_it_has(hub):
         datasets.resolve("some/pairs")
 
 
-def test_a_hub_data_set_has_no_labels_here(hub):
-    with pytest.raises(BadData, match="read as plain text"):
+def test_a_cached_hub_data_set_gives_labels_by_their_names(hub):
+    found = datasets.resolve("some/wards")
+    assert datasets.label_field(found) == "label"
+    first = datasets.labelled_documents(found, "dev", field="label", limit=3)
+    assert [(row.text, row.labels) for row in first] == [
+        ("Row 0.", ("eye",)),
+        ("Row 1.", ("heart",)),
+        ("Row 2.", ("eye",)),
+    ]
+    with pytest.raises(BadData, match="there is no split 'test'; there is train, dev"):
+        datasets.labelled_documents(found, "test", field="label")
+    with pytest.raises(BadData, match="some/wards@c0ffee, dev, line 2: the model does not know the label 'heart'"):
+        datasets.require_document_labels(found, "dev", ["eye"], field="label")
+    with pytest.raises(BadData, match="neither `label` nor `labels`"):
+        datasets.labelled_documents("some/notes", "train", field="label")
+
+
+def test_a_hub_data_set_has_no_tagged_words(hub):
+    with pytest.raises(BadData, match="a Hub data set has no tagged words"):
         datasets.load("some/notes", "train")
 
 

@@ -59,6 +59,10 @@ class Classification(Plain):
         }
         return cls(multi_label=config.get("problem_type") == "multi_label_classification", **reading)
 
+    def fitted(self, model: "ResolvedModel") -> "Classification":
+        """This task for scoring a model: one label or several as the model gives, where the task leaves it open."""
+        return self.model_copy(update={"multi_label": self.of(model).multi_label}) if self.multi_label is None else self
+
     def open(self, dataset: "ResolvedDataset", *, limit: int | None = None) -> "ClassificationData":
         """The splits of a data set as this task uses them: only the first `limit` documents of each, if given."""
         return ClassificationData(self, dataset, limit=limit)

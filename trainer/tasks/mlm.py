@@ -10,7 +10,7 @@ from trainer.prediction import Plain
 
 if TYPE_CHECKING:
     from trainer.corpus import Rows
-    from trainer.run import ResolvedDataset
+    from trainer.run import ResolvedDataset, ResolvedModel
     from trainer.tokens import Tokens
 
 
@@ -33,6 +33,10 @@ class MLM(Plain):
     rows: Literal["packed", "documents", "truncated"] = Field(
         "packed", description="Rows of joined documents, windows of single ones, or only the start of each"
     )
+
+    def fitted(self, model: "ResolvedModel") -> "MLM":
+        """This task for scoring a model: the same for all."""
+        return self
 
     def open(self, dataset: "ResolvedDataset", *, limit: int | None = None) -> "MLMData":
         """The splits of a text data set as this task uses them: only the first `limit` documents of each, if given."""

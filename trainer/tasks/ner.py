@@ -54,6 +54,10 @@ class NER(Plain):
         """The task as a model was trained for it: word level, whatever its own scheme."""
         return cls()
 
+    def fitted(self, model: "ResolvedModel") -> "NER":
+        """This task for scoring a model: the same for all."""
+        return self
+
     @staticmethod
     def tags(entity_types: Sequence[str]) -> tuple[str, ...]:
         """The IOB2 tags of some entity types, in an order that is the same in every run: O, B-a, I-a, B-b, ..."""

@@ -41,11 +41,23 @@ def curves(job_id: str) -> None:
 
 
 def after(job: Job) -> None:
-    """What a run was at its end: what its student lost, label by label, and whether it cost what was foretold."""
+    """What a run was at its end, label by label, beside its teacher if it has one; and what it cost."""
     if rows := runs.by_label(job.metrics):
         _lost(rows)
+    elif labels := runs.of_labels(job.metrics):
+        _by_label(labels, runs.of_long(job.metrics))
     if job.kind != "evaluate":
         foresight.beside_truth(job, metrics.history(job.id), _report(job))
+
+
+def _by_label(rows: Sequence[dict], long: Sequence[tuple[int, int, float]]) -> None:
+    st.subheader("Test scores by label", anchor=False)
+    columns = {name: st.column_config.NumberColumn(format="%.3f") for name in rows[0] if name != "Label"}
+    columns["Documents"] = st.column_config.NumberColumn(format="%d")
+    alt = "Test scores of each label, the most frequent first"
+    st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=columns, alt=alt)
+    for pieces, documents, score in long:
+        st.caption(f"Documents of more than {pieces:,} word pieces: {documents:,}, macro F1 {score:.3f}.")
 
 
 def _lost(rows: Sequence[tuple[str, float, float]]) -> None:

@@ -1,5 +1,6 @@
 """What runs say when they are over, and how they differ: plain numbers out of specs, metrics and reports."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,35 @@ def by_label(metrics: Mapping[str, float | None]) -> list[tuple[str, float, floa
         if name.startswith(TEACHER) and value is not None
     ]
     return sorted((row for row in rows if row[2] is not None), key=lambda row: row[2] - row[1])
+
+
+COLUMNS = {
+    "support": "Documents",
+    "f1": "F1",
+    "precision": "Precision",
+    "recall": "Recall",
+    "roc_auc": "ROC-AUC",
+    "average_precision": "Average precision",
+}
+
+
+def of_labels(metrics: Mapping[str, float | None]) -> list[dict[str, Any]]:
+    """A row for each label of whole documents, the most frequent first; empty where a run has none."""
+    plain = {name.removeprefix("test_"): value for name, value in metrics.items()}
+    labels = [name.removeprefix("support.") for name in plain if name.startswith("support.")]
+    rows = [
+        {"Label": label}
+        | {said: plain[f"{name}.{label}"] for name, said in COLUMNS.items() if plain.get(f"{name}.{label}") is not None}
+        for label in labels
+    ]
+    return sorted(rows, key=lambda row: -row["Documents"])
+
+
+def of_long(metrics: Mapping[str, float | None]) -> list[tuple[int, int, float]]:
+    """(word pieces, documents with more than so many, their macro F1), where a run has scored such."""
+    plain = {name.removeprefix("test_"): value for name, value in metrics.items()}
+    lengths = (name.removeprefix("over_").removesuffix(".n") for name in plain if re.fullmatch(r"over_\d+\.n", name))
+    return [(int(each), int(plain[f"over_{each}.n"]), plain[f"over_{each}.macro_f1"]) for each in lengths]
 
 
 def retention(job: Job, report: Mapping) -> tuple[float, tuple[float, float] | None] | None:
