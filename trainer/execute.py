@@ -72,7 +72,7 @@ def train(run: Run, stopping: Callable[[], bool]) -> Result:
     """Pre-train, distil or fine-tune; keep the best dev score, score it on test, publish the model."""
     device = torch.device(run.spec.device)
     evaluate.reset_peak(device)
-    lesson = prepare(run.spec, cache=run.cache)
+    lesson = prepare(run.spec, cache=run.cache, asking=_asking(run, stopping))
     best = _fit(run, lesson, stopping)
     peak = evaluate.peak_bytes(device)
     checkpoint.restore_weights(checkpoint.at_step(run, best.best_step), lesson.learner)
@@ -193,6 +193,24 @@ def _about(run: Run, model, *, metrics: dict, report: dict) -> dict:
         "intervals": report["intervals"],
         "params": sum(parameter.numel() for parameter in model.parameters()),
     }
+
+
+def _asking(run: Run, stopping: Callable[[], bool]) -> Callable[[int, int], None]:
+    """Says how far the teacher's outputs are, each twentieth, and stops their computation when the run is to stop."""
+    told = 0
+
+    def progress(done: int, rows: int) -> None:
+        nonlocal told
+        if stopping():
+            raise Stopped
+        if (share := 20 * done // rows) > told:
+            told = share
+            _say(
+                run,
+                f"The teacher reads the {rows:,} rows to learn from, once for every run of these data: {5 * share} %.",
+            )
+
+    return progress
 
 
 def _say(run: Run, message: str) -> None:

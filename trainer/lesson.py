@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -84,8 +84,11 @@ class Lesson:
         return hashlib.sha256(json.dumps([*parts, ready.spec.task.model_dump()]).encode()).hexdigest()
 
 
-def prepare(ready: RunSpec, *, cache: Path) -> Lesson:
-    """Load data, models and rows of a run, on its device. BadSpec where teacher, student and recipe do not fit."""
+def prepare(ready: RunSpec, *, cache: Path, asking: Callable[[int, int], None] | None = None) -> Lesson:
+    """Load data, models and rows of a run, on its device. BadSpec where teacher, student and recipe do not fit.
+
+    asking: told how far the teacher's outputs are while they are computed (teaching.lessons), which can take minutes.
+    """
     spec, task = ready.spec, ready.spec.task
     if ready.teacher:
         pairing.check(spec, pairing.shape(ready.teacher), pairing.shape(ready.model))
@@ -116,7 +119,7 @@ def prepare(ready: RunSpec, *, cache: Path) -> Lesson:
     if taught and not live:
         taught[0].to(ready.device)
         theirs = data.rows("train", taught[1], **options)
-        kept = teaching.lessons(taught[0], theirs, weights=ready.teacher.sha256, cache=cache)
+        kept = teaching.lessons(taught[0], theirs, weights=ready.teacher.sha256, cache=cache, progress=asking)
     rows = data.rows("train", tokenizer, **options)
     return Lesson(ready, cache, data, learner, tokenizer, rows, max_tokens, taught, kept)
 

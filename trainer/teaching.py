@@ -5,6 +5,7 @@ Kept by unit, that is by word, at its first piece, or by document, so that the s
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,18 +38,26 @@ class Lessons(NamedTuple):
         }
 
 
-def lessons(teacher: torch.nn.Module, rows, *, weights: str, cache: Path) -> Lessons:
+def lessons(
+    teacher: torch.nn.Module,
+    rows,
+    *,
+    weights: str,
+    cache: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> Lessons:
     """The teacher's outputs for `rows` (with their units), from `cache` or computed now on the teacher's device.
 
     weights: SHA-256 of the teacher's file. The key covers it and every piece and unit of the rows, so other data,
-    another tokenizer or another teacher never meet old outputs; a damaged folder is computed again.
+    another tokenizer or another teacher never meet old outputs; a damaged folder is computed again. progress gets
+    (rows done, rows in all) after each batch, and stops the work by raising; nothing is kept then.
     """
     pooling = [document_reading(teacher)["pooling"]] if is_classifier(teacher) else []
     folder = Path(cache) / "teacher" / _key(rows, [FORMAT, weights, *pooling])
     folder.parent.mkdir(parents=True, exist_ok=True)
     with alone(folder):  # of two runs that start together one asks the teacher, and the other waits
         if not _whole(folder):
-            commit_folder(folder, lambda draft: _compute(teacher, rows, draft))
+            commit_folder(folder, lambda draft: _compute(teacher, rows, draft, progress))
     return Lessons(*(np.load(folder / name, mmap_mode="r") for name in (LOGITS, STATES)))
 
 
@@ -69,13 +78,14 @@ def _whole(folder: Path) -> bool:
         return False
 
 
-def _compute(teacher: torch.nn.Module, rows, folder: Path) -> None:
+def _compute(teacher: torch.nn.Module, rows, folder: Path, progress: Callable[[int, int], None] | None) -> None:
     shapes = (LOGITS, np.float32, teacher.config.num_labels), (STATES, np.float16, teacher.config.hidden_size)
     logits, states = (
         np.lib.format.open_memmap(folder / name, mode="w+", dtype=dtype, shape=(rows.units, width))
         for name, dtype, width in shapes
     )
     device, head = next(teacher.parameters()).device, "classification" if is_classifier(teacher) else "ner"
+    done = 0
     for indices in Batches(rows.lengths, seed=0, batch_tokens=BATCH_TOKENS, batch_size=None).epoch(0):
         batch = {name: tensor.to(device) for name, tensor in rows.batch(indices).items()}
         numbers = unit_numbers(batch).cpu().numpy()
@@ -83,5 +93,8 @@ def _compute(teacher: torch.nn.Module, rows, folder: Path) -> None:
             found = encode(teacher, batch).last_hidden_state
             logits[numbers] = unit_logits(teacher, found, batch, head=head).float().cpu().numpy()
             states[numbers] = unit_states(teacher, found, batch).half().cpu().numpy()
+        done += len(indices)
+        if progress:
+            progress(done, len(rows.lengths))
     for kept in (logits, states):
         kept.flush()

@@ -198,3 +198,27 @@ def test_no_text_is_kept(taught, tmp_path):
     keep(taught, tmp_path)
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert not any(word.encode() in kept for word in ("cardiomyopathy", "congestive", "antihypertensive"))
+
+
+class Enough(Exception):
+    """What a caller raises that wants no more."""
+
+
+def test_a_caller_is_told_how_far_it_is_and_may_stop_it_and_nothing_is_kept(taught, passes, tmp_path, monkeypatch):
+    monkeypatch.setattr(teaching, "BATCH_TOKENS", 24)
+    rows, told = rows_of(taught[1]), []
+
+    def stop(done, total):
+        told.append((done, total))
+        if done > 1:
+            raise Enough
+
+    options = {"weights": "a" * 64, "cache": tmp_path}
+    with pytest.raises(Enough):
+        teaching.lessons(taught[0], rows, progress=stop, **options)
+    stopped = passes.count
+    whole = [path for path in (tmp_path / "teacher").iterdir() if path.is_dir() and path.name[0] != "."]
+    assert 0 < stopped < len(rows.lengths) and not whole
+    told.clear()
+    teaching.lessons(taught[0], rows, progress=lambda *at: told.append(at), **options)
+    assert passes.count > stopped and told[-1] == (len(rows.lengths),) * 2 and told == sorted(told)
