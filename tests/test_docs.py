@@ -35,7 +35,7 @@ def code_lines() -> list[str]:
 
 
 def test_readme_is_short():
-    assert len(README.splitlines()) <= 200
+    assert len(README.replace(section("File map"), "").splitlines()) <= 140  # the map has a line for each module
 
 
 def test_file_map_names_what_is_there():
@@ -97,7 +97,7 @@ def check_command(words: list[str]) -> None:
 def test_changelog_names_every_command_and_no_other():
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"## {PROJECT['version']}" in changes
-    listed = re.search(r"The `stillroom` command: (.*?); with", changes, re.S)[1]
+    listed = "".join(re.findall(r"The `stillroom` command: (.*?); with", changes, re.S))
     assert set(re.findall(r"`(\w+)`", listed)) == set(typer.main.get_command(app).commands)
 
 
@@ -127,7 +127,7 @@ def test_files_and_modules_named_in_readme_code_exist():
 def test_contributing_names_tables_that_exist():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     rows = re.findall(r"\| `(\w+)` in `(\S+)` \|", text)
-    assert {name for name, _ in rows} == {"TASKS", "RECIPES", "PAGES", "ENGINES", "models"}
+    assert {name for name, _ in rows} == {"TASKS", "RECIPES", "PAGES", "ENGINES", "METHODS", "models"}
     for name, file in rows:
         source = (ROOT / file).read_text(encoding="utf-8")
         if file.endswith(".yaml"):

@@ -15,8 +15,9 @@ SOURCES = sorted(path for folder in ("trainer", "workbench") for path in (ROOT /
 EVERY_SOURCE = [ROOT / "app.py", *SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py"))]
 # These compute with tensors. Whatever else is in trainer/ or workbench/ imports without torch.
 LOOP = ("execute", "lesson", "learner", "loop", "dropout", "checkpoint", "batches", "preflight")
-MODELS = ("models", "students", "heads", "capture", "losses", "teaching", "architectures.minialbert")
-SCORING = ("inference", "reading", "evaluate", "grading", "perplexity")
+LONG = tuple(f"architectures.{name}" for name in ("minialbert", "blocks", "longformer", "bigbird", "lengthening"))
+MODELS = ("models", "students", "heads", "capture", "losses", "teaching", *LONG)
+SCORING = ("inference", "reading", "evaluate", "grading", "perplexity", "probe")
 TRAINING = {f"trainer.{name}" for name in (*LOOP, *MODELS, *SCORING)}
 TENSORS = TRAINING | {"trainer.architectures", "trainer.export", "trainer.__main__"}
 PRINTERS = {"workbench/cli.py", "workbench/terminal.py", "trainer/execute.py", "trainer/__main__.py"}
@@ -155,6 +156,7 @@ def test_files_are_named_after_what_they_hold():
         ("trainer.recipes.RECIPES", "trainer/recipes"),
         ("trainer.tasks.TASKS", "trainer/tasks"),
         ("workbench.pages.PAGES", "workbench/pages"),
+        ("workbench.explain.METHODS", "workbench/explain/methods"),
     ],
 )
 def test_every_file_of_a_folder_is_in_its_table(table, folder):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from trainer.architectures import global_attention
 from trainer.errors import Unavailable
 
 IGNORED = -100
@@ -22,11 +23,7 @@ def encode(model: torch.nn.Module, batch: Mapping[str, torch.Tensor], **options:
 def inputs(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """What a forward pass of this model takes of a batch: the one place that knows."""
     given = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    if model.config.model_type == "longformer" and is_classifier(model):
-        # As its own class does: the piece that says the labels sees the whole window, and is seen by all of it.
-        given["global_attention_mask"] = torch.zeros_like(given["input_ids"])
-        given["global_attention_mask"][:, 0] = 1
-    return given
+    return given | global_attention(model, given["input_ids"], "classification" if is_classifier(model) else "ner")
 
 
 def is_classifier(model: torch.nn.Module) -> bool:

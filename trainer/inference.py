@@ -17,7 +17,7 @@ import torch
 from trainer.errors import BadSpec, UnknownName
 from trainer.heads import document_reading, is_classifier
 from trainer.pieces import Pieces, cut, cut_words, windows, word_starts
-from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
+from trainer.prediction import CONTEXTS, Cost, Coverage, LabelScore, Prediction, Span
 from trainer.reading import Cancelled, evaluating, model_limit, window_size
 from trainer.reading import read as read_windows
 from trainer.tasks.ner import NER
@@ -86,7 +86,7 @@ def predict_many(
     classifies = is_classifier(model)
     window = window_size(model, tokenizer, max_tokens)
     found = [cut(text, tokenizer) for text in texts]
-    read = [pieces.first(_readable(len(pieces), reading, window)) for pieces in found]
+    read = [pieces.first(readable(len(pieces), reading, window)) for pieces in found]
     follow = {"batch_tokens": batch_tokens, "progress": progress, "cancelled": cancelled}
     said = (_classified if classifies else _tagged)(texts, read, window, model, tokenizer, **follow)
     coverages = [_coverage(*each, window) for each in zip(texts, found, read, strict=True)]
@@ -126,7 +126,7 @@ def classify(
         raise _not_a_classifier(model)
     window = window_size(model, tokenizer, max_tokens)
     found = [cut(text, tokenizer) for text in texts]
-    read = [pieces.first(_readable(len(pieces), reading, window)) for pieces in found]
+    read = [pieces.first(readable(len(pieces), reading, window)) for pieces in found]
     logits = _window_logits([pieces.ids for pieces in read], window, model, tokenizer, batch_tokens=batch_tokens)
     probabilities = [_probabilities(each, model, pooling) for each in logits]
     return Classified(np.stack(probabilities), *(np.array([len(p) for p in part]) for part in (found, read)))
@@ -205,7 +205,7 @@ def entity_types(tags: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted({tag[2:] if tag[:2] in ("B-", "I-") else tag for tag in tags} - {"O"}))
 
 
-def _readable(tokens: int, reading: str, window: int) -> int:
+def readable(tokens: int, reading: str, window: int) -> int:
     """How many of a text's pieces this reading sees."""
     if reading not in READINGS:
         raise UnknownName("reading", reading, READINGS)
@@ -302,8 +302,15 @@ def _first_tags(words: int, owners: np.ndarray, tags: Sequence[str]) -> list[str
 
 def _coverage(text: str, found: Pieces, read: Pieces, window: int) -> Coverage:
     unread = ((int(found.starts[len(read)]), len(text)),) if len(read) < len(found) else ()
-    count = len(windows(len(read), window))
-    return Coverage(tokens=len(found), tokens_read=len(read), windows=count, unread=unread)
+    plan = windows(len(read), window)
+    return Coverage(
+        tokens=len(found),
+        tokens_read=len(read),
+        windows=len(plan),
+        unread=unread,
+        seams=tuple(plan[1:, 2].tolist()),
+        reach=tuple((count, int(found.ends[count - 1])) for count in CONTEXTS if count < len(found)),
+    )
 
 
 def _costs(seconds: float, tokens: Sequence[int]) -> list[Cost]:

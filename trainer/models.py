@@ -34,7 +34,7 @@ from transformers import (
 from transformers.utils import logging as library_logging
 
 from trainer import hub
-from trainer.architectures import ARCHITECTURES
+from trainer.architectures import ARCHITECTURES, quicken
 from trainer.errors import CorruptFile, Refused, Unavailable
 from trainer.registry import HEADS as HEAD_CLASSES
 from trainer.registry import ROOT, ModelEntry, fetched, head_of, remedies, resolve, weights_here, zoo
@@ -68,7 +68,8 @@ def load(
     folder with such a head; with `labels` (every IOB2 tag, or class, in order) the head is made anew, its weights fixed
     by `seed`, unless the folder's own has exactly these labels. `task="mlm"` makes a masked-LM head where the folder
     has none, tied to its embeddings. Tensors that the model has no place for (another task's head, an unused pooler)
-    are counted in the log; a tensor of the encoder that the file lacks is a CorruptFile.
+    are counted in the log; a tensor of the encoder that the file lacks is a CorruptFile. Long attention is fast
+    (architectures.quicken).
     """
     found = resolve(reference) if isinstance(reference, str) else reference
     folder, entry = Path(found.path), zoo().get(found.zoo_id)
@@ -87,7 +88,7 @@ def load(
         fresh = not (own == head and list(config.id2label.values()) == list(labels))
         _set_labels(config, labels)
     model = _assemble(_model_class(config, head), config, _read_weights(found), fresh=fresh, seed=seed)
-    return model.eval(), _read_tokenizer(folder, entry, vocabulary=config.vocab_size)
+    return quicken(model).eval(), _read_tokenizer(folder, entry, vocabulary=config.vocab_size)
 
 
 def build(
@@ -102,7 +103,7 @@ def build(
     if labels is not None:
         _set_labels(config, labels)
     with _quiet(), seeded(seed):
-        return _model_class(config, head)(config).eval()
+        return quicken(_model_class(config, head)(config)).eval()
 
 
 def parameter_counts(entry: ModelEntry) -> dict[str, int]:

@@ -16,7 +16,14 @@ from trainer.tasks import TASKS
 from trainer.vocabulary import smallest, too_few
 
 # Architectures whose sizes can be changed, and where their layers are.
-STACKS = {"bert": "encoder.layer", "roberta": "encoder.layer", "distilbert": "transformer.layer"}
+STACKS = {
+    "bert": "encoder.layer",
+    "roberta": "encoder.layer",
+    "distilbert": "transformer.layer",
+    "longformer": "encoder.layer",
+}
+LENGTHENED = ("bert", "roberta")  # those that a sliding window can be given
+HIDDEN = ("longformer", "big_bird")  # those that show no attention, neither maps nor vectors
 EMBEDDED = ("bert", "distilbert", "minialbert")  # those whose embeddings a MiniALBERT can take over
 REDUCTION = 16  # hidden size : inner size of a MiniALBERT's adapters
 MAPS = ("attention_kl", "attention_mse")
@@ -83,7 +90,8 @@ def changed(base: Shape, change: Change | None) -> Shape:
     trimmed = change.vocabulary is not None and change.vocabulary < base.vocabulary
     return base.model_copy(
         update={
-            "model_type": change.architecture or base.model_type,
+            "model_type": change.architecture or ("longformer" if change.attention else base.model_type),
+            "max_tokens": change.max_tokens or base.max_tokens,
             "layers": change.layers or base.layers,
             "hidden": change.hidden or base.hidden,
             "embedding": change.embedding or change.hidden or base.hidden,
@@ -163,6 +171,7 @@ def _change(change: Change | None, base: Shape, student: Shape) -> Problems:
     if change.embedding and not change.architecture:
         yield "student.embedding", "only a MiniALBERT has embeddings of another width; add `architecture: minialbert`"
     yield from _trimming(base, student)
+    yield from _lengthening(change, base)
     yield from _starting(change, base, student)
 
 
@@ -175,13 +184,26 @@ def _trimming(base: Shape, student: Shape) -> Problems:
         yield "student.vocabulary", too_few(student.vocabulary, base.fewest)
 
 
+def _lengthening(change: Change, base: Shape) -> Problems:
+    if change.attention and base.model_type not in LENGTHENED:
+        fits = ", ".join(LENGTHENED)
+        yield "student.attention", f"a {base.model_type} cannot be given a sliding window; start from: {fits}"
+    if change.attention and change.architecture:
+        yield "student.attention", f"a {change.architecture} has no sliding window; leave one of the two out"
+    for name in ("max_tokens", "window"):
+        if getattr(change, name) and not change.attention:
+            yield f"student.{name}", "only a sliding window makes it another; add `attention: sliding_window`"
+
+
 def _starting(change: Change, base: Shape, student: Shape) -> Problems:
     if change.start == "embeddings" and student.embedding > base.embedding:
         found = f"embeddings {student.embedding} wide cannot start from {base.embedding}"
         yield "student.start", f"{found}; make the student narrower or write `start: random`"
     if change.start != "copy":
         return
-    unlike = [name for name in ("model_type", "hidden", "heads") if getattr(base, name) != getattr(student, name)]
+    unlike = [name for name in ("hidden", "heads") if getattr(base, name) != getattr(student, name)]
+    if change.architecture and change.architecture != base.model_type:
+        unlike.insert(0, "model_type")
     if student.intermediate > base.intermediate:  # a narrower one keeps the strongest neurons
         unlike.append("intermediate")
     if unlike or base.model_type not in STACKS:
@@ -206,6 +228,11 @@ def _term(term: Term, spec: JobSpec, teacher: Shape, student: Shape) -> Problems
     if term.name in MAPS and teacher.heads != student.heads:
         fix = f"give the student {teacher.heads} heads" if student.hidden % teacher.heads == 0 else "drop the term"
         yield "student.heads", f"{term.name} compares {teacher.heads} with {student.heads} attention maps; {fix}"
+    if term.name in (*MAPS, "relations"):
+        for side in (teacher, student):
+            if side.model_type in HIDDEN:
+                fix = "choose the recipe distil, task_kd or mlm"
+                yield "recipe", f"{term.name} compares attention, which a {side.model_type} does not show; {fix}"
     if term.name in WIDE and not term.projected and teacher.hidden != student.hidden:
         fix = "or choose the recipe tiny, minilm or task_kd"
         yield "student.hidden", f"{term.name} needs the teacher's width {teacher.hidden}, found {student.hidden}; {fix}"

@@ -6,6 +6,8 @@ None of these types holds note text, so their repr and JSON are safe to log.
 
 from pydantic import BaseModel, ConfigDict
 
+CONTEXTS = (128, 256, 512, 1024, 2048, 4096)  # tokens: the windows of the field's models
+
 
 class Plain(BaseModel):
     """A frozen value that refuses unknown fields."""
@@ -32,13 +34,17 @@ class LabelScore(Plain):
 class Coverage(Plain):
     """How much of the text the model read, in word pieces without special tokens.
 
-    `unread` lists [start, end) code-point ranges that no window contained.
+    `unread` lists [start, end) code-point ranges that no window contained. `seams` are the pieces at which what is kept
+    of one window ends and the next one's begins. `reach` pairs each of CONTEXTS that is shorter than the text with the
+    code point at which so many pieces end.
     """
 
     tokens: int
     tokens_read: int
     windows: int
     unread: tuple[tuple[int, int], ...] = ()
+    seams: tuple[int, ...] = ()
+    reach: tuple[tuple[int, int], ...] = ()
 
 
 class Cost(Plain):
@@ -73,5 +79,7 @@ class Prediction(Plain):
 
     def to_json(self) -> dict:
         """The public shape of `stillroom predict --json`; `threshold` only where a document may have several labels."""
-        hidden = {"label_set"} | ({"threshold"} if self.threshold is None else set())
+        hidden = {"label_set": True, "coverage": {"seams", "reach"}} | (
+            {"threshold": True} if self.threshold is None else {}
+        )
         return self.model_dump(mode="json", exclude=hidden)

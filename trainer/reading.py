@@ -44,9 +44,9 @@ def read(
     plans = [windows(len(sequence), window) + begin for sequence, begin in zip(sequences, begins[:-1], strict=True)]
     table = np.concatenate([np.empty((0, 4), dtype=np.int64), *plans])
     around = frame(tokenizer)
-    batches = _batches(table, len(around.before) + len(around.after), batch_tokens, share_of=_threads(model))
+    batches = _batches(table, len(around.before) + len(around.after), batch_tokens, share_of=thread_count(model))
     done = 0
-    with evaluating(model), _workers(_threads(model), len(batches)) as submit:
+    with evaluating(model), side_by_side(thread_count(model), len(batches)) as submit:
         waiting = [submit(_read_batch, flat, rows, around, model, keep) for rows in batches]
         for rows, result in zip(batches, waiting, strict=True):
             if cancelled and cancelled():
@@ -114,13 +114,13 @@ def _batches(table: np.ndarray, special: int, batch_tokens: int, *, share_of: in
     return batches
 
 
-def _threads(model: torch.nn.Module) -> int:
+def thread_count(model: torch.nn.Module) -> int:
     """Batches that can run side by side: one on an accelerator, one a thread on a CPU."""
     return torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
 
 
 @contextmanager
-def _workers(threads: int, batches: int) -> Iterator[Callable]:
+def side_by_side(threads: int, batches: int) -> Iterator[Callable]:
     """A function that takes a call and returns another, which gives its result.
 
     On a CPU batches run side by side with one thread each: threads that share every operator wait for each other

@@ -112,6 +112,13 @@ class Change(Plain):
     )
     embedding: Int | None = Field(None, ge=8, le=16384, description="Width of factorised embeddings (MiniALBERT)")
     architecture: Literal["minialbert"] | None = Field(None, description="Another architecture than the base's")
+    attention: Literal["sliding_window"] | None = Field(
+        None, description="Read long text: each token sees a window around it (a Longformer with the base's weights)"
+    )
+    max_tokens: Int | None = Field(None, ge=16, le=1 << 20, description="Longest input with a sliding window")
+    window: Int | None = Field(
+        None, ge=2, le=8192, multiple_of=2, description="Pieces a token sees with a sliding window; empty: 512"
+    )
     vocabulary: Int | None = Field(None, ge=100, description="Keep so many word pieces, those most used in the data")
     start: Literal["copy", "embeddings", "random"] = Field(
         "copy", description="What is taken from the base: layers and embeddings, embeddings only, or nothing"

@@ -1,4 +1,4 @@
-"""A student made from a base: fewer layers, narrower, a trimmed vocabulary, or MiniALBERT's shared layer.
+"""A student made from a base: fewer layers, narrower, a trimmed vocabulary, MiniALBERT's shared layer, or lengthened.
 
 Where its weights start (the layer maps and the embeddings of the published students): section by section below.
 """
@@ -12,6 +12,8 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from trainer import vocabulary
+from trainer.architectures import quicken
+from trainer.architectures.lengthening import lengthen, lengthened_config
 from trainer.architectures.minialbert import MiniAlbertConfig
 from trainer.models import HEADS, seeded
 from trainer.objective import layer_map
@@ -22,6 +24,7 @@ FEED_FORWARD = {
     "bert": ("intermediate.dense", "output.dense"),
     "roberta": ("intermediate.dense", "output.dense"),
     "distilbert": ("ffn.lin1", "ffn.lin2"),
+    "longformer": ("intermediate.dense", "output.dense"),
 }
 TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
 
@@ -46,7 +49,21 @@ def make(
         student = _class_like(base, config)(config)
     with torch.no_grad():
         _start(student, base, change, kept)
-    return student.eval(), tokenizer
+    if change.attention:
+        student, tokenizer = _lengthened(student, tokenizer, change)
+    return quicken(student).eval(), tokenizer
+
+
+def _lengthened(short: PreTrainedModel, tokenizer: Any, change: Change) -> tuple[PreTrainedModel, Any]:
+    positions = short.base_model.embeddings.position_embeddings
+    own = positions.num_embeddings - (0 if positions.padding_idx is None else positions.padding_idx + 1)
+    limit = change.max_tokens or own
+    config = lengthened_config(short.config, tokenizer, max_tokens=limit, window=change.window)
+    options = {"add_pooling_layer": False} if getattr(short, "pooler", short) is None else {}
+    with seeded(0):  # whatever is drawn is replaced
+        long = _class_like(short, config)(config, **options)
+    with torch.no_grad():
+        return long, lengthen(short, long, tokenizer, max_tokens=limit)
 
 
 def _config(base: PreTrainedConfig, change: Change) -> PreTrainedConfig:
@@ -61,6 +78,10 @@ def _config(base: PreTrainedConfig, change: Change) -> PreTrainedConfig:
     for name, value in given.items():
         if value:
             setattr(config, name, value)
+    if change.layers and isinstance(getattr(base, "attention_window", None), list):  # a layer keeps its own
+        depth = len(base.attention_window)
+        numbers = layer_map(change.layer_map, change.layers, depth) if change.start == "copy" else [1] * change.layers
+        config.attention_window = [base.attention_window[number - 1] for number in numbers]
     return _minialbert(config, change, width=getattr(config, intermediate)) if change.architecture else config
 
 
@@ -74,7 +95,7 @@ def _minialbert(base: PreTrainedConfig, change: Change, *, width: int) -> PreTra
 
 def _class_like(base: PreTrainedModel, config: PreTrainedConfig) -> type[PreTrainedModel]:
     kind = type(base.config)
-    head = next(head for head, classes in HEADS.items() if kind in classes and classes[kind] is type(base))
+    head = next(head for head, classes in HEADS.items() if kind in classes and isinstance(base, classes[kind]))
     return HEADS[head][type(config)]
 
 

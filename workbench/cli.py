@@ -8,8 +8,6 @@ import codecs
 import logging
 import os
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,10 +15,9 @@ import typer
 
 from trainer.errors import BadData, BadSpec, Refused, StillroomError, UnknownName
 from workbench import terminal
+from workbench.logs import lines
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes
-ALIVE = ("queued", "running")  # the other states are ends
-POLL_S = 0.5
 
 app = typer.Typer(
     help="Fine-tune and compare compact clinical language models.",
@@ -39,6 +36,7 @@ ZooId = Annotated[str, typer.Argument(metavar="ID", help="A model's id, as `stil
 Model = Annotated[str, typer.Option("--model", metavar="M", help="Zoo id, run id, ./folder or org/name.")]
 TextFile = Annotated[Path, typer.Option("--text-file", metavar="F", help="UTF-8 text, read exactly as it is.")]
 Reading = Literal["windows", "truncate", "whole"]
+Grain = Literal["section", "sentence", "phrase", "word", "piece"]
 Split = Literal["train", "dev", "test"]
 
 
@@ -135,7 +133,7 @@ def logs(
     from trainer import queue
 
     queue.job(job_id)  # an unknown id is an error; a job that has not printed yet is not
-    parts = _log(job_id, follow=follow)
+    parts = lines(job_id, follow=follow)
     if as_json:
         terminal.print_json({"id": job_id, "log": "".join(parts)})
     else:
@@ -279,6 +277,35 @@ def compare(
 
 
 @app.command()
+def explain(
+    model: Model,
+    text_file: TextFile,
+    target: Annotated[str | None, typer.Option(metavar="T", help="START:END:LABEL or LABEL; none lists them.")] = None,
+    method: Annotated[str, typer.Option(metavar="NAME", help="How to attribute.")] = "integrated_gradients",
+    grain: Annotated[Grain | None, typer.Option(help="What gets a score; default: the method's.")] = None,
+    context: Annotated[bool, typer.Option("--context", help="Explain with what is around the target's words.")] = False,
+    checks: Annotated[bool, typer.Option("--checks", help="Also infidelity, sensitivity, randomised weights.")] = False,
+    reading: Annotated[Reading, typer.Option(help="How a text longer than the model's window is read.")] = "windows",
+    max_tokens: Annotated[int | None, typer.Option(min=8, help="Window in word pieces; default: the model's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which parts of a text a model's answer rests on, and how far to rely on that."""
+    from trainer.registry import resolve
+    from workbench import explain as why
+    from workbench.predict import predict as predict_note
+
+    note, resolved, how = _note(text_file), resolve(model), {"reading": reading, "max_tokens": max_tokens}
+    if target is None:
+        found = why.targets.found(predict_note(note, resolved, **how))
+        document = {"targets": found}
+        terminal.answer(document, as_json=as_json, view=lambda: terminal.show_targets(note.text, found))
+        return
+    how |= {"method_name": method, "grain": grain, "context": context, "checks": checks}
+    answer = why.explain(note, resolved, target, **how)
+    terminal.answer(answer.to_json(), as_json=as_json, view=lambda: terminal.show_explanation(note.text, answer))
+
+
+@app.command()
 def evaluate(
     model: Model,
     dataset: Annotated[str, typer.Option("--dataset", metavar="D", help="Data-set id or a folder.")],
@@ -344,27 +371,6 @@ def _say_if_no_worker() -> None:
 
     if not queue.workers():
         terminal.say("No worker is running; start one with `stillroom worker`.", stderr=True)
-
-
-def _log(job_id: str, *, follow: bool) -> Iterator[str]:
-    """The log of the newest attempt; with `follow` also what comes, of later attempts too, until the job ends."""
-    from trainer import queue, run, store
-
-    current = None
-    while True:
-        ended = queue.job(job_id).state not in ALIVE  # asked first, so that the last lines are read after the end
-        newest = next(iter(run.attempts(store.runs_dir(), job_id)), None)
-        if newest != current:
-            current, offset, decoder = newest, 0, codecs.getincrementaldecoder("utf-8")(errors="replace")
-        if current and current.log.is_file():
-            with current.log.open("rb") as file:
-                file.seek(offset)
-                data = file.read()
-            offset += len(data)
-            yield decoder.decode(data)
-        if ended or not follow:
-            return
-        time.sleep(POLL_S)
 
 
 if __name__ == "__main__":

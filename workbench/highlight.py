@@ -32,6 +32,7 @@ LISTED = 300  # disagreements in the list
 LONG = 100_000  # characters above which the browser lays out only the rows in view
 ROWS = 800  # rows of the panes' grid in the style sheet; of more lines than that, neighbours share a row
 NOT_READ = "not read by this model"
+CELLS = 60  # of a ruler
 
 _PANES_ARE = 'role="region" aria-label="The note, model by model" tabindex="0"'
 _EXCERPT, _AROUND, _SHORT = 60, 24, 24  # characters
@@ -240,7 +241,8 @@ def _head(pane: Pane, number: int, slots: dict[str, str]) -> str:
     title = f"<h2>{_letter(number)} {_escape(pane.title or pane.name)}</h2>"
     ranking = _ranking(pane.prediction, slots) if pane.prediction and pane.prediction.labels else ""
     reference = "" if pane.name in (pane.title or pane.name) else f"<span>{_escape(pane.name)}</span>"
-    return f'<header class="sr-head">{title}<p class="sr-facts">{reference}{facts}</p>{ranking}</header>'
+    ruler = _ruler(pane.prediction.coverage) if pane.prediction else ""
+    return f'<header class="sr-head">{title}<p class="sr-facts">{reference}{facts}</p>{ruler}{ranking}</header>'
 
 
 def _facts(prediction: Prediction) -> str:
@@ -257,6 +259,24 @@ def _coverage(coverage: Coverage) -> str:
     percent = 100 * coverage.tokens_read / max(coverage.tokens, 1)
     share = "less than 1%" if 0 < percent < 1 else f"{percent:.0f}%"
     return f'<span class="sr-partial">read {coverage.tokens_read:,} of {coverage.tokens:,} tokens ({share})</span>'
+
+
+def _ruler(coverage: Coverage) -> str:
+    """The note as a bar of tokens: what was read, where windows meet, and the tail that was not read."""
+    count = min(CELLS, coverage.tokens)
+    if not count:
+        return ""
+    starts = [number * coverage.tokens // count for number in range(count + 1)]
+    cells = "".join(f'<span class="{_cell(coverage, *ends)}"></span>' for ends in pairwise(starts))
+    tail = f'<span class="sr-tail">{NOT_READ}</span>' if coverage.tokens_read < coverage.tokens else ""
+    scale = f'<p class="sr-scale"><span>0</span>{tail}<span>{_count(coverage.tokens, "token")}</span></p>'
+    return f'<div class="sr-ruler">{cells}</div>{scale}'
+
+
+def _cell(coverage: Coverage, start: int, end: int) -> str:
+    if start >= coverage.tokens_read:
+        return "sr-tail"
+    return "sr-read sr-seam" if any(start <= seam < end for seam in coverage.seams) else "sr-read"
 
 
 class _Piece(NamedTuple):

@@ -160,6 +160,28 @@ def show_comparison(text: str, compared) -> None:
         say(f"{found.model}: {said}. {_coverage(found)}")
 
 
+def show_targets(text: str, targets: Sequence[Mapping]) -> None:
+    """What a model found, each as a target that can be explained, with the text that it covers."""
+    rows = [(each["target"], each["score"], _quoted(text, each["target"])) for each in targets]
+    _table(("target", "score", "text"), rows)
+    say("Give one of them as --target, or any other START:END:LABEL or LABEL." if rows else "The model found nothing.")
+
+
+def show_explanation(text: str, found, *, most: int = 15) -> None:
+    """The parts that count most, either way, then whether to rely on it and how it was computed."""
+    parts = sorted((part for part in found.attributions if part.score), key=lambda part: -abs(part.score))
+    rows = [(part.score, part.start, part.end, _visible(text[part.start : part.end])) for part in parts[:most]]
+    _table(("score", "start", "end", f"{found.grain}, {min(most, len(parts)):,} of {len(found.attributions):,}"), rows)
+    say(f"{found.target}: probability {found.probability:.3f}, log-odds {found.log_odds:.2f}. {_trust(found)}")
+    settings = "".join(f", {name} {value}" for name, value in found.options.items())
+    delta = "" if found.convergence_delta is None else f", convergence delta {found.convergence_delta:+.3f}"
+    around = ", the target's own words left in place" if found.context else ""
+    say(f"{found.method}{settings}, baseline {found.baseline}{around}{delta}.")
+    if found.checks:
+        say(", ".join(f"{name} {_cell(value)}" for name, value in found.checks.model_dump().items()) + ".")
+    say(_coverage(found))
+
+
 def show_scores(report: Mapping) -> None:
     """Scores with their intervals, and the cost."""
     intervals = report["intervals"]
@@ -236,6 +258,22 @@ def _outcome(job) -> str | None:
         if value is not None:
             return f"{name} {value:.3f}"
     return None
+
+
+def _quoted(text: str, target: str) -> str | None:
+    start, end = (*target.split(":"), "", "")[:2]
+    return _visible(text[int(start) : int(end)]) if start.isdigit() and end.isdigit() else None
+
+
+def _trust(found) -> str:
+    if found.faithfulness is None:
+        return "Faithfulness was not measured."
+    own = found.faithfulness
+    verdict = "Better than random orders" if found.trusted else "Do not rely on this: no better than random orders"
+    return (
+        f"{verdict}: hiding the highest parts takes {own.comprehensiveness:.3f} of the probability (random "
+        f"{own.random_comprehensiveness:.3f}), hiding all others {own.sufficiency:.3f} ({own.random_sufficiency:.3f})."
+    )
 
 
 def _vote(votes: Mapping[str, str | None], arm: str) -> str:

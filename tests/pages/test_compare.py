@@ -107,7 +107,36 @@ def test_a_link_opens_sample_and_arms(runs):
     page = filled(opened(runs[0], f"{runs[0]}@truncate", sample=sample.id))
     assert page.multiselect(key="model").value == [runs[0], f"{runs[0]}@truncate"]
     assert page.pills(key="sample").value == sample.id
-    assert html(page).count("not read by this model") == 1 and "read 510 of 5,095 tokens (10%)" in html(page)
+    assert html(page).count("not read by this model") == 2  # on its ruler, and in the text
+    assert "read 510 of 5,095 tokens (10%)" in html(page)
+
+
+def test_a_context_length_shows_the_note_as_a_short_window_sees_it(runs):
+    sample = samples()[-1]
+    page = filled(opened(*runs, sample=sample.id))
+    slider = page.select_slider[0]
+    assert slider.label == "Context length" and slider.value == "whole note"
+    slider.set_value(256)
+    page = ran(page)
+    run, chosen, answers = page.session_state["compare_context"]
+    assert chosen == 256 and run == page.session_state["compare_run"]
+    deadline = time.monotonic() + 60
+    while not all(answer.done() for answer in answers):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    page = ran(page)
+    assert html(page).count("read 256 of 5,095 tokens (5%)") == len(runs)
+    assert any("within its first 256 tokens" in caption.value for caption in page.caption)
+    page.select_slider[0].set_value("whole note")
+    assert "read all 5,095 tokens" in html(ran(page))
+
+
+def test_a_short_note_has_no_context_to_choose(runs):
+    page = filled(opened(*runs))
+    page.segmented_control(key="source").set_value("Paste").run()
+    page.text_area(key="pasted").set_value("Fever and chills.")
+    page.button[0].click()
+    assert not filled(ran(page)).select_slider
 
 
 def test_a_link_that_names_a_model_which_is_not_here_says_so_and_interprets_nothing(runs):

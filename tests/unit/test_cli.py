@@ -14,7 +14,7 @@ import pytest
 from trainer import queue, spec, store
 from trainer.errors import Unavailable
 from trainer.run import Run
-from workbench import cli, terminal, up
+from workbench import cli, logs, terminal, up
 
 ROOT = Path(__file__).parents[2]
 SECRET = "Zebulon Quux has ataxia"
@@ -58,7 +58,7 @@ def test_readings_and_states_are_those_of_the_modules():
     from workbench.predict import READINGS
 
     assert get_args(cli.Reading) == READINGS
-    assert set(cli.ALIVE) < set(get_args(queue.Job.model_fields["state"].annotation))
+    assert set(logs.ALIVE) < set(get_args(queue.Job.model_fields["state"].annotation))
 
 
 def test_lists_are_one_json_document_each(stillroom, home):
@@ -270,8 +270,8 @@ def test_logs_follow_from_attempt_to_attempt_until_the_job_ends(home, monkeypatc
             lambda: (_append(folder / "attempt-2", b"end\n"), queue.cancel(job.id)),
         ]
     )
-    monkeypatch.setattr(cli.time, "sleep", lambda seconds: next(story)())
-    assert "".join(cli._log(job.id, follow=True)) == "one é\ntwo\nend\n"
+    monkeypatch.setattr(logs.time, "sleep", lambda seconds: next(story)())
+    assert "".join(logs.lines(job.id, follow=True)) == "one é\ntwo\nend\n"
 
 
 def _append(folder: Path, data: bytes) -> None:

@@ -238,3 +238,18 @@ def test_a_million_characters_are_drawn():
 def test_html_is_passed_to_streamlit_untouched():
     assert highlight.note("  a  ")._repr_html_() == highlight.note("  a  ")
     assert "highlight.css" in {path.name for path in Path(highlight.__file__).parent.iterdir()}
+
+
+@settings(deadline=None)
+@given(st.integers(0, 5000), st.integers(0, 5000), st.lists(st.integers(1, 4999), max_size=6))
+def test_a_ruler_shows_what_was_read_and_where_windows_meet(tokens, read, seams):
+    read = min(tokens, read)
+    seams = tuple(sorted({seam for seam in seams if seam < read}))
+    coverage = Coverage(tokens=tokens, tokens_read=read, windows=1 + len(seams), seams=seams)
+    cells = re.findall(r'<span class="(sr-read|sr-read sr-seam|sr-tail)"></span>', highlight._ruler(coverage))
+    assert len(cells) == min(highlight.CELLS, tokens)
+    if cells:
+        assert abs(sum(cell != "sr-tail" for cell in cells) / len(cells) - read / tokens) <= 1 / len(cells)
+        assert cells == sorted(cells, key="sr-tail".__eq__)  # the tail is at the end
+        assert 0 < cells.count("sr-read sr-seam") <= len(seams) if seams else "sr-read sr-seam" not in cells
+    assert (NOT_READ in highlight._ruler(coverage)) == (read < tokens)

@@ -185,6 +185,7 @@ def test_long_text_equals_a_plain_reading_of_each_window(tagger):
     assert found.coverage.tokens == found.coverage.tokens_read == len(ids) > 10 * limit
     plan = inference.windows(len(ids), limit - 2)
     assert found.coverage.windows == len(plan)
+    assert list(found.coverage.seams) == plan[1:, 2].tolist() and "seams" not in found.to_json()["coverage"]
     best = {}
     with torch.inference_mode():
         for (start, end, _, _), shown in zip(plan.tolist(), context(plan, len(ids)), strict=True):
@@ -415,7 +416,8 @@ def test_whole_reads_in_one_window_or_proposes_windows(tagger):
 def test_a_text_without_pieces_gives_an_empty_prediction(tagger, text, reading):
     found = inference.predict(text, *tagger, name="m", reading=reading)
     assert found.spans == ()
-    assert found.coverage.model_dump() == {"tokens": 0, "tokens_read": 0, "windows": 0, "unread": ()}
+    nothing = {"tokens": 0, "tokens_read": 0, "windows": 0, "unread": []}
+    assert found.to_json()["coverage"] == nothing and found.coverage.seams == ()
     assert found.cost.latency_ms >= 0
 
 

@@ -49,6 +49,26 @@ def test_a_long_sentence_becomes_rows_that_label_every_word_once(tokenizer):
     assert text == tokenizer(list(long.words), is_split_into_words=True, add_special_tokens=False)["input_ids"]
 
 
+def test_packed_rows_hold_as_many_sentences_as_fit_and_every_word_once(tokenizer):
+    given = [SENTENCE] * 5  # of eight pieces each
+    for max_tokens, lengths in ((26, [26, 18]), (18, [18, 18, 10]), (6, [6, 6] * 5)):
+        rows = NER(rows="packed").encode(given, tokenizer, label_ids=IDS, max_tokens=max_tokens)
+        assert [len(row.input_ids) for row in rows] == lengths
+        assert [label for row in rows for label in row.labels if label != IGNORED] == [1, 2, 0] * 5
+        assert [word for row in rows for word in row.words if word >= 0] == list(range(15))
+    alone = NER().encode(given, tokenizer, label_ids=IDS, max_tokens=26)
+    assert rows[0].input_ids[0] == tokenizer.cls_token_id and len(alone) == 5
+
+
+def test_documents_are_scored_as_sentences_where_the_task_says_so():
+    whole, alone = (NER(rows=rows).open(datasets.resolve("maccrobat"), limit=3) for rows in ("given", "sentences"))
+    assert len(whole.examples("dev")) == 3 < len(alone.examples("dev"))
+    assert whole.labels == alone.labels and len(whole.labels) == 1 + 2 * 39
+    words, tags = (sum((getattr(each, name) for each in alone.examples("dev")), ()) for name in ("words", "tags"))
+    assert words == sum((each.words for each in whole.examples("dev")), ())
+    assert tags == sum((each.tags for each in whole.examples("dev")), ())
+
+
 def test_words_are_numbered_through_all_sentences_at_their_first_piece(tokenizer):
     """What a teacher says is kept by word, so that a student may cut words and rows differently."""
     for max_tokens in (64, 7):

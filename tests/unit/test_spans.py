@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from trainer import datasets
 from trainer.datasets import conll, spans
 from trainer.errors import BadData
 
@@ -18,7 +19,7 @@ def entities():
 def written(tmp_path, kind):
     marks = entities()
     if kind == "jsonl":
-        path = tmp_path / "train.jsonl"
+        path = tmp_path / "train.spans.jsonl"
         path.write_text(json.dumps({"text": TEXT, "entities": [mark._asdict() for mark in marks]}) + "\n")
         return path
     if kind == "brat":
@@ -57,7 +58,7 @@ def test_of_entities_that_overlap_the_longest_stays():
 
 
 def test_of_an_entity_in_pieces_the_longest_piece_stays(tmp_path):
-    path = tmp_path / "train.jsonl"
+    path = tmp_path / "train.spans.jsonl"
     path.write_text(
         json.dumps({"text": "left and right kidney", "entities": [{"label": "A", "spans": [[0, 4], [9, 21]]}]})
     )
@@ -83,7 +84,7 @@ SECRET = "Zebulon"
     ],
 )
 def test_a_wrong_row_is_named_with_its_line_and_never_quoted(row, said, tmp_path):
-    path = tmp_path / "dev.jsonl"
+    path = tmp_path / "dev.spans.jsonl"
     good = json.dumps({"text": "fine", "entities": []})
     path.write_text(f"{good}\n{row}\n{good}\n")
     with pytest.raises(BadData) as caught:
@@ -117,3 +118,40 @@ def test_a_brat_text_without_annotations_is_named(tmp_path):
 def test_no_repr_shows_text(tmp_path):
     [document] = spans.marked(written(tmp_path, "jsonl"))
     assert "fever" not in repr(document) and "4 entities" in repr(document)
+
+
+# A data set of them
+
+
+def folder(tmp_path, kind):
+    """train, dev and test of the same document."""
+    for split in ("train", "dev", "test"):
+        written(tmp_path / "one", kind).rename(
+            tmp_path / {"jsonl": f"{split}.spans.jsonl", "brat": split}.get(kind, f"{split}.pubtator")
+        )
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "brat", "pubtator"])
+def test_a_folder_of_any_format_is_a_data_set(kind, tmp_path):
+    (tmp_path / "one").mkdir()
+    place = str(folder(tmp_path, kind))
+    report = datasets.check(place, task="ner")
+    assert report.ok, report.problems
+    assert report.splits["dev"].documents == 1 and report.splits["dev"].labels == {"Sign": 3, "Value": 1}
+    [document] = datasets.load(datasets.resolve(place), "test")
+    assert document.tags.count("B-Sign") == 3
+    before = datasets.resolve(place).sha256
+    where = tmp_path / "test" / "a.ann" if kind == "brat" else next(tmp_path.glob("test.*"))
+    where.write_text(where.read_text().replace("Sign", "Mark"))
+    assert datasets.resolve(place).sha256 != before
+    with pytest.raises(BadData, match="'Mark'"):
+        datasets.require_labels(place, "test", ["Sign", "Value"])
+
+
+def test_sentences_end_before_a_capital_and_never_inside_an_entity():
+    words = ("He", "has", "St", ".", "Vitus", "dance", ".", "It", "is", "mild", ".", "no", "fever")
+    tags = ("O", "O", "B-D", "I-D", "I-D", "I-D", "O", "O", "O", "O", "O", "O", "O")
+    found = list(datasets.sentences(conll.Sentence(words, tags)))
+    assert [len(each.words) for each in found] == [7, 6]
+    assert sum((each.words for each in found), ()) == words and sum((each.tags for each in found), ()) == tags

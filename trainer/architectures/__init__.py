@@ -1,11 +1,48 @@
-"""Architectures that transformers lacks. Importing this package makes them known to its Auto classes.
+"""Architectures that transformers lacks, and fast attention for long ones that it has. Needs torch.
 
-An entry is a model type and the function that registers its configuration and models. Needs torch.
+Importing this package makes what is lacking known to transformers' Auto classes: an entry of ARCHITECTURES is a model
+type and the function that registers its configuration and models. QUICK names the class that takes the place of one of
+transformers', with the same parameters under the same names.
 """
 
-from trainer.architectures import minialbert
+import os
+
+import torch
+
+from trainer.architectures import bigbird, longformer, minialbert
+from trainer.errors import UnknownName
+from trainer.reach import LOCAL
 
 ARCHITECTURES = {"minialbert": minialbert.register}
+QUICK = {**longformer.QUICK, **bigbird.QUICK}
+ATTENTION = ("fast", "transformers")
 
 for register in ARCHITECTURES.values():
     register()
+
+
+def quicken(model: torch.nn.Module) -> torch.nn.Module:
+    """Let a Longformer or a block-sparse BigBird compute its attention fast, and give it back; others stay as they are.
+
+    STILLROOM_ATTENTION=transformers leaves all as they are. Raises UnknownName for any other value but `fast`.
+    """
+    wanted = os.environ.get("STILLROOM_ATTENTION") or "fast"
+    if wanted not in ATTENTION:
+        raise UnknownName("STILLROOM_ATTENTION", wanted, ATTENTION)
+    if wanted == "fast" and getattr(model.config, "attention_type", "block_sparse") == "block_sparse":
+        for module in model.modules():
+            module.__class__ = QUICK.get(type(module), type(module))
+    return model
+
+
+def global_attention(model: torch.nn.Module, input_ids: torch.Tensor, head: str) -> dict[str, torch.Tensor]:
+    """What a model's encoder is told of global tokens, to be passed to `base_model` besides ids and mask.
+
+    Only a Longformer asks for it: the first token where `head` classifies a whole text, as transformers' own head does;
+    no token for those of reach.LOCAL. input_ids: (rows, tokens).
+    """
+    if model.config.model_type != "longformer" or head in LOCAL:
+        return {}
+    chosen = torch.zeros_like(input_ids)
+    chosen[:, 0] = 1
+    return {"global_attention_mask": chosen}

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from trainer.datasets import hub, labelled, text
+from trainer.datasets import hub, labelled, tagged, text
 from trainer.datasets.cards import DatasetCard, card, cards
-from trainer.datasets.conll import Placed, Sentence, read, write
+from trainer.datasets.conll import Placed, Sentence, sentences, write
 from trainer.datasets.labelled import Field, LabelledDocument
 from trainer.datasets.places import SPLITS, digest, is_hub, require_task, resolve, split_files, tasks_of
 from trainer.datasets.report import Report, check
@@ -29,6 +29,7 @@ __all__ = [
     "require_document_labels",
     "require_labels",
     "resolve",
+    "sentences",
     "write",
 ]
 
@@ -147,7 +148,7 @@ def _at(path: Path) -> str:
 
 def _sentences(place: Path, split: str) -> Iterator[Placed]:
     require_task(place, "ner")
-    return read(path := _split(place, split), name=_at(path))
+    return tagged.read(path := _split(place, split), name=_at(path))
 
 
 def _labelled(reference: str | ResolvedDataset, split: str, field: Field) -> Iterator[LabelledDocument]:

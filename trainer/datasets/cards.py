@@ -34,6 +34,15 @@ class SentenceCounts(Counts):
     entities: int
 
 
+class MarkedCounts(Counts):
+    """How much labelled data a split of whole documents holds; `tokens` are words."""
+
+    unit: ClassVar = "documents"
+    documents: int
+    tokens: int
+    entities: int
+
+
 class TextCounts(Counts):
     """How much text a split holds; `characters` are code points."""
 
@@ -44,6 +53,13 @@ class TextCounts(Counts):
 
 class SentenceSplit(SentenceCounts):
     """A split of labelled sentences as its card states it."""
+
+    file: str
+    sha256: str
+
+
+class MarkedSplit(MarkedCounts):
+    """A split of documents with entities as its card states it."""
 
     file: str
     sha256: str
@@ -80,7 +96,7 @@ class LabelledCard(_Card):
 
     task: Literal["ner"]
     labels: tuple[str, ...]
-    splits: dict[str, SentenceSplit] = Field(min_length=1)
+    splits: dict[str, SentenceSplit | MarkedSplit] = Field(min_length=1)
 
 
 class TextCard(_Card):

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from trainer.datasets.lines import lines
 from trainer.errors import BadData
 
+ENDS = frozenset(".!?")  # words that end a sentence
+
 _DOCUMENT = "-DOCSTART-"
 _TAG = re.compile(r"[BI]-\S{1,60}")
 _FOREIGN_TAG = re.compile(r"[A-Z]|[BIOESLUM][-_]\S{1,40}")
@@ -24,6 +26,20 @@ class Sentence(NamedTuple):
 
     words: tuple[str, ...]
     tags: tuple[str, ...]
+
+
+def sentences(given: Sentence) -> Iterator[Sentence]:
+    """The sentences of a document: they end at . ! ? before a capital, a digit or a bracket, and never in an entity."""
+    start = 0
+    for place, (word, tag) in enumerate(zip(given.words[1:], given.tags[1:], strict=True), 1):
+        if (
+            given.words[place - 1] in ENDS
+            and tag[0] != "I"
+            and (word[0].isupper() or word[0].isdigit() or word[0] in "([")
+        ):
+            yield Sentence(given.words[start:place], given.tags[start:place])
+            start = place
+    yield Sentence(given.words[start:], given.tags[start:])
 
 
 class Placed(NamedTuple):

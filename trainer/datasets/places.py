@@ -3,16 +3,17 @@
 import hashlib
 from pathlib import Path
 
-from trainer.datasets import hub, labelled, text
+from trainer.datasets import hub, labelled, spans, text
 from trainer.datasets.cards import CARD, DATA, card, cards
 from trainer.errors import BadData, CorruptFile, Refused, UnknownName
 from trainer.run import ResolvedDataset, file_sha256
 
 SPLITS = ("train", "dev", "test")
 # By task. A .jsonl file serves two: its labels count for classification, and are ignored for mlm.
-SUFFIXES = {"ner": (".conll",), "mlm": text.SUFFIXES, "classification": labelled.SUFFIXES}
+SUFFIXES = {"ner": (".conll", *spans.SUFFIXES), "mlm": text.SUFFIXES, "classification": labelled.SUFFIXES}
 LAYOUT = (
     "A data set is a folder that holds train.conll, dev.conll and test.conll with tagged words; or these three with "
+    f"entities by offset ({', '.join(spans.SUFFIXES)}, or folders of BRAT files); or these three with "
     f"labelled documents ({', '.join(labelled.SUFFIXES)}); or train.txt with one document a line (also "
     f"{', '.join(text.SUFFIXES[1:])}); or one such text file, or a Hub id."
 )
@@ -51,7 +52,8 @@ def digest(place: Path) -> str:
     not what its card says.
     """
     top = place if place.is_dir() else place.parent
-    hashes = {path.relative_to(top).as_posix(): file_sha256(path) for path in split_files(place).values()}
+    files = [file for path in split_files(place).values() for file in (path.iterdir() if path.is_dir() else [path])]
+    hashes = {path.relative_to(top).as_posix(): file_sha256(path) for path in files}
     stated = card(place)
     for split in stated.splits.values() if stated else ():
         if hashes[split.file] != split.sha256:
@@ -63,7 +65,7 @@ def digest(place: Path) -> str:
 def split_files(place: Path) -> dict[str, Path]:
     """The file of each split that is there: as the card names it, or <split>.conll, or else <split>.txt, .jsonl, .csv.
 
-    A text file alone is a train split.
+    A text file alone is a train split. A split of BRAT files is a folder.
     """
     if not place.is_dir():
         if not place.name.endswith(_DOCUMENTS):
@@ -85,8 +87,10 @@ def tasks_of(place: Path) -> tuple[str, ...]:
     """
     if place.is_dir() and (stated := card(place)):
         return (stated.task, "mlm") if stated.task == "classification" else (stated.task,)
-    names = [path.name for path in split_files(place).values()]
-    return tuple(task for task, ends in SUFFIXES.items() if all(name.endswith(ends) for name in names))
+    files = split_files(place).values()
+    if any(path.is_dir() for path in files):  # BRAT
+        return ("ner",)
+    return tuple(task for task, ends in SUFFIXES.items() if all(path.name.endswith(ends) for path in files))
 
 
 def require_task(place: Path, task: str) -> None:
@@ -105,6 +109,8 @@ def _search(folder: Path) -> dict[str, Path]:
             raise BadData(what, path=folder.name, next_step="Remove or rename one of them.")
         if any(found.values()):
             return {split: _inside(folder, paths[0].name) for split, paths in found.items() if paths}
+    if brat := [split for split in SPLITS if any((folder / split).glob("*.ann"))]:
+        return {split: _inside(folder, split) for split in brat}
     what = f"there is no train.conll, no train.jsonl, no train.csv and no train.txt; {_held(folder)}."
     raise BadData(what, path=folder.name, next_step=LAYOUT)
 

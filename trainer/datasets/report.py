@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import computed_field
 
-from trainer.datasets import conll, labelled, text
-from trainer.datasets.cards import SentenceCounts, TextCounts, card
+from trainer.datasets import labelled, tagged, text
+from trainer.datasets.cards import MarkedCounts, SentenceCounts, TextCounts, card
 from trainer.datasets.places import SPLITS, digest, locate, require_task, split_files
 from trainer.errors import BadData, StillroomError, UnknownName
 from trainer.prediction import Plain
@@ -29,6 +29,13 @@ class Problem(Plain):
 
 class LabelledSplit(SentenceCounts):
     """What a split with labels holds; `labels` counts entities (B- tags) by type, `longest` is a number of words."""
+
+    labels: dict[str, int]
+    longest: int
+
+
+class MarkedSplit(MarkedCounts):
+    """The same for documents with entities by offset."""
 
     labels: dict[str, int]
     longest: int
@@ -54,7 +61,7 @@ class Report(Plain):
     task: str
     problems: tuple[Problem, ...]
     more_problems: int
-    splits: dict[str, LabelledSplit | ClassifiedSplit | PlainSplit]
+    splits: dict[str, LabelledSplit | MarkedSplit | ClassifiedSplit | PlainSplit]
     repeated: dict[str, int]
 
     @computed_field
@@ -132,21 +139,17 @@ def _read_tagged(file: Path, name: str, report: Callable) -> tuple[LabelledSplit
     """The counts of a file, and a hash of each sentence: the words themselves would hold the whole file in memory."""
     sentences, tokens, longest, labels, seen = 0, 0, 0, Counter(), array("q")
     try:
-        for (words, tags), _ in conll.read(file, name=name, report=report):
+        for (words, tags), _ in tagged.read(file, name=name, report=report):
             sentences, tokens, longest = sentences + 1, tokens + len(words), max(longest, len(words))
             labels.update(tag[2:] for tag in tags if tag[0] == "B")
             seen.append(hash(words))
         if not sentences:
-            raise BadData("the file holds no sentence.", path=name, next_step="Fill it, or leave the split out.")
+            raise BadData("the split holds no sentence.", path=name, next_step="Fill it, or leave the split out.")
     except BadData as error:
         report(error)
-    counts = LabelledSplit(
-        sentences=sentences,
-        tokens=tokens,
-        entities=labels.total(),
-        labels=dict(sorted(labels.items())),
-        longest=longest,
-    )
+    held = {"tokens": tokens, "entities": labels.total(), "labels": dict(sorted(labels.items())), "longest": longest}
+    documents = tagged.is_documents(file)
+    counts = MarkedSplit(documents=sentences, **held) if documents else LabelledSplit(sentences=sentences, **held)
     return counts, np.unique(np.array(seen))
 
 

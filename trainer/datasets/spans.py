@@ -1,8 +1,8 @@
 """Documents with entities marked by their place in the text: JSONL, BRAT and PubTator. Read as words with IOB2 tags.
 
-    JSONL       {"text": ..., "entities": [{"label", "start", "end"} or {"label", "spans": [[start, end], ...]}, ...]}
-    BRAT        a folder of x.txt beside x.ann; text-bound annotations (T) count, relations and events do not
-    PubTator    id|t|title, id|a|abstract, then id<TAB>start<TAB>end<TAB>text<TAB>type a line; an empty line between
+    x.spans.jsonl   {"text": ..., "entities": [{"label", "start", "end"}, {"label", "spans": [[start, end], ...]}]}
+    x/              BRAT: y.txt beside y.ann; text-bound annotations (T) count, relations and events do not
+    x.pubtator      id|t|title, id|a|abstract, then id<TAB>start<TAB>end<TAB>text<TAB>type a line; then an empty line
 
 Offsets count code points. Words are letters and digits together and every other sign alone. Tags cannot overlap: of
 entities that share a word the longest stays, and of one in several pieces its longest piece does. Texts may be patient
@@ -21,7 +21,7 @@ from trainer.errors import BadData
 
 WORD = re.compile(r"\w+|[^\w\s]")
 LABEL = re.compile(r"\S{1,60}")
-PUBTATOR = (".pubtator", ".pubtator.txt")
+SUFFIXES = (".spans.jsonl", ".spans.jsonl.gz", ".pubtator", ".pubtator.gz")  # of files; a BRAT split is a folder
 _JSONL = 'Write {"text": "...", "entities": [{"label": "Disease", "start": 0, "end": 5}]} a line.'
 _BRAT = "Write T1<TAB>Label start end<TAB>text a line, offsets counting the characters of the .txt file."
 _PUBTATOR = "Write id<TAB>start<TAB>end<TAB>text<TAB>type a line, after id|t|title and id|a|abstract."
@@ -71,7 +71,7 @@ def marked(path: Path, *, name: str = "", report: Reporter = _raise) -> Iterator
     name = name or path.name
     if path.is_dir():
         return _read_brat(path, name, report)
-    return (_read_pubtator if path.name.endswith(PUBTATOR) else _read_jsonl)(path, name, report)
+    return (_read_pubtator if ".pubtator" in path.suffixes[-2:] else _read_jsonl)(path, name, report)
 
 
 def tagged(text: str, entities: Iterable[Entity]) -> Sentence:

@@ -1,6 +1,6 @@
 """Named-entity recognition: one IOB2 tag a word."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -33,7 +33,9 @@ class NER(Plain):
 
     `labelling` says which pieces of a word carry its tag. "first" scores words, as the field does today. "all" is
     the scheme of the compact-biomedical and lightweight-clinical papers: every piece carries the word's tag
-    unchanged (B- repeated), and scores count pieces, which inflates F1; never compare the two.
+    unchanged (B- repeated), and scores count pieces, which inflates F1; never compare the two. `rows` says what stands
+    in a training row: an example as the data set gives it, a sentence or a document; the single sentences of it; or
+    as many sentences that follow each other as fit, so that a model also learns to read in long windows.
     """
 
     head: ClassVar = "ner"
@@ -43,6 +45,9 @@ class NER(Plain):
     unit: ClassVar = "sentences"
     name: Literal["ner"] = "ner"
     labelling: Literal["first", "all"] = Field("first", description="Which word pieces carry the tag of their word")
+    rows: Literal["given", "sentences", "packed"] = Field(
+        "given", description="Examples as the data set gives them, single sentences, or as many in a row as fit"
+    )
 
     @classmethod
     def of(cls, model: "ResolvedModel") -> "NER":
@@ -67,18 +72,22 @@ class NER(Plain):
 
         A sentence without tags (None) has no labels.
         """
-        around, rows, before = frame(tokenizer), [], 0
+        around = frame(tokenizer)
         size = max_tokens - len(around.before) - len(around.after)
+        runs = self._encoded(sentences, tokenizer, label_ids)
+        runs = _packed(runs, size) if self.rows == "packed" else runs
+        return [_row(around, *(column[part] for column in run)) for run in runs for part in _parts(len(run[0]), size)]
+
+    def _encoded(self, sentences: Sequence, tokenizer, label_ids: Mapping[str, int]) -> Iterator[tuple]:
+        """Piece ids, label ids and numbers of the words that begin, each (pieces,), of each sentence."""
+        before = 0
         for words, tags in sentences:
             pieces, owners = cut_words(words, tokenizer)
             begins = np.append(True, owners[1:] != owners[:-1])[: len(owners)]
             counts = begins if self.labelling == "first" else np.ones_like(begins)
             gold = np.array([label_ids[tag] for tag in tags] if tags else [IGNORED] * len(words), dtype=np.int64)
-            labels = np.where(counts, gold[owners], IGNORED)
-            numbers = np.where(begins, owners + before, -1)
-            rows += [_row(around, part, pieces.ids, labels, numbers) for part in _parts(len(pieces), size)]
+            yield pieces.ids, np.where(counts, gold[owners], IGNORED), np.where(begins, owners + before, -1)
             before += len(words)
-        return rows
 
     @staticmethod
     def spans(words: Sequence[tuple[int, int]], tags: Sequence[str], scores: Sequence[float]) -> list[Span]:
@@ -98,12 +107,25 @@ def _parts(length: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, max(1, length), size))
 
 
-def _row(around: Frame, part: slice, ids: np.ndarray, labels: np.ndarray, words: np.ndarray) -> Row:
+def _packed(runs: Iterable[tuple], size: int) -> Iterator[tuple]:
+    """Runs joined with those after them while they fit into `size` pieces; one that does not fit stands alone."""
+    held, length = [], 0
+    for run in runs:
+        if held and length + len(run[0]) > size:
+            yield tuple(map(np.concatenate, zip(*held, strict=True)))
+            held, length = [], 0
+        held.append(run)
+        length += len(run[0])
+    if held:
+        yield tuple(map(np.concatenate, zip(*held, strict=True)))
+
+
+def _row(around: Frame, ids: np.ndarray, labels: np.ndarray, words: np.ndarray) -> Row:
     before, after = len(around.before), len(around.after)
     return Row(
-        [*around.before, *ids[part].tolist(), *around.after],
-        [*[IGNORED] * before, *labels[part].tolist(), *[IGNORED] * after],
-        [*[-1] * before, *words[part].tolist(), *[-1] * after],
+        [*around.before, *ids.tolist(), *around.after],
+        [*[IGNORED] * before, *labels.tolist(), *[IGNORED] * after],
+        [*[-1] * before, *words.tolist(), *[-1] * after],
     )
 
 
@@ -116,11 +138,13 @@ class NERData:
         self._read: dict[str, list] = {}
 
     def examples(self, split: str) -> list:
-        """The sentences (words, tags) of a split, read once; BadData where it is not there or wrong."""
+        """The sentences or documents (words, tags) of a split, read once; BadData where it is not there or wrong."""
         from trainer import datasets
 
         if split not in self._read:
-            self._read[split] = datasets.load(self.dataset, split, limit=self.limit)
+            given = datasets.load(self.dataset, split, limit=self.limit)
+            alone = self.task.rows == "sentences"
+            self._read[split] = [part for each in given for part in datasets.sentences(each)] if alone else given
         return self._read[split]
 
     @cached_property

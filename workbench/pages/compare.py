@@ -10,8 +10,9 @@ import streamlit as st
 
 from trainer import registry
 from trainer.errors import BadSpec, StillroomError
+from trainer.prediction import Prediction
 from trainer.tasks import LABELLED
-from workbench import highlight, lab
+from workbench import context, highlight, lab
 from workbench.compare import compare
 from workbench.note import MAX_BYTES, Note, Sample, read_upload, samples
 from workbench.pages import plain, show_error
@@ -19,6 +20,7 @@ from workbench.predict import Arm
 
 MOST = 4
 POLL_S = 0.4
+WHOLE = "whole note"
 SOURCES = ("Sample", "Paste", "Upload")
 
 
@@ -28,11 +30,20 @@ class Run(NamedTuple):
     note: Note
     arms: dict[str, str]
     answers: tuple[lab.Answer, ...]
+    whole: tuple[Prediction, ...] = ()  # where the answers are on the first `context` tokens: those on all of it
+    context: int | None = None
 
     @property
     def panes(self) -> list[highlight.Pane]:
         """The panes as they stand now."""
-        return [_pane(*arm, answer) for arm, answer in zip(self.arms.items(), self.answers, strict=True)]
+        panes = [_pane(*arm, answer) for arm, answer in zip(self.arms.items(), self.answers, strict=True)]
+        return [self._placed(*pair) for pair in zip(panes, self.whole, strict=True)] if self.whole else panes
+
+    def _placed(self, pane: highlight.Pane, whole: Prediction) -> highlight.Pane:
+        end = context.end_of(whole, self.context)
+        if pane.prediction is None or end is None:
+            return pane
+        return pane._replace(prediction=context.placed(pane.prediction, whole, end, len(self.note.text)))
 
 
 def render() -> None:
@@ -201,10 +212,42 @@ def _show(note: Note | None, arms: list[str]) -> None:
         return
     if note and (run.note, list(run.arms)) != (note, arms):
         st.caption("Below is the previous comparison. Press Compare for the note and models chosen above.")
+    run = _in_context(run)
     waiting = not all(answer.done() for answer in run.answers)
     # Each poll draws the panes anew, which takes its time where the note is very long.
     poll_s = POLL_S + len(run.note.text) / 200_000
     st.fragment(_draw, run_every=poll_s if waiting else None)(run, waiting)
+
+
+def _in_context(run: Run) -> Run:
+    """The run as it is, or, where the person chose a context length, the same models on the beginning of its note."""
+    whole = [answer.result() for answer in run.answers if answer.done() and not answer.exception()]
+    offered = context.contexts(whole)
+    if len(whole) < len(run.answers) or not offered:
+        return run
+    chosen = st.select_slider(
+        "Context length",
+        [*offered, WHOLE],
+        WHOLE,
+        format_func=lambda tokens: tokens if tokens == WHOLE else f"{tokens:,} tokens",
+        help="What the models find when they see only the beginning of the note, as a model with a short window does.",
+    )
+    if chosen == WHOLE:
+        return run
+    counts = ", ".join(
+        f"{chr(ord('A') + number)} {context.in_view(one, chosen)} of {len(one.spans)}"
+        for number, one in enumerate(whole)
+    )
+    if any(one.spans for one in whole):
+        st.caption(f"Findings in the whole note that lie within its first {chosen:,} tokens: {counts}.")
+    before: tuple | None = st.session_state.get("compare_context")
+    if before is None or before[:2] != (run, chosen):
+        for answer in before[2] if before else ():
+            answer.cancel()
+        texts = [run.note.text[: context.end_of(one, chosen)] for one in whole]
+        answers = tuple(lab.shared().submit(text, Arm.parse(arm)) for text, arm in zip(texts, run.arms, strict=True))
+        before = st.session_state["compare_context"] = (run, chosen, answers)
+    return run._replace(answers=before[2], whole=tuple(whole), context=chosen)
 
 
 def _draw(run: Run, polling: bool) -> None:

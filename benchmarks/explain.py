@@ -1,0 +1,115 @@
+"""Integrated gradients on a full window: Stillroom's against Captum as its tutorial uses it, in one run.
+
+    python -m benchmarks.explain [--json] [--model minilm-bc5cdr] [--tokens 512] [--steps 50] [--rounds 3] [--threads 2]
+
+Peer: LayerIntegratedGradients on the word embeddings, token ids and attention mask in, as in Captum's BERT tutorial;
+once in its default single batch, and once with the `internal_batch_size` that is fastest here: one case for each. Same
+model, note, target, steps and baseline. `equal` is the largest difference of a piece's attribution.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from captum.attr import LayerIntegratedGradients
+
+from benchmarks import measure
+from trainer import inference, models
+from trainer.pieces import cut, frame
+from trainer.probe import Probe, Score
+from trainer.registry import resolve
+from workbench.explain.methods import method, scores
+
+NOTE = Path(__file__).parents[1] / "data" / "notes" / "cns-lymphoma-discharge.txt"
+INTERNAL = (1, 2, 4, 8)  # batch sizes that the peer may choose from
+
+
+class Case:
+    """One window of `tokens` pieces, special ones included; the target is the model's surest span in it."""
+
+    def __init__(self, model_id: str, *, tokens: int, steps: int):
+        self.model, self.tokenizer = models.load(resolve(model_id))
+        self.steps, text = steps, NOTE.read_text(encoding="utf-8")
+        around, pieces = frame(self.tokenizer), cut(text, self.tokenizer)
+        room = tokens - len(around.before) - len(around.after)
+        self.ids = [*around.before, *pieces.ids[:room].tolist(), *around.after]
+        span = max(
+            inference.predict(text[: pieces.ends[room - 1]], self.model, self.tokenizer, name="").spans,
+            key=lambda each: each.score,
+        )
+        begins = np.flatnonzero((pieces.starts[:room] >= span.start) & (pieces.ends[:room] <= span.end))
+        names = inference.tag_names(self.model)
+        columns = [index for index, name in enumerate(names) if name[2:] == span.label]
+        self.places = [int(begins[0]) + len(around.before)]
+        self.score = Score.of(columns, len(names))
+        self.baseline = list(self.ids)
+        self.baseline[len(around.before) : -len(around.after)] = [self.tokenizer.mask_token_id] * room
+
+    def ours(self) -> np.ndarray:
+        """A score a piece, (tokens - 2,)."""
+        free = np.ones(len(self.ids) - 2, dtype=bool)
+        baseline_id = self.tokenizer.mask_token_id
+        probe = Probe(
+            self.model, self.ids, before=1, free=free, places=self.places, score=self.score, baseline_id=baseline_id
+        )
+        return scores(method("integrated_gradients", {"steps": self.steps}), probe, np.arange(len(free)))
+
+    def peer(self, internal_batch_size: int | None = None) -> np.ndarray:
+        """The same by Captum."""
+
+        def forward(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            logits = self.model(input_ids=ids, attention_mask=mask.expand_as(ids)).logits
+            return self.score.log_odds(logits[:, self.places])
+
+        found = LayerIntegratedGradients(forward, self.model.get_input_embeddings()).attribute(
+            inputs=torch.tensor([self.ids]),
+            baselines=torch.tensor([self.baseline]),
+            additional_forward_args=(torch.ones(1, len(self.ids), dtype=torch.long),),
+            n_steps=self.steps,
+            internal_batch_size=internal_batch_size,
+        )
+        return found[0, 1:-1].sum(-1).detach().numpy()
+
+
+def cases(case: Case, *, rounds: int, threads: int) -> list[dict]:
+    """Ours against the peer's default batch, and against the peer at its best."""
+    sides = {f"peer {size}": lambda size=size: case.peer(size) for size in INTERNAL}
+    sides |= {"default": case.peer, "ours": case.ours}
+    equal = float(abs(case.ours() - case.peer(2)).max())
+    peak = measure.matrix_peak(threads=threads)
+    seconds = measure.interleaved(sides, rounds=rounds)
+    peak = max(peak, measure.matrix_peak(threads=threads))  # a busy machine may have been slower before
+    ours, default = seconds.pop("ours"), seconds.pop("default")
+    best = min(seconds, key=seconds.get)
+    # A backward pass to the inputs alone does every product of the forward pass once more.
+    work = 2 * case.steps * measure.forward_flops(case.model.config, [len(case.ids)])
+    common = {"equal": equal, "limit_share": work / ours / peak, "steps": case.steps, "tokens": len(case.ids)}
+    return [
+        {"name": f"integrated-gradients-{name}", "ours": ours, "peer": peer, "ratio": peer / ours, **common}
+        | {"peer_batch_size": size, "threads": threads}
+        for name, peer, size in (
+            ("default", default, case.steps),
+            ("best-batch", seconds[best], int(best.split()[1])),
+        )
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--model", default="minilm-bc5cdr")
+    parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    found = cases(
+        Case(chosen.model, tokens=chosen.tokens, steps=chosen.steps), rounds=chosen.rounds, threads=chosen.threads
+    )
+    measure.show(found, as_json=chosen.json)
+
+
+if __name__ == "__main__":
+    main()

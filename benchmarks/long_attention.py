@@ -1,0 +1,193 @@
+"""Long text through encoders of 6 layers x 384: Stillroom's attention against transformers', in one run.
+
+    python -m benchmarks.long_attention [--json] [--case longformer-4096-forward ...] [--rounds N] [--threads N]
+
+Both sides have the same weights and inputs: one row, a tenth of it padding, the first token global (Longformer). A case
+is a model, a length, and a pass: `forward`, or `step`, which is forward and backward, dropout off, so that the numbers
+can be compared. `equal` is the largest difference of the last hidden states at real tokens, and for a step also that of
+the gradients. Peer of `windows-4096-*`: the same tokens as nine windows of 512 through a BERT of the same size. A
+`growth-*` case has no peer: its exponents say how time and peak memory grow from 1,024 to 16,384 tokens (1 is in
+proportion); peak memory is that of one pass above the bare model, in a fresh process. limit_share counts the products
+of the tokens that each token may see.
+"""
+
+import argparse
+import copy
+import itertools
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+
+import psutil
+import torch
+from transformers import BertConfig, BertModel, BigBirdConfig, BigBirdModel, LongformerConfig, LongformerModel
+
+from benchmarks import measure
+from trainer import evaluate
+from trainer.architectures import quicken
+
+SHAPE = {
+    "vocab_size": 30522,
+    "hidden_size": 384,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 12,
+    "intermediate_size": 1536,
+}
+LENGTHS, PASSES = (512, 1024, 4096), ("forward", "step")  # at 16,384 transformers alone takes tens of GB
+KINDS = ("longformer", "bigbird")
+WINDOW, WINDOWS = 512, 9  # 4,096 tokens in windows that share a quarter are nine
+GROWTH = (1024, 4096, 16384)
+SEEN = {"longformer": 513, "bigbird": 320}  # keys of a query, global tokens included
+
+
+def build(kind: str, tokens: int) -> torch.nn.Module:
+    """An encoder of a kind with random weights and room for so many tokens, as transformers computes it."""
+    torch.manual_seed(0)
+    if kind == "longformer":
+        positions = {"max_position_embeddings": tokens + 2, "pad_token_id": 1}
+        return LongformerModel(LongformerConfig(**SHAPE, **positions), add_pooling_layer=False).eval()
+    return BigBirdModel(BigBirdConfig(**SHAPE, max_position_embeddings=tokens), add_pooling_layer=False).eval()
+
+
+def inputs(kind: str, tokens: int) -> dict[str, torch.Tensor]:
+    """One row of random pieces, the last tenth padding."""
+    ids = torch.randint(1000, 30522, (1, tokens), generator=torch.Generator().manual_seed(1))
+    mask = (torch.arange(tokens) < tokens - tokens // 10).long()[None]
+    first = torch.zeros_like(ids)
+    first[:, 0] = 1
+    given = {"input_ids": ids, "attention_mask": mask}
+    return given | ({"global_attention_mask": first} if kind == "longformer" else {})
+
+
+def runner(model: torch.nn.Module, given: dict, way: str) -> Callable[[], None]:
+    """A function that does one pass."""
+
+    def forward() -> None:
+        with torch.inference_mode():
+            model(**given)
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        model(**given).last_hidden_state.sum().backward()
+
+    return {"forward": forward, "step": step}[way]
+
+
+def measured(kind: str, tokens: int, way: str, *, rounds: int, threads: int) -> dict:
+    """One case against transformers."""
+    peer = build(kind, tokens)
+    ours, given = quicken(copy.deepcopy(peer)), inputs(kind, tokens)
+    equal = difference(ours, peer, given, way)
+    sides = {"ours": runner(ours, given, way), "peer": runner(peer, given, way)}
+    seconds = measure.interleaved(sides, rounds=rounds)
+    return case(f"{kind}-{tokens}-{way}", seconds, equal, flops(kind, tokens, way), threads)
+
+
+def difference(ours: torch.nn.Module, peer: torch.nn.Module, given: dict, way: str) -> float:
+    """The largest difference of states at real tokens, and of gradients where there is a backward pass."""
+    real, found = given["attention_mask"].bool(), []
+    for model in (ours, peer):
+        states = model(**given).last_hidden_state[real]
+        if way == "step":
+            states.square().mean().backward()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        found.append([states.detach(), *gradients])
+    return max(float((mine - theirs).abs().max()) for mine, theirs in zip(*found, strict=True))
+
+
+def windows(way: str, *, rounds: int, threads: int) -> dict:
+    """Longformer at 4,096 tokens against a BERT that reads them in nine windows."""
+    torch.manual_seed(0)
+    bert = BertModel(BertConfig(**SHAPE), add_pooling_layer=False).eval()
+    rows = torch.randint(1000, 30522, (WINDOWS, WINDOW), generator=torch.Generator().manual_seed(1))
+    given = inputs("longformer", 4096) | {"attention_mask": torch.ones(1, 4096, dtype=torch.long)}
+    ours = quicken(build("longformer", 4096))
+    sides = {"ours": runner(ours, given, way), "peer": runner(bert, {"input_ids": rows}, way)}
+    seconds = measure.interleaved(sides, rounds=rounds)
+    return case(f"windows-4096-{way}", seconds, None, flops("longformer", 4096, way), threads)
+
+
+def growth(kind: str, way: str, *, threads: int, **_) -> dict:
+    """Seconds and peak megabytes at each length, and the exponents with which they grow."""
+    measures = [_fresh(kind, tokens, way, threads) for tokens in GROWTH]
+    seconds, peaks = zip(*measures, strict=True)
+    name = f"growth-{kind}-{way}"
+    figures = {"name": name, "ours": seconds[-1], "peer": None, "ratio": None, "equal": None}
+    figures["limit_share"] = flops(kind, GROWTH[-1], way) / seconds[-1] / measure.matrix_peak(threads=threads)
+    for what, values in (("seconds", seconds), ("peak_megabytes", [peak / 1e6 for peak in peaks])):
+        figures |= {f"{what}_{tokens}": value for tokens, value in zip(GROWTH, values, strict=True)}
+        figures[f"{what}_exponent"] = math.log(values[-1] / values[0]) / math.log(GROWTH[-1] / GROWTH[0])
+    return figures
+
+
+def _fresh(kind: str, tokens: int, way: str, threads: int) -> tuple[float, int]:
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
+        return fresh.submit(_one, kind, tokens, way, threads).result()
+
+
+def _one(kind: str, tokens: int, way: str, threads: int) -> tuple[float, int]:
+    """Seconds of the faster of two passes, and the most bytes above those of the model before them."""
+    torch.set_num_threads(threads)
+    run = runner(quicken(build(kind, GROWTH[-1])), inputs(kind, tokens), way)
+    before, times = psutil.Process().memory_info().rss, []
+    for _ in range(2):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return min(times), evaluate.peak_bytes(torch.device("cpu")) - before
+
+
+def flops(kind: str, tokens: int, way: str) -> float:
+    """Operations of a pass over the real tokens, each of which sees SEEN others."""
+    hidden, real = SHAPE["hidden_size"], tokens - tokens // 10
+    projections = 8 * hidden**2 + 4 * hidden * SHAPE["intermediate_size"]
+    attention = 4 * hidden * min(real, SEEN[kind])
+    return SHAPE["num_hidden_layers"] * real * (projections + attention) * (3 if way == "step" else 1)
+
+
+def case(name: str, seconds: dict, equal: float | None, work: float, threads: int) -> dict:
+    """A case in the shape that every benchmark prints."""
+    return {
+        "name": name,
+        "ours": seconds["ours"],
+        "peer": seconds["peer"],
+        "ratio": seconds["peer"] / seconds["ours"],
+        "equal": equal,
+        "limit_share": work / seconds["ours"] / measure.matrix_peak(threads=threads),
+    }
+
+
+def cases() -> dict[str, Callable]:
+    """Every case by name: a function of rounds and threads."""
+    table: dict[str, Callable] = {}
+    for kind, tokens, way in itertools.product(KINDS, LENGTHS, PASSES):
+        table[f"{kind}-{tokens}-{way}"] = partial(measured, kind, tokens, way)
+    for way in PASSES:
+        table[f"windows-4096-{way}"] = partial(windows, way)
+    for kind, way in itertools.product(KINDS, PASSES):
+        table[f"growth-{kind}-{way}"] = partial(growth, kind, way)
+    return table
+
+
+def main() -> None:
+    table = cases()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--case", action="append", choices=list(table))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    found = [
+        run(rounds=chosen.rounds, threads=chosen.threads)
+        for name, run in table.items()
+        if not chosen.case or name in chosen.case
+    ]
+    measure.show(found, as_json=chosen.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,457 @@
+"""Fast attention of Longformer and BigBird: transformers' numbers at every length, in memory in proportion to it."""
+
+import copy
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch.nn.functional import pad
+from transformers import BigBirdConfig, LongformerConfig
+
+from trainer import models
+from trainer.architectures import bigbird, blocks, global_attention, longformer, quicken
+from trainer.errors import Unavailable, UnknownName
+from trainer.learner import Learner
+from trainer.models import seeded
+from trainer.recipes import RECIPES
+from trainer.registry import zoo
+
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "initializer_range": 0.3,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+WINDOWS = [8, 4]
+LONG = {"attention_window": WINDOWS, "max_position_embeddings": 130, "pad_token_id": 1}
+BLOCKS = {"block_size": 4, "num_random_blocks": 2, "max_position_embeddings": 128, "sep_token_id": 2}
+SHORT = (5 + 2 * 2) * 4  # what a BigBird of these sizes still computes in full
+LENGTHS = {"longformer": (1, 3, 4, 5, 8, 9, 11, 17, 19, 43, 64), "big_bird": (1, 7, SHORT, SHORT + 1, 40, 61, 64, 77)}
+HEADS = {
+    "longformer": {"encoder": transformers.LongformerModel, "mlm": transformers.LongformerForMaskedLM},
+    "big_bird": {"encoder": transformers.BigBirdModel, "mlm": transformers.BigBirdForMaskedLM},
+}
+CASES = [(kind, length) for kind, lengths in LENGTHS.items() for length in lengths]
+
+
+def config_of(kind, **changes):
+    return (
+        LongformerConfig(**SIZES | LONG | changes)
+        if kind == "longformer"
+        else BigBirdConfig(**SIZES | BLOCKS | changes)
+    )
+
+
+def pair(kind, head="encoder", **changes):
+    """transformers' model and ours, with the same weights; norms and biases are random too."""
+    with seeded(0), torch.no_grad():
+        theirs = HEADS[kind][head](config_of(kind, **changes)).eval()
+        for parameter in theirs.parameters():
+            if parameter.ndim == 1:
+                parameter.normal_(0.5, 0.3)
+    return theirs, quicken(copy.deepcopy(theirs))
+
+
+def given(kind, tokens, *, rows=4, marked=(0, "middle", "last"), seed=0):
+    """Rows of many shapes: whole, half padded, one whose padding is at the start, one of padding alone."""
+    ids = torch.randint(5, 50, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+    mask = torch.ones_like(ids)
+    mask[1, max(1, tokens // 2) :] = 0
+    mask[2, : tokens // 3] = 0
+    mask[3] = 0
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if kind == "longformer":
+        flags = torch.zeros_like(ids)
+        places = {"middle": tokens // 2, "last": tokens - 1}
+        flags[0, [places.get(place, place) for place in marked]] = 1
+        flags[2, -1] = flags[3, 0] = 1
+        inputs["global_attention_mask"] = flags
+    return inputs
+
+
+def real(inputs):
+    """What is compared: also padding of rows that have a token; a row of padding alone means nothing."""
+    return inputs["attention_mask"].any(1)
+
+
+# The numbers of transformers
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("kind", "tokens"), CASES)
+def test_states_and_gradients_are_those_of_transformers(kind, tokens, training):
+    sides, inputs = pair(kind), given(kind, tokens)
+    rows = real(inputs)
+    found = []
+    for model in sides:
+        output = model.train(training)(**inputs, output_hidden_states=True)
+        weight = torch.randn(output.last_hidden_state.shape, generator=torch.Generator().manual_seed(1))
+        (output.last_hidden_state * weight)[rows].sum().backward()
+        assert torch.isfinite(output.last_hidden_state).all()
+        # transformers pads the levels of a BigBird and does not cut them again
+        found.append([*(state[rows, :tokens] for state in output.hidden_states), output.pooler_output[rows]])
+    assert len(found[0]) == len(found[1]) == 4
+    for theirs, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    for (name, theirs), ours in zip(sides[0].named_parameters(), sides[1].parameters(), strict=True):
+        if theirs.grad is None:
+            assert ours.grad is None or not ours.grad.any(), name
+        else:
+            scale = 1 + theirs.grad.abs().max()
+            torch.testing.assert_close(ours.grad / scale, theirs.grad / scale, rtol=0, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_whole_model_says_the_same_and_keeps_its_names(kind):
+    theirs, ours = pair(kind, "mlm")
+    inputs = given(kind, 45)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(**inputs).logits[:3], theirs(**inputs).logits[:3], rtol=0, atol=1e-4)
+        plain = [model(input_ids=inputs["input_ids"]).logits for model in (theirs, ours)]
+        tuples = [model(**inputs, output_hidden_states=True, return_dict=False) for model in (theirs, ours)]
+    torch.testing.assert_close(*plain, rtol=0, atol=1e-4)
+    assert list(map(type, tuples[0])) == list(map(type, tuples[1])) == [torch.Tensor, tuple]
+    torch.testing.assert_close(tuples[1][0][:3], tuples[0][0][:3], rtol=0, atol=1e-4)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert type(ours) is type(theirs) and type(ours.base_model).__name__ == type(theirs.base_model).__name__
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_embeddings_may_be_given(kind):
+    theirs, ours = pair(kind)
+    inputs = given(kind, 45) | {"position_ids": torch.arange(2, 47).expand(4, -1)}
+    embeddings = theirs.get_input_embeddings()(inputs.pop("input_ids"))
+    with torch.no_grad():
+        found = [model(inputs_embeds=embeddings, **inputs).last_hidden_state[:3] for model in (theirs, ours)]
+    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
+
+
+def dense(query, key, value, allowed):
+    scores = (query @ key.transpose(-1, -2)) * query.shape[-1] ** -0.5
+    return torch.softmax(scores.masked_fill(~allowed, float("-inf")), -1) @ value
+
+
+def test_a_window_over_everything_is_dense_attention():
+    layer = pair("longformer", attention_window=[40, 40])[1].encoder.layer[0].attention.self
+    states = torch.randn(2, 15, 32)
+    tokens = longformer.Tokens(torch.ones(2, 15, dtype=torch.bool), torch.zeros(2, 15, dtype=torch.bool))
+    heads = [part(states).view(2, 15, 4, 8).transpose(1, 2) for part in (layer.query, layer.key, layer.value)]
+    expected = dense(*heads, torch.ones(15, 15, dtype=torch.bool)).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(layer(states, tokens)[0], expected)
+
+
+# The last block of a BigBird is global, so that its pattern depends on the length: what is computed in full does not.
+@pytest.mark.parametrize(
+    ("kind", "tokens"), [("longformer", 5), ("longformer", 30), ("longformer", 63), ("big_bird", 5), ("big_bird", 25)]
+)
+def test_padding_changes_nothing(kind, tokens):
+    _, model = pair(kind)
+    inputs = {name: values[:1, :tokens] for name, values in given(kind, 64, marked=(0,)).items()}
+    wide = {name: pad(values, (0, 9), value=7 * (name == "input_ids")) for name, values in inputs.items()}
+    with torch.no_grad():
+        alone, padded = (model(**each).last_hidden_state[:, :tokens] for each in (inputs, wide))
+    torch.testing.assert_close(padded, alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_row_does_not_see_its_neighbours(kind):
+    _, model = pair(kind)
+    inputs = given(kind, 61)
+    with torch.no_grad():
+        together = model(**inputs).last_hidden_state
+        alone = [
+            model(**{name: value[row, None] for name, value in inputs.items()}).last_hidden_state for row in range(3)
+        ]
+    torch.testing.assert_close(together[:3], torch.cat(alone), rtol=0, atol=1e-5)
+
+
+# Groups, dropout, number formats
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_how_blocks_are_grouped_changes_no_number(monkeypatch, dropout):
+    drawn = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(6, 2, 4, 8, generator=drawn) for _ in range(3))
+    table = torch.randint(0, 6, (6, 2, 3), generator=drawn)
+    bias, pattern = torch.randn(6, 2, 12, generator=drawn), torch.randn(4, 12, generator=drawn)
+
+    def run(room):
+        monkeypatch.setattr(blocks, "FUSED", room)
+        inputs = [part.clone().requires_grad_() for part in (query, key, value)]
+        out = blocks.attend_blocks(*inputs, table, bias, pattern)
+        out.square().sum().backward()
+        return out, *(part.grad for part in inputs)
+
+    if not dropout:
+        for one, many in zip(run(1 << 30), run(1), strict=True):
+            torch.testing.assert_close(one, many)
+    inputs = [part.double().requires_grad_() for part in (query, key, value)]
+
+    def loss(*parts):
+        torch.manual_seed(3)  # the same noise at every probe
+        return blocks.attend_blocks(*parts, table, bias.double(), pattern.double(), dropout=dropout)
+
+    assert torch.autograd.gradcheck(loss, inputs, eps=1e-5, atol=1e-4, fast_mode=True), (
+        "the backward pass sees the noise of the forward"
+    )
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_dropout_is_unbiased_and_leaves_the_generator_one_step_on(kind):
+    _, model = pair(kind, attention_probs_dropout_prob=0.2)
+    tokens = 20  # in full for a BigBird, which has no dropout in its sparse attention
+    inputs = {name: values[:1] for name, values in given(kind, tokens).items()}
+    layer = model.encoder.layer[0].attention.self
+    with torch.no_grad():
+        states = model.embeddings(inputs["input_ids"])
+        if kind == "longformer":
+            told = (longformer.Tokens(torch.ones(1, 20, dtype=torch.bool), inputs["global_attention_mask"] > 0),)
+        else:
+            every = bigbird.Tokens(torch.ones(1, 20, dtype=torch.bool), few=True, dropout=0.0, seeded=False)
+            told = (every,)
+        expected = layer(states, *told)[0]
+        model.train()
+        if kind == "big_bird":
+            told = (bigbird.Tokens(every.real, few=True, dropout=0.2, seeded=False),)
+        seen = torch.stack([layer(states, *told)[0] for _ in range(400)])
+    assert seen.std(0).mean() > 0.01
+    torch.testing.assert_close(seen.mean(0), expected, rtol=0, atol=0.15 * float(expected.std() + 1))
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_training_with_dropout_repeats_from_a_seed(kind):
+    _, model = pair(kind, "mlm", attention_probs_dropout_prob=0.2, hidden_dropout_prob=0.1)
+    model.train()
+    found = []
+    for seed, drawn_between in ((1, 0), (1, 5), (2, 0)):
+        torch.manual_seed(seed)
+        model.zero_grad()
+        loss = model(**given(kind, 30)).logits[:3].square().mean()
+        torch.rand(drawn_between)  # what else is drawn before the backward pass makes no difference
+        loss.backward()
+        found.append(model.base_model.encoder.layer[0].attention.self.key.weight.grad.clone())
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+def test_dropout_of_a_global_token_reaches_the_bias_of_its_values():
+    model = pair("longformer", attention_probs_dropout_prob=0.3)[1]
+    layer = model.encoder.layer[0].attention.self.train()
+    with torch.no_grad():
+        layer.value_global.weight.zero_()
+        layer.value_global.bias.fill_(1.0)
+        real, flagged = torch.ones(1, 20, dtype=torch.bool), torch.arange(20)[None] == 0
+        seen = layer(torch.randn(1, 20, 32), longformer.Tokens(real, flagged))[0][0, 0]  # the shares that are left
+    assert seen.std() > 0.01 and abs(seen.mean() - 1) < 0.5
+
+
+def test_autocast_stops_where_blocks_begin():
+    parts = [torch.randn(2, 1, 4, 8) for _ in range(3)]
+    table, bias = torch.tensor([[[0, 1]], [[1, 0]]]), torch.zeros(2, 1, 8)
+    found = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append(blocks.attend_blocks(*parts, table, bias, dropout=0.1))
+    assert torch.equal(*found), "else the backward pass, which runs outside of it, would compute something else"
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_half_precision_and_autocast(kind):
+    _, model = pair(kind)
+    inputs = given(kind, 61)
+    with torch.no_grad():
+        exact = model(**inputs).last_hidden_state[:3]
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model(**inputs).last_hidden_state
+    mixed[:3].float().square().sum().backward()
+    assert torch.isfinite(mixed).all() and torch.isfinite(model.encoder.layer[0].attention.self.key.weight.grad).all()
+    with torch.no_grad():
+        half = copy.deepcopy(model).bfloat16()(**inputs).last_hidden_state
+    for found in (mixed[:3].detach(), half[:3]):
+        assert (found.float() - exact).abs().mean() < 0.05 * exact.abs().mean() + 0.05
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_gradient_checkpointing_gives_the_same_gradients(kind):
+    _, model = pair(kind, "mlm")
+    inputs, found = given(kind, 61), []
+    for checkpointed in (False, True):
+        if checkpointed:
+            model.gradient_checkpointing_enable()
+        model.train().zero_grad()
+        model(**inputs).logits[:3].square().mean().backward()
+        found.append(model.base_model.encoder.layer[0].attention.self.query.weight.grad.clone())
+    torch.testing.assert_close(*found)
+
+
+# BigBird's blocks
+
+
+def test_transformers_counts_the_first_block_four_times_in_evaluation():
+    """With 3 random blocks, all of them number 0, the first block adds up fourfold."""
+    theirs, _ = pair("big_bird", num_random_blocks=3, max_position_embeddings=64)
+    states = torch.randn(1, 64, 32)
+    inner = theirs.encoder.layer[0].attention.self
+    masks = theirs.create_masks_for_block_sparse_attn(torch.ones(1, 64), 4)
+    shown = inner(states, masks[1], masks[2], masks[3], masks[0], masks[0])[0]
+    query, key, value = (
+        part(states).view(1, 64, 4, 8).transpose(1, 2) for part in (inner.query, inner.key, inner.value)
+    )
+    scores = query[:, :, 24:28] @ key.transpose(-1, -2) * 8**-0.5  # block 6
+    weight = torch.zeros(64)
+    weight[20:32] = weight[60:] = 1
+    weight[:4] = 4
+    shares = scores.exp() * weight
+    expected = (shares / shares.sum(-1, keepdim=True)) @ value
+    torch.testing.assert_close(shown[:, 24:28], expected.transpose(1, 2).flatten(2), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [48, 1024])
+def test_training_takes_the_blocks_of_transformers_and_no_random_number(length):
+    theirs, ours = pair("big_bird", max_position_embeddings=1024)
+    inputs = {name: values[:1] for name, values in given("big_bird", length).items()}
+    bigbird.library_blocks.cache_clear()
+    np.random.seed(7)
+    expected = np.random.rand(3)
+    np.random.seed(7)
+    with torch.no_grad():
+        mine = ours.train()(**inputs).last_hidden_state
+        assert np.array_equal(np.random.rand(3), expected), "NumPy's generator is as it was"
+        torch.testing.assert_close(mine, theirs.train()(**inputs).last_hidden_state, rtol=0, atol=1e-5)
+        assert not torch.allclose(mine, ours.eval()(**inputs).last_hidden_state, atol=1e-3)
+
+
+def test_a_short_batch_does_not_change_the_next_long_one():
+    theirs, ours = pair("big_bird")
+    long, short = given("big_bird", 64), given("big_bird", 12)
+    with torch.no_grad():
+        before = ours(**long).last_hidden_state
+        ours(**short)
+        assert torch.equal(ours(**long).last_hidden_state, before)
+        theirs(**short)
+        assert not torch.allclose(theirs(**long).last_hidden_state[:2], before[:2], atol=1e-3), "trap T20"
+
+
+def test_seeded_blocks_are_drawn_once_distinct_and_elsewhere():
+    blocks_of = bigbird.draw(1, 3, 20, 4)  # heads, query blocks 1 to 18, chosen
+    assert blocks_of.shape == (3, 18, 4)
+    for own, lines in enumerate(blocks_of.transpose(0, 1).tolist(), start=1):
+        for line in lines:
+            assert len(set(line)) == 4 and not set(line) & {0, own - 1, own, own + 1, 19}
+    assert not torch.equal(blocks_of, bigbird.draw(2, 3, 20, 4)) and not torch.equal(blocks_of[0], blocks_of[1])
+    _, usual = pair("big_bird")
+    _, seeded_one = pair("big_bird", seeded_blocks=True)
+    inputs = given("big_bird", 64)
+    with torch.no_grad():
+        evaluated = seeded_one(**inputs).last_hidden_state
+        assert torch.equal(evaluated, seeded_one.train()(**inputs).last_hidden_state), "training sees the same blocks"
+        assert not torch.allclose(evaluated[:2], usual(**inputs).last_hidden_state[:2], atol=1e-3)
+
+
+# Where it is used
+
+
+def small(kind):
+    entry = zoo()["clinical-longformer" if kind == "longformer" else "clinical-bigbird"]
+    return entry.model_copy(update={"architecture": entry.architecture | config_of(kind).to_diff_dict()})
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_it_is_on_by_default_and_one_variable_turns_it_off(kind, monkeypatch, tmp_path, tiny_model):
+    entry = small(kind).model_copy(update={"architecture": small(kind).architecture | {"vocab_size": 30522}})
+    built = models.build(entry)
+    ours = {module for module in map(type, built.modules()) if module.__module__.startswith("trainer.architectures.")}
+    assert len(ours) == 2
+    models.save(built, models.load(str(tiny_model))[1], tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["architectures"] == [type(built).__name__]
+    loaded, _ = models.load(str(tmp_path / "saved"))
+    assert ours <= set(map(type, loaded.modules()))
+    ids = torch.randint(5, 50, (1, 61))
+    monkeypatch.setenv("STILLROOM_ATTENTION", "transformers")
+    theirs, _ = models.load(str(tmp_path / "saved"))
+    assert not any(module.__module__.startswith("trainer.") for module in map(type, theirs.modules()))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, theirs(ids).logits, rtol=0, atol=1e-4)
+    monkeypatch.setenv("STILLROOM_ATTENTION", "slow")
+    with pytest.raises(UnknownName, match="fast, transformers"):
+        models.load(str(tmp_path / "saved"))
+
+
+def test_a_bigbird_that_is_full_stays_as_it_is():
+    model = transformers.BigBirdModel(config_of("big_bird", attention_type="original_full"))
+    assert {type(module) for module in quicken(copy.deepcopy(model)).modules()} == {type(m) for m in model.modules()}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_attention_maps_are_refused_and_the_way_out_is_named(kind):
+    _, model = pair(kind, "mlm")
+    with pytest.raises(Unavailable) as error:
+        model(**given(kind, 20), output_attentions=True)
+    assert "STILLROOM_ATTENTION=transformers" in error.value.next_step
+
+
+def test_global_tokens_follow_the_task():
+    _, model = pair("longformer")
+    ids = torch.ones(2, 6, dtype=torch.long)
+    assert global_attention(model, ids, "ner") == global_attention(model, ids, "mlm") == {}
+    chosen = global_attention(model, ids, "classification")["global_attention_mask"]
+    assert chosen.tolist() == [[1, 0, 0, 0, 0, 0]] * 2
+    assert global_attention(pair("big_bird")[1], ids, "classification") == {}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_learner_trains_it(kind):
+    _, model = pair(kind, "mlm", attention_probs_dropout_prob=0.1)
+    learner = Learner(model, RECIPES["mlm"]().plan(2, 2), head="mlm").train()
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-2)
+    inputs = {name: values[:2] for name, values in given(kind, 61).items() if name != "global_attention_mask"}
+    labels = torch.where(torch.arange(61) % 3 == 0, inputs["input_ids"], -100)
+    losses = []
+    for _ in range(12):
+        loss = learner(inputs | {"labels": labels})["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+PEAK = """
+import sys, psutil, torch
+from transformers import BigBirdConfig, BigBirdModel, LongformerConfig, LongformerModel
+from trainer.architectures import quicken
+from trainer.evaluate import peak_bytes
+kind, tokens = sys.argv[1], int(sys.argv[2])
+sizes = dict(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+if kind == "longformer":
+    model = LongformerModel(LongformerConfig(**sizes, attention_window=128, max_position_embeddings=tokens + 2))
+else:
+    model = BigBirdModel(BigBirdConfig(**sizes, block_size=16, max_position_embeddings=tokens, sep_token_id=2))
+quicken(model).train()
+ids = torch.randint(5, 50, (1, tokens))
+model(ids[:, :512]).last_hidden_state.sum().backward()
+before = psutil.Process().memory_info().rss
+model(ids).last_hidden_state.sum().backward()
+print(peak_bytes(torch.device("cpu")) - before)
+"""
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_memory_grows_with_the_length_and_not_with_its_square(kind):
+    def peak(tokens):
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, kind, str(tokens)], capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr[-1000:]
+        return int(done.stdout)
+
+    # The mask of all pairs alone, at one byte a pair, would be 268 MB.
+    assert peak(16384) < 150e6

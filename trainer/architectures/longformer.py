@@ -1,0 +1,181 @@
+"""Longformer (Beltagy, Peters and Cohan 2020): transformers' classes with fast attention, for the same weights.
+
+A token sees so many tokens on either side, and the global tokens; a global token, with projections of its own, sees all
+and is seen by all. The results are transformers' own; no attention maps are kept.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch.nn.functional import pad
+from transformers.models.longformer import modeling_longformer as library
+
+from trainer.architectures.blocks import LOW, attend_blocks, block, keeps_levels, refuse_maps, unblock
+from trainer.dropout import drop
+
+
+class Plan(NamedTuple):
+    """Blocks of `size` tokens, and what attend_blocks needs to know of them."""
+
+    size: int
+    table: torch.Tensor
+    bias: torch.Tensor
+    pattern: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What all layers of a forward pass know of its tokens: real and flagged (global), each (rows, tokens)."""
+
+    real: torch.Tensor
+    flagged: torch.Tensor
+
+    @cached_property
+    def most(self) -> int:
+        """The largest number of global tokens in a row."""
+        return int(self.flagged.sum(1).max())
+
+    @cached_property
+    def places(self) -> torch.Tensor:
+        """(rows, most): where the global tokens are; rows with fewer go on with others."""
+        return self.flagged.int().argsort(dim=1, descending=True, stable=True)[:, : self.most]
+
+    @cached_property
+    def there(self) -> torch.Tensor:
+        """(rows, most): which of these places hold a global token."""
+        return self.flagged.gather(1, self.places)
+
+    @cached_property
+    def plans(self) -> dict[int, Plan]:
+        """A plan for each reach that was asked for."""
+        return {}
+
+    def at(self, states: torch.Tensor) -> torch.Tensor:
+        """(rows, tokens, hidden) -> (rows, most, hidden): the states at the places."""
+        return states.gather(1, self.places[..., None].expand(-1, -1, states.shape[2]))
+
+    def plan(self, reach: int) -> Plan:
+        """Blocks half as long as a token sees on one side; a short input is one block, and is not padded."""
+        if reach not in self.plans:
+            self.plans[reach] = self._plan(reach)
+        return self.plans[reach]
+
+    def _plan(self, reach: int) -> Plan:
+        device, (rows, tokens), most = self.real.device, self.real.shape, self.most
+        size = -(-reach // 2)
+        size = tokens if tokens <= 4 * size else size
+        count = -(-tokens // size)
+        span = min(-(-reach // size), count - 1)
+        near, slots = torch.arange(-span, span + 1, device=device), torch.arange(size + most, device=device)
+        # Every block of keys ends with the global ones, so that they share its soft-max: those of the own block count.
+        distance = near[:, None] * size + slots - torch.arange(size, device=device)[:, None, None]
+        seen = torch.where(slots < size, distance.abs() <= reach, near[:, None] == 0)  # (queries, near, slots)
+        others = torch.arange(count, device=device)[:, None] + near  # (count, near)
+        inside = (others >= 0) & (others < count)
+        table = others.clamp(0, count - 1) + torch.arange(rows, device=device)[:, None, None] * count
+        local = pad(self.real & ~self.flagged, (0, count * size - tokens)).view(rows, count, size)
+        usable = torch.cat([local, self.there[:, None].expand(-1, count, -1)], dim=2)  # (rows, count, slots)
+        usable = usable.flatten(0, 1)[table] & inside[..., None]  # (rows, count, near, slots)
+        return Plan(
+            size,
+            table.flatten(0, 1)[:, None],
+            torch.zeros(usable.shape, device=device).masked_fill(~usable, LOW).flatten(2).flatten(0, 1)[:, None],
+            torch.zeros(seen.shape, device=device).masked_fill(~seen, float("-inf")).flatten(1),
+        )
+
+
+class LongformerSelfAttention(library.LongformerSelfAttention):
+    """The same six projections; attention in blocks."""
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: Tokens, **_) -> tuple[torch.Tensor]:
+        """hidden_states: (rows, tokens, hidden); gives the context of the same shape, zero where a token is padding."""
+        tokens, dropout = attention_mask, self.dropout if self.training else 0.0
+        plan = tokens.plan(self.one_sided_attn_window_size)
+        query = block(self.query(hidden_states), self.num_heads, plan.size)  # (rows, count, heads, size, width)
+        key, value = (self._with_global(part(hidden_states), tokens, plan.size) for part in (self.key, self.value))
+        parts = (part.flatten(0, 1) for part in (query, key, value))
+        context = attend_blocks(*parts, plan.table, plan.bias, plan.pattern, dropout=dropout)
+        context = unblock(context.view(query.shape), hidden_states.shape[1])
+        context = context.masked_fill(~tokens.real[..., None], 0)
+        if tokens.most:
+            row, number = tokens.there.nonzero(as_tuple=True)
+            found = self._global(hidden_states, tokens, dropout)[row, number]
+            context = context.index_put((row, tokens.places[row, number]), found.to(context.dtype))
+        return (context,)
+
+    def _with_global(self, states: torch.Tensor, tokens: Tokens, size: int) -> torch.Tensor:
+        """Keys or values in blocks, each followed by those of the global tokens of its row."""
+        local = block(states, self.num_heads, size)
+        if not tokens.most:
+            return local
+        shared = block(tokens.at(states), self.num_heads, tokens.most).expand(-1, local.shape[1], -1, -1, -1)
+        return torch.cat([local, shared], dim=3)
+
+    def _global(self, states: torch.Tensor, tokens: Tokens, dropout: float) -> torch.Tensor:
+        """What the global tokens see: (rows, most, hidden).
+
+        A few queries meet every token, so it is they that are turned by the key projection, and the weighted mean of
+        the states by the value projection: the same numbers without projecting every token twice more.
+        """
+        heads, width, rows = self.num_heads, self.head_dim, len(states)
+        query = self.query_global(tokens.at(states)).view(rows, tokens.most, heads, width)
+        turn, shift = _by_head(self.key_global, heads)
+        turned = torch.einsum("rghd,hde->rghe", query, turn.to(query.dtype))
+        offset = torch.einsum("rghd,hd->rgh", query, shift.to(query.dtype))
+        scores = (turned.flatten(1, 2) @ states.transpose(1, 2).to(turned.dtype) + offset.flatten(1)[..., None]).float()
+        scores = (scores * width**-0.5).masked_fill(~tokens.real[:, None], LOW)  # (rows, most x heads, tokens)
+        shares = torch.softmax(scores, dim=-1)
+        shares = (drop(shares, dropout) if dropout else shares).to(turned.dtype)
+        means = (shares @ states.to(turned.dtype)).view(rows, tokens.most, heads, -1)
+        turn, shift = _by_head(self.value_global, heads)
+        total = shares.sum(-1).view(rows, tokens.most, heads, 1)
+        return (torch.einsum("rghe,hde->rghd", means, turn.to(means.dtype)) + total * shift.to(means.dtype)).flatten(2)
+
+
+class LongformerModel(library.LongformerModel):
+    """The same model; nothing is padded, and no mask has the square of the tokens."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        global_attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **_,
+    ):
+        """As transformers' model. Raises Unavailable where attention maps are asked for."""
+        refuse_maps(self, output_attentions)
+        states = self.embeddings(
+            input_ids=input_ids, position_ids=position_ids, token_type_ids=token_type_ids, inputs_embeds=inputs_embeds
+        )
+        mask = states.new_ones(states.shape[:2]) if attention_mask is None else attention_mask
+        mask = mask if global_attention_mask is None else mask * (global_attention_mask + 1)
+        tokens = Tokens(real=mask > 0, flagged=mask == 2)
+        levels = (states,) if keeps_levels(self, output_hidden_states) else None
+        for layer in self.encoder.layer:
+            states = layer(states, attention_mask=tokens)[0]
+            levels = levels and (*levels, states)
+        pooled = None if self.pooler is None else self.pooler(states)
+        if return_dict is False:
+            return (states, pooled, *([levels] if levels else []))
+        return library.LongformerBaseModelOutputWithPooling(
+            last_hidden_state=states, pooler_output=pooled, hidden_states=levels
+        )
+
+
+def _by_head(projection: torch.nn.Linear, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight (heads, width, hidden) and bias (heads, width)."""
+    return projection.weight.unflatten(0, (heads, -1)), projection.bias.unflatten(0, (heads, -1))
+
+
+QUICK = {
+    library.LongformerModel: LongformerModel,
+    library.LongformerSelfAttention: LongformerSelfAttention,
+}

@@ -1,0 +1,138 @@
+"""Two explanations of one target side by side: how far they agree, and where they differ most. No note text."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trainer.errors import BadSpec
+from trainer.prediction import Plain
+from workbench.explain.explanation import Explanation
+
+
+class Difference(Plain):
+    """A part with its rank in both explanations, 1 being what speaks most for the target."""
+
+    start: int
+    end: int
+    first: int
+    second: int
+
+
+class Agreement(Plain):
+    """Rank correlations over the parts that both saw (-1 to 1, None where an explanation has one score only).
+
+    overlap: the share of the `k` highest parts that both have, 0 to 1. differences: parts that are among the k highest
+    of one of them, by how far their ranks are apart, widest first.
+    """
+
+    spearman: float | None
+    kendall: float | None
+    overlap: float
+    k: int
+    differences: tuple[Difference, ...]
+
+
+class Ablation(Plain):
+    """The probability of a target before and after the parts `hidden` of the note were hidden from the model."""
+
+    target: str
+    hidden: tuple[tuple[int, int], ...]
+    before: float
+    after: float
+
+
+def compare(one: Explanation, other: Explanation, *, k: int = 10, most: int = 5) -> Agreement:
+    """Compare two explanations of one note and target, of one grain. Where their parts differ, those of `one` count.
+
+    A score of the other is shared out by characters among the parts it covers. BadSpec if targets or grains differ.
+    """
+    for what, a, b in (("target", one.target, other.target), ("grain", one.grain, other.grain)):
+        if a != b:
+            raise BadSpec([(what, f"found {a!r:.80} and {b!r:.80}; two explanations are compared on one {what}")])
+    seen = [part for part in one.attributions if _seen(one, part) and _seen(other, part)]
+    if not seen:
+        raise BadSpec(
+            [("note", "no part of it was seen by both")], next_step="Let both read the same part of the note."
+        )
+    first, second = np.array([part.score for part in seen]), _spread(other, [(part.start, part.end) for part in seen])
+    ranks = [np.argsort(np.argsort(-scores, kind="stable"), kind="stable") + 1 for scores in (first, second)]
+    k = min(k, len(seen))
+    apart = np.where((ranks[0] <= k) | (ranks[1] <= k), abs(ranks[0] - ranks[1]), 0)
+    return Agreement(
+        spearman=spearman(first, second),
+        kendall=kendall(first, second),
+        overlap=float(((ranks[0] <= k) & (ranks[1] <= k)).sum() / k),
+        k=k,
+        differences=tuple(
+            Difference(start=seen[i].start, end=seen[i].end, first=ranks[0][i], second=ranks[1][i])
+            for i in np.argsort(-apart, kind="stable")[:most].tolist()
+            if apart[i]
+        ),
+    )
+
+
+def spearman(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Spearman's rank correlation, ties sharing their mean rank; None where all values of a side are equal."""
+    a, b = (ranks - ranks.mean() for ranks in map(_ranks, (one, other)))
+    size = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / size if size else None
+
+
+def kendall(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Kendall's tau-b (1945), which corrects for ties; None where all values of a side are equal."""
+    agree = untied_one = untied_other = 0
+    for index in range(len(one) - 1):  # row by row: a few thousand parts need no table of all pairs
+        a, b = np.sign(one[index + 1 :] - one[index]), np.sign(other[index + 1 :] - other[index])
+        agree, untied_one, untied_other = agree + a @ b, untied_one + a @ a, untied_other + b @ b
+    size = float(np.sqrt(float(untied_one) * float(untied_other)))
+    return float(agree) / size if size else None
+
+
+def strongest(explanation: Explanation, *, apart_from: tuple[int, int] | None = None) -> tuple[int, int] | None:
+    """The place of the part that speaks most for the target; `apart_from` leaves parts that touch a place out."""
+    parts = [
+        part
+        for part in explanation.attributions
+        if part.score > 0 and not (apart_from and part.start < apart_from[1] and part.end > apart_from[0])
+    ]
+    best = max(parts, key=lambda part: part.score, default=None)
+    return None if best is None else (best.start, best.end)
+
+
+def sentence(model: str, ablation: Ablation, *, part: str = "part", name: str = "", quote: str = "") -> str:
+    """The ablation as a sentence: "minilm-bc5cdr: without the sentence at 120-180 (PLAN), its score for 12:20:Disease
+    falls from 0.93 to 0.41." `name` is the section's, `quote` what a page may show of the note; both may be empty.
+    """
+    where = ", ".join(f"{start}-{end}" for start, end in ablation.hidden)
+    shown = f" \u201c{quote}\u201d" if quote else ""
+    section = f" ({name})" if name else ""
+    before, after = f"{ablation.before:.2f}", f"{ablation.after:.2f}"
+    change = "stays at" if before == after else "falls from" if ablation.after < ablation.before else "rises from"
+    figures = before if before == after else f"{before} to {after}"
+    return (
+        f"{model}: without the {part} at {where}{section}{shown}, its score for {ablation.target} {change} {figures}."
+    )
+
+
+def _seen(explanation: Explanation, part: Plain) -> bool:
+    return not any(start <= part.start and part.end <= end for start, end in explanation.coverage.unread)
+
+
+def _spread(explanation: Explanation, places: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The explanation's scores at other places, (places,): each shared out by the characters in common."""
+    starts, ends = np.array(places).T
+    scores = np.zeros(len(places))
+    for part in explanation.attributions:
+        if not part.score:
+            continue
+        low, high = np.searchsorted(ends, part.start, side="right"), np.searchsorted(starts, part.end)
+        common = np.minimum(ends[low:high], part.end) - np.maximum(starts[low:high], part.start)
+        scores[low:high] += part.score * common / (part.end - part.start)
+    return scores
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, equal values sharing the mean of theirs."""
+    distinct, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[which]

@@ -1,0 +1,92 @@
+"""The parts of a note that scores are given to: section, sentence, phrase, word, piece, each inside the one before.
+
+Every part holds whole word pieces, and every part of a finer grain lies in one of a coarser: so scores add up.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from trainer.errors import UnknownName
+from trainer.pieces import Pieces, word_starts
+
+Grain = Literal["section", "sentence", "phrase", "word", "piece"]
+GRAINS: tuple[str, ...] = get_args(Grain)
+
+# A line in capitals, or anything short before a colon that ends the line; capitals before a colon may run on.
+_HEADING = re.compile(
+    r"^[ \t]*(?:[A-Z][A-Z0-9 ,/&()'-]{2,60}(?=:|[ \t]*$)|[A-Z][\w ,/&()'-]{1,60}:[ \t]*$)", re.MULTILINE
+)
+_PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
+_SENTENCE = re.compile(r"[.!?][\"')\]]?\s+(?=[A-Z0-9(\[\"'])|\n(?=[ \t]*(?:[^a-z \t]|$))")
+_NO_END = re.compile(r"(?:^|\s)(?:\d{1,2}|[A-Z]|Drs?|Mr|Ms|Mrs|St|vs|Fig|No|approx)\.$")  # abbreviations, list numbers
+_PHRASE = re.compile(r"[,;:)\]]\s+|\s(?=[(\[])")
+
+
+class Units(NamedTuple):
+    """The parts of a text at one grain: places (units, 2) in code points, owner (pieces,) the unit of each piece."""
+
+    places: np.ndarray
+    owner: np.ndarray
+
+    def sums(self, scores: np.ndarray) -> np.ndarray:
+        """(pieces,) -> (units,): what a unit's pieces have together."""
+        return np.bincount(self.owner, weights=scores, minlength=len(self.places))
+
+
+def units(text: str, pieces: Pieces, tokenizer: Any, grain: str) -> Units:
+    """The parts of a text. Pieces of one character (emoji in bytes) stay together. UnknownName for another grain."""
+    if grain not in GRAINS:
+        raise UnknownName("grain", grain, GRAINS)
+    if not len(pieces):
+        return Units(np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.int64))
+    before = np.append(0, np.maximum.accumulate(pieces.ends)[:-1])
+    begins = (pieces.ends > pieces.starts) & (pieces.starts >= before)  # (pieces,)
+    if grain != "piece":
+        words = np.zeros(len(pieces), dtype=bool)
+        words[word_starts(text, pieces, tokenizer)] = True
+        begins &= words
+    if grain not in ("piece", "word"):
+        first = np.flatnonzero(begins)
+        number = np.searchsorted(breaks(text, grain), pieces.starts[first], side="right")
+        begins[first[1:]] = number[1:] > number[:-1]
+    begins[0] = True
+    first = np.flatnonzero(begins)
+    places = np.stack([np.minimum.reduceat(pieces.starts, first), np.maximum.reduceat(pieces.ends, first)], axis=1)
+    return Units(places.astype(np.int64), np.cumsum(begins) - 1)
+
+
+def breaks(text: str, grain: str) -> np.ndarray:
+    """Offsets where a section, sentence or phrase begins, the first one of the text left out; sorted."""
+    lines = _lines(text)
+    found = set(_sections(lines))
+    if grain in ("sentence", "phrase"):
+        found |= set(_sentences(lines))
+    if grain == "phrase":
+        found |= {match.end() for match in _PHRASE.finditer(lines)}
+    return np.array(sorted(found), dtype=np.int64)
+
+
+def heading(text: str, place: int) -> str:
+    """The heading of the section that an offset is in, without its colon; empty where no heading is before it."""
+    before = [match for match in _HEADING.finditer(_lines(text)) if match.start() <= place]
+    return before[-1].group().strip().rstrip(":").rstrip() if before else ""
+
+
+def _lines(text: str) -> str:
+    """The text with one kind of line end and of the same length, so that offsets stay."""
+    return text.replace("\r\n", " \n").replace("\r", "\n")
+
+
+def _sections(lines: str) -> list[int]:
+    """Where a heading begins; where a note has no headings, where a paragraph does."""
+    headings = [match.start() for match in _HEADING.finditer(lines)]
+    return headings or [match.end() for match in _PARAGRAPH.finditer(lines)]
+
+
+def _sentences(lines: str) -> Iterator[int]:
+    for match in _SENTENCE.finditer(lines):
+        if not _NO_END.search(lines, max(0, match.start() - 12), match.start() + 1):
+            yield match.end()

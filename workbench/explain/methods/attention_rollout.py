@@ -1,0 +1,38 @@
+"""Attention rollout: how much of each piece reaches the target through all layers."""
+
+from functools import reduce
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from trainer.prediction import Plain
+
+if TYPE_CHECKING:
+    from trainer.probe import Probe
+
+
+class AttentionRollout(Plain):
+    """Attention maps, half of each the residual path, multiplied through the layers; mean over the target's places.
+
+    Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", equations 1 and 2, heads averaged. It has no
+    sign and does not depend on the label: it says where the model looked, not what for. Special tokens' share is left
+    out, so the scores sum to less than 1.
+    """
+
+    title: ClassVar = "Attention rollout"
+    grain: ClassVar = "word"
+    at: ClassVar = "pieces"
+    complete: ClassVar = False
+    targeted: ClassVar = False
+    name: Literal["attention_rollout"] = "attention_rollout"
+
+    def rows(self, units: int) -> int:
+        """Rows that the model reads."""
+        return 1
+
+    def attribute(self, probe: "Probe") -> np.ndarray:
+        """A score a piece, (m,), none negative."""
+        maps = probe.attention()  # (layers, n, n)
+        through = (maps + np.eye(maps.shape[1], dtype=maps.dtype)) / 2
+        flow = reduce(lambda rows, layer: rows @ layer, through[::-1], np.eye(maps.shape[1])[probe.places])
+        return flow.mean(0)[probe.before : probe.before + len(probe.free)] * probe.free

@@ -1,0 +1,36 @@
+"""Integrated gradients on the word embeddings."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from trainer.prediction import Plain
+
+if TYPE_CHECKING:
+    from trainer.probe import Probe
+
+
+class IntegratedGradients(Plain):
+    """The gradient's integral on the straight line from the baseline to the text, times their difference.
+
+    Sundararajan, Taly and Yan 2017, "Axiomatic Attribution for Deep Networks", equation 1; the integral by
+    Gauss-Legendre quadrature, as Captum's default. Special tokens are the same in text and baseline.
+    """
+
+    title: ClassVar = "Integrated gradients"
+    grain: ClassVar = "word"
+    at: ClassVar = "pieces"
+    complete: ClassVar = True
+    targeted: ClassVar = True
+    name: Literal["integrated_gradients"] = "integrated_gradients"
+    steps: int = Field(50, ge=2, le=1000, description="Points on the line; more bring the sum closer")
+
+    def rows(self, units: int) -> int:
+        """Rows that the model reads."""
+        return self.steps
+
+    def attribute(self, probe: "Probe") -> np.ndarray:
+        """A score a piece, (m,)."""
+        nodes, weights = np.polynomial.legendre.leggauss(self.steps)  # on [-1, 1]
+        return probe.along_path((1 + nodes) / 2, weights / 2).sum(-1)

@@ -1,0 +1,32 @@
+"""The gradient's length."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from trainer.prediction import Plain
+
+if TYPE_CHECKING:
+    from trainer.probe import Probe
+
+
+class Saliency(Plain):
+    """The Euclidean norm of the score's gradient with respect to a piece's word embedding: how much it could matter.
+
+    Simonyan, Vedaldi and Zisserman 2013, with the norm of Li et al. 2016 for text. It has no sign.
+    """
+
+    title: ClassVar = "Gradient"
+    grain: ClassVar = "word"
+    at: ClassVar = "pieces"
+    complete: ClassVar = False
+    targeted: ClassVar = True
+    name: Literal["saliency"] = "saliency"
+
+    def rows(self, units: int) -> int:
+        """Rows that the model reads."""
+        return 1
+
+    def attribute(self, probe: "Probe") -> np.ndarray:
+        """A score a piece, (m,), none negative."""
+        return np.linalg.norm(probe.gradient(), axis=-1) * probe.free

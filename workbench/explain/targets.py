@@ -1,0 +1,117 @@
+"""What is explained: one type a task. A target says which logits count and makes one score of them.
+
+A task joins with a type that has `label`, `check`, `places` and `score`, and a line in TARGETS.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from trainer.errors import BadSpec, UnknownName
+from trainer.pieces import Pieces
+from trainer.prediction import Plain, Prediction
+
+_SPAN = re.compile(r"(\d{1,9}):(\d{1,9}):(.{1,200})", re.S)
+LIST_THEM = "`stillroom explain` without --target lists what the model found, written as targets."
+
+
+class SpanTarget(Plain):
+    """text[start:end] is an entity of type `label`, whether the model found it or not; written START:END:LABEL.
+
+    Its score is the mean over the span's words, at their first pieces, of the log-odds that the word belongs to the
+    label, B- and I- together: log p - log(1 - p). Which border tag a word has is not what a reader asks about.
+    """
+
+    task: ClassVar = "ner"
+    start: int
+    end: int
+    label: str
+
+    def __str__(self) -> str:
+        return f"{self.start}:{self.end}:{self.label}"
+
+    def columns(self, names: Sequence[str]) -> list[int]:
+        """The outputs that say the label. UnknownName if the model has none."""
+        kinds = ["" if name == "O" else name[2:] if name[:2] in ("B-", "I-") else name for name in names]
+        if self.label not in kinds or not self.label:
+            raise UnknownName("label of this model", self.label, set(kinds) - {""}, next_step=LIST_THEM)
+        return [index for index, kind in enumerate(kinds) if kind == self.label]
+
+    def check(self, text: str) -> None:
+        """BadSpec if the span is not within the text."""
+        if not 0 <= self.start < self.end <= len(text):
+            found = f"found {self.start}:{self.end}; the text has {len(text):,} characters, and START is before END"
+            raise BadSpec([("target", found)], next_step=LIST_THEM)
+
+    def places(self, pieces: Pieces, begins: np.ndarray) -> list[int]:
+        """The first pieces of the words that the span touches; `begins` are the first pieces of all words."""
+        ends = pieces.ends[np.append(begins[1:], len(pieces)) - 1] if len(begins) else begins
+        touched = (pieces.starts[begins] < self.end) & (ends > self.start)
+        if not touched.any():
+            found = f"found {self.start}:{self.end}, where the model reads no word"
+            raise BadSpec([("target", found)], next_step=LIST_THEM)
+        return begins[touched].tolist()
+
+
+class LabelTarget(Plain):
+    """The whole text has the label; written LABEL. Its score is the log-odds of the label.
+
+    Of a window that is the first token's say: all of it, so every piece may count.
+    """
+
+    task: ClassVar = "classification"
+    label: str
+
+    def __str__(self) -> str:
+        return self.label
+
+    def columns(self, names: Sequence[str]) -> list[int]:
+        """The output that says the label. UnknownName if the model has none."""
+        if self.label not in names:
+            raise UnknownName("label of this model", self.label, names, next_step=LIST_THEM)
+        return [list(names).index(self.label)]
+
+    def check(self, text: str) -> None:
+        """Nothing can be wrong with a text that has a label."""
+
+    def places(self, pieces: Pieces, begins: np.ndarray) -> list[int]:
+        """No pieces of its own: a label belongs to the whole text."""
+        return []
+
+
+Target = SpanTarget | LabelTarget
+TARGETS = {kind.task: kind for kind in (SpanTarget, LabelTarget)}
+
+
+def parse(text: str) -> Target:
+    """The target that a person wrote: START:END:LABEL in code points, or LABEL."""
+    if found := _SPAN.fullmatch(text.strip()):
+        return SpanTarget(start=int(found[1]), end=int(found[2]), label=found[3])
+    if not text.strip():
+        raise BadSpec([("target", "found nothing; write START:END:LABEL or LABEL")], next_step=LIST_THEM)
+    return LabelTarget(label=text.strip())
+
+
+def found(prediction: Prediction) -> list[dict]:
+    """What a prediction says as targets, likeliest first: {"target", "score"} each."""
+    spans = [(f"{span.start}:{span.end}:{span.label}", span.score) for span in prediction.spans]
+    said = spans + [(each.label, each.score) for each in prediction.labels]
+    return [{"target": target, "score": score} for target, score in sorted(said, key=lambda each: -each[1])]
+
+
+def task_of(model: Any) -> str:
+    """The task of a model's head, by its labels: tags have an O."""
+    return "ner" if "O" in model.config.id2label.values() else "classification"
+
+
+def require_task(target: Target, model: Any) -> list[str]:
+    """The model's label names. BadSpec if the target is not of the kind that this model's head speaks of."""
+    names = [model.config.id2label[index] for index in range(len(model.config.id2label))]
+    if target.task != task_of(model):
+        wanted = {"ner": "marks spans: write START:END:LABEL", "classification": "labels whole texts: write LABEL"}
+        raise BadSpec(
+            [("target", f"found {str(target)!r:.80}; this model {wanted[task_of(model)]}")], next_step=LIST_THEM
+        )
+    return names
