@@ -50,8 +50,9 @@ def evaluate(
 
     metrics: `metrics`, and over_512.* and over_1024.* of the documents with more word pieces than that, with their
     number n, where there are such. intervals: `bootstrap` of the same. cost: as trainer.evaluate says; latency is
-    that of one document alone, tokens_per_second counts the pieces that were read. Raises BadSpec if the documents hold labels that
-    the model cannot say, and BadData if there is nothing to score. `split` only names the documents in these messages.
+    that of one document alone, tokens_per_second counts the pieces that were read. Raises BadSpec if the documents hold
+    labels that the model cannot say, and BadData if there is nothing to score. `split` only names the documents in
+    these messages.
     """
     _check_labels(model, documents, split)
     device = next(model.parameters()).device
