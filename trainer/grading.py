@@ -49,9 +49,10 @@ def evaluate(
     """{"metrics", "n", "intervals", "cost"} of a model on documents (text, labels).
 
     metrics: `metrics`, and over_512.* and over_1024.* of the documents with more word pieces than that, with their
-    number n, where there are such. intervals: `bootstrap`. cost: as trainer.evaluate says; latency is that of one
-    document alone, tokens_per_second counts the pieces that were read. Raises BadSpec if the documents hold labels that
-    the model cannot say, and BadData if there is nothing to score. `split` only names the documents in these messages.
+    number n, where there are such. intervals: `bootstrap` of the same. cost: as trainer.evaluate says; latency is
+    that of one document alone, tokens_per_second counts the pieces that were read. Raises BadSpec if the documents hold
+    labels that the model cannot say, and BadData if there is nothing to score. `split` only names the documents in
+    these messages.
     """
     _check_labels(model, documents, split)
     device = next(model.parameters()).device
@@ -68,14 +69,18 @@ def evaluate(
         "tokens_per_second": int(found.read.sum()) / seconds,
         "peak_memory_bytes": peak,
     }
-    every = metrics(graded)
+    every, intervals = metrics(graded), bootstrap(graded, samples=samples, seed=seed)
     for length in LONG:
-        longer = found.pieces > length
-        if longer.any():
-            part = {name: value for name, value in metrics(graded.of(longer)).items() if "." not in name}
-            every |= {f"over_{length}.{name}": value for name, value in (part | {"n": float(longer.sum())}).items()}
-    intervals = bootstrap(graded, samples=samples, seed=seed)
+        if (longer := found.pieces > length).any():
+            part = graded.of(longer)
+            every |= _whole(f"over_{length}", metrics(part) | {"n": float(longer.sum())})
+            intervals |= _whole(f"over_{length}", bootstrap(part, samples=samples, seed=seed))
     return {"metrics": every, "n": len(documents), "intervals": intervals, "cost": cost}
+
+
+def _whole(prefix: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores that are not of a single label, under a prefix."""
+    return {f"{prefix}.{name}": value for name, value in found.items() if "." not in name}
 
 
 def metrics(graded: Graded) -> dict[str, float]:
@@ -97,7 +102,8 @@ def bootstrap(graded: Graded, *, samples: int = SAMPLES, seed: int = 0) -> dict[
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)  # (samples, docs)
     counts = np.tensordot(draws, _counts(graded), axes=1)  # (samples, labels, 3)
     found = _counted(graded.labels, counts, draws @ _right(graded) / count) | _ranked(graded, draws)
-    limits = {name: np.nanpercentile(values, [2.5, 97.5]) for name, values in found.items()}
+    known = {name: values[np.isfinite(values)] for name, values in found.items()}  # no ranking where all are alike
+    limits = {name: np.percentile(values, [2.5, 97.5]) for name, values in known.items() if len(values)}
     return {name: [float(low), float(high)] for name, (low, high) in limits.items()}
 
 
@@ -174,7 +180,8 @@ def _ranked(graded: Graded, draws: np.ndarray | None = None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, measure in (("roc_auc", roc_auc), ("average_precision", average_precision)):
         values = np.stack([measure(graded.gold[:, n], graded.probabilities[:, n], weights) for n in held])
-        found[f"macro_{name}"] = np.nanmean(values, axis=0)
+        there = np.isfinite(values).sum(axis=0)
+        found[f"macro_{name}"] = np.where(there, np.nansum(values, axis=0) / np.maximum(there, 1), np.nan)
         found |= {f"{name}.{graded.labels[n]}": each for n, each in zip(held, values, strict=True)}
     return {name: values[0] if draws is None else values for name, values in found.items()}
 

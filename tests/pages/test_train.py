@@ -470,3 +470,13 @@ def test_labelled_documents_of_ones_own_are_read_and_a_bad_line_is_named(home, t
 
 def captions(page: AppTest) -> str:
     return "\n".join(caption.value for caption in page.caption)
+
+
+@pytest.mark.parametrize("kind", ["distill", "evaluate"])
+def test_without_a_classifier_the_form_asks_for_one(home, kind):
+    page = choose(opened(), kind)
+    page.selectbox(key=f"train.{kind}.task.name").set_value("classification").run()
+    assert not page.exception
+    field = "teacher" if kind == "distill" else "model"
+    assert page.selectbox(key=f"train.{kind}.{field}").options == []
+    assert f"{kind} needs {field}" in texts(page)

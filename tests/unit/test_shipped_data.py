@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import re
+from collections import Counter, defaultdict
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -259,6 +260,19 @@ def test_no_sample_note_is_a_training_note():
         for note in notes_of("mtsamples", split, "label"):
             own = runs_of_ten(word.findall(note.text.lower()))
             assert all(len(own & sample) < len(own) / 4 for sample in samples), f"{split}, line {note.line}"
+
+
+def test_no_scored_note_is_text_to_train_on():
+    """Templates repeat phrases, but no document of clinical-text is as much as half of a dev or test note."""
+    word, owners, sizes = re.compile(r"[a-z0-9]+"), defaultdict(list), []
+    for note in (note for split in ("dev", "test") for note in notes_of("mtsamples", split, "label")):
+        own = runs_of_ten(word.findall(note.text.lower()))
+        for run in own:
+            owners[run].append(len(sizes))
+        sizes.append(len(own))
+    for document in datasets.documents("clinical-text", "train"):
+        shared = Counter(note for run in runs_of_ten(word.findall(document.lower())) for note in owners.get(run, ()))
+        assert all(count < sizes[note] / 2 for note, count in shared.items())
 
 
 # Licences

@@ -47,7 +47,7 @@ def shape_of(config, tmp_path) -> pairing.Shape:
     return pairing.shape(ResolvedModel(reference="m", path=str(tmp_path), sha256="0" * 64))
 
 
-@pytest.mark.parametrize("head", ["ner", "mlm"])
+@pytest.mark.parametrize("head", ["ner", "classification", "mlm"])
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
 def test_the_formula_counts_what_torch_builds(config, head, tmp_path):
     config.id2label = dict(enumerate(("O", "B-X", "I-X")))

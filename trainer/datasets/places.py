@@ -17,9 +17,7 @@ LAYOUT = (
     f"labelled documents ({', '.join(labelled.SUFFIXES)}); or train.txt with one document a line (also "
     f"{', '.join(text.SUFFIXES[1:])}); or one such text file, or a Hub id."
 )
-
-
-_LAYERS = (SUFFIXES["ner"], tuple(dict.fromkeys((*text.SUFFIXES, *labelled.SUFFIXES))))  # what splits are searched by
+_DOCUMENTS = tuple(dict.fromkeys((*text.SUFFIXES, *labelled.SUFFIXES)))
 
 
 def locate(reference: str) -> Path:
@@ -65,12 +63,12 @@ def digest(place: Path) -> str:
 
 
 def split_files(place: Path) -> dict[str, Path]:
-    """The file of each split that is there: as the card names them, or <split>.conll, or else <split>.txt and so on.
+    """The file of each split that is there: as the card names it, or <split>.conll, or else <split>.txt, .jsonl, .csv.
 
     A text file alone is a train split. A split of BRAT files is a folder.
     """
     if not place.is_dir():
-        if not place.name.endswith(_LAYERS[1]):
+        if not place.name.endswith(_DOCUMENTS):
             raise BadData("this is a file, not a data set.", path=place.name, next_step=LAYOUT)
         return {"train": place}
     stated = card(place)
@@ -104,7 +102,7 @@ def require_task(place: Path, task: str) -> None:
 
 
 def _search(folder: Path) -> dict[str, Path]:
-    for suffixes in _LAYERS:
+    for suffixes in (SUFFIXES["ner"], _DOCUMENTS):
         found = {split: [name for end in suffixes if (name := folder / f"{split}{end}").is_file()] for split in SPLITS}
         if twice := next((paths for paths in found.values() if len(paths) > 1), None):
             what = f"{twice[0].name} and {twice[1].name} are both this split."
