@@ -56,8 +56,20 @@ def sha256(path: Path) -> str:
 
 
 def test_these_data_sets_ship():
-    assert set(datasets.cards()) == {*LABELLED, *TEXT, *DOCUMENTS}
+    assert set(datasets.cards()) == {*LABELLED, *TEXT, *DOCUMENTS, "maccrobat"}
     assert all(card.id == name for name, card in datasets.cards().items())
+
+
+def test_case_reports_are_whole_documents_with_the_entities_of_their_card():
+    card, report = datasets.cards()["maccrobat"], datasets.check("maccrobat", task="ner")
+    assert report.ok and not any(report.repeated.values())
+    for split, stated in card.splits.items():
+        found = report.splits[split]
+        assert (found.documents, found.tokens, found.entities) == (stated.documents, stated.tokens, stated.entities)
+        assert set(found.labels) <= set(card.labels)
+    assert set(report.splits["train"].labels) == set(card.labels) and len(card.labels) == 39
+    # Of the published corpus, by its documentation: 100 case reports.
+    assert [card.splits[split].documents for split in ("train", "dev", "test")] == [70, 15, 15]
 
 
 @pytest.mark.parametrize("name", FOLDERS)
