@@ -15,7 +15,7 @@ SOURCES = sorted(path for folder in ("trainer", "workbench") for path in (ROOT /
 EVERY_SOURCE = [ROOT / "app.py", *SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py"))]
 # These compute with tensors. Whatever else is in trainer/ or workbench/ imports without torch.
 LOOP = ("execute", "lesson", "learner", "loop", "dropout", "checkpoint", "batches", "preflight")
-LONG = tuple(f"architectures.{name}" for name in ("minialbert", "blocks", "longformer", "bigbird"))
+LONG = tuple(f"architectures.{name}" for name in ("minialbert", "blocks", "longformer", "bigbird", "lengthening"))
 MODELS = ("models", "students", "heads", "capture", "losses", "teaching", *LONG)
 SCORING = ("inference", "evaluate", "perplexity")
 TRAINING = {f"trainer.{name}" for name in (*LOOP, *MODELS, *SCORING)}

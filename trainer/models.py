@@ -46,6 +46,7 @@ HEADS = {
     "mlm": MODEL_FOR_MASKED_LM_MAPPING,
     "ner": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
 }
+MISNAMED = ("modernbert",)  # of transformers' own, those that a published config.json calls bert
 _HEAD_OF_CLASS = {"ForMaskedLM": "mlm", "ForPreTraining": "mlm", "ForTokenClassification": "ner", "Model": "encoder"}
 # Config fields that choose files, kernels or other people's modules, and the empty block that adapter-transformers
 # left in the nlpie configs.
@@ -171,11 +172,11 @@ def _read_config(folder: Path, entry: ModelEntry | None) -> PreTrainedConfig:
 
 
 def _model_type(said: Mapping, entry: ModelEntry | None) -> object:
-    """What config.json says, unless the model is one of ours: published MiniALBERTs say bert (trap T11)."""
+    """What config.json says, unless zoo or class know better: MiniALBERTs (trap T11) and a ModernBERT say bert."""
     named = said.get("architectures")
     its_class = str(named[0]).lower() if isinstance(named, list) and named else ""
     listed = entry.architecture["model_type"] if entry else None
-    own = (kind for kind in ARCHITECTURES if kind == listed or its_class.startswith(kind))
+    own = (kind for kind in (*ARCHITECTURES, *MISNAMED) if kind == listed or its_class.startswith(kind))
     return next(own, said.get("model_type"))
 
 
