@@ -51,6 +51,7 @@ HEADS = {
 }
 _OUTPUTS = ("classifier", "classifier.out_proj")  # the layer that says the labels, in any architecture
 _KINDS = {"ner": "token-classification", "classification": "sequence-classification"}
+MISNAMED = ("modernbert",)  # of transformers' own, those that a published config.json calls bert
 # Config fields that choose files, kernels or other people's modules, and the empty block that adapter-transformers
 # left in the nlpie configs.
 _NOT_SIZES = ("adapters", "transformers_weights", "fusion_config", "attn_implementation", "_attn_implementation")
@@ -175,11 +176,11 @@ def _read_config(folder: Path, entry: ModelEntry | None) -> PreTrainedConfig:
 
 
 def _model_type(said: Mapping, entry: ModelEntry | None) -> object:
-    """What config.json says, unless the model is one of ours: published MiniALBERTs say bert (trap T11)."""
+    """What config.json says, unless zoo or class know better: MiniALBERTs (trap T11) and a ModernBERT say bert."""
     named = said.get("architectures")
     its_class = str(named[0]).lower() if isinstance(named, list) and named else ""
     listed = entry.architecture["model_type"] if entry else None
-    own = (kind for kind in ARCHITECTURES if kind == listed or its_class.startswith(kind))
+    own = (kind for kind in (*ARCHITECTURES, *MISNAMED) if kind == listed or its_class.startswith(kind))
     return next(own, said.get("model_type"))
 
 

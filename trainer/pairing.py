@@ -244,9 +244,10 @@ def _term(term: Term, spec: JobSpec, teacher: Shape, student: Shape) -> Problems
 
 
 def _model_type(config: Mapping[str, Any]) -> str:
-    # Published MiniALBERTs say bert (trap T11); their class says what they are.
+    # Published MiniALBERTs (trap T11) and a ModernBERT say bert; their class says what they are.
     named = str((config.get("architectures") or [""])[0]).lower()
-    return "minialbert" if named.startswith("minialbert") else _first(config, "model_type")
+    known = (kind for kind in ("minialbert", "modernbert") if named.startswith(kind))
+    return next(known, None) or _first(config, "model_type")
 
 
 def _first(config: Mapping[str, Any], *names: str) -> Any:

@@ -136,3 +136,24 @@ def test_other_long_families_learn_to_tag_and_read_more_than_their_window(run, f
     found = inference.predict("renal failure and fever " * 100, model, tokenizer, name="m")
     assert found.coverage.windows > 1 and found.coverage.tokens_read == found.coverage.tokens >= 400
     assert "test_f1" in result.metrics
+
+
+@pytest.mark.parametrize("named", ["ModernBertForMaskedLM", None])
+def test_a_modernbert_whose_config_says_bert_is_loaded_as_what_the_zoo_says(home, tiny_model, named):
+    """As Clinical ModernBERT is published; without its class in the config only the zoo knows."""
+    kind, config, own = FAMILIES["modernbert"]
+    folder = home / "models" / "clinical-modernbert"
+    with seeded(0):
+        model = kind(config(**SIZES | own)).eval()
+    models.save(model, AutoTokenizer.from_pretrained(tiny_model), folder)
+    said = json.loads((folder / "config.json").read_text()) | {"model_type": "bert"}
+    if named is None:
+        said["architectures"] = ["BertForMaskedLM"]
+    (folder / "config.json").write_text(json.dumps(said))
+    loaded, tokenizer = models.load("clinical-modernbert")
+    ids = torch.randint(5, 1000, (1, 40))
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).logits, model(ids).logits)
+    assert loaded.config.model_type == "modernbert" and tokenizer.model_max_length == 8192
+    if named:
+        assert models.load(str(folder))[0].config.model_type == "modernbert", "its class is enough"
