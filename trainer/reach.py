@@ -5,6 +5,7 @@ from typing import Any
 
 from trainer.prediction import Plain
 
+_USUAL_LAYERS = {"longformer": 12, "big_bird": 12, "modernbert": 22}  # what a config leaves out is its class's default
 LOCAL = ("ner", "mlm", "encoder")  # heads without global tokens; others read a whole text at its first token
 
 
@@ -45,8 +46,8 @@ def reach(config: Mapping[str, Any], *, head: str = "ner") -> Reach:
     head: decides the global tokens of a Longformer, as architectures.global_attention does. A BigBird block counts as
     a whole: a token sees at least one block on either side, at most two.
     """
-    layers = config.get("num_hidden_layers") or config.get("n_layers") or 1
     kind = config.get("model_type")
+    layers = config.get("num_hidden_layers") or config.get("n_layers") or _USUAL_LAYERS.get(kind, 1)
     if kind == "longformer":
         windows = config.get("attention_window", 512)
         windows = [windows] * layers if isinstance(windows, int) else windows

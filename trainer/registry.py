@@ -191,6 +191,17 @@ def published(*, store=None) -> list[ModelEntry]:
     return found[::-1]
 
 
+_PATTERN = ("num_hidden_layers", "n_layers", "attention_window", "attention_type", "block_size", "num_random_blocks")
+
+
+def _window(config: Mapping, base: ModelEntry | None) -> int:
+    """A run reads as far as its base, unless it was lengthened. A Longformer counts positions from pad_token_id + 1."""
+    positions = config.get("max_position_embeddings", 512)
+    if config.get("model_type") == "longformer":
+        return positions - config.get("pad_token_id", 1) - 1
+    return base.max_tokens if base else positions
+
+
 def _run_entry(run_id: str, folder: Path, about: Mapping, base: ModelEntry | None) -> ModelEntry:
     config = read_json(folder / "config.json") or {}
     scores = {k: v for k, v in about.get("metrics", {}).items() if k.startswith("test_") and isinstance(v, int | float)}
@@ -201,9 +212,9 @@ def _run_entry(run_id: str, folder: Path, about: Mapping, base: ModelEntry | Non
         name=f"{base.name if base else about.get('base', 'model')} on {dataset}",
         source="run",
         path=str(folder),
-        architecture={"model_type": config.get("model_type", "")},
+        architecture={"model_type": config.get("model_type", "")} | {k: config[k] for k in _PATTERN if k in config},
         tokenizer=base.tokenizer if base else unknown,
-        max_tokens=base.max_tokens if base else config.get("max_position_embeddings", 512),
+        max_tokens=_window(config, base),
         licence=base.licence if base else None,
         family=base.family if base else "local",
         role="run",

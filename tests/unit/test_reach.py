@@ -48,3 +48,8 @@ def test_it_reads_a_config_file(tmp_path):
     ModernBertConfig(num_hidden_layers=4, global_attn_every_n_layers=2, local_attention=32).save_pretrained(tmp_path)
     found = reach(json.loads((tmp_path / "config.json").read_text()))
     assert found.words == "each token sees 16 on either side; every second of 4 layers sees the whole input"
+
+
+@pytest.mark.parametrize("config", [LongformerConfig, BigBirdConfig, ModernBertConfig])
+def test_layers_that_a_config_leaves_out_are_those_of_its_class(config):
+    assert reach({"model_type": config.model_type}).layers == config().num_hidden_layers

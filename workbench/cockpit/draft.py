@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args, get_origin
 
 import streamlit as st
 from pydantic_core import PydanticUndefined
@@ -113,7 +113,9 @@ class Draft:
             leaves[place : place + 1] = made
         for leaf in leaves:
             usual = None if leaf.info.default is PydanticUndefined else leaf.info.default
-            st.session_state.setdefault(self.key + leaf.name, usual)
+            value = st.session_state.setdefault(self.key + leaf.name, usual)
+            if leaf.name.startswith("task.") and get_origin(leaf.type) is Literal and value not in get_args(leaf.type):
+                st.session_state[self.key + leaf.name] = usual  # of another task, whose option has the same name
         return leaves
 
     def values(self) -> dict:

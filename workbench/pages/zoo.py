@@ -9,6 +9,7 @@ import streamlit as st
 
 from trainer import registry
 from trainer.errors import UnknownName
+from trainer.reach import reach
 from trainer.registry import ModelEntry
 from trainer.tasks import LABELLED
 from workbench.links import link
@@ -158,11 +159,18 @@ def _facts(row: Row) -> dict[str, str]:
         "Parameters": "; ".join([*counts, *stated]),
         "Tokenizer": ", ".join(filter(None, tokenizer)),
         "Context": f"{entry.max_tokens:,} tokens",
+        "Attention": _attention(entry),
         "Task and labels": f"{entry.task}: {', '.join(entry.labels)}" if entry.task else None,
         "Teacher": entry.teacher,
         "Starts from": entry.start,
     }
     return {label: value for label, value in facts.items() if value}
+
+
+def _attention(entry: ModelEntry) -> str | None:
+    """How far a token sees, where that is not the whole input."""
+    found = reach(entry.architecture, head=entry.task or "mlm")
+    return None if found.side is None else found.words
 
 
 _PARTS = {"encoder": "encoder", "mlm": "with the masked-LM head"}
