@@ -5,7 +5,15 @@ import math
 
 import pytest
 import torch
-from transformers import AutoTokenizer, BigBirdConfig, BigBirdForMaskedLM, ModernBertConfig, ModernBertForMaskedLM
+from transformers import (
+    AutoTokenizer,
+    BigBirdConfig,
+    BigBirdForMaskedLM,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    UltrabertConfig,
+    UltrabertForMaskedLM,
+)
 
 from trainer import datasets, inference, models, registry
 from trainer.execute import FINISHED, execute
@@ -93,6 +101,11 @@ FAMILIES = {
         ModernBertConfig,
         {"local_attention": 16, "pad_token_id": 0, "bos_token_id": 101, "cls_token_id": 101}
         | {"eos_token_id": 102, "sep_token_id": 102},
+    ),
+    "ultrabert": (
+        UltrabertForMaskedLM,
+        UltrabertConfig,
+        {"sliding_window": 8, "prediction_head_size": 24, "pad_token_id": 0, "bos_token_id": 101, "eos_token_id": 102},
     ),
 }
 SIZES = {
