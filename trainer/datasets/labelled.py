@@ -8,12 +8,11 @@ data: no message quotes one, nor what stands where a label should.
 """
 
 import csv
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from trainer.datasets.lines import LONGEST, lines
+from trainer.datasets.lines import LONGEST, lines, objects
 from trainer.errors import BadData
 
 SUFFIXES = (".jsonl", ".csv", ".jsonl.gz", ".csv.gz")
@@ -90,21 +89,7 @@ def field_of(path: Path, *, name: str = "") -> Field:
 def rows(path: Path, *, name: str = "") -> Iterator[tuple[int, Mapping[str, Any] | BadData]]:
     """(line, fields) of each row of either format, or (line, what is wrong with it); empty lines are skipped."""
     name = name or path.name
-    return (_csv if ".csv" in path.suffixes[-2:] else _jsonl)(path, name)
-
-
-def _jsonl(path: Path, name: str) -> Iterator[tuple[int, Mapping[str, Any] | BadData]]:
-    for number, line in lines(path, name=name):
-        if not line or line.isspace():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            yield number, BadData("this is not JSON.", next_step=_FORMAT)
-            continue
-        if not isinstance(row, dict):
-            row = BadData(f"a JSON {type(row).__name__} where an object is needed.", next_step=_FORMAT)
-        yield number, row
+    return _csv(path, name) if ".csv" in path.suffixes[-2:] else objects(path, name=name, next_step=_FORMAT)
 
 
 def _csv(path: Path, name: str) -> Iterator[tuple[int, Mapping[str, Any] | BadData]]:

@@ -1,10 +1,12 @@
 """The lines of a text file, plain or gzip, one at a time: a file may be larger than memory."""
 
 import gzip
+import json
 import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from trainer.errors import BadData
 
@@ -27,6 +29,22 @@ def lines(path: Path, *, name: str = "") -> Iterator[tuple[int, str]]:
     except (gzip.BadGzipFile, EOFError, zlib.error):
         what, next_step = "the gzip file is damaged or incomplete.", "Copy it again, or pack it again."
         raise BadData(what, path=name, line=number + 1, next_step=next_step) from None
+
+
+def objects(path: Path, *, name: str = "", next_step: str = "") -> Iterator[tuple[int, dict[str, Any] | BadData]]:
+    """(number from 1, fields) of each line of JSON, or what is wrong with it, without its place; not of empty ones."""
+    for number, line in lines(path, name=name):
+        if not line or line.isspace():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = BadData("this is not JSON.", next_step=next_step)
+        else:
+            if not isinstance(row, dict):
+                what = f"a JSON {type(row).__name__} where an object is needed."
+                row = BadData(what, next_step=next_step)
+        yield number, row
 
 
 class _BadLine(Exception):

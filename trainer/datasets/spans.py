@@ -9,14 +9,13 @@ entities that share a word the longest stays, and of one in several pieces its l
 data: no message quotes one.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainer.datasets.conll import Placed, Sentence
-from trainer.datasets.lines import lines
+from trainer.datasets.lines import lines, objects
 from trainer.errors import BadData
 
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -90,11 +89,10 @@ def tagged(text: str, entities: Iterable[Entity]) -> Sentence:
 
 
 def _read_jsonl(path: Path, name: str, report: Reporter) -> Iterator[Marked]:
-    for number, line in lines(path, name=name):
-        if not line or line.isspace():
-            continue
+    for number, row in objects(path, name=name, next_step=_JSONL):
         try:
-            row = _object(line)
+            if isinstance(row, BadData):
+                raise row
             text = row.get("text")
             if not isinstance(text, str):
                 raise BadData("an object without the text field `text`.", next_step=_JSONL)
@@ -105,16 +103,6 @@ def _read_jsonl(path: Path, name: str, report: Reporter) -> Iterator[Marked]:
             report(BadData(problem.message, path=name, line=number, next_step=problem.next_step))
             continue
         yield Marked(text, entities, number)
-
-
-def _object(line: str) -> dict:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        raise BadData("this is not JSON.", next_step=_JSONL) from None
-    if not isinstance(row, dict):
-        raise BadData(f"a JSON {type(row).__name__} where an object is needed.", next_step=_JSONL)
-    return row
 
 
 def _entity(item: Any, length: int) -> Entity:
