@@ -11,7 +11,9 @@ from trainer.errors import Refused
 from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
 from workbench import highlight
 from workbench.compare import compare
-from workbench.highlight import APART, MEANINGS, NOT_READ, ROWS, STYLE, TAGS, Pane, results, shown
+from workbench.highlight import STYLE, Pane, panes, results, shown
+from workbench.highlight.markup import TAGS
+from workbench.highlight.panes import APART, MEANINGS, NOT_READ, ROWS
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -246,10 +248,10 @@ def test_a_ruler_shows_what_was_read_and_where_windows_meet(tokens, read, seams)
     read = min(tokens, read)
     seams = tuple(sorted({seam for seam in seams if seam < read}))
     coverage = Coverage(tokens=tokens, tokens_read=read, windows=1 + len(seams), seams=seams)
-    cells = re.findall(r'<span class="(sr-read|sr-read sr-seam|sr-tail)"></span>', highlight._ruler(coverage))
-    assert len(cells) == min(highlight.CELLS, tokens)
+    cells = re.findall(r'<span class="(sr-read|sr-read sr-seam|sr-tail)"></span>', panes._ruler(coverage))
+    assert len(cells) == min(panes.CELLS, tokens)
     if cells:
         assert abs(sum(cell != "sr-tail" for cell in cells) / len(cells) - read / tokens) <= 1 / len(cells)
         assert cells == sorted(cells, key="sr-tail".__eq__)  # the tail is at the end
         assert 0 < cells.count("sr-read sr-seam") <= len(seams) if seams else "sr-read sr-seam" not in cells
-    assert (NOT_READ in highlight._ruler(coverage)) == (read < tokens)
+    assert (NOT_READ in panes._ruler(coverage)) == (read < tokens)

@@ -12,16 +12,15 @@ from trainer import registry
 from trainer.errors import BadSpec, StillroomError
 from trainer.prediction import Prediction
 from trainer.tasks import LABELLED
-from workbench import context, highlight, lab
+from workbench import context, highlight, lab, note_field
 from workbench.compare import compare
-from workbench.note import MAX_BYTES, Note, Sample, read_upload, samples
+from workbench.note import Note, samples
 from workbench.pages import plain, show_error
 from workbench.predict import Arm
 
 MOST = 4
 POLL_S = 0.4
 WHOLE = "whole note"
-SOURCES = ("Sample", "Paste", "Upload")
 
 
 class Run(NamedTuple):
@@ -55,7 +54,7 @@ def render() -> None:
     )
     titles = _titles()
     arriving = _read_address(titles)
-    note, problem = _choose_note()
+    note, problem = note_field.choose()
     beside_note = st.container()
     arms, pressed = _choose_models(titles)
     _write_address(arms)
@@ -83,7 +82,7 @@ def _read_address(titles: dict[str, str]) -> bool:
         state.model = [arm for arm in state.get("model", ()) if arm in titles]
         return False
     offered = [known.id for known in samples()]
-    state.source = SOURCES[0]
+    state.source = note_field.SOURCES[0]
     state.sample = sample if sample in offered else next(iter(offered), None)
     known = [arm for arm in arms if arm in titles][:MOST]
     usual = [arm for arm in titles if "@" not in arm and arm not in known]
@@ -93,65 +92,10 @@ def _read_address(titles: dict[str, str]) -> bool:
 
 
 def _write_address(arms: list[str]) -> None:
-    sample = st.session_state.sample if st.session_state.source == SOURCES[0] and samples() else None
+    sample = st.session_state.sample if st.session_state.source == note_field.SOURCES[0] and samples() else None
     if (sample, arms) != st.session_state.get("compare_address") or not st.query_params:
         st.session_state.compare_address = (sample, arms)
         st.query_params.from_dict({"sample": sample or [], "model": arms})
-
-
-def _choose_note() -> tuple[Note | None, StillroomError | None]:
-    """The note that is chosen, or what is wrong with it; neither where nothing has been given yet."""
-    source = st.segmented_control(
-        "Note", SOURCES, required=True, key="source", persist_state="session", label_visibility="collapsed"
-    )
-    try:
-        return {"Sample": _sample, "Paste": _pasted, "Upload": _uploaded}[source](), None
-    except StillroomError as error:
-        return None, error
-
-
-def _sample() -> Note | None:
-    offered = {sample.id: sample for sample in samples()}
-    if not offered:
-        st.caption("No sample notes are installed here: paste or upload one.")
-        return None
-    chosen = st.pills(
-        "Sample notes",
-        list(offered),
-        format_func=lambda key: f"{plain(offered[key].title)} :small[:gray[{offered[key].words:,} words]]",
-        required=True,
-        key="sample",
-        persist_state="session",
-        on_change=lambda: st.session_state.update(sample_clicked=True),
-        label_visibility="collapsed",
-    )
-    _describe(offered[chosen])
-    return offered[chosen].note
-
-
-def _describe(sample: Sample) -> None:
-    st.caption(
-        f"{plain(sample.description)} {sample.tokens:,} tokens.",
-        help=plain(f"{sample.licence}. {sample.source}. {sample.attribution}"),
-    )
-
-
-def _pasted() -> Note | None:
-    text = st.text_area(
-        "Text of the note",
-        height=220,
-        key="pasted",
-        placeholder="Paste a note here. Ctrl+Enter compares.",
-        persist_state="session",
-        label_visibility="collapsed",
-    )
-    return Note(text) if text.strip() else None
-
-
-def _uploaded() -> Note | None:
-    limit = MAX_BYTES // 1_000_000
-    file = st.file_uploader(f"A text file in UTF-8 of at most {limit} MB", key="uploaded")
-    return read_upload(file.getvalue(), file.name) if file else None
 
 
 def _titles() -> dict[str, str]:

@@ -1,24 +1,19 @@
-"""The only module that makes HTML: a note with what models say of it, side by side, and the places where they differ.
+"""A note with what models say of it, side by side, and the places where they differ.
 
-Text is escaped first and then wrapped. Tags and classes come from a fixed set; ids are made here; no data ever gets
-into an attribute. Colours come from highlight.css alone, mixed with the page's own, so they suit light and dark.
 Each line of the note is a row that all panes share, so the same line stands at the same height in each of them.
 """
 
-import html
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 from trainer.errors import StillroomError
 from trainer.prediction import Coverage, LabelScore, Prediction, Span
 from workbench.compare import Comparison, Disagreement
+from workbench.highlight.markup import Html, chip, count, escape, letter, line, percent, silence, slots_of
 
-TAGS = frozenset({"div", "nav", "section", "header", "h2", "p", "ol", "li", "a", "b", "bdi", "span", "mark"})
-SLOTS = 8  # colours of the style sheet; a ninth label begins again, and is told apart by its name
 # By task, what the figure of agreement counts.
 MEANINGS = {
     "ner": "Agreement: F1 of spans with equal borders and label, of the labels both models know, averaged over pairs.",
@@ -37,18 +32,6 @@ CELLS = 60  # of a ruler
 _PANES_ARE = 'role="region" aria-label="The note, model by model" tabindex="0"'
 _EXCERPT, _AROUND, _SHORT = 60, 24, 24  # characters
 _STAGES = {"waiting": "waiting its turn", "loading": "loading the model", "reading": "reading the note"}
-_UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-
-
-class Html(str):
-    """Finished HTML. `st.html` takes it through _repr_html_; of a plain str it would change the white space."""
-
-    def _repr_html_(self) -> str:
-        return str(self)
-
-
-_WIDTHS = "".join(f".sr-w{share} {{ width: {share}%; }}\n" for share in range(101))
-STYLE = Html(f"<style>{Path(__file__).with_name('highlight.css').read_text(encoding='utf-8')}{_WIDTHS}</style>")
 
 
 class Pane(NamedTuple):
@@ -61,21 +44,16 @@ class Pane(NamedTuple):
     stage: str = "waiting"
 
 
-def shown(text: str) -> str:
-    """Text as HTML can show it: control characters and lone surrogates become their pictures, one for one."""
-    return _UNSHOWABLE.sub(_picture, text)
-
-
 def note(text: str) -> Html:
     """A note that no model has read yet."""
-    lines = "".join(_line(_escape(text[start:end])) for start, end in _rows(text))
+    lines = "".join(line(escape(text[start:end])) for start, end in _rows(text))
     return _panes(text, [f'<section class="sr-pane">{lines}</section>'])
 
 
 def results(text: str, panes: Sequence[Pane], comparison: Comparison | None = None) -> Html:
     """The list of disagreements, and the panes; `comparison` is over those panes that have a prediction."""
     labels = {label for pane in panes if pane.prediction for label in _labels(pane.prediction)}
-    slots = {label: f"sr-l{number % SLOTS}" for number, label in enumerate(sorted(labels))}
+    slots = slots_of(labels)
     rail = _rail(text, comparison, [pane.name for pane in panes], slots) if comparison else ""
     return _panes(text, [_pane(text, pane, number, comparison, slots) for number, pane in enumerate(panes)], rail)
 
@@ -90,34 +68,6 @@ def _labels(prediction: Prediction) -> set[str]:
     return {*prediction.label_set, *(said.label for said in (*prediction.spans, *prediction.labels))}
 
 
-def _escape(text: str) -> str:
-    # A bare carriage return would be read as a line feed; as a character reference it stays what it is.
-    return html.escape(shown(text)).replace("\r", "&#13;")
-
-
-def _picture(match: re.Match) -> str:
-    code = ord(match[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
-
-
-def _line(inner: str) -> str:
-    return f'<div class="sr-line" dir="auto">{inner}</div>'
-
-
-def _chip(label: str, slots: dict[str, str]) -> str:
-    return f'<span class="sr-chip {slots[label]}">{_escape(label)}</span>'
-
-
-def _silence(words: str) -> str:
-    return f'<span class="sr-chip sr-none">{words}</span>'
-
-
-def _letter(number: int) -> str:
-    return f'<b class="sr-arm">{chr(ord("A") + number)}</b>'
-
-
 def _anchor(region: int, pane: int) -> str:
     return f"sr-d{region}-{pane}"
 
@@ -125,10 +75,6 @@ def _anchor(region: int, pane: int) -> str:
 def _kept_together(characters: int) -> str:
     # A short word and its chip stay on one line; a long one would not fit into a narrow pane.
     return " sr-short" if characters <= _SHORT else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 # --- The list of disagreements
@@ -151,7 +97,7 @@ def _figures(comparison: Comparison) -> str:
         kinds = {prediction.task for prediction in comparison.predictions}
         why = "One model marks words, the other labels the whole note" if len(kinds) > 1 else _NOTHING_SHARED
         return f'<p class="sr-figure">{why}: there is nothing to agree on.</p>'
-    places = _count(len(comparison.disagreements), "disagreement") if comparison.disagreements else "No disagreements"
+    places = count(len(comparison.disagreements), "disagreement") if comparison.disagreements else "No disagreements"
     return f'<p class="sr-figure"><b>{places}</b><span>{comparison.agreement:.0%} agreement</span></p>'
 
 
@@ -171,20 +117,20 @@ def _excerpt(text: str, region: Disagreement) -> str:
     after = re.split(r"\s", text[region.end : region.end + _AROUND][::-1], maxsplit=1)[-1][::-1]
     inner = text[region.start : region.end]
     inner = inner if len(inner) <= _EXCERPT else f"{inner[:_EXCERPT]}…"
-    around = [f'<span class="sr-around">{_escape(part)}</span>' for part in (before, after)]
-    return _escape(inner).join(around)
+    around = [f'<span class="sr-around">{escape(part)}</span>' for part in (before, after)]
+    return escape(inner).join(around)
 
 
 def _vote(key: int, region: Disagreement, arm: str, number: int, slots: dict[str, str]) -> str:
     label = region.votes[arm]
-    verdict = _nothing(arm, region) if label is None else _chip(label, slots)
+    verdict = _nothing(arm, region) if label is None else chip(label, slots)
     if region.kind == "document":
-        return f'<span class="sr-vote">{_letter(number)}{verdict}</span>'
-    return f'<a class="sr-vote" href="#{_anchor(key, number)}">{_letter(number)}{verdict}</a>'
+        return f'<span class="sr-vote">{letter(number)}{verdict}</span>'
+    return f'<a class="sr-vote" href="#{_anchor(key, number)}">{letter(number)}{verdict}</a>'
 
 
 def _nothing(arm: str, region: Disagreement) -> str:
-    return _silence("not read" if arm in region.unread else "nothing")
+    return silence("not read" if arm in region.unread else "nothing")
 
 
 # --- The panes
@@ -193,14 +139,14 @@ def _nothing(arm: str, region: Disagreement) -> str:
 def _pane(text: str, pane: Pane, number: int, comparison: Comparison | None, slots: dict[str, str]) -> str:
     head = _head(pane, number, slots)
     if pane.error:
-        message, step = _escape(pane.error.message), _escape(pane.error.next_step)
+        message, step = escape(pane.error.message), escape(pane.error.next_step)
         return f'<section class="sr-pane sr-failed">{head}<p class="sr-error"><b>{message}</b> {step}</p></section>'
     regions = enumerate(comparison.disagreements if comparison else ())
     voted = {key: region for key, region in regions if pane.name in region.votes and region.kind != "document"}
     compared = comparison is not None and comparison.agreement is not None
     drawn = _Drawn(text, pane.name, number, voted, compared, slots)
     pieces = groupby(_pieces(text, pane.prediction, voted), key=lambda piece: piece.row)
-    rows = "".join(_line(drawn.line(list(row))) for _, row in pieces)
+    rows = "".join(line(drawn.line(list(row))) for _, row in pieces)
     return f'<section class="sr-pane{"" if pane.prediction else " sr-waiting"}">{head}{rows}</section>'
 
 
@@ -210,7 +156,7 @@ def _ranking(prediction: Prediction, slots: dict[str, str]) -> str:
     listed = prediction.labels[: max(BARS, given)]
     bars = "".join(_bar(said, number < given, slots) for number, said in enumerate(listed))
     rest = len(prediction.labels) - len(listed)
-    more = f'<p class="sr-more">{_count(rest, "less likely label")} not shown.</p>' if rest else ""
+    more = f'<p class="sr-more">{count(rest, "less likely label")} not shown.</p>' if rest else ""
     rule = ""
     if prediction.threshold is not None:
         rule = f'<p class="sr-more">A label is given from {prediction.threshold:.0%} on; a note may have several.</p>'
@@ -221,16 +167,9 @@ def _bar(said: LabelScore, given: bool, slots: dict[str, str]) -> str:
     # The width is a class out of a fixed set, so that nothing a model says gets into an attribute.
     width = f"sr-w{min(100, max(0, round(100 * said.score)))}"
     classes = f"sr-bar {slots[said.label]}{' sr-given' if given else ''}"
-    name = f'<span class="sr-name"><bdi>{_escape(said.label)}</bdi></span>'
+    name = f'<span class="sr-name"><bdi>{escape(said.label)}</bdi></span>'
     track = f'<span class="sr-track"><span class="sr-fill {width}"></span></span>'
-    return f'<li class="{classes}">{name}{track}<span class="sr-share">{_percent(said.score)}</span></li>'
-
-
-def _percent(score: float) -> str:
-    """A probability that is never shown as certain."""
-    if score >= 0.995:
-        return "&gt; 99 %"
-    return "&lt; 1 %" if score < 0.005 else f"{score * 100:.0f} %"
+    return f'<li class="{classes}">{name}{track}<span class="sr-share">{percent(said.score)}</span></li>'
 
 
 def _head(pane: Pane, number: int, slots: dict[str, str]) -> str:
@@ -238,9 +177,9 @@ def _head(pane: Pane, number: int, slots: dict[str, str]) -> str:
         facts = _facts(pane.prediction)
     else:
         facts = "<span>failed</span>" if pane.error else f'<span class="sr-stage">{_STAGES[pane.stage]}</span>'
-    title = f"<h2>{_letter(number)} {_escape(pane.title or pane.name)}</h2>"
+    title = f"<h2>{letter(number)} {escape(pane.title or pane.name)}</h2>"
     ranking = _ranking(pane.prediction, slots) if pane.prediction and pane.prediction.labels else ""
-    reference = "" if pane.name in (pane.title or pane.name) else f"<span>{_escape(pane.name)}</span>"
+    reference = "" if pane.name in (pane.title or pane.name) else f"<span>{escape(pane.name)}</span>"
     ruler = _ruler(pane.prediction.coverage) if pane.prediction else ""
     return f'<header class="sr-head">{title}<p class="sr-facts">{reference}{facts}</p>{ruler}{ranking}</header>'
 
@@ -248,14 +187,14 @@ def _head(pane: Pane, number: int, slots: dict[str, str]) -> str:
 def _facts(prediction: Prediction) -> str:
     ms = prediction.cost.latency_ms
     latency = f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms"
-    found = "" if prediction.task == "classification" else f"<span>{_count(len(prediction.spans), 'span')}</span>"
+    found = "" if prediction.task == "classification" else f"<span>{count(len(prediction.spans), 'span')}</span>"
     return f"{found}<span>{latency}</span>{_coverage(prediction.coverage)}"
 
 
 def _coverage(coverage: Coverage) -> str:
     if coverage.tokens_read >= coverage.tokens and not coverage.unread:
-        windows = f" in {_count(coverage.windows, 'window')}" if coverage.windows > 1 else ""
-        return f"<span>read all {_count(coverage.tokens, 'token')}{windows}</span>"
+        windows = f" in {count(coverage.windows, 'window')}" if coverage.windows > 1 else ""
+        return f"<span>read all {count(coverage.tokens, 'token')}{windows}</span>"
     percent = 100 * coverage.tokens_read / max(coverage.tokens, 1)
     share = "less than 1%" if 0 < percent < 1 else f"{percent:.0f}%"
     return f'<span class="sr-partial">read {coverage.tokens_read:,} of {coverage.tokens:,} tokens ({share})</span>'
@@ -263,13 +202,13 @@ def _coverage(coverage: Coverage) -> str:
 
 def _ruler(coverage: Coverage) -> str:
     """The note as a bar of tokens: what was read, where windows meet, and the tail that was not read."""
-    count = min(CELLS, coverage.tokens)
-    if not count:
+    many = min(CELLS, coverage.tokens)
+    if not many:
         return ""
-    starts = [number * coverage.tokens // count for number in range(count + 1)]
+    starts = [number * coverage.tokens // many for number in range(many + 1)]
     cells = "".join(f'<span class="{_cell(coverage, *ends)}"></span>' for ends in pairwise(starts))
     tail = f'<span class="sr-tail">{NOT_READ}</span>' if coverage.tokens_read < coverage.tokens else ""
-    scale = f'<p class="sr-scale"><span>0</span>{tail}<span>{_count(coverage.tokens, "token")}</span></p>'
+    scale = f'<p class="sr-scale"><span>0</span>{tail}<span>{count(coverage.tokens, "token")}</span></p>'
     return f'<div class="sr-ruler">{cells}</div>{scale}'
 
 
@@ -345,7 +284,7 @@ class _Drawn(NamedTuple):
             inner = self._region(region, inner, run)
         if unread is None:
             return inner
-        label = _silence(NOT_READ) if run[0].start == unread else ""
+        label = silence(NOT_READ) if run[0].start == unread else ""
         return f'<span class="sr-unread">{label}{inner}</span>'
 
     def _region(self, key: int, inner: str, run: list[_Piece]) -> str:
@@ -358,11 +297,11 @@ class _Drawn(NamedTuple):
         return f'<span class="sr-region{" sr-gap" if silent else ""}{kept}"{anchor}>{inner}</span>'
 
     def _marked(self, piece: _Piece) -> str:
-        inner = _escape(self.text[piece.start : piece.end])
+        inner = escape(self.text[piece.start : piece.end])
         if not piece.spans:
             return inner
         ending = [span for span in reversed(piece.spans) if min(span.end, len(self.text)) == piece.end]
-        chips = "".join(_chip(span.label, self.slots) for span in ending)
+        chips = "".join(chip(span.label, self.slots) for span in ending)
         agreed = " sr-agreed" if self.compared and piece.region is None else ""
         kept = _kept_together(piece.end - piece.start)
         return f'<mark class="sr-span {self.slots[piece.spans[-1].label]}{agreed}{kept}">{inner}{chips}</mark>'

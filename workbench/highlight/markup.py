@@ -1,0 +1,82 @@
+"""What every piece of HTML is made of: escaped text, lines, chips, and the style sheet. Nothing else escapes.
+
+Text is escaped first and then wrapped. Tags and classes come from a fixed set; ids are made in this package; no data
+ever gets into an attribute. Colours come from highlight.css alone, mixed with the page's
+own, so they suit light and dark.
+"""
+
+import html
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+TAGS = frozenset({"div", "nav", "section", "header", "h2", "p", "ol", "li", "a", "b", "bdi", "span", "mark"})
+SLOTS = 8  # colours of the style sheet; a ninth label begins again, and is told apart by its name
+
+_UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+class Html(str):
+    """Finished HTML. `st.html` takes it through _repr_html_; of a plain str it would change the white space."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+_WIDTHS = "".join(f".sr-w{share} {{ width: {share}%; }}\n" for share in range(101))
+STYLE = Html(f"<style>{Path(__file__).with_name('highlight.css').read_text(encoding='utf-8')}{_WIDTHS}</style>")
+
+
+def shown(text: str) -> str:
+    """Text as HTML can show it: control characters and lone surrogates become their pictures, one for one."""
+    return _UNSHOWABLE.sub(_picture, text)
+
+
+def escape(text: str) -> str:
+    """Text as HTML: the browser shows exactly these characters."""
+    # A bare carriage return would be read as a line feed; as a character reference it stays what it is.
+    return html.escape(shown(text)).replace("\r", "&#13;")
+
+
+def _picture(match: re.Match) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
+
+
+def slots_of(labels: Iterable[str]) -> dict[str, str]:
+    """The colour class of each label, by its place in the alphabet."""
+    return {label: f"sr-l{number % SLOTS}" for number, label in enumerate(sorted(set(labels)))}
+
+
+def line(inner: str) -> str:
+    """A row that panes share: the same line of the note stands at the same height in each."""
+    return f'<div class="sr-line" dir="auto">{inner}</div>'
+
+
+def chip(label: str, slots: dict[str, str]) -> str:
+    """A label in its colour."""
+    return f'<span class="sr-chip {slots[label]}">{escape(label)}</span>'
+
+
+def silence(words: str) -> str:
+    """A chip that says what is not there."""
+    return f'<span class="sr-chip sr-none">{words}</span>'
+
+
+def letter(number: int) -> str:
+    """The letter of an arm: A, B, C, D."""
+    return f'<b class="sr-arm">{chr(ord("A") + number)}</b>'
+
+
+def count(number: int, noun: str) -> str:
+    """A number and its noun."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def percent(score: float) -> str:
+    """A probability that is never shown as certain."""
+    if score >= 0.995:
+        return "&gt; 99 %"
+    return "&lt; 1 %" if score < 0.005 else f"{score * 100:.0f} %"
