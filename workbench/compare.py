@@ -6,6 +6,7 @@ against the other.
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 from trainer.errors import BadSpec
 from trainer.prediction import Plain, Prediction, Span
@@ -40,6 +41,19 @@ class Disagreement(Plain):
         return self.model_dump(mode="json", exclude={"unread"})
 
 
+class Group(NamedTuple):
+    """Disagreements of one kind, by their place in the comparison. `arms` are those that alone found something, or
+    those that did not read it; none for the other kinds.
+    """
+
+    kind: str
+    arms: tuple[str, ...]
+    items: tuple[int, ...]
+
+
+KINDS = ("document", "only", "label", "boundary", "unread")  # in the order in which they are shown
+
+
 class Comparison(Plain):
     """`agreement` is the mean over pairs of arms of span_f1 or label_agreement; None where no pair shares a label."""
 
@@ -70,6 +84,22 @@ def compare(predictions: Sequence[Prediction]) -> Comparison:
         agreement=sum(shared) / len(shared) if shared else None,
         disagreements=(*_document_disagreements(predictions), *_disagreements(predictions)),
     )
+
+
+def grouped(comparison: Comparison) -> list[Group]:
+    """The disagreements by kind, those that one arm alone found by that arm; in a group in the order of the note."""
+    order = [prediction.model for prediction in comparison.predictions]
+    found: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for number, region in enumerate(comparison.disagreements):
+        found.setdefault((region.kind, _concerned(region)), []).append(number)
+    places = {key: (KINDS.index(key[0]), len(key[1]), [order.index(arm) for arm in key[1]]) for key in found}
+    return [Group(*key, items=tuple(found[key])) for key in sorted(found, key=places.__getitem__)]
+
+
+def _concerned(region: Disagreement) -> tuple[str, ...]:
+    if region.kind == "only":
+        return tuple(arm for arm, label in region.votes.items() if label is not None)
+    return region.unread if region.kind == "unread" else ()
 
 
 def span_f1(one: Prediction, other: Prediction) -> float | None:

@@ -2,5 +2,6 @@
 
 from workbench.highlight.markup import STYLE, Html, shown
 from workbench.highlight.panes import Pane, note, results
+from workbench.highlight.rail import STEPPING
 
-__all__ = ["STYLE", "Html", "Pane", "note", "results", "shown"]
+__all__ = ["STEPPING", "STYLE", "Html", "Pane", "note", "results", "shown"]

@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-TAGS = frozenset({"div", "nav", "section", "header", "h2", "p", "ol", "li", "a", "b", "bdi", "span", "mark"})
+TAGS = frozenset(
+    {"div", "nav", "section", "header", "h2", "h3", "p", "ol", "li", "a", "b", "bdi", "span", "mark", "button"}
+)
 SLOTS = 8  # colours of the style sheet; a ninth label begins again, and is told apart by its name
 
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -55,9 +57,10 @@ def line(inner: str) -> str:
     return f'<div class="sr-line" dir="auto">{inner}</div>'
 
 
-def chip(label: str, slots: dict[str, str]) -> str:
-    """A label in its colour."""
-    return f'<span class="sr-chip {slots[label]}">{escape(label)}</span>'
+def chip(label: str, slots: dict[str, str], *, score: float | None = None) -> str:
+    """A label in its colour, with its score where it is given."""
+    beside = "" if score is None else f'<span class="sr-score">{percent(score)}</span>'
+    return f'<span class="sr-chip {slots[label]}">{escape(label)}{beside}</span>'
 
 
 def silence(words: str) -> str:

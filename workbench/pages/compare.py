@@ -149,6 +149,7 @@ def _start(note: Note | None, arms: dict[str, str]) -> None:
 
 def _show(note: Note | None, arms: list[str]) -> None:
     st.html(highlight.STYLE)
+    st.html(highlight.STEPPING, unsafe_allow_javascript=True)  # a constant: it knows no note
     run: Run | None = st.session_state.get("compare_run")
     if run is None:
         if note:
