@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from trainer.errors import BadSpec
 from trainer.prediction import Plain, Prediction, Span
+from workbench.filtering import Filter, filtered
 
 
 class Disagreement(Plain):
@@ -77,13 +78,18 @@ def compare(predictions: Sequence[Prediction]) -> Comparison:
         raise BadSpec([("model", f"found {len(names)}; a comparison needs two or more")])
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise BadSpec([("model", f"{', '.join(twice)} is given twice; each arm needs a name of its own")])
-    pairs = [AGREEMENTS[one.task](one, other) for one, other in combinations(predictions, 2) if one.task == other.task]
-    shared = [value for value in pairs if value is not None]
     return Comparison(
         predictions=tuple(predictions),
-        agreement=sum(shared) / len(shared) if shared else None,
+        agreement=_mean(_agreement(*pair) for pair in combinations(predictions, 2)),
         disagreements=(*_document_disagreements(predictions), *_disagreements(predictions)),
     )
+
+
+def agreed(comparison: Comparison, arm: Prediction, span: Span) -> bool | None:
+    """Whether every arm that could say a span's label has the same span; None where no other arm could."""
+    others = [other for other in comparison.predictions if other.model != arm.model and span.label in other.label_set]
+    place = _place(span)
+    return all(any(_place(each) == place for each in other.spans) for other in others) if others else None
 
 
 def grouped(comparison: Comparison) -> list[Group]:
@@ -134,6 +140,45 @@ def label_agreement(one: Prediction, other: Prediction) -> float | None:
 
 
 AGREEMENTS = {"ner": span_f1, "classification": label_agreement}
+
+
+class AgreementRow(NamedTuple):
+    """Agreement on one label, or on all where `label` is None: of each pair of arms, and the mean of those that have
+    one. None where a pair has nothing to agree on.
+    """
+
+    label: str | None
+    pairs: tuple[float | None, ...]
+    mean: float | None
+
+
+def pairs_of(predictions: Sequence[Prediction]) -> list[tuple[int, int]]:
+    """The pairs of arms, by their places, in the order of an AgreementRow's figures."""
+    return list(combinations(range(len(predictions)), 2))
+
+
+def agreement_rows(predictions: Sequence[Prediction]) -> list[AgreementRow]:
+    """Agreement on all labels, then on each label that some arm gave to a span, in alphabetical order."""
+    labels = sorted({span.label for arm in predictions for span in arm.spans})
+    one_label = ([filtered(arm, Filter(labels=(label,))) for arm in predictions] for label in labels)
+    return [_row(None, predictions), *map(_row, labels, one_label)]
+
+
+def _row(label: str | None, predictions: Sequence[Prediction]) -> AgreementRow:
+    figures = tuple(
+        _agreement(one, other) if label is None or one.task == "ner" else None
+        for one, other in combinations(predictions, 2)
+    )
+    return AgreementRow(label, figures, _mean(figures))
+
+
+def _agreement(one: Prediction, other: Prediction) -> float | None:
+    return AGREEMENTS[one.task](one, other) if one.task == other.task else None
+
+
+def _mean(figures: Iterable[float | None]) -> float | None:
+    shared = [figure for figure in figures if figure is not None]
+    return sum(shared) / len(shared) if shared else None
 
 
 def _document_disagreements(predictions: Sequence[Prediction]) -> Iterable[Disagreement]:

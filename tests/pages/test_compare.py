@@ -76,7 +76,10 @@ def filled(page: AppTest) -> AppTest:
 
 
 def html(page: AppTest) -> str:
-    return next(element.value for element in page.html if not element.value.startswith("<style>"))
+    """The panes with their list of disagreements."""
+    return next(
+        element.value for element in page.html if "sr-panes" in element.value and "<style>" not in element.value
+    )
 
 
 def said(page: AppTest) -> str:
@@ -135,7 +138,7 @@ def test_a_short_note_has_no_context_to_choose(runs):
     page = filled(opened(*runs))
     page.segmented_control(key="source").set_value("Paste").run()
     page.text_area(key="pasted").set_value("Fever and chills.")
-    page.button[0].click()
+    page.button(key="compare").click()
     assert not filled(ran(page)).select_slider
 
 
@@ -150,7 +153,7 @@ def test_a_pasted_note_is_compared_and_is_in_no_address_and_no_file(runs, home):
     page = filled(opened(*runs))
     page.segmented_control(key="source").set_value("Paste").run()
     page.text_area(key="pasted").set_value(HOSTILE)
-    page.button[0].click()
+    page.button(key="compare").click()
     page = filled(ran(page))
     assert page.session_state["compare_run"].note.text == HOSTILE
     assert CANARY in html(page) and "&lt;" in html(page) and "<img" not in html(page)
@@ -163,7 +166,7 @@ def test_an_empty_note_is_refused_beside_the_note_and_the_panes_stay(runs):
     page = filled(opened(*runs))
     page.segmented_control(key="source").set_value("Paste").run()
     assert not page.error
-    page.button[0].click()
+    page.button(key="compare").click()
     page = ran(page)
     assert "note is empty" in said(page)
     assert html(page).count("read all") == 2
@@ -190,7 +193,7 @@ def test_an_uploaded_text_is_compared(runs):
     page = opened(*runs)
     page.segmented_control(key="source").set_value("Upload").run()
     page.file_uploader(key="uploaded").set_value(("note.txt", b"Fever\r\nafter naloxone", "text/plain"))
-    page.button[0].click()
+    page.button(key="compare").click()
     page = filled(ran(page))
     assert page.session_state["compare_run"].note.text == "Fever\r\nafter naloxone"
 
@@ -198,7 +201,7 @@ def test_an_uploaded_text_is_compared(runs):
 def test_one_model_is_too_few(runs):
     page = filled(opened(*runs))
     page.multiselect(key="model").set_value(runs[:1])
-    page.button[0].click()
+    page.button(key="compare").click()
     page = ran(page)
     assert "choose two to four" in said(page)
     assert html(page).count('class="sr-pane"') == 2  # what was there stays
@@ -215,7 +218,7 @@ def test_a_model_that_fails_does_so_in_its_own_pane(runs):
     page = filled(opened(*runs))
     broken = registry.resolve(runs[1]).path
     os.truncate(f"{broken}/model.safetensors", 100)
-    page.button[0].click()
+    page.button(key="compare").click()
     page = filled(ran(page))
     assert html(page).count("sr-failed") == 1 and html(page).count("read all") == 1
 
@@ -224,7 +227,7 @@ def test_without_any_model_the_note_is_shown_and_what_to_do(home, monkeypatch):
     monkeypatch.setattr(registry, "ready", lambda **_: [])
     page = opened()
     assert "No model" in said(page) and "sr-line" in html(page)
-    page.button[0].click()
+    page.button(key="compare").click()
     assert "sr-line" in html(ran(page))
 
 

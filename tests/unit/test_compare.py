@@ -97,7 +97,9 @@ def test_disagreements_are_grouped_by_kind_and_by_who_alone_found_them():
     both = "Chemical Disease"
     one = prediction("a", (0, 3, "Disease"), (10, 13, "Disease"), (20, 23, "Disease"), (40, 43, "Disease"), labels=both)
     other = prediction("b", (10, 13, "Chemical"), (20, 25, "Disease"), (30, 33, "Disease"), labels=both)
-    third = prediction("c", (0, 3, "Disease"), (10, 13, "Disease"), (20, 23, "Disease"), labels=both, unread=((28, 50),))
+    third = prediction(
+        "c", (0, 3, "Disease"), (10, 13, "Disease"), (20, 23, "Disease"), labels=both, unread=((28, 50),)
+    )
     found = compare([one, other, third])
     assert [(item.kind, item.start) for item in found.disagreements] == [
         ("only", 0),

@@ -130,7 +130,7 @@ def test_disagreements_stand_under_their_kind_with_its_count():
     one = prediction("a", [(0, 5, "Disease"), (7, 13, "Disease"), (15, 19, "Disease")])
     other = prediction("b", [(0, 6, "Disease"), (21, 26, "Disease")], unread=((14, 20),))
     html = results(text, [Pane(found.model, prediction=found) for found in (one, other)], compare([one, other]))
-    a, b = ('<b class="sr-arm">%s</b>' % name for name in "AB")
+    a, b = (f'<b class="sr-arm">{name}</b>' for name in "AB")
     kinds = [f"Only {a}", f"Only {b}", "Other borders", f"Not read by {b}"]
     assert re.findall(r'<h3 class="sr-group" id="sr-g\d">(.*?) <b>1</b></h3>', html) == kinds
     assert re.findall(r'<a href="#sr-g\d">(.*?) <b>1</b></a>', html) == kinds

@@ -44,7 +44,7 @@ def note(text: str) -> Html:
 
 def results(text: str, panes: Sequence[Pane], comparison: Comparison | None = None) -> Html:
     """The list of disagreements, and the panes; `comparison` is over those panes that have a prediction."""
-    labels = {label for pane in panes if pane.prediction for label in _labels(pane.prediction)}
+    labels = {label for pane in panes if pane.prediction for label in labels_of(pane.prediction)}
     slots = slots_of(labels)
     beside = rail(text, comparison, [pane.name for pane in panes], slots) if comparison else ""
     return _panes(text, [_pane(text, pane, number, comparison, slots) for number, pane in enumerate(panes)], beside)
@@ -56,7 +56,8 @@ def _panes(text: str, panes: list[str], beside: str = "") -> Html:
     return Html(f'<div class="sr"><div class="sr-results">{beside}{side_by_side}</div></div>')
 
 
-def _labels(prediction: Prediction) -> set[str]:
+def labels_of(prediction: Prediction) -> set[str]:
+    """Every label that an arm could say or has said."""
     return {*prediction.label_set, *(said.label for said in (*prediction.spans, *prediction.labels))}
 
 
@@ -91,7 +92,7 @@ def _ranking(prediction: Prediction, slots: dict[str, str]) -> str:
     more = f'<p class="sr-more">{count(rest, "less likely label")} not shown.</p>' if rest else ""
     rule = ""
     if prediction.threshold is not None:
-        rule = f'<p class="sr-more">A label is given from {prediction.threshold:.0%} on; there may be several, or none.</p>'
+        rule = f'<p class="sr-more">A label is given from {prediction.threshold:.0%} on; a note may have none.</p>'
     return f'<ol class="sr-bars">{bars}</ol>{more}{rule}'
 
 

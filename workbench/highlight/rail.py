@@ -37,12 +37,16 @@ def rail(text: str, comparison: Comparison, arms: list[str], slots: dict[str, st
     """Figures, the steps, and every disagreement under its kind with each arm's vote."""
     groups = [(group, letters(group, arms)) for group in grouped(comparison)]
     listed = "".join(_lists(text, comparison, groups, arms, slots))
+    inner = f"{_figures(comparison)}{_kinds(groups)}{listed}{meanings(comparison)}"
+    return f'{_steps(comparison)}<nav class="sr-rail" aria-label="Disagreements">{inner}</nav>'
+
+
+def meanings(comparison: Comparison) -> str:
+    """What the figures of agreement count."""
     tasks = [prediction.task for prediction in comparison.predictions]
     said = [MEANINGS[task] for task in MEANINGS if tasks.count(task) > 1]
     said += [APART] if len(set(tasks)) > 1 else []
-    meaning = "".join(f'<p class="sr-more">{words}</p>' for words in said)
-    head = f"{_figures(comparison)}{_kinds(groups)}"
-    return f'{_steps(comparison)}<nav class="sr-rail" aria-label="Disagreements">{head}{listed}{meaning}</nav>'
+    return "".join(f'<p class="sr-more">{words}</p>' for words in said)
 
 
 def letters(group: Group, arms: Sequence[str]) -> str:
