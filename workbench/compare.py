@@ -87,8 +87,8 @@ def compare(predictions: Sequence[Prediction]) -> Comparison:
 
 def agreed(comparison: Comparison, arm: Prediction, span: Span) -> bool | None:
     """Whether every arm that could say a span's label has the same span; None where no other arm could."""
-    others = [other for other in comparison.predictions if other.model != arm.model and span.label in other.label_set]
-    place = _place(span)
+    taggers = [other for other in comparison.predictions if other.task == "ner" and other.model != arm.model]
+    others, place = [other for other in taggers if span.label in other.label_set], _place(span)
     return all(any(_place(each) == place for each in other.spans) for other in others) if others else None
 
 

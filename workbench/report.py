@@ -5,6 +5,7 @@ import io
 import json
 import zipfile
 from datetime import datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from typing import NamedTuple
@@ -40,6 +41,7 @@ class Report(NamedTuple):
         return f"stillroom-compare-{self.made:%Y%m%d-%H%M%S}.{ending}"
 
 
+@cache
 def versions() -> dict[str, str]:
     """The installed version of each package that the figures depend on, by its name."""
     found = {}

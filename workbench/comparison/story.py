@@ -22,10 +22,10 @@ def story(whole: Sequence[Prediction], chosen: int | None) -> list[str]:
     finders = [number for number, spans in beyond.items() if spans]
     if not finders:
         return []
-    found = ", ".join(f"{_letter(number)} {_things(len(beyond[number]))}" for number in finders)
+    found = " and ".join(f"{_letter(number)} found {_things(len(beyond[number]))}" for number in finders)
     return [
         _read(whole),
-        f"After that place {found} found. A could not: look for *not read* in its pane, and in the list.",
+        f"After that place {found}. A could not: look for *not read* in its pane, and in the list.",
         _move(whole[finders[0]], finders[0], place, chosen),
         *_last(whole),
     ]
@@ -78,6 +78,5 @@ def _last(whole: Sequence[Prediction]) -> list[str]:
     places = len(compare(whole[1:3]).disagreements)
     if not places:
         return ["B and C read everything, in their own ways, and found the same."]
-    return [
-        f"B and C read everything, in their own ways: they agree to {agreement:.0%}, and differ at {places:,} places."
-    ]
+    differ = f"they agree to {agreement:.0%}, and differ at {places:,} place{'s' * (places != 1)}"
+    return [f"B and C read everything, in their own ways: {differ}."]

@@ -19,6 +19,7 @@ from workbench.note import Note, samples
 from workbench.pages import plain, show_error
 
 MOST = 4
+_PAIR_ICON = ":material/school:"
 
 
 def render() -> None:
@@ -83,18 +84,18 @@ def _offer_presets(ready: Sequence[ModelEntry]) -> None:
     ways = presets.three_ways(ready, first)
     with st.container(horizontal=True, key="presets"):
         if len(pairs) == 1:
-            _preset("Teacher and student", pairs[0])
+            _preset("Teacher and student", pairs[0], _PAIR_ICON)
         elif pairs:
-            with st.popover("Teacher and student", type="tertiary"):
+            with st.popover("Teacher and student", type="tertiary", icon=_PAIR_ICON):
                 for pair in pairs:
                     _preset(plain(pair.title), pair)
         if ways:
-            _preset(ways.title, ways)
+            _preset(ways.title, ways, ":material/view_column:")
 
 
-def _preset(label: str, preset: presets.Preset) -> None:
-    says = plain(f"{preset.title}. {preset.says}")
-    st.button(label, type="tertiary", help=says, key=f"preset {' '.join(preset.arms)}", on_click=_take, args=(preset,))
+def _preset(label: str, preset: presets.Preset, icon: str | None = None) -> None:
+    says, key = plain(f"{preset.title}. {preset.says}"), f"preset {' '.join(preset.arms)}"
+    st.button(label, type="tertiary", icon=icon, help=says, key=key, on_click=_take, args=(preset,))
 
 
 def _take(preset: presets.Preset) -> None:
