@@ -159,7 +159,7 @@ def test_the_report_is_made_on_click_and_prints_on_one_page(page, chromium, tmp_
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=WAIT_MS)
     told = _downloaded(page, tmp_path)
     assert "naloxone" not in silent.read_text() and "Fever after" in re.sub("<[^>]*>", "", told.read_text())
-    assert re.fullmatch(r"stillroom-compare-\d{8}-\d{6}\.html", told.name)
+    assert re.fullmatch(r"stillroom-compare-\d{8}-\d{6}-with-text\.html", told.name)
     sheet = page.context.browser.new_page()
     sheet.goto(told.as_uri())
     assert len(re.findall(rb"/Type\s*/Page\b", sheet.pdf(format="A4"))) == 1
