@@ -119,7 +119,8 @@ def prepare(ready: RunSpec, *, cache: Path, asking: Callable[[int, int], None] |
     if taught and not live:
         taught[0].to(ready.device)
         theirs = data.rows("train", taught[1], **options)
-        kept = teaching.lessons(taught[0], theirs, weights=ready.teacher.sha256, cache=cache, progress=asking)
+        said = {"levels": learner.taught_levels, "weights": ready.teacher.sha256}
+        kept = teaching.lessons(taught[0], theirs, **said, cache=cache, progress=asking)
     rows = data.rows("train", tokenizer, **options)
     return Lesson(ready, cache, data, learner, tokenizer, rows, max_tokens, taught, kept)
 

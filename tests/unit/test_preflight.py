@@ -19,6 +19,7 @@ from workbench.cockpit.trial import Trial
 
 WAIT_S = 120
 DATA = "ncbi-disease-slice"
+ALL = {"name": "task_kd", "levels": "all"}
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def spec_of(kind: str, model, text: str, **fields) -> JobSpec:
     short = {"schedule": {"epochs": 2, "batch_tokens": 128, "max_tokens": 64}}
     own = {
         "finetune": {"model": str(model), "dataset": DATA},
-        "distill": {"teacher": str(model), "student": {"layers": 1}, "recipe": "task_kd", "dataset": DATA},
+        "distill": {"teacher": str(model), "student": {"layers": 2, "intermediate": 8}, "recipe": ALL, "dataset": DATA},
         "pretrain": {"model": str(model), "dataset": text, "task": {"name": "mlm", "rows": "documents"}},
     }[kind]
     return parse({"kind": kind} | own | short | fields)
@@ -59,6 +60,7 @@ def test_the_steps_are_those_of_the_run(kind, home, tiny_model, text, tmp_path):
     assert found.trained == found.params
     assert found.evaluations == 2
     assert (found.teacher_s > 0) == (kind == "distill") == (found.teacher_params is not None)
+    assert found.outputs_bytes == (sum(kept.nbytes for kept in real.kept) if kind == "distill" else 0)
     assert 0 < found.seconds_per_step < 5 and found.peak_memory_bytes > 1e8
     assert found.total_s > found.training_s > 0
 
@@ -203,6 +205,7 @@ def test_the_facts_say_what_is_cut_and_what_is_an_upper_bound():
         teacher_s=0,
         preparing_s=5,
         peak_memory_bytes=10**9,
+        outputs_bytes=1_234_000_000,
         cut=0.125,
         split=0.0,
         busy=True,
@@ -210,4 +213,4 @@ def test_the_facts_say_what_is_cut_and_what_is_an_upper_bound():
     said = "\n".join(foresight._facts(found))
     assert found.total_s == 5 + 50 + 30
     assert "12.5% of the word pieces are cut off" in said and "upper bounds" in said
-    assert "teacher" not in said and "All 17.0 M parameters are trained" in said
+    assert "The teacher's outputs take 1.2 GB of disk" in said and "All 17.0 M parameters are trained" in said
