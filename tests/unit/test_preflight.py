@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from trainer import datasets, estimate, lesson, preflight, queue, registry, store
 from trainer.engines import Process
@@ -109,6 +110,11 @@ def test_what_the_run_would_say_is_said_as_a_typed_error(home, tiny_model, text,
     run = ready(spec_of("distill", tiny_model, text, student={"layers": 1, "heads": 3}))
     error = preflight.answer(run, cache=tmp_path)["error"]
     assert error["type"] == "BadSpec" and "student.heads" in {field["field"] for field in error["fields"]}
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"})
+    other = spec_of("finetune", tiny_model, text, compute={"precision": "bf16"})
+    error = preflight.answer(ready(other), cache=tmp_path)["error"]
+    assert [field["field"] for field in error["fields"]] == ["compute.precision"] and "auto" in error["next_step"]
 
     def too_much(*_, **__):
         raise MemoryError
