@@ -48,10 +48,14 @@ def learning_rate(step: int, *, total: int, schedule: Schedule) -> float:
     return schedule.lr * (total - step) / max(1, total - warmup)
 
 
+def number_format(device: torch.device, precision: str) -> str:
+    """bf16 or fp32: what a `precision` (trainer.spec.Compute) comes to on a device."""
+    return "bf16" if precision == "bf16" or (precision == "auto" and device.type == "cuda") else "fp32"
+
+
 def arithmetic(device: torch.device, precision: str) -> torch.autocast:
     """The forward passes' number format in a block: bf16 where `precision` (trainer.spec.Compute) says so, or fp32."""
-    half = precision == "bf16" or (precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=number_format(device, precision) == "bf16")
 
 
 def check_precision(device: torch.device, precision: str) -> None:
