@@ -73,6 +73,7 @@ class Whole(NamedTuple):
     dev: float  # dev split : its excerpt
     cut: float
     split: float
+    units: int = 0  # what a teacher's outputs are kept by
     partial: bool = False
     pieces: np.ndarray | None = None  # (rows,) where a row takes up more places than it has pieces
 
@@ -130,6 +131,7 @@ def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Esti
         teacher_s=teacher_s(whole),
         preparing_s=preparing_s,
         peak_memory_bytes=peak,
+        outputs_bytes=lesson.kept.unit_bytes * whole.units if lesson.kept else 0,
         cut=whole.cut,
         split=whole.split,
         partial=whole.partial,
@@ -199,7 +201,8 @@ def _teacher_seconds(lesson: Lesson, data: Any) -> Callable[[Whole], float]:
     if lesson.kept is not None:
         with tempfile.TemporaryDirectory() as folder:
             rows, cache = lesson.rows, Path(folder)
-            outputs_s = _timed(lambda: teaching.lessons(teacher, rows, weights="", cache=cache))
+            options = {"levels": lesson.learner.taught_levels, "weights": "", "cache": cache}
+            outputs_s = _timed(lambda: teaching.lessons(teacher, rows, **options))
     return lambda whole: outputs_s * whole.lengths.sum() / pieces + 2 * scoring_s * whole.dev  # dev and test
 
 
@@ -217,9 +220,10 @@ def _labelled(ready: RunSpec, lesson: Lesson, scored: Any) -> Whole:
     dev = len(data.examples("dev")) / len(scored.examples("dev"))
     if getattr(spec.task, "reading", None) == "truncate":
         lost = (longer - lesson.max_tokens).clip(min=0).sum()
-        return Whole(rows.lengths, dev=dev, cut=float(lost / (lost + pieces.sum())), split=0.0, pieces=pieces)
+        cut = float(lost / (lost + pieces.sum()))
+        return Whole(rows.lengths, dev=dev, cut=cut, split=0.0, units=rows.units, pieces=pieces)
     split = float(longer.sum() / max(longer.sum(), pieces.sum()))
-    return Whole(rows.lengths, dev=dev, cut=0.0, split=split, pieces=pieces)
+    return Whole(rows.lengths, dev=dev, cut=0.0, split=split, units=rows.units, pieces=pieces)
 
 
 def _documents(ready: RunSpec, lesson: Lesson, scored: Any) -> Whole:
