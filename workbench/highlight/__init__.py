@@ -2,5 +2,8 @@
 
 from workbench.highlight.markup import STYLE, Html, shown
 from workbench.highlight.panes import Pane, note, results
+from workbench.highlight.rail import STEPPING
+from workbench.highlight.report import document
+from workbench.highlight.tables import agreement, costs
 
-__all__ = ["STYLE", "Html", "Pane", "note", "results", "shown"]
+__all__ = ["STEPPING", "STYLE", "Html", "Pane", "agreement", "costs", "document", "note", "results", "shown"]
