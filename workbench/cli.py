@@ -345,6 +345,16 @@ def export(
     terminal.say(str(write_model(found, out, half=half)))
 
 
+@app.command()
+def demo(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: 7860, or the next free one.")] = None,
+) -> None:
+    """Start the public demo: Compare alone, nothing trained, uploaded or stored; Ctrl-C stops it."""
+    from workbench.demo.server import launch
+
+    launch(port=port, say=terminal.say)
+
+
 def _entry(model_id: str):
     from trainer import registry
 

@@ -1,6 +1,7 @@
 """The only package that makes HTML: markup.py has its pieces, each other module draws one kind of picture."""
 
 from workbench.highlight.markup import STYLE, Html, shown
+from workbench.highlight.notices import problem, status
 from workbench.highlight.panes import Pane, note, results
 
-__all__ = ["STYLE", "Html", "Pane", "note", "results", "shown"]
+__all__ = ["STYLE", "Html", "Pane", "note", "problem", "results", "shown", "status"]
