@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-TAGS = frozenset({"div", "nav", "section", "header", "h2", "p", "ol", "li", "a", "b", "bdi", "span", "mark"})
+TAGS = frozenset({"div", "nav", "section", "header", "h2", "p", "ol", "li", "a", "b", "bdi", "span", "mark"}) | {
+    *("table", "thead", "tbody", "tr", "th", "td")
+}
 SLOTS = 8  # colours of the style sheet; a ninth label begins again, and is told apart by its name
 
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
