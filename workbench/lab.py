@@ -141,9 +141,9 @@ class Lab(InProcessLab):
 
 
 @cache
-def shared() -> Lab:
-    """The one lab of this server; every page and session asks it."""
-    return Lab()
+def shared() -> InProcessLab:
+    """The one lab of this server; every page and session asks it. On ZeroGPU Spaces models live in the main process."""
+    return InProcessLab() if os.environ.get("SPACES_ZERO_GPU") else Lab()
 
 
 def send(stream: BinaryIO, frame: dict) -> None:

@@ -21,7 +21,7 @@ def real_lab():
     """One lab in this process for the module; the demo asks it."""
     own = lab.InProcessLab()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(visit, "the_lab", lambda: own)
+        patch.setattr(lab, "shared", lambda: own)
         yield own
     own.close()
 
@@ -35,7 +35,7 @@ def idle_lab(monkeypatch) -> list:
         asked.append(lab.Answer())
         return asked[-1]
 
-    monkeypatch.setattr(visit, "the_lab", lambda: type("Idle", (), {"submit": staticmethod(submit)}))
+    monkeypatch.setattr(lab, "shared", lambda: type("Idle", (), {"submit": staticmethod(submit)}))
     monkeypatch.setattr(visit, "PACE", Pace())
     return asked
 

@@ -45,7 +45,6 @@ print(__import__("json").dumps([len(answer.result().spans) for answer in opening
     "streamlit": """
 from streamlit.testing.v1 import AppTest
 from workbench import lab
-lab.shared = lambda own=lab.InProcessLab(): own
 app = AppTest.from_file("app.py", default_timeout=60).run()
 assert not app.exception, app.exception
 answers = app.session_state["compare_run"].answers

@@ -16,13 +16,14 @@ from workbench.demo.pace import PACE
 from workbench.note import DEMO_CHARACTERS, samples
 from workbench.predict import Arm
 
-POLL_S = 0.25
+POLL_S, WAIT_S = 0.25, 4.0  # how often a run under way is looked at, and the wait is said anew
 HEADING = (
     "# Stillroom\nWhat two to four small clinical language models find in one note, and where they differ. "
     "**For research, not for clinical decisions. Nothing you enter is stored; do not paste real patient data into a "
     "public demo.**"
 )
 LENGTH = "note => note.length"  # for the wait that is enough: until Compare is pressed the text stays in the browser
+_PLAIN = {"js_on_load": None, "apply_default_css": False}
 _QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
 
@@ -45,20 +46,20 @@ def build(opening: Opening) -> gr.Blocks:
                     max_choices=visit.MOST,
                 )
                 with gr.Row():
-                    start = gr.Button("Compare", variant="primary", elem_id="compare")
-                    stop = gr.Button("Stop", elem_id="stop")
-        said = gr.HTML(highlight.status(opening.shown.words), elem_id="said", js_on_load=None, apply_default_css=False)
-        shown = gr.HTML(
-            highlight.results(*opening.shown[:3]), elem_id="results", js_on_load=None, apply_default_css=False
-        )
-        for picture in (said, shown):
+                    start = gr.Button("Compare", variant="primary")
+                    stop = gr.Button("Stop")
+                wait = gr.HTML(highlight.status(), elem_id="wait", **_PLAIN)
+        said = gr.HTML(highlight.status(opening.shown.words), elem_id="said", **_PLAIN)
+        shown = gr.HTML(highlight.results(*opening.shown[:3]), elem_id="results", **_PLAIN)
+        for picture in (wait, said, shown):
             picture.postprocess = _picture
 
         length = gr.Number(len(note().text), visible="hidden")
+        waits = [page.load, length.change, models.change, gr.Timer(WAIT_S).tick]
         page.load(_opening(opening), None, [shown, said], **_QUIET)
         sample.input(_sample, sample, text, **_QUIET)
         text.change(None, text, length, js=LENGTH, **_QUIET)
-        gr.on([length.change, models.change], _wait, [length, models], said, trigger_mode="always_last", **_QUIET)
+        gr.on(waits, _wait, [length, models], wait, trigger_mode="always_last", **_QUIET)
         compared = start.click(_compare, [text, models], [shown, said], **_QUIET)
         stop.click(_stop, None, [shown, said], cancels=[compared], **_QUIET)
         page.unload(_leave)
@@ -92,9 +93,7 @@ def _opening(opening: Opening):
     async def views() -> AsyncIterator[tuple]:
         while True:
             now = opening.shown
-            kinds = [Arm.parse(name).model for name in ARMS]
-            words = f"{now.words} {PACE.words(kinds, len(now.text))}" if opening.ready else now.words
-            yield highlight.results(*now[:3]), highlight.status(words)
+            yield highlight.results(*now[:3]), highlight.status(now.words)
             if opening.ready:
                 return
             await asyncio.sleep(POLL_S)

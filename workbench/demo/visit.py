@@ -1,6 +1,5 @@
 """What a visitor may ask, checked; and what each session has asked of the lab, for as long as its page is open."""
 
-import os
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
@@ -47,7 +46,7 @@ class Run(NamedTuple):
         done = sum(answer.done() for answer in self.answers)
         requests, _ = PACE.ahead()
         others = requests - (len(self.answers) - done)
-        ahead = f" The server is at {others} more for other visitors." if others else ""
+        ahead = f" The server is at {others} more for other visitors." if others > 0 else ""
         return f"{done} of {len(self.answers)} models have answered.{ahead}" if done < len(self.answers) else "Done."
 
     def cancel(self) -> None:
@@ -57,12 +56,6 @@ class Run(NamedTuple):
 
 
 RUNS: dict[str, Run] = {}  # by session
-
-
-@cache
-def the_lab() -> lab.InProcessLab:
-    """A child process, as in the app; on ZeroGPU Spaces models must live in the main process."""
-    return lab.InProcessLab() if os.environ.get("SPACES_ZERO_GPU") else lab.shared()
 
 
 @cache
@@ -90,7 +83,7 @@ def ask(text: str, names: Sequence[str]) -> Run:
         raise BadSpec(
             [("models", f"found {len(arms)}; choose two to four")], next_step="Choose them and compare again."
         )
-    answers = tuple(the_lab().submit(note.text, each) for each in arms)
+    answers = tuple(lab.shared().submit(note.text, each) for each in arms)
     for each, answer in zip(arms, answers, strict=True):
         PACE.follow(answer, each.model, len(note.text))
     return Run(note, {each.name: offered()[each.name] for each in arms}, answers)
