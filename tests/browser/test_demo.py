@@ -113,9 +113,9 @@ def only(page, kind: str) -> None:
         pytest.skip(f"of the {kind} kind")
 
 
-def texts(page) -> list[str]:
+def texts(page, inside: str = ".sr-results") -> list[str]:
     """What each pane shows, without its head and chips."""
-    return page.locator("#results .sr-pane, .sr-pane").evaluate_all(
+    return page.locator(f"{inside} .sr-pane").evaluate_all(
         """panes => panes.map(pane => { const copy = pane.cloneNode(true);
             copy.querySelectorAll('.sr-chip, .sr-head').forEach(e => e.remove()); return copy.textContent })"""
     )
@@ -156,6 +156,19 @@ def test_a_live_comparison_shows_the_note_itself(opened):
     assert opened.locator(".sr-pane mark").first.inner_text().startswith("Naloxone")
 
 
+def test_one_finding_is_explained_with_its_verdict(opened):
+    only(opened, "gradio")
+    opened.get_by_label("Method").click()
+    opened.get_by_role("option", name="Gradient", exact=True).click()
+    opened.get_by_role("button", name="Explain").click()
+    opened.locator("#why .sr-trust p").first.wait_for()
+    opened.locator("#why .sr-stage").wait_for(state="detached")
+    assert re.search("random (words|sentences)", opened.locator("#why .sr-trust").inner_text())
+    assert opened.locator("#why tbody tr").count() > 3
+    assert re.match("(Chemical|Disease): ", opened.locator("#told").inner_text())
+    assert texts(opened, ".sr-why") == [NOTE]
+
+
 def test_too_long_a_note_is_refused_in_words(opened):
     only(opened, "gradio")
     opened.get_by_label("Note, at most").fill("x" * 20_001)
@@ -163,7 +176,7 @@ def test_too_long_a_note_is_refused_in_words(opened):
     opened.locator("#said .sr-error").filter(has_text="20,001 characters").wait_for()
 
 
-def test_gradio_takes_no_files(opened):
+def test_the_page_takes_no_files(opened):
     only(opened, "gradio")
     body = (
         f'--b\r\nContent-Disposition: form-data; name="files"; filename="n.txt"\r\n\r\n{CANARY}\r\n--b--\r\n'.encode()

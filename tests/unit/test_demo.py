@@ -1,6 +1,8 @@
 """The demo without a browser: what may be asked, waits as measured, the first view, and what reaches the page."""
 
+import asyncio
 from concurrent.futures import Future
+from typing import NamedTuple
 
 import gradio as gr
 import pytest
@@ -10,8 +12,11 @@ from trainer.prediction import Cost, Coverage, Prediction
 from workbench import highlight, lab
 from workbench.compare import compare
 from workbench.demo import endpoints, first, page, visit
+from workbench.demo import events as page_events
+from workbench.demo.events import Events
 from workbench.demo.pace import Pace
-from workbench.note import DEMO_CHARACTERS
+from workbench.explain import explain
+from workbench.note import DEMO_CHARACTERS, Note
 
 CANARY = "canary note zq1"
 
@@ -31,11 +36,13 @@ def idle_lab(monkeypatch) -> list:
     """A lab that never answers: the answers it was asked for."""
     asked = []
 
-    def submit(text: str, arm) -> lab.Answer:
+    def ask(text: str, arm, target: str = "", *, deadline_s: float, **how) -> lab.Answer:
+        assert deadline_s <= 120, "nobody may keep the lab from others for long"
         asked.append(lab.Answer())
         return asked[-1]
 
-    monkeypatch.setattr(lab, "shared", lambda: type("Idle", (), {"submit": staticmethod(submit)}))
+    idle = {"submit": staticmethod(ask), "explain": staticmethod(ask)}
+    monkeypatch.setattr(lab, "shared", lambda: type("Idle", (), idle))
     monkeypatch.setattr(visit, "PACE", Pace())
     return asked
 
@@ -66,16 +73,18 @@ def test_what_may_not_be_asked_never_reaches_the_lab(idle_lab, text, models, err
 
 
 def test_the_longest_note_is_accepted_and_leaving_cancels_and_forgets(idle_lab):
-    visit.RUNS["someone"] = visit.ask("x" * DEMO_CHARACTERS, first.ARMS)
-    assert [pane.stage for pane in visit.RUNS["someone"].panes] == ["waiting", "waiting"]
+    own = visit.of("someone")
+    own.run = visit.ask("x" * DEMO_CHARACTERS, first.ARMS)
+    own.inquiry = visit.why("Fever", first.ARMS[0], "0:5:Disease", "saliency")
+    assert [pane.stage for pane in own.run.panes] == ["waiting", "waiting"] and visit.of("someone") is own
     visit.leave("someone")
-    assert "someone" not in visit.RUNS and all(answer.cancelled() for answer in idle_lab)
+    assert "someone" not in visit.VISITS and len(idle_lab) == 3 and all(answer.cancelled() for answer in idle_lab)
     visit.leave("someone")  # closing twice is nothing
 
 
 def test_a_stopped_run_says_so_in_its_panes(idle_lab):
     run = visit.ask("Fever", first.ARMS)
-    run.cancel()
+    run.stop()
     assert run.done and run.comparison is None
     assert all("Stopped" in pane.error.message for pane in run.panes)
 
@@ -152,7 +161,7 @@ def test_the_page_takes_html_from_highlight_alone_and_stores_nothing(idle_lab):
             picture.postprocess("<b>not ours</b>")
     assert built.analytics_enabled is False
     named = {fn.api_name for fn in built.fns.values() if fn.api_visibility == "public"}
-    assert named == {"compare"}, "every other event is the page's own"
+    assert named == {"compare", "explain"}, "every other event is the page's own"
 
 
 def test_the_api_answers_in_the_public_shape_and_no_error_quotes_the_note(real_lab, monkeypatch):
@@ -168,3 +177,74 @@ def test_the_api_answers_in_the_public_shape_and_no_error_quotes_the_note(real_l
     with pytest.raises(gr.Error) as raised:
         endpoints.compare(CANARY, list(first.ARMS))
     assert CANARY not in str(raised.value) and not raised.value.print_exception
+
+
+def test_an_explanation_by_the_api_is_that_of_the_command_line(real_lab):
+    text, target = "Naloxone reverses the hypotension.", "0:8:Chemical"
+    found = endpoints.explain(text, first.ARMS[1], target, "saliency", "word")
+    expected = explain(Note(text), first.ARMS[1], target, method_name="saliency", grain="word").to_json()
+    assert found.keys() == expected.keys() and found["trusted"] == expected["trusted"]
+    for one, other in zip(found["attributions"], expected["attributions"], strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+    for wrong in (
+        ("word", "x", ""),
+        ("0:8:Nothing", "saliency", ""),
+        (target, "saliency", "line"),
+        ("", "saliency", ""),
+    ):
+        with pytest.raises(gr.Error) as raised:
+            endpoints.explain(text, first.ARMS[1], *wrong)
+        assert "Naloxone" not in str(raised.value)
+    assert "saliency" in endpoints.described(endpoints.explain) and first.ARMS[1] in endpoints.described(
+        endpoints.explain
+    )
+
+
+class Asked(NamedTuple):
+    """What Gradio tells an event about who asks."""
+
+    session_hash: str = "someone"
+
+
+async def drawn(steps, many: int) -> list[tuple]:
+    """The first so many drawings of an event; then the visitor stops it, or leaves."""
+    seen = [await anext(steps) for _ in range(many)]
+    await steps.aclose()
+    return seen
+
+
+def test_stopping_an_event_frees_the_lab(idle_lab):
+    events = Events(first.Opening())
+    del idle_lab[:]
+    ((picture, line, _),) = asyncio.run(drawn(events.compare("Fever <b>", list(first.ARMS), Asked()), 1))
+    assert "Fever &lt;b&gt;" in picture and "waiting its turn" in picture and "0 of 2 models" in line
+    assert len(idle_lab) == 2 and all(answer.cancelled() for answer in idle_lab)
+    ((picture, line),) = asyncio.run(drawn(events.explain(f"{first.ARMS[0]} 0:5:Disease", "saliency", "", Asked()), 1))
+    assert "&lt;b&gt;" in picture and "Disease: Fever" in line and idle_lab[-1].cancelled()
+    results, said, why, told = events.stop(Asked())
+    assert "Stopped." in results and "stopped" in why and said == told == highlight.status("Stopped.")
+    assert events.stop(Asked("another")) == (gr.skip(),) * 4
+    visit.leave("someone")
+
+
+def test_errors_stand_in_the_line_and_leave_the_picture(idle_lab):
+    events = Events(first.Opening())
+    del idle_lab[:]
+    for steps in (events.compare("", list(first.ARMS), Asked()), events.explain(None, "saliency", "", Asked())):
+        ((picture, line, *_),) = asyncio.run(drawn(steps, 1))
+        assert picture == gr.skip() and "sr-error" in line
+    assert "sr-error" in asyncio.run(drawn(events.explain("../etc 0:5:Disease", "saliency", "", Asked()), 1))[0][1]
+    assert idle_lab == []
+    visit.leave("someone")
+
+
+def test_findings_are_named_by_arm_and_words_and_the_wait_of_each_is_asked_for(idle_lab):
+    events = Events(opening := first.Opening())
+    offered = page_events.findings(opening.shown.text, opening.shown.panes)
+    names, values = zip(*offered["choices"], strict=True)
+    assert offered["value"] == values[0] and len(set(values)) == len(values)
+    assert {name[0] for name in names} == {"A", "B"} and any("Disease: " in name and "(at " in name for name in names)
+    assert "not known" in events.wait_for_why(values[0], "saliency", Asked())
+    assert "Compare first" in events.wait_for_why(None, "saliency", Asked())
+    assert "20,001" in events.wait(20_001, list(first.ARMS))
+    visit.leave("someone")

@@ -1,6 +1,6 @@
 """What a visitor may ask, checked; and what each session has asked of the lab, for as long as its page is open."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -10,6 +10,8 @@ from trainer.tasks import LABELLED
 from workbench import highlight, lab
 from workbench.compare import Comparison, compare
 from workbench.demo.pace import PACE
+from workbench.explain import GRAINS, METHODS, targets
+from workbench.inquiry import Inquiry
 from workbench.note import Note, demo_note
 from workbench.predict import Arm
 
@@ -42,20 +44,44 @@ class Run(NamedTuple):
 
     @property
     def words(self) -> str:
-        """How far it is."""
-        done = sum(answer.done() for answer in self.answers)
-        requests, _ = PACE.ahead()
-        others = requests - (len(self.answers) - done)
-        ahead = f" The server is at {others} more for other visitors." if others > 0 else ""
-        return f"{done} of {len(self.answers)} models have answered.{ahead}" if done < len(self.answers) else "Done."
+        """How far it is, and its place in the lab's line."""
+        waiting = [answer.place for answer in self.answers if not answer.done()]
+        if not waiting:
+            return "Done."
+        before = f" Before them in line: {min(waiting):,}." if min(waiting) else ""
+        return f"{len(self.answers) - len(waiting)} of {len(self.answers)} models have answered.{before}"
 
-    def cancel(self) -> None:
-        """Ask for no more."""
+    def stop(self) -> None:
+        """Ask for no more; what has come stays."""
         for answer in self.answers:
             answer.cancel()
 
 
-RUNS: dict[str, Run] = {}  # by session
+class Visit:
+    """What one session sees: its comparison and its explanation, each the last one it asked for."""
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.inquiry: Inquiry | None = None
+
+    def stop(self) -> None:
+        """Ask for no more."""
+        for asked in filter(None, (self.run, self.inquiry)):
+            asked.stop()
+
+
+VISITS: dict[str, Visit] = {}  # by session
+
+
+def of(session: str) -> Visit:
+    """The visit of a session."""
+    return VISITS.setdefault(session, Visit())
+
+
+def leave(session: str) -> None:
+    """The visitor has closed the page: stop what was asked, and forget the note."""
+    if visit := VISITS.pop(session, None):
+        visit.stop()
 
 
 @cache
@@ -83,16 +109,34 @@ def ask(text: str, names: Sequence[str]) -> Run:
         raise BadSpec(
             [("models", f"found {len(arms)}; choose two to four")], next_step="Choose them and compare again."
         )
-    answers = tuple(lab.shared().submit(note.text, each) for each in arms)
+    answers = tuple(lab.shared().submit(note.text, each, deadline_s=DEADLINE_S) for each in arms)
     for each, answer in zip(arms, answers, strict=True):
         PACE.follow(answer, each.model, len(note.text))
     return Run(note, {each.name: offered()[each.name] for each in arms}, answers)
 
 
-def leave(session: str) -> None:
-    """The visitor has closed the page: stop what was asked, and forget the note."""
-    if run := RUNS.pop(session, None):
-        run.cancel()
+def why(text: str, name: str, target: str, method: str, grain: str = "") -> Inquiry:
+    """Ask the lab why an arm says a target of a text; no grain is the method's own. Raises what `ask` raises."""
+    note, chosen = demo_note(text), arm(name)
+    for what, given, known in (("method", method, METHODS), ("grain", grain, ("", *GRAINS))):
+        if given not in known:
+            raise UnknownName(what, given, known, next_step="Choose among these.")
+    targets.parse(target).check(text)
+    how = {"method_name": method, "grain": grain or None, "deadline_s": DEADLINE_S}
+    inquiry = Inquiry(note, target, {chosen.name: offered()[chosen.name]}, how)
+    PACE.follow(inquiry.answers[0], kind(name, method), len(text))
+    return inquiry
+
+
+def kind(name: str, method: str) -> str:
+    """What the pace of an explanation is measured by."""
+    return f"{arm(name).model} {method}"
+
+
+def findings(panes: Iterable[highlight.Pane], *, most: int) -> list[tuple[str, str]]:
+    """What may be explained, as (arm, target): of each arm at most so many, the likeliest first."""
+    read = [pane for pane in panes if pane.prediction]
+    return [(pane.name, each["target"]) for pane in read for each in targets.found(pane.prediction)[:most]]
 
 
 def _pane(name: str, title: str, answer: lab.Answer) -> highlight.Pane:
