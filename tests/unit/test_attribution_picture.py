@@ -105,7 +105,9 @@ def test_what_was_not_seen_says_so_once_and_what_is_asked_about_is_framed():
 def test_one_that_is_not_to_be_relied_on_is_greyed_out_and_its_reasons_are_escaped():
     html = attribution("Fever", [side([(0, 5, 1.0)], level="doubtful", words=["a < b"])])
     assert "sr-pane sr-doubted" in html and "a &lt; b" in html
-    assert "sr-doubted" not in attribution("Fever", [side([(0, 5, 1.0)])])
+    assert "sr-chip sr-for" not in html, "nor in colour in the table"
+    trusted = attribution("Fever", [side([(0, 5, 1.0)])])
+    assert "sr-doubted" not in trusted and "sr-chip sr-for" in trusted
 
 
 def test_what_is_awaited_its_progress_and_an_error_are_shown():

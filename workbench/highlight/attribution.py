@@ -65,10 +65,14 @@ def _side(
     painter = _Painter(text, side.explanation, number, asked, {start for start, _ in listed})
     lines = groupby(painter.pieces(), key=lambda piece: piece.row)
     inner = "".join(line(painter.row(list(pieces))) for _, pieces in lines)
-    doubted = " sr-doubted" if side.verdict and side.verdict.level == "doubtful" else ""
+    doubted = " sr-doubted" if _doubted(side) else ""
     waiting = "" if side.explanation else " sr-waiting"
     error = _error(side.error) if side.error else ""
     return f'<section class="sr-pane{doubted}{waiting}">{head}{error}{inner}</section>'
+
+
+def _doubted(side: Side) -> bool:
+    return side.verdict is not None and side.verdict.level == "doubtful"
 
 
 def _error(error: StillroomError) -> str:
@@ -121,9 +125,11 @@ def _most(explanation: Explanation) -> float:
 
 def _number(score: float, explanation: Explanation) -> str:
     """A score with two digits, or with two that count where all are small; a sign where the method gives one."""
-    digits = ".2f" if _most(explanation) >= 0.1 else ".1e"
+    small = _most(explanation) < 0.1
+    if not small and abs(score) < 0.005:
+        return "0.00"
     signed = "+" if METHODS[explanation.method].signed else ""
-    return f"{score:{signed}{digits}}".replace("-", "\N{MINUS SIGN}")
+    return f"{score:{signed}{'.1e' if small else '.2f'}}".replace("-", "\N{MINUS SIGN}")
 
 
 class _Piece(NamedTuple):
@@ -257,7 +263,8 @@ def _columns(sides: Sequence[Side]) -> str:
     many = len(sides) > 1
     tags = [f"{letter(number)} " if many else "" for number in range(len(sides))]
     figures = "".join(f"<th>{tag}Score</th><th>{tag}Share</th>" for tag in tags)
-    return f"<tr>{''.join(f'<th>{tag}Rank</th>' for tag in tags)}<th>Part</th>{figures}</tr>"
+    ranks = "".join(f"<th>{tag}Rank</th>" for tag in tags)
+    return f'<tr>{ranks}<th class="sr-words">Part</th>{figures}</tr>'
 
 
 def _listing(
@@ -276,6 +283,8 @@ def _listing(
 def _figures(part: Ranked | None, side: Side) -> str:
     if part is None:
         return "<td>\N{EN DASH}</td>" * 2
-    sign = "sr-for" if part.score > 0 else "sr-against"
-    score = f'<span class="sr-chip {sign}">{_number(part.score, side.explanation)}</span>'
-    return f"<td>{score}</td><td>{part.share:.0%}</td>"
+    sign = " sr-for" if part.score > 0 else " sr-against"
+    coloured = "" if _doubted(side) else sign
+    score = f'<span class="sr-chip{coloured}">{_number(part.score, side.explanation)}</span>'
+    share = "&lt; 1%" if part.share < 0.005 else f"{part.share:.0%}"
+    return f"<td>{score}</td><td>{share}</td>"

@@ -42,6 +42,12 @@ PAGES = (
     Page(
         "compare", "Compare", ":material/compare:", "What two to four models find in one note, and where they differ."
     ),
+    Page(
+        "explain",
+        "Explain",
+        ":material/psychology:",
+        "Why a model said it, and how far to rely on that.",
+    ),
     Page("train", "Train", ":material/model_training:", "Fine-tune, distil or pre-train: describe a job and queue it."),
     Page("jobs", "Jobs", ":material/list_alt:", "Jobs with their progress, curves and logs."),
     Page("zoo", "Zoo", ":material/inventory_2:", "Every model that is known, and which are ready to use."),
