@@ -2,12 +2,25 @@
 
 from workbench.highlight.attribution import Side, attribution
 from workbench.highlight.markup import STYLE, Html, shown
+from workbench.highlight.notices import problem, status
 from workbench.highlight.panes import Pane, note, results
 from workbench.highlight.rail import STEPPING
 from workbench.highlight.report import document
 from workbench.highlight.tables import agreement, costs
 
 __all__ = [
-    *("STEPPING", "STYLE", "Html", "Pane", "Side"),
-    *("agreement", "attribution", "costs", "document", "note", "results", "shown"),
+    "Html",
+    "Pane",
+    "STEPPING",
+    "STYLE",
+    "Side",
+    "agreement",
+    "attribution",
+    "costs",
+    "document",
+    "note",
+    "problem",
+    "results",
+    "shown",
+    "status",
 ]
