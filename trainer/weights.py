@@ -5,6 +5,7 @@ Nothing here imports torch or opens a tensor; the checks read headers and hash b
 
 import functools
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,18 +71,34 @@ def _no_weights(folder: Path) -> None:
 def _check_header(path: Path) -> None:
     """A safetensors file is an 8-byte length, that much JSON, and exactly the bytes the JSON speaks of."""
     size = path.stat().st_size
+    try:
+        length, tensors = _header(path)
+        ends = [tensor["data_offsets"][1] for tensor in tensors]
+        whole = 8 + length + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        raise CorruptFile(f"{path} is not a safetensors file: its header cannot be read.") from None
+    if whole != size:
+        raise CorruptFile(f"{path} has {size:,} bytes where its header says {whole:,}; it is incomplete or damaged.")
+
+
+def _header(path: Path) -> tuple[int, list[dict]]:
+    """(bytes of JSON, what it says of each tensor)."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > HEADER_CAP:
             raise Refused(f"{path} has a header of {length:,} bytes; allowed are {HEADER_CAP:,}.")
-        try:
-            header = json.loads(file.read(length))
-            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-            whole = 8 + length + max(ends, default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-            raise CorruptFile(f"{path} is not a safetensors file: its header cannot be read.") from None
-    if whole != size:
-        raise CorruptFile(f"{path} has {size:,} bytes where its header says {whole:,}; it is incomplete or damaged.")
+        header = json.loads(file.read(length))
+    return length, [tensor for name, tensor in header.items() if name != "__metadata__"]
+
+
+def loaded_bytes(folder: Path) -> int:
+    """What the tensors of a checked folder take in memory, in fp32 whatever they are stored in."""
+    return sum(4 * math.prod(tensor["shape"]) for tensor in _header(folder / WEIGHTS)[1])
+
+
+def loading_bytes(folder: Path) -> int:
+    """The least that is taken while they are read: the file, whose bytes are hashed, stands beside the tensors."""
+    return loaded_bytes(folder) + (folder / WEIGHTS).stat().st_size
 
 
 def check_hashes(folder: Path, pinned: Mapping[str, str]) -> None:

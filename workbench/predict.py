@@ -1,8 +1,7 @@
 """A note and a model give a Prediction. An arm is a model together with how it reads."""
 
-import threading
-from collections import OrderedDict
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -11,6 +10,7 @@ from trainer.errors import BadSpec, UnknownName
 from trainer.prediction import Plain, Prediction
 from trainer.run import ResolvedModel
 from workbench.note import Note
+from workbench.shelf import SHELF
 
 Reading = Literal["windows", "truncate", "whole"]
 READINGS: tuple[str, ...] = get_args(Reading)
@@ -48,31 +48,6 @@ class Arm(Plain):
         return f"{self.model}@{self.reading}" if "reading" in self.model_fields_set else self.model
 
 
-class Shelf:
-    """Loaded models, kept until `size` others have been used since. One thread loads at a time."""
-
-    def __init__(self, *, size: int = 4):
-        self._size = size
-        self._loaded: OrderedDict[tuple[str, str], tuple[Any, Any]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def take(self, model: ResolvedModel) -> tuple[Any, Any]:
-        """(model, tokenizer), from the shelf or freshly loaded."""
-        from trainer import models
-
-        key = (model.path, model.sha256)
-        with self._lock:
-            if key not in self._loaded:
-                while len(self._loaded) >= self._size:
-                    self._loaded.popitem(last=False)
-                self._loaded[key] = models.load(model)
-            self._loaded.move_to_end(key)
-            return self._loaded[key]
-
-
-SHELF = Shelf()  # of this process
-
-
 def predict(
     note: Note,
     model: str | ResolvedModel,
@@ -80,16 +55,25 @@ def predict(
     reading: Reading = "windows",
     max_tokens: int | None = None,
     name: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Prediction:
     """What a model finds in a note, computed in this process (which imports torch here).
 
-    `name` is how the prediction names its model; by default the reference. Raises what registry.resolve and
-    models.load raise.
+    `name` is how the prediction names its model; by default the reference. progress and cancelled as in
+    trainer.inference.predict_many. Raises what registry.resolve and models.load raise.
     """
     from trainer import inference
 
     resolved = registry.resolve(model) if isinstance(model, str) else model
     network, tokenizer = SHELF.take(resolved)
     return inference.predict(
-        note.text, network, tokenizer, name=name or resolved.reference, reading=reading, max_tokens=max_tokens
+        note.text,
+        network,
+        tokenizer,
+        name=name or resolved.reference,
+        reading=reading,
+        max_tokens=max_tokens,
+        progress=progress,
+        cancelled=cancelled,
     )

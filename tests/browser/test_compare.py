@@ -96,6 +96,38 @@ def _in_view(page, place) -> bool:
     )
 
 
+def test_next_and_previous_by_key_and_button_show_the_place_and_keep_the_focus(page):
+    page.get_by_role("radio", name="Heart failure under gemcitabine").click()
+    page.locator(".sr-pane").filter(has_text="gemcitabine").nth(1).wait_for(timeout=WAIT_MS)
+    filled(page)
+    page.locator(".sr-step").last.wait_for()
+    address, places = page.url, page.locator(".sr-jump").count()
+    assert places > 12
+    here, at = page.locator(".sr-here"), page.locator(".sr-at")
+    page.evaluate("document.activeElement.blur()")
+    for presses, key, place in ((5, "n", 5), (1, "j", 6), (2, "p", 4), (1, "k", 3)):
+        for _ in range(presses):
+            page.keyboard.press(key)
+        assert at.inner_text() == f"{place} of {places}"
+        assert here.count() >= 2 and _in_view(page, here.first), "the place is in view, and marked in every pane"
+        assert page.locator("li[aria-current=true]").count() == 1
+    assert page.evaluate("document.activeElement === document.body") and page.url == address
+
+    scrolled = page.locator(".sr-panes").evaluate("e => e.scrollTop")
+    button = page.get_by_role("button", name="Next")
+    for _ in range(9):
+        button.click()
+    assert at.inner_text() == f"12 of {places}" and _in_view(page, here.first)
+    assert button.evaluate("e => e === document.activeElement")
+    page.wait_for_timeout(500)  # a rerun would come in this time, and take the mark away
+    assert page.locator(".sr-panes").evaluate("e => e.scrollTop") != scrolled and here.count() >= 2
+
+    page.get_by_role("radio", name="Paste").click()
+    page.get_by_role("textbox", name="Text of the note").press_sequentially("npjk")
+    assert page.get_by_role("textbox", name="Text of the note").input_value() == "npjk"
+    assert page.locator(".sr-rail").is_visible() and here.count() == 0, "who types a note does not step"
+
+
 def test_a_hostile_note_is_shown_as_its_text(page, server):
     filled(page)
     page.get_by_role("radio", name="Paste").click()

@@ -14,7 +14,9 @@ import pytest
 
 from trainer import registry
 from trainer.errors import StillroomError, UnknownName
-from workbench.lab import InProcessLab, Lab, LabFailed, receive, send, shared
+from workbench.explain import explain
+from workbench.lab import InProcessLab, Lab, LabFailed, shared
+from workbench.lab.frames import receive, send
 from workbench.note import Note
 from workbench.predict import Arm, predict
 
@@ -95,7 +97,7 @@ def test_an_unforeseen_error_is_told_by_its_type_alone(tiny_model, monkeypatch):
     def fails(*_args, **_kwargs):
         raise ValueError(f"cannot read {TEXT}")
 
-    monkeypatch.setattr("workbench.lab.predict", fails)
+    monkeypatch.setattr("workbench.lab.requests.predict", fails)
     with pytest.raises(LabFailed, match="failed with ValueError") as caught:
         InProcessLab().submit(TEXT, Arm.parse(str(tiny_model))).result(TIMEOUT_S)
     assert "naloxone" not in str(caught.value)
@@ -131,7 +133,7 @@ def test_a_canary_in_a_failing_note_is_in_no_output_command_line_or_environment(
     canary, pipe = "canary-4f1d", subprocess.PIPE
     shutil.copytree(tiny_model, tmp_path / "broken")
     (tmp_path / "broken" / "config.json").write_text('{"model_type": "bert", "hidden_size": "wide"}')
-    child = subprocess.Popen([sys.executable, "-m", "workbench.lab"], stdin=pipe, stdout=pipe, stderr=pipe)
+    child = subprocess.Popen([sys.executable, "-m", "workbench.lab.child"], stdin=pipe, stdout=pipe, stderr=pipe)
     model = registry.resolve(str(tmp_path / "broken")).model_dump()
     send(child.stdin, {"text": f"Fever {canary}", "model": model, "arm": {"model": "broken"}, "name": "broken"})
     while "stage" in (frame := receive(child.stdout)):
@@ -143,3 +145,17 @@ def test_a_canary_in_a_failing_note_is_in_no_output_command_line_or_environment(
     log = child.stderr.read().decode()
     assert log.startswith("lab: ") and canary not in log
     assert child.wait(20) == 0
+
+
+@pytest.mark.parametrize("kind", ["in a child", "in process"])
+def test_an_explanation_comes_coarse_first_as_this_process_would_give_it(kind, lab, tiny_model):
+    lab = lab if kind == "in a child" else InProcessLab()
+    arm, target, how = Arm.parse(f"{tiny_model}@windows:64"), "12:20:Disease", {"orders": 2, "options": {"steps": 4}}
+    answer = lab.explain(TEXT, arm, target, **how)
+    found, here = answer.result(TIMEOUT_S), explain(Note(TEXT), arm.model, target, max_tokens=64, **how)
+    assert (found.model, found.target, found.grain) == (arm.name, target, "word")
+    expected = [part.score for part in here.attributions]
+    assert [part.score for part in found.attributions] == pytest.approx(expected, rel=1e-3, abs=1e-7)
+    assert found.faithfulness and (answer.coarse.grain, answer.coarse.method) == ("sentence", "feature_ablation")
+    gone = lab.ablate(TEXT, arm, target, [(0, 5)]).result(TIMEOUT_S)
+    assert gone.before == pytest.approx(found.probability) and gone.hidden == ((0, 5),) and gone.after != gone.before

@@ -1,14 +1,11 @@
 """Arms, the shelf of loaded models, and prediction in process."""
 
-from types import SimpleNamespace
-
 import pytest
 
-from trainer import inference, models, registry
+from trainer import inference, registry
 from trainer.errors import BadSpec, StillroomError, UnknownName
-from trainer.run import ResolvedModel
 from workbench.note import Note
-from workbench.predict import READINGS, Arm, Shelf, predict
+from workbench.predict import READINGS, Arm, predict
 
 
 @pytest.mark.parametrize(
@@ -52,15 +49,6 @@ def test_an_arm_that_is_written_wrongly_says_which_part(written, error, said):
 
 def test_the_readings_are_those_of_inference():
     assert READINGS == inference.READINGS
-
-
-def test_the_shelf_lets_the_least_recently_used_model_go(monkeypatch):
-    loads = []
-    monkeypatch.setattr(models, "load", lambda model: loads.append(model.reference) or SimpleNamespace())
-    shelf = Shelf(size=2)
-    for reference in "aabacab":
-        shelf.take(ResolvedModel(reference=reference, path=f"/{reference}", sha256="0"))
-    assert "".join(loads) == "abcb"
 
 
 def test_predict_reads_a_note_with_a_model_from_a_folder(tiny_model):

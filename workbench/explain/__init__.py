@@ -26,7 +26,7 @@ from workbench.explain.grains import GRAINS, units
 from workbench.explain.methods import METHODS, method, scores
 from workbench.explain.targets import Target, parse, require_task
 from workbench.note import Note
-from workbench.predict import SHELF
+from workbench.shelf import SHELF
 
 if TYPE_CHECKING:
     from trainer.probe import Follow, Probe

@@ -1,0 +1,89 @@
+"""The shelf: models bounded by the bytes they take, and none that does not fit into memory."""
+
+import shutil
+from pathlib import Path
+
+import psutil
+import pytest
+
+from trainer import models, registry, weights
+from trainer.errors import BadSpec, Unavailable
+from workbench import shelf
+from workbench.shelf import Shelf, free_bytes, limit_bytes, size_bytes
+
+
+@pytest.fixture
+def resolved(tiny_model, tmp_path):
+    """Three models of one size, by letter."""
+    for letter in "abc":
+        shutil.copytree(tiny_model, tmp_path / letter)
+    return {letter: registry.resolve(str(tmp_path / letter)) for letter in "abc"}
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    """What is really loaded, letter by letter."""
+    found, load = [], models.load
+    monkeypatch.setattr(models, "load", lambda model: found.append(model.path[-1]) or load(model))
+    return found
+
+
+def test_what_a_folder_takes_is_what_the_loaded_model_takes(resolved):
+    network, _ = models.load(resolved["a"])
+    buffers = sum(each.numel() * each.element_size() for each in network.buffers())
+    assert weights.loaded_bytes(Path(resolved["a"].path)) == size_bytes(network) - buffers > 1_000_000
+
+
+def test_the_least_recently_used_models_leave_when_bytes_run_out(resolved, loads):
+    one = size_bytes(models.load(resolved["a"])[0])
+    loads.clear()
+    kept = Shelf(limit_bytes=2 * one + 100)
+    for letter in "aabacab":
+        kept.take(resolved[letter])
+    assert "".join(loads) == "abcb"
+
+
+def test_a_model_larger_than_the_limit_is_kept_alone(resolved, loads):
+    kept = Shelf(limit_bytes=10)
+    for letter in "aaba":
+        assert kept.take(resolved[letter])[0].config.model_type == "bert"
+    assert "".join(loads) == "aba"
+
+
+def test_a_model_that_does_not_fit_is_refused_with_sizes_after_all_others_left(resolved, loads, monkeypatch):
+    kept = Shelf(limit_bytes=2**40)
+    kept.take(resolved["a"])
+    monkeypatch.setattr(shelf, "free_bytes", lambda: 3 * 2**20)
+    with pytest.raises(Unavailable, match=r"takes \d+ MB of memory while it is loaded; 3 MB are free"):
+        kept.take(resolved["b"])
+    monkeypatch.undo()
+    kept.take(resolved["a"])
+    assert kept._size_bytes() > 0  # it went, to make room, and is back
+
+
+def test_clear_gives_every_model_back(resolved, loads):
+    kept = Shelf(limit_bytes=2**40)
+    kept.take(resolved["a"])
+    kept.clear()
+    kept.take(resolved["a"])
+    assert "".join(loads) == "aa"
+
+
+def test_the_limit_is_a_quarter_of_the_memory_or_what_is_said(monkeypatch):
+    monkeypatch.delenv("STILLROOM_LAB_MEMORY_MB", raising=False)
+    assert limit_bytes() <= psutil.virtual_memory().total // 4
+    monkeypatch.setenv("STILLROOM_LAB_MEMORY_MB", "100")
+    assert limit_bytes() == 100 * 2**20
+    monkeypatch.setenv("STILLROOM_LAB_MEMORY_MB", "lots")
+    with pytest.raises(BadSpec, match="whole number of megabytes"):
+        limit_bytes()
+
+
+def test_a_containers_limit_counts_and_its_cached_files_are_free(tmp_path, monkeypatch):
+    monkeypatch.delenv("STILLROOM_LAB_MEMORY_MB", raising=False)
+    for name, said in (("max", "4000"), ("current", "3000"), ("stat", "anon 2000\ninactive_file 500")):
+        (tmp_path / f"memory.{name}").write_text(said + "\n")
+    monkeypatch.setattr(shelf, "_CGROUP", tmp_path)
+    assert (limit_bytes(), free_bytes()) == (1000, 1500)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert limit_bytes() == psutil.virtual_memory().total // 4
