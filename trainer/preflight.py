@@ -21,11 +21,10 @@ import numpy as np
 import psutil
 import torch
 
-from trainer import corpus, datasets, loop, perplexity, teaching
+from trainer import corpus, datasets, loop, memory, perplexity, teaching
 from trainer.batches import Batches
 from trainer.errors import StillroomError
 from trainer.estimate import Estimate
-from trainer.execute import OutOfMemory
 from trainer.lesson import Lesson, prepare
 from trainer.prediction import Plain
 from trainer.run import ResolvedDataset, Run, RunSpec, write_file
@@ -96,9 +95,10 @@ def answer(ready: RunSpec, *, cache: Path, began: float | None = None) -> dict:
         return {"estimate": estimate(ready, cache=cache, began=began).model_dump()}
     except StillroomError as error:
         return {"error": error.to_json()}
-    except (torch.OutOfMemoryError, MemoryError):
-        step = "Put less in a batch, or shorten max_tokens, and try again."
-        return {"error": OutOfMemory(f"Two steps need more memory than {ready.device} has.", next_step=step).to_json()}
+    except (RuntimeError, MemoryError) as error:
+        if not memory.ran_out(error):
+            raise
+        return {"error": memory.OutOfMemory.of(ready.spec, ready.device).to_json()}
 
 
 def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Estimate:
@@ -140,8 +140,9 @@ def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Esti
 
 def _excerpt(ready: RunSpec) -> RunSpec:
     """The same run on its first examples, as many as fill a few of its batches."""
-    spec = ready.spec
-    examples = max(FEWEST, math.ceil(BATCHES * _per_batch(spec.schedule, _mean_length(ready))))
+    spec, mean = ready.spec, _mean_length(ready)
+    read = teaching.BATCH_TOKENS / mean if spec.kind == "distill" else 0  # the teacher's own batches set the peak too
+    examples = math.ceil(max(FEWEST, BATCHES * _per_batch(spec.schedule, mean), read))
     changes: dict[str, Any] = {"task": Excerpt(task=spec.task, examples=examples)}
     if ready.unlabelled:
         limit = min(examples, spec.recipe.unlabelled_limit or examples)

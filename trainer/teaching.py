@@ -5,6 +5,7 @@ Kept by unit, that is by word, at its first piece, or by document, so that the s
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -28,8 +29,8 @@ LOGITS, STATES = "logits.npy", "states.npy"
 class Lessons(NamedTuple):
     """Outputs of a teacher by unit: logits (units, labels) fp32, hidden states (units, levels, hidden) fp16 on disk."""
 
-    logits: np.ndarray
-    states: np.ndarray
+    logits: np.memmap
+    states: np.memmap
 
     @property
     def unit_bytes(self) -> int:
@@ -39,10 +40,12 @@ class Lessons(NamedTuple):
     def at(self, numbers: torch.Tensor) -> dict[str, torch.Tensor]:
         """teacher_logits (units, labels) and teacher_states (units, levels, hidden), fp32, of the units `numbers`."""
         chosen = numbers.numpy()
-        return {
+        found = {
             "teacher_logits": torch.from_numpy(self.logits[chosen]),
             "teacher_states": torch.from_numpy(self.states[chosen].astype(np.float32)),
         }
+        _let_go(*self)
+        return found
 
 
 def lessons(
@@ -113,12 +116,19 @@ def _reserved(path: Path, shape: tuple[int, int], dtype: type) -> np.memmap:
     return kept
 
 
+def _let_go(*files: np.memmap) -> None:
+    """Keep no page of these files in this process: they stay in the system's cache, which is not what can run out."""
+    for file in files:
+        if hasattr(mmap, "MADV_DONTNEED"):
+            file._mmap.madvise(mmap.MADV_DONTNEED)  # a shared mapping: what was written is kept
+
+
 def _compute(
     teacher: torch.nn.Module,
     rows,
     levels: Sequence[int],
-    logits: np.ndarray,  # (units, labels)
-    states: np.ndarray,  # (units, levels x hidden)
+    logits: np.memmap,  # (units, labels)
+    states: np.memmap,  # (units, levels x hidden)
     progress: Callable[[int, int], None] | None,
 ) -> None:
     device, head = next(teacher.parameters()).device, "classification" if is_classifier(teacher) else "ner"
@@ -132,6 +142,7 @@ def _compute(
             for place, level in enumerate(levels):
                 said = unit_states(teacher, found[level], batch).half().cpu().numpy()
                 states[numbers, place * said.shape[1] : (place + 1) * said.shape[1]] = said
+        _let_go(logits, states)
         done += len(indices)
         if progress:
             progress(done, len(rows.lengths))

@@ -248,3 +248,27 @@ def test_a_disk_without_room_is_an_error_before_the_teacher_is_asked(taught, pas
             keep(taught, Path(folder), Many(rows_of(taught[1])))
         assert error.value.errno == errno.ENOSPC and passes.count == 0
         assert not [path for path in (Path(folder) / "teacher").iterdir() if path.suffix != ".lock"]
+
+
+STATUS = Path("/proc/self/status")
+
+
+def mapped_bytes():
+    """Pages of files in this process."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("RssFile"))
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="this system does not say which pages are of files")
+def test_what_was_read_of_the_files_does_not_stay_in_the_process(tmp_path):
+    units = 40_000
+    shapes = {teaching.LOGITS: (units, 3), teaching.STATES: (units, 384)}
+    files = [np.lib.format.open_memmap(tmp_path / name, "w+", np.float16, shape) for name, shape in shapes.items()]
+    files[1][:] = np.arange(units)[:, None] % 1000
+    kept = teaching.Lessons(files[0], files[1].reshape(units, 1, 384))
+    teaching._let_go(*kept)
+    before = mapped_bytes()
+    for start in range(0, units, 1000):
+        found = kept.at(torch.arange(start, start + 1000))
+        assert torch.equal(found["teacher_states"][:, 0, 7], torch.arange(1000.0)), "what was written is kept"
+    assert mapped_bytes() - before < 5e6 < files[1].nbytes
