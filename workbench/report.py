@@ -17,6 +17,7 @@ from workbench.filtering import Filter
 from workbench.note import Note
 
 PACKAGES = ("stillroom", "transformers", "torch")
+WITH_TEXT = ("html", "zip")  # files that hold the note's text where it is asked for
 COLUMNS = ("arm", "start", "end", "label", "score", "agreed")
 
 
@@ -37,8 +38,9 @@ class Report(NamedTuple):
     with_text: bool = False
 
     def name(self, ending: str) -> str:
-        """A file name out of the date alone."""
-        return f"stillroom-compare-{self.made:%Y%m%d-%H%M%S}.{ending}"
+        """A file name out of the date, which says whether the file holds the note's text."""
+        text = "-with-text" if self.with_text and ending in WITH_TEXT else ""
+        return f"stillroom-compare-{self.made:%Y%m%d-%H%M%S}{text}.{ending}"
 
 
 @cache

@@ -189,6 +189,12 @@ def test_panes_without_a_prediction_show_their_stage_or_error_and_escape_it():
     assert "found &lt;b&gt;this&lt;/b&gt;" in html and "do &amp; see" in html and "B &amp; Co" in html
 
 
+def test_what_is_awaited_says_how_many_are_before_it_and_how_far_it_is():
+    panes = [Pane("a", stage="reading", progress=0.456), Pane("b", ahead=2), Pane("c", stage="reading"), Pane("d")]
+    said = re.findall(r'class="sr-stage">(.*?)<', results("Fever", panes))
+    assert said == ["reading the note, 46%", "waiting its turn, 2 before it", "reading the note", "waiting its turn"]
+
+
 def test_figures_and_their_meaning_are_stated():
     one, other = prediction("a", [(0, 5, "Disease")]), prediction("b", [(0, 5, "Disease")])
     html = results("Fever", [Pane("a", prediction=one), Pane("b", prediction=other)], compare([one, other]))

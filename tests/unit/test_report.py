@@ -169,8 +169,11 @@ def test_a_lone_surrogate_moves_no_offset():
         assert packed.read("A/note.txt") == b"a?b"
 
 
-def test_a_file_name_is_a_date():
-    assert made("Fever", *map(prediction, "ab")).name("json") == "stillroom-compare-20260301-093000.json"
+def test_a_file_name_is_a_date_and_says_whether_the_text_is_in_it():
+    silent, told = (made("Fever", *map(prediction, "ab"), with_text=with_text) for with_text in (False, True))
+    assert silent.name("html") == "stillroom-compare-20260301-093000.html"
+    assert told.name("html") == "stillroom-compare-20260301-093000-with-text.html"
+    assert told.name("json") == "stillroom-compare-20260301-093000.json", "which never holds it"
 
 
 def test_the_weights_of_a_starter_and_of_a_model_that_is_gone():

@@ -62,7 +62,8 @@ def _controls(run: Run) -> tuple[Run, Filter]:
     kept = Filter(labels=tuple(labels), least=percent / 100)
     with guide:
         _tell(story(whole, run.context))
-    _effects(run, whole, kept)
+    with st.container():  # there also when empty, so that the panes stay the same element and keep their place
+        _effects(run, whole, kept)
     return run, kept
 
 
@@ -124,6 +125,8 @@ def _effect(run: Run, kept: Filter) -> str:
     counts = _counts((given(new.prediction), given(old.prediction)) for old, new in pairs if old.prediction)
     if not before.comparison or before.comparison.agreement is None:
         return f"Shown: {counts}."
+    if not any(given(pane.prediction) for pane in after.panes if pane.prediction):
+        return f"Shown: {counts}; nothing is left to compare."
     now, then = (_share(each.comparison.agreement) for each in (after, before))
     return f"Shown: {counts}; agreement {now}, without the filter {then}."
 

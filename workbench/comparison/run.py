@@ -71,7 +71,8 @@ def _pane(name: str, title: str, answer: lab.Answer) -> highlight.Pane:
     if answer.cancelled():
         return highlight.Pane(name, title, error=Stopped("Stopped."))
     if not answer.done():
-        return highlight.Pane(name, title, stage=answer.stage)
+        waiting = {"stage": answer.stage, "ahead": answer.place, "progress": answer.progress}
+        return highlight.Pane(name, title, **waiting)
     if error := answer.exception():
         return highlight.Pane(name, title, error=error)
     return highlight.Pane(name, title, prediction=answer.result())

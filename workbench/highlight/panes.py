@@ -27,13 +27,15 @@ _STAGES = {"waiting": "waiting its turn", "loading": "loading the model", "readi
 
 
 class Pane(NamedTuple):
-    """One arm as the page has it: its prediction, or its error, or the stage (of lab.Answer) of what is awaited."""
+    """One arm as the page has it: its prediction, or its error, or how far (as lab.Answer says) what is awaited is."""
 
     name: str
     title: str = ""
     prediction: Prediction | None = None
     error: StillroomError | None = None
     stage: str = "waiting"
+    ahead: int = 0  # requests that are served before it
+    progress: float | None = None
 
 
 def note(text: str) -> Html:
@@ -109,12 +111,18 @@ def _head(pane: Pane, number: int, slots: dict[str, str]) -> str:
     if pane.prediction:
         facts = _facts(pane.prediction)
     else:
-        facts = "<span>failed</span>" if pane.error else f'<span class="sr-stage">{_STAGES[pane.stage]}</span>'
+        facts = "<span>failed</span>" if pane.error else f'<span class="sr-stage">{_stage(pane)}</span>'
     title = f"<h2>{letter(number)} {escape(pane.title or pane.name)}</h2>"
     ranking = _ranking(pane.prediction, slots) if pane.prediction and pane.prediction.labels else ""
     reference = "" if pane.name in (pane.title or pane.name) else f"<span>{escape(pane.name)}</span>"
     ruler = _ruler(pane.prediction.coverage) if pane.prediction else ""
     return f'<header class="sr-head">{title}<p class="sr-facts">{reference}{facts}</p>{ruler}{ranking}</header>'
+
+
+def _stage(pane: Pane) -> str:
+    if pane.stage == "waiting" and pane.ahead:
+        return f"{_STAGES[pane.stage]}, {pane.ahead:,} before it"
+    return _STAGES[pane.stage] + ("" if pane.progress is None else f", {pane.progress:.0%}")
 
 
 def _facts(prediction: Prediction) -> str:

@@ -142,6 +142,7 @@ def _show(note: Note | None, arms: list[str]) -> None:
         if note:
             st.html(highlight.note(note.text))
         return
-    if note and (run.note, list(run.arms)) != (note, arms):
-        st.caption("Below is the previous comparison. Press Compare for the note and models chosen above.")
+    with st.container():  # there also when empty, so that what is below keeps its place
+        if note and (run.note, list(run.arms)) != (note, arms):
+            st.caption("Below is the previous comparison. Press Compare for the note and models chosen above.")
     results.show(run)
