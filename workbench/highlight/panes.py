@@ -40,7 +40,7 @@ class Pane(NamedTuple):
 
 def note(text: str) -> Html:
     """A note that no model has read yet."""
-    lines = "".join(line(escape(text[start:end])) for start, end in _rows(text))
+    lines = "".join(line(escape(text[start:end])) for start, end in rows(text))
     return _panes(text, [f'<section class="sr-pane">{lines}</section>'])
 
 
@@ -189,7 +189,7 @@ def _pieces(text: str, prediction: Prediction | None, regions: dict[int, Disagre
 
 
 def _ranges(text: str, prediction: Prediction | None, regions: dict[int, Disagreement]) -> Iterator[tuple]:
-    yield from (("row", number, start, end) for number, (start, end) in enumerate(_rows(text)))
+    yield from (("row", number, start, end) for number, (start, end) in enumerate(rows(text)))
     yield from (("region", key, region.start, region.end) for key, region in regions.items())
     if prediction:
         spans = sorted(prediction.spans, key=lambda span: (span.start, -span.end))
@@ -197,7 +197,7 @@ def _ranges(text: str, prediction: Prediction | None, regions: dict[int, Disagre
         yield from (("unread", max(start, 0), start, end) for start, end in prediction.coverage.unread)
 
 
-def _rows(text: str) -> list[tuple[int, int]]:
+def rows(text: str) -> list[tuple[int, int]]:
     """The lines of the text with their line feeds; of more than ROWS, neighbours share a row."""
     ends = [match.end() for match in re.finditer(r"[^\n]*\n|[^\n]+", text)]
     step = max(1, -(-len(ends) // ROWS))
