@@ -33,7 +33,7 @@ def launch(*, port: int | None = None, say: Callable[[str], None] | None = None)
             theme=_theme(),
             css_paths=HERE / "demo.css",
             js=(HERE / "jump.js").read_text(encoding="utf-8"),
-            head=highlight.STYLE + highlight.STEPPING,
+            head=highlight.HEAD,
             **switched_off,
         )
     except OSError:

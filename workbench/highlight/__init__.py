@@ -8,7 +8,10 @@ from workbench.highlight.rail import STEPPING
 from workbench.highlight.report import document
 from workbench.highlight.tables import agreement, costs
 
+HEAD = Html(STYLE + STEPPING)  # for a page of its own, which has a head
+
 __all__ = [
+    "HEAD",
     "Html",
     "Pane",
     "STEPPING",

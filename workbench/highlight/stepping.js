@@ -1,4 +1,4 @@
-// The next and the previous disagreement, by button or key (n and p, j and k), in the order of the list.
+// Keeps one's place in the note: the next and the previous disagreement, by button or key (n and p, j and k), in the order of the list.
 // It reads classes and ids alone, moves no focus, asks the server nothing and leaves the address as it is.
 (() => {
   if (window.stillroomStepping) return; // Streamlit runs this again whenever the page is drawn
@@ -31,6 +31,19 @@
     document.getElementById(next.hash.slice(1))?.scrollIntoView(nearest);
     return true;
   };
+
+  // A filter or a context length draws the panes anew: the same note stays where it was read.
+  let place = { top: 0, lines: 0 };
+  const lines = (panes) => panes.querySelectorAll(".sr-line").length / panes.children.length;
+  document.addEventListener("scroll", ({ target }) => {
+    if (target.matches?.(".sr-panes")) place = { top: target.scrollTop, lines: lines(target) };
+  }, true);
+  new MutationObserver(() => {
+    const panes = document.querySelector(".sr-panes:not([data-seen])");
+    if (!panes) return;
+    panes.dataset.seen = "";
+    if (lines(panes) === place.lines) panes.scrollTop = place.top;
+  }).observe(document.body, { childList: true, subtree: true });
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
