@@ -35,7 +35,7 @@ def test_coarse_then_stopped_then_two_models_to_the_end(page, server):
     page.get_by_text("Checks: infidelity").click()  # long enough to be seen and stopped
     page.get_by_role("button", name="Explain").click()
     page.locator(".sr-unmeasured").first.wait_for()
-    assert "sentences" in page.locator(".sr-table").inner_text()
+    assert "sentences" in page.locator(".sr-scores").inner_text()
     page.locator(".sr-progress").first.wait_for()
     stop = page.get_by_test_id("stMain").get_by_role("button", name="Stop")  # the toolbar may have one too
     stop.click()
@@ -50,9 +50,9 @@ def test_coarse_then_stopped_then_two_models_to_the_end(page, server):
     page.get_by_text("its score for").first.wait_for()
     assert page.locator(".sr-better, .sr-doubtful").count() == 2
     assert page.locator(".sr-pane").first.locator(".sr-line mark .sr-chip").count() == 10
-    assert page.locator(".sr-table thead").inner_text().count("Rank") == 2
+    assert page.locator(".sr-scores thead").inner_text().count("Rank") == 2
 
-    jump = page.locator(".sr-table .sr-jump").first
+    jump = page.locator(".sr-scores .sr-jump").first
     jump.focus()
     page.keyboard.press("Enter")
     place = page.locator(jump.get_attribute("href"))

@@ -1,26 +1,32 @@
 """The lab: a child process that answers in order, dies alone, and leaves no text behind."""
 
 import io
+import json
 import os
+import resource
 import shutil
 import signal
-import subprocess
-import sys
+import threading
 import time
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from pathlib import Path
 
+import psutil
 import pytest
+import torch
+from transformers import BertConfig, BertForTokenClassification
 
-from trainer import registry
-from trainer.errors import StillroomError, UnknownName
+from trainer.errors import BadData, BadSpec, UnknownName
 from workbench.explain import explain
-from workbench.lab import InProcessLab, Lab, LabFailed, shared
+from workbench.lab import InProcessLab, Lab, LabFailed, OutOfMemory, TooLate, process, shared
+from workbench.lab.failures import revived, typed
 from workbench.lab.frames import receive, send
 from workbench.note import Note
 from workbench.predict import Arm, predict
 
+ROOT = Path(__file__).parents[2]
 TEXT = "Fever after naloxone, e\u0301 👩🏽‍⚕️\r\nשלום \ud800 <img src=x onerror=alert(1)>. " * 20
+TARGET = "12:20:Disease"
 TIMEOUT_S = 120
 
 
@@ -29,6 +35,34 @@ def lab():
     made = Lab()
     yield made
     made.close()
+
+
+@pytest.fixture(params=["in a child", "in process"])
+def either(request, lab):
+    """Both kinds of lab, for what they promise alike."""
+    made = lab if request.param == "in a child" else InProcessLab()
+    yield made
+    if made is not lab:
+        made.close()
+
+
+def long_work(lab, model, **options):
+    """An explanation that takes minutes."""
+    how = {"orders": 20_000, "options": {"steps": 4}}
+    return lab.explain(TEXT, Arm.parse(str(model)), TARGET, **how, **options)
+
+
+def long_reading(lab, model, **options):
+    """A prediction that takes minutes: millions of pieces in small windows."""
+    return lab.submit(TEXT * 1000, Arm.parse(f"{model}@windows:32"), **options)
+
+
+def until(condition):
+    """Wait for something that another thread or process does."""
+    end = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.005)
 
 
 def test_frames_carry_any_text_and_end_with_the_stream():
@@ -65,16 +99,27 @@ def test_one_child_serves_all(lab, tiny_model):
     assert pid == lab.pid
 
 
-@pytest.mark.parametrize("kind", ["in a child", "in process"])
-def test_errors_are_typed_and_cost_only_their_request(kind, lab, tiny_model):
-    lab = lab if kind == "in a child" else InProcessLab()
-    unknown, empty = lab.submit("Fever", Arm.parse("minlm")), lab.submit(" ", Arm.parse(str(tiny_model)))
-    fine = lab.submit("Fever", Arm.parse(str(tiny_model)))
-    with pytest.raises(UnknownName, match="minilm"):
-        unknown.result(TIMEOUT_S)
-    with pytest.raises(StillroomError, match="empty"):
-        empty.result(TIMEOUT_S)
+def test_errors_are_typed_and_cost_only_their_request(either, tiny_model):
+    arm = Arm.parse(str(tiny_model))
+    wrong = [
+        (either.submit("Fever", Arm.parse("minlm")), UnknownName, "minilm"),
+        (either.submit(" ", arm), BadData, "empty"),
+        (either.explain(TEXT, arm, TARGET, method_name="lime"), UnknownName, "There is no method 'lime'"),
+        (either.explain(TEXT, arm, TARGET, options={"steps": 1}), BadSpec, "steps"),
+        (either.explain(TEXT, arm, "12:20:Drug"), UnknownName, "Known: Disease"),
+        (either.ablate(TEXT, arm, "0:9999:Disease", [(0, 5)]), BadSpec, "found 0:9999"),
+        (either.submit("Fever", Arm.parse(f"{tiny_model}@windows:9999")), BadSpec, "max_tokens"),
+    ]
+    fine = either.submit("Fever", arm)
+    for answer, kind, said in wrong:
+        with pytest.raises(kind, match=said):
+            answer.result(TIMEOUT_S)
     assert fine.result(TIMEOUT_S).task == "ner"
+
+
+def test_an_option_that_explanations_do_not_have_is_said_at_once(lab, tiny_model):
+    with pytest.raises(TypeError, match="no option 'step'"):
+        lab.explain(TEXT, Arm.parse(str(tiny_model)), TARGET, step=3)
 
 
 def test_a_killed_child_fails_its_request_and_the_next_gets_a_fresh_one(lab, tiny_model):
@@ -82,11 +127,10 @@ def test_a_killed_child_fails_its_request_and_the_next_gets_a_fresh_one(lab, tin
     killed = lab.pid
     os.kill(killed, signal.SIGSTOP)  # so that the request is surely with the child when it dies
     struck, next_one = (lab.submit(TEXT, Arm.parse(str(tiny_model))) for _ in "ab")
-    while not struck.running():
-        time.sleep(0.01)
+    until(struck.running)
     time.sleep(0.2)
     os.kill(killed, signal.SIGKILL)
-    with pytest.raises(LabFailed, match="signal 9") as caught:
+    with pytest.raises(OutOfMemory, match="signal 9, as happens when memory runs out") as caught:
         struck.result(TIMEOUT_S)
     assert "fresh process" in caught.value.next_step and "naloxone" not in str(caught.value)
     assert next_one.result(TIMEOUT_S).task == "ner"
@@ -129,33 +173,154 @@ def test_the_server_has_one_lab():
     assert shared() is shared()
 
 
-def test_a_canary_in_a_failing_note_is_in_no_output_command_line_or_environment(tiny_model, tmp_path):
-    canary, pipe = "canary-4f1d", subprocess.PIPE
-    shutil.copytree(tiny_model, tmp_path / "broken")
-    (tmp_path / "broken" / "config.json").write_text('{"model_type": "bert", "hidden_size": "wide"}')
-    child = subprocess.Popen([sys.executable, "-m", "workbench.lab.child"], stdin=pipe, stdout=pipe, stderr=pipe)
-    model = registry.resolve(str(tmp_path / "broken")).model_dump()
-    send(child.stdin, {"text": f"Fever {canary}", "model": model, "arm": {"model": "broken"}, "name": "broken"})
-    while "stage" in (frame := receive(child.stdout)):
-        pass
-    assert frame["error"]["type"] and canary not in str(frame)
-    for place in ("cmdline", "environ"):
-        assert canary.encode() not in Path(f"/proc/{child.pid}/{place}").read_bytes()
-    child.stdin.close()  # as when the server dies
-    log = child.stderr.read().decode()
-    assert log.startswith("lab: ") and canary not in log
-    assert child.wait(20) == 0
-
-
-@pytest.mark.parametrize("kind", ["in a child", "in process"])
-def test_an_explanation_comes_coarse_first_as_this_process_would_give_it(kind, lab, tiny_model):
-    lab = lab if kind == "in a child" else InProcessLab()
-    arm, target, how = Arm.parse(f"{tiny_model}@windows:64"), "12:20:Disease", {"orders": 2, "options": {"steps": 4}}
-    answer = lab.explain(TEXT, arm, target, **how)
-    found, here = answer.result(TIMEOUT_S), explain(Note(TEXT), arm.model, target, max_tokens=64, **how)
-    assert (found.model, found.target, found.grain) == (arm.name, target, "word")
+def test_an_explanation_comes_coarse_first_as_this_process_would_give_it(either, tiny_model):
+    arm, how = Arm.parse(f"{tiny_model}@windows:64"), {"orders": 2, "options": {"steps": 4}}
+    answer = either.explain(TEXT, arm, TARGET, **how)
+    found, here = answer.result(TIMEOUT_S), explain(Note(TEXT), arm.model, TARGET, max_tokens=64, **how)
+    assert (found.model, found.target, found.grain) == (arm.name, TARGET, "word")
     expected = [part.score for part in here.attributions]
     assert [part.score for part in found.attributions] == pytest.approx(expected, rel=1e-3, abs=1e-7)
     assert found.faithfulness and (answer.coarse.grain, answer.coarse.method) == ("sentence", "feature_ablation")
-    gone = lab.ablate(TEXT, arm, target, [(0, 5)]).result(TIMEOUT_S)
+    gone = either.ablate(TEXT, arm, TARGET, [(0, 5)]).result(TIMEOUT_S)
     assert gone.before == pytest.approx(found.probability) and gone.hidden == ((0, 5),) and gone.after != gone.before
+
+
+def test_an_explanation_tells_its_progress_and_its_coarse_form_before_it_is_done(lab, tiny_model):
+    answer = long_work(lab, tiny_model)
+    until(lambda: answer.coarse and answer.progress)
+    assert answer.stage == "explaining" and not answer.done()
+    assert 0 < answer.progress < 1 and answer.coarse.model == str(tiny_model)
+    assert answer.cancel()
+
+
+@pytest.mark.parametrize("ask", [long_work, long_reading])
+def test_what_is_at_work_can_be_cancelled_and_its_process_goes_on(ask, either, tiny_model):
+    answer = ask(either, tiny_model)
+    until(lambda: answer.progress)
+    pid, began = getattr(either, "pid", None), time.monotonic()
+    assert answer.running() and answer.place == 0
+    assert answer.cancel() and answer.cancelled() and answer in wait([answer], timeout=1).done
+    assert time.monotonic() - began < 0.5
+    with pytest.raises(CancelledError):
+        answer.result()
+    assert either.submit("Fever", Arm.parse(str(tiny_model))).result(TIMEOUT_S).task == "ner"
+    assert getattr(either, "pid", None) == pid
+
+
+def test_a_child_that_does_not_stop_is_killed_and_nobody_else_notices(lab, tiny_model, monkeypatch):
+    monkeypatch.setattr(process, "STOP_S", 0.5)
+    stuck = long_work(lab, tiny_model)
+    until(lambda: stuck.progress)
+    pid = lab.pid
+    os.kill(pid, signal.SIGSTOP)
+    next_one = lab.submit(TEXT, Arm.parse(str(tiny_model)))
+    assert next_one.place == 1 and stuck.cancel() and next_one.place == 0
+    assert next_one.result(TIMEOUT_S).task == "ner"
+    assert lab.pid != pid
+
+
+def test_a_deadline_that_passes_stops_whoever_waits_or_works(either, tiny_model):
+    working = long_work(either, tiny_model, deadline_s=2.5)
+    waiting = either.submit("Fever", Arm.parse(str(tiny_model)), deadline_s=0.3)
+    last = either.submit("Fever", Arm.parse(str(tiny_model)), deadline_s=TIMEOUT_S)
+    with pytest.raises(TooLate, match=r"within the 0.3 s allowed: 0.3 s waiting for other requests\. Ask") as caught:
+        waiting.result(TIMEOUT_S)
+    assert "allow more time" in caught.value.next_step and last.place == 1
+    with pytest.raises(
+        TooLate, match=r"2.5 s allowed: \d.\d s waiting.*, \d.\d s loading the model, \d.\d s explaining"
+    ):
+        working.result(TIMEOUT_S)
+    pid = getattr(either, "pid", None)
+    assert last.result(TIMEOUT_S).task == "ner"
+    assert getattr(either, "pid", None) == pid
+
+
+def test_ten_sessions_at_once_each_see_their_place_fall_to_nothing(lab, tiny_model):
+    def session(number: int) -> list[int]:
+        together.wait(TIMEOUT_S)
+        answer, places = lab.submit(f"Fever {number}. " * 200, Arm.parse(str(tiny_model))), []
+        asked.wait(TIMEOUT_S)
+        places.append(answer.place)
+        noted.wait(TIMEOUT_S)
+        while not answer.done():
+            places.append(answer.place)
+            time.sleep(0.001)
+        assert answer.result().coverage.tokens >= 400
+        return places
+
+    before = long_work(lab, tiny_model)
+    until(before.running)
+    together, asked = threading.Barrier(10), threading.Barrier(10)
+    noted = threading.Barrier(10, action=before.cancel)
+    with ThreadPoolExecutor(10) as sessions:
+        seen = list(sessions.map(session, range(10)))
+    assert sorted(places[0] for places in seen) == list(range(1, 11))
+    for places in seen:
+        assert places == sorted(places, reverse=True) and places[-1] == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadData("There is no line.", path="x.txt", line=3, next_step="Look."),
+        BadSpec([("target", "found nothing"), ("grain", "found 'page'")]),
+        UnknownName("method", "lime", ["saliency"]),
+        OutOfMemory("Memory ran out."),
+    ],
+)
+def test_an_error_comes_out_of_a_frame_as_it_went_in(error):
+    again = revived(json.loads(json.dumps(error.to_json())))
+    assert (type(again), str(again), again.to_json()) == (type(error), str(error), error.to_json())
+
+
+def test_every_way_in_which_memory_runs_out_is_told_as_that():
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(2**60)
+    for error in (refused.value, MemoryError(), torch.OutOfMemoryError("CUDA")):
+        assert isinstance(typed(error), OutOfMemory)
+    assert not isinstance(typed(RuntimeError("shape")), OutOfMemory)
+
+
+def test_a_canary_in_a_note_that_fails_or_crashes_a_model_is_in_no_file_log_error_or_process(
+    tiny_model, tmp_path, monkeypatch, capfd
+):
+    canary = "canary-4f1d"
+    broken = shutil.copytree(tiny_model, tmp_path / "broken")
+    config = BertConfig.from_pretrained(broken, type_vocab_size=0)  # loads, and fails in its embeddings
+    BertForTokenClassification(config).save_pretrained(broken)
+    for name in ("TMPDIR", "STILLROOM_HOME"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    lab = Lab()
+    try:
+        failing = lab.submit(f"Fever {canary}", Arm.parse(str(broken)))
+        with pytest.raises(LabFailed, match="failed with RuntimeError") as failed:
+            failing.result(TIMEOUT_S)
+        work = lab.explain(f"{canary} " + TEXT, Arm.parse(str(tiny_model)), TARGET, orders=20_000)
+        until(lambda: work.progress)
+        for place in ("cmdline", "environ"):
+            assert canary.encode() not in Path(f"/proc/{lab.pid}/{place}").read_bytes()
+        os.kill(lab.pid, signal.SIGSEGV)
+        with pytest.raises(LabFailed, match="was ended by signal 11") as crashed:
+            work.result(TIMEOUT_S)
+    finally:
+        lab.close()
+    log = "".join(capfd.readouterr())
+    assert "lab: RuntimeError in " in log
+    for told in (log, str(failed.value), str(crashed.value), repr(failing), repr(work)):
+        assert canary not in told
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in files if canary.encode() in path.read_bytes() or path.name.startswith("core")]
+
+
+def test_memory_that_runs_out_in_the_child_is_said_and_ends_it(lab):
+    arm, how = Arm.parse("minilm-ncbi"), {"orders": 0, "options": {"steps": 50}}
+    lab.explain("Fever after naloxone.", arm, TARGET, **how).result(TIMEOUT_S)  # whatever is imported is in memory
+    limit = psutil.Process(lab.pid).memory_info().vms + 4 * 2**20
+    resource.prlimit(lab.pid, resource.RLIMIT_AS, (limit, limit))
+    with pytest.raises(OutOfMemory, match="Memory ran out while the model worked") as caught:
+        lab.explain("Fever after naloxone. " * 200, arm, TARGET, **how).result(TIMEOUT_S)
+    assert "naloxone" not in str(caught.value) and "smaller model" in caught.value.next_step
+    assert lab.pid is None  # the next request starts a fresh one

@@ -2,6 +2,25 @@
 
 from workbench.highlight.attribution import Side, attribution
 from workbench.highlight.markup import STYLE, Html, shown
+from workbench.highlight.notices import problem, status
 from workbench.highlight.panes import Pane, note, results
+from workbench.highlight.rail import STEPPING
+from workbench.highlight.report import document
+from workbench.highlight.tables import agreement, costs
 
-__all__ = ["STYLE", "Html", "Pane", "Side", "attribution", "note", "results", "shown"]
+__all__ = [
+    "Html",
+    "Pane",
+    "STEPPING",
+    "STYLE",
+    "Side",
+    "agreement",
+    "attribution",
+    "costs",
+    "document",
+    "note",
+    "problem",
+    "results",
+    "shown",
+    "status",
+]

@@ -256,7 +256,7 @@ def _table(
     more = f"{len(listed):,} of {total:,}" if total > len(listed) else f"{total:,}"
     caption = f'<p class="sr-more">The strongest {PARTS[grain]}, {more}. Share: of the sum of all sizes.</p>'
     table = f"<table><thead>{_columns(sides)}</thead><tbody>{body}</tbody></table>"
-    return f'<div class="sr-table" {_TABLE_IS}>{caption}{table}</div>'
+    return f'<div class="sr-scores" {_TABLE_IS}>{caption}{table}</div>'
 
 
 def _columns(sides: Sequence[Side]) -> str:

@@ -4,8 +4,9 @@
     explain(text, arm, target) -> Answer with an Explanation, its coarse form first
     ablate(text, arm, target, places) -> Answer with an Ablation
 
-The flow: answers.py, who waits for what; server.py, where the line is served; frames.py, the pipe to the child;
-child.py, the process behind it; requests.py, what either does with a model; failures.py, what can go wrong.
+The flow: answers.py, who waits in which place; server.py, where the line is served; process.py, the child as the server
+sees it; frames.py, the pipe; child.py, what the child does; requests.py, what is done with a model, here or there;
+failures.py, what can go wrong.
 
 Note text is in the frames and in memory, and nowhere else: what libraries print in the child goes nowhere, its log
 holds types and places of errors, and it may not dump core. When the child dies, the request it was at fails with
@@ -13,6 +14,7 @@ LabFailed and the next one starts a fresh child. When the server dies, the child
 mid-work.
 """
 
+import os
 from functools import cache
 
 from workbench.lab.answers import Answer
@@ -23,6 +25,6 @@ __all__ = ["Answer", "InProcessLab", "Lab", "LabFailed", "OutOfMemory", "TooLate
 
 
 @cache
-def shared() -> Lab:
-    """The one lab of this server; every page and session asks it."""
-    return Lab()
+def shared() -> InProcessLab:
+    """The one lab of this server; every page and session asks it. On ZeroGPU Spaces models live in the main process."""
+    return InProcessLab() if os.environ.get("SPACES_ZERO_GPU") else Lab()

@@ -1,12 +1,13 @@
 """Answers that are awaited, and the line of requests that they stand in."""
 
 import contextlib
+import itertools
 import threading
 import time
 from concurrent.futures import Future, InvalidStateError
 
 from trainer.prediction import Plain
-from workbench.lab.failures import LabFailed, late
+from workbench.lab.failures import late, shutting_down
 from workbench.lab.requests import Request
 
 
@@ -24,7 +25,7 @@ class Answer(Future):
         self.progress: float | None = None
         self.coarse: Plain | None = None
         self.line: Line | None = None
-        self._began = {self.stage: time.monotonic()}
+        self._began = [(self.stage, time.monotonic())]
         self._cancelling = threading.RLock()
 
     @property
@@ -45,8 +46,8 @@ class Answer(Future):
 
     def tell(self, *, stage: str | None = None, progress: float | None = None, coarse: Plain | None = None) -> None:
         """What its server reports meanwhile."""
-        if stage:
-            self._began[stage] = time.monotonic()
+        if stage and stage != self.stage:
+            self._began.append((stage, time.monotonic()))
         self.stage, self.coarse = stage or self.stage, coarse or self.coarse
         self.progress = None if stage or coarse else progress
 
@@ -64,8 +65,8 @@ class Answer(Future):
 
     def _spent(self) -> dict[str, float]:
         """Seconds in each stage so far."""
-        ends = [*self._began.values(), time.monotonic()][1:]
-        return {stage: end - began for (stage, began), end in zip(self._began.items(), ends, strict=True)}
+        began = [*self._began, ("", time.monotonic())]
+        return {stage: end - start for (stage, start), (_, end) in itertools.pairwise(began)}
 
 
 class Line:
@@ -86,7 +87,7 @@ class Line:
                 self._asked[answer] = request
                 self._changed.notify()
         if closed:
-            answer.settle(None, LabFailed("The app is shutting down.", next_step="Start it again."))
+            answer.settle(None, shutting_down())
         elif deadline_s is not None:
             answer.expire_in(deadline_s)
         answer.add_done_callback(self._leave)

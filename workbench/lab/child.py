@@ -1,6 +1,7 @@
 """The lab's child process: it answers frames until its input ends, and leaves no text anywhere."""
 
 import contextlib
+import importlib
 import os
 import queue
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from workbench.lab import requests
-from workbench.lab.failures import typed
+from workbench.lab.failures import NO_MEMORY, typed
 from workbench.lab.frames import receive, send
 
 
@@ -28,6 +29,8 @@ class Inbox:
                 self._take(receive(stream))
         except (EOFError, OSError):
             os._exit(0)
+        except BaseException as error:
+            os._exit(NO_MEMORY if isinstance(error, MemoryError) else 1)
 
     def _take(self, frame: dict) -> None:
         # A call of its own, so that no note stays in the variables of a thread that waits.
@@ -40,10 +43,15 @@ class Inbox:
 def main() -> None:
     """Answer frames until the input ends."""
     inbound, answers, log = _own_streams()
+    _give_way_in_memory()
     inbox = Inbox(inbound)
-    _limit_threads()
-    while True:
-        _serve(inbox, answers, log)
+    _import_libraries()
+    send(answers, {"ready": True})
+    try:
+        while True:
+            _serve(inbox, answers, log)
+    except MemoryError:  # too little even to say so
+        os._exit(NO_MEMORY)
 
 
 def _serve(inbox: Inbox, answers: BinaryIO, log: Any) -> None:
@@ -56,8 +64,8 @@ def _serve(inbox: Inbox, answers: BinaryIO, log: Any) -> None:
         found = requests.answer(frame, tell=tell, cancelled=lambda: inbox.stopped >= frame["number"])
         end = {"answer": found.model_dump(mode="json")}
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        log.write(f"lab: {type(error).__name__} in {Path(place.filename).name}, line {place.lineno}\n")
+        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+        log.write(f"lab: {type(error).__name__} in {Path(frame.f_code.co_filename).name}, line {line}\n")
         end = {"error": typed(error).to_json()}
     send(answers, end)
 
@@ -76,10 +84,19 @@ def _own_streams() -> tuple[BinaryIO, BinaryIO, Any]:
     return inbound, answers, log
 
 
-def _limit_threads() -> None:
+def _give_way_in_memory() -> None:
+    # Where memory runs out, Linux ends the lab before a training job, which would lose more.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _import_libraries() -> None:
+    """What every request needs: seconds that are not lost when the first one is cancelled."""
     import torch
 
     torch.set_num_threads(int(os.environ.get("STILLROOM_LAB_THREADS") or min(2, os.cpu_count() or 1)))
+    for name in ("models", "inference", "probe"):
+        importlib.import_module(f"trainer.{name}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """What can go wrong in the lab, as errors that never hold note text, and their way through a frame."""
 
+import errno
 from collections.abc import Mapping
 
 from trainer import errors
 from trainer.errors import StillroomError
 
+NO_MEMORY = errno.ENOMEM  # the exit code of a child that has too little memory to send a frame
 # How torch's allocator on the CPU says it, in a plain RuntimeError.
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory")
+_SAID = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory")
 
 
 class LabFailed(StillroomError):
@@ -43,12 +45,17 @@ def late(spent: Mapping[str, float], deadline_s: float) -> TooLate:
     return TooLate(f"There was no answer within the {deadline_s:g} s allowed: {parts}.")
 
 
+def shutting_down() -> LabFailed:
+    """The error of whoever asks a lab that is closed."""
+    return LabFailed("The app is shutting down.", next_step="Start it again.")
+
+
 def typed(error: Exception) -> StillroomError:
     """The error itself if it is one of ours; otherwise only its type, since its message may quote the note."""
     if isinstance(error, StillroomError):
         return error
     kind = type(error).__name__
-    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or any(said in str(error) for said in _NO_MEMORY):
+    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or any(said in str(error) for said in _SAID):
         return OutOfMemory(f"Memory ran out while the model worked ({kind}).")
     return LabFailed(f"The model failed with {kind}.")
 

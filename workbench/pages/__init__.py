@@ -4,6 +4,7 @@ A page module offers `render() -> None`. It draws what the flow functions return
 """
 
 import importlib
+import os
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -51,6 +52,19 @@ PAGES = (
     Page("jobs", "Jobs", ":material/list_alt:", "Jobs with their progress, curves and logs."),
     Page("zoo", "Zoo", ":material/inventory_2:", "Every model that is known, and which are ready to use."),
 )
+
+
+IN_A_DEMO = ("compare", "explain", "zoo")  # pages that train nothing
+
+
+def demo() -> bool:
+    """Whether this app is a public demo (STILLROOM_DEMO=1): nothing is trained, fetched or uploaded there."""
+    return os.environ.get("STILLROOM_DEMO") == "1"
+
+
+def offered() -> tuple[Page, ...]:
+    """The pages that this app has, in order."""
+    return tuple(page for page in PAGES if page.name in IN_A_DEMO or not demo())
 
 
 def plain(text: object) -> str:
