@@ -218,12 +218,12 @@ class _Pace:
 
 
 def _waiting(answer: lab.Answer, left: float | None) -> str:
-    stage = answer.stage  # read once: the lab moves it meanwhile
+    stage, progress = answer.stage, answer.progress  # read once: the lab moves them meanwhile
     if stage != "explaining":
         ahead = f", {answer.place} ahead" if stage == "waiting" and answer.place else ""
         return _STAGES[stage] + ahead
     what = "the full answer" if answer.coarse else "sentence by sentence"
-    done = f", {answer.progress:.0%}" if answer.progress is not None else ""
+    done = f", {progress:.0%}" if progress is not None else ""
     return f"{what}{done}{f', about {max(1, round(left))} s left' if left is not None else ''}"
 
 

@@ -32,7 +32,7 @@ def run(*, port: int | None = None, workers: bool = True, say: Callable[[str], N
         raise Unavailable("app.py is not here.", next_step="Run `pip install -e .` in a clone of the repository.")
     port = _port(port)
     devices = cuda_devices() or ["cpu"]
-    environment = _environment(workers=len(devices) if workers else 0)
+    environment = child_environment(workers=len(devices) if workers else 0)
     asked = []
     previous = {name: signal.signal(name, lambda *_: asked.append(True)) for name in STOP_SIGNALS}
     children: dict[str, subprocess.Popen] = {}
@@ -107,7 +107,7 @@ def _streamlit(port: int) -> list[str]:
     return [sys.executable, "-m", "streamlit", "run", "app.py", *flags]
 
 
-def _environment(*, workers: int) -> dict[str, str]:
+def child_environment(*, workers: int) -> dict[str, str]:
     """The children's environment: absolute state folder (they run in the project's folder) and a share of the cores."""
     from trainer.store import home
 

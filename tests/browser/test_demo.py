@@ -20,7 +20,7 @@ from browser.app_server import browsing
 from workbench import space
 
 pytestmark = pytest.mark.browser
-START_S, WAIT_MS = 90, 90_000
+START_S, WAIT_MS = 120, 150_000
 CANARY = "canaryq7x2"
 HOSTILE = "<img src=x onerror=alert(1)> {{7*7}} {{{value}}} ${7*7} `c` \\n \\u0041 &amp; </div>"
 NOTE = f"{CANARY} {HOSTILE}\n\tNaloxone reverses hypotension. e\u0301 שלום"

@@ -87,15 +87,19 @@ def said(page: AppTest) -> str:
     return "\n".join(element.value for kind in kinds for element in kind).replace("\\", "")
 
 
+def targets(page: AppTest):
+    return next(each for each in page.selectbox if each.label == "What is to be explained")
+
+
 def target(page: AppTest) -> str:
-    return page.selectbox(key="explain_target").value
+    return targets(page).value
 
 
 def test_the_first_visit_shows_what_the_model_finds_and_explains_nothing_yet(runs):
     page = opened(model=runs)  # as chosen on Compare
     assert page.selectbox(key="explain_first").value == runs[0] and page.selectbox(key="explain_second").value is None
     assert "sr-span" in html(page) and "explain_inquiry" not in page.session_state
-    first = page.selectbox(key="explain_target").options[0]
+    first = targets(page).options[0]
     start, end, label = target(page).split(":")
     assert first.startswith(f"Disease: {SHORT[int(start) : int(end)]}, 0.") and label == "Disease"
 
@@ -148,7 +152,7 @@ def test_a_method_takes_its_options(runs):
 def test_two_models_stand_side_by_side_with_their_agreement(runs):
     page = opened(*runs)
     assert page.selectbox(key="explain_second").value == runs[1]
-    assert ", A 0." in page.selectbox(key="explain_target").options[0]
+    assert ", A 0." in targets(page).options[0]
     button(page, "Explain").click()
     page = explained(ran(page))
     assert html(page).count('class="sr-pane') == 2 + ('class="sr-panes' in html(page))
@@ -162,14 +166,17 @@ def test_what_is_asked_anew_waits_for_the_button(runs):
     page = explained(ran(page))
     page.selectbox(key="explain_method").set_value("saliency")
     assert "Below is the previous explanation" in said(ran(page))
+    targets(page).set_value(last := list(page.session_state["explain_findings"].targets())[-1])
+    page = ran(page)
     page.selectbox(key="explain_second").set_value(runs[1])
     page = read(ran(page))
     assert "explain_inquiry" not in page.session_state and "sr-span" in html(page)
+    assert target(page) == last, "what was chosen stays, where both can be asked"
 
 
 def test_what_the_models_did_not_find_can_be_asked_about(runs):
     page = opened(runs[0])
-    page.selectbox(key="explain_target").set_value("")
+    targets(page).set_value("")
     page = ran(page)
     page.text_input(key="explain_free").set_value("10:16:Disease")
     button(page, "Explain").click()
@@ -180,7 +187,7 @@ def test_what_the_models_did_not_find_can_be_asked_about(runs):
 
 @pytest.mark.parametrize("typed", ["70:900:Disease", ""])
 def test_a_target_that_is_none_is_refused_beside_it(runs, typed):
-    page = opened(runs[0], explain_target="", explain_free=typed)
+    page = opened(runs[0], explain_asked="", explain_free=typed)
     button(page, "Explain").click()
     page = ran(page)
     assert page.error and "explain_inquiry" not in page.session_state
@@ -188,7 +195,7 @@ def test_a_target_that_is_none_is_refused_beside_it(runs, typed):
 
 
 def test_a_label_that_the_model_lacks_fails_in_its_own_pane_and_is_in_no_address(runs, home):
-    page = opened(runs[0], explain_target="", explain_free=f"0:5:{CANARY}")
+    page = opened(runs[0], explain_asked="", explain_free=f"0:5:{CANARY}")
     button(page, "Explain").click()
     page = explained(ran(page))
     assert "sr-failed" in html(page) and "There is no label of this model" in html(page)
@@ -231,7 +238,7 @@ def test_note_models_and_findings_come_along_from_compare(runs):
 
 def test_a_classifier_is_asked_why_the_note_has_a_label(classifier):
     page = opened(classifier)
-    assert target(page) in page.selectbox(key="explain_target").options[0] and ":" not in target(page)
+    assert target(page) in targets(page).options[0] and ":" not in target(page)
     button(page, "Explain").click()
     page = explained(ran(page))
     assert f"{target(page)}, of the whole note" in said(page) and "sr-part" in html(page)

@@ -342,7 +342,7 @@ def test_cuda_devices_are_counted_without_torch(tmp_path, monkeypatch, listed, v
 )
 def test_lab_and_workers_share_the_cores(home, monkeypatch, cores, workers, lab, each):
     monkeypatch.setattr(up, "cores", lambda: cores)
-    environment = up._environment(workers=workers)
+    environment = up.child_environment(workers=workers)
     assert environment["STILLROOM_LAB_THREADS"] == str(lab)
     assert environment["STILLROOM_WORKER_THREADS"] == str(each) or not workers
     assert environment["STILLROOM_HOME"] == str(home)

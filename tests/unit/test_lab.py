@@ -32,9 +32,11 @@ TIMEOUT_S = 120
 
 @pytest.fixture(scope="module")
 def lab():
-    made = Lab()
-    yield made
-    made.close()
+    with pytest.MonkeyPatch.context() as here:
+        here.setenv("STILLROOM_LAB_THREADS", "1")
+        made = Lab()
+        yield made
+        made.close()
 
 
 @pytest.fixture(params=["in a child", "in process"])
@@ -302,6 +304,7 @@ def test_a_canary_in_a_note_that_fails_or_crashes_a_model_is_in_no_file_log_erro
         until(lambda: work.progress)
         for place in ("cmdline", "environ"):
             assert canary.encode() not in Path(f"/proc/{lab.pid}/{place}").read_bytes()
+        assert resource.prlimit(lab.pid, resource.RLIMIT_CORE) == (0, 0)
         os.kill(lab.pid, signal.SIGSEGV)
         with pytest.raises(LabFailed, match="was ended by signal 11") as crashed:
             work.result(TIMEOUT_S)

@@ -64,8 +64,8 @@ def _serve(inbox: Inbox, answers: BinaryIO, log: Any) -> None:
         found = requests.answer(frame, tell=tell, cancelled=lambda: inbox.stopped >= frame["number"])
         end = {"answer": found.model_dump(mode="json")}
     except Exception as error:
-        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-        log.write(f"lab: {type(error).__name__} in {Path(frame.f_code.co_filename).name}, line {line}\n")
+        *_, (place, line) = traceback.walk_tb(error.__traceback__)
+        log.write(f"lab: {type(error).__name__} in {Path(place.f_code.co_filename).name}, line {line}\n")
         end = {"error": typed(error).to_json()}
     send(answers, end)
 

@@ -7,8 +7,8 @@ from trainer import errors
 from trainer.errors import StillroomError
 
 NO_MEMORY = errno.ENOMEM  # the exit code of a child that has too little memory to send a frame
-# How torch's allocator on the CPU says it, in a plain RuntimeError.
-_SAID = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory")
+# How torch on the CPU says it, in a plain RuntimeError: its allocator, C++, and oneDNN, which gives no other reason.
+_SAID = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "could not create a primitive")
 
 
 class LabFailed(StillroomError):

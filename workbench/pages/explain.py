@@ -149,6 +149,7 @@ def _findings(note: Note, arms: list[str]) -> Findings:
     usable = {arm: answer for arm, answer in known.items() if not answer.cancelled()}
     answers = {arm: usable.get(arm) or lab.shared().submit(note.text, Arm.parse(arm)) for arm in arms}
     state.explain_findings = Findings(note, answers)
+    state.explain_readings = state.get("explain_readings", 0) + 1
     return state.explain_findings
 
 
@@ -162,21 +163,25 @@ def _ask(found: Findings, linked: str) -> tuple[str, bool, dict[str, Any]]:
     """The target that is chosen, whether its explanation is asked for, and how."""
     offered = dict(list(found.targets().items())[:MOST_TARGETS])
     state = st.session_state
+    # A select box knows its choice by the words shown, which hold scores: other findings are another box.
+    key = f"explain_target_{state.explain_readings}"
     if linked:
-        state.explain_target, state.explain_free = (linked, "") if linked in offered else (FREE, linked)
-    elif state.get("explain_target") not in (*offered, FREE):
-        state.explain_target = next(iter(offered), FREE)
+        state[key], state.explain_free = (linked, "") if linked in offered else (FREE, linked)
+    elif state.get(key) not in (*offered, FREE):
+        before = state.get("explain_asked")
+        state[key] = before if before in (*offered, FREE) else next(iter(offered), FREE)
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     with left:
         target = st.selectbox(
             "What is to be explained",
             [*offered, FREE],
             format_func=lambda each: found.named(each, offered[each]) if each else "Something the models did not find",
-            key="explain_target",
+            key=key,
             persist_state="session",
         )
     with right:
         pressed = st.button("Explain", type="primary", shortcut="Ctrl+Enter", width="stretch")
+    state.explain_asked = target
     if target == FREE:
         target = st.text_input(
             "A place and its label, or a label of the whole note",
