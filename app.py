@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from workbench.pages import PAGES
+from workbench.pages import PAGES, offered
 
 # A file of our own: the browser would fetch a Material icon or an emoji from another server.
 ICON = Path(__file__).parent / "workbench" / "stillroom.svg"
@@ -16,7 +16,7 @@ st.navigation(
         st.Page(
             page.render, title=page.title, icon=page.icon, url_path=page.name, help=page.help, default=page is PAGES[0]
         )
-        for page in PAGES
+        for page in offered()
     ],
     position="top",
 ).run()

@@ -1,14 +1,19 @@
 """What small students keep: retention against size, as a table and a Pareto chart, out of finished runs.
 
     stillroom submit specs/results/frontier-ncbi-disease.yaml && stillroom worker --drain
-    python -m benchmarks.frontier specs/results/frontier-ncbi-disease.yaml [--json] [--chart FILE.png]
+    python -m benchmarks.frontier specs/results/frontier-ncbi-disease.yaml [--json | --markdown] [--chart FILE.png]
+        [--record docs/figures/frontier-ncbi-disease.json]
 
 Steps named <student>-taught had a teacher, <student>-alone are the same student fine-tuned without one; a suffix -s<N>
 is another seed. Scores come from the newest succeeded job of each step; speeds are measured now, the teacher and the
 students in turn on the same test sentences. "ours" and "peer" are the seconds of student and teacher.
+
+Runs need not be on one machine: --record keeps a row for each finished step in a file, over an older row of that step,
+and table and chart are then drawn from all rows of the file.
 """
 
 import argparse
+import json
 import re
 import statistics
 from collections import defaultdict
@@ -18,9 +23,9 @@ from pathlib import Path
 import torch
 
 from benchmarks import measure
-from trainer import chain, datasets, inference, models, queue
+from trainer import chain, datasets, inference, loop, models, queue
 from trainer.queue import Job
-from trainer.run import Run
+from trainer.run import Run, write_file
 from trainer.spec import JobSpec
 from workbench.submission import settled
 
@@ -28,21 +33,21 @@ SENTENCES = 240  # that speeds are measured on
 NAME = re.compile(r"(?P<student>.+)-(?P<kind>taught|alone)(-s\d+)?")
 
 
-def finished(path: Path) -> dict[str, list[Job]]:
-    """The newest succeeded job of each step of a chain file, by `student-kind`; seeds of one student together."""
+def finished(path: Path) -> dict[str, Job]:
+    """The newest succeeded job of each step of a chain file whose name says what it is of a student."""
     done: dict[str, Job] = {}
     for job in queue.jobs(limit=10_000):  # newest first
         if job.state == "succeeded":
             done.setdefault(JobSpec.model_validate(job.spec).digest, job)
-    found, ids = defaultdict(list), {}
+    found, ids = {}, {}
     for step in chain.read(path).each(settled).steps:
-        name, earlier = NAME.fullmatch(step.name), chain.references(step.spec.model_dump(mode="json")).values()
+        earlier = chain.references(step.spec.model_dump(mode="json")).values()
         if not all(said[1:] in ids for said in earlier if said.startswith("@")):
             continue  # it waits for a step that has not succeeded
         if job := done.get(step.bound(ids).digest):
             ids[step.name] = job.id
-            if name:
-                found[f"{name['student']}-{name['kind']}"].append(job)
+            if NAME.fullmatch(step.name):
+                found[step.name] = job
     return found
 
 
@@ -57,39 +62,74 @@ def speeds(references: Mapping[str, str], dataset: str, *, rounds: int) -> dict[
     return measure.interleaved({name: tagging(*pair) for name, pair in loaded.items()}, rounds=rounds)
 
 
-def cases(path: Path, *, rounds: int) -> list[dict]:
-    """One case a taught student, the largest first."""
-    jobs = finished(path)
-    taught = {name.removesuffix("-taught"): found for name, found in jobs.items() if name.endswith("-taught")}
-    if not taught:
-        raise SystemExit(f"No step of {path} has succeeded. Submit it and run a worker first.")
-    first = next(iter(taught.values()))[0]
-    teacher, dataset = first.spec["teacher"], first.spec["dataset"]
-    seconds = speeds(
-        {"teacher": teacher, **{name: found[0].id for name, found in taught.items()}}, dataset, rounds=rounds
-    )
-    rows = [_case(name, found, jobs.get(f"{name}-alone", []), seconds) for name, found in taught.items()]
-    return sorted(rows, key=lambda row: -row["params"])
+def measured(jobs: Mapping[str, Job], *, rounds: int) -> list[dict]:
+    """A row for each finished step: what its run scored, and of a taught student its seconds and its teacher's."""
+    students = {_student(step): job.id for step, job in reversed(jobs.items()) if job.spec["teacher"]}
+    seconds = {}
+    if students:  # a chain has one teacher and one data set
+        taught = next(job for job in jobs.values() if job.spec["teacher"])
+        seconds = speeds({"teacher": taught.spec["teacher"], **students}, taught.spec["dataset"], rounds=rounds)
+    return [_row(step, job, seconds if job.spec["teacher"] else {}) for step, job in jobs.items()]
 
 
-def _case(name: str, taught: Sequence[Job], alone: Sequence[Job], seconds: Mapping[str, float]) -> dict:
-    scores = [job.metrics["test_f1"] for job in taught]
-    teacher = taught[0].metrics["teacher_test_f1"]
-    report = Run(Path(taught[0].artifact).parents[1]).result.report
-    others = [job.metrics["test_f1"] for job in alone]
+def _student(step: str) -> str:
+    return NAME.fullmatch(step)["student"]
+
+
+def _row(step: str, job: Job, seconds: Mapping[str, float]) -> dict:
+    run = Run(Path(job.artifact).parents[1])
+    spec, report = JobSpec.model_validate(job.spec), run.result.report
     return {
-        "name": name,
-        "ours": seconds[name],
-        "peer": seconds["teacher"],
-        "ratio": seconds["teacher"] / seconds[name],
+        "name": step,
+        "params": report["cost"]["params"],
+        "f1": job.metrics["test_f1"],
+        "interval": report["intervals"]["f1"],
+        "teacher_f1": job.metrics.get("teacher_test_f1"),
+        "retention": job.metrics.get("retention"),
+        "seconds": seconds.get(_student(step)),
+        "teacher_seconds": seconds.get("teacher"),
+        "seed": spec.seed,
+        "precision": loop.number_format(torch.device(run.spec.device), spec.compute.precision),
+        "digest": spec.digest,
+    }
+
+
+def record(rows: Sequence[Mapping], path: Path) -> list[dict]:
+    """Keep the rows in a file, over older ones of the same steps; every row that it holds now, by name."""
+    kept = {row["name"]: row for row in json.loads(path.read_bytes())} if path.exists() else {}
+    kept |= {row["name"]: dict(row) for row in rows}
+    found = [kept[name] for name in sorted(kept)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, (json.dumps(found, indent=1) + "\n").encode())
+    return found
+
+
+def cases(rows: Sequence[Mapping]) -> list[dict]:
+    """One case a taught student, its seeds together, the largest first."""
+    by_kind = defaultdict(list)
+    for row in rows:
+        by_kind[_student(row["name"]), NAME.fullmatch(row["name"])["kind"]].append(row)
+    taught = [student for student, kind in by_kind if kind == "taught"]
+    found = [_case(student, by_kind[student, "taught"], by_kind[student, "alone"]) for student in taught]
+    return sorted(found, key=lambda case: -case["params"])
+
+
+def _case(student: str, taught: Sequence[Mapping], alone: Sequence[Mapping]) -> dict:
+    first, scores = min(taught, key=lambda row: row["seed"]), [row["f1"] for row in taught]
+    others = [row["f1"] for row in alone]
+    return {
+        "name": student,
+        "ours": first["seconds"],
+        "peer": first["teacher_seconds"],
+        "ratio": first["teacher_seconds"] / first["seconds"],
         "equal": None,
         "limit_share": None,
-        "params": report["cost"]["params"],
+        "params": first["params"],
         "f1": statistics.mean(scores),
         "f1_by_seed": scores,
-        "interval": report["intervals"]["f1"],
-        "teacher_f1": teacher,
-        "retention": statistics.mean(scores) / teacher,
+        "interval": first["interval"],
+        "teacher_f1": first["teacher_f1"],
+        "retention": statistics.mean(row["retention"] for row in taught),
         "alone_f1": statistics.mean(others) if others else None,
     }
 
@@ -136,11 +176,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--chart", type=Path)
+    parser.add_argument("--record", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    rows = cases(chosen.chain, rounds=chosen.rounds)
+    found = measured(finished(chosen.chain), rounds=chosen.rounds)
+    rows = cases(record(found, chosen.record) if chosen.record else found)
+    if not rows:
+        raise SystemExit(f"No taught step of {chosen.chain} has succeeded. Submit it and run a worker first.")
     if chosen.chart:
         chart(rows, chosen.chart, title=f"{chosen.chain.stem.removeprefix('frontier-')}: what students keep")
     if chosen.markdown:

@@ -12,9 +12,10 @@ class Estimate(Plain):
     """The cost of a run as measured on this machine.
 
     Times are seconds. steps: optimiser steps of the run. tokens_per_step: pieces without padding. evaluations: of the
-    dev split, evaluation_s each. teacher_s: the teacher's outputs and scores, once; 0 where there is none. preparing_s:
-    from the start of the process to the first step. cut and split: the shares of the word pieces that max_tokens cuts
-    off, and that stand in examples read in several windows. peak_memory_bytes: of the process, or of the accelerator.
+    dev split, evaluation_s each. teacher_s: the teacher's outputs and scores, once; 0 where there is none.
+    outputs_bytes: what these outputs take up on disk. preparing_s: from the start of the process to the first step. cut
+    and split: the shares of the word pieces that max_tokens cuts off, and that stand in examples read in several
+    windows. peak_memory_bytes: of the process, or of the accelerator.
     busy: the machine did something else meanwhile, so times are upper bounds. partial: more data than were counted.
     """
 
@@ -33,6 +34,7 @@ class Estimate(Plain):
     peak_memory_bytes: int
     cut: float
     split: float
+    outputs_bytes: int = 0
     partial: bool = False
     busy: bool = False
 

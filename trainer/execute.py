@@ -14,22 +14,17 @@ from pathlib import Path
 
 import torch
 
-from trainer import checkpoint, evaluate, export, inference, loop, models
+from trainer import checkpoint, evaluate, export, inference, loop, memory, models
 from trainer.errors import StillroomError
 from trainer.heads import document_reading
 from trainer.lesson import Lesson, prepare
 from trainer.run import Result, Run
-from trainer.spec import Schedule
 
 FINISHED, FAILED, DISK_FULL, STOPPED = 0, 1, 28, 143  # exit codes; the worker reads them
 LOGGED_STEPS = 2000  # so many step events of a run at most
 LOGGED_LINES = 50  # so many of them are lines of its log too
 
 log = logging.getLogger(__name__)
-
-
-class OutOfMemory(StillroomError):
-    """The run needed more memory than there is."""
 
 
 class Stopped(Exception):
@@ -61,9 +56,11 @@ def _run(run: Run) -> Result:
     except StillroomError as error:
         log.exception("The run failed.")
         result = Result(state="failed", error=error.to_json())
-    except (torch.OutOfMemoryError, MemoryError):
+    except (RuntimeError, MemoryError) as error:
+        if not memory.ran_out(error):
+            raise
         log.exception("The run failed.")
-        result = Result(state="failed", error=_out_of_memory(run).to_json())
+        result = Result(state="failed", error=memory.OutOfMemory.of(run.spec.spec, run.spec.device).to_json())
     run.finish(result)
     return result
 
@@ -220,23 +217,6 @@ def _say(run: Run, message: str) -> None:
 
 def _figures(metrics: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-
-
-def _out_of_memory(run: Run) -> OutOfMemory:
-    return OutOfMemory(
-        f"The run needed more memory than {run.spec.device} has.",
-        next_step=f"Submit it again with less in a batch, for example {_half(run.spec.spec.schedule)}.",
-    )
-
-
-def _half(schedule: Schedule) -> str:
-    """A schedule that needs about half the memory, in fields that the spec accepts."""
-    if schedule.batch_size and schedule.batch_size > 1:
-        return f"batch_size: {schedule.batch_size // 2}"
-    tokens = max(16, (schedule.batch_tokens or 2 * schedule.max_tokens) // 2)
-    shorter = min(schedule.max_tokens, tokens) if schedule.batch_tokens else max(8, schedule.max_tokens // 2)
-    fields = {"batch_tokens": tokens if schedule.batch_tokens else None, "max_tokens": shorter}
-    return ", ".join(f"{name}: {value}" for name, value in fields.items() if value)
 
 
 @contextmanager

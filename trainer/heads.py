@@ -4,7 +4,7 @@ Each *_logits function equals the model's own forward pass from its last hidden 
 head, are masked pieces, the pieces that carry a word's tag, or whole documents, whose windows are pooled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +18,15 @@ IGNORED = -100
 def encode(model: torch.nn.Module, batch: Mapping[str, torch.Tensor], **options: Any) -> Any:
     """The encoder's output for a batch; `options` are those of its forward pass."""
     return model.base_model(**inputs(model, batch), **options)
+
+
+def encode_levels(
+    model: torch.nn.Module, batch: Mapping[str, torch.Tensor], levels: Collection[int]
+) -> dict[int, torch.Tensor]:
+    """Hidden states (rows, tokens, hidden) of some levels: 0 the embedding output, k the output of layer k."""
+    last = model.config.num_hidden_layers
+    output = encode(model, batch, output_hidden_states=any(level != last for level in levels))
+    return {level: output.last_hidden_state if level == last else output.hidden_states[level] for level in levels}
 
 
 def inputs(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from trainer import losses
 from trainer.capture import Seen, capturing, quicken_attention
 from trainer.dropout import quicken
 from trainer.errors import BadSpec
-from trainer.heads import IGNORED, encode, positions, unit_logits, unit_states
+from trainer.heads import IGNORED, encode_levels, positions, unit_logits, unit_states
 from trainer.objective import Term
 
 OUTPUTS = ("soft_targets", "soft_cross_entropy")  # terms that compare what the heads say
@@ -64,6 +64,11 @@ class Learner(torch.nn.Module):
         """The model that is taught from; None without one, or where its outputs come with the batch."""
         return self._teacher[0] if self._teacher else None
 
+    @property
+    def taught_levels(self) -> tuple[int, ...]:
+        """The teacher's levels whose hidden states a term compares, lowest first."""
+        return tuple(sorted(self._levels(1)))
+
     def to(self, device, *args, **kwargs) -> "Learner":
         for model in self._teacher:
             model.to(device)
@@ -73,8 +78,8 @@ class Learner(torch.nn.Module):
         """The terms, each weighted, under their names, and their sum as "loss".
 
         batch: input_ids, attention_mask, labels (rows, tokens); with a cached teacher also words (rows, tokens), -1
-        where no word begins, teacher_logits (units, classes) and teacher_states (units, hidden of the teacher). Of
-        documents the fields are those of trainer.tasks.classification.
+        where no word begins, teacher_logits (units, classes) and teacher_states (units, taught_levels, hidden of the
+        teacher). Of documents the fields are those of trainer.tasks.classification.
         """
         student = self._run(self.student, batch, side=0)
         teacher = self._teach(batch)
@@ -83,8 +88,8 @@ class Learner(torch.nn.Module):
 
     def _teach(self, batch: Mapping) -> Pass | None:
         if "teacher_logits" in batch:
-            states = {level: batch["teacher_states"] for level in self._levels(1) if "teacher_states" in batch}
-            return Pass(states, None, batch["teacher_logits"])
+            states = zip(self.taught_levels, batch["teacher_states"].unbind(1), strict=True)
+            return Pass(dict(states), None, batch["teacher_logits"])
         if self.teacher is None:
             return None
         with torch.no_grad():
@@ -93,11 +98,9 @@ class Learner(torch.nn.Module):
     def _run(self, model: torch.nn.Module, batch: Mapping, *, side: int) -> Pass:
         """side: 0 for the student, 1 for the teacher, as in the pairs of a term."""
         last = model.config.num_hidden_layers
-        levels = self._levels(side) | {last}
         maps, vectors = (self._layers(names, side) for names in (MAPS, ("relations",)))
         with capturing(model, maps=maps, vectors=vectors, after_dropout=self.exact) as seen:
-            output = encode(model, batch, output_hidden_states=bool(levels - {last}))
-        states = {level: output.last_hidden_state if level == last else output.hidden_states[level] for level in levels}
+            states = encode_levels(model, batch, {*self._levels(side), last})
         return Pass(states, seen, self._logits(model, states[last], batch, side))
 
     def _logits(self, model: torch.nn.Module, states: torch.Tensor, batch: Mapping, side: int):

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from trainer import inference, models, pairing, students, teaching
+from trainer import inference, loop, models, pairing, students, teaching
 from trainer.batches import Batches
 from trainer.errors import BadSpec
 from trainer.heads import unit_numbers
@@ -85,11 +85,13 @@ class Lesson:
 
 
 def prepare(ready: RunSpec, *, cache: Path, asking: Callable[[int, int], None] | None = None) -> Lesson:
-    """Load data, models and rows of a run, on its device. BadSpec where teacher, student and recipe do not fit.
+    """Load data, models and rows of a run, on its device. BadSpec where teacher, student and recipe do not fit, or
+    where the device has no such precision.
 
     asking: told how far the teacher's outputs are while they are computed (teaching.lessons), which can take minutes.
     """
     spec, task = ready.spec, ready.spec.task
+    loop.check_precision(torch.device(ready.device), spec.compute.precision)
     if ready.teacher:
         pairing.check(spec, pairing.shape(ready.teacher), pairing.shape(ready.model))
     data = task.open(ready.dataset, limit=spec.limit)
@@ -119,7 +121,8 @@ def prepare(ready: RunSpec, *, cache: Path, asking: Callable[[int, int], None] |
     if taught and not live:
         taught[0].to(ready.device)
         theirs = data.rows("train", taught[1], **options)
-        kept = teaching.lessons(taught[0], theirs, weights=ready.teacher.sha256, cache=cache, progress=asking)
+        said = {"levels": learner.taught_levels, "weights": ready.teacher.sha256}
+        kept = teaching.lessons(taught[0], theirs, **said, cache=cache, progress=asking)
     rows = data.rows("train", tokenizer, **options)
     return Lesson(ready, cache, data, learner, tokenizer, rows, max_tokens, taught, kept)
 

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from trainer.dropout import quicken
-from trainer.errors import StillroomError
+from trainer.errors import BadSpec, StillroomError
 from trainer.spec import Schedule
+
+FAST_BF16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # of torch.cpu.get_capabilities; the last two are Arm's
 
 
 class NonFiniteLoss(StillroomError):
@@ -46,10 +48,30 @@ def learning_rate(step: int, *, total: int, schedule: Schedule) -> float:
     return schedule.lr * (total - step) / max(1, total - warmup)
 
 
+def number_format(device: torch.device, precision: str) -> str:
+    """bf16 or fp32: what a `precision` (trainer.spec.Compute) comes to on a device."""
+    return "bf16" if precision == "bf16" or (precision == "auto" and device.type == "cuda") else "fp32"
+
+
 def arithmetic(device: torch.device, precision: str) -> torch.autocast:
     """The forward passes' number format in a block: bf16 where `precision` (trainer.spec.Compute) says so, or fp32."""
-    half = precision == "bf16" or (precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=number_format(device, precision) == "bf16")
+
+
+def check_precision(device: torch.device, precision: str) -> None:
+    """Raise BadSpec where bf16 is asked of a processor without such products: imitated, they are 100 times slower.
+
+    A GPU is not asked, nor a torch that cannot tell (before 2.13).
+    """
+    if precision != "bf16" or device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return
+    found = torch.cpu.get_capabilities()
+    if not any(found.get(name) for name in FAST_BF16):
+        said = f"found bf16, which this processor ({found.get('cpu_name', found['architecture'])}) would only imitate"
+        raise BadSpec(
+            [("compute.precision", f"{said}, 100 times slower than fp32: it has no AMX, AVX512-BF16 or bf16 of Arm")],
+            next_step="Leave precision out, or write auto: bf16 on a GPU, fp32 on a processor.",
+        )
 
 
 def train(

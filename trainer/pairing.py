@@ -36,9 +36,10 @@ Problems = Iterator[tuple[str, str]]  # (dotted field, what is wrong with it and
 class Shape(Plain):
     """The sizes of a model that decide who can teach whom.
 
-    pieces: a digest of the vocabulary, "" if unknown. fewest: how many pieces are left when it is trimmed as far as it
-    can be; None if it cannot. labels: what the outputs of its head stand for; multi_label: whether a document may have
-    several of them.
+    positions: rows of the table of positions. padding: the number of the padding piece. token_types: None where the
+    config leaves them to the architecture. pieces: a digest of the vocabulary, "" if unknown. fewest: how many pieces
+    are left when it is trimmed as far as it can be; None if it cannot. labels: what the outputs of its head stand for;
+    multi_label: whether a document may have several of them.
     """
 
     model_type: str
@@ -50,7 +51,9 @@ class Shape(Plain):
     vocabulary: int
     pieces: str = ""
     fewest: int | None = None
-    max_tokens: int
+    positions: int
+    padding: int = 0
+    token_types: int | None = None
     head: str | None = None
     labels: tuple[str, ...] = ()
     multi_label: bool = False
@@ -76,7 +79,9 @@ def sizes(config: Mapping[str, Any]) -> Shape:
         heads=_first(config, "num_attention_heads", "n_heads"),
         intermediate=_first(config, "intermediate_size", "hidden_dim"),
         vocabulary=_first(config, "vocab_size"),
-        max_tokens=config.get("max_position_embeddings", 512),
+        positions=config.get("max_position_embeddings", 512),
+        padding=config.get("pad_token_id") or 0,
+        token_types=config.get("type_vocab_size"),
         head=head_of(config),
         labels=tuple(labels[number] for number in sorted(labels, key=int)),
         multi_label=config.get("problem_type") == "multi_label_classification",
@@ -91,7 +96,7 @@ def changed(base: Shape, change: Change | None) -> Shape:
     return base.model_copy(
         update={
             "model_type": change.architecture or ("longformer" if change.attention else base.model_type),
-            "max_tokens": change.max_tokens or base.max_tokens,
+            "positions": _positions(base, change),
             "layers": change.layers or base.layers,
             "hidden": change.hidden or base.hidden,
             "embedding": change.embedding or change.hidden or base.hidden,
@@ -101,6 +106,14 @@ def changed(base: Shape, change: Change | None) -> Shape:
             "pieces": f"{base.pieces}, trimmed" if trimmed else base.pieces,
         }
     )
+
+
+def _positions(base: Shape, change: Change) -> int:
+    if not change.attention:
+        return base.positions
+    before = base.padding + 1  # a Longformer, like a RoBERTa, counts places from the one after the padding piece
+    own = base.positions - (before if base.model_type == "roberta" else 0)
+    return (change.max_tokens or own) + before
 
 
 def plan(spec: JobSpec, student: Shape, teacher: Shape | None) -> tuple[Term, ...]:

@@ -21,11 +21,10 @@ import numpy as np
 import psutil
 import torch
 
-from trainer import corpus, datasets, loop, perplexity, teaching
+from trainer import corpus, datasets, loop, memory, perplexity, teaching
 from trainer.batches import Batches
 from trainer.errors import StillroomError
 from trainer.estimate import Estimate
-from trainer.execute import OutOfMemory
 from trainer.lesson import Lesson, prepare
 from trainer.prediction import Plain
 from trainer.run import ResolvedDataset, Run, RunSpec, write_file
@@ -73,6 +72,7 @@ class Whole(NamedTuple):
     dev: float  # dev split : its excerpt
     cut: float
     split: float
+    units: int = 0  # what a teacher's outputs are kept by
     partial: bool = False
     pieces: np.ndarray | None = None  # (rows,) where a row takes up more places than it has pieces
 
@@ -95,9 +95,10 @@ def answer(ready: RunSpec, *, cache: Path, began: float | None = None) -> dict:
         return {"estimate": estimate(ready, cache=cache, began=began).model_dump()}
     except StillroomError as error:
         return {"error": error.to_json()}
-    except (torch.OutOfMemoryError, MemoryError):
-        step = "Put less in a batch, or shorten max_tokens, and try again."
-        return {"error": OutOfMemory(f"Two steps need more memory than {ready.device} has.", next_step=step).to_json()}
+    except (RuntimeError, MemoryError) as error:
+        if not memory.ran_out(error):
+            raise
+        return {"error": memory.OutOfMemory.of(ready.spec, ready.device).to_json()}
 
 
 def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Estimate:
@@ -130,6 +131,7 @@ def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Esti
         teacher_s=teacher_s(whole),
         preparing_s=preparing_s,
         peak_memory_bytes=peak,
+        outputs_bytes=lesson.kept.unit_bytes * whole.units if lesson.kept else 0,
         cut=whole.cut,
         split=whole.split,
         partial=whole.partial,
@@ -138,8 +140,9 @@ def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Esti
 
 def _excerpt(ready: RunSpec) -> RunSpec:
     """The same run on its first examples, as many as fill a few of its batches."""
-    spec = ready.spec
-    examples = max(FEWEST, math.ceil(BATCHES * _per_batch(spec.schedule, _mean_length(ready))))
+    spec, mean = ready.spec, _mean_length(ready)
+    read = teaching.BATCH_TOKENS / mean if spec.kind == "distill" else 0  # the teacher's own batches set the peak too
+    examples = math.ceil(max(FEWEST, BATCHES * _per_batch(spec.schedule, mean), read))
     changes: dict[str, Any] = {"task": Excerpt(task=spec.task, examples=examples)}
     if ready.unlabelled:
         limit = min(examples, spec.recipe.unlabelled_limit or examples)
@@ -199,7 +202,8 @@ def _teacher_seconds(lesson: Lesson, data: Any) -> Callable[[Whole], float]:
     if lesson.kept is not None:
         with tempfile.TemporaryDirectory() as folder:
             rows, cache = lesson.rows, Path(folder)
-            outputs_s = _timed(lambda: teaching.lessons(teacher, rows, weights="", cache=cache))
+            options = {"levels": lesson.learner.taught_levels, "weights": "", "cache": cache}
+            outputs_s = _timed(lambda: teaching.lessons(teacher, rows, **options))
     return lambda whole: outputs_s * whole.lengths.sum() / pieces + 2 * scoring_s * whole.dev  # dev and test
 
 
@@ -217,9 +221,10 @@ def _labelled(ready: RunSpec, lesson: Lesson, scored: Any) -> Whole:
     dev = len(data.examples("dev")) / len(scored.examples("dev"))
     if getattr(spec.task, "reading", None) == "truncate":
         lost = (longer - lesson.max_tokens).clip(min=0).sum()
-        return Whole(rows.lengths, dev=dev, cut=float(lost / (lost + pieces.sum())), split=0.0, pieces=pieces)
+        cut = float(lost / (lost + pieces.sum()))
+        return Whole(rows.lengths, dev=dev, cut=cut, split=0.0, units=rows.units, pieces=pieces)
     split = float(longer.sum() / max(longer.sum(), pieces.sum()))
-    return Whole(rows.lengths, dev=dev, cut=0.0, split=split, pieces=pieces)
+    return Whole(rows.lengths, dev=dev, cut=0.0, split=split, units=rows.units, pieces=pieces)
 
 
 def _documents(ready: RunSpec, lesson: Lesson, scored: Any) -> Whole:

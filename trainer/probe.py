@@ -17,8 +17,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.bert.modeling_bert import BertLayer
 from transformers.models.roberta.modeling_roberta import RobertaLayer
 
+from trainer.architectures import global_attention
 from trainer.capture import capturing
 from trainer.errors import Unavailable
+from trainer.heads import is_classifier
 from trainer.reading import Cancelled, evaluating, side_by_side, thread_count
 
 BASELINES = ("mask", "pad")
@@ -176,7 +178,10 @@ class Probe:
 
     def logits(self, words: torch.Tensor) -> torch.Tensor:
         """Logits at the target's places, (rows, n, E) -> (rows, places, labels); differentiable."""
-        said = self.model(inputs_embeds=words).logits
+        # A Longformer's own class would place its global token by the ids, which are not there.
+        places, head = words.new_zeros(words.shape[:2], dtype=torch.long), "classification"
+        told = global_attention(self.model, places, head) if is_classifier(self.model) else {}
+        said = self.model(inputs_embeds=words, **told).logits
         if said.ndim == 2:  # a head that says something about the whole text
             return said[:, None]
         return said if self._narrow else said[:, self.places]

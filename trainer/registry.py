@@ -225,6 +225,7 @@ def _run_entry(run_id: str, folder: Path, about: Mapping, base: ModelEntry | Non
             {"metric": name, "dataset": dataset, "value": value, "source": f"run {run_id}", "note": None}
             for name, value in scores.items()
         ),
+        teacher=about.get("teacher"),
         start=about.get("base"),
     )
 

@@ -15,6 +15,7 @@ import typer
 
 from trainer.errors import BadData, BadSpec, Refused, StillroomError, UnknownName
 from workbench import terminal
+from workbench.demo import commands as demo_commands
 from workbench.logs import lines
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes
@@ -29,6 +30,8 @@ zoo_app = typer.Typer(help="List the models, build one without a network, or fet
 datasets_app = typer.Typer(help="List the data sets, or check one of your own.")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(datasets_app, name="datasets")
+app.command("demo")(demo_commands.demo)
+app.add_typer(demo_commands.space_app, name="space")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, as `stillroom jobs` lists it.")]

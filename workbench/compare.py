@@ -6,9 +6,11 @@ against the other.
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
+from typing import NamedTuple
 
 from trainer.errors import BadSpec
 from trainer.prediction import Plain, Prediction, Span
+from workbench.filtering import Filter, filtered
 
 
 class Disagreement(Plain):
@@ -40,6 +42,19 @@ class Disagreement(Plain):
         return self.model_dump(mode="json", exclude={"unread"})
 
 
+class Group(NamedTuple):
+    """Disagreements of one kind, by their place in the comparison. `arms` are those that alone found something, or
+    those that did not read it; none for the other kinds.
+    """
+
+    kind: str
+    arms: tuple[str, ...]
+    items: tuple[int, ...]
+
+
+KINDS = ("document", "only", "label", "boundary", "unread")  # in the order in which they are shown
+
+
 class Comparison(Plain):
     """`agreement` is the mean over pairs of arms of span_f1 or label_agreement; None where no pair shares a label."""
 
@@ -63,13 +78,34 @@ def compare(predictions: Sequence[Prediction]) -> Comparison:
         raise BadSpec([("model", f"found {len(names)}; a comparison needs two or more")])
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise BadSpec([("model", f"{', '.join(twice)} is given twice; each arm needs a name of its own")])
-    pairs = [AGREEMENTS[one.task](one, other) for one, other in combinations(predictions, 2) if one.task == other.task]
-    shared = [value for value in pairs if value is not None]
     return Comparison(
         predictions=tuple(predictions),
-        agreement=sum(shared) / len(shared) if shared else None,
+        agreement=_mean(_agreement(*pair) for pair in combinations(predictions, 2)),
         disagreements=(*_document_disagreements(predictions), *_disagreements(predictions)),
     )
+
+
+def agreed(comparison: Comparison, arm: Prediction, span: Span) -> bool | None:
+    """Whether every arm that could say a span's label has the same span; None where no other arm could."""
+    taggers = [other for other in comparison.predictions if other.task == "ner" and other.model != arm.model]
+    others, place = [other for other in taggers if span.label in other.label_set], _place(span)
+    return all(any(_place(each) == place for each in other.spans) for other in others) if others else None
+
+
+def grouped(comparison: Comparison) -> list[Group]:
+    """The disagreements by kind, those that one arm alone found by that arm; in a group in the order of the note."""
+    order = [prediction.model for prediction in comparison.predictions]
+    found: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    for number, region in enumerate(comparison.disagreements):
+        found.setdefault((region.kind, _concerned(region)), []).append(number)
+    places = {key: (KINDS.index(key[0]), len(key[1]), [order.index(arm) for arm in key[1]]) for key in found}
+    return [Group(*key, items=tuple(found[key])) for key in sorted(found, key=places.__getitem__)]
+
+
+def _concerned(region: Disagreement) -> tuple[str, ...]:
+    if region.kind == "only":
+        return tuple(arm for arm, label in region.votes.items() if label is not None)
+    return region.unread if region.kind == "unread" else ()
 
 
 def span_f1(one: Prediction, other: Prediction) -> float | None:
@@ -104,6 +140,45 @@ def label_agreement(one: Prediction, other: Prediction) -> float | None:
 
 
 AGREEMENTS = {"ner": span_f1, "classification": label_agreement}
+
+
+class AgreementRow(NamedTuple):
+    """Agreement on one label, or on all where `label` is None: of each pair of arms, and the mean of those that have
+    one. None where a pair has nothing to agree on.
+    """
+
+    label: str | None
+    pairs: tuple[float | None, ...]
+    mean: float | None
+
+
+def pairs_of(predictions: Sequence[Prediction]) -> list[tuple[int, int]]:
+    """The pairs of arms, by their places, in the order of an AgreementRow's figures."""
+    return list(combinations(range(len(predictions)), 2))
+
+
+def agreement_rows(predictions: Sequence[Prediction]) -> list[AgreementRow]:
+    """Agreement on all labels, then on each label that some arm gave to a span, in alphabetical order."""
+    labels = sorted({span.label for arm in predictions for span in arm.spans})
+    one_label = ([filtered(arm, Filter(labels=(label,))) for arm in predictions] for label in labels)
+    return [_row(None, predictions), *map(_row, labels, one_label)]
+
+
+def _row(label: str | None, predictions: Sequence[Prediction]) -> AgreementRow:
+    figures = tuple(
+        _agreement(one, other) if label is None or one.task == "ner" else None
+        for one, other in combinations(predictions, 2)
+    )
+    return AgreementRow(label, figures, _mean(figures))
+
+
+def _agreement(one: Prediction, other: Prediction) -> float | None:
+    return AGREEMENTS[one.task](one, other) if one.task == other.task else None
+
+
+def _mean(figures: Iterable[float | None]) -> float | None:
+    shared = [figure for figure in figures if figure is not None]
+    return sum(shared) / len(shared) if shared else None
 
 
 def _document_disagreements(predictions: Sequence[Prediction]) -> Iterable[Disagreement]:

@@ -18,6 +18,16 @@ def go(page: str, **address: str | Sequence[str]) -> NoReturn:
     st.switch_page(_target(page), query_params=address)
 
 
+def explain(arms: Sequence[str], *, label: str, sample: str | None = None, target: str | None = None) -> None:
+    """A link to Explain with these arms, the first two of which it takes; the note goes along in the session.
+
+    target: a finding of one of the models, START:END:LABEL or LABEL, whose explanation then begins at once. Never one
+    that a person typed: what is in an address may be kept by others.
+    """
+    named = {name: value for name, value in (("sample", sample), ("target", target)) if value}
+    link("explain", label=label, icon=":material/psychology:", model=arms, **named)
+
+
 def _target(page: str) -> st.Page:
     # Streamlit tells pages apart by their path alone, so this stands for the one that app.py registered.
     entry = next(entry for entry in PAGES if entry.name == page)

@@ -11,6 +11,7 @@ from trainer.prediction import Plain
 
 MAX_BYTES = 5_000_000
 MAX_CHARACTERS = 2_000_000
+DEMO_CHARACTERS = 20_000  # of a note in a public demo, where others wait
 NOTES = Path(__file__).parents[1] / "data" / "notes"
 
 _FORMATS = {
@@ -81,6 +82,16 @@ def samples() -> tuple[Sample, ...]:
         return ()
     listed = yaml.safe_load(index.read_text(encoding="utf-8"))
     return tuple(Sample.model_validate(entry) for entry in listed)
+
+
+def demo_note(text: str) -> Note:
+    """A note of at most DEMO_CHARACTERS, for a public demo. Raises what Note raises."""
+    if len(text) > DEMO_CHARACTERS:
+        raise Refused(
+            f"The note has {len(text):,} characters; this demo reads at most {DEMO_CHARACTERS:,}.",
+            next_step="Take a part of it; Stillroom on a machine of your own reads all of it.",
+        )
+    return Note(text)
 
 
 def read_upload(data: bytes, filename: str) -> Note:

@@ -6,16 +6,21 @@
 import streamlit as st
 
 from trainer.errors import StillroomError
-from workbench.note import MAX_BYTES, Note, Sample, read_upload, samples
-from workbench.pages import plain
+from workbench.note import DEMO_CHARACTERS, MAX_BYTES, Note, Sample, demo_note, read_upload, samples
+from workbench.pages import demo, plain
 
-SOURCES = ("Sample", "Paste", "Upload")
+SOURCES = ("Sample", "Paste", "Upload")  # a public demo takes no uploads
 
 
 def choose() -> tuple[Note | None, StillroomError | None]:
     """The note that is chosen, or what is wrong with it; neither where nothing has been given yet."""
     source = st.segmented_control(
-        "Note", SOURCES, required=True, key="source", persist_state="session", label_visibility="collapsed"
+        "Note",
+        SOURCES[:2] if demo() else SOURCES,
+        required=True,
+        key="source",
+        persist_state="session",
+        label_visibility="collapsed",
     )
     try:
         return {"Sample": _sample, "Paste": _pasted, "Upload": _uploaded}[source](), None
@@ -58,7 +63,10 @@ def _pasted() -> Note | None:
         persist_state="session",
         label_visibility="collapsed",
     )
-    return Note(text) if text.strip() else None
+    if demo():
+        st.caption(f"At most {DEMO_CHARACTERS:,} characters. Do not paste real patient data into a public demo.")
+    read = demo_note if demo() else Note
+    return read(text) if text.strip() else None
 
 
 def _uploaded() -> Note | None:

@@ -1,6 +1,7 @@
 """The Compare page in Chromium: a long sample, spans in two panes, a disagreement followed; no torch, no other host."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -94,6 +95,83 @@ def _in_view(page, place) -> bool:
                   const seen = document.elementFromPoint(x, y); return !!seen && (e.contains(seen) || seen.contains(e))
                     && y > 0 && y < innerHeight && !seen.classList.contains('sr-head'); }"""
     )
+
+
+def test_next_and_previous_by_key_and_button_show_the_place_and_keep_the_focus(page):
+    page.get_by_role("radio", name="Heart failure under gemcitabine").click()
+    page.locator(".sr-pane").filter(has_text="gemcitabine").nth(1).wait_for(timeout=WAIT_MS)
+    filled(page)
+    page.locator(".sr-step").last.wait_for()
+    address, places = page.url, page.locator(".sr-jump").count()
+    assert places > 12
+    here, at = page.locator(".sr-here"), page.locator(".sr-at")
+    page.evaluate("document.activeElement.blur()")
+    for presses, key, place in ((5, "n", 5), (1, "j", 6), (2, "p", 4), (1, "k", 3)):
+        for _ in range(presses):
+            page.keyboard.press(key)
+        assert at.inner_text() == f"{place} of {places}"
+        assert here.count() >= 2 and _in_view(page, here.first), "the place is in view, and marked in every pane"
+        assert page.locator("li[aria-current=true]").count() == 1
+    assert page.evaluate("document.activeElement === document.body") and page.url == address
+
+    scrolled = page.locator(".sr-panes").evaluate("e => e.scrollTop")
+    button = page.get_by_role("button", name="Next")
+    for _ in range(9):
+        button.click()
+    assert at.inner_text() == f"12 of {places}" and _in_view(page, here.first)
+    assert button.evaluate("e => e === document.activeElement")
+    page.wait_for_timeout(500)  # a rerun would come in this time, and take the mark away
+    assert page.locator(".sr-panes").evaluate("e => e.scrollTop") != scrolled and here.count() >= 2
+
+    page.get_by_role("radio", name="Paste").click()
+    page.get_by_role("textbox", name="Text of the note").press_sequentially("npjk")
+    assert page.get_by_role("textbox", name="Text of the note").input_value() == "npjk"
+    assert page.locator(".sr-rail").is_visible() and here.count() == 0, "who types a note does not step"
+
+
+def test_a_filter_by_slider_keeps_the_place_and_says_what_it_does(page):
+    page.get_by_role("radio", name="Heart failure under gemcitabine").click()
+    page.locator(".sr-pane").filter(has_text="gemcitabine").nth(1).wait_for(timeout=WAIT_MS)
+    filled(page)
+    slider = page.get_by_role("slider", name="Least score")
+    slider.wait_for()
+    before = page.locator("mark .sr-score").count()
+    page.locator(".sr-panes").evaluate("e => { e.scrollTop = 200 }")
+    for _ in range(19):
+        slider.press("ArrowRight")
+    page.get_by_text(re.compile(r"^Shown: A [\d,]+ of [\d,]+, B")).wait_for(timeout=WAIT_MS)
+    fewer = "many => document.querySelectorAll('mark .sr-score').length < many && document.querySelector('.sr-panes')"
+    page.wait_for_function(fewer, arg=before, timeout=WAIT_MS)
+    assert page.locator(".sr-panes").evaluate("e => e.scrollTop") == 200
+
+
+def test_the_report_is_made_on_click_and_prints_on_one_page(page, chromium, tmp_path):
+    filled(page)
+    page.get_by_role("radio", name="Paste").click()
+    page.get_by_role("textbox", name="Text of the note").fill("Fever after naloxone. No rash, no cough.")
+    page.keyboard.press("Control+Enter")
+    page.locator(".sr-pane").filter(has_text="naloxone").nth(1).wait_for(timeout=WAIT_MS)
+    filled(page)
+    page.get_by_text("Export", exact=True).click()
+    silent = _downloaded(page, tmp_path)
+    page.get_by_text("Include the note's text").click()
+    page.wait_for_timeout(500)
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=WAIT_MS)
+    told = _downloaded(page, tmp_path)
+    assert "naloxone" not in silent.read_text() and "Fever after" in re.sub("<[^>]*>", "", told.read_text())
+    assert re.fullmatch(r"stillroom-compare-\d{8}-\d{6}-with-text\.html", told.name)
+    sheet = page.context.browser.new_page()
+    sheet.goto(told.as_uri())
+    assert len(re.findall(rb"/Type\s*/Page\b", sheet.pdf(format="A4"))) == 1
+    assert page.elsewhere == []
+
+
+def _downloaded(page, folder: Path) -> Path:
+    with page.expect_download(timeout=WAIT_MS) as download:
+        page.get_by_role("button", name="Report (HTML)").click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
 
 
 def test_a_hostile_note_is_shown_as_its_text(page, server):

@@ -1,8 +1,11 @@
 """The Compare page: a note and models chosen by click or by link, panes that fill, and errors beside their cause."""
 
+import json
 import os
+import re
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -51,6 +54,26 @@ def classifiers(home, tiny_classifier, tiny_model, one_lab, monkeypatch) -> list
     return [published(tiny_classifier, 2), published(tiny_classifier, 1), published(tiny_model, 3)]
 
 
+@pytest.fixture
+def mixed(home, tiny_model, one_lab, monkeypatch) -> list[str]:
+    """Two runs whose different last layers say Chemical and Disease with scores of all sizes."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    monkeypatch.setattr(lab, "shared", lambda: one_lab)
+    made = [published(tiny_model, seed) for seed in (1, 2)]
+    tags = dict(enumerate(("O", "B-Disease", "I-Disease", "B-Chemical", "I-Chemical")))
+    for seed, folder in enumerate(Path(queue.job(run).artifact) for run in made):
+        weights = load_file(folder / "model.safetensors")
+        weights["classifier.weight"] = 0.4 * torch.randn(5, 32, generator=torch.Generator().manual_seed(seed))
+        weights["classifier.bias"] = torch.zeros(5)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        config = json.loads((folder / "config.json").read_text())
+        config |= {"id2label": tags, "label2id": {tag: number for number, tag in tags.items()}}
+        (folder / "config.json").write_text(json.dumps(config))
+    return made
+
+
 def opened(*models: str, **address: str) -> AppTest:
     page = AppTest.from_string(PAGE, default_timeout=30)
     page.query_params["model"] = list(models)
@@ -76,7 +99,10 @@ def filled(page: AppTest) -> AppTest:
 
 
 def html(page: AppTest) -> str:
-    return next(element.value for element in page.html if not element.value.startswith("<style>"))
+    """The panes with their list of disagreements."""
+    return next(
+        element.value for element in page.html if "sr-panes" in element.value and "<style>" not in element.value
+    )
 
 
 def said(page: AppTest) -> str:
@@ -135,7 +161,7 @@ def test_a_short_note_has_no_context_to_choose(runs):
     page = filled(opened(*runs))
     page.segmented_control(key="source").set_value("Paste").run()
     page.text_area(key="pasted").set_value("Fever and chills.")
-    page.button[0].click()
+    page.button(key="compare").click()
     assert not filled(ran(page)).select_slider
 
 
@@ -150,7 +176,7 @@ def test_a_pasted_note_is_compared_and_is_in_no_address_and_no_file(runs, home):
     page = filled(opened(*runs))
     page.segmented_control(key="source").set_value("Paste").run()
     page.text_area(key="pasted").set_value(HOSTILE)
-    page.button[0].click()
+    page.button(key="compare").click()
     page = filled(ran(page))
     assert page.session_state["compare_run"].note.text == HOSTILE
     assert CANARY in html(page) and "&lt;" in html(page) and "<img" not in html(page)
@@ -163,7 +189,7 @@ def test_an_empty_note_is_refused_beside_the_note_and_the_panes_stay(runs):
     page = filled(opened(*runs))
     page.segmented_control(key="source").set_value("Paste").run()
     assert not page.error
-    page.button[0].click()
+    page.button(key="compare").click()
     page = ran(page)
     assert "note is empty" in said(page)
     assert html(page).count("read all") == 2
@@ -190,7 +216,7 @@ def test_an_uploaded_text_is_compared(runs):
     page = opened(*runs)
     page.segmented_control(key="source").set_value("Upload").run()
     page.file_uploader(key="uploaded").set_value(("note.txt", b"Fever\r\nafter naloxone", "text/plain"))
-    page.button[0].click()
+    page.button(key="compare").click()
     page = filled(ran(page))
     assert page.session_state["compare_run"].note.text == "Fever\r\nafter naloxone"
 
@@ -198,7 +224,7 @@ def test_an_uploaded_text_is_compared(runs):
 def test_one_model_is_too_few(runs):
     page = filled(opened(*runs))
     page.multiselect(key="model").set_value(runs[:1])
-    page.button[0].click()
+    page.button(key="compare").click()
     page = ran(page)
     assert "choose two to four" in said(page)
     assert html(page).count('class="sr-pane"') == 2  # what was there stays
@@ -215,7 +241,7 @@ def test_a_model_that_fails_does_so_in_its_own_pane(runs):
     page = filled(opened(*runs))
     broken = registry.resolve(runs[1]).path
     os.truncate(f"{broken}/model.safetensors", 100)
-    page.button[0].click()
+    page.button(key="compare").click()
     page = filled(ran(page))
     assert html(page).count("sr-failed") == 1 and html(page).count("read all") == 1
 
@@ -224,7 +250,7 @@ def test_without_any_model_the_note_is_shown_and_what_to_do(home, monkeypatch):
     monkeypatch.setattr(registry, "ready", lambda **_: [])
     page = opened()
     assert "No model" in said(page) and "sr-line" in html(page)
-    page.button[0].click()
+    page.button(key="compare").click()
     assert "sr-line" in html(ran(page))
 
 
@@ -245,3 +271,111 @@ def test_a_tagger_and_a_classifier_stand_side_by_side(classifiers):
         'class="sr-bars"'
     ) == 1 and "One model marks words, the other labels the whole note" in html(page)
     assert not page.error
+
+
+# What differs, filtered and exported
+
+
+def shown_in(page: AppTest, start: str) -> str:
+    """The HTML element that begins a table with this caption."""
+    return next(element.value for element in page.html if f"<caption>{start}" in element.value)
+
+
+def test_a_score_and_a_label_filter_panes_list_and_figures_without_asking_again(mixed):
+    page = filled(opened(*mixed, sample=samples()[0].id))
+    answers = page.session_state["compare_run"].answers
+    spans = [span for answer in answers for span in answer.result().spans]
+    percent = round(100 * sorted(span.score for span in spans)[len(spans) // 2]) // 5 * 5
+    page.slider(key="compare_least").set_value(percent)
+    page = ran(page)
+    kept = [[span for span in answer.result().spans if span.score >= percent / 100] for answer in answers]
+    assert 0 < sum(map(len, kept)) < len(spans)
+    assert html(page).count('class="sr-score"') == sum(map(len, kept))
+    counts = ", ".join(
+        f"{name} {len(few):,} of {len(answer.result().spans):,}"
+        for name, few, answer in zip("AB", kept, answers, strict=True)
+    )
+    assert any(caption.value.startswith(f"Shown: {counts}; agreement ") for caption in page.caption)
+    assert page.session_state["compare_run"].answers is answers
+
+    page.slider(key="compare_least").set_value(0)
+    page.multiselect(key="compare_labels").set_value(["Disease"])
+    page = ran(page)
+    assert re.findall(r'sr-chip sr-l\d">(\w+)<span class="sr-score"', html(page)).count("Chemical") == 0
+    assert "Chemical" not in shown_in(page, "Agreement")
+
+
+def test_agreement_and_cost_stand_beneath(mixed):
+    page = filled(opened(*mixed, sample=samples()[0].id))
+    for answer in page.session_state["compare_run"].answers:
+        found = answer.result()
+        assert f"{found.cost.latency_ms:,.0f} ms" in shown_in(page, "Cost")
+        assert f"{found.coverage.tokens_read:,} of {found.coverage.tokens:,} (100%)" in shown_in(page, "Cost")
+    assert shown_in(page, "Cost").count(" MB</td>") == 2 and shown_in(page, "Cost").count(" million</td>") == 2
+    assert "All labels" in shown_in(page, "Agreement") and "Chemical" in shown_in(page, "Agreement")
+
+
+def test_a_classifier_has_no_labels_to_choose_and_no_one_label_below_the_threshold(classifiers):
+    first, second, _ = classifiers
+    page = filled(opened(first, second, sample="sepsis-progress-note"))
+    assert [widget.key for widget in page.multiselect] == ["model"]
+    page.slider(key="compare_least").set_value(95)
+    assert html(ran(page)).count("sr-given") == 0
+
+
+def test_three_ways_to_read_is_one_click_and_tells_its_story(runs):
+    page = filled(opened(*runs, sample=samples()[-1].id))
+    assert not told(page)
+    next(button for button in page.button if button.label == "Three ways to read").click()
+    page = filled(ran(page))
+    arms = [f"{runs[0]}@truncate:128", f"{runs[0]}@windows:128", f"{runs[0]}@windows"]
+    assert list(page.session_state["compare_run"].arms) == page.query_params["model"] == arms
+    short, full, _ = (answer.result() for answer in page.session_state["compare_run"].answers)
+    place = short.coverage.unread[0][0]
+    assert f"A read {short.coverage.tokens_read:,} of {short.coverage.tokens:,} tokens" in told(page)
+    assert f"B found {sum(span.start >= place for span in full.spans):,} things" in told(page)
+    assert html(page).count('<section class="sr-pane">') == 3
+
+    page.pills(key="sample").set_value(samples()[0].id)
+    page = filled(ran(page))
+    assert bool(told(page)) == bool(page.session_state["compare_run"].answers[0].result().coverage.unread)
+
+
+def told(page: AppTest) -> str:
+    return next((text.value for text in page.markdown if "Find what the short model missed" in text.value), "")
+
+
+def test_a_teacher_stands_beside_its_student_by_one_click(home, tiny_model, one_lab, monkeypatch):
+    monkeypatch.setattr(lab, "shared", lambda: one_lab)
+    teacher, student = published(tiny_model, 1), published(tiny_model, 2)
+    about = Path(queue.job(student).artifact) / "stillroom.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"teacher": teacher}))
+    page = opened(teacher, f"{teacher}@truncate")
+    key = f"preset {teacher} {student}"
+    page.button(key=key).click()
+    assert list(filled(ran(page)).session_state["compare_run"].arms) == [teacher, student]
+
+
+def test_a_link_may_name_any_way_of_reading(runs):
+    page = filled(opened(f"{runs[0]}@windows:64", f"{runs[1]}@truncate:32", sample=samples()[0].id))
+    assert list(page.session_state["compare_run"].arms) == [f"{runs[0]}@windows:64", f"{runs[1]}@truncate:32"]
+    assert html(page).count("sr-failed") == 0 and "first 32 tokens only" in html(page)
+
+
+def test_the_tick_for_the_text_is_off_and_goes_with_the_next_comparison(runs):
+    page = filled(opened(*runs))
+    assert page.checkbox(key="compare_include_text").value is False
+    page.checkbox(key="compare_include_text").check()
+    assert ran(page).checkbox(key="compare_include_text").value is True
+    page.button(key="compare").click()
+    assert filled(ran(page)).checkbox(key="compare_include_text").value is False
+
+
+def test_what_waits_can_be_stopped_and_says_so(runs, monkeypatch):
+    waiting = lab.Answer
+    monkeypatch.setattr(lab.InProcessLab, "submit", lambda self, text, arm: waiting())
+    page = opened(*runs)
+    page.button(key="stop").click()
+    page = ran(page)
+    assert html(page).count("sr-failed") == 2 and "Stopped." in html(page)
+    assert "stop" not in [button.key for button in page.button] and not page.error

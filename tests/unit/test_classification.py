@@ -239,12 +239,12 @@ def test_a_student_takes_over_the_whole_head(tokenizer):
 def test_a_teachers_outputs_are_kept_by_document_and_read_all_of_it(tokenizer, tmp_path):
     teacher = bert("classification", layers=2, vocabulary=len(tokenizer))
     rows = rows_of(tokenizer, most_windows=2)
-    kept = teaching.lessons(teacher, rows, weights="w", cache=tmp_path)
-    assert kept.logits.shape == (3, 3) and kept.states.shape == (3, 24)
+    kept = teaching.lessons(teacher, rows, levels=[2], weights="w", cache=tmp_path)
+    assert kept.logits.shape == (3, 3) and kept.states.shape == (3, 1, 24)
     found = inference.classify(TEXTS, teacher, tokenizer, max_tokens=16).probabilities
     np.testing.assert_allclose(torch.tensor(np.array(kept.logits)).softmax(-1).numpy(), found, atol=1e-5)
     teacher.config.document_reading = {"pooling": "max"}
-    other = teaching.lessons(teacher, rows, weights="w", cache=tmp_path)
+    other = teaching.lessons(teacher, rows, levels=[2], weights="w", cache=tmp_path)
     assert not np.allclose(other.logits[1], kept.logits[1]), "another pooling is another lesson"
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from trainer.errors import BadSpec
 from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
-from workbench.compare import compare, label_agreement, span_f1
+from workbench.compare import compare, grouped, label_agreement, span_f1
 
 
 def prediction(model: str, *spans: tuple, labels: str = "Disease", unread: tuple = ()) -> Prediction:
@@ -93,6 +93,31 @@ def test_the_public_shape():
     assert set(found["predictions"][0]) == {"model", "task", "spans", "labels", "coverage", "cost"}
 
 
+def test_disagreements_are_grouped_by_kind_and_by_who_alone_found_them():
+    both = "Chemical Disease"
+    one = prediction("a", (0, 3, "Disease"), (10, 13, "Disease"), (20, 23, "Disease"), (40, 43, "Disease"), labels=both)
+    other = prediction("b", (10, 13, "Chemical"), (20, 25, "Disease"), (30, 33, "Disease"), labels=both)
+    third = prediction(
+        "c", (0, 3, "Disease"), (10, 13, "Disease"), (20, 23, "Disease"), labels=both, unread=((28, 50),)
+    )
+    found = compare([one, other, third])
+    assert [(item.kind, item.start) for item in found.disagreements] == [
+        ("only", 0),
+        ("label", 10),
+        ("boundary", 20),
+        ("only", 30),
+        ("only", 40),
+    ]
+    assert grouped(found) == [
+        ("only", ("a",), (4,)),
+        ("only", ("b",), (3,)),
+        ("only", ("a", "c"), (0,)),
+        ("label", (), (1,)),
+        ("boundary", (), (2,)),
+    ]
+    assert grouped(compare([one, third])) == [("unread", ("c",), (0,))]
+
+
 SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_from(["Chemical", "Disease"])), max_size=8)
 
 
@@ -110,6 +135,7 @@ def test_disagreements_are_disjoint_in_order_and_hold_each_span_that_is_not_shar
     for start, end, _ in places[0] ^ places[1]:
         assert any(a <= start and end <= b for a, b in regions)
     assert (found.agreement == 1.0) == (places[0] == places[1]) == (not regions)
+    assert sorted(number for group in grouped(found) for number in group.items) == list(range(len(regions)))
     assert compare(arms[::-1]).agreement == found.agreement
 
 

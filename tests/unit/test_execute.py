@@ -1,31 +1,12 @@
-"""What a run reports: retention beside the teacher's scores, and, out of memory, a schedule that needs less."""
+"""What a run reports: retention beside the teacher's scores."""
 
 import json
 import math
 
 import pytest
-import yaml
 
-from trainer.execute import _half, _kept, _named
+from trainer.execute import _kept, _named
 from trainer.run import Result
-from trainer.spec import Schedule
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"batch_tokens": 640, "max_tokens": 512},
-        {"batch_tokens": 4096, "max_tokens": 512},
-        {"batch_size": 16},
-        {"batch_size": 1, "max_tokens": 512},
-    ],
-)
-def test_the_advice_is_a_smaller_schedule(given):
-    advised = yaml.safe_load("{" + _half(Schedule.model_validate(given)) + "}")
-    accepted = Schedule.model_validate(given | advised)
-    before = Schedule.model_validate(given)
-    size = lambda s: s.batch_tokens or s.batch_size * s.max_tokens  # noqa: E731
-    assert size(accepted) * 2 == size(before)
 
 
 def test_retention_is_the_share_of_the_teachers_score():

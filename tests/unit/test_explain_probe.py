@@ -4,7 +4,9 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
+from families import family
 from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     BertConfig,
     BertForSequenceClassification,
     DistilBertConfig,
@@ -15,6 +17,7 @@ from transformers import (
 )
 
 from trainer import models
+from trainer.architectures import quicken
 from trainer.architectures.minialbert import MiniAlbertConfig, MiniAlbertForTokenClassification
 from trainer.probe import Probe, Score, last_layer_at
 from workbench.explain.methods import method, scores
@@ -67,6 +70,25 @@ def plain(model):
         return (chances.log() - (1 - chances).log()).mean(-1)
 
     return forward
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_label_of_a_longformer_is_explained(ours):
+    """Its first token sees all others by weights of its own, whether the attention is ours or transformers'."""
+    model = family("longformer", MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, None)
+    given = [0, *np.random.default_rng(0).integers(5, 60, size=len(UNITS)).tolist(), 2]
+    model = quicken(model) if ours else model
+    probe = open_probe(model, given, places=[0], baseline_id=4)
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor([given])).logits
+        local = model.classifier(model.base_model(input_ids=torch.tensor([given])).last_hidden_state)
+    with torch.no_grad():
+        found = probe.logits(probe.words[None])
+    assert torch.allclose(found[:, 0], expected, atol=1e-5)
+    assert not torch.allclose(local, expected, atol=1e-2), "and the global token counts"
+    added = scores(method("integrated_gradients", {"steps": 50}), probe, np.arange(18)).sum()
+    whole, nothing = probe.log_odds(np.array([[True] * 18, [False] * 18]))
+    assert added == pytest.approx(whole - nothing, rel=1e-4) and abs(added) > 0.01
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from trainer.errors import Refused
 from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
 from workbench import highlight
 from workbench.compare import compare
-from workbench.highlight import STYLE, Pane, panes, results, shown
+from workbench.highlight import STEPPING, STYLE, Pane, panes, results, shown
 from workbench.highlight.markup import TAGS
-from workbench.highlight.panes import APART, MEANINGS, NOT_READ, ROWS
+from workbench.highlight.panes import NOT_READ, ROWS
+from workbench.highlight.rail import APART, MEANINGS
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -32,7 +33,7 @@ class Page(HTMLParser):
 
     def __init__(self, source: str):
         super().__init__(convert_charrefs=True)
-        self.tags, self.panes, self.chips, self.stack = [], [], [], []
+        self.tags, self.panes, self.chips, self.scores, self.stack = [], [], [], [], []
         self.feed(re.sub("\r\n?", "\n", source))  # as browsers do before they parse
         self.close()
         assert not self.stack
@@ -51,7 +52,9 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         inside = {name for _, classes in self.stack for name in classes}
-        if "sr-chip" in inside:
+        if "sr-score" in inside:
+            self.scores.append(data)
+        elif "sr-chip" in inside:
             self.chips[-1] += data
         elif "sr-line" in inside:
             self.panes[-1] += data
@@ -82,7 +85,7 @@ TEXT = st.text(max_size=60) | st.lists(st.sampled_from(HOSTILE), max_size=3).map
 LABEL = st.sampled_from(["Disease", "Chemical", "", *HOSTILE]) | st.text(max_size=8)
 SPANS = st.lists(st.tuples(st.integers(-5, 90), st.integers(-5, 200), LABEL), max_size=8)
 RANGES = st.lists(st.tuples(st.integers(-5, 90), st.integers(-5, 200)), max_size=3).map(tuple)
-ATTRIBUTES = {"class", "id", "href", "dir", "tabindex", "role", "aria-label"}
+ATTRIBUTES = {"class", "id", "href", "dir", "tabindex", "role", "aria-label", "aria-live", "type"}
 
 
 @settings(deadline=None)
@@ -95,8 +98,8 @@ def test_any_text_spans_and_labels_give_our_tags_and_the_text_itself(text, first
     for tag, attributes in found.tags:
         assert tag in TAGS and set(attributes) <= ATTRIBUTES
         assert set(attributes.get("class", "sr").split()) <= classes
-        assert re.fullmatch(r"sr-d\d+-\d", attributes.get("id", "sr-d0-0"))
-        assert re.fullmatch(r"#sr-d\d+-\d", attributes.get("href", "#sr-d0-0"))
+        assert re.fullmatch(r"sr-(d\d+-\d|g\d)", attributes.get("id", "sr-d0-0"))
+        assert re.fullmatch(r"#sr-(d\d+-\d|g\d)", attributes.get("href", "#sr-d0-0"))
     ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
 
@@ -119,7 +122,33 @@ def test_every_jump_has_its_place_in_its_pane():
     found = page(text, prediction("a", [(0, 5, "Disease"), (10, 16, "Disease")]), prediction("b", [(0, 9, "Disease")]))
     jumps = [attributes["href"][1:] for tag, attributes in found.tags if tag == "a"]
     ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
-    assert sorted(set(jumps)) == sorted(ids) == ["sr-d0-0", "sr-d0-1", "sr-d1-0", "sr-d1-1"]
+    assert sorted(set(jumps)) == sorted(ids) == ["sr-d0-0", "sr-d0-1", "sr-d1-0", "sr-d1-1", "sr-g0", "sr-g1"]
+
+
+def test_disagreements_stand_under_their_kind_with_its_count():
+    text = "Fever. Chills. Rash. Cough."
+    one = prediction("a", [(0, 5, "Disease"), (7, 13, "Disease"), (15, 19, "Disease")])
+    other = prediction("b", [(0, 6, "Disease"), (21, 26, "Disease")], unread=((14, 20),))
+    html = results(text, [Pane(found.model, prediction=found) for found in (one, other)], compare([one, other]))
+    a, b = (f'<b class="sr-arm">{name}</b>' for name in "AB")
+    kinds = [f"Only {a}", f"Only {b}", "Other borders", f"Not read by {b}"]
+    assert re.findall(r'<h3 class="sr-group" id="sr-g\d">(.*?) <b>1</b></h3>', html) == kinds
+    assert re.findall(r'<a href="#sr-g\d">(.*?) <b>1</b></a>', html) == kinds
+    assert "4 places" in html
+
+
+def test_a_span_shows_its_score_and_is_never_certain():
+    sure = Span(start=7, end=13, label="Disease", score=0.999)
+    found = prediction("a", [(0, 5, "Disease")])
+    assert page("Fever. Chills.", found.model_copy(update={"spans": (*found.spans, sure)})).scores == ["50 %", "> 99 %"]
+
+
+def test_the_script_that_steps_knows_no_note_and_makes_no_html():
+    assert STEPPING.count("<script>") == 1 and "innerHTML" not in STEPPING and "fetch" not in STEPPING
+    named = set(re.findall(r"\.(sr-[a-z]+)", STEPPING))
+    one, other = prediction("a", [(0, 5, "Disease")]), prediction("b")
+    html = results("Fever", [Pane("a", prediction=one), Pane("b", prediction=other)], compare([one, other]))
+    assert named - {"sr-here"} <= set(re.findall(r"sr-[a-z]+", html)) and ".sr-here" in STYLE
 
 
 def test_labels_are_words_and_one_label_has_one_colour_in_all_panes():
@@ -160,6 +189,12 @@ def test_panes_without_a_prediction_show_their_stage_or_error_and_escape_it():
     assert "found &lt;b&gt;this&lt;/b&gt;" in html and "do &amp; see" in html and "B &amp; Co" in html
 
 
+def test_what_is_awaited_says_how_many_are_before_it_and_how_far_it_is():
+    panes = [Pane("a", stage="reading", progress=0.456), Pane("b", ahead=2), Pane("c", stage="reading"), Pane("d")]
+    said = re.findall(r'class="sr-stage">(.*?)<', results("Fever", panes))
+    assert said == ["reading the note, 46%", "waiting its turn, 2 before it", "reading the note", "waiting its turn"]
+
+
 def test_figures_and_their_meaning_are_stated():
     one, other = prediction("a", [(0, 5, "Disease")]), prediction("b", [(0, 5, "Disease")])
     html = results("Fever", [Pane("a", prediction=one), Pane("b", prediction=other)], compare([one, other]))
@@ -196,8 +231,8 @@ def test_labels_of_the_whole_note_are_bars_likeliest_first():
 def test_labels_that_differ_are_a_disagreement_of_the_whole_note():
     html = results(*shown_together(classified("a", ("x", 0.9), ("y", 0.1)), classified("b", ("y", 0.6), ("x", 0.4))))
     assert "1 disagreement<" in html and "0% agreement" in html and MEANINGS["classification"] in html
-    listed = re.search(r'<ol class="sr-list">(.*?)</ol>', html)[1]
-    assert "The whole note" in listed and re.findall(r"sr-chip sr-l\d\">(\w)<", listed) == ["x", "y"]
+    listed = re.search(r'The whole note <b>1</b></h3><ol class="sr-list">(.*?)</ol>', html)[1]
+    assert re.findall(r"sr-chip sr-l\d\">(\w)<", listed) == ["x", "y"]
     assert "href" not in listed, "there is no place to jump to"
 
 

@@ -114,12 +114,13 @@ def straightforward_minilm(recipe, student, teacher, given, projection, models=N
 
 def straightforward_task_kd(recipe, student, teacher, given, projection):
     labelled = given["labels"] != -100
-    states = student.hidden_states[-1]
     total = recipe.soft_targets * kl(student, teacher, given, temperature=recipe.temperature)
     total = total + recipe.labels * cross_entropy(student, given)
-    total = total + recipe.hidden_cosine * cosine(
-        projection(states) if projection else states, teacher.hidden_states[-1], labelled
-    )
+    pairs = ((1, 2), (2, 4)) if recipe.levels == "all" else ((2, 4),)
+    for low, high in pairs:
+        states = student.hidden_states[low]
+        term = cosine(projection(states) if projection else states, teacher.hidden_states[high], labelled)
+        total = total + recipe.hidden_cosine * term / len(pairs)
     if recipe.attention_kl:
         layers = (map_divergence(student.attentions[k], teacher.attentions[2 * k + 1], given) for k in range(2))
         total = total + recipe.attention_kl * sum(layers)
@@ -140,6 +141,14 @@ CASES = {
     "minilm, exact": (MiniLM(relation_heads=6, exact=True), "mlm", 12, straightforward_minilm),
     "task_kd": (TaskKD(), "ner", 24, straightforward_task_kd),
     "task_kd of another width": (TaskKD(labels=0.5), "ner", 12, straightforward_task_kd),
+    "task_kd of all levels": (TaskKD(levels="all", hidden_cosine=2.0), "ner", 24, straightforward_task_kd),
+    "task_kd of all levels, another width": (TaskKD(levels="all"), "ner", 12, straightforward_task_kd),
+    "task_kd of all levels, with attention": (
+        TaskKD(levels="all", attention_kl=3.0),
+        "ner",
+        24,
+        straightforward_task_kd,
+    ),
     "task_kd with attention": (TaskKD(labels=0.5, attention_kl=3.0), "ner", 24, straightforward_task_kd),
 }
 
@@ -304,18 +313,28 @@ def test_states_of_two_widths_are_refused():
     assert error.value.fields[0][0] == "student.hidden" and "minilm" in error.value.next_step
 
 
-def test_kept_outputs_do_the_same_as_the_teacher_itself():
+@pytest.mark.parametrize(
+    ("recipe", "levels"),
+    [
+        (TaskKD(labels=0.5), [4]),
+        (TaskKD(labels=0.5, levels="all"), [2, 4]),
+        (TaskKD(soft_targets=0, levels="all"), [2, 4]),
+    ],
+)
+def test_kept_outputs_do_the_same_as_the_teacher_itself(recipe, levels):
     given = batch("ner")
-    live, teacher = learner_of(TaskKD(labels=0.5), head="ner", hidden=12)
+    live, teacher = learner_of(recipe, head="ner", hidden=12)
     expected = live(given)
     with torch.no_grad():
         output = whole(teacher, given)
     where = given["labels"] != -100
-    kept = {"teacher_logits": output.logits[where], "teacher_states": output.hidden_states[-1][where]}
+    states = torch.stack([output.hidden_states[level][where] for level in levels], dim=1)
+    kept = {"teacher_logits": output.logits[where], "teacher_states": states}
     words = torch.where(where, torch.arange(where.numel()).view(where.shape), -1)
     student = bert("ner", layers=STUDENT, hidden=12, seed=2, dropout=0.0)
     cached = Learner(student, live.plan, head="ner", teacher_width=24)
     found = cached(given | kept | {"words": words})
+    assert cached.taught_levels == tuple(levels)
     assert cached.teacher is None and set(found) == set(expected)
     for name, value in expected.items():
         assert found[name].item() == pytest.approx(value.item(), rel=1e-5), name

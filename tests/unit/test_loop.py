@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from trainer.dropout import quicken
-from trainer.loop import NonFiniteLoss, _noise_seed, learning_rate, optimizer_for, train
+from trainer.errors import BadSpec
+from trainer.loop import NonFiniteLoss, _noise_seed, check_precision, learning_rate, optimizer_for, train
 from trainer.spec import Schedule
 
 SCHEDULE = Schedule.model_validate({"steps": 6, "batch_size": 4, "lr": 0.01, "warmup": 0.5})
@@ -140,6 +141,23 @@ def test_precision_is_that_of_the_products_and_never_of_the_weights(precision, d
     [step] = train(learner, optimizer_for(learner, SCHEDULE), batch_at=batch_at, **options)
     assert seen == [getattr(torch, dtype)]
     assert {parameter.dtype for parameter in learner.parameters()} == {torch.float32} and step.metrics["loss"] > 0
+
+
+@pytest.mark.parametrize("has", [{}, {"avx2": True, "avx512_f": True}, {"avx512_bf16": False, "cpu_name": "AMD EPYC"}])
+def test_bf16_is_refused_where_it_would_be_imitated(has, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"} | has)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    with pytest.raises(BadSpec, match=f"compute.precision: found bf16.*{has.get('cpu_name', 'x86_64')}") as error:
+        check_precision(cpu, "bf16")
+    assert "auto" in error.value.next_step
+    for device, precision in ((cpu, "auto"), (cpu, "fp32"), (gpu, "bf16"), (gpu, "auto")):
+        check_precision(device, precision)
+
+
+@pytest.mark.parametrize("has", ["amx_bf16", "avx512_bf16", "bf16", "sve_bf16"])
+def test_bf16_is_taken_where_the_processor_has_it(has, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "any", has: True})
+    check_precision(torch.device("cpu"), "bf16")
 
 
 def test_a_nan_stops_before_it_reaches_a_weight():

@@ -27,7 +27,7 @@ BASE = Shape(
     vocabulary=28996,
     pieces="cased",
     fewest=400,
-    max_tokens=512,
+    positions=512,
     labels=TAGS,
 )
 
@@ -233,12 +233,13 @@ def test_shapes_are_read_from_files(folders):
         vocabulary=bert.vocabulary,
         pieces=bert.pieces,
         fewest=bert.fewest,
-        max_tokens=512,
+        positions=512,
+        token_types=2,
         head="ner",
         labels=TAGS,
     )
     assert len(bert.pieces) == 64 and 300 < bert.fewest < 1000 < bert.vocabulary < 1500
-    same = ("layers", "hidden", "heads", "intermediate", "vocabulary", "pieces", "fewest", "labels", "max_tokens")
+    same = ("layers", "hidden", "heads", "intermediate", "vocabulary", "pieces", "fewest", "labels", "positions")
     assert {name for name in same if getattr(bert, name) != getattr(distilbert, name)} == {"layers"}
     assert shape(folders["minialbert-ner"]).embedding == 16
 

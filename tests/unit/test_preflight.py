@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from trainer import datasets, estimate, lesson, preflight, queue, registry, store
 from trainer.engines import Process
@@ -19,6 +20,7 @@ from workbench.cockpit.trial import Trial
 
 WAIT_S = 120
 DATA = "ncbi-disease-slice"
+ALL = {"name": "task_kd", "levels": "all"}
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def spec_of(kind: str, model, text: str, **fields) -> JobSpec:
     short = {"schedule": {"epochs": 2, "batch_tokens": 128, "max_tokens": 64}}
     own = {
         "finetune": {"model": str(model), "dataset": DATA},
-        "distill": {"teacher": str(model), "student": {"layers": 1}, "recipe": "task_kd", "dataset": DATA},
+        "distill": {"teacher": str(model), "student": {"layers": 2, "intermediate": 8}, "recipe": ALL, "dataset": DATA},
         "pretrain": {"model": str(model), "dataset": text, "task": {"name": "mlm", "rows": "documents"}},
     }[kind]
     return parse({"kind": kind} | own | short | fields)
@@ -59,6 +61,7 @@ def test_the_steps_are_those_of_the_run(kind, home, tiny_model, text, tmp_path):
     assert found.trained == found.params
     assert found.evaluations == 2
     assert (found.teacher_s > 0) == (kind == "distill") == (found.teacher_params is not None)
+    assert found.outputs_bytes == (sum(kept.nbytes for kept in real.kept) if kind == "distill" else 0)
     assert 0 < found.seconds_per_step < 5 and found.peak_memory_bytes > 1e8
     assert found.total_s > found.training_s > 0
 
@@ -107,6 +110,11 @@ def test_what_the_run_would_say_is_said_as_a_typed_error(home, tiny_model, text,
     run = ready(spec_of("distill", tiny_model, text, student={"layers": 1, "heads": 3}))
     error = preflight.answer(run, cache=tmp_path)["error"]
     assert error["type"] == "BadSpec" and "student.heads" in {field["field"] for field in error["fields"]}
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"})
+    other = spec_of("finetune", tiny_model, text, compute={"precision": "bf16"})
+    error = preflight.answer(ready(other), cache=tmp_path)["error"]
+    assert [field["field"] for field in error["fields"]] == ["compute.precision"] and "auto" in error["next_step"]
 
     def too_much(*_, **__):
         raise MemoryError
@@ -203,6 +211,7 @@ def test_the_facts_say_what_is_cut_and_what_is_an_upper_bound():
         teacher_s=0,
         preparing_s=5,
         peak_memory_bytes=10**9,
+        outputs_bytes=1_234_000_000,
         cut=0.125,
         split=0.0,
         busy=True,
@@ -210,4 +219,4 @@ def test_the_facts_say_what_is_cut_and_what_is_an_upper_bound():
     said = "\n".join(foresight._facts(found))
     assert found.total_s == 5 + 50 + 30
     assert "12.5% of the word pieces are cut off" in said and "upper bounds" in said
-    assert "teacher" not in said and "All 17.0 M parameters are trained" in said
+    assert "The teacher's outputs take 1.2 GB of disk" in said and "All 17.0 M parameters are trained" in said

@@ -1,10 +1,12 @@
 """What every entry of RECIPES keeps to, so that a new recipe is tested before its author writes a test.
 
-Each is tried with its defaults, with every weight that is 0 by default turned on, and in its exact mode if it has one.
+Each is tried with its defaults, with every weight that is 0 by default turned on, with each other choice of an option
+that has names to choose from, and in its exact mode if it has one.
 """
 
 import copy
 import json
+from typing import Literal, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -41,6 +43,13 @@ def _must_be_positive(info):
     return any(getattr(limit, "gt", None) == 0 for limit in info.metadata)
 
 
+def choices(kind):
+    """(option, name) of every name that an option offers besides its default."""
+    for option, info in kind.model_fields.items():
+        if get_origin(info.annotation) is Literal:
+            yield from ((option, choice) for choice in get_args(info.annotation) if choice != info.default)
+
+
 def variants():
     """Every recipe with every kind of head that it trains: a task with several labels a document counts as another."""
     for name, kind in RECIPES.items():
@@ -49,6 +58,8 @@ def variants():
             yield pytest.param(kind(), head, id=told)
             if off := [field for field in weights(kind) if kind.model_fields[field].default == 0]:
                 yield pytest.param(kind(**dict.fromkeys(off, 1.0)), head, id=f"{told}-all-terms")
+            for option, choice in choices(kind):
+                yield pytest.param(kind(**{option: choice}), head, id=f"{told}-{option}-{choice}")
             if "exact" in kind.model_fields:
                 yield pytest.param(kind(exact=True), head, id=f"{told}-exact")
 

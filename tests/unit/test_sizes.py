@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from transformers import AutoConfig, BertConfig, DistilBertConfig, RobertaConfig
+from transformers import AutoConfig, BertConfig, BigBirdConfig, DistilBertConfig, LongformerConfig, RobertaConfig
 
 from trainer import models, pairing, registry, students
 from trainer.architectures.minialbert import MiniAlbertConfig
@@ -24,6 +24,17 @@ CONFIGS = [
         max_position_embeddings=130,
         type_vocab_size=1,
     ),
+    LongformerConfig(
+        vocab_size=700,
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=96,
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        attention_window=64,
+    ),
+    BigBirdConfig(vocab_size=700, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96),
     DistilBertConfig(vocab_size=700, dim=48, n_layers=2, n_heads=4, hidden_dim=96),
     MiniAlbertConfig(
         vocab_size=700,
@@ -68,6 +79,8 @@ def test_the_formula_counts_what_torch_builds(config, head, tmp_path):
         Change(layers=2, hidden=16, heads=2, intermediate=24, start="embeddings"),
         Change(vocabulary=2000, layers=1),
         Change(architecture="minialbert", embedding=16, start="embeddings"),
+        Change(attention="sliding_window", max_tokens=1024, window=32),
+        Change(attention="sliding_window", layers=1, vocabulary=2000, intermediate=16),
     ],
 )
 def test_a_changed_model_has_the_size_that_is_foretold(change, tiny_model):
@@ -78,9 +91,24 @@ def test_a_changed_model_has_the_size_that_is_foretold(change, tiny_model):
     assert sizes.size(shape, head="ner", labels=3, change=change).total == sum(p.numel() for p in made.parameters())
 
 
+@pytest.mark.parametrize("kind", ["roberta", "bert"])
+def test_a_lengthened_model_has_the_size_that_is_foretold(kind, tiny_model):
+    """Also without a length of its own: then it has the base's, which a RoBERTa's table of positions exceeds."""
+    _, tokenizer = models.load(str(tiny_model))
+    options = {"vocab_size": len(tokenizer), "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = {"roberta": RobertaConfig, "bert": BertConfig}[kind](**options, intermediate_size=32)
+    base = HEADS["mlm"][type(config)](config).eval()
+    for change in (Change(attention="sliding_window"), Change(attention="sliding_window", max_tokens=96)):
+        made, _ = students.make(base, tokenizer, change, texts=lambda: ())
+        shape = pairing.changed(pairing.sizes(config.to_dict()), change)
+        found = sizes.size(shape, head="mlm")
+        assert found.total == sum(p.numel() for p in made.parameters())
+        assert shape.positions == made.config.max_position_embeddings
+
+
 def test_a_shape_that_no_formula_knows_is_counted_from_its_file(tiny_model, tmp_path):
     shape = pairing.shape(registry.resolve(str(tiny_model)))
-    assert sizes.size(shape.model_copy(update={"model_type": "longformer"}), head="ner", labels=3) is None
+    assert sizes.size(shape.model_copy(update={"model_type": "modernbert"}), head="ner", labels=3) is None
     assert sizes.stored(tiny_model) == json.loads((tiny_model / "stillroom.json").read_text())["params"]
     assert sizes.stored(tmp_path) is None
     assert AutoConfig.from_pretrained(tiny_model).model_type == "bert"

@@ -1,6 +1,9 @@
 """A teacher's outputs, kept by word: what its forward pass gives, computed once, kept apart, repaired when damaged."""
 
+import errno
 import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,16 +53,18 @@ def passes(taught):
     counted.handle.remove()
 
 
-def keep(taught, cache, rows=None, *, weights="a" * 64):
+def keep(taught, cache, rows=None, *, weights="a" * 64, levels=(2,)):
     model, tokenizer = taught
-    return teaching.lessons(model, rows or rows_of(tokenizer), weights=weights, cache=cache)
+    return teaching.lessons(model, rows or rows_of(tokenizer), levels=levels, weights=weights, cache=cache)
 
 
-def test_every_word_has_the_outputs_of_its_first_piece(taught, tmp_path):
+@pytest.mark.parametrize("levels", [(2,), (1, 2), (0, 1), ()])
+def test_every_word_has_the_outputs_of_its_first_piece(levels, taught, tmp_path):
     model, tokenizer = taught
-    kept, rows = keep(taught, tmp_path), rows_of(tokenizer)
+    kept, rows = keep(taught, tmp_path, levels=levels), rows_of(tokenizer)
     assert kept.logits.shape == (COUNT, 3) and kept.logits.dtype == np.float32
-    assert kept.states.shape == (COUNT, 32) and kept.states.dtype == np.float16
+    assert kept.states.shape == (COUNT, len(levels), 32) and kept.states.dtype == np.float16
+    assert kept.unit_bytes == 3 * 4 + len(levels) * 32 * 2
     seen = set()
     for row in rows.rows:
         with torch.no_grad():
@@ -68,7 +73,8 @@ def test_every_word_has_the_outputs_of_its_first_piece(taught, tmp_path):
             if word >= 0:
                 seen.add(word)
                 assert np.allclose(kept.logits[word], output.logits[0, place].numpy(), atol=1e-5)
-                assert np.allclose(kept.states[word], output.hidden_states[-1][0, place].numpy(), atol=2e-3)
+                for level, states in zip(levels, kept.states[word], strict=True):
+                    assert np.allclose(states, output.hidden_states[level][0, place].numpy(), atol=2e-3)
     assert seen == set(range(COUNT)) - {5}, "only the word without pieces has nothing"
 
 
@@ -79,7 +85,7 @@ def test_words_are_found_whatever_their_order(taught, tmp_path):
     assert found["teacher_logits"].dtype == found["teacher_states"].dtype == torch.float32
     assert np.array_equal(found["teacher_logits"].numpy(), kept.logits[[7, 0, 7, 3]])
     assert np.array_equal(found["teacher_states"].numpy(), kept.states[[7, 0, 7, 3]].astype(np.float32))
-    assert kept.at(torch.tensor([], dtype=torch.long))["teacher_states"].shape == (0, 32)
+    assert kept.at(torch.tensor([], dtype=torch.long))["teacher_states"].shape == (0, 1, 32)
 
 
 def test_a_student_that_cuts_words_differently_meets_the_same_words(taught, tmp_path):
@@ -111,18 +117,19 @@ def test_labels_are_no_part_of_what_a_teacher_says(taught, tmp_path, passes):
     assert passes.count == 0
 
 
-@pytest.mark.parametrize("what", ["weights", "text", "order", "tokens"])
-def test_other_teachers_texts_and_lengths_are_kept_apart(what, taught, tmp_path, passes):
+@pytest.mark.parametrize("what", ["weights", "levels", "text", "order", "tokens"])
+def test_other_teachers_levels_texts_and_lengths_are_kept_apart(what, taught, tmp_path, passes):
     before = keep(taught, tmp_path)
     passes.count = 0
     other = {
         "weights": lambda: keep(taught, tmp_path, weights="b" * 64),
+        "levels": lambda: keep(taught, tmp_path, levels=(1, 2)),
         "text": lambda: keep(taught, tmp_path, rows_of(taught[1], [*SENTENCES[:2], (WORDS[2][:-1], None)])),
         "order": lambda: keep(taught, tmp_path, rows_of(taught[1], SENTENCES[::-1])),
         "tokens": lambda: keep(taught, tmp_path, rows_of(taught[1], max_tokens=16)),
     }[what]()
     assert passes.count > 0
-    if what != "weights":
+    if what not in ("weights", "levels"):
         assert before.logits.shape != other.logits.shape or not np.array_equal(before.logits, other.logits)
     assert len([path for path in (tmp_path / "teacher").iterdir() if path.is_dir()]) == 2
 
@@ -213,12 +220,55 @@ def test_a_caller_is_told_how_far_it_is_and_may_stop_it_and_nothing_is_kept(taug
         if done > 1:
             raise Enough
 
-    options = {"weights": "a" * 64, "cache": tmp_path}
+    options = {"levels": (1, 2), "weights": "a" * 64, "cache": tmp_path}
     with pytest.raises(Enough):
         teaching.lessons(taught[0], rows, progress=stop, **options)
     stopped = passes.count
-    whole = [path for path in (tmp_path / "teacher").iterdir() if path.is_dir() and path.name[0] != "."]
-    assert 0 < stopped < len(rows.lengths) and not whole
+    left = [path for path in (tmp_path / "teacher").rglob("*") if path.suffix != ".lock"]
+    assert 0 < stopped < len(rows.lengths) and not left
     told.clear()
     teaching.lessons(taught[0], rows, progress=lambda *at: told.append(at), **options)
     assert passes.count > stopped and told[-1] == (len(rows.lengths),) * 2 and told == sorted(told)
+
+
+SHARED_MEMORY = Path("/dev/shm")  # a disk that refuses at once what is larger than itself
+
+
+@pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="no disk of shared memory here")
+def test_a_disk_without_room_is_an_error_before_the_teacher_is_asked(taught, passes):
+    class Many:
+        """Rows of more words than fit."""
+
+        def __init__(self, rows):
+            self.lengths, self.content, self.batch = rows.lengths, rows.content, rows.batch
+            self.units = shutil.disk_usage(SHARED_MEMORY).total
+
+    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY) as folder:
+        with pytest.raises(OSError) as error:
+            keep(taught, Path(folder), Many(rows_of(taught[1])))
+        assert error.value.errno == errno.ENOSPC and passes.count == 0
+        assert not [path for path in (Path(folder) / "teacher").iterdir() if path.suffix != ".lock"]
+
+
+STATUS = Path("/proc/self/status")
+
+
+def mapped_bytes():
+    """Pages of files in this process."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("RssFile"))
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="this system does not say which pages are of files")
+def test_what_was_read_of_the_files_does_not_stay_in_the_process(tmp_path):
+    units = 40_000
+    shapes = {teaching.LOGITS: (units, 3), teaching.STATES: (units, 384)}
+    files = [np.lib.format.open_memmap(tmp_path / name, "w+", np.float16, shape) for name, shape in shapes.items()]
+    files[1][:] = np.arange(units)[:, None] % 1000
+    kept = teaching.Lessons(files[0], files[1].reshape(units, 1, 384))
+    teaching._let_go(*kept)
+    before = mapped_bytes()
+    for start in range(0, units, 1000):
+        found = kept.at(torch.arange(start, start + 1000))
+        assert torch.equal(found["teacher_states"][:, 0, 7], torch.arange(1000.0)), "what was written is kept"
+    assert mapped_bytes() - before < 5e6 < files[1].nbytes

@@ -9,12 +9,14 @@ from trainer.prediction import Plain
 
 
 class TaskKD(Plain):
-    """The teacher's soft targets (Hinton et al. 2015, with the factor T^2), its last hidden states, and gold labels.
+    """The teacher's soft targets (Hinton et al. 2015, with the factor T^2), its hidden states, and gold labels.
 
     Teacher and student meet at the labelled positions (the first piece of each word, or the document), so they may cut
     words differently; the states of a student of another width go through one linear map that is discarded. With
-    `attention` their maps are compared too (the compact objective's divergence), which needs the same pieces. Text
-    without labels is labelled by the teacher. The defaults were chosen on dev splits; see docs/results.md.
+    `levels: all` every layer of the student is compared, beside that of its teacher in the uniform map, and the mean
+    over these pairs counts. With `attention_kl` their maps are compared too (the compact objective's divergence), which
+    needs the same pieces. Text without labels is labelled by the teacher. The defaults were chosen on dev splits; see
+    docs/results.md.
     """
 
     kind: ClassVar = "distill"
@@ -23,7 +25,10 @@ class TaskKD(Plain):
     temperature: float = Field(2.0, gt=0, description="Temperature of the soft targets")
     soft_targets: float = Field(1.0, ge=0, description="Weight of the teacher's soft targets")
     labels: float = Field(0.0, ge=0, description="Weight of the loss against gold labels")
-    hidden_cosine: float = Field(1.0, ge=0, description="Weight of the cosine of the last hidden states")
+    hidden_cosine: float = Field(1.0, ge=0, description="Weight of the cosine of the hidden states")
+    levels: Literal["last", "all"] = Field(
+        "last", description="Compare the hidden states of the last layers, or of every layer of the student"
+    )
     attention_kl: float = Field(
         0.0, ge=0, description="Weight of the attention maps' divergence; runs the teacher live"
     )
@@ -32,10 +37,12 @@ class TaskKD(Plain):
 
     def plan(self, student: int, teacher: int) -> tuple[Term, ...]:
         """The terms for a student and a teacher of so many layers."""
+        pairs = uniform(student, teacher) if self.levels == "all" else last_layers(student, teacher)
+        states = self.hidden_cosine / len(pairs)  # a learner sums over pairs
         terms = [
             Term(name="soft_targets", weight=self.soft_targets, temperature=self.temperature),
             Term(name="task", weight=self.labels),
-            Term(name="hidden_cosine", weight=self.hidden_cosine, pairs=last_layers(student, teacher), projected=True),
+            Term(name="hidden_cosine", weight=states, pairs=pairs, projected=True),
         ]
         if self.attention_kl:
             terms.append(Term(name="attention_kl", weight=self.attention_kl, pairs=uniform(student, teacher)))

@@ -99,6 +99,8 @@ def _facts(found: Estimate) -> list[str]:
     facts.append(
         f"{learns} {count(found.params)} parameters are trained, {found.tokens_per_step:,.0f} word pieces a step."
     )
+    if found.outputs_bytes:
+        facts.append(f"The teacher's outputs take {size(found.outputs_bytes)} of disk, once for these data.")
     if found.cut:
         facts.append(f"**{found.cut:.1%} of the word pieces are cut off** by the length of the windows and never read.")
     elif found.split:

@@ -83,7 +83,7 @@ def _said(plan: Plan) -> str:
 def _terms(spec: JobSpec, plan: Plan) -> None:
     st.markdown("**Terms of the loss**")
     for term in plan.terms:
-        facts = [f"weight {term.weight:g}"]
+        facts = [f"weight {term.weight:.4g}"]
         if term.name in preview.SOFTENED:
             facts.append(f"temperature {term.temperature:g}")
         facts.append(preview.said_levels(term))

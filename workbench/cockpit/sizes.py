@@ -12,7 +12,7 @@ from trainer.pairing import Shape
 from trainer.spec import Change
 from trainer.weights import WEIGHTS
 
-TOKEN_TYPES = {"bert": 2, "roberta": 1, "distilbert": 0}
+TOKEN_TYPES = {"bert": 2, "roberta": 1, "distilbert": 0, "longformer": 2, "big_bird": 2}  # where a config does not say
 MINIALBERT_TOKEN_TYPES, REDUCTION = 2, 16  # the defaults of its config
 
 
@@ -29,11 +29,14 @@ def size(shape: Shape, *, head: str, labels: int = 0, change: Change | None = No
         return _minialbert(shape, head, labels, (change and change.embedding) or shape.hidden)
     if shape.model_type not in TOKEN_TYPES:
         return None
-    hidden = shape.hidden
-    tables = shape.vocabulary + shape.max_tokens + TOKEN_TYPES[shape.model_type]
+    hidden, types = shape.hidden, shape.token_types
+    tables = shape.vocabulary + shape.positions + (TOKEN_TYPES[shape.model_type] if types is None else types)
     embeddings = tables * hidden + 2 * hidden
-    layer = 4 * _linear(hidden, hidden) + _feed_forward(hidden, shape.intermediate) + 4 * hidden
-    return Size(embeddings + shape.layers * layer + _head(head, hidden, shape.vocabulary, labels), embeddings)
+    projections = 7 if shape.model_type == "longformer" else 4  # three more for its global tokens
+    layer = projections * _linear(hidden, hidden) + _feed_forward(hidden, shape.intermediate) + 4 * hidden
+    pooler = _linear(hidden, hidden) if shape.model_type == "big_bird" else 0  # kept under any head
+    body = embeddings + shape.layers * layer + pooler
+    return Size(body + _head(head, hidden, shape.vocabulary, labels), embeddings)
 
 
 def stored(folder: str | Path) -> int | None:
@@ -50,7 +53,7 @@ def stored(folder: str | Path) -> int | None:
 def _minialbert(shape: Shape, head: str, labels: int, width: int) -> Size:
     """One shared layer, and two adapters for each recursion; embeddings of a width of their own, a decoder untied."""
     hidden, inner = shape.hidden, shape.hidden // REDUCTION
-    embeddings = (shape.vocabulary + shape.max_tokens + MINIALBERT_TOKEN_TYPES) * width + 2 * width
+    embeddings = (shape.vocabulary + shape.positions + MINIALBERT_TOKEN_TYPES) * width + 2 * width
     projector = _linear(width, hidden) if width != hidden else 0
     shared = 4 * _linear(hidden, hidden) + _feed_forward(hidden, shape.intermediate) + 4 * hidden
     pooler = _linear(hidden, hidden)

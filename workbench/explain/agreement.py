@@ -99,9 +99,12 @@ def strongest(explanation: Explanation, *, apart_from: tuple[int, int] | None = 
     return None if best is None else (best.start, best.end)
 
 
-def sentence(model: str, ablation: Ablation, *, part: str = "part", name: str = "", quote: str = "") -> str:
+def sentence(
+    model: str, ablation: Ablation, *, part: str = "part", name: str = "", quote: str = "", target: str = ""
+) -> str:
     """The ablation as a sentence: "minilm-bc5cdr: without the sentence at 120-180 (PLAN), its score for 12:20:Disease
-    falls from 0.93 to 0.41." `name` is the section's, `quote` what a page may show of the note; both may be empty.
+    falls from 0.93 to 0.41." `name` is the section's, `quote` and `target` what a page may show of the note; each may
+    be empty.
     """
     where = ", ".join(f"{start}-{end}" for start, end in ablation.hidden)
     shown = f" \u201c{quote}\u201d" if quote else ""
@@ -109,9 +112,8 @@ def sentence(model: str, ablation: Ablation, *, part: str = "part", name: str = 
     before, after = f"{ablation.before:.2f}", f"{ablation.after:.2f}"
     change = "stays at" if before == after else "falls from" if ablation.after < ablation.before else "rises from"
     figures = before if before == after else f"{before} to {after}"
-    return (
-        f"{model}: without the {part} at {where}{section}{shown}, its score for {ablation.target} {change} {figures}."
-    )
+    asked = target or ablation.target
+    return f"{model}: without the {part} at {where}{section}{shown}, its score for {asked} {change} {figures}."
 
 
 def _seen(explanation: Explanation, part: Plain) -> bool:

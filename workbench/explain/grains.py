@@ -50,12 +50,25 @@ def units(text: str, pieces: Pieces, tokenizer: Any, grain: str) -> Units:
         begins &= words
     if grain not in ("piece", "word"):
         first = np.flatnonzero(begins)
-        number = np.searchsorted(breaks(text, grain), pieces.starts[first], side="right")
-        begins[first[1:]] = number[1:] > number[:-1]
+        begins[first] = _opening(text, pieces.starts[first], grain)
     begins[0] = True
     first = np.flatnonzero(begins)
     places = np.stack([np.minimum.reduceat(pieces.starts, first), np.maximum.reduceat(pieces.ends, first)], axis=1)
     return Units(places.astype(np.int64), np.cumsum(begins) - 1)
+
+
+def gather(text: str, starts: np.ndarray, grain: str) -> np.ndarray:
+    """The number of the section, sentence or phrase that each word or larger part is in, by where it starts: (parts,).
+
+    As units(), which needs a tokenizer to find the words.
+    """
+    return np.cumsum(_opening(text, starts, grain)) - 1
+
+
+def _opening(text: str, starts: np.ndarray, grain: str) -> np.ndarray:
+    """Whether each of these parts is the first one of a section, sentence or phrase: (parts,)."""
+    number = np.searchsorted(breaks(text, grain), starts, side="right")
+    return np.append(True, number[1:] > number[:-1])[: len(starts)]
 
 
 def breaks(text: str, grain: str) -> np.ndarray:

@@ -10,7 +10,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-TAGS = frozenset({"div", "nav", "section", "header", "h2", "p", "ol", "li", "a", "b", "bdi", "span", "mark"})
+TAGS = frozenset(
+    {"div", "nav", "section", "header", "h2", "h3", "p", "ol", "li", "a", "b", "bdi", "span", "mark", "button"}
+    | {"table", "thead", "tbody", "tr", "th", "td", "caption"}
+)
 SLOTS = 8  # colours of the style sheet; a ninth label begins again, and is told apart by its name
 
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -55,9 +58,10 @@ def line(inner: str) -> str:
     return f'<div class="sr-line" dir="auto">{inner}</div>'
 
 
-def chip(label: str, slots: dict[str, str]) -> str:
-    """A label in its colour."""
-    return f'<span class="sr-chip {slots[label]}">{escape(label)}</span>'
+def chip(label: str, slots: dict[str, str], *, score: float | None = None) -> str:
+    """A label in its colour, with its score where it is given."""
+    beside = "" if score is None else f'<span class="sr-score">{percent(score)}</span>'
+    return f'<span class="sr-chip {slots[label]}">{escape(label)}{beside}</span>'
 
 
 def silence(words: str) -> str:
@@ -80,3 +84,15 @@ def percent(score: float) -> str:
     if score >= 0.995:
         return "&gt; 99 %"
     return "&lt; 1 %" if score < 0.005 else f"{score * 100:.0f} %"
+
+
+def table(caption: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A small table of finished HTML; the first cell of a row says what the row is, the others are figures."""
+    heads = "".join(f"<th>{column}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(_cell(*cell) for cell in enumerate(row))}</tr>" for row in rows)
+    named = f"<caption>{caption}</caption>"
+    return f'<table class="sr-table">{named}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _cell(number: int, inner: str) -> str:
+    return f"<td>{inner}</td>" if number else f"<th>{inner}</th>"

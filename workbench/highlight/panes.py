@@ -13,124 +13,59 @@ from trainer.errors import StillroomError
 from trainer.prediction import Coverage, LabelScore, Prediction, Span
 from workbench.compare import Comparison, Disagreement
 from workbench.highlight.markup import Html, chip, count, escape, letter, line, percent, silence, slots_of
+from workbench.highlight.rail import anchor, nothing, rail
 
-# By task, what the figure of agreement counts.
-MEANINGS = {
-    "ner": "Agreement: F1 of spans with equal borders and label, of the labels both models know, averaged over pairs.",
-    "classification": "Agreement: the share of pairs that give the note the same label; where a note may have several, "
-    "the share of the given labels that both give.",
-}
-_NOTHING_SHARED = "These models have no label in common"
-APART = "Models that mark words and models that label the whole note are compared among themselves only."
 BARS = 8  # labels of a whole note that are listed; of those that are given, all
-LISTED = 300  # disagreements in the list
 LONG = 100_000  # characters above which the browser lays out only the rows in view
 ROWS = 800  # rows of the panes' grid in the style sheet; of more lines than that, neighbours share a row
 NOT_READ = "not read by this model"
 CELLS = 60  # of a ruler
 
 _PANES_ARE = 'role="region" aria-label="The note, model by model" tabindex="0"'
-_EXCERPT, _AROUND, _SHORT = 60, 24, 24  # characters
+_SHORT = 24  # characters
 _STAGES = {"waiting": "waiting its turn", "loading": "loading the model", "reading": "reading the note"}
 
 
 class Pane(NamedTuple):
-    """One arm as the page has it: its prediction, or its error, or the stage (of lab.Answer) of what is awaited."""
+    """One arm as the page has it: its prediction, or its error, or how far (as lab.Answer says) what is awaited is."""
 
     name: str
     title: str = ""
     prediction: Prediction | None = None
     error: StillroomError | None = None
     stage: str = "waiting"
+    ahead: int = 0  # requests that are served before it
+    progress: float | None = None
 
 
 def note(text: str) -> Html:
     """A note that no model has read yet."""
-    lines = "".join(line(escape(text[start:end])) for start, end in _rows(text))
+    lines = "".join(line(escape(text[start:end])) for start, end in rows(text))
     return _panes(text, [f'<section class="sr-pane">{lines}</section>'])
 
 
 def results(text: str, panes: Sequence[Pane], comparison: Comparison | None = None) -> Html:
     """The list of disagreements, and the panes; `comparison` is over those panes that have a prediction."""
-    labels = {label for pane in panes if pane.prediction for label in _labels(pane.prediction)}
+    labels = {label for pane in panes if pane.prediction for label in labels_of(pane.prediction)}
     slots = slots_of(labels)
-    rail = _rail(text, comparison, [pane.name for pane in panes], slots) if comparison else ""
-    return _panes(text, [_pane(text, pane, number, comparison, slots) for number, pane in enumerate(panes)], rail)
+    beside = rail(text, comparison, [pane.name for pane in panes], slots) if comparison else ""
+    return _panes(text, [_pane(text, pane, number, comparison, slots) for number, pane in enumerate(panes)], beside)
 
 
-def _panes(text: str, panes: list[str], rail: str = "") -> Html:
+def _panes(text: str, panes: list[str], beside: str = "") -> Html:
     classes = f"sr-panes sr-n{min(len(panes), 4)}{' sr-long' if len(text) > LONG else ''}"
     side_by_side = f'<div class="{classes}" {_PANES_ARE}>{"".join(panes)}</div>'
-    return Html(f'<div class="sr"><div class="sr-results">{rail}{side_by_side}</div></div>')
+    return Html(f'<div class="sr"><div class="sr-results">{beside}{side_by_side}</div></div>')
 
 
-def _labels(prediction: Prediction) -> set[str]:
+def labels_of(prediction: Prediction) -> set[str]:
+    """Every label that an arm could say or has said."""
     return {*prediction.label_set, *(said.label for said in (*prediction.spans, *prediction.labels))}
-
-
-def _anchor(region: int, pane: int) -> str:
-    return f"sr-d{region}-{pane}"
 
 
 def _kept_together(characters: int) -> str:
     # A short word and its chip stay on one line; a long one would not fit into a narrow pane.
     return " sr-short" if characters <= _SHORT else ""
-
-
-# --- The list of disagreements
-
-
-def _rail(text: str, comparison: Comparison, arms: list[str], slots: dict[str, str]) -> str:
-    found = comparison.disagreements
-    items = "".join(_item(text, key, region, arms, slots) for key, region in enumerate(found[:LISTED]))
-    more = f'<p class="sr-more">The first {LISTED:,} are listed.</p>' if len(found) > LISTED else ""
-    listed = f'<ol class="sr-list">{items}</ol>{more}' if items else ""
-    tasks = [prediction.task for prediction in comparison.predictions]
-    said = [MEANINGS[task] for task in MEANINGS if tasks.count(task) > 1]
-    said += [APART] if len(set(tasks)) > 1 else []
-    meaning = "".join(f'<p class="sr-more">{words}</p>' for words in said)
-    return f'<nav class="sr-rail" aria-label="Disagreements">{_figures(comparison)}{listed}{meaning}</nav>'
-
-
-def _figures(comparison: Comparison) -> str:
-    if comparison.agreement is None:
-        kinds = {prediction.task for prediction in comparison.predictions}
-        why = "One model marks words, the other labels the whole note" if len(kinds) > 1 else _NOTHING_SHARED
-        return f'<p class="sr-figure">{why}: there is nothing to agree on.</p>'
-    places = count(len(comparison.disagreements), "disagreement") if comparison.disagreements else "No disagreements"
-    return f'<p class="sr-figure"><b>{places}</b><span>{comparison.agreement:.0%} agreement</span></p>'
-
-
-def _item(text: str, key: int, region: Disagreement, arms: list[str], slots: dict[str, str]) -> str:
-    first = arms.index(next(iter(region.votes)))
-    votes = "".join(_vote(key, region, arm, arms.index(arm), slots) for arm in region.votes)
-    if region.kind == "document":
-        return f'<li><b class="sr-jump">The whole note</b><div class="sr-votes">{votes}</div></li>'
-    borders = '<span class="sr-kind">other borders</span>' if region.kind == "boundary" else ""
-    jump = f'<a class="sr-jump" href="#{_anchor(key, first)}"><bdi>{_excerpt(text, region)}</bdi></a>'
-    return f'<li>{jump}<div class="sr-votes">{votes}{borders}</div></li>'
-
-
-def _excerpt(text: str, region: Disagreement) -> str:
-    """The region with a few words around it, on one line."""
-    before = re.split(r"\s", text[max(region.start - _AROUND, 0) : region.start], maxsplit=1)[-1]
-    after = re.split(r"\s", text[region.end : region.end + _AROUND][::-1], maxsplit=1)[-1][::-1]
-    inner = text[region.start : region.end]
-    inner = inner if len(inner) <= _EXCERPT else f"{inner[:_EXCERPT]}…"
-    around = [f'<span class="sr-around">{escape(part)}</span>' for part in (before, after)]
-    return escape(inner).join(around)
-
-
-def _vote(key: int, region: Disagreement, arm: str, number: int, slots: dict[str, str]) -> str:
-    label = region.votes[arm]
-    verdict = _nothing(arm, region) if label is None else chip(label, slots)
-    if region.kind == "document":
-        return f'<span class="sr-vote">{letter(number)}{verdict}</span>'
-    return f'<a class="sr-vote" href="#{_anchor(key, number)}">{letter(number)}{verdict}</a>'
-
-
-def _nothing(arm: str, region: Disagreement) -> str:
-    return silence("not read" if arm in region.unread else "nothing")
 
 
 # --- The panes
@@ -159,7 +94,7 @@ def _ranking(prediction: Prediction, slots: dict[str, str]) -> str:
     more = f'<p class="sr-more">{count(rest, "less likely label")} not shown.</p>' if rest else ""
     rule = ""
     if prediction.threshold is not None:
-        rule = f'<p class="sr-more">A label is given from {prediction.threshold:.0%} on; a note may have several.</p>'
+        rule = f'<p class="sr-more">A label is given from {prediction.threshold:.0%} on; a note may have none.</p>'
     return f'<ol class="sr-bars">{bars}</ol>{more}{rule}'
 
 
@@ -176,12 +111,18 @@ def _head(pane: Pane, number: int, slots: dict[str, str]) -> str:
     if pane.prediction:
         facts = _facts(pane.prediction)
     else:
-        facts = "<span>failed</span>" if pane.error else f'<span class="sr-stage">{_STAGES[pane.stage]}</span>'
+        facts = "<span>failed</span>" if pane.error else f'<span class="sr-stage">{_stage(pane)}</span>'
     title = f"<h2>{letter(number)} {escape(pane.title or pane.name)}</h2>"
     ranking = _ranking(pane.prediction, slots) if pane.prediction and pane.prediction.labels else ""
     reference = "" if pane.name in (pane.title or pane.name) else f"<span>{escape(pane.name)}</span>"
     ruler = _ruler(pane.prediction.coverage) if pane.prediction else ""
     return f'<header class="sr-head">{title}<p class="sr-facts">{reference}{facts}</p>{ruler}{ranking}</header>'
+
+
+def _stage(pane: Pane) -> str:
+    if pane.stage == "waiting" and pane.ahead:
+        return f"{_STAGES[pane.stage]}, {pane.ahead:,} before it"
+    return _STAGES[pane.stage] + ("" if pane.progress is None else f", {pane.progress:.0%}")
 
 
 def _facts(prediction: Prediction) -> str:
@@ -248,7 +189,7 @@ def _pieces(text: str, prediction: Prediction | None, regions: dict[int, Disagre
 
 
 def _ranges(text: str, prediction: Prediction | None, regions: dict[int, Disagreement]) -> Iterator[tuple]:
-    yield from (("row", number, start, end) for number, (start, end) in enumerate(_rows(text)))
+    yield from (("row", number, start, end) for number, (start, end) in enumerate(rows(text)))
     yield from (("region", key, region.start, region.end) for key, region in regions.items())
     if prediction:
         spans = sorted(prediction.spans, key=lambda span: (span.start, -span.end))
@@ -256,7 +197,7 @@ def _ranges(text: str, prediction: Prediction | None, regions: dict[int, Disagre
         yield from (("unread", max(start, 0), start, end) for start, end in prediction.coverage.unread)
 
 
-def _rows(text: str) -> list[tuple[int, int]]:
+def rows(text: str) -> list[tuple[int, int]]:
     """The lines of the text with their line feeds; of more than ROWS, neighbours share a row."""
     ends = [match.end() for match in re.finditer(r"[^\n]*\n|[^\n]+", text)]
     step = max(1, -(-len(ends) // ROWS))
@@ -289,19 +230,19 @@ class _Drawn(NamedTuple):
 
     def _region(self, key: int, inner: str, run: list[_Piece]) -> str:
         region = self.regions[key]
-        anchor = f' id="{_anchor(key, self.number)}"' if run[0].start == max(region.start, 0) else ""
+        place = f' id="{anchor(key, self.number)}"' if run[0].start == max(region.start, 0) else ""
         silent = region.votes[self.arm] is None
         if silent and run[-1].end == min(region.end, len(self.text)):
-            inner += _nothing(self.arm, region)
+            inner += nothing(self.arm, region)
         kept = _kept_together(region.end - region.start)
-        return f'<span class="sr-region{" sr-gap" if silent else ""}{kept}"{anchor}>{inner}</span>'
+        return f'<span class="sr-region{" sr-gap" if silent else ""}{kept}"{place}>{inner}</span>'
 
     def _marked(self, piece: _Piece) -> str:
         inner = escape(self.text[piece.start : piece.end])
         if not piece.spans:
             return inner
         ending = [span for span in reversed(piece.spans) if min(span.end, len(self.text)) == piece.end]
-        chips = "".join(chip(span.label, self.slots) for span in ending)
+        chips = "".join(chip(span.label, self.slots, score=span.score) for span in ending)
         agreed = " sr-agreed" if self.compared and piece.region is None else ""
         kept = _kept_together(piece.end - piece.start)
         return f'<mark class="sr-span {self.slots[piece.spans[-1].label]}{agreed}{kept}">{inner}{chips}</mark>'

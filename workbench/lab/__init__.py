@@ -14,6 +14,7 @@ LabFailed and the next one starts a fresh child. When the server dies, the child
 mid-work.
 """
 
+import os
 from functools import cache
 
 from workbench.lab.answers import Answer
@@ -24,6 +25,6 @@ __all__ = ["Answer", "InProcessLab", "Lab", "LabFailed", "OutOfMemory", "TooLate
 
 
 @cache
-def shared() -> Lab:
-    """The one lab of this server; every page and session asks it."""
-    return Lab()
+def shared() -> InProcessLab:
+    """The one lab of this server; every page and session asks it. On ZeroGPU Spaces models live in the main process."""
+    return InProcessLab() if os.environ.get("SPACES_ZERO_GPU") else Lab()

@@ -4,6 +4,7 @@ A page module offers `render() -> None`. It draws what the flow functions return
 """
 
 import importlib
+import os
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -41,10 +42,29 @@ PAGES = (
     Page(
         "compare", "Compare", ":material/compare:", "What two to four models find in one note, and where they differ."
     ),
+    Page(
+        "explain",
+        "Explain",
+        ":material/psychology:",
+        "Why a model said it, and how far to rely on that.",
+    ),
     Page("train", "Train", ":material/model_training:", "Fine-tune, distil or pre-train: describe a job and queue it."),
     Page("jobs", "Jobs", ":material/list_alt:", "Jobs with their progress, curves and logs."),
     Page("zoo", "Zoo", ":material/inventory_2:", "Every model that is known, and which are ready to use."),
 )
+
+
+IN_A_DEMO = ("compare", "explain", "zoo")  # pages that train nothing
+
+
+def demo() -> bool:
+    """Whether this app is a public demo (STILLROOM_DEMO=1): nothing is trained, fetched or uploaded there."""
+    return os.environ.get("STILLROOM_DEMO") == "1"
+
+
+def offered() -> tuple[Page, ...]:
+    """The pages that this app has, in order."""
+    return tuple(page for page in PAGES if page.name in IN_A_DEMO or not demo())
 
 
 def plain(text: object) -> str:

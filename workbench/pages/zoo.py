@@ -13,7 +13,7 @@ from trainer.reach import reach
 from trainer.registry import ModelEntry
 from trainer.tasks import LABELLED
 from workbench.links import link
-from workbench.pages import plain, show_error
+from workbench.pages import demo, plain, show_error
 
 KEY = "zoo."
 TALLEST = 12  # rows of the table before it scrolls
@@ -202,9 +202,13 @@ def _next(row: Row) -> None:
         with st.container(horizontal=True):
             if row.entry.task in LABELLED:
                 link("compare", label="Compare on a note", icon=":material/compare:", model=[name, f"{name}@truncate"])
-            link("train", label="Fine-tune it", icon=":material/model_training:", model=name)
+            if not demo():
+                link("train", label="Fine-tune it", icon=":material/model_training:", model=name)
             if row.entry.source == "run":
                 link("jobs", label="Open its job", icon=":material/monitoring:", job=name)
+        return
+    if demo():
+        st.text("Its weights are not part of this demo. Stillroom on a machine of your own fetches or builds it.")
         return
     commands = [f"stillroom zoo fetch {name}"] if row.entry.source == "hub" and row.entry.hub_id else []
     commands += [] if row.entry.cannot_build else [f"stillroom zoo build {name} --out models/{name}"]

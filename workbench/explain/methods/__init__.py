@@ -1,9 +1,10 @@
 """Attribution methods: one file a way to say what a score rests on.
 
 A method declares its options, `title`, `grain` (its default), `complete` (its scores sum to the score minus the
-baseline's), `targeted` (it depends on the label that is asked about) and `at`: with "pieces" it gives a score a word
-piece, which add up to any grain; with "units" it hides whole units and gives a score each. `rows(units)` foretells how
-many rows the model reads. Nothing here needs torch before `attribute` is called.
+baseline's), `unit` (of a score), `signed` (a score may speak against the label), `targeted` (it depends on the label
+that is asked about) and `at`: with "pieces" it gives a score a word piece, which add up to any grain; with "units" it
+hides whole units and gives a score each. `rows(units)` foretells how many rows the model reads. The first paragraph of
+its docstring is one plain sentence, which pages show. Nothing here needs torch before `attribute` is called.
 """
 
 from typing import TYPE_CHECKING

@@ -12,17 +12,19 @@ if TYPE_CHECKING:
 
 
 class AttentionRollout(Plain):
-    """Attention maps, half of each the residual path, multiplied through the layers; mean over the target's places.
+    """Where the model looked, through all its layers: attention maps, half of each the residual path, multiplied.
 
-    Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", equations 1 and 2, heads averaged. It has no
-    sign and does not depend on the label: it says where the model looked, not what for. Special tokens' share is left
-    out, so the scores sum to less than 1.
+    The mean over the target's places. Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", equations
+    1 and 2, heads averaged. It has no sign and does not depend on the label: it says where the model looked, not what
+    for. Special tokens' share is left out, so the scores sum to less than 1.
     """
 
     title: ClassVar = "Attention rollout"
     grain: ClassVar = "word"
     at: ClassVar = "pieces"
     complete: ClassVar = False
+    unit: ClassVar = "share of attention"
+    signed: ClassVar = False
     targeted: ClassVar = False
     name: Literal["attention_rollout"] = "attention_rollout"
 

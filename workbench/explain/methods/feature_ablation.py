@@ -18,6 +18,8 @@ class FeatureAblation(Plain):
     grain: ClassVar = "sentence"
     at: ClassVar = "units"
     complete: ClassVar = False
+    unit: ClassVar = "log-odds"
+    signed: ClassVar = True
     targeted: ClassVar = True
     name: Literal["feature_ablation"] = "feature_ablation"
 

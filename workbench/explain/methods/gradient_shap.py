@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class GradientShap(Plain):
-    """The mean, over random points between baseline and text, of the gradient times their difference.
+    """As integrated gradients, at random points with a little noise: the mean of the gradient times the difference.
 
     Lundberg and Lee 2017 and Erion et al. 2021, with the one baseline that the other methods have; `noise` moves the
     words at each point. Its scores sum to the score minus the baseline's only in the mean over many samples.
@@ -22,6 +22,8 @@ class GradientShap(Plain):
     grain: ClassVar = "word"
     at: ClassVar = "pieces"
     complete: ClassVar = False
+    unit: ClassVar = "log-odds"
+    signed: ClassVar = True
     targeted: ClassVar = True
     name: Literal["gradient_shap"] = "gradient_shap"
     samples: int = Field(50, ge=1, le=5000, description="Random points")

@@ -11,15 +11,18 @@ if TYPE_CHECKING:
 
 
 class InputXGradient(Plain):
-    """The gradient times the word embedding itself, summed over its dimensions: the baseline is the zero vector.
+    """What each part would add if the model were linear around this note: the gradient times the word embedding.
 
-    Shrikumar et al. 2016, "Not Just a Black Box". Exact for a linear model without bias.
+    Summed over the embedding's dimensions; the baseline is the zero vector. Shrikumar et al. 2016, "Not Just a Black
+    Box". Exact for a linear model without bias.
     """
 
     title: ClassVar = "Input x gradient"
     grain: ClassVar = "word"
     at: ClassVar = "pieces"
     complete: ClassVar = False
+    unit: ClassVar = "log-odds"
+    signed: ClassVar = True
     targeted: ClassVar = True
     name: Literal["input_x_gradient"] = "input_x_gradient"
 

@@ -12,16 +12,19 @@ if TYPE_CHECKING:
 
 
 class IntegratedGradients(Plain):
-    """The gradient's integral on the straight line from the baseline to the text, times their difference.
+    """What each part adds while the note fades in from the baseline: the gradient's integral, times the difference.
 
-    Sundararajan, Taly and Yan 2017, "Axiomatic Attribution for Deep Networks", equation 1; the integral by
-    Gauss-Legendre quadrature, as Captum's default. Special tokens are the same in text and baseline.
+    The integral is along the straight line from the baseline's word embeddings to the text's. Sundararajan, Taly and
+    Yan 2017, "Axiomatic Attribution for Deep Networks", equation 1; the integral by Gauss-Legendre quadrature, as
+    Captum's default. Special tokens are the same in text and baseline.
     """
 
     title: ClassVar = "Integrated gradients"
     grain: ClassVar = "word"
     at: ClassVar = "pieces"
     complete: ClassVar = True
+    unit: ClassVar = "log-odds"
+    signed: ClassVar = True
     targeted: ClassVar = True
     name: Literal["integrated_gradients"] = "integrated_gradients"
     steps: int = Field(50, ge=2, le=1000, description="Points on the line; more bring the sum closer")

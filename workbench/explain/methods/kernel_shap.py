@@ -13,16 +13,18 @@ if TYPE_CHECKING:
 
 
 class KernelShap(Plain):
-    """Shapley values of the parts, fitted to the scores of random subsets (Lundberg and Lee 2017; Captum's KernelShap).
+    """Each part's fair share of the score: Shapley values, fitted to the scores of random subsets of the parts.
 
-    Two of the subsets are all and none, with a weight so large that the scores sum to the score minus the baseline's.
-    It needs several times more samples than there are parts.
+    Lundberg and Lee 2017; Captum's KernelShap. Two of the subsets are all and none, with a weight so large that the
+    scores sum to the score minus the baseline's. It needs several times more samples than there are parts.
     """
 
     title: ClassVar = "KernelSHAP"
     grain: ClassVar = "sentence"
     at: ClassVar = "units"
     complete: ClassVar = True
+    unit: ClassVar = "log-odds"
+    signed: ClassVar = True
     targeted: ClassVar = True
     name: Literal["kernel_shap"] = "kernel_shap"
     samples: int = Field(200, ge=3, le=100_000, description="Random subsets of the parts that are shown")

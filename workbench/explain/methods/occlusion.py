@@ -22,6 +22,8 @@ class Occlusion(Plain):
     grain: ClassVar = "phrase"
     at: ClassVar = "units"
     complete: ClassVar = False
+    unit: ClassVar = "log-odds"
+    signed: ClassVar = True
     targeted: ClassVar = True
     name: Literal["occlusion"] = "occlusion"
     width: int = Field(3, ge=1, le=100, description="Neighbouring parts that are hidden together")

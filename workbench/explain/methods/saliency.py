@@ -11,15 +11,17 @@ if TYPE_CHECKING:
 
 
 class Saliency(Plain):
-    """The Euclidean norm of the score's gradient with respect to a piece's word embedding: how much it could matter.
+    """How much a small change of each part could matter: the length of the score's gradient at its word embedding.
 
-    Simonyan, Vedaldi and Zisserman 2013, with the norm of Li et al. 2016 for text. It has no sign.
+    Simonyan, Vedaldi and Zisserman 2013, with the Euclidean norm of Li et al. 2016 for text. It has no sign.
     """
 
     title: ClassVar = "Gradient"
     grain: ClassVar = "word"
     at: ClassVar = "pieces"
     complete: ClassVar = False
+    unit: ClassVar = "gradient length"
+    signed: ClassVar = False
     targeted: ClassVar = True
     name: Literal["saliency"] = "saliency"
 

@@ -1,0 +1,202 @@
+"""The built Spaces in Chromium, each started from its folder as its README or Dockerfile says; no host, no trace."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from browser.app_server import browsing
+
+from workbench import space
+
+pytestmark = pytest.mark.browser
+START_S, WAIT_MS = 120, 150_000
+CANARY = "canaryq7x2"
+HOSTILE = "<img src=x onerror=alert(1)> {{7*7}} {{{value}}} ${7*7} `c` \\n \\u0041 &amp; </div>"
+NOTE = f"{CANARY} {HOSTILE}\n\tNaloxone reverses hypotension. e\u0301 שלום"
+
+
+class Space:
+    """A running Space: its address, its folder, and the folders that its process may write to."""
+
+    def __init__(self, kind: str, base: Path):
+        self.folder, self.home = base / "space", base / "home"
+        space.build(kind, self.folder)
+        self.home.mkdir()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address, self.log = f"http://127.0.0.1:{self.port}", base / "server.log"
+
+    @property
+    def command(self) -> list[str]:
+        """As the Space starts it, on a port of this test."""
+        dockerfile = self.folder / "Dockerfile"
+        if not dockerfile.exists():
+            head = yaml.safe_load((self.folder / "README.md").read_text(encoding="utf-8").split("---\n")[1])
+            return [sys.executable, head["app_file"]]
+        text = dockerfile.read_text(encoding="utf-8")
+        program, *words = json.loads(re.search(r"^CMD (.*)$", text, re.M)[1])
+        return [sys.executable, "-m", program, *(word.replace(str(space.PORT), str(self.port)) for word in words)]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Without this project on the path; everything that may be written lies below `home`."""
+        dockerfile = self.folder / "Dockerfile"
+        own = re.findall(r"\b(STILLROOM_DEMO=\S+)", dockerfile.read_text()) if dockerfile.exists() else []
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHONPATH", "STILLROOM"))}
+        folders = {name: str(self.home) for name in ("HOME", "TMPDIR", "GRADIO_TEMP_DIR", "STILLROOM_HOME")}
+        listens = {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": str(self.port)}
+        return kept | folders | listens | dict(word.split("=") for word in own)
+
+    def traces(self, words: str) -> list[Path]:
+        """Files that hold these words."""
+        files = [path for top in (self.folder, self.home) for path in top.rglob("*") if path.is_file()]
+        return [path for path in [*files, self.log] if words.encode() in path.read_bytes()]
+
+
+@contextmanager
+def running(kind: str, base: Path) -> Iterator[Space]:
+    """A Space of this kind, gone when the block ends."""
+    made = Space(kind, base)
+    with made.log.open("w") as log:
+        process = subprocess.Popen(made.command, cwd=made.folder, stdout=log, stderr=log, env=made.environment)
+    try:
+        deadline = time.monotonic() + START_S
+        while not _answers(made.address):
+            assert process.poll() is None and time.monotonic() < deadline, made.log.read_text()[-2000:]
+            time.sleep(0.1)
+        yield made
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=2) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module", params=space.KINDS)
+def opened(request, tmp_path_factory):
+    """A Space in a page of Chromium, with what it asked of other hosts and what it sent; one for the module."""
+    from conftest import chromium_path
+
+    with running(request.param, tmp_path_factory.mktemp(request.param)) as made, browsing(chromium_path()) as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(WAIT_MS)
+        page.elsewhere, page.sent, page.kind, page.space = [], [], request.param, made
+        page.on("request", lambda asked: page.elsewhere.append(asked.url) if made.address not in asked.url else None)
+        page.on("request", lambda asked: page.sent.append(asked.post_data or "") if asked.method == "POST" else None)
+        began = time.monotonic()
+        page.goto(f"{made.address}/?__theme=light" if request.param == "gradio" else made.address)
+        page.locator(".sr-pane mark").first.wait_for()
+        page.first_s = time.monotonic() - began
+        yield page
+
+
+def only(page, kind: str) -> None:
+    if page.kind != kind:
+        pytest.skip(f"of the {kind} kind")
+
+
+def texts(page, inside: str = ".sr-results") -> list[str]:
+    """What each pane shows, without its head and chips."""
+    return page.locator(f"{inside} .sr-pane").evaluate_all(
+        """panes => panes.map(pane => { const copy = pane.cloneNode(true);
+            copy.querySelectorAll('.sr-chip, .sr-head').forEach(e => e.remove()); return copy.textContent })"""
+    )
+
+
+def test_the_first_page_is_useful_at_once(opened):
+    opened.locator(".sr-rail").wait_for()
+    assert opened.locator(".sr-pane").count() == 2 and opened.locator(".sr-jump").count() > 0
+    if opened.kind == "gradio":
+        assert opened.first_s < 10, "the first view is computed before anyone asks"
+        assert opened.locator("#said .sr-status").inner_text().startswith("This view was computed when the")
+    else:
+        names = opened.get_by_test_id("stTopNavLink").all_inner_texts()
+        assert "Compare" in " ".join(names) and not re.search("Train|Jobs", " ".join(names))
+        assert not opened.get_by_role("radio", name="Upload").count()
+    opened.locator(".sr-jump").last.click()
+    opened.wait_for_function("() => document.querySelector('.sr-region:target')")
+    assert opened.locator(".sr-pane").count() == 2, "a jump does not reload the page"
+
+
+def test_a_live_comparison_shows_the_note_itself(opened):
+    if opened.kind == "gradio":
+        opened.sent.clear()
+        opened.get_by_label("Note, at most").fill(NOTE)
+        opened.wait_for_function("() => document.querySelector('#wait').innerText.startsWith('Wait: less than')")
+        assert not any(CANARY in sent for sent in opened.sent), "before Compare the text stays in the browser"
+        opened.get_by_role("button", name="Compare").click()
+        opened.get_by_text("Done.").wait_for()
+    else:
+        opened.get_by_role("radio", name="Paste").click()
+        opened.get_by_role("textbox", name="Text of the note").fill(NOTE)
+        opened.keyboard.press("Control+Enter")
+        opened.locator(".sr-waiting").first.wait_for(state="detached")
+    opened.locator(".sr-pane").filter(has_text="onerror").nth(1).wait_for()
+    opened.locator(".sr-rail").wait_for()
+    assert texts(opened) == [NOTE] * 2
+    assert opened.locator(".sr-pane :is(img, script, a)").count() == 0
+    assert opened.locator(".sr-pane mark").first.inner_text().startswith("Naloxone")
+
+
+def test_one_finding_is_explained_with_its_verdict(opened):
+    only(opened, "gradio")
+    opened.get_by_label("Method").click()
+    opened.get_by_role("option", name="Gradient", exact=True).click()
+    opened.get_by_role("button", name="Explain").click()
+    opened.locator("#why .sr-trust p").first.wait_for()
+    opened.locator("#why .sr-stage").wait_for(state="detached")
+    assert re.search("random (words|sentences)", opened.locator("#why .sr-trust").inner_text())
+    assert opened.locator("#why tbody tr").count() > 3
+    assert re.match("(Chemical|Disease): ", opened.locator("#told").inner_text())
+    assert texts(opened, ".sr-why") == [NOTE]
+
+
+def test_too_long_a_note_is_refused_in_words(opened):
+    only(opened, "gradio")
+    opened.get_by_label("Note, at most").fill("x" * 20_001)
+    opened.get_by_role("button", name="Compare").click()
+    opened.locator("#said .sr-error").filter(has_text="20,001 characters").wait_for()
+
+
+def test_the_page_takes_no_files(opened):
+    only(opened, "gradio")
+    body = (
+        f'--b\r\nContent-Disposition: form-data; name="files"; filename="n.txt"\r\n\r\n{CANARY}\r\n--b--\r\n'.encode()
+    )
+    for name in ("upload", "upload?upload_id=abc"):
+        asked = urllib.request.Request(f"{opened.space.address}/gradio_api/{name}", data=body)
+        asked.add_header("Content-Type", "multipart/form-data; boundary=b")
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(asked)
+        assert refused.value.code == 413
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(opened):
+    opened.set_viewport_size({"width": 390, "height": 844})
+    opened.wait_for_function("() => document.documentElement.scrollWidth <= 390")
+    opened.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_no_other_host_was_asked_and_no_trace_is_left(opened):
+    assert opened.elsewhere == []
+    assert CANARY not in opened.url
+    opened.goto("about:blank")  # the visitor leaves
+    assert opened.space.traces(CANARY) == []

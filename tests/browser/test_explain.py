@@ -1,0 +1,74 @@
+"""The Explain page in Chromium, with starter models: coarse, then fine; the verdict, the table, two models, stop."""
+
+import pytest
+from browser.app_server import browsing, served
+
+pytestmark = pytest.mark.browser
+WAIT_MS = 90_000
+NOTE = "HISTORY: Nausea since he takes naloxone.\n\nPLAN: Stop naloxone. Hepatitis is unlikely, no sepsis."
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("home")) as server:
+        yield server
+
+
+@pytest.fixture
+def page(server, chromium):
+    """The page with a pasted note that two starters have read."""
+    with browsing(chromium) as browser:
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(WAIT_MS)
+        page.elsewhere = []
+        page.on("request", lambda asked: page.elsewhere.append(asked.url) if server.address not in asked.url else None)
+        page.goto(f"{server.address}/explain?model=minilm-bc5cdr-l3&model=minilm-bc5cdr")
+        page.get_by_role("radio", name="Paste").click()
+        page.get_by_role("textbox", name="Text of the note").fill(NOTE)
+        page.keyboard.press("Control+Enter")
+        page.locator(".sr-pane").filter(has_text="Stop naloxone").nth(1).locator("mark.sr-span").first.wait_for()
+        yield page
+
+
+def test_coarse_then_stopped_then_two_models_to_the_end(page, server):
+    page.get_by_text("How it is computed").click()
+    page.get_by_text("Checks: infidelity").click()  # long enough to be seen and stopped
+    page.get_by_role("button", name="Explain").click()
+    page.locator(".sr-unmeasured").first.wait_for()
+    assert "sentences" in page.locator(".sr-scores").inner_text()
+    page.locator(".sr-progress").first.wait_for()
+    stop = page.get_by_test_id("stMain").get_by_role("button", name="Stop")  # the toolbar may have one too
+    stop.click()
+    stop.wait_for(state="detached")
+    assert page.get_by_text("stopped", exact=True).count() and page.locator(".sr-unmeasured").count(), (
+        "the coarse stays"
+    )
+
+    page.get_by_text("Checks: infidelity").click()
+    page.get_by_role("button", name="Explain").click()
+    page.get_by_text("Rank agreement").wait_for()
+    page.get_by_text("its score for").first.wait_for()
+    assert page.locator(".sr-better, .sr-doubtful").count() == 2
+    assert page.locator(".sr-pane").first.locator(".sr-line mark .sr-chip").count() == 10
+    assert page.locator(".sr-scores thead").inner_text().count("Rank") == 2
+
+    jump = page.locator(".sr-scores .sr-jump").first
+    jump.focus()
+    page.keyboard.press("Enter")
+    place = page.locator(jump.get_attribute("href"))
+    page.wait_for_function("e => e.matches(':target')", arg=place.element_handle(), timeout=5000)
+    assert place.inner_text().startswith(jump.inner_text())
+
+    assert page.url.count("model=") == 2 and "naloxone" not in page.url.lower()
+    assert "naloxone" not in server.log.read_text().lower()
+    assert "libtorch" not in server.libraries()
+    assert page.elsewhere == []
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.get_by_role("button", name="Explain").click()
+    page.locator(".sr-better, .sr-doubtful").nth(1).wait_for()
+    first, second = (pane.bounding_box() for pane in page.locator(".sr-pane").all())
+    assert second["y"] >= first["y"] + first["height"] and first["width"] > 300
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

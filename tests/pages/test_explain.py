@@ -1,0 +1,279 @@
+"""The Explain page: a finding and a model chosen by click, by link or from Compare; a picture, a verdict, a table."""
+
+import threading
+import time
+
+import pytest
+from pages.test_compare import CANARY, HOSTILE, published
+from streamlit.testing.v1 import AppTest
+
+from trainer import registry
+from workbench import lab
+from workbench.note import samples
+from workbench.pages.compare import Run
+from workbench.predict import Arm
+
+PAGE = "from workbench.pages import explain; explain.render()"
+SHORT = "Fever and chills after naloxone.\n\nPLAN: stop naloxone. No rash, no sepsis."
+
+
+@pytest.fixture(scope="module")
+def one_lab():
+    made = lab.InProcessLab()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def runs(home, tiny_model, one_lab, monkeypatch) -> list[str]:
+    """Two published runs of the tiny tagger, and one lab of this process."""
+    monkeypatch.setattr(lab, "shared", lambda: one_lab)
+    return [published(tiny_model, seed) for seed in (2, 1)]
+
+
+@pytest.fixture
+def classifier(home, tiny_classifier, one_lab, monkeypatch) -> str:
+    monkeypatch.setattr(lab, "shared", lambda: one_lab)
+    return published(tiny_classifier, 1)
+
+
+def opened(*models: str, text: str = SHORT, **state) -> AppTest:
+    """The page with a pasted note, once the models have read it."""
+    page = AppTest.from_string(PAGE, default_timeout=30)
+    page.session_state["source"], page.session_state["pasted"] = "Paste", text
+    for name, value in state.items():
+        page.session_state[name] = value
+    if models:
+        page.query_params["model"] = list(models)
+    return read(page.run())
+
+
+def read(page: AppTest) -> AppTest:
+    wait(lambda: page.session_state["explain_findings"].done)
+    return ran(page)
+
+
+def explained(page: AppTest) -> AppTest:
+    """The page once there is nothing more to come."""
+    wait(lambda: page.session_state["explain_inquiry"].explained)
+    ran(page)
+    wait(lambda: page.session_state["explain_inquiry"].settled)
+    return ran(page)
+
+
+def wait(until) -> None:
+    deadline = time.monotonic() + 60
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def ran(page: AppTest) -> AppTest:
+    page.run()
+    assert not page.exception
+    return page
+
+
+def button(page: AppTest, label: str):
+    return next(each for each in page.button if each.label == label)
+
+
+def html(page: AppTest) -> str:
+    return next(element.value for element in page.html if not element.value.startswith("<style>"))
+
+
+def said(page: AppTest) -> str:
+    kinds = (page.error, page.warning, page.caption, page.markdown, page.subheader)
+    return "\n".join(element.value for kind in kinds for element in kind).replace("\\", "")
+
+
+def targets(page: AppTest):
+    return next(each for each in page.selectbox if each.label == "What is to be explained")
+
+
+def target(page: AppTest) -> str:
+    return targets(page).value
+
+
+def test_the_first_visit_shows_what_the_model_finds_and_explains_nothing_yet(runs):
+    page = opened(model=runs)  # as chosen on Compare
+    assert page.selectbox(key="explain_first").value == runs[0] and page.selectbox(key="explain_second").value is None
+    assert "sr-span" in html(page) and "explain_inquiry" not in page.session_state
+    first = targets(page).options[0]
+    start, end, label = target(page).split(":")
+    assert first.startswith(f"Disease: {SHORT[int(start) : int(end)]}, 0.") and label == "Disease"
+
+
+def test_a_finding_is_explained_with_picture_verdict_and_table(runs):
+    page = opened(runs[0])
+    button(page, "Explain").click()
+    page = explained(ran(page))
+    (answer,) = page.session_state["explain_inquiry"].answers
+    assert answer.coarse.grain == "sentence" and answer.result().grain == "word"
+    found = html(page)
+    assert 'class="sr-part' in found and "<table>" in found and "log-odds" in found and 'class="sr-asked"' in found
+    assert ("Better than random orders" in found) != ("Do not rely on this" in found)
+    assert "convergence delta" in found and "steps 50" in found and "hidden parts become mask" in found
+    assert page.query_params == {"model": runs[0], "target": target(page)}
+    assert "its score for Disease: " in said(page) and "without the " in said(page)
+
+
+def test_larger_parts_are_shown_without_asking_again(runs):
+    page = opened(runs[0])
+    button(page, "Explain").click()
+    page = explained(ran(page))
+    before = page.session_state["explain_inquiry"].answers
+    assert "The strongest words" in html(page)
+    page.segmented_control(key="explain_shown_word").set_value("sentence")
+    page = ran(page)
+    assert "The strongest sentences" in html(page) and page.session_state["explain_inquiry"].answers == before
+
+
+def test_how_it_is_computed_is_the_persons_choice_and_is_stated(runs):
+    page = opened(runs[0])
+    page.selectbox(key="explain_method").set_value("feature_ablation")
+    page.selectbox(key="explain_grain").set_value("phrase")
+    page.selectbox(key="explain_baseline").set_value("pad")
+    page.toggle(key="explain_context").set_value(True)
+    page.toggle(key="explain_checks").set_value(True)
+    button(ran(page), "Explain").click()
+    found = html(explained(ran(page)))
+    assert "Leave one out" in found and "by phrase" in found and "hidden parts become pad" in found
+    assert "own words stay in place" in found and "Infidelity" in found and "Randomised weights" in found
+
+
+def test_a_method_takes_its_options(runs):
+    page = opened(runs[0])
+    page.number_input(key="explain_integrated_gradients_steps").set_value(7)
+    button(ran(page), "Explain").click()
+    assert "steps 7" in html(explained(ran(page)))
+
+
+def test_two_models_stand_side_by_side_with_their_agreement(runs):
+    page = opened(*runs)
+    assert page.selectbox(key="explain_second").value == runs[1]
+    assert ", A 0." in targets(page).options[0]
+    button(page, "Explain").click()
+    page = explained(ran(page))
+    assert html(page).count('class="sr-pane') == 2 + ('class="sr-panes' in html(page))
+    assert "Spearman 1.00, Kendall 1.00" in said(page), "both have the same weights"
+    assert "Of the 10 words that speak most for it, 10 are the same." in said(page)
+
+
+def test_what_is_asked_anew_waits_for_the_button(runs):
+    page = opened(runs[0])
+    button(page, "Explain").click()
+    page = explained(ran(page))
+    page.selectbox(key="explain_method").set_value("saliency")
+    assert "Below is the previous explanation" in said(ran(page))
+    targets(page).set_value(last := list(page.session_state["explain_findings"].targets())[-1])
+    page = ran(page)
+    page.selectbox(key="explain_second").set_value(runs[1])
+    page = read(ran(page))
+    assert "explain_inquiry" not in page.session_state and "sr-span" in html(page)
+    assert target(page) == last, "what was chosen stays, where both can be asked"
+
+
+def test_what_the_models_did_not_find_can_be_asked_about(runs):
+    page = opened(runs[0])
+    targets(page).set_value("")
+    page = ran(page)
+    page.text_input(key="explain_free").set_value("10:16:Disease")
+    button(page, "Explain").click()
+    page = explained(ran(page))
+    assert "Disease: chills" in said(page) and "sr-part" in html(page)
+    assert page.query_params == {"model": runs[0]}, "what a person typed is in no address"
+
+
+@pytest.mark.parametrize("typed", ["70:900:Disease", ""])
+def test_a_target_that_is_none_is_refused_beside_it(runs, typed):
+    page = opened(runs[0], explain_asked="", explain_free=typed)
+    button(page, "Explain").click()
+    page = ran(page)
+    assert page.error and "explain_inquiry" not in page.session_state
+    assert "target" in said(page)
+
+
+def test_a_label_that_the_model_lacks_fails_in_its_own_pane_and_is_in_no_address(runs, home):
+    page = opened(runs[0], explain_asked="", explain_free=f"0:5:{CANARY}")
+    button(page, "Explain").click()
+    page = explained(ran(page))
+    assert "sr-failed" in html(page) and "There is no label of this model" in html(page)
+    assert CANARY not in str(page.query_params)
+
+
+def test_a_link_to_a_finding_of_a_sample_explains_it_at_once(runs):
+    sample = samples()[0]
+    wanted = read_targets(runs[0], sample.note.text)[-1]
+    page = AppTest.from_string(PAGE, default_timeout=30)
+    for name, value in (("model", runs[0]), ("sample", sample.id), ("target", wanted)):
+        page.query_params[name] = value
+    page = explained(read(page.run()))
+    assert page.session_state["explain_inquiry"].target == wanted == target(page)
+    assert page.query_params == {"model": runs[0], "sample": sample.id, "target": wanted}
+
+
+def read_targets(run: str, text: str) -> list[str]:
+    from workbench.explain.targets import found
+
+    return [each["target"] for each in found(lab.shared().submit(text, Arm.parse(run)).result(60))]
+
+
+def test_note_models_and_findings_come_along_from_compare(runs):
+    from workbench.note import Note
+
+    arms = [f"{runs[1]}@truncate", runs[0]]
+    answers = tuple(lab.shared().submit(SHORT, Arm.parse(arm)) for arm in arms)
+    run = Run(Note(SHORT), dict(zip(arms, ("First", "Second"), strict=True)), answers)
+    page = AppTest.from_string(PAGE, default_timeout=30)
+    page.session_state["source"], page.session_state["compare_run"] = "Upload", run
+    page = read(page.run())
+    assert [page.selectbox(key=f"explain_{which}").value for which in ("first", "second")] == arms
+    found = page.session_state["explain_findings"]
+    assert found.note == run.note and tuple(found.answers.values()) == answers
+    page.selectbox(key="explain_second").set_value(None)
+    assert page.selectbox(key="explain_second").value is None
+    assert list(ran(page).session_state["explain_findings"].answers) == arms[:1], "a choice made here stays"
+
+
+def test_a_classifier_is_asked_why_the_note_has_a_label(classifier):
+    page = opened(classifier)
+    assert target(page) in targets(page).options[0] and ":" not in target(page)
+    button(page, "Explain").click()
+    page = explained(ran(page))
+    assert f"{target(page)}, of the whole note" in said(page) and "sr-part" in html(page)
+
+
+def test_a_hostile_note_is_shown_as_text_and_is_in_no_address_and_no_file(runs, home):
+    page = opened(runs[0], text=HOSTILE)
+    button(page, "Explain").click()
+    page = explained(ran(page))
+    assert CANARY in html(page) and "<img" not in html(page) and ":red[x]" not in page.subheader[0].value
+    assert all(":red[x]" not in element.value for element in page.markdown)
+    assert CANARY not in str(page.query_params)
+    for file in filter(lambda path: path.is_file(), home.rglob("*")):
+        assert CANARY.encode() not in file.read_bytes(), file.name
+
+
+def test_stop_ends_what_waits_and_says_so(runs, monkeypatch):
+    page = opened(runs[0])
+    gate, resolve = threading.Event(), registry.resolve
+    monkeypatch.setattr(registry, "resolve", lambda *given: (gate.wait(30), resolve(*given))[1])
+    try:
+        blocking = lab.shared().submit(SHORT, Arm.parse(runs[0]))
+        button(page, "Explain").click()
+        page = ran(page)
+        assert "waiting its turn" in html(page)
+        button(page, "Stop").click()
+        page = ran(page)
+    finally:
+        gate.set()
+    blocking.result(60)
+    assert page.session_state["explain_inquiry"].settled and "stopped" in html(page)
+    assert all(each.label != "Stop" for each in page.button)
+
+
+def test_without_a_note_or_a_model_nothing_is_asked(home, monkeypatch):
+    monkeypatch.setattr(registry, "ready", lambda **_: [])
+    page = AppTest.from_string(PAGE, default_timeout=30)
+    assert "No model" in said(ran(page)) and "explain_findings" not in page.session_state

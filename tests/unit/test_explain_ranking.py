@@ -1,0 +1,45 @@
+"""Parts by strength, and the same explanation in larger parts: equal to asking the model at that grain."""
+
+import pytest
+from unit.test_explain_agreement import explanation
+
+from trainer import models
+from trainer.errors import UnknownName
+from trainer.registry import resolve
+from workbench.explain import METHODS, explain_text
+from workbench.explain.grains import GRAINS
+from workbench.explain.ranking import coarser, grains_of, ranked
+
+TEXT = (
+    "HISTORY: Fever, chills (for 3 days); no rash.\r\nSaw Dr. Smith.\nPLAN:\nGive naloxone, 1.5 mg. Hepatitis?\n"
+    "\U0001f9ec e\u0301 שלום"
+)
+
+
+def test_the_strongest_come_first_whatever_their_sign():
+    found = ranked(explanation([1, -3, 0, 2]))
+    assert [(part.rank, part.start, part.score) for part in found] == [(1, 10, -3), (2, 30, 2), (3, 0, 1)]
+    assert [part.share for part in found] == pytest.approx([1 / 2, 1 / 3, 1 / 6])
+    assert ranked(explanation([0, 0])) == []
+
+
+def test_only_scores_that_add_up_are_shown_in_larger_parts():
+    assert grains_of(explanation([1], method="saliency", grain="word")) == GRAINS[:4]
+    assert grains_of(explanation([1], method="saliency", grain="piece")) == ("section", "sentence", "phrase", "piece")
+    assert grains_of(explanation([1], method="kernel_shap", grain="word")) == ("word",)
+    with pytest.raises(UnknownName, match="grain of this explanation"):
+        coarser(explanation([1], method="kernel_shap", grain="word"), TEXT, "section")
+
+
+@pytest.mark.parametrize("grain", ["section", "sentence", "phrase"])
+@pytest.mark.parametrize("asked", ["word", "piece"])
+def test_larger_parts_are_what_the_model_would_have_answered(tiny_model, grain, asked):
+    model, tokenizer = models.load(resolve(str(tiny_model)))
+    how = {"name": "m", "method_name": "saliency", "orders": 0}
+    fine, own = (explain_text(TEXT, model, tokenizer, "9:14:Disease", grain=one, **how) for one in (asked, grain))
+    shown = coarser(fine, TEXT, grain)
+    assert shown.grain == grain
+    assert [(part.start, part.end) for part in shown.attributions] == [(p.start, p.end) for p in own.attributions]
+    assert [p.score for p in shown.attributions] == pytest.approx([p.score for p in own.attributions])
+    assert coarser(fine, TEXT, asked) is fine
+    assert METHODS["saliency"].at == "pieces"

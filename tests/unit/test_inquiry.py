@@ -1,0 +1,48 @@
+"""How an inquiry stands: time left from how work went, findings as lines, quotes that stay on one line."""
+
+from concurrent.futures import Future
+
+import pytest
+from unit.test_highlight import prediction
+
+from trainer.errors import Refused
+from workbench.inquiry import Findings, _Pace, quote
+from workbench.note import Note
+
+
+def test_time_left_follows_the_work_and_begins_anew_with_the_second_answer():
+    pace = _Pace()
+    assert pace.left(None, 0.0) is None
+    assert pace.left(0.0, 10.0) is None and pace.left(0.02, 12.0) is None, "too little is done"
+    assert pace.left(0.5, 12.5) == pytest.approx(2.5)
+    assert pace.left(0.75, 16.0) == pytest.approx(2.0)
+    assert pace.left(0.1, 17.0) is None, "the second answer has begun"
+    assert pace.left(0.4, 17.5) is None, "too short a time to tell"
+    assert pace.left(0.4, 20.0) == pytest.approx(6.0)
+
+
+def done(outcome) -> Future:
+    answer = Future()
+    answer.stage = "reading"
+    answer.set_exception(outcome) if isinstance(outcome, Exception) else answer.set_result(outcome)
+    return answer
+
+
+def test_findings_of_two_models_are_one_list_with_the_score_of_each():
+    one, other = prediction("a", [(0, 5, "Disease")]), prediction("b", [(0, 5, "Disease"), (10, 16, "Disease")])
+    found = Findings(Note("Fever and\nchills"), {"a": done(one), "b": done(other)})
+    assert found.targets() == {"0:5:Disease": [0.5, 0.5], "10:16:Disease": [None, 0.5]}
+    assert found.named("10:16:Disease", [None, 0.5]) == "Disease: chills, A not found, B 0.50 (at 10)"
+    assert found.named("0:5:Disease", [0.999]) == "Disease: Fever, above 0.99 (at 0)"
+
+
+def test_a_model_that_failed_finds_nothing_and_keeps_its_pane():
+    found = Findings(Note("Fever"), {"a": done(Refused("no", next_step="")), "b": done(prediction("b"))})
+    assert found.done and found.targets() == {}
+    first, second = found.panes({"a": "A", "b": "B"})
+    assert (first.error.message, first.prediction, second.error) == ("no", None, None)
+
+
+def test_a_quote_is_one_line_of_what_can_be_shown():
+    assert quote("a\r\n\tb\x00c", 0, 7) == "a b\N{SYMBOL FOR NULL}c"
+    assert len(quote("x" * 500, 0, 500)) == 71

@@ -1,0 +1,183 @@
+"""Files of a comparison: nothing of the note unless asked, offsets that other tools read, escaped HTML."""
+
+import csv
+import io
+import json
+import re
+import zipfile
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from trainer.datasets.spans import marked
+from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
+from workbench import report
+from workbench.compare import compare
+from workbench.costs import Weights, weights
+from workbench.filtering import Filter
+from workbench.highlight import document, shown
+from workbench.highlight.markup import TAGS
+from workbench.note import Note
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "</span></mark><script>alert(1)</script><!-- --><![CDATA[",
+    "a\r\nb\rc\n\n  \t\td \n",
+    "\x00\x01\x07\x1b[31m\x7f\x0b\x0c\u2028\u2029\ufeff",
+    "\u202eעברית\u202c שלום \u2066mixed\u2069 العربية",
+    "e\u0301 👩🏽‍⚕️ \U0001f9ec \ud800 &amp; &#13; &lt;b&gt; \"'",
+]
+TEXT = (st.text(max_size=80) | st.lists(st.sampled_from(HOSTILE), max_size=3).map("".join)).filter(str.strip)
+LABEL = st.sampled_from(["Disease", "Chemical", "", *HOSTILE]) | st.text(max_size=8)
+SPANS = st.lists(st.tuples(st.integers(0, 90), st.integers(1, 20), LABEL), max_size=6)
+MADE = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
+HASH = "ab" * 32
+
+
+def prediction(name: str, *spans: tuple, unread=()) -> Prediction:
+    return Prediction(
+        model=name,
+        task="ner",
+        spans=tuple(Span(start=a, end=a + size, label=label, score=0.9) for a, size, label in spans),
+        coverage=Coverage(tokens=99, tokens_read=90, windows=2, unread=unread),
+        cost=Cost(latency_ms=1234, tokens_per_second=56),
+        label_set=("Disease", "Chemical"),
+    )
+
+
+def made(text: str, *arms: Prediction, with_text=False, **fields) -> report.Report:
+    names = {arm.model: f"Title of {arm.model}" for arm in arms}
+    weighed = tuple(Weights(reference=name, sha256=HASH, parameters=9_500_000, size_bytes=19_000_000) for name in names)
+    return report.Report(Note(text), compare(arms), names, weighed, MADE, with_text=with_text, **fields)
+
+
+class Page(HTMLParser):
+    """Tags, attributes and the note's text of a report, as a browser would see them."""
+
+    def __init__(self, source: str):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.note, self.depth = [], "", 0
+        self.feed(re.sub("\r\n?", "\n", source))
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.depth += bool(self.depth) or dict(attributes).get("class") == "sr-note"
+
+    def handle_endtag(self, tag):
+        self.depth -= bool(self.depth)
+
+    def handle_data(self, data):
+        self.note += data if self.depth else ""
+
+    def handle_comment(self, data):
+        raise AssertionError("a comment came through")
+
+
+@settings(deadline=None)
+@given(TEXT, SPANS, SPANS)
+@example("Patient has a fever after the naloxone.", [(14, 5, "Disease")], [(14, 9, "Disease")])
+def test_without_the_tick_no_file_depends_on_the_text(text, first, second):
+    arms = prediction("a", *first), prediction("b", *second)
+    silent, blank = made(text, *arms), made("·" * len(text), *arms)
+    ours, other = ([file(each) for file in (document, report.as_json, report.as_csv)] for each in (silent, blank))
+    assert ours == other, "the same for any text of this length"
+    parts = {text[at : at + 12] for at in range(len(text) - 11)}
+    assume(not any(part in file for file in other for part in parts))  # words of ours, by chance
+    assert not any(part in file for file in ours for part in parts)
+    with zipfile.ZipFile(io.BytesIO(report.as_brat(silent))) as packed:
+        assert packed.namelist() == ["A/note.ann", "B/note.ann"]
+        with zipfile.ZipFile(io.BytesIO(report.as_brat(blank))) as like:
+            assert all(packed.read(name) == like.read(name) for name in packed.namelist())
+
+
+@settings(deadline=None)
+@given(TEXT, SPANS, SPANS, LABEL)
+@example("".join(HOSTILE), [(0, 9, HOSTILE[1])], [(3, 40, HOSTILE[0])], HOSTILE[1])
+def test_with_the_tick_the_report_holds_the_text_and_everything_is_escaped(text, first, second, name):
+    found = Page(document(made(text, prediction(f"a{name}", *first), prediction(f"b{name}", *second), with_text=True)))
+    assert found.note == shown(text)
+    shell = {"html", "head", "body", "meta", "title", "style", "h1"}
+    for tag, attributes in found.tags:
+        assert tag in TAGS | shell
+        assert set(attributes) <= {"class", "dir", "id", "name", "content", "charset", "lang", "http-equiv"}
+    assert [tag for tag, _ in found.tags].count("style") == 2
+
+
+def test_the_report_says_versions_hashes_date_coverage_cost_and_what_was_kept():
+    arms = prediction("a", (0, 5, "Disease")), prediction("b", unread=((0, 9),))
+    html = document(made("Fever after naloxone", *arms, kept=Filter(labels=("Disease",), least=0.8), context=512))
+    for said in ("01 March 2026, 09:30", HASH, "1,234 ms", "90 of 99 (91%)", "9.5 million", "0–5", "Not read by"):
+        assert said in html, said
+    assert "labels Disease only; scores from 80% on" in html and "first 512 tokens" in html
+    for package, number in report.versions().items():
+        assert f"{package} {number}" in html and number != "not installed"
+    assert "http://" not in html and "https://" not in html and "<script" not in html and "url(" not in html
+
+
+def test_the_json_is_the_public_shape_with_versions_and_hashes():
+    arms = prediction("a", (0, 5, "Disease")), prediction("b")
+    document = json.loads(report.as_json(made("Fever", *arms)))
+    public = compare(arms).to_json()
+    assert {name: document[name] for name in public} == json.loads(json.dumps(public))
+    assert document["versions"] == report.versions() and document["models"][0]["sha256"] == HASH
+    assert document["filter"] == {"labels": [], "least": 0.0} and document["made"] == "2026-03-01T09:30:00+00:00"
+
+
+def test_the_csv_has_a_row_a_span_and_one_for_each_label_that_a_note_is_given():
+    labels = (LabelScore(label='=x,"y"', score=0.7), LabelScore(label="z", score=0.3))
+    said = prediction("c").model_copy(update={"task": "classification", "labels": labels})
+    arms = prediction("a", (0, 5, "Disease"), (6, 3, "Chemical")), prediction("b", (0, 5, "Disease")), said
+    rows = list(csv.reader(io.StringIO(report.as_csv(made("Fever after", *arms)))))
+    assert rows == [
+        ["arm", "start", "end", "label", "score", "agreed"],
+        ["a", "0", "5", "Disease", "0.9", "yes"],
+        ["a", "6", "9", "Chemical", "0.9", "no"],
+        ["b", "0", "5", "Disease", "0.9", "yes"],
+        ["c", "", "", '=x,"y"', "0.7", ""],
+    ]
+
+
+@pytest.mark.parametrize("with_text", [True, False])
+def test_our_own_reader_of_brat_finds_the_same_spans(tmp_path, with_text):
+    text = "Fever\r\nafter 👩🏽‍⚕️ naloxone,\te\u0301 rash"
+    arm = prediction("a", (0, 5, "Disease"), (text.index("nal"), 8, "Chemical name"))
+    archive = report.as_brat(made(text, arm, prediction("b"), with_text=with_text))
+    zipfile.ZipFile(io.BytesIO(archive)).extractall(tmp_path)
+    if not with_text:
+        (tmp_path / "A" / "note.txt").write_bytes(text.encode())
+    (read,) = marked(tmp_path / "A")
+    assert read.text == text
+    found = [(entity.start, entity.end, entity.label) for entity in read.entities]
+    assert found == [(0, 5, "Disease"), (text.index("nal"), text.index("nal") + 8, "Chemical_name")]
+
+
+def test_an_annotation_over_a_line_end_has_a_fragment_a_line():
+    made_of = made("Fever\r\nand\n\nrash.", prediction("a", (2, 12, "Disease")), prediction("b"), with_text=True)
+    with zipfile.ZipFile(io.BytesIO(report.as_brat(made_of))) as packed:
+        first = packed.read("A/note.ann").decode().splitlines()[0]
+    assert first == "T1\tDisease 2 5;7 10;12 14\tver and ra"
+
+
+def test_a_lone_surrogate_moves_no_offset():
+    with zipfile.ZipFile(
+        io.BytesIO(report.as_brat(made("a\ud800b", *map(prediction, "ab"), with_text=True)))
+    ) as packed:
+        assert packed.read("A/note.txt") == b"a?b"
+
+
+def test_a_file_name_is_a_date_and_says_whether_the_text_is_in_it():
+    silent, told = (made("Fever", *map(prediction, "ab"), with_text=with_text) for with_text in (False, True))
+    assert silent.name("html") == "stillroom-compare-20260301-093000.html"
+    assert told.name("html") == "stillroom-compare-20260301-093000-with-text.html"
+    assert told.name("json") == "stillroom-compare-20260301-093000.json", "which never holds it"
+
+
+def test_the_weights_of_a_starter_and_of_a_model_that_is_gone():
+    found = weights("minilm-bc5cdr-l3@truncate:128")
+    assert found.reference == "minilm-bc5cdr-l3" and 9_000_000 < found.parameters < 10_000_000
+    assert found.size_bytes > found.parameters and len(found.sha256) == 64
+    assert weights("./gone@windows") == Weights(reference="./gone")

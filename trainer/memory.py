@@ -1,0 +1,48 @@
+"""Running out of memory: how that shows, and what to write in the spec instead. No torch."""
+
+from trainer.errors import StillroomError
+from trainer.spec import JobSpec, Schedule
+
+# How torch says it: on a GPU by a type of its own, on a CPU (its allocator, C++, oneDNN) by the text of a RuntimeError.
+SIGNS = ("out of memory", "can't allocate memory", "bad_alloc", "could not create a memory")
+
+
+class OutOfMemory(StillroomError):
+    """The run needed more memory than there is; the next step is a schedule that needs about half."""
+
+    @classmethod
+    def of(cls, spec: JobSpec, device: str) -> "OutOfMemory":
+        """What to say of a run of this spec on this device."""
+        less = half(spec.schedule)
+        said = ", ".join(f"{name}: {value}" for name, value in less.items())
+        step = f"Submit it again with less in a batch, for example schedule: {{{said}}}."
+        if less.get("max_tokens", spec.schedule.max_tokens) < spec.schedule.max_tokens:
+            step = f"{step[:-1]}: a batch holds a single long row, so it takes a shorter window. {_shorter(spec)}"
+        return cls(f"The run needed more memory than {device} has.", next_step=step)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory could not be had."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
+    )
+
+
+def half(schedule: Schedule) -> dict[str, int]:
+    """Fields of a schedule that needs about half the memory, as the spec accepts them.
+
+    Fewer rows a batch while there are several; then a shorter window.
+    """
+    if schedule.batch_size and schedule.batch_size > 1:
+        return {"batch_size": schedule.batch_size // 2}
+    if schedule.batch_size:
+        return {"max_tokens": max(8, schedule.max_tokens // 2)}
+    tokens = max(16, schedule.batch_tokens // 2)
+    return {"batch_tokens": tokens, "max_tokens": min(schedule.max_tokens, tokens)}
+
+
+def _shorter(spec: JobSpec) -> str:
+    """What a shorter window does to texts that are longer."""
+    if "truncate" in f"{getattr(spec.task, 'rows', '')} {getattr(spec.task, 'reading', '')}":
+        return "What is longer is cut off there."
+    return "What is longer is read in several windows."

@@ -1,0 +1,109 @@
+"""The demo's one page: a note, two to four models, what each of them finds, where they differ, and why one said it.
+
+Pictures are HTML, and all of it comes from workbench.highlight; `_picture` refuses anything else at run time.
+"""
+
+import gradio as gr
+
+from workbench import highlight
+from workbench.demo import endpoints, visit
+from workbench.demo.events import Events, sample
+from workbench.demo.first import ARMS, SAMPLE, Opening, note
+from workbench.explain import GRAINS, METHOD, METHODS
+from workbench.explain.wording import PARTS
+from workbench.note import DEMO_CHARACTERS, samples
+
+WAIT_S = 4.0  # after which the wait is said anew
+HEADING = (
+    "# Stillroom\nWhat two to four small clinical language models find in one note, and where they differ. "
+    "**For research, not for clinical decisions. Nothing you enter is stored; do not paste real patient data into a "
+    "public demo.**"
+)
+WHY = "## Why did a model say it?\nThe parts of the note that a finding rests on, and how far to rely on that."
+LENGTH = "note => note.length"  # for the wait that is enough: until Compare is pressed the text stays in the browser
+_PLAIN = {"js_on_load": None, "apply_default_css": False}
+_QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+
+
+def build(opening: Opening) -> gr.Blocks:
+    """The page with its events and its API."""
+    events = Events(opening)
+    with gr.Blocks(title="Stillroom", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
+        gr.Markdown(HEADING, elem_id="heading")
+        with gr.Row():
+            with gr.Column(scale=3, min_width=320):
+                label = f"Note, at most {DEMO_CHARACTERS:,} characters"
+                text = gr.Textbox(note().text, label=label, lines=12, max_lines=12)
+                length = gr.Number(len(note().text), visible="hidden")
+            with gr.Column(scale=2, min_width=320):
+                chosen = gr.Dropdown(_samples(), value=SAMPLE, label="Sample note")
+                models = gr.Dropdown(_models(), value=list(ARMS), label="Models, two to four", **_TWO_TO_FOUR)
+                with gr.Row():
+                    start = gr.Button("Compare", variant="primary")
+                    stop = gr.Button("Stop")
+                wait = gr.HTML(highlight.status(), elem_id="wait", **_PLAIN)
+        said = gr.HTML(highlight.status(opening.shown.words), elem_id="said", **_PLAIN)
+        shown = gr.HTML(highlight.results(*opening.shown[:3]), elem_id="results", **_PLAIN)
+        gr.Markdown(WHY, elem_id="why-heading")
+        with gr.Row(elem_id="why-choices"):
+            finding = gr.Dropdown([], label="Finding", scale=4, min_width=300)
+            method = gr.Dropdown(_methods(), value=METHOD, label="Method", scale=2, min_width=180)
+            grain = gr.Dropdown(_grains(), value="", label="Parts", scale=2, min_width=180)
+        with gr.Row(elem_id="why-buttons"):
+            explain = gr.Button("Explain", variant="primary")
+            stop_why = gr.Button("Stop")
+        told = gr.HTML(highlight.status(), elem_id="told", **_PLAIN)
+        why = gr.HTML(highlight.status(), elem_id="why", **_PLAIN)
+        for picture in (wait, said, shown, told, why):
+            picture.postprocess = _picture
+
+        for endpoint in (endpoints.compare, endpoints.explain):  # first, so that no event below takes their names
+            about = endpoints.described(endpoint)
+            gr.api(endpoint, api_name=endpoint.__name__, api_description=about, concurrency_limit=visit.MOST)
+        page.load(events.open, None, [shown, said, finding], **_QUIET)
+        chosen.input(sample, chosen, text, **_QUIET)
+        text.change(None, text, length, js=LENGTH, **_QUIET)
+        waits = [page.load, length.change, models.change, gr.Timer(WAIT_S).tick]
+        gr.on(waits, events.wait, [length, models], wait, trigger_mode="always_last", **_QUIET)
+        compared = start.click(events.compare, [text, models], [shown, said, finding], **_QUIET)
+        gr.on([finding.change, method.change], events.wait_for_why, [finding, method], told, **_QUIET)
+        explained = explain.click(events.explain, [finding, method, grain], [why, told], **_QUIET)
+        for button in (stop, stop_why):
+            button.click(events.stop, None, [shown, said, why, told], cancels=[compared, explained], **_QUIET)
+        page.unload(_leaving(page))
+    return page
+
+
+_TWO_TO_FOUR = {"multiselect": True, "max_choices": visit.MOST}
+
+
+def _picture(html: object) -> str:
+    if not isinstance(html, highlight.Html):
+        raise TypeError(f"found {type(html).__name__}; only what workbench.highlight has made is shown as HTML")
+    return str(html)
+
+
+def _samples() -> list[tuple[str, str]]:
+    short = [each for each in samples() if each.characters <= DEMO_CHARACTERS]
+    return [(f"{each.title} ({each.words:,} words)", each.id) for each in short]
+
+
+def _models() -> list[tuple[str, str]]:
+    return [(title, name) for name, title in visit.offered().items()]
+
+
+def _methods() -> list[tuple[str, str]]:
+    return [(kind.title, name) for name, kind in METHODS.items()]
+
+
+def _grains() -> list[tuple[str, str]]:
+    return [("the method's own", ""), *((PARTS[grain], grain) for grain in GRAINS)]
+
+
+def _leaving(page: gr.Blocks):
+    def leave(request: gr.Request) -> None:
+        visit.leave(request.session_hash)
+        # Gradio would keep the session's choices, which quote the note, for an hour.
+        page.state_holder.session_data.pop(request.session_hash, None)
+
+    return leave

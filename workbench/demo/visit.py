@@ -1,0 +1,149 @@
+"""What a visitor may ask, checked; and what each session has asked of the lab, for as long as its page is open."""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from trainer import registry
+from trainer.errors import BadSpec, UnknownName
+from trainer.tasks import LABELLED
+from workbench import highlight, lab
+from workbench.compare import Comparison, compare
+from workbench.demo.pace import PACE
+from workbench.explain import GRAINS, METHODS, targets
+from workbench.inquiry import Inquiry
+from workbench.note import Note, demo_note
+from workbench.predict import Arm
+
+FEWEST, MOST = 2, 4  # models side by side
+DEADLINE_S = 120.0  # after which a request makes room for others
+
+
+class Run(NamedTuple):
+    """A comparison as it stands: a note, the arms by name with their titles, and the lab's answers, done or not."""
+
+    note: Note
+    arms: dict[str, str]
+    answers: tuple[lab.Answer, ...]
+
+    @property
+    def done(self) -> bool:
+        """Whether every model has answered, failed or been stopped."""
+        return all(answer.done() for answer in self.answers)
+
+    @property
+    def panes(self) -> list[highlight.Pane]:
+        """One for each arm, as it is now."""
+        return [_pane(*arm, answer) for arm, answer in zip(self.arms.items(), self.answers, strict=True)]
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """Of the arms that have answered; None for fewer than two."""
+        found = [pane.prediction for pane in self.panes if pane.prediction]
+        return compare(found) if len(found) > 1 else None
+
+    @property
+    def words(self) -> str:
+        """How far it is, and its place in the lab's line."""
+        waiting = [answer.place for answer in self.answers if not answer.done()]
+        if not waiting:
+            return "Done."
+        before = f" Before them in line: {min(waiting):,}." if min(waiting) else ""
+        return f"{len(self.answers) - len(waiting)} of {len(self.answers)} models have answered.{before}"
+
+    def stop(self) -> None:
+        """Ask for no more; what has come stays."""
+        for answer in self.answers:
+            answer.cancel()
+
+
+class Visit:
+    """What one session sees: its comparison and its explanation, each the last one it asked for."""
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.inquiry: Inquiry | None = None
+
+    def stop(self) -> None:
+        """Ask for no more."""
+        for asked in filter(None, (self.run, self.inquiry)):
+            asked.stop()
+
+
+VISITS: dict[str, Visit] = {}  # by session
+
+
+def of(session: str) -> Visit:
+    """The visit of a session."""
+    return VISITS.setdefault(session, Visit())
+
+
+def leave(session: str) -> None:
+    """The visitor has closed the page: stop what was asked, and forget the note."""
+    if visit := VISITS.pop(session, None):
+        visit.stop()
+
+
+@cache
+def offered() -> dict[str, str]:
+    """Every arm that may be chosen, with its title: models of the zoo that are here, in windows and cut off.
+
+    Runs, folders and Hub ids are left out: a public page does not reach into the files of its server.
+    """
+    here = [entry for entry in registry.zoo().values() if entry.loads and registry.weights_here(entry)]
+    titles = {entry.id: entry.name for entry in here if entry.task in LABELLED}
+    return titles | {f"{name}@truncate": f"{title}, first window only" for name, title in titles.items()}
+
+
+def arm(name: str) -> Arm:
+    """An arm that is offered. Raises UnknownName."""
+    if name not in offered():
+        raise UnknownName("model here", name, offered(), next_step="Choose among these.")
+    return Arm.parse(name)
+
+
+def ask(text: str, names: Sequence[str]) -> Run:
+    """Ask the lab for a comparison. Raises BadData for an empty note, Refused for a long one, BadSpec, UnknownName."""
+    note, arms = demo_note(text), [arm(name) for name in dict.fromkeys(names)]
+    if not FEWEST <= len(arms) <= MOST:
+        raise BadSpec(
+            [("models", f"found {len(arms)}; choose two to four")], next_step="Choose them and compare again."
+        )
+    answers = tuple(lab.shared().submit(note.text, each, deadline_s=DEADLINE_S) for each in arms)
+    for each, answer in zip(arms, answers, strict=True):
+        PACE.follow(answer, each.model, len(note.text))
+    return Run(note, {each.name: offered()[each.name] for each in arms}, answers)
+
+
+def why(text: str, name: str, target: str, method: str, grain: str = "") -> Inquiry:
+    """Ask the lab why an arm says a target of a text; no grain is the method's own. Raises what `ask` raises."""
+    note, chosen = demo_note(text), arm(name)
+    for what, given, known in (("method", method, METHODS), ("grain", grain, ("", *GRAINS))):
+        if given not in known:
+            raise UnknownName(what, given, known, next_step="Choose among these.")
+    targets.parse(target).check(text)
+    how = {"method_name": method, "grain": grain or None, "deadline_s": DEADLINE_S}
+    inquiry = Inquiry(note, target, {chosen.name: offered()[chosen.name]}, how)
+    PACE.follow(inquiry.answers[0], kind(name, method), len(text))
+    return inquiry
+
+
+def kind(name: str, method: str) -> str:
+    """What the pace of an explanation is measured by."""
+    return f"{arm(name).model} {method}"
+
+
+def findings(panes: Iterable[highlight.Pane], *, most: int) -> list[tuple[str, str]]:
+    """What may be explained, as (arm, target): of each arm at most so many, the likeliest first."""
+    read = [pane for pane in panes if pane.prediction]
+    return [(pane.name, each["target"]) for pane in read for each in targets.found(pane.prediction)[:most]]
+
+
+def _pane(name: str, title: str, answer: lab.Answer) -> highlight.Pane:
+    if not answer.done():
+        return highlight.Pane(name, title, stage=answer.stage)
+    if answer.cancelled():
+        return highlight.Pane(name, title, error=lab.LabFailed("Stopped.", next_step="Press Compare to run it again."))
+    if error := answer.exception():
+        return highlight.Pane(name, title, error=error)
+    return highlight.Pane(name, title, prediction=answer.result())

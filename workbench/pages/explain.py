@@ -1,0 +1,270 @@
+"""Explain: why one or two models say something of a note, part by part, and how far to rely on that.
+
+The address holds the sample's id, the models and a finding's offsets and label, never text. Note and explanations live
+in this session's memory alone.
+"""
+
+from collections import Counter
+from typing import Any
+
+import streamlit as st
+
+from trainer import registry
+from trainer.errors import StillroomError
+from trainer.tasks import LABELLED
+from workbench import highlight, how_field, lab, note_field
+from workbench.explain import targets
+from workbench.explain.agreement import compare
+from workbench.explain.wording import PARTS, agreeing
+from workbench.inquiry import Findings, Inquiry
+from workbench.note import Note, samples
+from workbench.pages import plain, show_error
+from workbench.predict import Arm
+
+POLL_S = 0.4
+MOST_TARGETS = 300
+FREE = ""  # the option of a target that the models did not name
+_NONE = "no other model"
+
+
+def render() -> None:
+    """Draw the page; ask for an explanation where the person does, and where a link names a target."""
+    st.title("Explain", anchor=False)
+    st.caption(
+        "Which parts of a note speak for what a model says, and how far to rely on that. "
+        "For research, not for clinical decisions. Nothing you enter is stored."
+    )
+    titles = _titles()
+    linked = _arrive(titles)
+    note, problem = _note()
+    arms = _choose_models(titles)
+    st.html(highlight.STYLE)
+    if problem:
+        show_error(problem)
+    if note is None or not arms:
+        _forget()
+        return
+    found = _findings(note, arms)
+    if not found.done:
+        st.fragment(_read, run_every=POLL_S)(found, titles)
+        return
+    target, pressed, how = _ask(found, linked)
+    _write_address(arms, target, found)
+    chosen = {arm: titles[arm] for arm in arms}
+    if pressed or (linked and target):
+        _start(note, target, chosen, how)
+    _show(found, target, chosen, how)
+
+
+# --- Arriving
+
+
+def _arrive(titles: dict[str, str]) -> str:
+    """Take models, sample and target from a new address, or note and models from Compare; the target of a link."""
+    state, query = st.session_state, st.query_params
+    state.setdefault("source", note_field.SOURCES[0])
+    state.setdefault("sample", next((sample.id for sample in samples()), None))
+    state.pop("sample_clicked", None)
+    address = (query.get_all("model"), query.get("sample"), query.get("target", ""))
+    new = address != state.get("explain_address") and any(address)
+    compared = state.get("compare_run")
+    if new:
+        _choose(address[0], titles)
+        if address[1] in [sample.id for sample in samples()]:
+            state.update(source=note_field.SOURCES[0], sample=address[1])
+    elif compared is not None and compared is not state.get("explain_from"):
+        _choose(list(compared.arms), titles)
+    elif "explain_first" not in state:
+        _choose(state.get("model", [])[:1], titles)
+    state.explain_from = compared
+    state.explain_unknown = [arm for arm in address[0] if arm not in titles] if new else state.get("explain_unknown")
+    return address[2] if new else ""
+
+
+def _choose(arms: list[str], titles: dict[str, str]) -> None:
+    known = [arm for arm in arms if arm in titles] or list(titles)[:1]
+    st.session_state.explain_first = next(iter(known), None)
+    st.session_state.explain_second = known[1] if len(known) > 1 else None
+
+
+def _write_address(arms: list[str], target: str, found: Findings) -> None:
+    """Models, sample, and the target where it is a finding: a target that a person typed may say anything."""
+    sample = st.session_state.sample if st.session_state.source == note_field.SOURCES[0] and samples() else None
+    named = target if target in found.targets() else ""
+    if (address := (arms, sample, named)) != st.session_state.get("explain_address") or not st.query_params:
+        st.session_state.explain_address = address
+        st.query_params.from_dict({"model": arms, "sample": sample or [], "target": named or []})
+
+
+# --- Choosing
+
+
+def _titles() -> dict[str, str]:
+    """Every arm that the page offers with its title, which no other has; those of the last comparison too."""
+    ready = registry.ready(task=LABELLED)
+    shared = {name for name, count in Counter(entry.name for entry in ready).items() if count > 1}
+    titles = {
+        entry.id: f"{entry.name}, {entry.id}" if entry.role == "run" or entry.name in shared else entry.name
+        for entry in ready
+    }
+    compared = st.session_state.get("compare_run")
+    return titles | (dict(compared.arms) if compared else {})
+
+
+def _note() -> tuple[Note | None, StillroomError | None]:
+    """The note that is chosen here or on Compare. An uploaded file does not come along from page to page."""
+    note, problem = note_field.choose()
+    compared = st.session_state.get("compare_run")
+    if note or problem or not compared or st.session_state.source != note_field.SOURCES[2]:
+        return note, problem
+    st.caption("Below is the note of the last comparison.")
+    return compared.note, None
+
+
+def _choose_models(titles: dict[str, str]) -> list[str]:
+    if not titles:
+        st.warning("No model on this machine can read a note yet. Train one, or see the Zoo for what can be fetched.")
+        return []
+    if unknown := st.session_state.get("explain_unknown"):
+        st.warning(f"The link names models that are not ready on this machine: {plain(', '.join(unknown))}.")
+    for key in ("explain_first", "explain_second"):
+        if st.session_state.get(key) not in titles:
+            st.session_state[key] = next(iter(titles)) if key == "explain_first" else None
+    left, right = st.columns(2)
+    how = {"format_func": lambda arm: titles.get(arm, _NONE), "persist_state": "session"}
+    first = left.selectbox("Model", list(titles), key="explain_first", **how)
+    second = right.selectbox("Side by side with", [None, *titles], key="explain_second", placeholder=_NONE, **how)
+    return list(dict.fromkeys(arm for arm in (first, second) if arm))
+
+
+def _findings(note: Note, arms: list[str]) -> Findings:
+    """What the models find: from before, from Compare, or asked for now."""
+    state = st.session_state
+    before: Findings | None = state.get("explain_findings")
+    if before and (before.note, list(before.answers)) == (note, arms):
+        return before
+    known = dict(before.answers) if before and before.note == note else {}
+    if (compared := state.get("compare_run")) and compared.note == note:
+        known |= dict(zip(compared.arms, compared.answers, strict=True))
+    usable = {arm: answer for arm, answer in known.items() if not answer.cancelled()}
+    answers = {arm: usable.get(arm) or lab.shared().submit(note.text, Arm.parse(arm)) for arm in arms}
+    state.explain_findings = Findings(note, answers)
+    state.explain_readings = state.get("explain_readings", 0) + 1
+    return state.explain_findings
+
+
+def _read(found: Findings, titles: dict[str, str]) -> None:
+    st.html(highlight.results(found.note.text, found.panes(titles)))
+    if found.done:
+        st.rerun()
+
+
+def _ask(found: Findings, linked: str) -> tuple[str, bool, dict[str, Any]]:
+    """The target that is chosen, whether its explanation is asked for, and how."""
+    offered = dict(list(found.targets().items())[:MOST_TARGETS])
+    state = st.session_state
+    # A select box knows its choice by the words shown, which hold scores: other findings are another box.
+    key = f"explain_target_{state.explain_readings}"
+    if linked:
+        state[key], state.explain_free = (linked, "") if linked in offered else (FREE, linked)
+    elif state.get(key) not in (*offered, FREE):
+        before = state.get("explain_asked")
+        state[key] = before if before in (*offered, FREE) else next(iter(offered), FREE)
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    with left:
+        target = st.selectbox(
+            "What is to be explained",
+            [*offered, FREE],
+            format_func=lambda each: found.named(each, offered[each]) if each else "Something the models did not find",
+            key=key,
+            persist_state="session",
+        )
+    with right:
+        pressed = st.button("Explain", type="primary", shortcut="Ctrl+Enter", width="stretch")
+    state.explain_asked = target
+    if target == FREE:
+        target = st.text_input(
+            "A place and its label, or a label of the whole note",
+            key="explain_free",
+            placeholder="START:END:LABEL in characters from 0, or LABEL",
+            persist_state="session",
+        ).strip()
+    return target, pressed, how_field.choose()
+
+
+# --- Asking and showing
+
+
+def _start(note: Note, target: str, arms: dict[str, str], how: dict[str, Any]) -> None:
+    """Ask the lab; what is wrong with the target is said before."""
+    try:
+        targets.parse(target).check(note.text)
+    except StillroomError as error:
+        show_error(error)
+        return
+    _forget()
+    st.session_state.explain_inquiry = Inquiry(note, target, arms, how)
+
+
+def _forget() -> None:
+    if inquiry := st.session_state.pop("explain_inquiry", None):
+        inquiry.stop()
+
+
+def _show(found: Findings, target: str, arms: dict[str, str], how: dict[str, Any]) -> None:
+    inquiry: Inquiry | None = st.session_state.get("explain_inquiry")
+    if inquiry is None or (inquiry.note, inquiry.arms) != (found.note, arms):
+        _forget()
+        st.html(highlight.results(found.note.text, found.panes(arms)))
+        return
+    if not inquiry.answers_to(found.note, target, arms, how):
+        st.caption("Below is the previous explanation. Press Explain for what is chosen above.")
+    # Each poll draws the picture anew, which takes its time where the note is very long.
+    poll_s = POLL_S + len(found.note.text) / 200_000
+    st.fragment(_draw, run_every=None if inquiry.settled else poll_s)(inquiry, not inquiry.settled)
+
+
+def _draw(inquiry: Inquiry, polling: bool) -> None:
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    left.subheader(plain(inquiry.title()), anchor=False)
+    if not inquiry.explained and right.button("Stop", icon=":material/stop_circle:", width="stretch"):
+        inquiry.stop()
+    inquiry.leave_out()
+    for sentence in inquiry.told():
+        st.markdown(plain(sentence))
+    grain = _grain(inquiry)
+    st.html(highlight.attribution(inquiry.note.text, inquiry.sides(grain), inquiry.place))
+    _agreement(inquiry, grain)
+    if polling and inquiry.settled:
+        st.rerun()  # the whole page, which then polls no more
+
+
+def _grain(inquiry: Inquiry) -> str | None:
+    """The grain to show: the answer's own, or a coarser one whose scores are its sums."""
+    offered = inquiry.grains()
+    if len(offered) < 2:
+        return None
+    return st.segmented_control(
+        "Show by",
+        offered,
+        default=offered[-1],
+        required=True,
+        format_func=lambda each: PARTS[each],
+        key=f"explain_shown_{offered[-1]}",  # what is offered depends on the answer's own grain
+    )
+
+
+def _agreement(inquiry: Inquiry, grain: str | None) -> None:
+    found = inquiry.at(grain)
+    if len(found) < 2 or not inquiry.grains():
+        return
+    st.subheader("Where they agree", anchor=False)
+    try:
+        agreed = compare(*found)
+    except StillroomError as error:
+        st.caption(plain(error))
+        return
+    st.markdown(plain(" ".join(agreeing(agreed, found[0].grain))))
+    if agreed.differences:
+        lines = "\n".join(f"- {plain(line)}" for line in inquiry.differences(agreed))
+        st.markdown(f"Farthest apart in rank, the 1st being what speaks most for it:\n\n{lines}")
