@@ -354,8 +354,8 @@ def test_batches_side_by_side_give_the_same_and_leave_the_threads_as_they_were(t
         hook.remove()
         torch.set_num_threads(1)
     assert len({thread for thread, threads in seen if threads == 1}) >= 2
-    assert few.spans == alone[0].spans
-    for one, many in zip(alone, together, strict=True):
+    # A batch of another size may round its last bit otherwise, which depends on the processor.
+    for one, many in [*zip(alone, together, strict=True), (alone[0], few)]:
         assert triples(one) == triples(many)
         np.testing.assert_allclose([s.score for s in one.spans], [s.score for s in many.spans], atol=1e-5)
 
