@@ -185,6 +185,8 @@ def test_an_explanation_comes_coarse_first_as_this_process_would_give_it(either,
     assert found.faithfulness and (answer.coarse.grain, answer.coarse.method) == ("sentence", "feature_ablation")
     gone = either.ablate(TEXT, arm, TARGET, [(0, 5)]).result(TIMEOUT_S)
     assert gone.before == pytest.approx(found.probability) and gone.hidden == ((0, 5),) and gone.after != gone.before
+    padded = either.ablate(TEXT, arm, TARGET, [(0, 5)], baseline="pad").result(TIMEOUT_S)
+    assert padded.before == gone.before and padded.after != gone.after
 
 
 def test_an_explanation_tells_its_progress_and_its_coarse_form_before_it_is_done(lab, tiny_model):

@@ -46,11 +46,12 @@ class InProcessLab:
         target: str,
         places: Sequence[tuple[int, int]],
         *,
+        baseline: str | None = None,
         context: bool = True,
         deadline_s: float | None = None,
     ) -> Answer:
         """The target's probability without the [start, end) places of the text: an Answer with an Ablation."""
-        options = {"target": target, "places": [list(place) for place in places], "context": context}
+        options = {"target": target, "places": list(places), "baseline": baseline, "context": context}
         return self._line.join(Request(text, arm, "ablate", options), deadline_s)
 
     def close(self) -> None:
