@@ -100,9 +100,7 @@ def filled(page: AppTest) -> AppTest:
 
 def html(page: AppTest) -> str:
     """The panes with their list of disagreements."""
-    return next(
-        element.value for element in page.html if "sr-panes" in element.value and "<style>" not in element.value
-    )
+    return next(element.value for element in page.html if element.value.startswith('<div class="sr"><div class="sr-re'))
 
 
 def said(page: AppTest) -> str:
