@@ -119,7 +119,7 @@ def _reserved(path: Path, shape: tuple[int, int], dtype: type) -> np.memmap:
 def _let_go(*files: np.memmap) -> None:
     """Keep no page of these files in this process: they stay in the system's cache, which is not what can run out."""
     for file in files:
-        if hasattr(mmap, "MADV_DONTNEED"):
+        if hasattr(mmap, "MADV_DONTNEED") and file.size:  # numpy forgets the mapping of an empty array
             file._mmap.madvise(mmap.MADV_DONTNEED)  # a shared mapping: what was written is kept
 
 

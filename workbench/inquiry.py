@@ -154,10 +154,14 @@ class Inquiry:
         places = dict.fromkeys(filter(None, map(self._strongest, asking)))
         ablate = lab.shared().ablate
         self.without = {
-            (place, number): ablate(self.note.text, arm, self.target, [place], context=True)
+            (place, number): ablate(self.note.text, arm, self.target, [place], baseline=self._baseline(number))
             for place in places
             for number, arm in asking.items()
         }
+
+    def _baseline(self, number: int) -> str:
+        """What hidden parts became in that side's explanation; they become the same without its sentence."""
+        return self.answers[number].result().baseline
 
     def _strongest(self, number: int) -> Place | None:
         """The place of one side's strongest sentence."""

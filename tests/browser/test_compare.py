@@ -135,8 +135,12 @@ def test_a_filter_by_slider_keeps_the_place_and_says_what_it_does(page):
     filled(page)
     slider = page.get_by_role("slider", name="Least score")
     slider.wait_for()
+    idle = page.locator("[data-testid=stApp][data-test-script-state=notRunning]")
+    idle.wait_for(timeout=WAIT_MS)
+    page.wait_for_timeout(300)
     before = page.locator("mark .sr-score").count()
     page.locator(".sr-panes").evaluate("e => { e.scrollTop = 200 }")
+    page.wait_for_timeout(300)  # until the browser has told of it
     for _ in range(19):
         slider.press("ArrowRight")
     page.get_by_text(re.compile(r"^Shown: A [\d,]+ of [\d,]+, B")).wait_for(timeout=WAIT_MS)

@@ -75,6 +75,7 @@ def test_every_word_has_the_outputs_of_its_first_piece(levels, taught, tmp_path)
                 assert np.allclose(kept.logits[word], output.logits[0, place].numpy(), atol=1e-5)
                 for level, states in zip(levels, kept.states[word], strict=True):
                     assert np.allclose(states, output.hidden_states[level][0, place].numpy(), atol=2e-3)
+    assert kept.at(torch.tensor([7, 0]))["teacher_states"].shape == (2, len(levels), 32)
     assert seen == set(range(COUNT)) - {5}, "only the word without pieces has nothing"
 
 

@@ -1,4 +1,5 @@
-// Keeps one's place in the note: the next and the previous disagreement, by button or key (n and p, j and k), in the order of the list.
+// Keeps one's place in the note, and moves it: the next and the previous disagreement in the order of the list, by button
+// or key (n and p, j and k).
 // It reads classes and ids alone, moves no focus, asks the server nothing and leaves the address as it is.
 (() => {
   if (window.stillroomStepping) return; // Streamlit runs this again whenever the page is drawn
