@@ -69,6 +69,16 @@ def tiny_classifier(tmp_path_factory) -> Path:
     return _published(folder, "BertForSequenceClassification", CLASSES, about, **options)
 
 
+@pytest.fixture(scope="module")
+def one_lab():
+    """A lab of this process, where child processes would only cost time."""
+    from workbench import lab
+
+    made = lab.InProcessLab()
+    yield made
+    made.close()
+
+
 def _published(folder: Path, kind: str, labels: tuple[str, ...], about: dict, **options) -> Path:
     import torch
     import transformers

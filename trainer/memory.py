@@ -4,7 +4,10 @@ from trainer.errors import StillroomError
 from trainer.spec import JobSpec, Schedule
 
 # How torch says it: on a GPU by a type of its own, on a CPU (its allocator, C++, oneDNN) by the text of a RuntimeError.
-SIGNS = ("out of memory", "can't allocate memory", "bad_alloc", "could not create a memory")
+SIGNS = (
+    *("out of memory", "not enough memory", "can't allocate memory", "bad_alloc"),
+    *("could not create a memory", "could not create a primitive"),  # oneDNN gives no other reason
+)
 
 
 class OutOfMemory(StillroomError):
@@ -23,9 +26,9 @@ class OutOfMemory(StillroomError):
 
 def ran_out(error: BaseException) -> bool:
     """Whether an error says that memory could not be had."""
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
-    )
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # Python's, and torch's on a GPU
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
 
 
 def half(schedule: Schedule) -> dict[str, int]:

@@ -15,7 +15,7 @@ from workbench.explain.grains import heading
 from workbench.explain.ranking import coarser, grains_of
 from workbench.explain.wording import account, asked, figure, ordinal, verdict
 from workbench.note import Note
-from workbench.predict import Arm
+from workbench.predict import Arm, letter
 
 STOPPED = "stopped"
 _QUOTED = 70  # characters
@@ -56,7 +56,7 @@ class Findings(NamedTuple):
         """A finding as a line: what it is, the score of each model, and where it is, which tells equal ones apart."""
         parsed = targets.parse(target)
         said = ["not found" if score is None else figure(score) for score in scores]
-        tagged = said if len(said) == 1 else [f"{chr(ord('A') + number)} {each}" for number, each in enumerate(said)]
+        tagged = said if len(said) == 1 else [f"{letter(number)} {each}" for number, each in enumerate(said)]
         if not isinstance(parsed, targets.SpanTarget):
             return f"{target}, {', '.join(tagged)}"
         words = quote(self.note.text, parsed.start, parsed.end)

@@ -16,6 +16,11 @@ Reading = Literal["windows", "truncate", "whole"]
 READINGS: tuple[str, ...] = get_args(Reading)
 
 
+def letter(number: int) -> str:
+    """How pictures and sentences call the arm at a place: A, B, C, D."""
+    return chr(ord("A") + number)
+
+
 class Arm(Plain):
     """One side of a comparison, written `M`, `M@reading` or `M@reading:max_tokens`; `model` is any model reference."""
 

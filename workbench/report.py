@@ -15,6 +15,7 @@ from workbench.compare import Comparison, agreed
 from workbench.costs import Weights
 from workbench.filtering import Filter
 from workbench.note import Note
+from workbench.predict import letter
 
 PACKAGES = ("stillroom", "transformers", "torch")
 WITH_TEXT = ("html", "zip")  # files that hold the note's text where it is asked for
@@ -93,7 +94,7 @@ def as_brat(report: Report) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, arm in enumerate(report.comparison.predictions):
-            folder = chr(ord("A") + number)
+            folder = letter(number)
             archive.writestr(f"{folder}/note.ann", _encoded(_annotations(arm, report.note.text, report.with_text)))
             if report.with_text:
                 archive.writestr(f"{folder}/note.txt", _encoded(report.note.text))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 START_S = 60
@@ -69,3 +69,12 @@ def browsing(chromium: str) -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=chromium, args=quiet, timeout=1000 * START_S)
         yield browser
         browser.close()
+
+
+def new_page(browser: Browser, server: Server, *, wait_ms: int) -> Page:
+    """A page of a desk's size; `elsewhere` lists what it asks of other hosts."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(wait_ms)
+    page.elsewhere = []
+    page.on("request", lambda asked: page.elsewhere.append(asked.url) if server.address not in asked.url else None)
+    return page

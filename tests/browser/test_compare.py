@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browser.app_server import browsing, served
+from browser.app_server import browsing, new_page, served
 
 from trainer import queue, store
 from trainer.engines import Process
@@ -53,10 +53,7 @@ def server(tmp_path_factory, tiny_model):
 def page(server, chromium):
     """The Compare page, opened by a link to the two runs, with everything that it asked of other hosts."""
     with browsing(chromium) as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(WAIT_MS)
-        page.elsewhere = []
-        page.on("request", lambda asked: page.elsewhere.append(asked.url) if server.address not in asked.url else None)
+        page = new_page(browser, server, wait_ms=WAIT_MS)
         page.goto(server.opened)
         yield page
 

@@ -1,7 +1,7 @@
 """The Explain page in Chromium, with starter models: coarse, then fine; the verdict, the table, two models, stop."""
 
 import pytest
-from browser.app_server import browsing, served
+from browser.app_server import browsing, new_page, served
 
 pytestmark = pytest.mark.browser
 WAIT_MS = 90_000
@@ -18,10 +18,7 @@ def server(tmp_path_factory):
 def page(server, chromium):
     """The page with a pasted note that two starters have read."""
     with browsing(chromium) as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(WAIT_MS)
-        page.elsewhere = []
-        page.on("request", lambda asked: page.elsewhere.append(asked.url) if server.address not in asked.url else None)
+        page = new_page(browser, server, wait_ms=WAIT_MS)
         page.goto(f"{server.address}/explain?model=minilm-bc5cdr-l3&model=minilm-bc5cdr")
         page.get_by_role("radio", name="Paste").click()
         page.get_by_role("textbox", name="Text of the note").fill(NOTE)

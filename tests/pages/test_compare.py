@@ -22,13 +22,6 @@ CANARY = "canary9c2e"
 HOSTILE = f"{CANARY} <img src=x onerror=alert(1)> :red[x] $\\alpha$ **b**"
 
 
-@pytest.fixture(scope="module")
-def one_lab():
-    made = lab.InProcessLab()
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def runs(home, tiny_model, one_lab, monkeypatch) -> list[str]:
     """Two published runs of the tiny model, and one lab of this process; their ids, the newer first."""

@@ -17,13 +17,6 @@ PAGE = "from workbench.pages import explain; explain.render()"
 SHORT = "Fever and chills after naloxone.\n\nPLAN: stop naloxone. No rash, no sepsis."
 
 
-@pytest.fixture(scope="module")
-def one_lab():
-    made = lab.InProcessLab()
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def runs(home, tiny_model, one_lab, monkeypatch) -> list[str]:
     """Two published runs of the tiny tagger, and one lab of this process."""

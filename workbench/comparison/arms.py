@@ -13,17 +13,24 @@ def titles(ready: Sequence[ModelEntry], chosen: Iterable[str] = ()) -> dict[str,
 
     Titles are unique, since Streamlit tells options apart by what they show.
     """
-    shared = {name for name, count in Counter(entry.name for entry in ready).items() if count > 1}
     found = {}
-    for entry in ready:
-        told_apart = entry.role == "run" or entry.name in shared
-        found[entry.id] = f"{entry.name}, {entry.id}" if told_apart else entry.name
-        found[f"{entry.id}@truncate"] = f"{found[entry.id]}, {_manner(Arm(model=entry.id, reading='truncate'))}"
+    for model, title in models(ready).items():
+        found[model] = title
+        found[f"{model}@truncate"] = f"{title}, {_manner(Arm(model=model, reading='truncate'))}"
     for name in chosen:
         arm = _parsed(name)
         if arm and name == arm.name and name not in found and arm.model in found:
             found[name] = f"{found[arm.model]}, {_manner(arm)}"
     return found
+
+
+def models(ready: Sequence[ModelEntry]) -> dict[str, str]:
+    """Each model by its reference, under a title that no other has."""
+    shared = {name for name, count in Counter(entry.name for entry in ready).items() if count > 1}
+    return {
+        entry.id: f"{entry.name}, {entry.id}" if entry.role == "run" or entry.name in shared else entry.name
+        for entry in ready
+    }
 
 
 def _parsed(name: str) -> Arm | None:

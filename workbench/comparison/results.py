@@ -9,11 +9,12 @@ from trainer.prediction import Prediction
 from workbench import context, highlight
 from workbench.compare import Comparison, compare
 from workbench.comparison import downloads
-from workbench.comparison.run import Run, asked, stop
+from workbench.comparison.run import Run, asked
 from workbench.comparison.story import TITLE, story
 from workbench.costs import Weights, weights
 from workbench.filtering import Filter, filtered, given
 from workbench.pages import plain
+from workbench.predict import letter
 
 POLL_S = 0.4
 WHOLE = "whole note"
@@ -132,7 +133,7 @@ def _effect(run: Run, kept: Filter) -> str:
 
 
 def _counts(pairs) -> str:
-    return ", ".join(f"{chr(ord('A') + number)} {few:,} of {all_:,}" for number, (few, all_) in enumerate(pairs))
+    return ", ".join(f"{letter(number)} {few:,} of {all_:,}" for number, (few, all_) in enumerate(pairs))
 
 
 def _share(agreement: float | None) -> str:
@@ -146,7 +147,7 @@ def _draw(run: Run, kept: Filter, polling: bool) -> None:
     done = run.done
     shown = through(run, kept)
     if not done:
-        st.button("Stop", key="stop", icon=":material/stop:", on_click=stop, args=(run,))
+        st.button("Stop", key="stop", icon=":material/stop:", on_click=run.stop)
     st.html(highlight.results(run.note.text, *shown))
     if polling and done:
         st.rerun()  # the whole page, which then polls no more

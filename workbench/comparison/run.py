@@ -6,6 +6,7 @@ from typing import NamedTuple
 from trainer.errors import BadSpec, StillroomError
 from trainer.prediction import Prediction
 from workbench import context, highlight, lab
+from workbench.compare import Comparison, compare
 from workbench.note import Note
 from workbench.predict import Arm
 
@@ -41,6 +42,16 @@ class Run(NamedTuple):
         """The predictions that are there, in the order of the arms."""
         return [pane.prediction for pane in self.panes if pane.prediction]
 
+    @property
+    def comparison(self) -> Comparison | None:
+        """Of the arms that have answered; None for fewer than two."""
+        return compare(self.found) if len(self.found) > 1 else None
+
+    def stop(self) -> None:
+        """Cancel whatever is not done."""
+        for answer in self.answers:
+            answer.cancel()
+
     def _placed(self, pane: highlight.Pane, whole: Prediction) -> highlight.Pane:
         end = context.end_of(whole, self.context)
         if pane.prediction is None or end is None:
@@ -59,12 +70,6 @@ def start(note: Note | None, arms: dict[str, str]) -> Run:
 def asked(texts: Iterable[str], arms: Iterable[str]) -> tuple[lab.Answer, ...]:
     """An answer for each arm on its text."""
     return tuple(lab.shared().submit(text, Arm.parse(arm)) for text, arm in zip(texts, arms, strict=True))
-
-
-def stop(run: Run) -> None:
-    """Cancel whatever is not done."""
-    for answer in run.answers:
-        answer.cancel()
 
 
 def _pane(name: str, title: str, answer: lab.Answer) -> highlight.Pane:

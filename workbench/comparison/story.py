@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from trainer.prediction import Prediction
 from workbench import context
 from workbench.compare import compare, span_f1
-from workbench.predict import Arm
+from workbench.predict import Arm, letter
 
 TITLE = "Find what the short model missed"
 
@@ -22,7 +22,7 @@ def story(whole: Sequence[Prediction], chosen: int | None) -> list[str]:
     finders = [number for number, spans in beyond.items() if spans]
     if not finders:
         return []
-    found = " and ".join(f"{_letter(number)} found {_things(len(beyond[number]))}" for number in finders)
+    found = " and ".join(f"{letter(number)} found {_things(len(beyond[number]))}" for number in finders)
     return [
         _read(whole),
         f"After that place {found}. A could not: look for *not read* in its pane, and in the list.",
@@ -39,17 +39,13 @@ def _reads_on(arm: Prediction) -> bool:
     return bool(arm.task == "ner" and arm.coverage.reach and not arm.coverage.unread)
 
 
-def _letter(number: int) -> str:
-    return chr(ord("A") + number)
-
-
 def _things(number: int) -> str:
     return f"{number:,} thing{'s' * (number != 1)}"
 
 
 def _read(whole: Sequence[Prediction]) -> str:
     short = whole[0].coverage
-    others = " and ".join(_letter(number) for number in range(1, len(whole)))
+    others = " and ".join(letter(number) for number in range(1, len(whole)))
     return f"A read {short.tokens_read:,} of {short.tokens:,} tokens; {others} read all of them."
 
 
@@ -63,7 +59,7 @@ def _move(finder: Prediction, number: int, place: int, chosen: int | None) -> st
     if chosen and chosen >= inside[0]:
         end = context.end_of(finder, chosen)
         seen = sum(place <= span.start and (end is None or span.end <= end) for span in finder.spans)
-        return f"At {chosen:,} tokens the first of them is in view: {seen:,} of what {_letter(number)} found beyond."
+        return f"At {chosen:,} tokens the first of them is in view: {seen:,} of what {letter(number)} found beyond."
     between = f"between {before[-1]:,} and {inside[0]:,}" if before else f"within the first {inside[0]:,}"
     return (
         f"Move *Context length* to {inside[0]:,} tokens: there the first of them comes into view. "

@@ -17,7 +17,7 @@ from workbench.explain import targets
 from workbench.explain.wording import asked
 from workbench.inquiry import quote
 from workbench.note import DEMO_CHARACTERS, samples
-from workbench.predict import Arm
+from workbench.predict import Arm, letter
 
 POLL_S = 0.25  # between looks at what is under way
 STOPPED = "Stopped."
@@ -55,7 +55,7 @@ class Events:
             async for panes in _changes(lambda: run.panes, lambda: run.done):
                 picture = highlight.results(run.note.text, panes, run.comparison)
                 offered = findings(run.note.text, panes) if run.done else gr.skip()
-                yield picture, highlight.status(run.words), offered
+                yield picture, highlight.status(visit.words(run)), offered
         finally:
             run.stop()  # the visitor has pressed Stop or is gone
 
@@ -118,11 +118,11 @@ def findings(text: str, panes: list[highlight.Pane]) -> dict:
 
 
 def _named(text: str, panes: list[highlight.Pane], name: str, target: str) -> str:
-    letter = chr(ord("A") + [pane.name for pane in panes].index(name))
+    of = letter([pane.name for pane in panes].index(name))
     parsed = targets.parse(target)
     if not isinstance(parsed, targets.SpanTarget):
-        return f"{letter}  {asked(parsed)}"
-    return f"{letter}  {asked(parsed, quote(text, parsed.start, parsed.end))} (at {parsed.start:,})"
+        return f"{of}  {asked(parsed)}"
+    return f"{of}  {asked(parsed, quote(text, parsed.start, parsed.end))} (at {parsed.start:,})"
 
 
 async def _changes(look, done) -> AsyncIterator[list]:

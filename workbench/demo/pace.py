@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import NamedTuple
 
+from workbench.highlight.markup import count
+
 
 class Measured(NamedTuple):
     """Sums over the answers of one kind: the size of what was asked, tokens that were read, seconds it took."""
@@ -62,7 +64,7 @@ class Pace:
     def words(self, kinds: Sequence[str], size: int) -> str:
         """The wait for one answer of each kind, said in a line."""
         requests, before = self.ahead()
-        queue = f"{_count(requests, 'request')} ahead" if requests else "nobody is ahead of you"
+        queue = f"{count(requests, 'request')} ahead" if requests else "nobody is ahead of you"
         alone = [self.seconds(kind, size) for kind in kinds]
         if None in alone or before is None:
             return f"Not all of it was measured on this server yet, so the wait is not known; {queue}."
@@ -77,7 +79,3 @@ def _about(seconds: float) -> str:
     if seconds < 1:
         return "less than a second"
     return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"

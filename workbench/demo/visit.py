@@ -2,59 +2,30 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import NamedTuple
 
 from trainer import registry
 from trainer.errors import BadSpec, UnknownName
 from trainer.tasks import LABELLED
 from workbench import highlight, lab
-from workbench.compare import Comparison, compare
+from workbench.comparison.arms import titles
+from workbench.comparison.run import Run
 from workbench.demo.pace import PACE
 from workbench.explain import GRAINS, METHODS, targets
 from workbench.inquiry import Inquiry
-from workbench.note import Note, demo_note
+from workbench.note import demo_note
 from workbench.predict import Arm
 
 FEWEST, MOST = 2, 4  # models side by side
 DEADLINE_S = 120.0  # after which a request makes room for others
 
 
-class Run(NamedTuple):
-    """A comparison as it stands: a note, the arms by name with their titles, and the lab's answers, done or not."""
-
-    note: Note
-    arms: dict[str, str]
-    answers: tuple[lab.Answer, ...]
-
-    @property
-    def done(self) -> bool:
-        """Whether every model has answered, failed or been stopped."""
-        return all(answer.done() for answer in self.answers)
-
-    @property
-    def panes(self) -> list[highlight.Pane]:
-        """One for each arm, as it is now."""
-        return [_pane(*arm, answer) for arm, answer in zip(self.arms.items(), self.answers, strict=True)]
-
-    @property
-    def comparison(self) -> Comparison | None:
-        """Of the arms that have answered; None for fewer than two."""
-        found = [pane.prediction for pane in self.panes if pane.prediction]
-        return compare(found) if len(found) > 1 else None
-
-    @property
-    def words(self) -> str:
-        """How far it is, and its place in the lab's line."""
-        waiting = [answer.place for answer in self.answers if not answer.done()]
-        if not waiting:
-            return "Done."
-        before = f" Before them in line: {min(waiting):,}." if min(waiting) else ""
-        return f"{len(self.answers) - len(waiting)} of {len(self.answers)} models have answered.{before}"
-
-    def stop(self) -> None:
-        """Ask for no more; what has come stays."""
-        for answer in self.answers:
-            answer.cancel()
+def words(run: Run) -> str:
+    """How far a comparison is, and its place in the lab's line."""
+    waiting = [answer.place for answer in run.answers if not answer.done()]
+    if not waiting:
+        return "Done."
+    before = f" Before them in line: {min(waiting):,}." if min(waiting) else ""
+    return f"{len(run.answers) - len(waiting)} of {len(run.answers)} models have answered.{before}"
 
 
 class Visit:
@@ -91,8 +62,8 @@ def offered() -> dict[str, str]:
     Runs, folders and Hub ids are left out: a public page does not reach into the files of its server.
     """
     here = [entry for entry in registry.zoo().values() if entry.loads and registry.weights_here(entry)]
-    titles = {entry.id: entry.name for entry in here if entry.task in LABELLED}
-    return titles | {f"{name}@truncate": f"{title}, first window only" for name, title in titles.items()}
+    found = titles([entry for entry in here if entry.task in LABELLED])
+    return dict(sorted(found.items(), key=lambda each: "@" in each[0]))
 
 
 def arm(name: str) -> Arm:
@@ -137,13 +108,3 @@ def findings(panes: Iterable[highlight.Pane], *, most: int) -> list[tuple[str, s
     """What may be explained, as (arm, target): of each arm at most so many, the likeliest first."""
     read = [pane for pane in panes if pane.prediction]
     return [(pane.name, each["target"]) for pane in read for each in targets.found(pane.prediction)[:most]]
-
-
-def _pane(name: str, title: str, answer: lab.Answer) -> highlight.Pane:
-    if not answer.done():
-        return highlight.Pane(name, title, stage=answer.stage)
-    if answer.cancelled():
-        return highlight.Pane(name, title, error=lab.LabFailed("Stopped.", next_step="Press Compare to run it again."))
-    if error := answer.exception():
-        return highlight.Pane(name, title, error=error)
-    return highlight.Pane(name, title, prediction=answer.result())

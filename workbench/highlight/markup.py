@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from workbench import predict
+
 TAGS = frozenset(
     {"div", "nav", "section", "header", "h2", "h3", "p", "ol", "li", "a", "b", "bdi", "span", "mark", "button"}
     | {"table", "thead", "tbody", "tr", "th", "td", "caption"}
@@ -71,7 +73,7 @@ def silence(words: str) -> str:
 
 def letter(number: int) -> str:
     """The letter of an arm: A, B, C, D."""
-    return f'<b class="sr-arm">{chr(ord("A") + number)}</b>'
+    return f'<b class="sr-arm">{predict.letter(number)}</b>'
 
 
 def count(number: int, noun: str) -> str:

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 
 from trainer import errors
 from trainer.errors import StillroomError
+from trainer.memory import ran_out
 
 NO_MEMORY = errno.ENOMEM  # the exit code of a child that has too little memory to send a frame
-# How torch on the CPU says it, in a plain RuntimeError: its allocator, C++, and oneDNN, which gives no other reason.
-_SAID = ("can't allocate memory", "not enough memory", "bad_alloc", "out of memory", "could not create a primitive")
 
 
 class LabFailed(StillroomError):
@@ -55,7 +54,7 @@ def typed(error: Exception) -> StillroomError:
     if isinstance(error, StillroomError):
         return error
     kind = type(error).__name__
-    if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or any(said in str(error) for said in _SAID):
+    if ran_out(error):
         return OutOfMemory(f"Memory ran out while the model worked ({kind}).")
     return LabFailed(f"The model failed with {kind}.")
 

@@ -14,7 +14,7 @@ from trainer.tasks import LABELLED
 from workbench import highlight, note_field
 from workbench.comparison import downloads, presets, results
 from workbench.comparison.arms import titles as titles_of
-from workbench.comparison.run import Run, start, stop
+from workbench.comparison.run import Run, start
 from workbench.note import Note, samples
 from workbench.pages import plain, show_error
 
@@ -129,7 +129,7 @@ def _start(note: Note | None, arms: dict[str, str]) -> None:
     before = st.session_state.get("compare_run")
     run = start(note, arms)
     if before:
-        stop(before)
+        before.stop()
     st.session_state["compare_run"] = run
     st.session_state[downloads.INCLUDE] = False
 

@@ -4,7 +4,6 @@ The address holds the sample's id, the models and a finding's offsets and label,
 in this session's memory alone.
 """
 
-from collections import Counter
 from typing import Any
 
 import streamlit as st
@@ -13,6 +12,7 @@ from trainer import registry
 from trainer.errors import StillroomError
 from trainer.tasks import LABELLED
 from workbench import highlight, how_field, lab, note_field
+from workbench.comparison.arms import models
 from workbench.explain import targets
 from workbench.explain.agreement import compare
 from workbench.explain.wording import PARTS, agreeing
@@ -101,14 +101,8 @@ def _write_address(arms: list[str], target: str, found: Findings) -> None:
 
 def _titles() -> dict[str, str]:
     """Every arm that the page offers with its title, which no other has; those of the last comparison too."""
-    ready = registry.ready(task=LABELLED)
-    shared = {name for name, count in Counter(entry.name for entry in ready).items() if count > 1}
-    titles = {
-        entry.id: f"{entry.name}, {entry.id}" if entry.role == "run" or entry.name in shared else entry.name
-        for entry in ready
-    }
     compared = st.session_state.get("compare_run")
-    return titles | (dict(compared.arms) if compared else {})
+    return models(registry.ready(task=LABELLED)) | (dict(compared.arms) if compared else {})
 
 
 def _note() -> tuple[Note | None, StillroomError | None]:
