@@ -11,6 +11,7 @@ ICON = Path(__file__).parent / "workbench" / "stillroom.svg"
 
 st.set_page_config(page_title="Stillroom", page_icon=ICON, layout="wide")
 st.logo(ICON, size="large")
+st.html(ICON.with_name("app.css"))
 st.navigation(
     [
         st.Page(

@@ -76,7 +76,7 @@ def html(page: AppTest) -> str:
 
 
 def said(page: AppTest) -> str:
-    kinds = (page.error, page.warning, page.caption, page.markdown, page.subheader)
+    kinds = (page.error, page.warning, page.caption, page.markdown, page.header)
     return "\n".join(element.value for kind in kinds for element in kind).replace("\\", "")
 
 
@@ -241,7 +241,7 @@ def test_a_hostile_note_is_shown_as_text_and_is_in_no_address_and_no_file(runs, 
     page = opened(runs[0], text=HOSTILE)
     button(page, "Explain").click()
     page = explained(ran(page))
-    assert CANARY in html(page) and "<img" not in html(page) and ":red[x]" not in page.subheader[0].value
+    assert CANARY in html(page) and "<img" not in html(page) and ":red[x]" not in page.header[0].value
     assert all(":red[x]" not in element.value for element in page.markdown)
     assert CANARY not in str(page.query_params)
     for file in filter(lambda path: path.is_file(), home.rglob("*")):

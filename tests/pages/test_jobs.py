@@ -57,7 +57,7 @@ def opened(job_id: str | None = None) -> AppTest:
 
 def shown(page: AppTest) -> str:
     """Everything the page says in words."""
-    kinds = ("title", "subheader", "markdown", "caption", "text", "code", "error")
+    kinds = ("title", "header", "markdown", "caption", "text", "code", "error")
     return "\n".join(str(element.value) for kind in kinds for element in page.get(kind))
 
 
@@ -367,7 +367,7 @@ def test_names_that_look_like_markup_are_shown_as_text(start):
     for page in (opened(), opened(lease.id)):
         plain = "\n".join(text.value for text in page.text)
         assert HOSTILE in plain and f"There is no model {HOSTILE}." in plain
-        interpreted = [element for kind in ("markdown", "caption", "title", "subheader") for element in page.get(kind)]
+        interpreted = [element for kind in ("markdown", "caption", "title", "header") for element in page.get(kind)]
         interpreted = "\n".join([*(str(element.value) for element in interpreted), *labels(page)])
         for part in ("<img", ":red[x", "alpha", "!["):
             assert part not in interpreted

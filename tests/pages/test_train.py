@@ -429,7 +429,7 @@ def test_the_web_process_stays_light(home):
 def test_names_that_look_like_markup_are_shown_as_text(home, address):
     page = press(opened(**address))
     interpreted = [
-        element.value for kind in ("markdown", "caption", "subheader", "error") for element in page.get(kind)
+        element.value for kind in ("markdown", "caption", "header", "error") for element in page.get(kind)
     ]
     for part in ("<img", ":red[x", "alpha$"):
         assert part not in "\n".join(interpreted)

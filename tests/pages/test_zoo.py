@@ -28,7 +28,7 @@ def ids(page: AppTest) -> list[str]:
 
 
 def said(page: AppTest) -> str:
-    kinds = ("subheader", "markdown", "caption", "text", "code")
+    kinds = ("header", "markdown", "caption", "text", "code")
     return "\n".join(str(element.value) for kind in kinds for element in page.get(kind))
 
 
@@ -74,7 +74,7 @@ def test_the_address_opens_a_model_with_its_sources(home):
     page = opened(model="tiny-clinicalbert")
     words = said(page)
     entry = registry.zoo()["tiny-clinicalbert"]
-    assert page.subheader[0].value == "TinyClinicalBERT"
+    assert page.header[0].value == "TinyClinicalBERT"
     for part in (
         "nlpie/tiny-clinicalbert",
         "13,874,136 encoder",

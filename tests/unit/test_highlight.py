@@ -132,7 +132,7 @@ def test_disagreements_stand_under_their_kind_with_its_count():
     html = results(text, [Pane(found.model, prediction=found) for found in (one, other)], compare([one, other]))
     a, b = (f'<b class="sr-arm">{name}</b>' for name in "AB")
     kinds = [f"Only {a}", f"Only {b}", "Other borders", f"Not read by {b}"]
-    assert re.findall(r'<h3 class="sr-group" id="sr-g\d">(.*?) <b>1</b></h3>', html) == kinds
+    assert re.findall(r'<h2 class="sr-group" id="sr-g\d">(.*?) <b>1</b></h2>', html) == kinds
     assert re.findall(r'<a href="#sr-g\d">(.*?) <b>1</b></a>', html) == kinds
     assert "4 places" in html
 
@@ -231,7 +231,7 @@ def test_labels_of_the_whole_note_are_bars_likeliest_first():
 def test_labels_that_differ_are_a_disagreement_of_the_whole_note():
     html = results(*shown_together(classified("a", ("x", 0.9), ("y", 0.1)), classified("b", ("y", 0.6), ("x", 0.4))))
     assert "1 disagreement<" in html and "0% agreement" in html and MEANINGS["classification"] in html
-    listed = re.search(r'The whole note <b>1</b></h3><ol class="sr-list">(.*?)</ol>', html)[1]
+    listed = re.search(r'The whole note <b>1</b></h2><ol class="sr-list">(.*?)</ol>', html)[1]
     assert re.findall(r"sr-chip sr-l\d\">(\w)<", listed) == ["x", "y"]
     assert "href" not in listed, "there is no place to jump to"
 

@@ -124,7 +124,7 @@ def beside_truth(job: Job, history: Sequence[Mapping], report: Mapping) -> None:
         return  # a spec of another version
     if not found:
         return
-    st.subheader("Estimate and truth", anchor=False)
+    st.header("Estimate and truth", anchor=False)
     true = truth(job, history, report, found)
     rows = [
         ("Time per step", seconds(found.seconds_per_step), true["step"]),

@@ -14,7 +14,7 @@ def draw(spec: JobSpec, plan: Plan) -> None:
     if plan.student is None:
         st.caption("Sizes and layers are shown when the models that are named here can be read.")
         return
-    st.subheader("What it will do", anchor=False)
+    st.header("What it will do", anchor=False)
     _sizes(plan)
     if plan.teacher or plan.copied:
         _map(plan)

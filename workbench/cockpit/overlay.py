@@ -20,7 +20,7 @@ def draw(job: Job) -> None:
     offered = {other.id: other for other in runs.comparable(job, queue.jobs())}
     if not offered:
         return
-    st.subheader("Beside other runs", anchor=False)
+    st.header("Beside other runs", anchor=False)
     chosen = _choose(job, offered)
     if chosen:
         together = [job, *(offered[job_id] for job_id in chosen)]

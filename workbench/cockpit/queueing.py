@@ -56,7 +56,7 @@ def draw_chains() -> None:
     chains = draft.ready(None)
     if not chains:
         return
-    st.subheader("Chains", anchor=False)
+    st.header("Chains", anchor=False)
     st.caption("Several jobs in one file, where a later one takes the model that an earlier one makes.")
     for name, ready in chains.items():
         with st.container(border=True), st.container(horizontal=True, vertical_alignment="center"):

@@ -33,7 +33,7 @@ def curves(job_id: str) -> None:
     titles = ("Terms of the loss" if several else "Training loss", "Dev scores")
     for column, name, figure in zip(st.columns(2), titles, (loss, scores), strict=True):
         with column:
-            st.subheader(name, anchor=False)
+            st.header(name, anchor=False)
             if figure:
                 st.plotly_chart(figure, key=f"jobs.{name}", config=PLOT, alt=f"{name} over optimiser steps")
             else:
@@ -51,7 +51,7 @@ def after(job: Job) -> None:
 
 
 def _by_label(rows: Sequence[dict], long: Sequence[tuple[int, int, float]]) -> None:
-    st.subheader("Test scores by label", anchor=False)
+    st.header("Test scores by label", anchor=False)
     columns = {name: st.column_config.NumberColumn(format="%.3f") for name in rows[0] if name != "Label"}
     columns["Documents"] = st.column_config.NumberColumn(format="%d")
     alt = "Test scores of each label, the most frequent first"
@@ -61,7 +61,7 @@ def _by_label(rows: Sequence[dict], long: Sequence[tuple[int, int, float]]) -> N
 
 
 def _lost(rows: Sequence[tuple[str, float, float]]) -> None:
-    st.subheader("What the student lost, by label", anchor=False)
+    st.header("What the student lost, by label", anchor=False)
     left, right = st.columns([3, 2], gap="large", vertical_alignment="center")
     with left:
         alt = "Test F1 by label, of teacher and student"

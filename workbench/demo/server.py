@@ -54,7 +54,11 @@ def _theme() -> gr.themes.Base:
     return gr.themes.Default(primary_hue=teal, secondary_hue=teal, neutral_hue="slate", radius_size="sm").set(
         body_background_fill="#fbfcfc",
         body_background_fill_dark="#12191c",
-        body_text_color="#1d2a30",
+        body_text_color="#0f181c",
+        body_text_color_subdued="#56605f",
+        body_text_color_subdued_dark="#a9b5b8",
+        input_placeholder_color="#56605f",
+        input_placeholder_color_dark="#a9b5b8",
         body_text_color_dark="#dfe7e9",
         input_background_fill_dark="#12191c",
         button_large_text_weight="600",

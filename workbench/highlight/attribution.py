@@ -61,14 +61,14 @@ def _side(
 ) -> str:
     head = _head(side, number if many else None)
     if side.error and not side.explanation:
-        return f'<section class="sr-pane sr-failed">{head}{_error(side.error)}</section>'
+        return f'<section class="sr-pane sr-failed" tabindex="0">{head}{_error(side.error)}</section>'
     painter = _Painter(text, side.explanation, number, asked, {start for start, _ in listed})
     lines = groupby(painter.pieces(), key=lambda piece: piece.row)
     inner = "".join(line(painter.row(list(pieces))) for _, pieces in lines)
     doubted = " sr-doubted" if _doubted(side) else ""
     waiting = "" if side.explanation else " sr-waiting"
     error = _error(side.error) if side.error else ""
-    return f'<section class="sr-pane{doubted}{waiting}">{head}{error}{inner}</section>'
+    return f'<section class="sr-pane{doubted}{waiting}" tabindex="0">{head}{error}{inner}</section>'
 
 
 def _doubted(side: Side) -> bool:

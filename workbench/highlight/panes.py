@@ -41,7 +41,7 @@ class Pane(NamedTuple):
 def note(text: str) -> Html:
     """A note that no model has read yet."""
     lines = "".join(line(escape(text[start:end])) for start, end in rows(text))
-    return _panes(text, [f'<section class="sr-pane">{lines}</section>'])
+    return _panes(text, [f'<section class="sr-pane" tabindex="0">{lines}</section>'])
 
 
 def results(text: str, panes: Sequence[Pane], comparison: Comparison | None = None) -> Html:
@@ -75,14 +75,14 @@ def _pane(text: str, pane: Pane, number: int, comparison: Comparison | None, slo
     head = _head(pane, number, slots)
     if pane.error:
         message, step = escape(pane.error.message), escape(pane.error.next_step)
-        return f'<section class="sr-pane sr-failed">{head}<p class="sr-error"><b>{message}</b> {step}</p></section>'
+        return f'<section class="sr-pane sr-failed" tabindex="0">{head}<p class="sr-error"><b>{message}</b> {step}</p></section>'
     regions = enumerate(comparison.disagreements if comparison else ())
     voted = {key: region for key, region in regions if pane.name in region.votes and region.kind != "document"}
     compared = comparison is not None and comparison.agreement is not None
     drawn = _Drawn(text, pane.name, number, voted, compared, slots)
     pieces = groupby(_pieces(text, pane.prediction, voted), key=lambda piece: piece.row)
     rows = "".join(line(drawn.line(list(row))) for _, row in pieces)
-    return f'<section class="sr-pane{"" if pane.prediction else " sr-waiting"}">{head}{rows}</section>'
+    return f'<section class="sr-pane{"" if pane.prediction else " sr-waiting"}" tabindex="0">{head}{rows}</section>'
 
 
 def _ranking(prediction: Prediction, slots: dict[str, str]) -> str:

@@ -99,7 +99,7 @@ def _lists(
     for number, (group, words) in enumerate(groups):
         items = "".join(_item(text, key, found[key], arms, slots) for key in islice(group.items, room))
         room = max(0, room - len(group.items))
-        yield f'<h3 class="sr-group" id="sr-g{number}">{words} <b>{len(group.items):,}</b></h3>'
+        yield f'<h2 class="sr-group" id="sr-g{number}">{words} <b>{len(group.items):,}</b></h2>'
         yield f'<ol class="sr-list">{items}</ol>'
     if len(found) > LISTED:
         yield f'<p class="sr-more">The first {LISTED:,} are listed.</p>'

@@ -14,7 +14,7 @@ def agreement(predictions: Sequence[Prediction], arms: Sequence[str]) -> Html:
     """Agreement over all and by label, a column for each pair; `arms` are the names in the order of their letters."""
     places = [arms.index(found.model) for found in predictions]
     pairs = [f"{letter(places[one])}&thinsp;{letter(places[other])}" for one, other in pairs_of(predictions)]
-    columns = ["", *pairs, *(["Mean"] if len(pairs) > 1 else [])]
+    columns = ["Label", *pairs, *(["Mean"] if len(pairs) > 1 else [])]
     rows = [_agreement_row(row) for row in agreement_rows(predictions)]
     return _framed(table("Agreement", columns, rows))
 
@@ -26,7 +26,7 @@ def _agreement_row(row: AgreementRow) -> list[str]:
 
 def costs(predictions: Sequence[Prediction], weights: Sequence[Weights], arms: Sequence[str]) -> Html:
     """Time, size and coverage of each arm. `weights` and `arms` stand in the order of the letters."""
-    columns = ["", "Latency", "Tokens a second", "Parameters", "On disk", "Tokens read"]
+    columns = ["Model", "Latency", "Tokens a second", "Parameters", "On disk", "Tokens read"]
     rows = [_cost_row(found, arms.index(found.model), weights) for found in predictions]
     return _framed(table("Cost", columns, rows))
 
@@ -53,4 +53,4 @@ def _share(figure: float | None) -> str:
 
 
 def _framed(inner: str) -> Html:
-    return Html(f'<div class="sr"><div class="sr-wide">{inner}</div></div>')
+    return Html(f'<div class="sr"><div class="sr-wide" tabindex="0">{inner}</div></div>')

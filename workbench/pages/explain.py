@@ -220,7 +220,7 @@ def _show(found: Findings, target: str, arms: dict[str, str], how: dict[str, Any
 
 def _draw(inquiry: Inquiry, polling: bool) -> None:
     left, right = st.columns([5, 1], vertical_alignment="bottom")
-    left.subheader(plain(inquiry.title()), anchor=False)
+    left.header(plain(inquiry.title()), anchor=False)
     if not inquiry.explained and right.button("Stop", icon=":material/stop_circle:", width="stretch"):
         inquiry.stop()
     inquiry.leave_out()
@@ -252,7 +252,7 @@ def _agreement(inquiry: Inquiry, grain: str | None) -> None:
     found = inquiry.at(grain)
     if len(found) < 2 or not inquiry.grains():
         return
-    st.subheader("Where they agree", anchor=False)
+    st.header("Where they agree", anchor=False)
     try:
         agreed = compare(*found)
     except StillroomError as error:

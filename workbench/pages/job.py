@@ -49,7 +49,7 @@ def render(job_id: str) -> None:
     overlay.draw(job)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.subheader("Log", anchor=False)
+        st.header("Log", anchor=False)
         live(_log, moving=moving)(job.id)
     with right:
         _record(job)
@@ -138,9 +138,10 @@ def _tail(run: Run) -> str:
 
 def _record(job: Job) -> None:
     """What stays: the spec as it was stored, never as a form has it; the attempts; where the model is."""
-    st.subheader("Spec, as it was stored", anchor=False)
+    st.header("Spec, as it was stored", anchor=False)
     text = yaml.safe_dump(job.spec, sort_keys=False, allow_unicode=True)
-    st.code(text, language="yaml", wrap_lines=True, height=320)
+    with st.container(height=320, border=False):  # st.code that scrolls itself cannot be reached by key
+        st.code(text, language="yaml", wrap_lines=True)
     link("train", label="New job from this spec", icon=":material/content_copy:", **{"from": job.id})
     st.caption(f"Attempts: {job.attempts}")
     if job.artifact:

@@ -246,7 +246,7 @@ def _model_facts(entry: registry.ModelEntry) -> str:
 
 
 def _as_text(spec: JobSpec | None) -> None:
-    st.subheader("The same job as YAML", anchor=False)
+    st.header("The same job as YAML", anchor=False)
     if spec is None:
         st.caption("Correct the marked fields to see it.")
         return

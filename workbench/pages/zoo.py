@@ -132,7 +132,7 @@ def _casing(entry: ModelEntry) -> str:
 def _detail(row: Row) -> None:
     entry = row.entry
     with st.container(border=True):
-        st.subheader(plain(entry.name), anchor=False)
+        st.header(plain(entry.name), anchor=False)
         with st.grid(3, min_column_width=220):
             for label, value in _facts(row).items():
                 with st.container(gap="xxsmall"):

@@ -1,0 +1,315 @@
+"""Every page in every state that a person meets, by name: for the checks of accessibility and for pictures of them all.
+
+    python tests/browser/states.py OUT [--only PREFIX]
+
+writes OUT/STATE-WIDTH-SCHEME.png of each state, on a desk and on a phone, in light and in dark, to be looked at.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from playwright.sync_api import Page
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]  # where this is run as a script
+
+from browser.app_server import browsing, served  # noqa: E402
+from browser.test_demo import running as space_running  # noqa: E402
+from conftest import chromium_path  # noqa: E402
+
+from trainer import queue, store  # noqa: E402
+from trainer.engines import Process  # noqa: E402
+from trainer.queue import Progress  # noqa: E402
+from trainer.run import Result, Run  # noqa: E402
+from trainer.spec import parse  # noqa: E402
+
+WAIT_MS = 120_000
+WIDTHS, SCHEMES = (1280, 390), ("light", "dark")
+NOTE = "Fever and chills after naloxone.\n\nPLAN: stop naloxone. No rash, no sepsis."
+BOTH = "model=minilm-bc5cdr&model=minilm-bc5cdr-l3"
+TEACHING = {
+    "kind": "distill",
+    "teacher": "minilm-ncbi",
+    "student": {"layers": 3},
+    "recipe": "task_kd",
+    "dataset": "ncbi-disease",
+}
+
+
+class Places:
+    """Where the states are found: a server without jobs, one with jobs of each kind, and the demo."""
+
+    def __init__(self, fresh: str, used: str, demo: str, jobs: dict[str, str]):
+        self.fresh, self.used, self.demo, self.jobs = fresh, used, demo, jobs
+
+
+State = Callable[[Page, Places], None]
+STATES: dict[str, State] = {}
+
+
+def state(function: State) -> State:
+    """Enter a function that brings a page into the state of its name."""
+    STATES[function.__name__.replace("_", "-")] = function
+    return function
+
+
+@state
+def compare_first(page: Page, at: Places) -> None:
+    page.goto(at.fresh)
+    _read(page)
+
+
+@state
+def compare_empty(page: Page, at: Places) -> None:
+    page.goto(f"{at.fresh}/?{BOTH}")
+    page.get_by_role("radio", name="Paste").click()
+    page.get_by_role("textbox", name="Text of the note").wait_for()
+    _still(page)
+
+
+@state
+def compare_loading(page: Page, at: Places) -> None:
+    page.goto(f"{at.fresh}/?{BOTH}")
+    page.get_by_role("radio", name="Erythema nodosum without a cause").click()
+    page.locator(".sr-waiting").first.wait_for()
+
+
+@state
+def compare_result(page: Page, at: Places) -> None:
+    page.goto(f"{at.fresh}/?{BOTH}&sample=gemcitabine-case-report")
+    _read(page)
+
+
+@state
+def compare_error(page: Page, at: Places) -> None:
+    page.goto(f"{at.fresh}/?model=minilm-bc5cdr&model=no-such-model")
+    page.get_by_text("no-such-model").first.wait_for()
+    _still(page)
+
+
+@state
+def explain_empty(page: Page, at: Places) -> None:
+    page.goto(f"{at.fresh}/explain")
+    page.get_by_role("heading", name="Explain").wait_for()
+    _still(page)
+
+
+@state
+def explain_loading(page: Page, at: Places) -> None:
+    _explained(page, at)
+    page.locator(".sr-waiting, [data-testid=stSpinner]").or_(page.get_by_text("Stop", exact=True)).first.wait_for()
+
+
+@state
+def explain_result(page: Page, at: Places) -> None:
+    _explained(page, at)
+    page.get_by_text("Stop", exact=True).first.wait_for(state="detached")
+    _still(page)
+
+
+@state
+def explain_error(page: Page, at: Places) -> None:
+    page.goto(f"{at.fresh}/explain?model=no-such-model")
+    page.get_by_text("no-such-model").first.wait_for()
+    _still(page)
+
+
+@state
+def train_form(page: Page, at: Places) -> None:
+    page.goto(f"{at.fresh}/train")
+    page.get_by_role("button", name="Queue this job").wait_for()
+    _still(page)
+
+
+@state
+def train_distil(page: Page, at: Places) -> None:
+    page.goto(f"{at.fresh}/train")
+    page.get_by_role("radio", name="Distil", exact=True).or_(page.get_by_role("button", name="Distil")).first.click()
+    page.locator(".js-plotly-plot").first.wait_for()
+    _still(page)
+
+
+@state
+def train_error(page: Page, at: Places) -> None:
+    page.goto(f"{at.fresh}/train")
+    box = page.get_by_role("combobox", name="Data set")
+    box.fill("/no/such/folder")
+    box.press("Enter")
+    page.get_by_text("/no/such/folder").nth(1).wait_for()
+    _still(page)
+
+
+@state
+def jobs_empty(page: Page, at: Places) -> None:
+    page.goto(f"{at.fresh}/jobs")
+    page.get_by_text("No jobs yet").wait_for()
+    _still(page)
+
+
+@state
+def jobs_list(page: Page, at: Places) -> None:
+    page.goto(f"{at.used}/jobs")
+    page.get_by_text("1 running").wait_for()
+    _still(page)
+
+
+@state
+def jobs_running(page: Page, at: Places) -> None:
+    _job(page, at, "running")
+
+
+@state
+def jobs_succeeded(page: Page, at: Places) -> None:
+    _job(page, at, "succeeded")
+
+
+@state
+def jobs_failed(page: Page, at: Places) -> None:
+    _job(page, at, "failed")
+
+
+@state
+def jobs_unknown(page: Page, at: Places) -> None:
+    page.goto(f"{at.used}/jobs?job=no-such-job")
+    page.get_by_text("no-such-job").first.wait_for()
+    _still(page)
+
+
+@state
+def zoo_list(page: Page, at: Places) -> None:
+    page.goto(f"{at.fresh}/zoo")
+    page.get_by_test_id("stDataFrame").first.wait_for()
+    _still(page)
+
+
+@state
+def zoo_model(page: Page, at: Places) -> None:
+    page.goto(f"{at.fresh}/zoo?model=minilm-bc5cdr-l3")
+    page.get_by_test_id("stDataFrame").first.wait_for()
+    _still(page)
+
+
+@state
+def demo_first(page: Page, at: Places) -> None:
+    page.goto(at.demo)
+    page.locator("mark").first.wait_for()
+    page.wait_for_timeout(1500)
+
+
+@state
+def demo_result(page: Page, at: Places) -> None:
+    demo_first(page, at)
+    page.get_by_role("textbox", name="Note, at most").fill(NOTE)
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.locator(".sr-pane").filter(has_text="No rash, no sepsis").nth(1).wait_for()
+    page.locator(".sr-waiting").first.wait_for(state="detached")
+    page.wait_for_timeout(1500)
+
+
+@state
+def demo_error(page: Page, at: Places) -> None:
+    demo_first(page, at)
+    page.get_by_role("textbox", name="Note, at most").fill("")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.wait_for_timeout(2500)
+
+
+def _read(page: Page) -> None:
+    """Until two models have read the note."""
+    page.locator(".sr-panes .sr-pane").nth(1).wait_for()
+    page.locator(".sr-waiting").first.wait_for(state="detached")
+    page.locator(".sr-rail").wait_for()
+    _still(page)
+
+
+def _explained(page: Page, at: Places) -> None:
+    """A pasted note whose first finding is being explained."""
+    page.goto(f"{at.fresh}/explain?{BOTH}")
+    page.get_by_role("radio", name="Paste").click()
+    page.get_by_role("textbox", name="Text of the note").fill(NOTE)
+    page.keyboard.press("Control+Enter")
+    page.get_by_role("button", name=re.compile("^Explain")).click()
+
+
+def _job(page: Page, at: Places, name: str) -> None:
+    page.goto(f"{at.used}/jobs?job={at.jobs[name]}")
+    page.locator(".js-plotly-plot").or_(page.get_by_text("What went wrong")).first.wait_for()
+    _still(page)
+
+
+def _still(page: Page) -> None:
+    """Until the page's script has ended, and what it drew is there."""
+    page.wait_for_timeout(700)
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    page.wait_for_timeout(300)
+
+
+@contextmanager
+def places(base: Path) -> Iterator[Places]:
+    """The three servers, each on a state folder of its own below `base`."""
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        folders = [base / name for name in ("fresh", "used", "demo")]
+        for folder in folders:
+            folder.mkdir()
+        patch.setenv("STILLROOM_HOME", str(folders[1]))
+        jobs = _jobs()
+        fresh, used = (stack.enter_context(served(folder)).address for folder in folders[:2])
+        demo = stack.enter_context(space_running("gradio", folders[2])).address
+        yield Places(fresh, used, demo, jobs)
+
+
+def _jobs() -> dict[str, str]:
+    """One job of each state in the store, by the state's name; this process is their worker."""
+    worker = queue.enlist(store.open_store(), device="cpu", process=Process.of(os.getpid()))
+    found = {}
+    for name, seed in (("succeeded", 1), ("failed", 2), ("running", 3)):
+        found[name] = queue.submit(parse(TEACHING | {"seed": seed})).id
+        lease = queue.claim(store.open_store(), worker)
+        rows = {(step, term): 2 / step for step in range(1, 31) for term in ("loss", "soft_targets", "hidden_cosine")}
+        rows |= {(step, "dev_f1"): step / 40 for step in (10, 20, 30)}
+        queue.renew(store.open_store(), lease, Progress(step=30, steps=40, rate=1.0, rows=rows))
+        if name == "succeeded":
+            run = Run(store.runs_dir() / lease.id / "attempt-1")
+            run.folder.mkdir(parents=True)
+            scores = {"f1": 0.79, "f1_Disease": 0.79, "teacher_f1": 0.827}
+            run.finish(Result(state="succeeded", metrics=scores, report={"n": 100, "intervals": {"f1": [0.77, 0.81]}}))
+            queue.finish(store.open_store(), lease, state="succeeded", progress=Progress(step=40, metrics=scores))
+        elif name == "failed":
+            error = {
+                "type": "OutOfMemory",
+                "message": "Memory ran out in step 31.",
+                "next_step": "Submit it with batch_tokens: 512.",
+            }
+            queue.finish(store.open_store(), lease, state="failed", error=error)
+    queue.submit(parse(TEACHING | {"seed": 4}))
+    return found
+
+
+def main() -> None:
+    """Take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", default="", help="states whose names begin so")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as base, places(Path(base)) as at, browsing(chromium_path()) as browser:
+        for name in (each for each in STATES if each.startswith(given.only)):
+            for width in WIDTHS:
+                for scheme in SCHEMES:
+                    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+                    page.set_default_timeout(WAIT_MS)
+                    STATES[name](page, at)
+                    page.screenshot(path=given.out / f"{name}-{width}-{scheme}.png")
+                    page.close()
+                    print(name, width, scheme, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Every page in every state: nothing that axe-core finds, in light and dark, on desk and phone; all of it by keyboard."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browser.app_server import browsing
+from browser.states import STATES, WAIT_MS, places
+
+from conftest import chromium_path
+
+pytestmark = pytest.mark.browser
+PRESSES = 250  # of Tab, more than any page has places to stop
+# What a person may operate, and the groups in which arrow keys move on: one stop of Tab is enough for such a group.
+CONTROLS = """() => {
+  const kinds = "a[href], button, input, textarea, select, summary, [role=button], [role=slider], [role=combobox]";
+  const groups = "[role=radiogroup], [role=toolbar], [role=tablist], [role=grid], [data-testid=stDataFrame], .js-plotly-plot";
+  // A small button inside a box of text (clear, one more, open the list) is what arrow keys and Delete do in that box.
+  const inside = e => e.tabIndex < 0 && e.closest("[data-testid=stElementContainer]")?.querySelector("input, textarea");
+  const usable = e => !inside(e) && e.checkVisibility({opacityProperty: true, visibilityProperty: true}) && e.getClientRects().length
+    && !e.disabled && !e.closest("[aria-hidden=true], [inert]") && e.type !== "hidden";
+  window.wanted = new Map([...document.querySelectorAll(kinds)].filter(usable).map(e => [e.closest(groups) ?? e, e]));
+  document.activeElement.blur();
+  return window.wanted.size;
+}"""
+STOP = """() => {
+  const at = document.activeElement;
+  for (const each of [...window.wanted.keys()]) if (each === at || each.contains(at)) window.wanted.delete(each);
+  return window.wanted.size;
+}"""
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory):
+    with places(tmp_path_factory.mktemp("servers")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsing(chromium_path()) as started:
+        yield started
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_axe_finds_nothing_and_tab_reaches_everything(name, at, browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(WAIT_MS)
+    STATES[name](page, at)
+    found = violations(page)
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(600)
+    found += [f"dark, narrow: {each}" for each in violations(page)]
+    left = [] if name.endswith("loading") else unreached(page)  # what loads is drawn anew while one goes through it
+    page.close()
+    assert not found and not left
+
+
+def violations(page) -> list[str]:
+    """What axe-core says of the page, each with the first place of it."""
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{each['id']} ({each['impact']}, {len(each['nodes'])}): {each['nodes'][0]['html'][:200]}" for each in found
+    ]
+
+
+def unreached(page) -> list[str]:
+    """The controls that Tab never stops at."""
+    left = page.evaluate(CONTROLS)
+    for _ in range(PRESSES):
+        if not left:
+            return []
+        page.keyboard.press("Tab")
+        left = page.evaluate(STOP)
+    return page.evaluate("() => [...window.wanted.values()].map(e => e.outerHTML.slice(0, 200))")
