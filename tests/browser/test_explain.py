@@ -69,3 +69,19 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page):
     first, second = (pane.bounding_box() for pane in page.locator(".sr-pane").all())
     assert second["y"] >= first["y"] + first["height"] and first["width"] > 300
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_finding_of_compare_is_explained_by_one_click(server, chromium):
+    with browsing(chromium) as browser:
+        page = new_page(browser, server, wait_ms=WAIT_MS)
+        page.goto(f"{server.address}/?model=minilm-bc5cdr&model=minilm-bc5cdr-l3")
+        page.get_by_role("radio", name="Paste").click()
+        page.get_by_role("textbox", name="Text of the note").fill(NOTE)
+        page.keyboard.press("Control+Enter")
+        page.get_by_text("Why did a model say it?").wait_for()
+        offered = page.get_by_role("combobox", name="Why did a model say it?").input_value()
+        page.get_by_role("link", name="Explain", exact=True).last.click()
+        page.get_by_role("heading", name="Explain", exact=True).wait_for()
+        page.locator(".sr-better, .sr-doubtful").nth(1).wait_for()
+        assert page.get_by_role("combobox", name="What is to be explained").input_value() == offered
+        assert "Stop" not in page.url and "naloxone" not in page.url

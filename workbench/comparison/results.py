@@ -6,18 +6,20 @@ from typing import NamedTuple
 import streamlit as st
 
 from trainer.prediction import Prediction
-from workbench import context, highlight
+from workbench import context, highlight, links
 from workbench.compare import Comparison, compare
 from workbench.comparison import downloads
 from workbench.comparison.run import Run, asked
 from workbench.comparison.story import TITLE, story
 from workbench.costs import Weights, weights
 from workbench.filtering import Filter, filtered, given
+from workbench.inquiry import Findings
 from workbench.pages import plain
 from workbench.predict import letter
 
 POLL_S = 0.4
 WHOLE = "whole note"
+MOST_TARGETS = 300  # that are offered to be explained
 
 
 class Shown(NamedTuple):
@@ -157,6 +159,7 @@ def _draw(run: Run, kept: Filter, polling: bool) -> None:
 
 
 def _beneath(run: Run, kept: Filter) -> None:
+    _why(run)
     comparison = through(run, kept).comparison
     if comparison is None:
         return
@@ -167,6 +170,25 @@ def _beneath(run: Run, kept: Filter) -> None:
     with right:
         st.html(highlight.costs(comparison.predictions, weighed, arms))
     downloads.offer(run, comparison, weighed, kept)
+
+
+def _why(run: Run) -> None:
+    """A way to Explain for what was found: first what not every model found, then the rest, the likeliest first."""
+    found = Findings(run.note, dict(zip(run.arms, run.answers, strict=True)))
+    if not (scores := found.targets()):
+        return
+    offered = sorted(scores, key=lambda each: None not in scores[each])[:MOST_TARGETS]
+    left, right = st.columns([5, 1], vertical_alignment="bottom")
+    target = left.selectbox(
+        "Why did a model say it?",
+        offered,
+        format_func=lambda each: found.named(each, scores[each]),
+        key="compare_why",
+    )
+    finders = sorted(range(len(run.arms)), key=lambda number: scores[target][number] is None)
+    with right:
+        arms = [list(run.arms)[number] for number in finders]
+        links.explain(arms, label="Explain", target=target)
 
 
 def _weighed(run: Run) -> tuple[Weights, ...]:

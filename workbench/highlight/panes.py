@@ -75,7 +75,8 @@ def _pane(text: str, pane: Pane, number: int, comparison: Comparison | None, slo
     head = _head(pane, number, slots)
     if pane.error:
         message, step = escape(pane.error.message), escape(pane.error.next_step)
-        return f'<section class="sr-pane sr-failed" tabindex="0">{head}<p class="sr-error"><b>{message}</b> {step}</p></section>'
+        said = f'<p class="sr-error"><b>{message}</b> {step}</p>'
+        return f'<section class="sr-pane sr-failed" tabindex="0">{head}{said}</section>'
     regions = enumerate(comparison.disagreements if comparison else ())
     voted = {key: region for key, region in regions if pane.name in region.votes and region.kind != "document"}
     compared = comparison is not None and comparison.agreement is not None
