@@ -4,6 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from workbench import highlight
 from workbench.pages import PAGES, offered
 
 # A file of our own: the browser would fetch a Material icon or an emoji from another server.
@@ -11,7 +12,7 @@ ICON = Path(__file__).parent / "workbench" / "stillroom.svg"
 
 st.set_page_config(page_title="Stillroom", page_icon=ICON, layout="wide")
 st.logo(ICON, size="large")
-st.html(ICON.with_name("app.css"))
+st.html(highlight.APP)
 st.navigation(
     [
         st.Page(

@@ -325,7 +325,7 @@ def test_three_ways_to_read_is_one_click_and_tells_its_story(runs):
     place = short.coverage.unread[0][0]
     assert f"A read {short.coverage.tokens_read:,} of {short.coverage.tokens:,} tokens" in told(page)
     assert f"B found {sum(span.start >= place for span in full.spans):,} things" in told(page)
-    assert html(page).count('<section class="sr-pane">') == 3
+    assert html(page).count('<section class="sr-pane" tabindex="0">') == 3
 
     page.pills(key="sample").set_value(samples()[0].id)
     page = filled(ran(page))

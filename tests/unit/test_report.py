@@ -103,7 +103,7 @@ def test_with_the_tick_the_report_holds_the_text_and_everything_is_escaped(text,
     shell = {"html", "head", "body", "meta", "title", "style", "h1"}
     for tag, attributes in found.tags:
         assert tag in TAGS | shell
-        assert set(attributes) <= {"class", "dir", "id", "name", "content", "charset", "lang", "http-equiv"}
+        assert set(attributes) <= {"class", "dir", "id", "tabindex", "name", "content", "charset", "lang", "http-equiv"}
     assert [tag for tag, _ in found.tags].count("style") == 2
 
 

@@ -1,16 +1,18 @@
 """The only package that makes HTML: markup.py has its pieces, each other module draws one kind of picture."""
 
 from workbench.highlight.attribution import Side, attribution
-from workbench.highlight.markup import STYLE, Html, shown
+from workbench.highlight.markup import STYLE, Html, shown, style
 from workbench.highlight.notices import problem, status
 from workbench.highlight.panes import Pane, note, results
 from workbench.highlight.rail import STEPPING
 from workbench.highlight.report import document
 from workbench.highlight.tables import agreement, costs
 
+APP = style("app.css")  # for every page of the app
 HEAD = Html(STYLE + STEPPING)  # for a page of its own, which has a head
 
 __all__ = [
+    "APP",
     "HEAD",
     "Html",
     "Pane",

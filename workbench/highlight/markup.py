@@ -29,7 +29,14 @@ class Html(str):
 
 
 _WIDTHS = "".join(f".sr-w{share} {{ width: {share}%; }}\n" for share in range(101))
-STYLE = Html(f"<style>{Path(__file__).with_name('highlight.css').read_text(encoding='utf-8')}{_WIDTHS}</style>")
+
+
+def style(name: str, more: str = "") -> Html:
+    """A style sheet of this package, as an element."""
+    return Html(f"<style>{Path(__file__).with_name(name).read_text(encoding='utf-8')}{more}</style>")
+
+
+STYLE = style("highlight.css", _WIDTHS)
 
 
 def shown(text: str) -> str:

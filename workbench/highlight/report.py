@@ -6,11 +6,10 @@ given, with the places where models differ marked.
 
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 from workbench.compare import Disagreement, grouped
 from workbench.costs import Weights
-from workbench.highlight.markup import STYLE, Html, chip, escape, letter, slots_of, table
+from workbench.highlight.markup import STYLE, Html, chip, escape, letter, slots_of, style, table
 from workbench.highlight.panes import labels_of
 from workbench.highlight.rail import excerpt, letters, meanings, nothing
 from workbench.highlight.tables import NONE, agreement, costs
@@ -21,7 +20,7 @@ _HEAD = (
     '<meta name="viewport" content="width=device-width">'
     """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">"""
 )
-_STYLE = f"<style>{Path(__file__).with_name('report.css').read_text(encoding='utf-8')}</style>"
+_STYLE = style("report.css")
 _WARNING = "For research, not for clinical decisions. Scores are a model's own and not calibrated."
 
 
