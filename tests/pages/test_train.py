@@ -428,9 +428,7 @@ def test_the_web_process_stays_light(home):
 @pytest.mark.parametrize("address", [{"teacher": HOSTILE}, {"model": HOSTILE}, {"from": HOSTILE}])
 def test_names_that_look_like_markup_are_shown_as_text(home, address):
     page = press(opened(**address))
-    interpreted = [
-        element.value for kind in ("markdown", "caption", "header", "error") for element in page.get(kind)
-    ]
+    interpreted = [element.value for kind in ("markdown", "caption", "header", "error") for element in page.get(kind)]
     for part in ("<img", ":red[x", "alpha$"):
         assert part not in "\n".join(interpreted)
     if "from" not in address:
