@@ -109,7 +109,7 @@ def explain_loading(page: Page, at: Places) -> None:
 @state
 def explain_result(page: Page, at: Places) -> None:
     _explained(page, at)
-    page.get_by_text("Stop", exact=True).first.wait_for(state="detached")
+    page.locator(".sr-better, .sr-doubtful").nth(1).wait_for()
     _still(page)
 
 
