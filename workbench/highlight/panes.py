@@ -200,8 +200,9 @@ def _ranges(text: str, prediction: Prediction | None, regions: dict[int, Disagre
 
 
 def rows(text: str) -> list[tuple[int, int]]:
-    """The lines of the text with their line feeds. Of a long text, neighbours share a row as long as they are short, and a
-    very long line is cut after a space: there are at most ROWS, none so long that a browser takes seconds to lay it out.
+    """The lines of the text with their line feeds, as at most ROWS rows.
+
+    Of many lines, neighbours share a row while they are short. A very long line is cut, after a space where it has one.
     """
     ends = [match.end() for match in _LINE.finditer(text)]
     if len(ends) <= ROWS:
