@@ -29,6 +29,21 @@ OF_THE_SDK = {"gradio", "pydantic", "pydantic-core"}
 LARGE = "*.safetensors filter=lfs diff=lfs merge=lfs -text\ndata/notes/*.txt -text\ndata/licences/* -text\n"
 APP = '''"""The demo, as Gradio Spaces start it; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where it listens."""
 
+import os
+
+if os.environ.get("SPACES_ZERO_GPU"):
+    import spaces  # before anything that imports torch, which it changes
+
+    # ZeroGPU takes a Space for started only where a function is declared for the GPU. Nothing here calls this one: the
+    # models are small, and have answered on the processor before a GPU is lent.
+    @spaces.GPU
+    def lent() -> str:
+        """Name of the GPU that is lent to a call."""
+        import torch
+
+        return torch.cuda.get_device_name()
+
+
 from workbench.demo.server import launch
 
 launch()

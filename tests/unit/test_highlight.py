@@ -266,6 +266,23 @@ def test_many_lines_share_rows_and_the_grid_has_room_for_them():
     assert f"grid-row: 1 / span {ROWS + 1};" in STYLE
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(["\n", "x", " ", "word " * 900, "y" * 9000, "\u202eש\n", "line\n" * 700]), max_size=30),
+)
+def test_rows_are_the_lines_unless_those_are_many_or_very_long(parts):
+    text = "".join(parts)
+    found = panes.rows(text)
+    assert "".join(text[start:end] for start, end in found) == text and all(start < end for start, end in found)
+    assert len(found) <= ROWS
+    assert all(end - start <= max(panes.WIDEST + 1, len(text) // (ROWS // 2) + 2) for start, end in found)
+    lines = text.splitlines(keepends=True)
+    if len(lines) <= ROWS and all(len(line) <= panes.WIDEST for line in lines):
+        assert [text[start:end] for start, end in found] == lines
+    for _, end in found[:-1]:
+        assert text[end - 1].isspace() or not any(map(str.isspace, text[end - panes.WIDEST : end])), "cut in a word"
+
+
 def test_a_million_characters_are_drawn():
     text = "Fever after naloxone. " * 45_500
     spans = [(at, at + 5, "Disease") for at in range(0, len(text), 220)]

@@ -161,6 +161,23 @@ def test_the_folder_runs_alone_with_what_it_requires(built, tmp_path):
     assert (folder / code).resolve().is_relative_to(folder), "the folder's own code is what runs"
 
 
+STAND_INS = {  # each says when it is imported and what is asked of it
+    "spaces.py": "print('spaces')\ndef GPU(function):\n    print('GPU for', function.__name__)\n    return function\n",
+    "workbench/demo/server.py": "print('server')\ndef launch():\n    print('launched')\n",
+}
+
+
+def test_on_zero_gpu_a_function_is_declared_before_anything_of_the_demo_is_imported(tmp_path):
+    for name, text in {**STAND_INS, "app.py": space.APP}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    elsewhere = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "SPACES_ZERO_GPU")}
+    for there, lines in (({}, []), ({"SPACES_ZERO_GPU": "true"}, ["spaces", "GPU for lent"])):
+        app = [sys.executable, "app.py"]
+        done = subprocess.run(app, cwd=tmp_path, env=elsewhere | there, capture_output=True, text=True, timeout=60)
+        assert done.stdout.splitlines() == [*lines, "server", "launched"], done.stderr
+
+
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     mine = tmp_path / "mine.txt"
     mine.write_text("keep")

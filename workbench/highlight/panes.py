@@ -18,11 +18,13 @@ from workbench.highlight.rail import anchor, nothing, rail
 BARS = 8  # labels of a whole note that are listed; of those that are given, all
 LONG = 100_000  # characters above which the browser lays out only the rows in view
 ROWS = 800  # rows of the panes' grid in the style sheet; of more lines than that, neighbours share a row
+WIDEST = 4000  # characters of a row: browsers take time by the square of what a line of text holds
 NOT_READ = "not read by this model"
 CELLS = 60  # of a ruler
 
 _PANES_ARE = 'role="region" aria-label="The note, model by model" tabindex="0"'
 _SHORT = 24  # characters
+_LINE = re.compile(rf"[^\n]{{0,{WIDEST}}}\n|[^\n]{{1,{WIDEST}}}(?:(?<=\s)|\Z)|[^\n]{{1,{WIDEST}}}")
 _STAGES = {"waiting": "waiting its turn", "loading": "loading the model", "reading": "reading the note"}
 
 
@@ -199,10 +201,20 @@ def _ranges(text: str, prediction: Prediction | None, regions: dict[int, Disagre
 
 
 def rows(text: str) -> list[tuple[int, int]]:
-    """The lines of the text with their line feeds; of more than ROWS, neighbours share a row."""
-    ends = [match.end() for match in re.finditer(r"[^\n]*\n|[^\n]+", text)]
-    step = max(1, -(-len(ends) // ROWS))
-    return list(pairwise([0, *ends[step - 1 : -1 : step], *ends[-1:]]))
+    """The lines of the text with their line feeds, as at most ROWS rows.
+
+    Of many lines, neighbours share a row while they are short. A very long line is cut, after a space where it has one.
+    """
+    ends = [match.end() for match in _LINE.finditer(text)]
+    if len(ends) <= ROWS:
+        return list(pairwise([0, *ends]))
+    room = 2 * len(text) // (ROWS - 2) + 1  # two neighbours have more characters than that, or would be one row
+    found, start = [], 0
+    for end, following in pairwise([*ends, len(text) + room + 1]):
+        if following - start > room:
+            found.append((start, end))
+            start = end
+    return found
 
 
 class _Drawn(NamedTuple):

@@ -10,7 +10,7 @@ from itertools import pairwise
 from workbench.compare import Disagreement, grouped
 from workbench.costs import Weights
 from workbench.highlight.markup import STYLE, Html, chip, escape, letter, slots_of, style, table
-from workbench.highlight.panes import labels_of
+from workbench.highlight.panes import labels_of, rows
 from workbench.highlight.rail import excerpt, letters, meanings, nothing
 from workbench.highlight.tables import NONE, agreement, costs
 from workbench.report import Report, versions
@@ -89,21 +89,28 @@ def _votes(region: Disagreement, arms: list[str], slots: dict[str, str]) -> str:
 
 
 def _note(report: Report) -> str:
-    """The text with the regions of disagreement marked; they are disjoint and in order."""
-    text = report.note.text
-    places = set(_marks(report))
-    bounds = sorted({0, len(text), *(at for place in places for at in place)})
-    marked = (
-        f"<mark>{escape(text[start:end])}</mark>" if (start, end) in places else escape(text[start:end])
-        for start, end in pairwise(bounds)
-    )
-    return f'<h2>The note</h2><div class="sr-note" dir="auto">{"".join(marked)}</div>'
+    """The text in its rows, with the regions of disagreement marked; they are disjoint and in order."""
+    return f'<h2>The note</h2><div class="sr-note">{"".join(_rows(report))}</div>'
+
+
+def _rows(report: Report) -> Iterator[str]:
+    text, marks, row_ends = report.note.text, list(_marks(report)), {end for _, end in rows(report.note.text)}
+    starts, ends = {start for start, _ in marks}, {end for _, end in marks}
+    row, marked = "", False
+    for start, end in pairwise(sorted({0, *row_ends, *starts, *ends})):
+        marked = start in starts or (marked and start not in ends)
+        piece = escape(text[start:end])
+        row += f"<mark>{piece}</mark>" if marked else piece
+        if end in row_ends:
+            yield f'<div dir="auto">{row}</div>'
+            row = ""
 
 
 def _marks(report: Report) -> Iterator[tuple[int, int]]:
     for region in report.comparison.disagreements:
         if region.start is not None:
-            yield max(region.start, 0), min(region.end, len(report.note.text))
+            start, end = max(region.start, 0), min(region.end, len(report.note.text))
+            yield from [(start, end)] if start < end else []
 
 
 def _versions() -> str:

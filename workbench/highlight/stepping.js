@@ -43,7 +43,10 @@
     const panes = document.querySelector(".sr-panes:not([data-seen])");
     if (!panes) return;
     panes.dataset.seen = "";
-    if (lines(panes) === place.lines) panes.scrollTop = place.top;
+    const { top } = place, keep = () => { if (panes.scrollTop !== top) panes.scrollTop = top; };
+    if (lines(panes) !== place.lines) return;
+    keep();
+    requestAnimationFrame(keep); // where their style comes after them, there was nothing to scroll before
   }).observe(document.body, { childList: true, subtree: true });
 
   document.addEventListener("keydown", (event) => {

@@ -1,0 +1,81 @@
+"""A note of a million hostile characters in Chromium: shown as its text on Compare, in the report and on Explain."""
+
+import pytest
+from browser.app_server import browsing, new_page, served
+from browser.test_compare import HOSTILE, filled, published
+
+from workbench.highlight import shown
+
+pytestmark = pytest.mark.browser
+WAIT_MS = 200_000  # two models read a quarter of a million tokens each
+MANY = f"{HOSTILE}\nFever after naloxone.\x07 \u200f</script><script>document.title = 'taken'</script>\n" * 1_200
+LINE = HOSTILE.replace("\n", " ") * 2_500
+NOTE = f"{MANY}{LINE}\n".ljust(1_000_000, "x")
+SHOWN = shown(NOTE)  # control characters as their pictures
+IS_THE_NOTE = """(pane, note) => { const copy = pane.cloneNode(true);
+    copy.querySelectorAll('.sr-chip, .sr-head').forEach(e => e.remove()); return copy.textContent === note }"""
+AT_THE_END = """e => { e.scrollTop = e.scrollHeight;
+    return new Promise(drawn => requestAnimationFrame(() => setTimeout(drawn, 0))) }"""
+
+
+def test_a_million_hostile_characters_are_text_on_compare_in_the_report_and_on_explain(
+    tmp_path, tiny_model, chromium, monkeypatch
+):
+    monkeypatch.setenv("STILLROOM_HOME", str(tmp_path))
+    runs = [published(tiny_model, seed, silence=13.0) for seed in (1, 2)]
+    with served(tmp_path) as server, browsing(chromium) as browser:
+        page = new_page(browser, server, wait_ms=WAIT_MS)
+        page.goto(f"{server.address}/?model={runs[0]}&model={runs[1]}")
+        filled(page)
+        _upload_and_compare(page)
+        _is_text(page)
+        page.locator(".sr-panes").evaluate(AT_THE_END)
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("n")
+        assert page.locator(".sr-at").inner_text().startswith("1 of ")
+        _report_is_text(page, tmp_path / "report.html")
+        page.get_by_role("link", name="Explain").click()
+        page.get_by_role("heading", name="Explain").wait_for()
+        page.locator(".sr-panes.sr-long mark").first.wait_for()
+        _is_text(page)
+        assert "onerror" not in page.url and "onerror" not in server.log.read_text() and page.elsewhere == []
+
+
+def _idle(page) -> None:
+    page.wait_for_timeout(1000)
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+
+
+def _upload_and_compare(page) -> None:
+    page.get_by_role("radio", name="Upload").click()
+    file = {"name": "long.txt", "mimeType": "text/plain", "buffer": NOTE.encode()}
+    page.locator("input[type=file]").set_input_files(file)
+    _idle(page)
+    page.get_by_role("button", name="Compare").click()
+    page.locator(".sr-panes.sr-long").wait_for()
+    page.locator(".sr-waiting").first.wait_for(state="detached")
+    page.get_by_role("slider", name="Least score").wait_for()
+    _idle(page)
+
+
+def _is_text(page) -> None:
+    """Every pane is the note, and nothing in it was taken for anything but text."""
+    assert len(NOTE) == 1_000_000 and page.locator(".sr-pane").count()
+    for pane in page.locator(".sr-pane").all():
+        assert pane.evaluate(IS_THE_NOTE, SHOWN)
+        assert pane.locator("img, script, a").count() == 0
+    assert page.title() != "taken"
+
+
+def _report_is_text(page, path) -> None:
+    page.get_by_text("Export", exact=True).click()
+    page.get_by_text("Include the note's text").click()
+    _idle(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Report (HTML)").click()
+    download.value.save_as(path)
+    sheet = page.context.new_page()
+    sheet.goto(path.as_uri())
+    assert sheet.locator(".sr-note").evaluate("(e, note) => e.textContent === note", SHOWN)
+    assert sheet.locator("img, script, a").count() == 0 and sheet.title() != "taken"
+    sheet.close()
