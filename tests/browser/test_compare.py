@@ -140,9 +140,8 @@ def test_a_filter_by_slider_keeps_the_place_and_says_what_it_does(page):
     before = page.locator("mark .sr-score").count()
     # Until the browser has told of it: what it does not tell of in time, no page can keep.
     page.evaluate("""addEventListener("scroll", e => { window.told = e.target.scrollTop }, true)""")
-    page.wait_for_function(
-        """() => { const e = document.querySelector(".sr-panes"); if (e) e.scrollTop = 200; return window.told === 200 }"""
-    )
+    scrolled = "() => { document.querySelector('.sr-panes').scrollTop = 200; return window.told === 200 }"
+    page.wait_for_function(scrolled)
     for _ in range(19):
         slider.press("ArrowRight")
     page.get_by_text(re.compile(r"^Shown: A [\d,]+ of [\d,]+, B")).wait_for(timeout=WAIT_MS)
