@@ -319,7 +319,7 @@ def test_three_ways_to_read_is_one_click_and_tells_its_story(runs):
     assert not told(page)
     next(button for button in page.button if button.label == "Three ways to read").click()
     page = filled(ran(page))
-    arms = [f"{runs[0]}@truncate:128", f"{runs[0]}@windows:128", f"{runs[0]}@windows"]
+    arms = [f"{runs[0]}@truncate:128", f"{runs[0]}@windows", "minilm-bc5cdr-long@windows"]
     assert list(page.session_state["compare_run"].arms) == page.query_params["model"] == arms
     short, full, _ = (answer.result() for answer in page.session_state["compare_run"].answers)
     place = short.coverage.unread[0][0]
