@@ -85,11 +85,18 @@ def compare(predictions: Sequence[Prediction]) -> Comparison:
     )
 
 
-def agreed(comparison: Comparison, arm: Prediction, span: Span) -> bool | None:
-    """Whether every arm that could say a span's label has the same span; None where no other arm could."""
-    taggers = [other for other in comparison.predictions if other.task == "ner" and other.model != arm.model]
-    others, place = [other for other in taggers if span.label in other.label_set], _place(span)
-    return all(any(_place(each) == place for each in other.spans) for other in others) if others else None
+def agreed(comparison: Comparison, arm: Prediction) -> list[bool | None]:
+    """Of each span of an arm, whether every arm that could say its label has it too; None where no other arm could."""
+    others = [other for other in comparison.predictions if other.task == "ner" and other.model != arm.model]
+    places = [set(map(_place, other.spans)) for other in others]
+
+    def same(span: Span) -> bool | None:
+        said = [
+            _place(span) in found for other, found in zip(others, places, strict=True) if span.label in other.label_set
+        ]
+        return all(said) if said else None
+
+    return list(map(same, arm.spans))
 
 
 def grouped(comparison: Comparison) -> list[Group]:

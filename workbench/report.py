@@ -79,9 +79,9 @@ def as_csv(report: Report) -> str:
     for arm in report.comparison.predictions:
         scores = {said.label: said.score for said in arm.labels}
         table.writerows((arm.model, "", "", label, scores[label], "") for label in arm.chosen)
-        for span in arm.spans:
-            same = {True: "yes", False: "no", None: ""}[agreed(report.comparison, arm, span)]
-            table.writerow((arm.model, span.start, span.end, span.label, span.score, same))
+        for span, same in zip(arm.spans, agreed(report.comparison, arm), strict=True):
+            said = {True: "yes", False: "no", None: ""}[same]
+            table.writerow((arm.model, span.start, span.end, span.label, span.score, said))
     return written.getvalue()
 
 

@@ -181,3 +181,12 @@ def test_the_weights_of_a_starter_and_of_a_model_that_is_gone():
     assert found.reference == "minilm-bc5cdr-l3" and 9_000_000 < found.parameters < 10_000_000
     assert found.size_bytes > found.parameters and len(found.sha256) == 64
     assert weights("./gone@windows") == Weights(reference="./gone")
+
+
+def test_of_very_many_disagreements_the_first_are_listed_and_all_are_counted():
+    text = "Fever. " * 1_500
+    one = prediction("one", *[(at, 5, "Disease") for at in range(0, len(text), 7)])
+    found = document(made(text, one, prediction("two", (0, 5, "Disease"))))
+    assert found.count("<li>") == 1_000 and "<b>1,499</b>" in found and "The first 1,000 are listed" in found
+    few = document(made("Fever. Cough.", one.model_copy(update={"spans": one.spans[:2]}), prediction("two")))
+    assert few.count("<li>") == 2 and "are listed" not in few

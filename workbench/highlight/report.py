@@ -15,6 +15,7 @@ from workbench.highlight.rail import excerpt, letters, meanings, nothing
 from workbench.highlight.tables import NONE, agreement, costs
 from workbench.report import Report, versions
 
+LISTED = 1_000  # disagreements; no one reads more, and browsers take minutes to lay out columns of many more
 _HEAD = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Comparison of models on one note</title>'
     '<meta name="viewport" content="width=device-width">'
@@ -66,11 +67,15 @@ def _hash(weights: Weights) -> str:
 
 def _disagreements(report: Report, arms: list[str]) -> Iterator[str]:
     slots = slots_of(label for found in report.comparison.predictions for label in labels_of(found))
+    found, room = report.comparison.disagreements, LISTED
     for group in grouped(report.comparison):
-        regions = [report.comparison.disagreements[number] for number in group.items]
+        regions = [found[number] for number in group.items[:room]]
+        room -= len(regions)
         items = "".join(f"<li>{_place(report, region)} {_votes(region, arms, slots)}</li>" for region in regions)
-        head = f'<h3 class="sr-group">{letters(group, arms)} <b>{len(regions):,}</b></h3>'
+        head = f'<h3 class="sr-group">{letters(group, arms)} <b>{len(group.items):,}</b></h3>'
         yield f'{head}<ol class="sr-list">{items}</ol>'
+    if len(found) > LISTED:
+        yield f'<p class="sr-more">The first {LISTED:,} are listed; the export as JSON has all of them.</p>'
 
 
 def _place(report: Report, region: Disagreement) -> str:
