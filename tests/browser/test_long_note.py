@@ -34,7 +34,7 @@ def test_a_million_hostile_characters_are_text_on_compare_in_the_report_and_on_e
         page.keyboard.press("n")
         assert page.locator(".sr-at").inner_text().startswith("1 of ")
         _report_is_text(page, tmp_path / "report.html")
-        page.get_by_role("link", name="Explain").click()
+        page.get_by_role("link", name="Explain").first.click()
         page.get_by_role("heading", name="Explain").wait_for()
         page.locator(".sr-panes.sr-long mark").first.wait_for()
         _is_text(page)
