@@ -80,6 +80,8 @@ def test_a_finding_of_compare_is_explained_by_one_click(server, chromium):
         page.keyboard.press("Control+Enter")
         page.get_by_text("Why did a model say it?").wait_for()
         offered = page.get_by_role("combobox", name="Why did a model say it?").input_value()
+        page.wait_for_timeout(500)
+        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
         page.get_by_role("link", name="Explain", exact=True).last.click()
         page.get_by_role("heading", name="Explain", exact=True).wait_for()
         page.locator(".sr-better, .sr-doubtful").nth(1).wait_for()

@@ -49,10 +49,10 @@ def render() -> None:
         st.fragment(_read, run_every=POLL_S)(found, titles)
         return
     target, pressed, how = _ask(found, linked)
-    _write_address(arms, target, found)
     chosen = {arm: titles[arm] for arm in arms}
     if pressed or (linked and target):
         _start(note, target, chosen, how)
+    _write_address(arms, target, found)  # after the start: whoever is drawn anew in between still comes by a link
     _show(found, target, chosen, how)
 
 
