@@ -88,12 +88,10 @@ def compare(predictions: Sequence[Prediction]) -> Comparison:
 def agreed(comparison: Comparison, arm: Prediction) -> list[bool | None]:
     """Of each span of an arm, whether every arm that could say its label has it too; None where no other arm could."""
     others = [other for other in comparison.predictions if other.task == "ner" and other.model != arm.model]
-    places = [set(map(_place, other.spans)) for other in others]
+    known = [(other.label_set, set(map(_place, other.spans))) for other in others]
 
     def same(span: Span) -> bool | None:
-        said = [
-            _place(span) in found for other, found in zip(others, places, strict=True) if span.label in other.label_set
-        ]
+        said = [_place(span) in places for labels, places in known if span.label in labels]
         return all(said) if said else None
 
     return list(map(same, arm.spans))
