@@ -78,11 +78,12 @@ def test_a_finding_of_compare_is_explained_by_one_click(server, chromium):
         page.get_by_role("radio", name="Paste").click()
         page.get_by_role("textbox", name="Text of the note").fill(NOTE)
         page.keyboard.press("Control+Enter")
-        page.get_by_text("Why did a model say it?").wait_for()
+        # The sample that the page opens with has findings and a link of its own until the note's are there.
+        page.locator(".sr-pane").filter(has_text="Stop naloxone").nth(1).locator("mark.sr-span").first.wait_for()
+        link = page.locator(f"a[href$='target={NOTE.index('naloxone')}%3A{NOTE.index('.')}%3AChemical']")
+        link.wait_for()
         offered = page.get_by_role("combobox", name="Why did a model say it?").input_value()
-        page.wait_for_timeout(500)
-        page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
-        page.get_by_role("link", name="Explain", exact=True).last.click()
+        link.click()
         page.get_by_role("heading", name="Explain", exact=True).wait_for()
         page.locator(".sr-better, .sr-doubtful").nth(1).wait_for()
         assert page.get_by_role("combobox", name="What is to be explained").input_value() == offered
