@@ -8,6 +8,8 @@ BIN    := $(VENV)/bin
 # Without an NVIDIA GPU torch's CPU build is enough: 190 MB instead of several GB.
 TORCH_INDEX ?= $(if $(shell nvidia-smi -L 2>/dev/null),,--extra-index-url https://download.pytorch.org/whl/cpu)
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
+# Every test's torch has one thread, so two processes fill two cores; a file stays in one of them with its servers.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: app test check
 .DELETE_ON_ERROR:
@@ -16,12 +18,12 @@ app: $(VENV)/app.stamp
 	$(BIN)/stillroom up
 
 test: $(VENV)/test.stamp
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 $(VENV)/app.stamp: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Stillroom needs Python 3.11 or newer: make PYTHON=python3.11 app")'
