@@ -6,7 +6,7 @@ from browser.test_compare import HOSTILE, filled, published
 
 from workbench.highlight import shown
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # 65 s on two quiet cores
 WAIT_MS = 200_000  # two models read a quarter of a million tokens each
 MANY = f"{HOSTILE}\nFever after naloxone.\x07 \u200f</script><script>document.title = 'taken'</script>\n" * 1_200
 LINE = HOSTILE.replace("\n", " ") * 2_500

@@ -146,10 +146,11 @@ def test_a_step_that_kills_its_workers_stops_what_depends_on_it(made, start):
 
 def test_a_cancelled_step_stops_what_depends_on_it_when_its_worker_has_seen_it(made, start):
     ids = submit(made("a", "b:a"))
-    start("drain", step_s=0.2)
+    first = start("drain", step_s=0.2)
     until(lambda: queue.job(ids["a"]).step >= 1)
     queue.cancel(ids["a"])
     until(lambda: states(ids) == {"a": "cancelled", "b": "cancelled"})
+    assert first.wait(timeout=60) == 0, "or it would take a step from the one that is waited for below"
     queue.retry(ids["a"])
     assert start("drain").wait(timeout=60) == 0
     assert_each_was_made_once_and_in_order(ids)
