@@ -2,9 +2,9 @@
 
     python -m benchmarks.running_text minilm-bc5cdr minilm-bc5cdr-l3 [...] [--dataset bc5cdr] [--joined 40] [--json]
 
-Each model reads the sentences one by one, and then texts of so many of them: in windows as long as it can take, and in
-windows of 128 tokens. `f1` are word-level scores with 95 % intervals over the sentences or over the texts, `seconds`
-one pass over all of them.
+Each model reads the sentences one by one, and then texts of so many of them: in windows as long as it can take, in
+windows of 128 tokens, and in windows as long as it was trained on, which is how the app reads a note. `f1` are
+word-level scores with 95 % intervals over the sentences or over the texts, `seconds` one pass over all of them.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer import datasets, evaluate, inference, models
+from trainer.heads import document_reading
 
 SHORT = 128  # tokens
 
@@ -54,7 +55,9 @@ def main() -> None:
     found = {}
     for name in chosen.models:
         model, tokenizer = models.load(name, task="ner")
+        trained = document_reading(model)["max_tokens"]
         ways = {"sentences": (sentences, None), "texts": (texts, None), f"texts in {SHORT}": (texts, SHORT)}
+        ways |= {"texts as trained": (texts, trained)}
         found[name] = {way: read(model, tokenizer, *given) for way, given in ways.items()}
     if chosen.json:
         print(json.dumps(found, indent=1))

@@ -92,7 +92,8 @@ def evaluation(run: Run, stopping: Callable[[], bool]) -> Result:
     model.to(run.spec.device)
     run.emit("plan", steps=1, start=0)
     limit = inference.model_limit(model, tokenizer)
-    max_tokens = min(spec.schedule.max_tokens, limit, document_reading(model)["max_tokens"] or limit)
+    trained = document_reading(model)["max_tokens"] if inference.is_classifier(model) else None
+    max_tokens = min(spec.schedule.max_tokens, limit, trained or limit)
     report = data.report(model, tokenizer, spec.split, max_tokens=max_tokens, folder=Path(run.spec.model.path))
     return Result(state="succeeded", metrics=report["metrics"], report=report)
 

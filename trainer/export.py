@@ -108,10 +108,12 @@ def _title(about: Mapping) -> str:
 
 
 def _reads(about: Mapping) -> list[str]:
-    """How a classifier gives labels and reads long documents."""
+    """How the model reads long documents, and how a classifier gives labels."""
     reading = about.get("document_reading")
     if not reading:
         return []
+    if about.get("task") == "ner":
+        return [f"Texts are read in windows of {reading['max_tokens']:,} word pieces, as long as its training rows."]
     given = (
         "A document may have several labels: those with a probability of 0.5 or more (sigmoid)."
         if about.get("multi_label")

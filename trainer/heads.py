@@ -141,7 +141,7 @@ def positions(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def document_reading(model: torch.nn.Module) -> dict[str, Any]:
-    """How a classifier was trained to read: reading, pooling, and max_tokens (None: the model's limit)."""
+    """How a model was trained to read: reading and pooling of a classifier, max_tokens (None: it does not say)."""
     usual = {"reading": "windows", "pooling": "mean", "max_tokens": None}
     return usual | (getattr(model.config, "document_reading", None) or {})
 

@@ -76,15 +76,15 @@ def predict_many(
     """What a model finds in each text, entities or labels of the whole; windows of all texts share batches.
 
     reading: "windows" reads everything, "truncate" the first max_tokens pieces (the rest is in coverage.unread),
-    "whole" everything in one window. max_tokens counts special tokens and defaults to the model's limit, or to what a
-    classifier was trained with. batch_tokens
-    is the budget of padded pieces a batch. progress gets (windows done, windows in all) after each batch; cancelled is
-    asked before each. A text without pieces gives an empty prediction. In a batch each text carries the share of the
-    wall time that its pieces have. Raises BadSpec, UnknownName and Cancelled.
+    "whole" everything in one window. max_tokens counts special tokens; by default windows are as long as those that the
+    model was trained on (reading.window_size). batch_tokens is the budget of padded pieces a batch. progress gets
+    (windows done, windows in all) after each batch; cancelled is asked before each. A text without pieces gives an
+    empty prediction. In a batch each text carries the share of the wall time that its pieces have. Raises BadSpec,
+    UnknownName and Cancelled.
     """
     began = time.perf_counter()
     classifies = is_classifier(model)
-    window = window_size(model, tokenizer, max_tokens)
+    window = window_size(model, tokenizer, max_tokens, reading=reading)
     found = [cut(text, tokenizer) for text in texts]
     read = [pieces.first(readable(len(pieces), reading, window)) for pieces in found]
     follow = {"batch_tokens": batch_tokens, "progress": progress, "cancelled": cancelled}
@@ -124,7 +124,7 @@ def classify(
     """
     if not is_classifier(model):
         raise _not_a_classifier(model)
-    window = window_size(model, tokenizer, max_tokens)
+    window = window_size(model, tokenizer, max_tokens, reading=reading)
     found = [cut(text, tokenizer) for text in texts]
     read = [pieces.first(readable(len(pieces), reading, window)) for pieces in found]
     logits = _window_logits([pieces.ids for pieces in read], window, model, tokenizer, batch_tokens=batch_tokens)

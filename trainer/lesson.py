@@ -105,9 +105,10 @@ def prepare(ready: RunSpec, *, cache: Path, asking: Callable[[int, int], None] |
     limits = [inference.model_limit(*pair) for pair in ((student, tokenizer), taught) if pair]
     max_tokens = min(spec.schedule.max_tokens, *limits)
     options = {"label_ids": student.config.label2id, "max_tokens": max_tokens, "seed": spec.seed}
-    student.config.update(data.marks(max_tokens))
     if taught and task.labelled:
         options["taught"] = True
+    rows = data.rows("train", tokenizer, **options)
+    student.config.update(data.marks(max_tokens, rows.lengths))
     learner = Learner(
         student,
         terms,
@@ -123,7 +124,6 @@ def prepare(ready: RunSpec, *, cache: Path, asking: Callable[[int, int], None] |
         theirs = data.rows("train", taught[1], **options)
         said = {"levels": learner.taught_levels, "weights": ready.teacher.sha256}
         kept = teaching.lessons(taught[0], theirs, **said, cache=cache, progress=asking)
-    rows = data.rows("train", tokenizer, **options)
     return Lesson(ready, cache, data, learner, tokenizer, rows, max_tokens, taught, kept)
 
 

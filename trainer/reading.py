@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from trainer.errors import BadSpec, StillroomError
-from trainer.heads import document_reading, inputs
+from trainer.heads import document_reading, inputs, is_classifier
 from trainer.pieces import Frame, frame, windows
 
 
@@ -84,11 +84,17 @@ def model_limit(model: torch.nn.Module, tokenizer: Any) -> int:
     return getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
 
 
-def window_size(model: torch.nn.Module, tokenizer: Any, max_tokens: int | None) -> int:
-    """Pieces that a window has room for beside the special tokens."""
+def window_size(
+    model: torch.nn.Module, tokenizer: Any, max_tokens: int | None = None, *, reading: str | None = None
+) -> int:
+    """Pieces that a window has room for beside the special tokens.
+
+    Without max_tokens: as the model was trained, for a classifier always, for a tagger where it reads a text in
+    windows; the model's limit otherwise, and where it does not say how it was trained.
+    """
     limit, special = model_limit(model, tokenizer), tokenizer.num_special_tokens_to_add()
-    own = document_reading(model)["max_tokens"] or limit  # a classifier reads best as it was trained
-    wanted = min(own, limit, tokenizer.model_max_length) if max_tokens is None else max_tokens
+    trained = document_reading(model)["max_tokens"] if reading == "windows" or is_classifier(model) else None
+    wanted = min(trained or limit, limit, tokenizer.model_max_length) if max_tokens is None else max_tokens
     if not special < wanted <= limit:
         raise BadSpec(
             [("max_tokens", f"found {wanted:,}; this model reads {special + 1:,} to {limit:,} word pieces at once")],

@@ -199,7 +199,7 @@ def test_readings_of_a_document(tokenizer):
 
 def test_a_model_reads_as_it_was_trained(tokenizer, tmp_path):
     model = bert("classification", layers=1, vocabulary=len(tokenizer))
-    for name, value in data_of(pooling="max", reading="truncate").marks(24).items():
+    for name, value in data_of(pooling="max", reading="truncate").marks(24, np.array([24])).items():
         setattr(model.config, name, value)
     models.save(model, tokenizer, tmp_path / "model")
     loaded, _ = models.load(str(tmp_path / "model"))

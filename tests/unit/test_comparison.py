@@ -32,10 +32,10 @@ def test_the_starters_give_a_teacher_and_its_student():
 def test_three_ways_take_a_long_model_where_one_is_ready():
     short, long = entry("s"), entry("l", max_tokens=4096)
     assert three_ways([short, long], "s").arms == ("s@truncate:128", "s@windows", "l@windows")
-    assert three_ways([short], None).arms == ("s@truncate:128", "s@windows:128", "s@windows")
+    assert three_ways([short], None).arms == ("s@truncate:128", "s@windows:128", "s@windows:512")
     assert three_ways([short, long], "l").arms[0] == "l@truncate:128"
     stranger = entry("g", max_tokens=4096, labels=("Gene",))
-    assert three_ways([short, stranger], "s").arms[2] == "s@windows", "it could say nothing that the short one says"
+    assert three_ways([short, stranger], "s").arms[2] == "s@windows:512", "it could say nothing that the short one says"
     assert three_ways([entry("tiny", max_tokens=64)], None) is None and three_ways([], None) is None
     for arm in three_ways([short, long], "s").arms:
         assert Arm.parse(arm).name == arm

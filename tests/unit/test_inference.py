@@ -390,6 +390,23 @@ def test_dropout_is_off_and_training_goes_on_after(tagger):
 # Readings
 
 
+def test_a_text_is_read_in_windows_as_long_as_those_of_training(tagger, monkeypatch):
+    model, tokenizer = tagger
+    text = "Severe fever after naloxone was seen. " * 30
+
+    def found(**options):
+        return inference.predict(text, model, tokenizer, name="x", **options).model_copy(update={"cost": None})
+
+    cut_off, in_short = found(reading="truncate"), found(max_tokens=32)
+    assert in_short != found()
+    monkeypatch.setattr(model.config, "document_reading", {"max_tokens": 32}, raising=False)
+    assert found() == in_short, "windows by default"
+    assert found(reading="truncate") == cut_off and found(max_tokens=64) != in_short, "only there, and only by default"
+    words = text.split()
+    whole = inference.tag_words([words], model, tokenizer)
+    assert whole == inference.tag_words([words], model, tokenizer, max_tokens=inference.model_limit(model, tokenizer))
+
+
 def test_truncate_reads_the_first_window_and_says_what_it_left(tagger):
     text = TEXTS[0] * 3
     pieces = word_pieces.cut(text, tagger[1])

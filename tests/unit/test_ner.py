@@ -2,6 +2,7 @@
 
 from collections import namedtuple
 
+import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
@@ -162,6 +163,11 @@ def test_unlabelled_sentences_join_the_training_rows_and_no_others(data, tokeniz
     assert (batch["labels"][0] == IGNORED).all() and (batch["labels"][1] != IGNORED).sum() == 1
     assert list(opened.texts("train")) == ["fever", "naloxone works", "dizziness was seen", "no events"]
     assert list(opened.texts("dev")) == ["no fever"]
+
+
+@pytest.mark.parametrize(("lengths", "window"), [([9] * 80 + [60] * 15 + [500] * 5, 64), ([64] * 9, 64), ([900], 512)])
+def test_a_tagger_keeps_the_length_of_nine_of_ten_of_its_rows(data, lengths, window):
+    assert NER().open(data).marks(512, np.array(lengths)) == {"document_reading": {"max_tokens": window}}
 
 
 def test_batches_say_where_words_begin_only_if_asked(data, tokenizer):

@@ -133,7 +133,7 @@ class ClassificationData:
         if split == "train":
             yield from self.unlabelled
 
-    def marks(self, max_tokens: int) -> dict[str, Any]:
+    def marks(self, max_tokens: int, lengths: np.ndarray) -> dict[str, Any]:
         """What a model's config keeps, so that it is read later as it was trained."""
         kind = "multi_label_classification" if self.multi_label else "single_label_classification"
         reading = {"reading": self.task.reading, "pooling": self.task.pooling, "max_tokens": max_tokens}

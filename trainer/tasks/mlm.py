@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from trainer.prediction import Plain
@@ -51,7 +52,7 @@ class MLMData:
     def __init__(self, task: MLM, dataset: "ResolvedDataset", *, limit: int | None = None):
         self.task, self.dataset, self.limit = task, dataset, limit
 
-    def marks(self, max_tokens: int) -> dict[str, Any]:
+    def marks(self, max_tokens: int, lengths: np.ndarray) -> dict[str, Any]:
         """What a model's config keeps of how it was trained: nothing."""
         return {}
 

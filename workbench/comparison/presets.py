@@ -49,7 +49,7 @@ def three_ways(ready: Sequence[ModelEntry], model: str | None) -> Preset | None:
         arms = (cut_off, f"{short.id}@windows", f"{long.id}@windows")
         says = f"{_known_as(short)}: its first {CUT_OFF} tokens, and in windows; {_known_as(long)}: in long windows."
     else:
-        arms = (cut_off, f"{short.id}@windows:{CUT_OFF}", f"{short.id}@windows")
+        arms = (cut_off, f"{short.id}@windows:{CUT_OFF}", f"{short.id}@windows:{short.max_tokens}")
         says = f"{_known_as(short)}: its first {CUT_OFF} tokens, in windows of {CUT_OFF}, and in its largest windows."
     return Preset("Three ways to read", arms, says)
 

@@ -189,7 +189,7 @@ def _look(
     columns = target.columns(names := require_task(target, model))
     target.check(text)
     baseline, baseline_id = _baseline(baseline, tokenizer)
-    pieces, room = cut(text, tokenizer), inference.window_size(model, tokenizer, max_tokens)
+    pieces, room = cut(text, tokenizer), inference.window_size(model, tokenizer, max_tokens, reading=reading)
     read = pieces.first(inference.readable(len(pieces), reading, room))
     if not len(read):
         raise BadData("The model reads no word piece in this note.", next_step="Choose another note.")
