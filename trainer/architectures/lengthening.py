@@ -6,6 +6,7 @@ other the new model says what its base says; beyond that it needs training on lo
 """
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ HEAD = {
     "cls.predictions.decoder": "lm_head.decoder",
     "cls.predictions.bias": "lm_head.bias",
 }
+# And a BERT that labels texts: its pooler is the first layer of a Longformer's head, both with a tanh behind it.
+CLASSIFIER = {"bert.pooler.dense": "classifier.dense", "classifier": "classifier.out_proj"}
 
 
 def lengthened_config(base: Any, tokenizer: Any, *, max_tokens: int, window: int | None = None) -> LongformerConfig:
@@ -60,12 +63,13 @@ def lengthen(base: PreTrainedModel, target: PreTrainedModel, tokenizer: Any, *, 
     if hasattr(target, "lm_head") and base.config.hidden_act != "gelu":
         problem = f"its masked-LM head computes with {base.config.hidden_act}, a Longformer's with gelu"
         raise BadSpec([("student.attention", problem)], next_step="Choose another base.")
-    weights = {_renamed(name, base): tensor for name, tensor in base.state_dict().items()}
+    own = target.state_dict()
+    names = HEAD | (CLASSIFIER if "classifier.out_proj.weight" in own and base.config.model_type == "bert" else {})
+    weights = {_renamed(name, base, names): tensor for name, tensor in base.state_dict().items()}
     for name in list(weights):
         for part in ("query", "key", "value"):
             if f".attention.self.{part}." in name:
                 weights[name.replace(f".{part}.", f".{part}_global.")] = weights[name]
-    own = target.state_dict()
     table = next(name for name in own if name.endswith("position_embeddings.weight"))
     weights[table] = _repeated(base, rows=max_tokens, first=target.config.pad_token_id + 1)
     if "lm_head.bias" in weights:
@@ -76,8 +80,8 @@ def lengthen(base: PreTrainedModel, target: PreTrainedModel, tokenizer: Any, *, 
     return tokenizer
 
 
-def _renamed(name: str, base: PreTrainedModel) -> str:
-    for theirs, ours in HEAD.items():
+def _renamed(name: str, base: PreTrainedModel, names: Mapping[str, str]) -> str:
+    for theirs, ours in names.items():
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)
     prefix = f"{base.base_model_prefix}."
