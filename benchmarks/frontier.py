@@ -150,20 +150,39 @@ def markdown(rows: Sequence[Mapping]) -> str:
     return "\n".join(lines)
 
 
+def best(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The Pareto front of (size, score), smallest first: what no other of its size or less reaches or passes."""
+    front = []
+    for size, score in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or score > front[-1][1]:
+            front.append((size, score))
+    return front
+
+
 def chart(rows: Sequence[Mapping], path: Path, *, title: str) -> None:
     """The same as a picture: share of the teacher's F1 against parameters, with and without the teacher."""
-    from matplotlib import pyplot  # comes with captum
+    from matplotlib import pyplot, ticker  # comes with captum
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), dpi=150)
+    figure, axes = pyplot.subplots(figsize=(7, 4.4), dpi=150)
     both = [row for row in rows if row["alone_f1"]]
-    for chosen, score, style, label in ((rows, "f1", "o-", "taught"), (both, "alone_f1", "s--", "without a teacher")):
-        shares = [100 * row[score] / row["teacher_f1"] for row in chosen]
-        axes.plot([row["params"] / 1e6 for row in chosen], shares, style, label=label)
+    for chosen, score, marker, line, label in (
+        (rows, "f1", "o", "-", "taught; the line: best for its size"),
+        (both, "alone_f1", "s", "--", "the same student without a teacher"),
+    ):
+        if points := [(row["params"] / 1e6, 100 * row[score] / row["teacher_f1"]) for row in chosen]:
+            (dots,) = axes.plot(*zip(*points, strict=True), marker, label=label)
+            axes.plot(*zip(*best(points), strict=True), line, color=dots.get_color())
     axes.axhline(98.8, color="grey", linewidth=0.8, linestyle=":", label="98.8 % (the papers' best)")
-    for row in rows:
-        place = (row["params"] / 1e6, 100 * row["retention"])
-        axes.annotate(row["name"], place, textcoords="offset points", xytext=(4, 6), fontsize=7)
+    for number, row in enumerate(sorted(rows, key=lambda row: row["params"])):  # neighbours above and below in turn
+        place, above = (row["params"] / 1e6, 100 * row["retention"]), number % 2 == 0
+        offset, side = ((0, 7), "bottom") if above else ((0, -7), "top")
+        how = {"textcoords": "offset points", "xytext": offset, "ha": "center", "va": side, "fontsize": 7}
+        axes.annotate(row["name"], place, **how)
     axes.set(xscale="log", xlabel="Parameters (millions, log scale)", ylabel="Share of the teacher's test F1 (%)")
+    axes.xaxis.set_major_locator(ticker.FixedLocator((1, 2, 3, 5, 7, 10, 15, 20)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
+    axes.margins(x=0.08, y=0.1)
     axes.set_title(title, fontsize=10)
     axes.legend(fontsize=8)
     figure.tight_layout()

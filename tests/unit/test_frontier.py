@@ -95,3 +95,7 @@ def test_newer_rows_take_the_place_of_older_ones_and_seeds_stand_together(steps,
 def test_nothing_to_draw_is_said(steps, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="No taught step"):
         asked(monkeypatch, capsys, steps[0])
+
+
+def test_the_front_holds_what_nothing_smaller_reaches():
+    assert frontier.best([(5, 83), (2, 83), (4, 87), (9, 98), (7, 99), (7, 90)]) == [(2, 83), (4, 87), (7, 99)]
