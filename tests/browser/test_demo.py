@@ -151,6 +151,7 @@ def test_a_live_comparison_shows_the_note_itself(opened):
         opened.locator(".sr-waiting").first.wait_for(state="detached")
     opened.locator(".sr-pane").filter(has_text="onerror").nth(1).wait_for()
     opened.locator(".sr-rail").wait_for()
+    opened.wait_for_function("() => document.querySelectorAll('.sr-pane').length === 2")  # those of the last poll go
     assert texts(opened) == [NOTE] * 2
     assert opened.locator(".sr-pane :is(img, script, a)").count() == 0
     assert opened.locator(".sr-pane mark").first.inner_text().startswith("Naloxone")
