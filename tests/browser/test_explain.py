@@ -66,10 +66,10 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page):
     page.set_viewport_size({"width": 390, "height": 844})
     page.get_by_role("button", name="Explain").click()
     page.locator(".sr-better, .sr-doubtful").nth(1).wait_for()
-    # In one look, since the page above them may still be drawn and moves both.
-    places = """panes => panes.map(pane => pane.getBoundingClientRect()).map(box => [box.top, box.bottom, box.width])"""
-    (_, end, width), (begin, *_) = page.locator(".sr-pane").evaluate_all(places)
-    assert begin >= end and width > 300
+    one_below_the_other = """() => {
+        const [first, second] = [...document.querySelectorAll('.sr-pane')].map(pane => pane.getBoundingClientRect());
+        return second && second.top >= first.bottom - 1 && first.width > 300 }"""
+    page.wait_for_function(one_below_the_other)  # the page may still be drawn
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
