@@ -8,8 +8,11 @@ BIN    := $(VENV)/bin
 # Without an NVIDIA GPU torch's CPU build is enough: 190 MB instead of several GB.
 TORCH_INDEX ?= $(if $(shell nvidia-smi -L 2>/dev/null),,--extra-index-url https://download.pytorch.org/whl/cpu)
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
-# Every test's torch has one thread, so two processes fill two cores; a file stays in one of them with its servers.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# Every test's torch has one thread, so two processes fill two cores, a file in one of them; a browser needs both cores itself.
+define PYTEST
+$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/browser
+$(BIN)/python -m pytest tests/browser
+endef
 
 .PHONY: app test check
 .DELETE_ON_ERROR:
