@@ -96,6 +96,21 @@ def _in_view(page, place) -> bool:
     )
 
 
+def test_a_note_is_never_shown_twice_while_answers_come(page):
+    filled(page)
+    page.evaluate(
+        """() => { window.most = 0; const panes = document.getElementsByClassName('sr-panes');
+                   const look = () => { window.most = Math.max(window.most, panes.length); };
+                   look(); new MutationObserver(look).observe(document, {childList: true, subtree: true}); }"""
+    )
+    page.get_by_role("radio", name="Heart failure under gemcitabine").click()
+    page.locator(".sr-pane").filter(has_text="gemcitabine").nth(1).wait_for(timeout=WAIT_MS)
+    filled(page)
+    page.get_by_role("slider", name="Least score").wait_for()
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=WAIT_MS)
+    assert page.evaluate("window.most") == 1
+
+
 def test_next_and_previous_by_key_and_button_show_the_place_and_keep_the_focus(page):
     page.get_by_role("radio", name="Heart failure under gemcitabine").click()
     page.locator(".sr-pane").filter(has_text="gemcitabine").nth(1).wait_for(timeout=WAIT_MS)

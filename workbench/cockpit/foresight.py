@@ -13,6 +13,7 @@ from trainer.spec import JobSpec, parse
 from workbench import charts, wording
 from workbench.cockpit.outlook import count
 from workbench.cockpit.trial import Trial
+from workbench.follow import follow
 from workbench.pages import show_error
 
 KEY = "train.trial"
@@ -36,7 +37,7 @@ def draw(spec: JobSpec | None, *, fits: bool) -> None:
     ):
         _start(spec)
     if running:
-        st.fragment(_follow, run_every=POLL_S)()
+        follow(_follow, every_s=POLL_S, moving=True, over=_over)
     elif trial and trial.error:
         _show_failure(trial.error)
     elif found := estimate.kept(spec.digest):
@@ -53,11 +54,13 @@ def _start(spec: JobSpec) -> None:
         st.rerun()
 
 
+def _over() -> bool:
+    trial: Trial | None = st.session_state[KEY]
+    return trial is None or trial.done
+
+
 def _follow() -> None:
-    """What is going on, until it is over; then the whole page is drawn again."""
     trial: Trial = st.session_state[KEY]
-    if trial is None or trial.done:
-        st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f":material/progress_activity: Two steps are tried: {trial.age_s:.0f} s", width="content")
         if st.button("Stop", key=f"{KEY}.stop"):

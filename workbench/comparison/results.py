@@ -13,6 +13,7 @@ from workbench.comparison.run import Run, asked
 from workbench.comparison.story import TITLE, story
 from workbench.costs import Weights, weights
 from workbench.filtering import Filter, filtered, given
+from workbench.follow import follow
 from workbench.inquiry import Findings
 from workbench.pages import plain
 from workbench.predict import letter
@@ -31,11 +32,11 @@ class Shown(NamedTuple):
 
 def show(run: Run) -> None:
     """Draw everything, and again while answers are awaited."""
-    run, kept = _controls(run)
-    waiting = not run.done
+    with st.container():  # there also when empty, so that the panes stay the same element and keep their place
+        run, kept = _controls(run)
     # Each poll draws the panes anew, which takes its time where the note is very long.
     poll_s = POLL_S + len(run.note.text) / 200_000
-    st.fragment(_draw, run_every=poll_s if waiting else None)(run, kept, waiting)
+    follow(lambda: _draw(run, kept), every_s=poll_s, moving=not run.done, over=lambda: run.done)
     if run.done:
         _beneath(run, kept)
 
@@ -65,8 +66,7 @@ def _controls(run: Run) -> tuple[Run, Filter]:
     kept = Filter(labels=tuple(labels), least=percent / 100)
     with guide:
         _tell(story(whole, run.context))
-    with st.container():  # there also when empty, so that the panes stay the same element and keep their place
-        _effects(run, whole, kept)
+    _effects(run, whole, kept)
     return run, kept
 
 
@@ -145,14 +145,11 @@ def _share(agreement: float | None) -> str:
 # --- The panes
 
 
-def _draw(run: Run, kept: Filter, polling: bool) -> None:
-    done = run.done
-    shown = through(run, kept)
-    if not done:
-        st.button("Stop", key="stop", icon=":material/stop:", on_click=run.stop)
-    st.html(highlight.results(run.note.text, *shown))
-    if polling and done:
-        st.rerun()  # the whole page, which then polls no more
+def _draw(run: Run, kept: Filter) -> None:
+    with st.container():
+        if not run.done:
+            st.button("Stop", key="stop", icon=":material/stop:", on_click=run.stop)
+    st.html(highlight.results(run.note.text, *through(run, kept)))
 
 
 # --- Beneath the panes

@@ -16,6 +16,7 @@ from workbench.comparison.arms import models
 from workbench.explain import targets
 from workbench.explain.agreement import compare
 from workbench.explain.wording import PARTS, agreeing
+from workbench.follow import follow
 from workbench.inquiry import Findings, Inquiry
 from workbench.note import Note, samples
 from workbench.pages import plain, show_error
@@ -45,15 +46,26 @@ def render() -> None:
         _forget()
         return
     found = _findings(note, arms)
-    if not found.done:
-        st.fragment(_read, run_every=POLL_S)(found, titles)
-        return
-    target, pressed, how = _ask(found, linked)
     chosen = {arm: titles[arm] for arm in arms}
-    if pressed or (linked and target):
-        _start(note, target, chosen, how)
+    asking = st.container()  # there also when empty, so that the panes stay the same element and keep their place
+    if not found.done:
+        follow(lambda: _read(found, chosen), every_s=POLL_S, moving=True, over=lambda: found.done)
+        return
+    with asking:
+        target, pressed, how = _ask(found, linked)
+        if pressed or (linked and target):
+            _start(note, target, chosen, how)
+        inquiry = _current(note, chosen)
+        if inquiry and not inquiry.answers_to(note, target, chosen, how):
+            st.caption("Below is the previous explanation. Press Explain for what is chosen above.")
     _write_address(arms, target, found)  # after the start: whoever is drawn anew in between still comes by a link
-    _show(found, target, chosen, how)
+    if inquiry:
+        # Each poll draws the picture anew, which takes its time where the note is very long.
+        poll_s = POLL_S + len(note.text) / 200_000
+        moving = not inquiry.settled
+        follow(lambda: _draw(inquiry), every_s=poll_s, moving=moving, over=lambda: inquiry.settled)
+    else:
+        follow(lambda: _read(found, chosen), every_s=POLL_S, moving=False)
 
 
 # --- Arriving
@@ -149,8 +161,6 @@ def _findings(note: Note, arms: list[str]) -> Findings:
 
 def _read(found: Findings, titles: dict[str, str]) -> None:
     st.html(highlight.results(found.note.text, found.panes(titles)))
-    if found.done:
-        st.rerun()
 
 
 def _ask(found: Findings, linked: str) -> tuple[str, bool, dict[str, Any]]:
@@ -205,32 +215,27 @@ def _forget() -> None:
         inquiry.stop()
 
 
-def _show(found: Findings, target: str, arms: dict[str, str], how: dict[str, Any]) -> None:
+def _current(note: Note, arms: dict[str, str]) -> Inquiry | None:
+    """What was asked of this note and these models; what was asked of others is forgotten."""
     inquiry: Inquiry | None = st.session_state.get("explain_inquiry")
-    if inquiry is None or (inquiry.note, inquiry.arms) != (found.note, arms):
-        _forget()
-        st.html(highlight.results(found.note.text, found.panes(arms)))
-        return
-    if not inquiry.answers_to(found.note, target, arms, how):
-        st.caption("Below is the previous explanation. Press Explain for what is chosen above.")
-    # Each poll draws the picture anew, which takes its time where the note is very long.
-    poll_s = POLL_S + len(found.note.text) / 200_000
-    st.fragment(_draw, run_every=None if inquiry.settled else poll_s)(inquiry, not inquiry.settled)
+    if inquiry and (inquiry.note, inquiry.arms) == (note, arms):
+        return inquiry
+    _forget()
+    return None
 
 
-def _draw(inquiry: Inquiry, polling: bool) -> None:
+def _draw(inquiry: Inquiry) -> None:
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     left.header(plain(inquiry.title()), anchor=False)
-    if not inquiry.explained and right.button("Stop", icon=":material/stop_circle:", width="stretch"):
-        inquiry.stop()
+    if not inquiry.explained:
+        right.button("Stop", icon=":material/stop_circle:", width="stretch", on_click=inquiry.stop)
     inquiry.leave_out()
-    for sentence in inquiry.told():
-        st.markdown(plain(sentence))
-    grain = _grain(inquiry)
+    with st.container():
+        for sentence in inquiry.told():
+            st.markdown(plain(sentence))
+        grain = _grain(inquiry)
     st.html(highlight.attribution(inquiry.note.text, inquiry.sides(grain), inquiry.place))
     _agreement(inquiry, grain)
-    if polling and inquiry.settled:
-        st.rerun()  # the whole page, which then polls no more
 
 
 def _grain(inquiry: Inquiry) -> str | None:

@@ -12,6 +12,7 @@ from trainer.run import Run, attempts, checkpoint_step
 from trainer.tasks import LABELLED
 from workbench import wording
 from workbench.cockpit import overlay, results
+from workbench.follow import follow
 from workbench.links import go, link
 from workbench.pages import plain, show_error
 
@@ -41,23 +42,21 @@ def render(job_id: str) -> None:
         st.title(f"Job {plain(job.id)}", width="content", anchor=False)
         _actions(job)
     st.text(wording.what(job))
-    live(_state, moving=moving)(job)
-    _problem(job)
-    live(results.curves, moving=moving)(job.id)
-    if not moving:
-        results.after(job)
-    overlay.draw(job)
+    follow(lambda: _state(job), every_s=POLL_S, moving=moving, over=lambda: _changed(job))
+    with st.container():  # there also when empty, so that the curves stay the same elements
+        _problem(job)
+    follow(lambda: results.curves(job.id), every_s=POLL_S, moving=moving)
+    with st.container():
+        if not moving:
+            results.after(job)
+    with st.container():
+        overlay.draw(job)
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.header("Log", anchor=False)
-        live(_log, moving=moving)(job.id)
+        follow(lambda: _log(job.id), every_s=POLL_S, moving=moving)
     with right:
         _record(job)
-
-
-def live(draw: Callable[..., None], *, moving: bool) -> Callable[..., None]:
-    """A fragment that is drawn again every few seconds while something moves."""
-    return st.fragment(draw, run_every=POLL_S if moving else None)
 
 
 def badge(job: Job) -> None:
@@ -85,11 +84,14 @@ def say_if_no_worker() -> None:
         st.code("stillroom worker", language="bash")
 
 
-def _state(drawn: Job) -> None:
-    """State and progress; asks for a whole new page when the job is no longer as it was drawn."""
+def _changed(drawn: Job) -> bool:
+    """Whether the job is no longer in the state that the page was drawn for."""
     job = queue.job(drawn.id)
-    if (wording.state(job), job.attempts) != (wording.state(drawn), drawn.attempts):
-        st.rerun()
+    return (wording.state(job), job.attempts) != (wording.state(drawn), drawn.attempts)
+
+
+def _state(drawn: Job) -> None:
+    job = queue.job(drawn.id)
     with st.container(horizontal=True, vertical_alignment="center"):
         badge(job)
         st.caption(wording.times(job), width="content")

@@ -13,6 +13,7 @@ from trainer import queue
 from trainer.queue import Job
 from workbench import wording
 from workbench.cockpit import overlay, runs
+from workbench.follow import follow
 from workbench.links import link
 from workbench.pages import job as one
 
@@ -40,10 +41,20 @@ def _list() -> None:
         st.caption("No jobs yet. A job trains or scores a model in the background, and its progress appears here.")
         link("train", label="Describe the first one", icon=":material/model_training:")
         return
-    _lay_over(jobs)
+    with st.container():  # there also when empty, so that the rows stay the same elements
+        _lay_over(jobs)
     page = st.pagination(math.ceil(len(jobs) / ROWS), key="jobs.page") if len(jobs) > ROWS else 1
-    moving = {job.id for job in jobs if not wording.over(job)}
-    one.live(_rows, moving=bool(moving))(page, moving)
+    moving = _moving(jobs)
+    follow(
+        lambda: _rows(page, moving),
+        every_s=one.POLL_S,
+        moving=bool(moving),
+        over=lambda: _moving(queue.jobs()) != moving,
+    )
+
+
+def _moving(jobs: Sequence[Job]) -> set[str]:
+    return {job.id for job in jobs if not wording.over(job)}
 
 
 def _lay_over(jobs: Sequence[Job]) -> None:
@@ -69,8 +80,6 @@ def _lay_over(jobs: Sequence[Job]) -> None:
 
 def _rows(page: int, moving: set[str]) -> None:
     jobs, holding = queue.jobs(), one.holding()
-    if {job.id for job in jobs if not wording.over(job)} != moving:
-        st.rerun()
     counts = {state: sum(job.state == state for job in jobs) for state in ("running", "queued")}
     ended = sum(map(wording.over, jobs))
     st.caption(f"{counts['running']} running · {counts['queued']} queued · {ended} ended")
