@@ -89,6 +89,7 @@ def test_a_running_job_moves_by_itself_until_it_ends(page: Page, address, start)
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
     assert page.evaluate("window.notReloaded") is True
 
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     page.wait_for_timeout(1000)
     heard = len(frames)
     page.wait_for_timeout(POLLS_MS)
@@ -167,7 +168,7 @@ def test_names_that_look_like_markup_stay_text(page: Page, address, start, width
 def test_selecting_a_model_of_the_zoo_puts_it_into_the_address(page: Page, address):
     page.goto(f"{address}/zoo")
     table = page.get_by_test_id("stDataFrame").first
-    expect(table).to_be_visible()
+    table.locator("[role=gridcell]").filter(has_text="MiniLM").first.wait_for(state="attached")  # it has its rows
     page.wait_for_timeout(1000)  # the canvas draws after it is visible
     table.click(position={"x": 16, "y": 35 + 17})
     expect(page.get_by_role("heading", name="MiniLM", exact=True)).to_be_visible()
