@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,13 +41,13 @@ class Server:
 
 
 @contextmanager
-def served(home: Path) -> Iterator[Server]:
+def served(home: Path, *, program: Sequence[str] = ("-m", "streamlit")) -> Iterator[Server]:
     """The app on a free port of this machine, with `home` as its STILLROOM_HOME; gone when the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = home / "app.log"
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), "--server.port", str(port)]
+    command = [sys.executable, *program, "run", str(ROOT / "app.py"), "--server.port", str(port)]
     with log.open("w") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=output, stderr=output, env={**os.environ, "STILLROOM_HOME": str(home)}
