@@ -34,10 +34,19 @@ def _no_test_touches_the_users_state(tmp_path_factory):
     os.environ.pop("STILLROOM_DB", None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """Path of the system's Chromium, for tests marked `browser`."""
     return chromium_path()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    """Chromium, one for all tests of a file; each opens a page of its own, which shares nothing with the others."""
+    from browser.app_server import browsing
+
+    with browsing(chromium) as started:
+        yield started
 
 
 @pytest.fixture

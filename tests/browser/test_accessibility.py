@@ -2,9 +2,7 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browser.app_server import browsing
 from browser.states import STATES, WAIT_MS, places
-from conftest import chromium_path
 
 pytestmark = pytest.mark.browser
 PRESSES = 250  # of Tab, more than any page has places to stop
@@ -31,12 +29,6 @@ STOP = """() => {
 def at(tmp_path_factory):
     with places(tmp_path_factory.mktemp("servers")) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsing(chromium_path()) as started:
-        yield started
 
 
 @pytest.mark.parametrize("name", STATES)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browser.app_server import browsing, new_page, served
+from browser.app_server import new_page, served
 
 from trainer import queue, store
 from trainer.engines import Process
@@ -52,12 +52,12 @@ def server(tmp_path_factory, tiny_model):
 
 
 @pytest.fixture
-def page(server, chromium):
+def page(server, browser):
     """The Compare page, opened by a link to the two runs, with everything that it asked of other hosts."""
-    with browsing(chromium) as browser:
-        page = new_page(browser, server, wait_ms=WAIT_MS)
-        page.goto(server.opened)
-        yield page
+    page = new_page(browser, server, wait_ms=WAIT_MS)
+    page.goto(server.opened)
+    yield page
+    page.close()
 
 
 def filled(page) -> None:
@@ -165,7 +165,7 @@ def test_a_filter_by_slider_keeps_the_place_and_says_what_it_does(page):
     page.wait_for_function("document.querySelector('.sr-panes')?.scrollTop === 200", timeout=5000)
 
 
-def test_the_report_is_made_on_click_and_prints_on_one_page(page, chromium, tmp_path):
+def test_the_report_is_made_on_click_and_prints_on_one_page(page, browser, tmp_path):
     filled(page)
     page.get_by_role("radio", name="Paste").click()
     page.get_by_role("textbox", name="Text of the note").fill("Fever after naloxone. No rash, no cough.")
@@ -180,7 +180,7 @@ def test_the_report_is_made_on_click_and_prints_on_one_page(page, chromium, tmp_
     told = _downloaded(page, tmp_path)
     assert "naloxone" not in silent.read_text() and "Fever after" in re.sub("<[^>]*>", "", told.read_text())
     assert re.fullmatch(r"stillroom-compare-\d{8}-\d{6}-with-text\.html", told.name)
-    sheet = page.context.browser.new_page()
+    sheet = browser.new_page()
     sheet.goto(told.as_uri())
     assert len(re.findall(rb"/Type\s*/Page\b", sheet.pdf(format="A4"))) == 1
     assert page.elsewhere == []

@@ -1,7 +1,7 @@
 """The Explain page in Chromium, with starter models: coarse, then fine; the verdict, the table, two models, stop."""
 
 import pytest
-from browser.app_server import browsing, new_page, served
+from browser.app_server import new_page, served
 
 pytestmark = pytest.mark.browser
 WAIT_MS = 90_000
@@ -15,16 +15,16 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def page(server, chromium):
+def page(server, browser):
     """The page with a pasted note that two starters have read."""
-    with browsing(chromium) as browser:
-        page = new_page(browser, server, wait_ms=WAIT_MS)
-        page.goto(f"{server.address}/explain?model=minilm-bc5cdr-l3&model=minilm-bc5cdr")
-        page.get_by_role("radio", name="Paste").click()
-        page.get_by_role("textbox", name="Text of the note").fill(NOTE)
-        page.keyboard.press("Control+Enter")
-        page.locator(".sr-pane").filter(has_text="Stop naloxone").nth(1).locator("mark.sr-span").first.wait_for()
-        yield page
+    page = new_page(browser, server, wait_ms=WAIT_MS)
+    page.goto(f"{server.address}/explain?model=minilm-bc5cdr-l3&model=minilm-bc5cdr")
+    page.get_by_role("radio", name="Paste").click()
+    page.get_by_role("textbox", name="Text of the note").fill(NOTE)
+    page.keyboard.press("Control+Enter")
+    page.locator(".sr-pane").filter(has_text="Stop naloxone").nth(1).locator("mark.sr-span").first.wait_for()
+    yield page
+    page.close()
 
 
 def test_coarse_then_stopped_then_two_models_to_the_end(page, server):
@@ -73,20 +73,20 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_a_finding_of_compare_is_explained_by_one_click(server, chromium):
-    with browsing(chromium) as browser:
-        page = new_page(browser, server, wait_ms=WAIT_MS)
-        page.goto(f"{server.address}/?model=minilm-bc5cdr&model=minilm-bc5cdr-l3")
-        page.get_by_role("radio", name="Paste").click()
-        page.get_by_role("textbox", name="Text of the note").fill(NOTE)
-        page.keyboard.press("Control+Enter")
-        # The sample that the page opens with has findings and a link of its own until the note's are there.
-        page.locator(".sr-pane").filter(has_text="Stop naloxone").nth(1).locator("mark.sr-span").first.wait_for()
-        link = page.locator(f"a[href$='target={NOTE.index('naloxone')}%3A{NOTE.index('.')}%3AChemical']")
-        link.wait_for()
-        offered = page.get_by_role("combobox", name="Why did a model say it?").input_value()
-        link.click()
-        page.get_by_role("heading", name="Explain", exact=True).wait_for()
-        page.locator(".sr-better, .sr-doubtful").nth(1).wait_for()
-        assert page.get_by_role("combobox", name="What is to be explained").input_value() == offered
-        assert "Stop" not in page.url and "naloxone" not in page.url
+def test_a_finding_of_compare_is_explained_by_one_click(server, browser):
+    page = new_page(browser, server, wait_ms=WAIT_MS)
+    page.goto(f"{server.address}/?model=minilm-bc5cdr&model=minilm-bc5cdr-l3")
+    page.get_by_role("radio", name="Paste").click()
+    page.get_by_role("textbox", name="Text of the note").fill(NOTE)
+    page.keyboard.press("Control+Enter")
+    # The sample that the page opens with has findings and a link of its own until the note's are there.
+    page.locator(".sr-pane").filter(has_text="Stop naloxone").nth(1).locator("mark.sr-span").first.wait_for()
+    link = page.locator(f"a[href$='target={NOTE.index('naloxone')}%3A{NOTE.index('.')}%3AChemical']")
+    link.wait_for()
+    offered = page.get_by_role("combobox", name="Why did a model say it?").input_value()
+    link.click()
+    page.get_by_role("heading", name="Explain", exact=True).wait_for()
+    page.locator(".sr-better, .sr-doubtful").nth(1).wait_for()
+    assert page.get_by_role("combobox", name="What is to be explained").input_value() == offered
+    assert "Stop" not in page.url and "naloxone" not in page.url
+    page.close()

@@ -13,7 +13,7 @@ from trainer.queue import Lease, Progress
 from trainer.spec import parse
 
 sys.path.insert(0, str(Path(__file__).parent))
-from app_server import browsing, served  # noqa: E402
+from app_server import served  # noqa: E402
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=alert(1)>:red[x]$\\alpha$**b**"
@@ -31,12 +31,12 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture
-def page(address, chromium):
-    with browsing(chromium) as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(WAIT_MS)
-        expect.set_options(timeout=WAIT_MS)
-        yield page
+def page(address, browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(WAIT_MS)
+    expect.set_options(timeout=WAIT_MS)
+    yield page
+    page.close()
 
 
 @pytest.fixture(scope="module")

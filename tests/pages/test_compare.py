@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from trainer import queue, registry, store
@@ -15,6 +16,7 @@ from trainer.engines import Process
 from trainer.spec import parse
 from workbench import lab
 from workbench.note import MAX_BYTES, samples
+from workbench.pages import compare
 from workbench.pages.compare import Run
 
 PAGE = "from workbench.pages import compare; compare.render()"
@@ -117,6 +119,19 @@ def test_one_click_on_a_sample_compares_it(runs):
     assert page.session_state["compare_run"].note == long.note
     assert page.query_params["sample"] == long.id
     assert "windows</span>" in html(page)
+
+
+def test_a_click_before_the_page_is_drawn_is_not_lost(runs, monkeypatch):
+    """A click ends the run that is drawing: here it has read the address, and not yet written its own."""
+    drawn = [st.stop]
+    offer = compare._offer_presets
+    monkeypatch.setattr(compare, "_offer_presets", lambda ready: drawn.pop()() if drawn else offer(ready))
+    page = opened(*runs)
+    assert "compare_run" not in page.session_state
+    long = next(sample for sample in samples() if sample.kind == "article")
+    page.pills(key="sample").set_value(long.id)
+    page = filled(ran(page))
+    assert page.session_state["compare_run"].note == long.note and page.query_params["sample"] == long.id
 
 
 def test_a_link_opens_sample_and_arms(runs):

@@ -212,6 +212,23 @@ def read_targets(run: str, text: str) -> list[str]:
     return [each["target"] for each in found(lab.shared().submit(text, Arm.parse(run)).result(60))]
 
 
+def test_a_sample_chosen_while_the_models_still_read_is_not_lost(runs, monkeypatch):
+    gate, resolve = threading.Event(), registry.resolve
+    monkeypatch.setattr(registry, "resolve", lambda *given: (gate.wait(30), resolve(*given))[1])
+    first, second = samples()[:2]
+    page = AppTest.from_string(PAGE, default_timeout=30)
+    page.query_params.update({"model": [runs[0]], "sample": first.id, "target": "0:7:Disease"})
+    try:
+        page.run()
+        page.pills(key="sample").set_value(second.id)
+        page = ran(page)
+    finally:
+        gate.set()
+    page = read(page)
+    assert page.session_state["explain_findings"].note == second.note and page.query_params["sample"] == second.id
+    assert "explain_inquiry" not in page.session_state, "the link asked about another note"
+
+
 def test_note_models_and_findings_come_along_from_compare(runs):
     from workbench.note import Note
 

@@ -32,12 +32,14 @@ class Shown(NamedTuple):
 
 def show(run: Run) -> None:
     """Draw everything, and again while answers are awaited."""
+    done = run.done
     with st.container():  # there also when empty, so that the panes stay the same element and keep their place
-        run, kept = _controls(run)
+        run, kept = _controls(run) if done else (run, Filter())
     # Each poll draws the panes anew, which takes its time where the note is very long.
     poll_s = POLL_S + len(run.note.text) / 200_000
-    follow(lambda: _draw(run, kept), every_s=poll_s, moving=not run.done, over=lambda: run.done)
-    if run.done:
+    moving = not (done and run.done)  # the controls may have asked again
+    follow(lambda: _draw(run, kept), every_s=poll_s, moving=moving, over=lambda: run.done)
+    if not moving:
         _beneath(run, kept)
 
 
@@ -53,7 +55,7 @@ def through(run: Run, kept: Filter) -> Shown:
 
 def _controls(run: Run) -> tuple[Run, Filter]:
     """Context length and filter, once every answer is there; the run and the filter that they choose."""
-    if not run.done or len(whole := run.found) < len(run.answers):
+    if len(whole := run.found) < len(run.answers):
         return run, Filter()
     guide = st.container()
     left, middle, right = st.columns([5, 4, 4])

@@ -31,13 +31,14 @@ def render() -> None:
     )
     ready = registry.ready(task=LABELLED)
     titles = titles_of(ready, [*st.query_params.get_all("model"), *st.session_state.get("model", ())])
-    arriving = _read_address(titles)
+    _read_address(titles)
     note, problem = note_field.choose()
     beside_note = st.container()
     _offer_presets(ready)
     arms, pressed = _choose_models(titles)
     _write_address(arms)
     asked = any([st.session_state.pop("sample_clicked", False), st.session_state.pop("preset_clicked", False), pressed])
+    arriving = st.session_state.pop("compare_arriving", False)
     if asked or (arriving and note and len(arms) > 1):
         try:
             _start(note, {arm: titles[arm] for arm in arms})
@@ -51,15 +52,19 @@ def render() -> None:
     _show(note, arms)
 
 
-def _read_address(titles: dict[str, str]) -> bool:
-    """Take sample and arms from an address that is new: the first visit, a link, or the browser's way back."""
+def _read_address(titles: dict[str, str]) -> None:
+    """Take sample and arms from an address that is new: the first visit, a link, or the browser's way back.
+
+    It is known from then on: whoever clicks while the page is still being drawn must not arrive a second time.
+    """
     state = st.session_state
     sample, arms = st.query_params.get("sample"), st.query_params.get_all("model")
     arriving = "compare_address" not in state
     if not arriving and (not (sample or arms) or state.compare_address == (sample, arms)):
         # An address without either is that of the navigation: what was chosen before stays, as far as it is ready.
         state.model = [arm for arm in state.get("model", ()) if arm in titles]
-        return False
+        return
+    state.compare_address, state.compare_arriving = (sample, arms), True
     offered = [known.id for known in samples()]
     state.source = note_field.SOURCES[0]
     state.sample = sample if sample in offered else next(iter(offered), None)
@@ -67,7 +72,6 @@ def _read_address(titles: dict[str, str]) -> bool:
     usual = [arm for arm in titles if "@" not in arm and arm not in known]
     state.model = known + usual[: max(0, 2 - len(known))]  # a link to one model is to that model beside another
     state.unknown_arms = [arm for arm in arms if arm not in titles]
-    return True
 
 
 def _write_address(arms: list[str]) -> None:

@@ -55,10 +55,11 @@ def render() -> None:
         target, pressed, how = _ask(found, linked)
         if pressed or (linked and target):
             _start(note, target, chosen, how)
+        st.session_state.pop("explain_linked", None)  # after the start: until then it is still to be explained
         inquiry = _current(note, chosen)
         if inquiry and not inquiry.answers_to(note, target, chosen, how):
             st.caption("Below is the previous explanation. Press Explain for what is chosen above.")
-    _write_address(arms, target, found)  # after the start: whoever is drawn anew in between still comes by a link
+    _write_address(arms, target, found)
     if inquiry:
         # Each poll draws the picture anew, which takes its time where the note is very long.
         poll_s = POLL_S + len(note.text) / 200_000
@@ -72,7 +73,10 @@ def render() -> None:
 
 
 def _arrive(titles: dict[str, str]) -> str:
-    """Take models, sample and target from a new address, or note and models from Compare; the target of a link."""
+    """Take models, sample and target from a new address, or note and models from Compare.
+
+    Returns the target of a link that is still to be asked about; another note has none.
+    """
     state, query = st.session_state, st.query_params
     state.setdefault("source", note_field.SOURCES[0])
     state.setdefault("sample", next((sample.id for sample in samples()), None))
@@ -81,16 +85,19 @@ def _arrive(titles: dict[str, str]) -> str:
     new = address != state.get("explain_address") and any(address)
     compared = state.get("compare_run")
     if new:
+        state.explain_address = address  # known from now on: who clicks before the page is drawn does not arrive again
         _choose(address[0], titles)
         if address[1] in [sample.id for sample in samples()]:
             state.update(source=note_field.SOURCES[0], sample=address[1])
+        state.explain_linked = (address[2], state.source, state.sample)
     elif compared is not None and compared is not state.get("explain_from"):
         _choose(list(compared.arms), titles)
     elif "explain_first" not in state:
         _choose(state.get("model", [])[:1], titles)
     state.explain_from = compared
     state.explain_unknown = [arm for arm in address[0] if arm not in titles] if new else state.get("explain_unknown")
-    return address[2] if new else ""
+    target, *note = state.get("explain_linked", ("",))
+    return target if note == [state.source, state.sample] else ""
 
 
 def _choose(arms: list[str], titles: dict[str, str]) -> None:
