@@ -17,14 +17,20 @@ def server(tmp_path_factory):
 @pytest.fixture
 def page(server, browser):
     """The page with a pasted note that two starters have read."""
+    page = reading(browser, server, "explain?model=minilm-bc5cdr-l3&model=minilm-bc5cdr")
+    yield page
+    page.close()
+
+
+def reading(browser, server, path: str):
+    """A new page at this path, with the note pasted and read by both models: a sample's findings are not the note's."""
     page = new_page(browser, server, wait_ms=WAIT_MS)
-    page.goto(f"{server.address}/explain?model=minilm-bc5cdr-l3&model=minilm-bc5cdr")
+    page.goto(f"{server.address}/{path}")
     page.get_by_role("radio", name="Paste").click()
     page.get_by_role("textbox", name="Text of the note").fill(NOTE)
     page.keyboard.press("Control+Enter")
     page.locator(".sr-pane").filter(has_text="Stop naloxone").nth(1).locator("mark.sr-span").first.wait_for()
-    yield page
-    page.close()
+    return page
 
 
 def test_coarse_then_stopped_then_two_models_to_the_end(page, server):
@@ -74,13 +80,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page):
 
 
 def test_a_finding_of_compare_is_explained_by_one_click(server, browser):
-    page = new_page(browser, server, wait_ms=WAIT_MS)
-    page.goto(f"{server.address}/?model=minilm-bc5cdr&model=minilm-bc5cdr-l3")
-    page.get_by_role("radio", name="Paste").click()
-    page.get_by_role("textbox", name="Text of the note").fill(NOTE)
-    page.keyboard.press("Control+Enter")
-    # The sample that the page opens with has findings and a link of its own until the note's are there.
-    page.locator(".sr-pane").filter(has_text="Stop naloxone").nth(1).locator("mark.sr-span").first.wait_for()
+    page = reading(browser, server, "?model=minilm-bc5cdr&model=minilm-bc5cdr-l3")
     link = page.locator(f"a[href$='target={NOTE.index('naloxone')}%3A{NOTE.index('.')}%3AChemical']")
     link.wait_for()
     offered = page.get_by_role("combobox", name="Why did a model say it?").input_value()
