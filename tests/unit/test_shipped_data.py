@@ -1,7 +1,9 @@
 """What ships in data/: the files are those of the cards and of the sources, may be shipped, and name no patient."""
 
 import csv
+import gzip
 import hashlib
+import json
 import re
 from collections import Counter, defaultdict
 from importlib.util import find_spec
@@ -56,20 +58,30 @@ def sha256(path: Path) -> str:
 
 
 def test_these_data_sets_ship():
-    assert set(datasets.cards()) == {*LABELLED, *TEXT, *DOCUMENTS, "maccrobat"}
+    assert set(datasets.cards()) == {*LABELLED, *TEXT, *DOCUMENTS, "maccrobat", "craft"}
     assert all(card.id == name for name, card in datasets.cards().items())
 
 
-def test_case_reports_are_whole_documents_with_the_entities_of_their_card():
-    card, report = datasets.cards()["maccrobat"], datasets.check("maccrobat", task="ner")
+# By documentation: 100 case reports; of CRAFT's 67 public articles those under CC BY or in the public domain.
+@pytest.mark.parametrize(("name", "documents", "labels"), [("maccrobat", [70, 15, 15], 39), ("craft", [34, 5, 7], 11)])
+def test_whole_documents_hold_the_entities_of_their_card(name, documents, labels):
+    card, report = datasets.cards()[name], datasets.check(name, task="ner")
     assert report.ok and not any(report.repeated.values())
     for split, stated in card.splits.items():
         found = report.splits[split]
         assert (found.documents, found.tokens, found.entities) == (stated.documents, stated.tokens, stated.entities)
         assert set(found.labels) <= set(card.labels)
-    assert set(report.splits["train"].labels) == set(card.labels) and len(card.labels) == 39
-    # Of the published corpus, by its documentation: 100 case reports.
-    assert [card.splits[split].documents for split in ("train", "dev", "test")] == [70, 15, 15]
+    assert set(report.splits["train"].labels) == set(card.labels) and len(card.labels) == labels
+    assert [card.splits[split].documents for split in ("train", "dev", "test")] == documents
+
+
+def test_articles_carry_the_notice_under_which_they_may_be_shipped():
+    """Their licences ask for it; `verbatim copying` and `non-commercial` are other terms, and stay out."""
+    allowed = re.compile(r"Creative Commons\s+(Attribution\s+Licen[cs]e|Public\s+Domain)", re.IGNORECASE)
+    for path in sorted((DATA / "craft").glob("*.spans.jsonl.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            notices = [json.loads(line)["notice"] for line in lines]
+        assert notices and all(allowed.search(notice) and "ommercial" not in notice for notice in notices)
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -292,10 +304,11 @@ def test_no_scored_note_is_text_to_train_on():
 
 def test_the_licence_texts_are_whole():
     licences = {path.name: path.read_text(encoding="utf-8") for path in (DATA / "licences").iterdir()}
-    assert set(licences) == {"CC-BY-4.0.txt", "CC0-1.0.txt", "NCBI-public-domain-notice.txt"}
+    assert set(licences) == {"CC-BY-4.0.txt", "CC0-1.0.txt", "CRAFT-CC-BY-3.0.txt", "NCBI-public-domain-notice.txt"}
     assert licences["CC-BY-4.0.txt"].startswith("Attribution 4.0 International")
     assert "Creative Commons may be contacted at creativecommons.org." in licences["CC-BY-4.0.txt"]
     assert licences["CC0-1.0.txt"].startswith("Creative Commons Legal Code\n\nCC0 1.0 Universal")
+    assert "http://creativecommons.org/licenses/by/3.0/" in licences["CRAFT-CC-BY-3.0.txt"]  # CC BY takes its address
     assert "PUBLIC DOMAIN NOTICE" in licences["NCBI-public-domain-notice.txt"]
 
 
