@@ -63,13 +63,17 @@ class Chain:
 
 
 def references(said: Mapping[str, Any]) -> dict[str, str]:
-    """The model references of a spec, as written or as stored, by dotted field: model, teacher, student.base ..."""
+    """The model references of a spec, as written or as stored, by field: model, model.0, teacher, student.base ..."""
     found = {}
     for field in _REFERENCES:
         value = said.get(field)
-        name, reference = (f"{field}.base", value.get("base")) if isinstance(value, Mapping) else (field, value)
-        if isinstance(reference, str):
-            found[name] = reference
+        if isinstance(value, Mapping):
+            held = {f"{field}.base": value.get("base")}
+        elif isinstance(value, list | tuple):
+            held = {f"{field}.{place}": one for place, one in enumerate(value)}
+        else:
+            held = {field: value}
+        found |= {name: one for name, one in held.items() if isinstance(one, str)}
     return found
 
 
@@ -81,7 +85,7 @@ def replaced(spec: JobSpec, values: Mapping[str, str]) -> JobSpec:
         place = said
         for part in outer:
             place = place[part]
-        place[last] = value
+        place[int(last) if isinstance(place, list) else last] = value
     return specs.parse(said) if values else spec
 
 

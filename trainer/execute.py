@@ -10,15 +10,17 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import torch
 
-from trainer import checkpoint, evaluate, export, inference, loop, memory, models
+from trainer import checkpoint, evaluate, export, inference, loop, memory, models, pairing
+from trainer.average import average
 from trainer.errors import StillroomError
 from trainer.heads import document_reading
 from trainer.lesson import Lesson, prepare
-from trainer.run import Result, Run
+from trainer.run import ResolvedModel, Result, Run
 
 FINISHED, FAILED, DISK_FULL, STOPPED = 0, 1, 28, 143  # exit codes; the worker reads them
 LOGGED_STEPS = 2000  # so many step events of a run at most
@@ -84,21 +86,51 @@ def train(run: Run, stopping: Callable[[], bool]) -> Result:
     return Result(state="succeeded", metrics=metrics, report=report, artifact="artifacts/model")
 
 
+def averaging(run: Run, stopping: Callable[[], bool]) -> Result:
+    """Average the weights of models of one shape, score the result on dev and test, publish it."""
+    spec = run.spec.spec
+    pairing.check_alike(spec, [pairing.shape(one) for one in (run.spec.model, *run.spec.others)])
+    data, (first, tokenizer) = _data(run), _loaded(run, run.spec.model)
+    run.emit("plan", steps=1, start=0)
+    model = average(chain([first], (_loaded(run, one)[0] for one in run.spec.others))).to(run.spec.device)
+    max_tokens = _max_tokens(run, model, tokenizer)
+    dev, report = (data.report(model, tokenizer, split, max_tokens=max_tokens) for split in ("dev", "test"))
+    metrics = {f"dev_{spec.task.score}": dev["metrics"][spec.task.score]}
+    metrics |= {f"test_{name}": value for name, value in report["metrics"].items()}
+    about = _about(run, model, metrics=metrics, report=report)
+    export.publish(run.folder / "artifacts" / "model", model, tokenizer, about)
+    return Result(state="succeeded", metrics=metrics, report=report, artifact="artifacts/model")
+
+
 def evaluation(run: Run, stopping: Callable[[], bool]) -> Result:
     """Score a model on one split of a data set."""
-    spec = run.spec.spec
-    data = spec.task.fitted(run.spec.model).open(run.spec.dataset, limit=spec.limit)
-    model, tokenizer = models.load(run.spec.model, task=None if spec.task.labelled else spec.task.head)
+    data, (model, tokenizer) = _data(run), _loaded(run, run.spec.model)
     model.to(run.spec.device)
     run.emit("plan", steps=1, start=0)
-    limit = inference.model_limit(model, tokenizer)
-    trained = document_reading(model)["max_tokens"] if inference.is_classifier(model) else None
-    max_tokens = min(spec.schedule.max_tokens, limit, trained or limit)
-    report = data.report(model, tokenizer, spec.split, max_tokens=max_tokens, folder=Path(run.spec.model.path))
+    max_tokens, folder = _max_tokens(run, model, tokenizer), Path(run.spec.model.path)
+    report = data.report(model, tokenizer, run.spec.spec.split, max_tokens=max_tokens, folder=folder)
     return Result(state="succeeded", metrics=report["metrics"], report=report)
 
 
-KINDS = {"pretrain": train, "distill": train, "finetune": train, "evaluate": evaluation}
+KINDS = {"pretrain": train, "distill": train, "finetune": train, "average": averaging, "evaluate": evaluation}
+
+
+def _data(run: Run):
+    """The data set as the task uses it that the model was trained for."""
+    return run.spec.spec.task.fitted(run.spec.model).open(run.spec.dataset, limit=run.spec.spec.limit)
+
+
+def _loaded(run: Run, found: ResolvedModel) -> tuple:
+    """A model as it is, with its tokenizer; for text with the masked-LM head, which it may have to be given."""
+    task = run.spec.spec.task
+    return models.load(found, task=None if task.labelled else task.head)
+
+
+def _max_tokens(run: Run, model, tokenizer) -> int:
+    """The windows that a model which is not trained here reads in."""
+    limit = inference.model_limit(model, tokenizer)
+    trained = document_reading(model)["max_tokens"] if inference.is_classifier(model) else None
+    return min(run.spec.spec.schedule.max_tokens, limit, trained or limit)
 
 
 def _fit(run: Run, lesson: Lesson, stopping: Callable[[], bool]) -> checkpoint.Progress:

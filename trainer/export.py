@@ -101,9 +101,8 @@ def model_card(about: Mapping) -> str:
 
 def _title(about: Mapping) -> str:
     made, dataset = about.get("made_from") or about.get("base"), about.get("dataset")
-    how = {"distill": f"taught by {about.get('teacher')}", "pretrain": "pre-trained"}.get(
-        about.get("kind"), "fine-tuned"
-    )
+    others = {"distill": f"taught by {about.get('teacher')}", "pretrain": "pre-trained", "average": "scored"}
+    how = others.get(about.get("kind"), "fine-tuned")
     return f"{made}, {how} on {dataset}" if about.get("spec") else f"{made}"
 
 

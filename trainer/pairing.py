@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,26 @@ def check_change(change: Change, base: Shape) -> Shape:
     if problems := list(_change(change, base, student)):
         raise BadSpec(problems)
     return student
+
+
+def check_alike(spec: JobSpec, shapes: Sequence[Shape]) -> None:
+    """BadSpec where models whose weights are to be averaged differ, and in what; `shapes` are in the spec's order."""
+    first, *others = shapes
+    problems = []
+    for place, other in enumerate(others, 1):
+        here, there = first.model_dump(), other.model_dump()
+        if differing := [name for name in here if here[name] != there[name]]:
+            found = ", ".join(
+                f"{name.replace('_', ' ')} {_said(there[name])} beside {_said(here[name])}" for name in differing
+            )
+            fix = "only models of one shape, with the same word pieces and labels, have an average"
+            problems.append((f"model.{place}", f"{spec.others[place - 1]} is not like {spec.start}: {found}; {fix}"))
+    if problems:
+        raise BadSpec(problems)
+
+
+def _said(value: Any) -> str:
+    return f"({', '.join(value)})" if isinstance(value, tuple) else str(value)[:20]
 
 
 def _sameness(spec: JobSpec, teacher: Shape, student: Shape) -> Problems:

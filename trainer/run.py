@@ -61,6 +61,7 @@ class RunSpec(Plain):
     attempt: int
     spec: JobSpec
     model: ResolvedModel
+    others: tuple[ResolvedModel, ...] = ()
     dataset: ResolvedDataset
     teacher: ResolvedModel | None = None
     unlabelled: ResolvedDataset | None = None

@@ -135,15 +135,30 @@ def _model(value: Any) -> Any:
     return Change.model_validate(dict(value))
 
 
+def _models(value: Any) -> Any:
+    """As _model, or a list of references, which becomes a tuple."""
+    if not isinstance(value, list | tuple):
+        return _model(value)
+    if len(value) < 2 or not all(isinstance(one, str) for one in value):
+        raise ValueError("write two or more references in a list: [a-run, another-run]")
+    if twice := [one for place, one in enumerate(value) if one in value[:place]]:
+        raise ValueError(f"{twice[0]} stands in the list twice")
+    return tuple(value)
+
+
 Reference = Annotated[str, Field(min_length=1, max_length=300)]
 Model = Annotated[Reference | Change, BeforeValidator(_model)]
+Models = Annotated[Reference | Change | tuple[Reference, ...], BeforeValidator(_models)]
+TRAINED = ("pretrain", "distill", "finetune")  # kinds whose jobs train; the others read models as they are
 
 
 class JobSpec(Plain):
     """One request. Everything a person does not say has a default, and the stored spec shows all of it."""
 
-    kind: Literal["pretrain", "distill", "finetune", "evaluate"]
-    model: Model | None = Field(None, description="Zoo id, run id, ./folder, org/name, or what to change in a base")
+    kind: Literal["pretrain", "distill", "finetune", "average", "evaluate"]
+    model: Models | None = Field(
+        None, description="Zoo id, run id, ./folder, org/name, or what to change in a base; average: a list of them"
+    )
     teacher: Reference | None = Field(None, description="The model that is taught from: a reference")
     student: Model | None = Field(None, description="The model that learns: a reference, or what to change in a base")
     dataset: str = Field(min_length=1, max_length=300, description="Data-set id, a folder or a Hub id")
@@ -181,11 +196,14 @@ class JobSpec(Plain):
                 raise ValueError(f"{self.kind} needs {field}")
             if not needed and getattr(self, field) is not None:
                 raise ValueError(f"{self.kind} takes {'teacher and student' if taught else 'model'}, not {field}")
-        if self.kind == "evaluate":
+        if isinstance(self.model, tuple) != (self.kind == "average"):
+            needed = "a list of the models" if self.kind == "average" else "one model, not a list"
+            raise ValueError(f"{self.kind} needs {needed}")
+        if self.kind not in TRAINED:
             if self.recipe is not None:
-                raise ValueError("evaluate takes no recipe")
+                raise ValueError(f"{self.kind} takes no recipe")
             if isinstance(self.model, Change):
-                raise ValueError("evaluate takes a reference as model, not a change of one")
+                raise ValueError(f"{self.kind} takes a reference as model, not a change of one")
             return self
         _check_recipe(self)
         changed = self.student if taught else self.model
@@ -195,9 +213,16 @@ class JobSpec(Plain):
 
     @property
     def start(self) -> str:
-        """The reference of the model that is trained or scored: what a change starts from."""
+        """The reference of the model that is trained or scored, the first of those that are averaged."""
         chosen = self.student if self.kind == "distill" else self.model
+        if isinstance(chosen, tuple):
+            return chosen[0]
         return chosen if isinstance(chosen, str) else chosen.base or self.teacher
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The references of what is averaged with `start`."""
+        return self.model[1:] if isinstance(self.model, tuple) else ()
 
     @property
     def change(self) -> Change | None:
@@ -212,7 +237,9 @@ class JobSpec(Plain):
 
     @property
     def made_from(self) -> str:
-        """The start in words: `minilm`, or `minilm with layers 3, hidden 128`."""
+        """The start in words: `minilm`, `minilm with layers 3, hidden 128`, or `the average of a, b`."""
+        if self.others:
+            return f"the average of {', '.join(self.model)}"
         said = self.change.model_dump(exclude_defaults=True, exclude={"base"}) if self.change else {}
         changes = ", ".join(f"{name} {value}" for name, value in said.items())
         return f"{self.start} with {changes}" if changes else self.start

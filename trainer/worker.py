@@ -150,6 +150,7 @@ class Shift:
             attempt=lease.token,
             spec=spec,
             model=registry.resolve(spec.start, store=self.store),
+            others=tuple(registry.resolve(name, store=self.store) for name in spec.others),
             teacher=registry.resolve(spec.teacher, store=self.store) if spec.teacher else None,
             dataset=datasets.resolve(spec.dataset),
             unlabelled=datasets.resolve(spec.unlabelled) if spec.unlabelled else None,

@@ -78,13 +78,18 @@ def _model(reference: str) -> str:
 
 
 def _fits(spec: JobSpec) -> None:
-    """BadSpec where teacher, student and recipe, or a change and its base, do not fit. What is yet to be made is not
-    looked at: the run itself checks again.
+    """BadSpec where teacher, student and recipe, a change and its base, or models to average do not fit.
+
+    What is yet to be made is not looked at: the run itself checks again.
     """
-    looked_at = [name for name in (spec.teacher, spec.start) if name]
-    if (spec.kind != "distill" and spec.change is None) or any(map(_is_later, looked_at)):
+    looked_at = [name for name in (spec.teacher, spec.start, *spec.others) if name]
+    if not (spec.teacher or spec.change or spec.others) or any(map(_is_later, looked_at)):
         return
-    *teacher, base = (pairing.shape(registry.resolve(name)) for name in looked_at)
+    shapes = [pairing.shape(registry.resolve(name)) for name in looked_at]
+    if spec.others:
+        pairing.check_alike(spec, shapes)
+        return
+    *teacher, base = shapes
     try:
         pairing.check(spec, *teacher, base) if teacher else pairing.check_change(spec.change, base)
     except BadSpec as error:

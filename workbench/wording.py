@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from trainer.queue import Job
 from trainer.spec import Change
 
-VERBS = {"finetune": "fine-tuned", "evaluate": "scored", "pretrain": "pre-trained", "distill": "taught by {teacher}"}
+VERBS = {
+    "finetune": "fine-tuned",
+    "distill": "taught by {teacher}",
+    "pretrain": "pre-trained",
+    "average": "averaged, scored",
+    "evaluate": "scored",
+}
 # The figure a job is remembered by, whatever its kind and task.
 SCORES = {
     "test_f1": "Test F1",
@@ -37,8 +43,10 @@ def what(job: Job) -> str:
 
 
 def model(spec: Mapping) -> str:
-    """The model that a stored spec trains or scores: minilm, or minilm with layers 3."""
+    """The model that a stored spec trains or scores: minilm, minilm with layers 3, or a, b and c."""
     chosen = spec.get("student") or spec.get("model")
+    if isinstance(chosen, list):
+        return f"{', '.join(chosen[:-1])} and {chosen[-1]}"
     if not isinstance(chosen, Mapping):
         return str(chosen)
     usual = Change().model_dump(mode="json")

@@ -303,6 +303,7 @@ KINDS = [
     {"kind": "distill", "teacher": "minilm-bc5cdr", "student": {"base": "minilm", "layers": 2}, "recipe": "task_kd"},
     {"kind": "distill", "teacher": "minilm", "student": {"architecture": "minialbert"}, "recipe": {"name": "compact"}},
     {"kind": "pretrain", "model": "minilm", "task": {"name": "mlm", "whole_words": True, "rows": "documents"}},
+    {"kind": "average", "model": ["minilm-bc5cdr", "minilm-ncbi"]},
     {"kind": "evaluate", "model": "minilm-bc5cdr", "split": "dev", "task": {"name": "ner", "labelling": "all"}},
 ]
 

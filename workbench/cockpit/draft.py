@@ -20,7 +20,7 @@ from trainer.chain import Chain
 from trainer.errors import BadSpec
 from trainer.prediction import Plain
 from trainer.recipes import RECIPES
-from trainer.spec import Change, JobSpec
+from trainer.spec import TRAINED, Change, JobSpec
 from trainer.tasks import LABELLED, TASKS
 from workbench import form
 
@@ -28,6 +28,7 @@ KINDS = {
     "finetune": "Fine-tune",
     "distill": "Distil",
     "pretrain": "Continue pre-training",
+    "average": "Average",
     "evaluate": "Evaluate",
 }
 SPECS = Path(__file__).parents[2] / "specs"
@@ -40,9 +41,10 @@ _FIELDS = {
     "finetune": ("model", "recipe", *_COMMON),
     "distill": ("teacher", "student", "recipe", *_COMMON),
     "pretrain": ("model", "recipe", *_COMMON),
+    "average": ("model", *_COMMON),
     "evaluate": ("model", "split", *_COMMON),
 }
-_IDLE = {"evaluate": "schedule."}  # of these only the length of the windows counts
+_IDLE = {"average": "schedule.", "evaluate": "schedule."}  # of these only the length of the windows counts
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +83,7 @@ class Draft:
     @property
     def changed(self) -> bool:
         """Whether that is made from a base."""
-        return self.kind != "evaluate" and self.get(f"{self.learner}.way") in (MADE, MADE_FROM)
+        return self.kind in TRAINED and self.get(f"{self.learner}.way") in (MADE, MADE_FROM)
 
     @property
     def recipe(self) -> type[Plain] | None:
@@ -143,6 +145,10 @@ class Draft:
         cards = datasets.cards()
         if (card := cards.get(self.get("dataset"))) and card.task != self.task:
             self.put("dataset", next((name for name, other in cards.items() if other.task == self.task), None))
+        if self.kind == "average":
+            fitting = self.models("model")
+            self.put("model", [name for name in self.get("model") or () if name in fitting])
+            return
         for field in ("teacher",) if self.kind == "distill" else ("model",):
             known = {entry.id for entry in registry.ready()}
             fitting = self.models(field)
@@ -165,7 +171,7 @@ class Draft:
         ready = registry.ready()
         if self.task not in LABELLED:
             return {entry.id: entry for entry in ready if entry.task is None}
-        own = field == "teacher" or self.kind == "evaluate"  # where the model must have the head already
+        own = field == "teacher" or self.kind not in TRAINED  # where the model must have the head already
         return {entry.id: entry for entry in ready if entry.task == self.task or (not own and not self._unlike(entry))}
 
     def _unlike(self, entry: registry.ModelEntry) -> bool:
@@ -174,8 +180,9 @@ class Draft:
 
     def offered(self, known: Mapping[str, object], name: str) -> list[str]:
         """What a chooser offers: what is known, and what a person typed before or a link names."""
-        typed = self.get(name)
-        return [*known, *([typed] if typed and typed not in known else [])]
+        held = self.get(name) or []
+        typed = [held] if isinstance(held, str) else held
+        return [*known, *(one for one in typed if one not in known)]
 
     @property
     def _chosen(self) -> dict[str, str]:
@@ -237,9 +244,11 @@ def usual(kind: str) -> dict:
         "finetune": {"model": "minilm", "dataset": "bc5cdr"},
         "distill": {"teacher": "minilm-bc5cdr", "student": {"layers": 3}, "recipe": "task_kd", "dataset": "bc5cdr"},
         "pretrain": {"model": "minilm", "dataset": next(iter(texts), "a-folder-with-train.txt")},
+        "average": {"model": ["a-run", "another-run"], "dataset": "bc5cdr"},
         "evaluate": {"model": "minilm-bc5cdr", "dataset": "bc5cdr"},
     }[kind]
-    return JobSpec.model_validate({"kind": kind} | given).model_dump(mode="json")
+    said = JobSpec.model_validate({"kind": kind} | given).model_dump(mode="json")
+    return said | {"model": []} if kind == "average" else said  # no two models that ship are of one shape and data set
 
 
 def _about(text: str) -> str:

@@ -9,7 +9,7 @@ from trainer import estimate
 from trainer.errors import BadSpec, StillroomError
 from trainer.estimate import Estimate
 from trainer.queue import Job
-from trainer.spec import JobSpec, parse
+from trainer.spec import TRAINED, JobSpec, parse
 from workbench import charts, wording
 from workbench.cockpit.outlook import count
 from workbench.cockpit.trial import Trial
@@ -26,7 +26,7 @@ def draw(spec: JobSpec | None, *, fits: bool) -> None:
     if trial and (spec is None or trial.digest != spec.digest):
         trial.stop()
         trial = st.session_state[KEY] = None
-    if spec is None or spec.kind == "evaluate":
+    if spec is None or spec.kind not in TRAINED:
         return
     running = trial is not None and not trial.done
     if st.button(

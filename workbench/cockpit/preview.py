@@ -10,7 +10,7 @@ from trainer.errors import BadSpec, StillroomError
 from trainer.objective import Term, layer_map
 from trainer.pairing import Shape
 from trainer.run import ResolvedModel
-from trainer.spec import JobSpec
+from trainer.spec import TRAINED, JobSpec
 from workbench.cockpit import sizes
 from workbench.wording import over
 
@@ -70,13 +70,16 @@ def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
     """What a spec comes to. `labels`: the entity types of its data set, where they are known."""
     base_field = _base_field(spec)
     found, problems = {}, []
-    for field, reference in ((base_field, spec.start), ("teacher", spec.teacher)):
+    members = [(f"model.{place}", name) for place, name in enumerate(spec.others, 1)]
+    for field, reference in ((base_field, spec.start), ("teacher", spec.teacher), *members):
         try:
             found[field] = _model(reference) if reference and not _is_coming(reference) else None
         except StillroomError as error:
             problems.append((field, str(error)))
     base, teacher = found.get(base_field), found.get("teacher")
-    if problems or not base or (spec.teacher and not teacher) or spec.kind == "evaluate":
+    if spec.others and all(found.values()):
+        problems += _unlike(spec, [one.shape for one in found.values() if one])
+    if problems or not base or (spec.teacher and not teacher) or spec.kind not in TRAINED:
         return Plan(problems=tuple(dict.fromkeys(problems)))
     student = pairing.changed(base.shape, spec.change)
     # A problem stands in the way of the run, not of the drawing: what can be said of the rest is said.
@@ -151,6 +154,14 @@ def _wrong(spec: JobSpec, teacher: _Found | None, base: _Found) -> list[tuple[st
         parts = [(*field.partition("."), problem) for field, problem in error.fields]
         return [(own.get(first, first) + dot + rest, problem) for first, dot, rest, problem in parts]
     return []
+
+
+def _unlike(spec: JobSpec, shapes: Sequence[Shape]) -> Sequence[tuple[str, str]]:
+    try:
+        pairing.check_alike(spec, shapes)
+    except BadSpec as error:
+        return error.fields
+    return ()
 
 
 def _unsaid(spec: JobSpec, teacher: _Found | None, labels: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ import streamlit as st
 from trainer import metrics, queue, store
 from trainer.queue import Job
 from trainer.run import attempts
+from trainer.spec import TRAINED
 from workbench import charts, wording
 from workbench.cockpit import foresight, preview, runs
 
@@ -46,7 +47,7 @@ def after(job: Job) -> None:
         _lost(rows)
     elif labels := runs.of_labels(job.metrics):
         _by_label(labels, runs.of_long(job.metrics))
-    if job.kind != "evaluate":
+    if job.kind in TRAINED:
         foresight.beside_truth(job, metrics.history(job.id), _report(job))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer.queue import Job
+from trainer.spec import TRAINED
 from trainer.tasks import TASKS
 
 TEACHER = "teacher_test_f1."  # what the names of the teacher's scores by label begin with
@@ -71,7 +72,7 @@ def retention(job: Job, report: Mapping) -> tuple[float, tuple[float, float] | N
 
 def comparable(job: Job, jobs: list[Job]) -> list[Job]:
     """The other jobs whose curves can be laid over those of a job: runs that train and are judged by the same score."""
-    same = (other for other in jobs if other.kind != "evaluate" and score(other.spec) == score(job.spec))
+    same = (other for other in jobs if other.kind in TRAINED and score(other.spec) == score(job.spec))
     return [other for other in same if other.id != job.id]
 
 

@@ -11,6 +11,7 @@ import streamlit as st
 
 from trainer import queue
 from trainer.queue import Job
+from trainer.spec import TRAINED
 from workbench import wording
 from workbench.cockpit import overlay, runs
 from workbench.follow import follow
@@ -59,7 +60,7 @@ def _moving(jobs: Sequence[Job]) -> set[str]:
 
 def _lay_over(jobs: Sequence[Job]) -> None:
     """A way from the list to several runs on one chart: the first that is chosen, beside the others."""
-    trained = {job.id: job for job in jobs if job.kind != "evaluate" and job.step}
+    trained = {job.id: job for job in jobs if job.kind in TRAINED and job.step}
     if len(trained) < 2:
         return
     with st.popover("Compare runs", icon=":material/stacked_line_chart:"):

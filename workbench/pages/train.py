@@ -6,7 +6,7 @@ import streamlit as st
 
 from trainer import queue, registry
 from trainer.errors import StillroomError
-from trainer.spec import JobSpec
+from trainer.spec import TRAINED, JobSpec
 from trainer.tasks import TASKS
 from workbench import form
 from workbench.cockpit import dataset_field, draft, foresight, outlook, preview, queueing
@@ -17,6 +17,7 @@ ABOUT = {
     "finetune": "Train a model on labelled text: entities, or labels of whole documents.",
     "distill": "Teach a smaller model what a larger one knows.",
     "pretrain": "Let a model read more text of your own kind, without labels.",
+    "average": "Average the weights of models of one shape, such as runs with other seeds, and score what comes out.",
     "evaluate": "Score a model on one split of a data set; nothing is trained.",
 }
 WAY_LABELS = {
@@ -50,7 +51,7 @@ def render() -> None:
         queueing.draw(spec, shown)
         foresight.draw(spec, fits=not shown)
     with right:
-        if spec and spec.kind != "evaluate":
+        if spec and spec.kind in TRAINED:
             outlook.draw(spec, plan)
         _as_text(spec)
     queueing.draw_chains()
@@ -192,9 +193,12 @@ def _task(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
 
 
 def _learner(own: Draft, fields: Mapping[str, form.Leaf], shown: Mapping[str, Sequence[str]]) -> None:
-    """What is trained or scored: a model as it is, or what to change in one."""
+    """What is trained or scored: a model as it is, what to change in one, or several to average."""
     field = own.learner
-    if own.kind != "evaluate":
+    if own.kind == "average":
+        _members(own, shown)
+        return
+    if own.kind in TRAINED:
         st.segmented_control(
             "Student" if field == "student" else "Start",
             WAYS[field],
@@ -214,6 +218,23 @@ def _learner(own: Draft, fields: Mapping[str, form.Leaf], shown: Mapping[str, Se
         for size in SIZES:
             name = f"{field}.{size}"
             form.draw(fields[name], key=own.key, problems=shown.get(name, ()))
+
+
+def _members(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
+    """A chooser of several models, those whose weights are here."""
+    ready = own.models("model")
+    with st.container(gap="xxsmall"):
+        st.multiselect(
+            "Models",
+            own.offered(ready, "model"),
+            key=f"{own.key}model",
+            format_func=lambda name: f"{name} · {ready[name].name}" if name in ready else name,
+            help="Two or more of one shape, trained from the same start: runs with other seeds or settings.",
+            accept_new_options=True,
+            placeholder="Choose two or more, or type run ids",
+            persist_state="session",
+        )
+        form.show_problems(shown.get("model", ()) if own.get("model") else ())
 
 
 def _reference(own: Draft, name: str, shown: Mapping, *, help: str, label: str | None = None) -> None:

@@ -1,0 +1,39 @@
+"""Averaging in a chain, from the file to the published model: two short runs of other seeds, their average, its score."""
+
+import pytest
+import torch
+
+from trainer import models, worker
+from trainer.chain import parse
+from trainer.export import read_about
+from workbench import submission
+
+SHORT = {"kind": "finetune", "model": {"base": "minilm-ncbi", "layers": 1}}
+CHAIN = {
+    "dataset": "ncbi-disease-slice",
+    "limit": 30,
+    "schedule": {"steps": 6, "batch_tokens": 512, "lr": 5e-4, "evaluate_every": 6},
+    "steps": [
+        {"name": "one", **SHORT, "seed": 1},
+        {"name": "two", **SHORT, "seed": 2},
+        {"name": "both", "kind": "average", "model": ["@one", "@two"]},
+        {"name": "score", "kind": "evaluate", "model": "@both"},
+    ],
+}
+
+
+def test_the_average_of_two_runs_is_a_model_that_is_scored_and_used(home):
+    jobs = submission.submit(parse(CHAIN))
+    worker.work(drain=True, threads=1)
+    jobs = submission.wait(jobs, view=lambda name, job: None)
+    assert {name: job.state for name, job in jobs.items()} == dict.fromkeys(jobs, "succeeded")
+    both = jobs["both"]
+    assert both.metrics["test_f1"] == pytest.approx(jobs["score"].metrics["f1"], abs=0), "as `evaluate` scores it"
+    (one, _), (two, _), (mean, _) = (models.load(jobs[name].id) for name in ("one", "two", "both"))
+    theirs = one.state_dict(), two.state_dict()
+    assert not torch.equal(*(state["classifier.weight"] for state in theirs)), "seeds differ"
+    for name, tensor in mean.state_dict().items():
+        torch.testing.assert_close(tensor, (theirs[0][name] + theirs[1][name]) / 2, rtol=0, atol=1e-6)
+    about = read_about(models.resolve(both.id).path)
+    assert about["made_from"] == f"the average of {jobs['one'].id}, {jobs['two'].id}"
+    assert (about["task"], about["labels"], about["metrics"]) == ("ner", ["Disease"], both.metrics)

@@ -1,0 +1,69 @@
+"""The average of models: of every parameter, once where weights are tied, and only of models that are alike."""
+
+import pytest
+import torch
+from tiny_pair import bert
+
+from trainer.average import average
+from trainer.errors import BadSpec
+from trainer.pairing import Shape, check_alike
+from trainer.spec import parse
+
+
+def test_every_parameter_is_the_mean_over_the_models():
+    models = [bert(layers=2, seed=seed) for seed in (1, 2, 3)]
+    told = [{name: tensor.clone() for name, tensor in model.state_dict().items()} for model in models]
+    found = average(iter(models)).state_dict()
+    assert found.keys() == told[0].keys()
+    for name, tensor in found.items():
+        expected = torch.stack([state[name].double() for state in told]).mean(0)  # tied weights stand here twice
+        torch.testing.assert_close(tensor.double(), expected, rtol=0, atol=1e-7)
+    assert not all(torch.equal(tensor, told[0][name]) for name, tensor in found.items())
+
+
+def test_models_of_other_sizes_have_no_average():
+    with pytest.raises(BadSpec, match=r"model\.2: its weights have other names or sizes"):
+        average([bert(layers=2, seed=1), bert(layers=2, seed=2), bert(layers=1, seed=3)])
+
+
+SIZES = {"layers": 3, "hidden": 384, "embedding": 384, "heads": 12, "intermediate": 1536, "positions": 512}
+SHAPE = Shape(model_type="bert", vocabulary=10_000, pieces="abc", labels=("O", "B-Disease", "I-Disease"), **SIZES)
+SPEC = parse({"kind": "average", "model": ["one", "two", "three"], "dataset": "ncbi-disease"})
+
+
+def test_what_differs_is_named_beside_the_first_model():
+    other = SHAPE.model_copy(update={"layers": 2, "labels": ("O", "B-Chemical", "I-Chemical")})
+    with pytest.raises(BadSpec) as caught:
+        check_alike(SPEC, [SHAPE, SHAPE, other])
+    [(field, problem)] = caught.value.fields
+    assert field == "model.2" and problem.startswith("three is not like one: layers 2 beside 3, labels (O, B-Chem")
+    check_alike(SPEC, [SHAPE] * 3)
+
+
+def test_the_same_sizes_with_other_word_pieces_are_not_alike():
+    with pytest.raises(BadSpec, match="pieces def beside abc"):
+        check_alike(SPEC, [SHAPE, SHAPE, SHAPE.model_copy(update={"pieces": "def"})])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"kind": "average", "model": "minilm"}, "average needs a list of the models"),
+        ({"kind": "average", "model": ["minilm"]}, "write two or more references in a list"),
+        ({"kind": "average", "model": ["minilm", {"layers": 3}]}, "write two or more references in a list"),
+        ({"kind": "average", "model": ["a", "b", "a"]}, "a stands in the list twice"),
+        ({"kind": "average", "model": ["a", "b"], "recipe": "finetune"}, "average takes no recipe"),
+        ({"kind": "average", "model": ["a", "b"], "teacher": "c"}, "average takes model, not teacher"),
+        ({"kind": "finetune", "model": ["a", "b"]}, "finetune needs one model, not a list"),
+        ({"kind": "evaluate", "model": ["a", "b"]}, "evaluate needs one model, not a list"),
+        ({"kind": "distill", "teacher": "a", "student": ["a", "b"], "recipe": "task_kd"}, "write a reference"),
+    ],
+)
+def test_a_list_of_models_is_for_averages_only(given, said):
+    with pytest.raises(BadSpec, match=said):
+        parse(given | {"dataset": "bc5cdr"})
+
+
+def test_a_spec_of_an_average_says_what_it_is_made_from():
+    assert (SPEC.start, SPEC.others, SPEC.made_from) == ("one", ("two", "three"), "the average of one, two, three")
+    assert SPEC.to_yaml() == "kind: average\nmodel: [one, two, three]\ndataset: ncbi-disease\n"
