@@ -156,19 +156,22 @@ def check_alike(spec: JobSpec, shapes: Sequence[Shape]) -> None:
     first, *others = shapes
     problems = []
     for place, other in enumerate(others, 1):
-        here, there = first.model_dump(), other.model_dump()
-        if differing := [name for name in here if here[name] != there[name]]:
-            found = ", ".join(
-                f"{name.replace('_', ' ')} {_said(there[name])} beside {_said(here[name])}" for name in differing
-            )
+        if differing := list(_differing(first.model_dump(), other.model_dump())):
             fix = "only models of one shape, with the same word pieces and labels, have an average"
-            problems.append((f"model.{place}", f"{spec.others[place - 1]} is not like {spec.start}: {found}; {fix}"))
+            problem = f"{spec.others[place - 1]} is not like {spec.start}: {', '.join(differing)}; {fix}"
+            problems.append((f"model.{place}", problem))
     if problems:
         raise BadSpec(problems)
 
 
-def _said(value: Any) -> str:
-    return f"({', '.join(value)})" if isinstance(value, tuple) else str(value)[:20]
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    for name in (name for name in one if name != "fewest" and one[name] != other[name]):
+        if name == "pieces":  # digests, which say nothing to a person
+            yield "other word pieces"
+        elif name == "labels":
+            yield f"labels ({', '.join(other[name])}) beside ({', '.join(one[name])})"
+        else:
+            yield f"{name.replace('_', ' ')} {other[name]} beside {one[name]}"
 
 
 def _sameness(spec: JobSpec, teacher: Shape, student: Shape) -> Problems:

@@ -136,6 +136,18 @@ def train_distil(page: Page, at: Places) -> None:
 
 
 @state
+def train_average(page: Page, at: Places) -> None:
+    page.goto(f"{at.fresh}/train")
+    page.get_by_role("radio", name="Average").click()
+    page.get_by_role("combobox", name="Models").fill("minilm")
+    page.get_by_role("option", name="minilm-bc5cdr · ").click()
+    page.get_by_role("option", name="minilm-bc5cdr-l3").click()
+    page.get_by_role("combobox", name="Models").press("Escape")
+    page.get_by_text("is not like minilm-bc5cdr").first.wait_for(timeout=WAIT_MS)
+    _still(page)
+
+
+@state
 def train_error(page: Page, at: Places) -> None:
     page.goto(f"{at.fresh}/train")
     box = page.get_by_role("combobox", name="Data set")

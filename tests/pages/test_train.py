@@ -479,3 +479,14 @@ def test_without_a_classifier_the_form_asks_for_one(home, kind):
     field = "teacher" if kind == "distill" else "model"
     assert page.selectbox(key=f"train.{kind}.{field}").options == []
     assert f"{kind} needs {field}" in texts(page)
+
+
+def test_models_to_average_are_chosen_in_a_list(home):
+    page = choose(opened(), "average")
+    assert "Average the weights" in captions(page) and spec_of(page) is None
+    members = page.multiselect(key="train.average.model")
+    assert "minilm-ncbi · MiniLM" in " ".join(members.options)
+    page = members.set_value(["minilm-bc5cdr", "minilm-bc5cdr-l3"]).run()
+    assert "minilm-bc5cdr-l3 is not like minilm-bc5cdr: layers 3 beside 6" in texts(page)
+    press(page)
+    assert queue.jobs() == []

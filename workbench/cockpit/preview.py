@@ -77,8 +77,9 @@ def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
         except StillroomError as error:
             problems.append((field, str(error)))
     base, teacher = found.get(base_field), found.get("teacher")
-    if spec.others and all(found.values()):
-        problems += _unlike(spec, [one.shape for one in found.values() if one])
+    alike = [one.shape for one in found.values() if one]
+    if spec.others and len(alike) == 1 + len(spec.others):
+        problems += _unlike(spec, alike)
     if problems or not base or (spec.teacher and not teacher) or spec.kind not in TRAINED:
         return Plan(problems=tuple(dict.fromkeys(problems)))
     student = pairing.changed(base.shape, spec.change)
