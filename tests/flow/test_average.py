@@ -1,4 +1,4 @@
-"""Averaging in a chain, from the file to the published model: two short runs of other seeds, their average, its score."""
+"""Averaging in a chain, from the file to the published model: two short runs, their average, its score."""
 
 import pytest
 import torch
