@@ -1,4 +1,6 @@
-"""A note of a million hostile characters in Chromium: shown as its text on Compare, in the report and on Explain."""
+"""A note of very many hostile characters in Chromium: shown as its text on Compare, in the report and on Explain."""
+
+import os
 
 import pytest
 from browser.app_server import browsing, new_page, served
@@ -8,9 +10,12 @@ from workbench.highlight import shown
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # 65 s on two quiet cores
 WAIT_MS = 200_000  # two models read a quarter of a million tokens each
-MANY = f"{HOSTILE}\nFever after naloxone.\x07 \u200f</script><script>document.title = 'taken'</script>\n" * 1_200
-LINE = HOSTILE.replace("\n", " ") * 2_500
-NOTE = f"{MANY}{LINE}\n".ljust(1_000_000, "x")
+SIZE = 1_000_000 if os.environ.get("STILLROOM_ALL_POINTS") else 200_000  # a million in .ci/run, a fifth at the desk
+MANY = f"{HOSTILE}\nFever after naloxone.\x07 \u200f</script><script>document.title = 'taken'</script>\n" * (
+    SIZE // 833
+)
+LINE = HOSTILE.replace("\n", " ") * (SIZE // 400)
+NOTE = f"{MANY}{LINE}\n".ljust(SIZE, "x")
 SHOWN = shown(NOTE)  # control characters as their pictures
 IS_THE_NOTE = """(pane, note) => { const copy = pane.cloneNode(true);
     copy.querySelectorAll('.sr-chip, .sr-head').forEach(e => e.remove()); return copy.textContent === note }"""
@@ -18,7 +23,7 @@ AT_THE_END = """e => { e.scrollTop = e.scrollHeight;
     return new Promise(drawn => requestAnimationFrame(() => setTimeout(drawn, 0))) }"""
 
 
-def test_a_million_hostile_characters_are_text_on_compare_in_the_report_and_on_explain(
+def test_very_many_hostile_characters_are_text_on_compare_in_the_report_and_on_explain(
     tmp_path, tiny_model, chromium, monkeypatch
 ):
     monkeypatch.setenv("STILLROOM_HOME", str(tmp_path))
@@ -60,7 +65,7 @@ def _upload_and_compare(page) -> None:
 
 def _is_text(page) -> None:
     """Every pane is the note, and nothing in it was taken for anything but text."""
-    assert len(NOTE) == 1_000_000 and page.locator(".sr-pane").count()
+    assert len(NOTE) == SIZE and page.locator(".sr-pane").count()
     for pane in page.locator(".sr-pane").all():
         assert pane.evaluate(IS_THE_NOTE, SHOWN)
         assert pane.locator("img, script, a").count() == 0
