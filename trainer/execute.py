@@ -92,6 +92,7 @@ def averaging(run: Run, stopping: Callable[[], bool]) -> Result:
     pairing.check_alike(spec, [pairing.shape(one) for one in (run.spec.model, *run.spec.others)])
     data, (first, tokenizer) = _data(run), _loaded(run, run.spec.model)
     run.emit("plan", steps=1, start=0)
+    log.info("The weights of %d models are averaged, and the result is scored on dev and test.", 1 + len(spec.others))
     model = average(chain([first], (_loaded(run, one)[0] for one in run.spec.others))).to(run.spec.device)
     max_tokens = _max_tokens(run, model, tokenizer)
     dev, report = (data.report(model, tokenizer, split, max_tokens=max_tokens) for split in ("dev", "test"))
@@ -99,7 +100,16 @@ def averaging(run: Run, stopping: Callable[[], bool]) -> Result:
     metrics |= {f"test_{name}": value for name, value in report["metrics"].items()}
     about = _about(run, model, metrics=metrics, report=report)
     export.publish(run.folder / "artifacts" / "model", model, tokenizer, about)
+    report |= {"members": [_member(run, one) for one in (run.spec.model, *run.spec.others)]}
     return Result(state="succeeded", metrics=metrics, report=report, artifact="artifacts/model")
+
+
+def _member(run: Run, found: ResolvedModel) -> dict:
+    """A model that is averaged, with the scores that its own run had on the same data, as far as there are any."""
+    about, score = export.read_about(Path(found.path)), run.spec.spec.task.score
+    same = (about.get("data_sha256"), about.get("limit")) == (run.spec.dataset.sha256, run.spec.spec.limit)
+    known = about.get("metrics", {}) if same else {}
+    return {"model": found.reference} | {name: known.get(name) for name in (f"dev_{score}", f"test_{score}")}
 
 
 def evaluation(run: Run, stopping: Callable[[], bool]) -> Result:
@@ -215,6 +225,7 @@ def _about(run: Run, model, *, metrics: dict, report: dict) -> dict:
         "made_from": spec.made_from,
         "teacher": spec.teacher,
         "dataset": spec.dataset,
+        "limit": spec.limit,
         "run": run.spec.id,
         "spec": spec.to_yaml(),
         "weights_of_base": run.spec.model.sha256,

@@ -1,7 +1,7 @@
 """A job in words: what it does, how far it is, how long it took. Plain strings; what they quote is data, not markup."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from trainer.queue import Job
 from trainer.spec import Change
@@ -46,7 +46,7 @@ def model(spec: Mapping) -> str:
     """The model that a stored spec trains or scores: minilm, minilm with layers 3, or a, b and c."""
     chosen = spec.get("student") or spec.get("model")
     if isinstance(chosen, list):
-        return f"{', '.join(chosen[:-1])} and {chosen[-1]}"
+        return listed(chosen)
     if not isinstance(chosen, Mapping):
         return str(chosen)
     usual = Change().model_dump(mode="json")
@@ -55,10 +55,15 @@ def model(spec: Mapping) -> str:
     return f"{base} with {', '.join(said)}" if said else str(base)
 
 
+def listed(names: Sequence[str]) -> str:
+    """a; a and b; a, b and c."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
 def line(job: Job) -> str:
     """Where a queued job stands: its number in line, or what it waits for."""
     if job.waits_for:
-        return f"Waits for {' and '.join(job.waits_for)}"
+        return f"Waits for {listed(job.waits_for)}"
     return f"Number {job.place} in line"
 
 

@@ -1,11 +1,14 @@
 """Averaging in a chain, from the file to the published model: two short runs, their average, its score."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from trainer import models, worker
 from trainer.chain import parse
 from trainer.export import read_about
+from trainer.run import Run
 from workbench import submission
 
 SHORT = {"kind": "finetune", "model": {"base": "minilm-ncbi", "layers": 1}}
@@ -34,6 +37,10 @@ def test_the_average_of_two_runs_is_a_model_that_is_scored_and_used(home):
     assert not torch.equal(*(state["classifier.weight"] for state in theirs)), "seeds differ"
     for name, tensor in mean.state_dict().items():
         torch.testing.assert_close(tensor, (theirs[0][name] + theirs[1][name]) / 2, rtol=0, atol=1e-6)
+    members = Run(Path(both.artifact).parents[1]).result.report["members"]
+    scores = ("dev_f1", "test_f1")
+    told = [{"model": job.id} | {name: job.metrics[name] for name in scores} for job in (jobs["one"], jobs["two"])]
+    assert members == told, "what its own run said of each, on the same data"
     about = read_about(models.resolve(both.id).path)
     assert about["made_from"] == f"the average of {jobs['one'].id}, {jobs['two'].id}"
     assert (about["task"], about["labels"], about["metrics"]) == ("ner", ["Disease"], both.metrics)

@@ -248,12 +248,10 @@ def taught(lease, *, last: int = 40, teacher: float = 0.81) -> dict:
     return rows
 
 
-def ended(lease, scores: dict, *, intervals: dict | None = None, cost: dict | None = None) -> None:
+def ended(lease, scores: dict, **report) -> None:
     run = Run(store.runs_dir() / lease.id / "attempt-1")
     run.folder.mkdir(parents=True)
-    run.finish(
-        Result(state="succeeded", metrics=scores, report={"n": 100, "intervals": intervals or {}, "cost": cost or {}})
-    )
+    run.finish(Result(state="succeeded", metrics=scores, report={"n": 100, "intervals": {}, "cost": {}} | report))
     queue.finish(store.open_store(), lease, state="succeeded", progress=Progress(metrics=scores))
 
 
@@ -283,6 +281,19 @@ def test_what_a_student_kept_and_lost_is_said(start):
     table = page.dataframe[0].value
     assert list(table["Label"]) == ["Disease", "Chemical"]  # what was lost most first
     assert [round(value, 3) for value in table["Difference"]] == [-0.05, 0.01]
+
+
+def test_an_average_stands_beside_its_models(start):
+    start(seed=2)  # a run that has curves is none to lay over an average
+    lease = start(kind="average", model=["minilm-bc5cdr", "minilm-ncbi"])
+    members = [{"model": "a-1", "dev_f1": 0.8, "test_f1": 0.81}, {"model": "./b_c", "dev_f1": None, "test_f1": None}]
+    ended(lease, {"dev_f1": 0.825, "test_f1": 0.8304}, members=members)
+    page = opened(lease.id)
+    assert "minilm-bc5cdr and minilm-ncbi averaged, scored on ncbi-disease-slice" in shown(page)
+    table = page.dataframe[0].value
+    assert list(table["Model"]) == ["a-1", "./b_c", "their average"]
+    assert list(table["Test F1"].fillna(-1)) == [0.81, -1, 0.8304]
+    assert "Beside other runs" not in shown(page)
 
 
 def test_an_estimate_is_held_against_the_truth(start):

@@ -89,6 +89,7 @@ def test_what_a_job_does():
 def test_where_a_queued_job_stands():
     assert wording.line(JOB.model_copy(update={"place": 3})) == "Number 3 in line"
     assert wording.line(JOB.model_copy(update={"waits_for": ("a-1", "b-1")})) == "Waits for a-1 and b-1"
+    assert wording.listed("abc") == "a, b and c" and wording.listed(["a"]) == "a"
 
 
 def test_a_score_that_was_not_finite_is_not_shown():

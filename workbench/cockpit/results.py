@@ -42,13 +42,28 @@ def curves(job_id: str) -> None:
 
 
 def after(job: Job) -> None:
-    """What a run was at its end, label by label, beside its teacher if it has one; and what it cost."""
+    """What a run was at its end, label by label, beside its teacher or its members if it has any; and what it cost."""
+    if members := _report(job).get("members"):
+        _beside_members(job, members)
     if rows := runs.by_label(job.metrics):
         _lost(rows)
     elif labels := runs.of_labels(job.metrics):
         _by_label(labels, runs.of_long(job.metrics))
     if job.kind in TRAINED:
         foresight.beside_truth(job, metrics.history(job.id), _report(job))
+
+
+def _beside_members(job: Job, members: Sequence[dict]) -> None:
+    name = runs.score(job.spec)
+    rows = [*members, {"model": "their average"} | job.metrics]
+    st.header("The average beside its models", anchor=False)
+    said = {f"dev_{name}": f"Dev {charts.said(name)}", f"test_{name}": f"Test {charts.said(name)}"}
+    table = [{"Model": row["model"]} | {title: row.get(key) for key, title in said.items()} for row in rows]
+    columns = {title: st.column_config.NumberColumn(format="%.3f") for title in said.values()}
+    st.dataframe(
+        pd.DataFrame(table), hide_index=True, column_config=columns, alt="Scores of the models and their average"
+    )
+    st.caption("Of a model that was scored on other data, or not at all, nothing is said.")
 
 
 def _by_label(rows: Sequence[dict], long: Sequence[tuple[int, int, float]]) -> None:

@@ -72,6 +72,8 @@ def retention(job: Job, report: Mapping) -> tuple[float, tuple[float, float] | N
 
 def comparable(job: Job, jobs: list[Job]) -> list[Job]:
     """The other jobs whose curves can be laid over those of a job: runs that train and are judged by the same score."""
+    if job.kind not in TRAINED:
+        return []
     same = (other for other in jobs if other.kind in TRAINED and score(other.spec) == score(job.spec))
     return [other for other in same if other.id != job.id]
 
