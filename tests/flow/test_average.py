@@ -42,5 +42,7 @@ def test_the_average_of_two_runs_is_a_model_that_is_scored_and_used(home):
     told = [{"model": job.id} | {name: job.metrics[name] for name in scores} for job in (jobs["one"], jobs["two"])]
     assert members == told, "what its own run said of each, on the same data"
     about = read_about(models.resolve(both.id).path)
+    shas = [models.resolve(jobs[name].id).sha256 for name in ("one", "two")]
+    assert about["weights_of_base"] == ", ".join(shas), "all that it is made of"
     assert about["made_from"] == f"the average of {jobs['one'].id}, {jobs['two'].id}"
     assert (about["task"], about["labels"], about["metrics"]) == ("ner", ["Disease"], both.metrics)

@@ -63,7 +63,8 @@ def _beside_members(job: Job, members: Sequence[dict]) -> None:
     st.dataframe(
         pd.DataFrame(table), hide_index=True, column_config=columns, alt="Scores of the models and their average"
     )
-    st.caption("Of a model that was scored on other data, or not at all, nothing is said.")
+    if any(row[key] is None for row in members for key in said):
+        st.caption("Of a model that was scored on other data, or not at all, nothing is said.")
 
 
 def _by_label(rows: Sequence[dict], long: Sequence[tuple[int, int, float]]) -> None:
