@@ -228,6 +228,7 @@ def _about(run: Run, model, *, metrics: dict, report: dict) -> dict:
         "limit": spec.limit,
         "run": run.spec.id,
         "spec": spec.to_yaml(),
+        "steps": export.lineage(run.spec),
         "weights_of_base": ", ".join(one.sha256 for one in (run.spec.model, *run.spec.others)),
         "data_sha256": run.spec.dataset.sha256,
         "metrics": metrics,

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import indent
 
 import torch
 
-from trainer import models
+from trainer import chain, models
 from trainer.errors import Refused
-from trainer.registry import ABOUT
-from trainer.run import MANIFEST, ResolvedModel, commit_folder, write_file
+from trainer.registry import ABOUT, RUN_ID
+from trainer.run import MANIFEST, ResolvedModel, RunSpec, commit_folder, write_file
 from trainer.tasks import TASKS
 
 
@@ -53,9 +54,25 @@ def read_about(folder: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
+def lineage(run: RunSpec) -> dict[str, str]:
+    """The specs that lead to a run's model, as YAML by step name: those of the runs that it starts from, its own last.
+
+    Together they are the steps of a chain (trainer.chain) that needs no run of this machine: "@name" stands where a
+    spec names a run. A run whose model does not say how it was made stays named as it is.
+    """
+    steps, step_of = {}, {}
+    for found in (run.model, *run.others, *([run.teacher] if run.teacher else [])):
+        earlier = read_about(Path(found.path)).get("steps") if RUN_ID.fullmatch(found.reference) else None
+        if earlier:
+            steps |= earlier
+            step_of[found.reference] = list(earlier)[-1]
+    said = chain.references(run.spec.model_dump(mode="json"))
+    named = {field: f"@{step_of[reference]}" for field, reference in said.items() if reference in step_of}
+    return steps | {f"run-{run.id}": chain.replaced(run.spec, named).to_yaml()}
+
+
 def model_card(about: Mapping) -> str:
     """A model card in Markdown from what the run recorded; nothing in it is typed by hand."""
-    spec = about.get("spec", "")
     rows = [
         f"| {name.removeprefix('test_')} | {value:.4f} | {_interval(about, name)} |"
         for name, value in about.get("metrics", {}).items()
@@ -89,7 +106,7 @@ def model_card(about: Mapping) -> str:
             "Save this as spec.yaml, then `stillroom submit spec.yaml` and `stillroom worker --drain`:",
             "",
             "```yaml",
-            spec.strip(),
+            _recipe(about),
             "```",
             "",
             f"SHA-256 of the base weights: `{about.get('weights_of_base')}`.",
@@ -97,6 +114,15 @@ def model_card(about: Mapping) -> str:
             "",
         ]
     )
+
+
+def _recipe(about: Mapping) -> str:
+    """The YAML that makes the model: one spec, or a chain where the model starts from other runs."""
+    steps = about.get("steps") or {}
+    if len(steps) < 2:
+        return about.get("spec", "").strip()
+    blocks = (indent(f"name: {name}\n{spec}".rstrip(), "    ") for name, spec in steps.items())
+    return "\n".join(["steps:", *(f"  - {block.lstrip()}" for block in blocks)])
 
 
 def _title(about: Mapping) -> str:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
-from trainer import models, worker
+from trainer import chain, models, worker
 from trainer.chain import parse
 from trainer.export import read_about
 from trainer.run import Run
+from trainer.spec import JobSpec
 from workbench import submission
 
 SHORT = {"kind": "finetune", "model": {"base": "minilm-ncbi", "layers": 1}}
@@ -46,3 +48,14 @@ def test_the_average_of_two_runs_is_a_model_that_is_scored_and_used(home):
     assert about["weights_of_base"] == ", ".join(shas), "all that it is made of"
     assert about["made_from"] == f"the average of {jobs['one'].id}, {jobs['two'].id}"
     assert (about["task"], about["labels"], about["metrics"]) == ("ner", ["Disease"], both.metrics)
+    folder = Path(models.resolve(both.id).path)
+    written = (folder / "README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    steps = parse(yaml.safe_load(written)).steps
+    made = {f"run-{jobs[name].id}": jobs[name] for name in ("one", "two", "both")}
+    assert [step.name for step in steps] == list(made), "the card is a chain of all the runs behind the model"
+    assert list(chain.references(steps[-1].spec.model_dump(mode="json")).values()) == [
+        f"@{name}" for name in list(made)[:2]
+    ]
+    ids = {name: job.id for name, job in made.items()}
+    for step in steps:
+        assert step.bound(ids).digest == JobSpec.model_validate(made[step.name].spec).digest, "and makes it again"

@@ -14,8 +14,9 @@ import pytest
 import yaml
 from tokenizers import Tokenizer
 
-from trainer import datasets
+from trainer import chain, datasets
 from trainer.datasets import conll
+from trainer.registry import RUN_ID
 
 DATA = Path(__file__).parents[2] / "data"
 # By split: sentences, words, entities, entities by type. Written down by hand from the documentation of the corpora.
@@ -389,3 +390,14 @@ def test_a_note_reads_well(note):
     assert "\r" not in text and "\t" not in text and text.endswith("\n") and not text.startswith((" ", "\n"))
     assert not re.search(r"[a-z.],[A-Z]", text), "a line end of the source is still a comma"
     assert not re.search(r"[ \t]\n|\n{3,}", text)
+
+
+@pytest.mark.parametrize("card", sorted(DATA.glob("models/*/README.md")), ids=lambda card: card.parent.name)
+def test_what_a_model_card_says_to_run_can_be_run_elsewhere(card, tmp_path):
+    (tmp_path / "spec.yaml").write_text(card.read_text().partition("```yaml\n")[2].partition("```")[0])
+    recipe = chain.read(tmp_path / "spec.yaml")
+    for spec in [step.spec for step in recipe.steps] if isinstance(recipe, chain.Chain) else [recipe]:
+        named = chain.references(spec.model_dump(mode="json")).values()
+        assert named and not [reference for reference in named if RUN_ID.fullmatch(reference)], (
+            "runs are elsewhere unknown"
+        )
