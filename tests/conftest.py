@@ -42,7 +42,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def browser(chromium):
-    """Chromium, one for all tests of a file; each opens a page of its own, which shares nothing with the others."""
+    """Chromium, one for all tests of a file; each opens a page of its own, as a tab."""
     from browser.app_server import browsing
 
     with browsing(chromium) as started:

@@ -1,7 +1,8 @@
 """Ways from page to page, with what they open in the address: ids only, never text of a note."""
 
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 import streamlit as st
 
@@ -26,6 +27,42 @@ def explain(arms: Sequence[str], *, label: str, sample: str | None = None, targe
     """
     named = {name: value for name, value in (("sample", sample), ("target", target)) if value}
     link("explain", label=label, icon=":material/psychology:", model=arms, **named)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The address of a page as it was last read or written, what stood there before, and what the widgets said then."""
+
+    address: tuple
+    before: tuple
+    chosen: tuple
+
+
+def arrived(page: str, address: tuple, chosen: tuple) -> bool:
+    """Whether a page is to take what its address says: on a first visit, by a link, or by the browser's way back.
+
+    Not by what the page wrote itself, nor by an address without anything, which is that of the navigation. And not by
+    the one that it has just replaced, where a widget now says something else: then a click was sent before the browser
+    had the new address, and it counts. `chosen` is what the widgets say, as in `write`.
+    """
+    key = f"{page}_address"
+    known = st.session_state.get(key)
+    if known and (not any(address) or address == known.address):
+        st.session_state[key] = replace(known, before=known.address)
+        return False
+    st.session_state[key] = _Known(address, address, chosen)
+    return not (known and address == known.before and chosen != known.chosen)
+
+
+def write(page: str, address: tuple, chosen: tuple, query: Mapping[str, Any]) -> None:
+    """Let the address say what is chosen, as `query`; `address` is what `arrived` will read of it."""
+    key = f"{page}_address"
+    known = st.session_state.get(key)
+    if known and known.address == address and st.query_params:
+        st.session_state[key] = replace(known, chosen=chosen)
+        return
+    st.session_state[key] = _Known(address, known.address if known else (), chosen)
+    st.query_params.from_dict(query)
 
 
 def _target(page: str) -> st.Page:

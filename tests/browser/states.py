@@ -315,7 +315,9 @@ def main() -> None:
         for name in (each for each in STATES if each.startswith(given.only)):
             for width in WIDTHS:
                 for scheme in SCHEMES:
-                    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+                    page = browser.new_page()
+                    page.set_viewport_size({"width": width, "height": 900})
+                    page.emulate_media(color_scheme=scheme)
                     page.set_default_timeout(WAIT_MS)
                     STATES[name](page, at)
                     page.screenshot(path=given.out / f"{name}-{width}-{scheme}.png")

@@ -33,7 +33,7 @@ def at(tmp_path_factory):
 
 @pytest.mark.parametrize("name", STATES)
 def test_axe_finds_nothing_and_tab_reaches_everything(name, at, browser):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page = browser.new_page()
     page.set_default_timeout(WAIT_MS)
     STATES[name](page, at)
     found = violations(page)

@@ -96,7 +96,7 @@ def opened(request, tmp_path_factory):
     from conftest import chromium_path
 
     with running(request.param, tmp_path_factory.mktemp(request.param)) as made, browsing(chromium_path()) as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page = browser.new_page()
         page.set_default_timeout(WAIT_MS)
         page.elsewhere, page.sent, page.kind, page.space = [], [], request.param, made
         page.on("request", lambda asked: page.elsewhere.append(asked.url) if made.address not in asked.url else None)

@@ -43,9 +43,8 @@ def test_coarse_then_stopped_then_two_models_to_the_end(page, server):
     stop = page.get_by_test_id("stMain").get_by_role("button", name="Stop")  # the toolbar may have one too
     stop.click()
     stop.wait_for(state="detached")
-    assert page.get_by_text("stopped", exact=True).count() and page.locator(".sr-unmeasured").count(), (
-        "the coarse stays"
-    )
+    page.get_by_text("stopped", exact=True).first.wait_for()
+    page.locator(".sr-unmeasured").first.wait_for()  # the coarse stays; it is drawn after the word
 
     page.get_by_text("Checks: infidelity").click()
     page.get_by_role("button", name="Explain").click()

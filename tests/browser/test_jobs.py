@@ -32,7 +32,7 @@ def address(tmp_path_factory):
 
 @pytest.fixture
 def page(address, browser):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page = browser.new_page()
     page.set_default_timeout(WAIT_MS)
     expect.set_options(timeout=WAIT_MS)
     yield page

@@ -79,7 +79,7 @@ def _report_is_text(page, path) -> None:
     with page.expect_download() as download:
         page.get_by_role("button", name="Report (HTML)").click()
     download.value.save_as(path)
-    sheet = page.context.browser.new_page()
+    sheet = page.context.new_page()
     sheet.set_default_timeout(WAIT_MS)
     sheet.goto(path.as_uri())
     assert sheet.locator(".sr-note").evaluate("(e, note) => e.textContent === note", SHOWN)

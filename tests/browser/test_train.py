@@ -27,7 +27,8 @@ def server(tmp_path_factory):
 @pytest.fixture
 def page(chromium):
     with browsing(chromium) as browser:
-        page = browser.new_page(viewport={"width": 390, "height": 900})
+        page = browser.new_page()
+        page.set_viewport_size({"width": 390, "height": 900})
         page.set_default_timeout(WAIT_MS)
         expect.set_options(timeout=WAIT_MS)
         yield page

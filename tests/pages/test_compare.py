@@ -134,6 +134,21 @@ def test_a_click_before_the_page_is_drawn_is_not_lost(runs, monkeypatch):
     assert page.session_state["compare_run"].note == long.note and page.query_params["sample"] == long.id
 
 
+def test_a_click_that_overtakes_the_address_is_not_lost_and_the_way_back_is_taken(runs):
+    """The address that a page writes reaches the browser late: until then clicks come with the old one."""
+    page = opened(*runs)
+    written, first = dict(page.query_params), page.pills(key="sample").value
+    assert "sample" in written
+    del page.query_params["sample"]
+    page.segmented_control(key="source").set_value("Paste")
+    page = ran(page)
+    assert page.segmented_control(key="source").value == "Paste" and page.text_area, "the click counts"
+    page.query_params.update(written)
+    page = filled(ran(page))
+    assert page.segmented_control(key="source").value == "Sample", "without a click it is the browser's way back"
+    assert page.pills(key="sample").value == first
+
+
 def test_a_link_opens_sample_and_arms(runs):
     sample = samples()[-1]
     page = filled(opened(runs[0], f"{runs[0]}@truncate", sample=sample.id))

@@ -11,7 +11,7 @@ from trainer import registry
 from trainer.errors import BadSpec, StillroomError
 from trainer.registry import ModelEntry
 from trainer.tasks import LABELLED
-from workbench import highlight, note_field
+from workbench import highlight, links, note_field
 from workbench.comparison import downloads, presets, results
 from workbench.comparison.arms import titles as titles_of
 from workbench.comparison.run import Run, start
@@ -59,12 +59,11 @@ def _read_address(titles: dict[str, str]) -> None:
     """
     state = st.session_state
     sample, arms = st.query_params.get("sample"), st.query_params.get_all("model")
-    arriving = "compare_address" not in state
-    if not arriving and (not (sample or arms) or state.compare_address == (sample, arms)):
-        # An address without either is that of the navigation: what was chosen before stays, as far as it is ready.
+    if not links.arrived("compare", (sample, arms), _chosen()):
+        # What was chosen before stays, as far as it is ready.
         state.model = [arm for arm in state.get("model", ()) if arm in titles]
         return
-    state.compare_address, state.compare_arriving = (sample, arms), True
+    state.compare_arriving = True
     offered = [known.id for known in samples()]
     state.source = note_field.SOURCES[0]
     state.sample = sample if sample in offered else next(iter(offered), None)
@@ -76,9 +75,12 @@ def _read_address(titles: dict[str, str]) -> None:
 
 def _write_address(arms: list[str]) -> None:
     sample = st.session_state.sample if st.session_state.source == note_field.SOURCES[0] and samples() else None
-    if (sample, arms) != st.session_state.get("compare_address") or not st.query_params:
-        st.session_state.compare_address = (sample, arms)
-        st.query_params.from_dict({"sample": sample or [], "model": arms})
+    links.write("compare", (sample, arms), _chosen(), {"sample": sample or [], "model": arms})
+
+
+def _chosen() -> tuple:
+    state = st.session_state
+    return state.get("source"), state.get("sample"), tuple(state.get("model", ()))
 
 
 def _offer_presets(ready: Sequence[ModelEntry]) -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 from trainer import registry
 from trainer.errors import StillroomError
 from trainer.tasks import LABELLED
-from workbench import highlight, how_field, lab, note_field
+from workbench import highlight, how_field, lab, links, note_field
 from workbench.comparison.arms import models
 from workbench.explain import targets
 from workbench.explain.agreement import compare
@@ -82,10 +82,9 @@ def _arrive(titles: dict[str, str]) -> str:
     state.setdefault("sample", next((sample.id for sample in samples()), None))
     state.pop("sample_clicked", None)
     address = (query.get_all("model"), query.get("sample"), query.get("target", ""))
-    new = address != state.get("explain_address") and any(address)
+    new = any(address) and links.arrived("explain", address, _chosen())
     compared = state.get("compare_run")
     if new:
-        state.explain_address = address  # known from now on: who clicks before the page is drawn does not arrive again
         _choose(address[0], titles)
         if address[1] in [sample.id for sample in samples()]:
             state.update(source=note_field.SOURCES[0], sample=address[1])
@@ -110,9 +109,13 @@ def _write_address(arms: list[str], target: str, found: Findings) -> None:
     """Models, sample, and the target where it is a finding: a target that a person typed may say anything."""
     sample = st.session_state.sample if st.session_state.source == note_field.SOURCES[0] and samples() else None
     named = target if target in found.targets() else ""
-    if (address := (arms, sample, named)) != st.session_state.get("explain_address") or not st.query_params:
-        st.session_state.explain_address = address
-        st.query_params.from_dict({"model": arms, "sample": sample or [], "target": named or []})
+    query = {"model": arms, "sample": sample or [], "target": named or []}
+    links.write("explain", (arms, sample, named), _chosen(), query)
+
+
+def _chosen() -> tuple:
+    target = f"explain_target_{st.session_state.get('explain_readings')}"
+    return tuple(map(st.session_state.get, ("source", "sample", "explain_first", "explain_second", target)))
 
 
 # --- Choosing
