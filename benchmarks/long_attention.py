@@ -1,14 +1,15 @@
 """Long text through encoders of 6 layers x 384: Stillroom's attention against transformers', in one run.
 
     python -m benchmarks.long_attention [--json] [--case longformer-4096-forward ...] [--rounds N] [--threads N]
+        [--precision bf16]
 
-Both sides have the same weights and inputs: one row, a tenth of it padding, the first token global (Longformer). A case
-is a model, a length, and a pass: `forward`, or `step`, which is forward and backward, dropout off, so that the numbers
-can be compared. `equal` is the largest difference of the last hidden states at real tokens, and for a step also that of
-the gradients. Peer of `windows-4096-*`: the same tokens as nine windows of 512 through a BERT of the same size. A
-`growth-*` case has no peer: its exponents say how time and peak memory grow from 1,024 to 16,384 tokens (1 is in
-proportion); peak memory is that of one pass above the bare model, in a fresh process. limit_share counts the products
-of the tokens that each token may see.
+Both sides have the same weights (in bf16 where that is asked for) and inputs: one row, a tenth of it padding, the first
+token global (Longformer). A case is a model, a length, and a pass: `forward`, or `step`, which is forward and backward,
+dropout off, so that the numbers can be compared. `equal` is the largest difference of the last hidden states at real
+tokens, and for a step also that of the gradients. Peer of `windows-4096-*`: the same tokens as nine windows of 512
+through a BERT of the same size. A `growth-*` case has no peer: its exponents say how time and peak memory grow from
+1,024 to 16,384 tokens (1 is in proportion); peak memory is that of one pass above the bare model, in a fresh process.
+limit_share counts the products of the tokens that each token may see.
 """
 
 import argparse
@@ -40,6 +41,7 @@ LENGTHS, PASSES = (512, 1024, 4096), ("forward", "step")  # at 16,384 transforme
 KINDS = ("longformer", "bigbird")
 WINDOW, WINDOWS = 512, 9  # 4,096 tokens in windows that share a quarter are nine
 GROWTH = (1024, 4096, 16384)
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SEEN = {"longformer": 513, "bigbird": 320}  # keys of a query, global tokens included
 
 
@@ -76,14 +78,14 @@ def runner(model: torch.nn.Module, given: dict, way: str) -> Callable[[], None]:
     return {"forward": forward, "step": step}[way]
 
 
-def measured(kind: str, tokens: int, way: str, *, rounds: int, threads: int) -> dict:
+def measured(kind: str, tokens: int, way: str, *, rounds: int, threads: int, dtype: torch.dtype) -> dict:
     """One case against transformers."""
-    peer = build(kind, tokens)
+    peer = build(kind, tokens).to(dtype)
     ours, given = quicken(copy.deepcopy(peer)), inputs(kind, tokens)
     equal = difference(ours, peer, given, way)
     sides = {"ours": runner(ours, given, way), "peer": runner(peer, given, way)}
     seconds = measure.interleaved(sides, rounds=rounds)
-    return case(f"{kind}-{tokens}-{way}", seconds, equal, flops(kind, tokens, way), threads)
+    return case(f"{kind}-{tokens}-{way}", seconds, equal, flops(kind, tokens, way), threads, dtype)
 
 
 def difference(ours: torch.nn.Module, peer: torch.nn.Module, given: dict, way: str) -> float:
@@ -98,40 +100,42 @@ def difference(ours: torch.nn.Module, peer: torch.nn.Module, given: dict, way: s
     return max(float((mine - theirs).abs().max()) for mine, theirs in zip(*found, strict=True))
 
 
-def windows(way: str, *, rounds: int, threads: int) -> dict:
+def windows(way: str, *, rounds: int, threads: int, dtype: torch.dtype) -> dict:
     """Longformer at 4,096 tokens against a BERT that reads them in nine windows."""
     torch.manual_seed(0)
-    bert = BertModel(BertConfig(**SHAPE), add_pooling_layer=False).eval()
+    bert = BertModel(BertConfig(**SHAPE), add_pooling_layer=False).eval().to(dtype)
     rows = torch.randint(1000, 30522, (WINDOWS, WINDOW), generator=torch.Generator().manual_seed(1))
     given = inputs("longformer", 4096) | {"attention_mask": torch.ones(1, 4096, dtype=torch.long)}
-    ours = quicken(build("longformer", 4096))
+    ours = quicken(build("longformer", 4096).to(dtype))
     sides = {"ours": runner(ours, given, way), "peer": runner(bert, {"input_ids": rows}, way)}
     seconds = measure.interleaved(sides, rounds=rounds)
-    return case(f"windows-4096-{way}", seconds, None, flops("longformer", 4096, way), threads)
+    return case(f"windows-4096-{way}", seconds, None, flops("longformer", 4096, way), threads, dtype)
 
 
-def growth(kind: str, way: str, *, threads: int, **_) -> dict:
+def growth(kind: str, way: str, *, threads: int, dtype: torch.dtype, **_) -> dict:
     """Seconds and peak megabytes at each length, and the exponents with which they grow."""
-    measures = [_fresh(kind, tokens, way, threads) for tokens in GROWTH]
+    measures = [_fresh(kind, tokens, way, threads, dtype) for tokens in GROWTH]
     seconds, peaks = zip(*measures, strict=True)
     name = f"growth-{kind}-{way}"
     figures = {"name": name, "ours": seconds[-1], "peer": None, "ratio": None, "equal": None}
-    figures["limit_share"] = flops(kind, GROWTH[-1], way) / seconds[-1] / measure.matrix_peak(threads=threads)
+    figures["limit_share"] = (
+        flops(kind, GROWTH[-1], way) / seconds[-1] / measure.matrix_peak(threads=threads, dtype=dtype)
+    )
     for what, values in (("seconds", seconds), ("peak_megabytes", [peak / 1e6 for peak in peaks])):
         figures |= {f"{what}_{tokens}": value for tokens, value in zip(GROWTH, values, strict=True)}
         figures[f"{what}_exponent"] = math.log(values[-1] / values[0]) / math.log(GROWTH[-1] / GROWTH[0])
     return figures
 
 
-def _fresh(kind: str, tokens: int, way: str, threads: int) -> tuple[float, int]:
+def _fresh(kind: str, tokens: int, way: str, threads: int, dtype: torch.dtype) -> tuple[float, int]:
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
-        return fresh.submit(_one, kind, tokens, way, threads).result()
+        return fresh.submit(_one, kind, tokens, way, threads, dtype).result()
 
 
-def _one(kind: str, tokens: int, way: str, threads: int) -> tuple[float, int]:
+def _one(kind: str, tokens: int, way: str, threads: int, dtype: torch.dtype) -> tuple[float, int]:
     """Seconds of the faster of two passes, and the most bytes above those of the model before them."""
     torch.set_num_threads(threads)
-    run = runner(quicken(build(kind, GROWTH[-1])), inputs(kind, tokens), way)
+    run = runner(quicken(build(kind, GROWTH[-1]).to(dtype)), inputs(kind, tokens), way)
     before, times = psutil.Process().memory_info().rss, []
     for _ in range(2):
         began = time.perf_counter()
@@ -148,7 +152,7 @@ def flops(kind: str, tokens: int, way: str) -> float:
     return SHAPE["num_hidden_layers"] * real * (projections + attention) * (3 if way == "step" else 1)
 
 
-def case(name: str, seconds: dict, equal: float | None, work: float, threads: int) -> dict:
+def case(name: str, seconds: dict, equal: float | None, work: float, threads: int, dtype: torch.dtype) -> dict:
     """A case in the shape that every benchmark prints."""
     return {
         "name": name,
@@ -156,7 +160,7 @@ def case(name: str, seconds: dict, equal: float | None, work: float, threads: in
         "peer": seconds["peer"],
         "ratio": seconds["peer"] / seconds["ours"],
         "equal": equal,
-        "limit_share": work / seconds["ours"] / measure.matrix_peak(threads=threads),
+        "limit_share": work / seconds["ours"] / measure.matrix_peak(threads=threads, dtype=dtype),
     }
 
 
@@ -179,10 +183,11 @@ def main() -> None:
     parser.add_argument("--case", action="append", choices=list(table))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=list(PRECISIONS), default="fp32")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     found = [
-        run(rounds=chosen.rounds, threads=chosen.threads)
+        run(rounds=chosen.rounds, threads=chosen.threads, dtype=PRECISIONS[chosen.precision])
         for name, run in table.items()
         if not chosen.case or name in chosen.case
     ]

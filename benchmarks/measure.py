@@ -21,8 +21,14 @@ from torch.nn.functional import linear
 SHAPES = ((1024, 384, 1536), (1024, 1536, 384), (1024, 768, 3072), (1024, 3072, 768))
 
 
-def matrix_peak(*, threads: int, shapes: Iterable[tuple[int, int, int]] = SHAPES, seconds: float = 0.3) -> float:
-    """The most operations a second (fp32, CPU) that `threads` threads reach in a linear layer of any of `shapes`.
+def matrix_peak(
+    *,
+    threads: int,
+    shapes: Iterable[tuple[int, int, int]] = SHAPES,
+    seconds: float = 0.3,
+    dtype: torch.dtype = torch.float32,
+) -> float:
+    """The most operations a second (CPU) that `threads` threads reach in a linear layer of any of `shapes`.
 
     Each (tokens, inputs, outputs) is repeated for `seconds`; the fastest repetition counts, so the peak is a limit and
     not an average.
@@ -30,7 +36,7 @@ def matrix_peak(*, threads: int, shapes: Iterable[tuple[int, int, int]] = SHAPES
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return max(_product_rate(*shape, seconds=seconds) for shape in shapes)
+        return max(_product_rate(*shape, seconds=seconds, dtype=dtype) for shape in shapes)
     finally:
         torch.set_num_threads(before)
 
@@ -82,9 +88,9 @@ def show(cases: Sequence[dict], *, as_json: bool) -> None:
     Console().print(table)
 
 
-def _product_rate(tokens: int, inputs: int, outputs: int, *, seconds: float) -> float:
+def _product_rate(tokens: int, inputs: int, outputs: int, *, seconds: float, dtype: torch.dtype) -> float:
     generator = torch.Generator().manual_seed(0)
-    x, weight = (torch.randn(rows, inputs, generator=generator) for rows in (tokens, outputs))
+    x, weight = (torch.randn(rows, inputs, generator=generator).to(dtype) for rows in (tokens, outputs))
     fastest, until = math.inf, time.perf_counter() + seconds
     with torch.inference_mode():
         linear(x, weight)

@@ -15,7 +15,7 @@ from trainer.dropout import drop
 from trainer.errors import Unavailable
 
 LOW = -3e4  # hides a key: e to it is 0 in every number format, yet a row of hidden keys alone is no NaN
-FUSED, WRITTEN_OUT = 1 << 20, 1 << 20  # elements of keys, and of scores, in a group on a CPU
+FUSED, WRITTEN_OUT = 1 << 18, 1 << 20  # elements of keys, and of scores, in a group on a CPU
 ON_ACCELERATOR = 1 << 28
 # What scaled_dot_product_attention calls on a CPU. With the sums it also gives, nothing is computed twice.
 _FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -104,11 +104,13 @@ class _Blocks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        *saved, out = ctx.saved_tensors
-        query, key, value, numbers, *_ = saved
+        *given, numbers, bias, pattern, out = ctx.saved_tensors
+        # At least fp32 for the fused kernel: that of bf16 takes two and a half times as long.
+        wide = torch.promote_types(grad.dtype, torch.float32) if ctx.fused else grad.dtype
+        query, key, value, out, grad = (tensor.to(wide) for tensor in (*given, out, grad))
         to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
         with torch.autocast(query.device.type, enabled=False):
-            for number, (part, *inputs) in enumerate(_groups(*saved, ctx.dropout)):
+            for number, (part, *inputs) in enumerate(_groups(query, key, value, numbers, bias, pattern, ctx.dropout)):
                 if ctx.fused:
                     known = (out[part], ctx.sums[number], 0.0, False)
                     found = _FUSED_BACKWARD(grad[part].contiguous(), *inputs[:3], *known, attn_mask=inputs[3])
@@ -117,7 +119,8 @@ class _Blocks(torch.autograd.Function):
                 to_query[part], *rest = found
                 for total, part_of_it in zip((to_key, to_value), rest, strict=True):
                     total.index_add_(0, numbers[part].flatten(), part_of_it.reshape(-1, *key.shape[1:]))
-        return to_query, to_key, to_value, None, None, None, None
+        found = zip((to_query, to_key, to_value), given, strict=True)
+        return *(gradient.to(tensor.dtype) for gradient, tensor in found), None, None, None, None
 
 
 def _again(grad: torch.Tensor, inputs: list[torch.Tensor], ctx, number: int) -> tuple[torch.Tensor, ...]:
