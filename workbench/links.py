@@ -1,5 +1,6 @@
 """Ways from page to page, with what they open in the address: ids only, never text of a note."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -7,6 +8,8 @@ from typing import Any, NoReturn
 import streamlit as st
 
 from workbench.pages import PAGES
+
+SOON_S = 2.0  # a person does not go back sooner after a click
 
 
 def link(page: str, *, label: str, icon: str | None = None, **address: str | Sequence[str]) -> None:
@@ -31,37 +34,46 @@ def explain(arms: Sequence[str], *, label: str, sample: str | None = None, targe
 
 @dataclass(frozen=True)
 class _Known:
-    """The address of a page as it was last read or written, what stood there before, and what the widgets said then."""
+    """The address of a page as it was last read or written, and what the widgets said then.
+
+    `late` are addresses that the browser may still send, because it had not got the last one when a person clicked;
+    `written` is when that was written, by the monotonic clock.
+    """
 
     address: tuple
-    before: tuple
     chosen: tuple
+    late: tuple = ()
+    written: float = 0.0
+    to_write: bool = False
 
 
 def arrived(page: str, address: tuple, chosen: tuple) -> bool:
     """Whether a page is to take what its address says: on a first visit, by a link, or by the browser's way back.
 
     Not by what the page wrote itself, nor by an address without anything, which is that of the navigation. And not by
-    the one that it has just replaced, where a widget now says something else: then a click was sent before the browser
-    had the new address, and it counts. `chosen` is what the widgets say, as in `write`.
+    one that it has replaced, where that is only SOON_S ago or a widget now says something else: then a click was sent
+    before the browser had the new address, and it counts. `chosen` is what the widgets say, as in `write`.
     """
     key = f"{page}_address"
     known = st.session_state.get(key)
     if known and (not any(address) or address == known.address):
-        st.session_state[key] = replace(known, before=known.address)
+        st.session_state[key] = replace(known, late=())
         return False
-    st.session_state[key] = _Known(address, address, chosen)
-    return not (known and address == known.before and chosen != known.chosen)
+    if known and address in known.late and (chosen != known.chosen or time.monotonic() < known.written + SOON_S):
+        st.session_state[key] = replace(known, to_write=True)
+        return False
+    st.session_state[key] = _Known(address, chosen)
+    return True
 
 
 def write(page: str, address: tuple, chosen: tuple, query: Mapping[str, Any]) -> None:
     """Let the address say what is chosen, as `query`; `address` is what `arrived` will read of it."""
     key = f"{page}_address"
-    known = st.session_state.get(key)
-    if known and known.address == address and st.query_params:
+    known = st.session_state.get(key) or _Known((), chosen)
+    if known.address == address and st.query_params and not known.to_write:
         st.session_state[key] = replace(known, chosen=chosen)
         return
-    st.session_state[key] = _Known(address, known.address if known else (), chosen)
+    st.session_state[key] = _Known(address, chosen, (*known.late, known.address), time.monotonic())
     st.query_params.from_dict(query)
 
 

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from trainer import queue, registry, store
 from trainer.engines import Process
 from trainer.spec import parse
-from workbench import lab
+from workbench import lab, links
 from workbench.note import MAX_BYTES, samples
 from workbench.pages import compare
 from workbench.pages.compare import Run
@@ -134,7 +134,7 @@ def test_a_click_before_the_page_is_drawn_is_not_lost(runs, monkeypatch):
     assert page.session_state["compare_run"].note == long.note and page.query_params["sample"] == long.id
 
 
-def test_a_click_that_overtakes_the_address_is_not_lost_and_the_way_back_is_taken(runs):
+def test_a_click_that_overtakes_the_address_is_not_lost_and_the_way_back_is_taken(runs, monkeypatch):
     """The address that a page writes reaches the browser late: until then clicks come with the old one."""
     page = opened(*runs)
     written, first = dict(page.query_params), page.pills(key="sample").value
@@ -143,6 +143,11 @@ def test_a_click_that_overtakes_the_address_is_not_lost_and_the_way_back_is_take
     page.segmented_control(key="source").set_value("Paste")
     page = ran(page)
     assert page.segmented_control(key="source").value == "Paste" and page.text_area, "the click counts"
+    page.query_params.update(written)
+    page.text_area(key="pasted").set_value("Fever.")
+    page = ran(page)
+    assert page.segmented_control(key="source").value == "Paste", "the first address comes late, with one more entry"
+    monkeypatch.setattr(links, "SOON_S", 0.0)
     page.query_params.update(written)
     page = filled(ran(page))
     assert page.segmented_control(key="source").value == "Sample", "without a click it is the browser's way back"
