@@ -5,9 +5,10 @@ head, are masked pieces, the pieces that carry a word's tag, or whole documents,
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch.nn.functional import gelu, linear
 
 from trainer.architectures import global_attention
 from trainer.errors import Unavailable
@@ -40,21 +41,47 @@ def is_classifier(model: torch.nn.Module) -> bool:
     return type(model).__name__.endswith("ForSequenceClassification")
 
 
-def vocabulary_logits(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
-    """The masked-LM head of a model at some positions: (positions, hidden) -> (positions, vocabulary).
+class Vocabulary(NamedTuple):
+    """The last step of a masked-LM head, one matrix product away from its logits."""
+
+    hidden: torch.Tensor  # (positions, width)
+    weight: torch.Tensor  # (vocabulary, width)
+    bias: torch.Tensor | None  # (vocabulary,)
+
+
+def vocabulary(model: torch.nn.Module, states: torch.Tensor) -> Vocabulary:
+    """The masked-LM head of a model at some positions, (positions, hidden), up to its last matrix product.
 
     Knows the heads of BERT, MobileBERT and BigBird (`cls`), RoBERTa and Longformer (`lm_head`), ALBERT (`predictions`),
     DistilBERT and MiniALBERT (`vocab_*`) and ModernBERT (`head`, `decoder`). Raises Unavailable for any other.
     """
-    for whole in ("cls", "lm_head", "predictions"):
-        if hasattr(model, whole):
-            return getattr(model, whole)(states)
+    if hasattr(model, "cls"):
+        head = model.cls.predictions
+        hidden, weight = head.transform(states), head.decoder.weight
+        if hasattr(head, "dense"):  # MobileBERT, whose embeddings are narrower than its states
+            weight = torch.cat([weight, head.dense.weight.t()], dim=1)
+        return Vocabulary(hidden, weight, head.decoder.bias)
+    if hasattr(model, "lm_head"):
+        head = model.lm_head
+        return _last(head.decoder, head.layer_norm(gelu(head.dense(states))))
     if hasattr(model, "vocab_projector"):
         hidden = model.activation(model.vocab_transform(states))
-        return model.vocab_projector(model.vocab_layer_norm(hidden))
+        return _last(model.vocab_projector, model.vocab_layer_norm(hidden))
+    if hasattr(model, "predictions"):
+        head = model.predictions
+        return _last(head.decoder, head.LayerNorm(head.activation(head.dense(states))))
     if hasattr(model, "decoder") and hasattr(model, "head"):
-        return model.decoder(model.head(states))
+        return _last(model.decoder, model.head(states))
     raise _no_head(model, "masked-LM")
+
+
+def _last(decoder: torch.nn.Linear, hidden: torch.Tensor) -> Vocabulary:
+    return Vocabulary(hidden, decoder.weight, decoder.bias)
+
+
+def vocabulary_logits(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
+    """The masked-LM head of a model at some positions: (positions, hidden) -> (positions, vocabulary)."""
+    return linear(*vocabulary(model, states))
 
 
 def classifier_logits(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:

@@ -13,10 +13,12 @@ from trainer import losses
 from trainer.capture import Seen, capturing, quicken_attention
 from trainer.dropout import quicken
 from trainer.errors import BadSpec
-from trainer.heads import IGNORED, encode_levels, positions, unit_logits, unit_states
+from trainer.heads import IGNORED, Vocabulary, encode_levels, positions, unit_logits, unit_states, vocabulary
 from trainer.objective import Term
+from trainer.vocabulary_loss import vocabulary_loss
 
-OUTPUTS = ("soft_targets", "soft_cross_entropy")  # terms that compare what the heads say
+TAUGHT = ("soft_targets", "soft_cross_entropy")  # terms that compare what the two heads say
+OUTPUTS = ("mlm", "task", *TAUGHT)  # terms of what the student's head says
 STATES = ("hidden_cosine", "hidden_mse", "embedding_cosine")
 MAPS = ("attention_kl", "attention_mse")
 
@@ -26,7 +28,7 @@ class Pass(NamedTuple):
 
     states: Mapping[int, torch.Tensor]  # level -> (rows, tokens, hidden), or (units, hidden) from a cache
     seen: Seen | None
-    logits: torch.Tensor | None  # (units, classes)
+    said: torch.Tensor | Vocabulary | None  # logits at what counts, (units, classes), or what leads to those of pieces
 
 
 class Learner(torch.nn.Module):
@@ -83,8 +85,13 @@ class Learner(torch.nn.Module):
         """
         student = self._run(self.student, batch, side=0)
         teacher = self._teach(batch)
-        terms = {term.name: term.weight * self._term(term, student, teacher, batch) for term in self.plan}
-        return {"loss": sum(terms.values())} | ({f"loss.{name}": value for name, value in terms.items()})
+        total, terms = self._output_terms(student, teacher, batch)
+        for term in self.plan:
+            if term.name not in OUTPUTS:
+                pairs = (self._layer_term(term, pair, student, teacher, batch) for pair in term.pairs)
+                terms[term.name] = term.weight * sum(pairs)
+                total = total + terms[term.name]
+        return {"loss": total} | {f"loss.{term.name}": terms[term.name] for term in self.plan}
 
     def _teach(self, batch: Mapping) -> Pass | None:
         if "teacher_logits" in batch:
@@ -101,25 +108,32 @@ class Learner(torch.nn.Module):
         maps, vectors = (self._layers(names, side) for names in (MAPS, ("relations",)))
         with capturing(model, maps=maps, vectors=vectors, after_dropout=self.exact) as seen:
             states = encode_levels(model, batch, {*self._levels(side), last})
-        return Pass(states, seen, self._logits(model, states[last], batch, side))
+        return Pass(states, seen, self._said(model, states[last], batch, side))
 
-    def _logits(self, model: torch.nn.Module, states: torch.Tensor, batch: Mapping, side: int):
-        needed = OUTPUTS if side else (*OUTPUTS, "mlm", "task")
-        if not any(term.name in needed for term in self.plan):
+    def _said(self, model: torch.nn.Module, states: torch.Tensor, batch: Mapping, side: int):
+        if not any(term.name in (TAUGHT if side else OUTPUTS) for term in self.plan):
             return None
+        if self.head == "mlm":
+            return vocabulary(model, unit_states(model, states, batch))
         return unit_logits(model, states, batch, head=self.head)
 
-    def _term(self, term: Term, student: Pass, teacher: Pass | None, batch: Mapping) -> torch.Tensor:
-        sets = batch["labels"].is_floating_point()  # documents with several labels each
-        if term.name in ("mlm", "task"):
-            if sets:
-                return losses.label_sets(student.logits, batch["labels"], ignored=IGNORED)
-            labels = batch["labels"] if "owners" in batch else batch["labels"].flatten()[positions(batch)]
-            return losses.hard_labels(student.logits, labels, ignored=IGNORED)
-        if term.name in OUTPUTS:
-            compare = losses.soft_label_sets if sets else getattr(losses, term.name)
-            return compare(student.logits, teacher.logits, temperature=term.temperature)
-        return sum(self._layer_term(term, pair, student, teacher, batch) for pair in term.pairs)
+    def _output_terms(self, student: Pass, teacher: Pass | None, batch: Mapping) -> tuple[torch.Tensor | float, dict]:
+        """The sum of the weighted terms on what the heads say, and each of them."""
+        terms = [term for term in self.plan if term.name in OUTPUTS]
+        if not terms:
+            return 0.0, {}
+
+        def compare(mine: torch.Tensor, theirs: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
+            return torch.stack([term.weight * _output_term(term, mine, theirs, labels) for term in terms])
+
+        theirs = teacher.said if teacher else None
+        labels = batch["labels"] if "owners" in batch else batch["labels"].flatten()[positions(batch)]
+        if self.head == "mlm":
+            total, each = vocabulary_loss(student.said, theirs, labels, compare)
+        else:
+            each = compare(student.said, theirs, labels)
+            total = each.sum()
+        return total, dict(zip((term.name for term in terms), each.unbind(), strict=True))
 
     def _layer_term(self, term: Term, pair: tuple[int, int], student: Pass, teacher: Pass, batch: Mapping):
         mask, (low, high) = batch["attention_mask"], pair
@@ -148,6 +162,15 @@ class Learner(torch.nn.Module):
 
     def _layers(self, names: Sequence[str], side: int) -> set[int]:
         return {pair[side] for term in self.plan if term.name in names for pair in term.pairs}
+
+
+def _output_term(term: Term, mine: torch.Tensor, theirs: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
+    """One term on logits, (units, classes); labels in floating point: documents with several each."""
+    sets = labels.is_floating_point()
+    if term.name in TAUGHT:
+        compare = losses.soft_label_sets if sets else getattr(losses, term.name)
+        return compare(mine, theirs, temperature=term.temperature)
+    return (losses.label_sets if sets else losses.hard_labels)(mine, labels, ignored=IGNORED)
 
 
 def _real(mask: torch.Tensor) -> torch.Tensor | None:

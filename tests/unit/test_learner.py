@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_pair import VOCABULARY, batch, bert
+from tiny_pair import batch, bert
 from torch.nn import functional
 
 from trainer.errors import BadSpec
@@ -205,17 +205,17 @@ def test_heads_are_computed_only_where_something_counts(recipe, head):
     learner, teacher = learner_of(recipe, head=head)
     given, seen = batch(head), []
     for model in filter(None, (learner.student, teacher)):
-        part = model.cls if head == "mlm" else model.classifier
+        part = model.cls.predictions.transform if head == "mlm" else model.classifier
         part.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
     learner(given)
-    count, classes = int((given["labels"] != -100).sum()), VOCABULARY if head == "mlm" else 3
+    count, width = int((given["labels"] != -100).sum()), learner.student.config.hidden_size if head == "mlm" else 3
     assert 0 < count < given["labels"].numel() / 2
-    assert seen == [(count, classes)] * (2 if teacher else 1)
+    assert seen == [(count, width)] * (2 if teacher else 1)
 
 
 def test_a_teacher_whose_outputs_nobody_compares_has_no_head_computed():
     learner, teacher = learner_of(MiniLM(relation_heads=6))
-    teacher.cls.register_forward_hook(lambda *_: pytest.fail("the teacher's head was computed"))
+    teacher.cls.predictions.transform.register_forward_hook(lambda *_: pytest.fail("the teacher's head was computed"))
     learner(batch())
 
 

@@ -169,13 +169,6 @@ def test_nothing_but_the_body_depends_on_the_head():
     assert model.base_model is model.albert is model.albert.base_model
 
 
-def test_logits_of_chosen_rows_are_those_of_the_whole():
-    model, given = make(), batch()
-    rows = given["attention_mask"].bool()
-    states = model.base_model(**given).last_hidden_state
-    torch.testing.assert_close(model.predictions(states[rows]), model(**given).logits[rows])
-
-
 def test_padding_changes_nothing():
     model, given = make(), batch()
     short = {name: tensor[1:, :5] for name, tensor in given.items()}

@@ -273,15 +273,12 @@ class MiniAlbertForMaskedLM(MiniAlbertPreTrainedModel):
         """Put another decoder in its place."""
         self.vocab_projector = value
 
-    def predictions(self, states: torch.Tensor) -> torch.Tensor:
-        """Logits of any rows of last states: (..., H) to (..., V)."""
-        return self.vocab_projector(self.vocab_layer_norm(self.activation(self.vocab_transform(states))))
-
     @can_return_tuple
     def forward(self, input_ids=None, attention_mask=None, *, labels=None, **given) -> MaskedLMOutput:
         """Logits (B, n, V); with labels (B, n), -100 where none counts, also their mean cross-entropy."""
         body = self.albert(input_ids, attention_mask, return_dict=True, **given)
-        logits = self.predictions(body.last_hidden_state)
+        hidden = self.activation(self.vocab_transform(body.last_hidden_state))
+        logits = self.vocab_projector(self.vocab_layer_norm(hidden))
         loss = None if labels is None else self.loss_function(logits, labels, vocab_size=self.config.vocab_size)
         return MaskedLMOutput(loss=loss, logits=logits, hidden_states=body.hidden_states, attentions=body.attentions)
 
