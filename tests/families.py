@@ -15,6 +15,7 @@ FAMILIES = {
     "big_bird": SIZES | {"attention_type": "original_full", "max_position_embeddings": 64},
     "modernbert": SIZES
     | {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2},
+    "ultrabert": SIZES | {"prediction_head_size": 24, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
     "albert": SIZES | {"embedding_size": 16},
     "minialbert": SIZES | {"embedding_size": 16},
 }

@@ -53,7 +53,8 @@ def vocabulary(model: torch.nn.Module, states: torch.Tensor) -> Vocabulary:
     """The masked-LM head of a model at some positions, (positions, hidden), up to its last matrix product.
 
     Knows the heads of BERT, MobileBERT and BigBird (`cls`), RoBERTa and Longformer (`lm_head`), ALBERT (`predictions`),
-    DistilBERT and MiniALBERT (`vocab_*`) and ModernBERT (`head`, `decoder`). Raises Unavailable for any other.
+    DistilBERT and MiniALBERT (`vocab_*`), ModernBERT and UltraBERT (`head`, `decoder`). Raises Unavailable
+    for any other.
     """
     if hasattr(model, "cls"):
         head = model.cls.predictions
@@ -71,7 +72,11 @@ def vocabulary(model: torch.nn.Module, states: torch.Tensor) -> Vocabulary:
         head = model.predictions
         return _last(head.decoder, head.LayerNorm(head.activation(head.dense(states))))
     if hasattr(model, "decoder") and hasattr(model, "head"):
-        return _last(model.decoder, model.head(states))
+        if not hasattr(model.head, "decoder"):
+            return _last(model.decoder, model.head(states))
+        head = model.head  # UltraBERT, whose own `decoder` does nothing
+        hidden = head.act_fn(head.linear2(head.act_fn(head.linear1(states))))
+        return _last(head.decoder, hidden)
     raise _no_head(model, "masked-LM")
 
 

@@ -23,8 +23,8 @@ taken = next(line for line in open("/proc/self/status") if line.startswith("VmSi
 resource.setrlimit(resource.RLIMIT_AS, (int(taken) * 1024 + int(sys.argv[2]),) * 2)
 sys.exit(execute(Path(sys.argv[1])))
 """
-ROOM = 545 << 20  # bytes: half a window of LONG pieces takes 425 MB, a whole one 665
-LONG = 8192
+ROOM = 495 << 20  # bytes: half a window of LONG pieces takes 425 MB, a whole one 562
+LONG = 32768
 
 
 @pytest.mark.parametrize(
