@@ -41,7 +41,7 @@ def is_classifier(model: torch.nn.Module) -> bool:
     return type(model).__name__.endswith("ForSequenceClassification")
 
 
-class Vocabulary(NamedTuple):
+class VocabularyProjection(NamedTuple):
     """The last step of a masked-LM head, one matrix product away from its logits."""
 
     hidden: torch.Tensor  # (positions, width)
@@ -49,7 +49,7 @@ class Vocabulary(NamedTuple):
     bias: torch.Tensor | None  # (vocabulary,)
 
 
-def vocabulary(model: torch.nn.Module, states: torch.Tensor) -> Vocabulary:
+def vocabulary_projection(model: torch.nn.Module, states: torch.Tensor) -> VocabularyProjection:
     """The masked-LM head of a model at some positions, (positions, hidden), up to its last matrix product.
 
     Knows the heads of BERT, MobileBERT and BigBird (`cls`), RoBERTa and Longformer (`lm_head`), ALBERT (`predictions`),
@@ -61,7 +61,7 @@ def vocabulary(model: torch.nn.Module, states: torch.Tensor) -> Vocabulary:
         hidden, weight = head.transform(states), head.decoder.weight
         if hasattr(head, "dense"):  # MobileBERT, whose embeddings are narrower than its states
             weight = torch.cat([weight, head.dense.weight.t()], dim=1)
-        return Vocabulary(hidden, weight, head.decoder.bias)
+        return VocabularyProjection(hidden, weight, head.decoder.bias)
     if hasattr(model, "lm_head"):
         head = model.lm_head
         return _last(head.decoder, head.layer_norm(gelu(head.dense(states))))
@@ -80,13 +80,13 @@ def vocabulary(model: torch.nn.Module, states: torch.Tensor) -> Vocabulary:
     raise _no_head(model, "masked-LM")
 
 
-def _last(decoder: torch.nn.Linear, hidden: torch.Tensor) -> Vocabulary:
-    return Vocabulary(hidden, decoder.weight, decoder.bias)
+def _last(decoder: torch.nn.Linear, hidden: torch.Tensor) -> VocabularyProjection:
+    return VocabularyProjection(hidden, decoder.weight, decoder.bias)
 
 
 def vocabulary_logits(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
     """The masked-LM head of a model at some positions: (positions, hidden) -> (positions, vocabulary)."""
-    return linear(*vocabulary(model, states))
+    return linear(*vocabulary_projection(model, states))
 
 
 def classifier_logits(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:

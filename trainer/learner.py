@@ -13,7 +13,15 @@ from trainer import losses
 from trainer.capture import Seen, capturing, quicken_attention
 from trainer.dropout import quicken
 from trainer.errors import BadSpec
-from trainer.heads import IGNORED, Vocabulary, encode_levels, positions, unit_logits, unit_states, vocabulary
+from trainer.heads import (
+    IGNORED,
+    VocabularyProjection,
+    encode_levels,
+    positions,
+    unit_logits,
+    unit_states,
+    vocabulary_projection,
+)
 from trainer.objective import Term
 from trainer.vocabulary_loss import vocabulary_loss
 
@@ -28,7 +36,9 @@ class Pass(NamedTuple):
 
     states: Mapping[int, torch.Tensor]  # level -> (rows, tokens, hidden), or (units, hidden) from a cache
     seen: Seen | None
-    said: torch.Tensor | Vocabulary | None  # logits at what counts, (units, classes), or what leads to those of pieces
+    said: (
+        torch.Tensor | VocabularyProjection | None
+    )  # logits at what counts, (units, classes), or what leads to those of pieces
 
 
 class Learner(torch.nn.Module):
@@ -114,7 +124,7 @@ class Learner(torch.nn.Module):
         if not any(term.name in (TAUGHT if side else OUTPUTS) for term in self.plan):
             return None
         if self.head == "mlm":
-            return vocabulary(model, unit_states(model, states, batch))
+            return vocabulary_projection(model, unit_states(model, states, batch))
         return unit_logits(model, states, batch, head=self.head)
 
     def _output_terms(self, student: Pass, teacher: Pass | None, batch: Mapping) -> tuple[torch.Tensor | float, dict]:

@@ -2,8 +2,8 @@
 
 The logits of 300 positions over 30,522 pieces are 37 MB, and a loss walks through them and their gradients half a dozen
 times. A group of positions stays nearer to the processor, and its memory serves the next. Making the gradient in the
-forward pass, group by group, is the idea of Liger Kernel (Hsu et al. 2024, "Liger Kernel: Efficient Triton Kernels for
-LLM Training", section 3.2); the terms themselves are those of trainer.losses.
+forward pass, group by group, is the idea of Hsu et al. 2024, "Liger Kernel: Efficient Triton Kernels for LLM
+Training"; the terms themselves are those of trainer.losses.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch.nn.functional import linear
 
-from trainer.heads import Vocabulary
+from trainer.heads import VocabularyProjection
 
 GROUP_BYTES = 20 << 20  # of logits in fp32; from 32 MB on glibc gives memory back, and the system clears it anew
 
@@ -20,7 +20,7 @@ Compare = Callable[[torch.Tensor, torch.Tensor | None, torch.Tensor], torch.Tens
 
 
 def vocabulary_loss(
-    student: Vocabulary, teacher: Vocabulary | None, labels: torch.Tensor, compare: Compare
+    student: VocabularyProjection, teacher: VocabularyProjection | None, labels: torch.Tensor, compare: Compare
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The sum of some terms, which goes backward to the student, and each of them, (terms,), which does not.
 
@@ -34,7 +34,7 @@ class _ByGroups(torch.autograd.Function):
     @staticmethod
     def forward(ctx, compare, teacher, labels, hidden, weight, bias):
         kind = _arithmetic(hidden)
-        mine, theirs = _cast(Vocabulary(hidden, weight, bias), kind), teacher and _cast(teacher, kind)
+        mine, theirs = _cast(VocabularyProjection(hidden, weight, bias), kind), teacher and _cast(teacher, kind)
         to_hidden, to_weight, to_bias, found = torch.empty_like(mine.hidden), None, None, []
         for group in _groups(len(hidden), len(weight), hidden.device):
             with torch.enable_grad():
@@ -67,8 +67,8 @@ def _arithmetic(tensor: torch.Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
 
 
-def _cast(head: Vocabulary, kind: torch.dtype) -> Vocabulary:
-    return Vocabulary(*(each if each is None else each.to(kind) for each in head))
+def _cast(head: VocabularyProjection, kind: torch.dtype) -> VocabularyProjection:
+    return VocabularyProjection(*(each if each is None else each.to(kind) for each in head))
 
 
 def _plus_product(total: torch.Tensor | None, left: torch.Tensor, right: torch.Tensor, kind: torch.dtype):

@@ -23,7 +23,7 @@ taken = next(line for line in open("/proc/self/status") if line.startswith("VmSi
 resource.setrlimit(resource.RLIMIT_AS, (int(taken) * 1024 + int(sys.argv[2]),) * 2)
 sys.exit(execute(Path(sys.argv[1])))
 """
-ROOM = 650 << 20  # bytes: half a window of LONG pieces takes 560 to 590 MB, a whole one 815; under load less
+ROOM = 650 << 20  # bytes: half a window of LONG pieces takes 560 to 590 MB, a whole one 815
 LONG = 65536
 
 

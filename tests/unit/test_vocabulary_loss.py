@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from benchmarks.distillation import build
 from trainer import losses, vocabulary_loss
-from trainer.heads import Vocabulary
+from trainer.heads import VocabularyProjection
 from trainer.learner import Learner
 from trainer.recipes.distil import Distil
 
@@ -17,10 +17,10 @@ WORDS, WIDTH = 50, 8
 ONE = WORDS * 4  # bytes of the logits of a position
 
 
-def head(positions: int, *, seed: int, grad: bool = False) -> Vocabulary:
+def head(positions: int, *, seed: int, grad: bool = False) -> VocabularyProjection:
     make = torch.Generator().manual_seed(seed)
     shapes = ((positions, WIDTH), (WORDS, WIDTH), (WORDS,))
-    return Vocabulary(*(torch.randn(shape, generator=make).requires_grad_(grad) for shape in shapes))
+    return VocabularyProjection(*(torch.randn(shape, generator=make).requires_grad_(grad) for shape in shapes))
 
 
 def compare(mine, theirs, labels):
@@ -28,7 +28,7 @@ def compare(mine, theirs, labels):
     return torch.stack([2 * losses.hard_labels(mine, labels), 5 * taught])
 
 
-def formula(student: Vocabulary, teacher: Vocabulary, labels: torch.Tensor) -> torch.Tensor:
+def formula(student: VocabularyProjection, teacher: VocabularyProjection, labels: torch.Tensor) -> torch.Tensor:
     mine, theirs = (each.hidden @ each.weight.T + each.bias for each in (student, teacher))
     kl = functional.kl_div((mine / 2).log_softmax(-1), (theirs / 2).softmax(-1), reduction="batchmean")
     return 2 * functional.cross_entropy(mine, labels) + 5 * 4 * kl
@@ -58,7 +58,7 @@ def test_no_position_is_a_loss_of_nothing():
 
 def test_a_head_without_a_bias_and_a_frozen_matrix_get_no_gradient():
     mine = head(5, seed=1, grad=True)
-    frozen = Vocabulary(mine.hidden, mine.weight.detach(), None)
+    frozen = VocabularyProjection(mine.hidden, mine.weight.detach(), None)
     total, _ = vocabulary_loss.vocabulary_loss(frozen, head(5, seed=2), torch.arange(5), compare)
     total.backward()
     assert mine.hidden.grad.any() and mine.weight.grad is None
@@ -111,7 +111,7 @@ def test_the_logits_of_a_large_batch_are_never_whole(monkeypatch):
 
     monkeypatch.setattr(vocabulary_loss, "linear", watched)
     make = torch.Generator().manual_seed(0)
-    mine = Vocabulary(torch.randn(2000, 4, generator=make), torch.randn(30522, 4, generator=make), None)
+    mine = VocabularyProjection(torch.randn(2000, 4, generator=make), torch.randn(30522, 4, generator=make), None)
     total, _ = vocabulary_loss.vocabulary_loss(
         mine, None, torch.arange(2000), lambda said, _, labels: losses.hard_labels(said, labels)[None]
     )
