@@ -161,6 +161,47 @@ def test_padding_changes_nothing(kind, tokens):
     torch.testing.assert_close(padded, alone, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("kept", "computed"), [(1, 1), (2, 2), (8, 8), (9, 10), (32, 32), (33, 34)])
+def test_padding_at_the_end_of_all_rows_is_not_computed(kept, computed, monkeypatch):
+    sides, inputs = pair("longformer"), {name: values[:3] for name, values in given("longformer", 64).items()}
+    inputs["attention_mask"] = torch.zeros_like(inputs["input_ids"])
+    inputs["attention_mask"][1, : kept // 2] = inputs["attention_mask"][0, :kept] = 1
+    weight = torch.randn(3, 64, 32, generator=torch.Generator().manual_seed(1)) * inputs["attention_mask"][..., None]
+    lengths, attention = [], longformer.LongformerSelfAttention.forward
+
+    def recorded(self, states, *rest, **more):
+        lengths.append(states.shape[1])
+        return attention(self, states, *rest, **more)
+
+    monkeypatch.setattr(longformer.LongformerSelfAttention, "forward", recorded)
+    outputs = [model(**inputs, output_hidden_states=True) for model in sides]
+    for output in outputs:
+        (output.last_hidden_state * weight).sum().backward()
+    assert lengths == [computed] * 2
+    real = inputs["attention_mask"].bool()
+    for theirs, ours in zip(*(output.hidden_states for output in outputs), strict=True):
+        assert ours.shape == theirs.shape and not ours[:, computed:].any()
+        torch.testing.assert_close(ours[real], theirs[real], rtol=0, atol=1e-5)
+    for theirs, ours in zip(*(model.parameters() for model in sides), strict=True):
+        if theirs.grad is not None and ours.grad is not None:
+            scale = 1 + theirs.grad.abs().max()
+            torch.testing.assert_close(ours.grad / scale, theirs.grad / scale, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_feed_forward_part_in_pieces_gives_the_same(kind, monkeypatch):
+    theirs, ours = pair(kind)
+    inputs, pieces = given(kind, 60), []
+    monkeypatch.setattr(blocks, "PIECE", 8)
+    ours.encoder.layer[1].intermediate.register_forward_hook(lambda _, given, __: pieces.append(given[0].shape[1]))
+    with torch.no_grad():
+        found = [model(**inputs).last_hidden_state[:3] for model in (theirs, ours)]
+    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
+    assert pieces == [8] * 7 + [4]
+    ours(**inputs)
+    assert pieces[8:] == [60]  # with gradients all is kept anyway
+
+
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_row_does_not_see_its_neighbours(kind):
     _, model = pair(kind)
@@ -170,7 +211,8 @@ def test_a_row_does_not_see_its_neighbours(kind):
         alone = [
             model(**{name: value[row, None] for name, value in inputs.items()}).last_hidden_state for row in range(3)
         ]
-    torch.testing.assert_close(together[:3], torch.cat(alone), rtol=0, atol=1e-5)
+    kept = inputs["attention_mask"][:3].bool()  # a Longformer does not compute the end of a batch where all is padding
+    torch.testing.assert_close(together[:3][kept], torch.cat(alone)[kept], rtol=0, atol=1e-5)
 
 
 # Groups, dropout, number formats
@@ -369,7 +411,7 @@ def test_it_is_on_by_default_and_one_variable_turns_it_off(kind, monkeypatch, tm
     entry = small(kind).model_copy(update={"architecture": small(kind).architecture | {"vocab_size": 30522}})
     built = models.build(entry)
     ours = {module for module in map(type, built.modules()) if module.__module__.startswith("trainer.architectures.")}
-    assert len(ours) == 2
+    assert len(ours) == 3
     models.save(built, models.load(str(tiny_model))[1], tmp_path / "saved")
     assert json.loads((tmp_path / "saved" / "config.json").read_text())["architectures"] == [type(built).__name__]
     loaded, _ = models.load(str(tmp_path / "saved"))

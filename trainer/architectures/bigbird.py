@@ -22,7 +22,16 @@ from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAtte
 from transformers.models.big_bird import modeling_big_bird as library
 from transformers.utils.generic import can_return_tuple
 
-from trainer.architectures.blocks import LOW, attend, attend_blocks, block, keeps_levels, refuse_maps, unblock
+from trainer.architectures.blocks import (
+    LOW,
+    attend,
+    attend_blocks,
+    block,
+    in_pieces,
+    keeps_levels,
+    refuse_maps,
+    unblock,
+)
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,14 @@ class BigBirdBlockSparseAttention(library.BigBirdBlockSparseAttention):
         return library_blocks(self.seed, heads, count, chosen, self.block_size, self.max_seqlen)
 
 
+class BigBirdLayer(library.BigBirdLayer):
+    """The same layer, its feed-forward part in pieces."""
+
+    def feed_forward_chunk(self, attention_output: torch.Tensor) -> torch.Tensor:
+        """(rows, tokens, hidden) -> the same shape."""
+        return in_pieces(super().feed_forward_chunk, attention_output)
+
+
 class BigBirdModel(library.BigBirdModel):
     """The same model; it is not padded, and a short input leaves it as it is."""
 
@@ -178,5 +195,6 @@ def library_blocks(layer: int, heads: int, count: int, chosen: int, size: int, l
 
 QUICK = {
     library.BigBirdModel: BigBirdModel,
+    library.BigBirdLayer: BigBirdLayer,
     library.BigBirdBlockSparseAttention: BigBirdBlockSparseAttention,
 }

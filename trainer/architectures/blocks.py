@@ -5,7 +5,7 @@ goes through torch's fused attention; its keys are not kept, the backward pass p
 small on a CPU: what fits its caches costs a fraction of what has to be fetched from fresh memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -15,6 +15,7 @@ from trainer.dropout import drop
 from trainer.errors import Unavailable
 
 LOW = -3e4  # hides a key: e to it is 0 in every number format, yet a row of hidden keys alone is no NaN
+PIECE = 1024  # tokens of a piece of the feed-forward part on a CPU
 FUSED, WRITTEN_OUT = 1 << 18, 1 << 20  # elements of keys, and of scores, in a group on a CPU
 ON_ACCELERATOR = 1 << 28
 # What scaled_dot_product_attention calls on a CPU. With the sums it also gives, nothing is computed twice.
@@ -33,6 +34,19 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias=Non
     if bias is not None:
         scores = scores + bias
     return drop(torch.softmax(scores, dim=-1), dropout) @ value
+
+
+def in_pieces(feed_forward: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor) -> torch.Tensor:
+    """feed_forward of states (rows, tokens, hidden), on a CPU without gradients piece by piece.
+
+    The wide middle of a long text is tens of megabytes; a piece of it is quicker to fetch. For gradients all is kept.
+    """
+    if torch.is_grad_enabled() or states.device.type != "cpu" or states.shape[1] < 2 * PIECE:
+        return feed_forward(states)
+    out = torch.empty_like(states)
+    for piece, result in zip(states.split(PIECE, dim=1), out.split(PIECE, dim=1), strict=True):
+        result.copy_(feed_forward(piece))
+    return out
 
 
 def refuse_maps(model: torch.nn.Module, asked: bool | None) -> None:

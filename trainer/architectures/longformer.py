@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import pad
 from transformers.models.longformer import modeling_longformer as library
 
-from trainer.architectures.blocks import LOW, attend_blocks, block, keeps_levels, refuse_maps, unblock
+from trainer.architectures.blocks import LOW, attend_blocks, block, in_pieces, keeps_levels, refuse_maps, unblock
 from trainer.dropout import drop
 
 
@@ -57,15 +57,14 @@ class Tokens:
         return states.gather(1, self.places[..., None].expand(-1, -1, states.shape[2]))
 
     def plan(self, reach: int) -> Plan:
-        """Blocks half as long as a token sees on one side; a short input is one block, and is not padded."""
+        """The plan of the layers whose tokens see so many on one side."""
         if reach not in self.plans:
             self.plans[reach] = self._plan(reach)
         return self.plans[reach]
 
     def _plan(self, reach: int) -> Plan:
         device, (rows, tokens), most = self.real.device, self.real.shape, self.most
-        size = -(-reach // 2)
-        size = tokens if tokens <= 4 * size else size
+        size = block_size(reach, tokens)
         count = -(-tokens // size)
         span = min(-(-reach // size), count - 1)
         near, slots = torch.arange(-span, span + 1, device=device), torch.arange(size + most, device=device)
@@ -134,8 +133,16 @@ class LongformerSelfAttention(library.LongformerSelfAttention):
         return (torch.einsum("rghe,hde->rghd", means, turn.to(means.dtype)) + total * shift.to(means.dtype)).flatten(2)
 
 
+class LongformerLayer(library.LongformerLayer):
+    """The same layer, its feed-forward part in pieces."""
+
+    def ff_chunk(self, attn_output: torch.Tensor) -> torch.Tensor:
+        """(rows, tokens, hidden) -> the same shape."""
+        return in_pieces(super().ff_chunk, attn_output)
+
+
 class LongformerModel(library.LongformerModel):
-    """The same model; nothing is padded, and no mask has the square of the tokens."""
+    """The same model, padded to whole blocks and no further; no mask has the square of the tokens."""
 
     def forward(
         self,
@@ -150,24 +157,46 @@ class LongformerModel(library.LongformerModel):
         return_dict: bool | None = None,
         **_,
     ):
-        """As transformers' model. Raises Unavailable where attention maps are asked for."""
+        """As transformers' model, but not computed where all rows are padding at the end: zeros there.
+
+        Raises Unavailable where attention maps are asked for.
+        """
         refuse_maps(self, output_attentions)
         states = self.embeddings(
             input_ids=input_ids, position_ids=position_ids, token_type_ids=token_type_ids, inputs_embeds=inputs_embeds
         )
         mask = states.new_ones(states.shape[:2]) if attention_mask is None else attention_mask
         mask = mask if global_attention_mask is None else mask * (global_attention_mask + 1)
+        change = needed(mask, max(self.config.attention_window) // 2) - mask.shape[1]  # here once, not in every layer
+        states, mask = pad(states, (0, 0, 0, change)), pad(mask, (0, change))
         tokens = Tokens(real=mask > 0, flagged=mask == 2)
         levels = (states,) if keeps_levels(self, output_hidden_states) else None
         for layer in self.encoder.layer:
             states = layer(states, attention_mask=tokens)[0]
             levels = levels and (*levels, states)
+        states, *levels = (pad(level, (0, 0, 0, -change)) for level in (states, *(levels or ())))
         pooled = None if self.pooler is None else self.pooler(states)
+        levels = tuple(levels) or None
         if return_dict is False:
             return (states, pooled, *([levels] if levels else []))
         return library.LongformerBaseModelOutputWithPooling(
             last_hidden_state=states, pooler_output=pooled, hidden_states=levels
         )
+
+
+def block_size(reach: int, tokens: int) -> int:
+    """Blocks are half as long as a token sees on one side; a short input is one block."""
+    size = -(-reach // 2)
+    return tokens if tokens <= 4 * size else size
+
+
+def needed(mask: torch.Tensor, reach: int) -> int:
+    """The length of the whole blocks that hold every real token of mask (rows, tokens)."""
+    used = (mask > 0).any(0)
+    used[0] = True
+    tokens = mask.shape[1] - int(used.flip(0).int().argmax())
+    size = block_size(reach, tokens)
+    return -(-tokens // size) * size
 
 
 def _by_head(projection: torch.nn.Linear, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -177,5 +206,6 @@ def _by_head(projection: torch.nn.Linear, heads: int) -> tuple[torch.Tensor, tor
 
 QUICK = {
     library.LongformerModel: LongformerModel,
+    library.LongformerLayer: LongformerLayer,
     library.LongformerSelfAttention: LongformerSelfAttention,
 }
