@@ -92,7 +92,8 @@ def difference(ours: torch.nn.Module, peer: torch.nn.Module, given: dict, way: s
     """The largest difference of states at real tokens, and of gradients where there is a backward pass."""
     real, found = given["attention_mask"].bool(), []
     for model in (ours, peer):
-        states = model(**given).last_hidden_state[real]
+        with torch.inference_mode(way == "forward"):  # a process that predicts has no heap grown by gradients
+            states = model(**given).last_hidden_state[real]
         if way == "step":
             states.square().mean().backward()
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]

@@ -4,7 +4,9 @@ import time
 from collections.abc import Mapping, Sequence
 
 from trainer.queue import Job
-from trainer.spec import Change
+from trainer.spec import Change, JobSpec
+
+USUAL_SEED = JobSpec.model_fields["seed"].default
 
 VERBS = {
     "finetune": "fine-tuned",
@@ -37,9 +39,12 @@ def state(job: Job) -> str:
 
 
 def what(job: Job) -> str:
-    """minilm fine-tuned on bc5cdr; minilm with layers 3 taught by minilm-bc5cdr on bc5cdr. The names are the spec's."""
+    """minilm fine-tuned on bc5cdr; minilm with layers 3 taught by minilm-bc5cdr on bc5cdr, seed 43. The names are the
+    spec's; the usual seed is not told.
+    """
     verb = VERBS.get(job.kind, job.kind).replace("{teacher}", str(job.spec.get("teacher")))
-    return f"{model(job.spec)} {verb} on {job.spec['dataset']}"
+    seed = job.spec.get("seed", USUAL_SEED)
+    return f"{model(job.spec)} {verb} on {job.spec['dataset']}" + (f", seed {seed}" if seed != USUAL_SEED else "")
 
 
 def model(spec: Mapping) -> str:

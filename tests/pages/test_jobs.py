@@ -131,8 +131,14 @@ def test_a_running_job_shows_its_figures_and_curves(start):
 
 def test_what_the_page_shows_is_the_stored_spec(start):
     lease = start(schedule={"steps": 7, "lr": 0.003}, seed=9)
-    codes = [code.value for code in opened(lease.id).code]
-    assert queue.job(lease.id).spec in [yaml.safe_load(text) for text in codes]
+    [text] = [code.value for code in opened(lease.id).code if code.value.startswith("kind:")]
+    stored, shown_spec = queue.job(lease.id).spec, yaml.safe_load(text)
+    assert JobSpec.model_validate(shown_spec).model_dump(mode="json") == stored
+    assert (
+        "null" not in text
+        and shown_spec["seed"] == 9
+        and shown_spec["schedule"]["warmup"] == stored["schedule"]["warmup"]
+    )
 
 
 def test_a_reload_changes_nothing(start):
@@ -327,7 +333,7 @@ def test_runs_are_laid_over_each_other_with_only_what_differs(start):
         queue.renew(store.open_store(), lease, Progress(step=40, steps=40, rows=steps(40, evaluations={40: 0.5})))
     ended(first, {"test_f1": 0.5})
     page = opened(first.id)
-    assert page.multiselect[0].options == [f"{second.id} · minilm fine-tuned on ncbi-disease-slice"]
+    assert page.multiselect[0].options == [f"{second.id} · minilm fine-tuned on ncbi-disease-slice, seed 2"]
     page.multiselect[0].set_value([second.id]).run()
     assert not page.exception
     assert page.query_params["with"] == second.id

@@ -84,6 +84,8 @@ def test_what_a_job_does():
     taught = JOB.model_copy(update={"kind": "distill", "spec": spec})
     assert wording.what(taught) == "minilm-bc5cdr with layers 3 taught by minilm-bc5cdr on bc5cdr"
     assert wording.what(JOB.model_copy(update={"kind": "alchemy"})) == "minilm alchemy on bc5cdr"
+    seeds = [JOB.model_copy(update={"spec": JOB.spec | {"seed": seed}}) for seed in (42, 0)]
+    assert list(map(wording.what, seeds)) == ["minilm fine-tuned on bc5cdr", "minilm fine-tuned on bc5cdr, seed 0"]
 
 
 def test_where_a_queued_job_stands():

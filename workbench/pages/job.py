@@ -1,6 +1,6 @@
 """One job of the Jobs page: state, figures, curves, log, spec as it was stored, and what can be done with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import streamlit as st
 import yaml
@@ -141,7 +141,7 @@ def _tail(run: Run) -> str:
 def _record(job: Job) -> None:
     """What stays: the spec as it was stored, never as a form has it; the attempts; where the model is."""
     st.header("Spec, as it was stored", anchor=False)
-    text = yaml.safe_dump(job.spec, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(_given(job.spec), sort_keys=False, allow_unicode=True)
     with st.container(height=320, border=False):  # st.code that scrolls itself cannot be reached by key
         st.code(text, language="yaml", wrap_lines=True)
     link("train", label="New job from this spec", icon=":material/content_copy:", **{"from": job.id})
@@ -149,6 +149,15 @@ def _record(job: Job) -> None:
     if job.artifact:
         st.caption("The model is in this folder:")
         st.code(job.artifact, language=None, wrap_lines=True)
+
+
+def _given(spec: Mapping) -> dict:
+    """A stored spec without the fields that are not set."""
+    return {
+        name: _given(value) if isinstance(value, Mapping) else value
+        for name, value in spec.items()
+        if value is not None
+    }
 
 
 def _actions(job: Job) -> None:
