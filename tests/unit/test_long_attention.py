@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from transformers import BigBirdConfig, LongformerConfig
 
 from trainer import models
-from trainer.architectures import bigbird, blocks, global_attention, longformer, quicken
+from trainer.architectures import GELUTanh, bigbird, blocks, global_attention, longformer, quicken
 from trainer.errors import Unavailable, UnknownName
 from trainer.learner import Learner
 from trainer.models import seeded
@@ -429,7 +429,36 @@ def test_it_is_on_by_default_and_one_variable_turns_it_off(kind, monkeypatch, tm
 
 def test_a_bigbird_that_is_full_stays_as_it_is():
     model = transformers.BigBirdModel(config_of("big_bird", attention_type="original_full"))
-    assert {type(module) for module in quicken(copy.deepcopy(model)).modules()} == {type(m) for m in model.modules()}
+    quick = quicken(copy.deepcopy(model))
+    changed = {
+        type(ours)
+        for ours, theirs in zip(quick.modules(), model.modules(), strict=True)
+        if type(ours) is not type(theirs)
+    }
+    assert changed == {GELUTanh}
+
+
+@pytest.mark.parametrize("config", [transformers.AlbertConfig, transformers.BertConfig])
+def test_gelu_new_is_one_operator_with_the_same_numbers(config):
+    with seeded(0):
+        theirs = transformers.AutoModel.from_config(config(**SIZES, embedding_size=16, hidden_act="gelu_new")).eval()
+    ours, ids = quicken(copy.deepcopy(theirs)), torch.randint(5, 50, (2, 9))
+    assert any(type(module) is GELUTanh for module in ours.modules())
+    states = [model(ids).last_hidden_state for model in (theirs, ours)]
+    torch.testing.assert_close(*states, rtol=0, atol=1e-5)
+    for found in states:
+        found.square().sum().backward()
+    gradients = [[p.grad for p in model.parameters() if p.grad is not None] for model in (theirs, ours)]
+    for mine, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4)
+    operators = {event.name for event in _profiled(lambda: ours(ids))}
+    assert "aten::gelu" in operators and "aten::pow" not in operators
+
+
+def _profiled(call):
+    with torch.profiler.profile() as profile:
+        call()
+    return profile.events()
 
 
 @pytest.mark.parametrize("kind", HEADS)

@@ -8,6 +8,7 @@ transformers', with the same parameters under the same names.
 import os
 
 import torch
+from transformers.activations import NewGELUActivation
 
 from trainer.architectures import bigbird, longformer, minialbert
 from trainer.errors import UnknownName
@@ -21,17 +22,27 @@ for register in ARCHITECTURES.values():
     register()
 
 
+class GELUTanh(NewGELUActivation):
+    """The GELU of BigBird and ALBERT, `gelu_new`, as one operator: transformers writes eight, each over all states."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """input: any shape; the output has the same."""
+        return torch.nn.functional.gelu(input, approximate="tanh")
+
+
 def quicken(model: torch.nn.Module) -> torch.nn.Module:
-    """Let a Longformer or a block-sparse BigBird compute its attention fast, and give it back; others stay as they are.
+    """Let a Longformer or a block-sparse BigBird compute its attention fast, any model its `gelu_new`; give it back.
 
     STILLROOM_ATTENTION=transformers leaves all as they are. Raises UnknownName for any other value but `fast`.
     """
     wanted = os.environ.get("STILLROOM_ATTENTION") or "fast"
     if wanted not in ATTENTION:
         raise UnknownName("STILLROOM_ATTENTION", wanted, ATTENTION)
-    if wanted == "fast" and getattr(model.config, "attention_type", "block_sparse") == "block_sparse":
+    if wanted == "fast":
+        sparse = getattr(model.config, "attention_type", "block_sparse") == "block_sparse"
+        quick = {NewGELUActivation: GELUTanh} | (QUICK if sparse else {})
         for module in model.modules():
-            module.__class__ = QUICK.get(type(module), type(module))
+            module.__class__ = quick.get(type(module), type(module))
     return model
 
 
