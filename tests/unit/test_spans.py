@@ -57,6 +57,16 @@ def test_of_entities_that_overlap_the_longest_stays():
     assert said.tags == ("B-Disease", "I-Disease", "I-Disease", "O")
 
 
+@pytest.mark.parametrize("text", ["ab, c  de", " a-b c ", "..", "café x\n\ny"])
+def test_a_word_belongs_to_an_entity_that_covers_any_of_it(text):
+    words = [match.span() for match in spans.WORD.finditer(text)]
+    for start in range(len(text)):
+        for end in range(start + 1, len(text) + 1):
+            shared = [bool(set(range(start, end)) & set(range(*word))) for word in words]
+            tags = spans.tagged(text, [spans.Entity(start, end, "X")]).tags
+            assert [tag != "O" for tag in tags] == shared
+
+
 def test_of_an_entity_in_pieces_the_longest_piece_stays(tmp_path):
     path = tmp_path / "train.spans.jsonl"
     path.write_text(

@@ -10,6 +10,7 @@ data: no message quotes one.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,10 +77,11 @@ def marked(path: Path, *, name: str = "", report: Reporter = _raise) -> Iterator
 def tagged(text: str, entities: Iterable[Entity]) -> Sentence:
     """Words and IOB2 tags of a text; a word belongs to an entity that covers any of it."""
     found = [(match.start(), match.end()) for match in WORD.finditer(text)]
+    starts, ends = [start for start, _ in found], [end for _, end in found]
     tags = ["O"] * len(found)
     free = [True] * len(found)
     for start, end, label in sorted(entities, key=lambda one: (one.start - one.end, one.start)):  # longest first
-        covered = [index for index, (low, high) in enumerate(found) if low < end and start < high]
+        covered = range(bisect_right(ends, start), bisect_left(starts, end))
         if not covered or not all(free[index] for index in covered):
             continue
         for index in covered:
