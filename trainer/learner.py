@@ -36,9 +36,8 @@ class Pass(NamedTuple):
 
     states: Mapping[int, torch.Tensor]  # level -> (rows, tokens, hidden), or (units, hidden) from a cache
     seen: Seen | None
-    said: (
-        torch.Tensor | VocabularyProjection | None
-    )  # logits at what counts, (units, classes), or what leads to those of pieces
+    # Logits at what counts, (units, classes), or what leads to those of pieces.
+    said: torch.Tensor | VocabularyProjection | None
 
 
 class Learner(torch.nn.Module):
