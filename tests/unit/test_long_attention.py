@@ -161,31 +161,48 @@ def test_padding_changes_nothing(kind, tokens):
     torch.testing.assert_close(padded, alone, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(("kept", "computed"), [(1, 1), (2, 2), (8, 8), (9, 10), (32, 32), (33, 34)])
-def test_padding_at_the_end_of_all_rows_is_not_computed(kept, computed, monkeypatch):
-    sides, inputs = pair("longformer"), {name: values[:3] for name, values in given("longformer", 64).items()}
+CUT = {  # of 64 or 24 tokens so many are kept, and so many computed
+    "longformer": [(64, 1, 1), (64, 2, 2), (64, 8, 8), (64, 9, 10), (64, 32, 32), (64, 33, 34)],
+    "big_bird": [(24, 9, 12), (64, 1, 4), (64, 5, 8), (64, 57, 60), (64, 60, 60), (64, 61, 64), (63, 61, 63)],
+}
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("kind", "tokens", "kept", "computed"), [(kind, *cut) for kind in CUT for cut in CUT[kind]])
+def test_padding_at_the_end_of_all_rows_is_not_computed(kind, tokens, kept, computed, training, monkeypatch):
+    sides, inputs = pair(kind), {name: values[:3] for name, values in given(kind, tokens).items()}
     inputs["attention_mask"] = torch.zeros_like(inputs["input_ids"])
     inputs["attention_mask"][1, : kept // 2] = inputs["attention_mask"][0, :kept] = 1
-    weight = torch.randn(3, 64, 32, generator=torch.Generator().manual_seed(1)) * inputs["attention_mask"][..., None]
-    lengths, attention = [], longformer.LongformerSelfAttention.forward
+    real = inputs["attention_mask"].bool()
+    weight = torch.randn(3, tokens, 32, generator=torch.Generator().manual_seed(1)) * real[..., None]
+    layer = {"longformer": longformer.LongformerSelfAttention, "big_bird": bigbird.BigBirdBlockSparseAttention}[kind]
+    lengths, attention = [], layer.forward
 
     def recorded(self, states, *rest, **more):
         lengths.append(states.shape[1])
         return attention(self, states, *rest, **more)
 
-    monkeypatch.setattr(longformer.LongformerSelfAttention, "forward", recorded)
-    outputs = [model(**inputs, output_hidden_states=True) for model in sides]
+    monkeypatch.setattr(layer, "forward", recorded)
+    outputs = [model.train(training)(**inputs, output_hidden_states=True) for model in sides]
     for output in outputs:
         (output.last_hidden_state * weight).sum().backward()
     assert lengths == [computed] * 2
-    real = inputs["attention_mask"].bool()
     for theirs, ours in zip(*(output.hidden_states for output in outputs), strict=True):
-        assert ours.shape == theirs.shape and not ours[:, computed:].any()
-        torch.testing.assert_close(ours[real], theirs[real], rtol=0, atol=1e-5)
+        assert ours.shape[1] == tokens and not ours[:, computed:].any()
+        torch.testing.assert_close(ours[real], theirs[:, :tokens][real], rtol=0, atol=1e-5)
     for theirs, ours in zip(*(model.parameters() for model in sides), strict=True):
         if theirs.grad is not None and ours.grad is not None:
             scale = 1 + theirs.grad.abs().max()
             torch.testing.assert_close(ours.grad / scale, theirs.grad / scale, rtol=0, atol=2e-5)
+
+
+def test_a_row_of_drawn_blocks_says_the_same_beside_a_whole_one():
+    _, model = pair("big_bird", seeded_blocks=True)
+    inputs = given("big_bird", 64, rows=4)
+    with torch.no_grad():
+        alone, beside = (model(**{name: values[part] for name, values in inputs.items()}) for part in ([1], [0, 1]))
+    torch.testing.assert_close(alone.last_hidden_state[0, :32], beside.last_hidden_state[1, :32], rtol=0, atol=1e-5)
+    assert not alone.last_hidden_state[0, 32:].any() and beside.last_hidden_state[1, 32:].any()
 
 
 @pytest.mark.parametrize("kind", HEADS)
@@ -257,12 +274,12 @@ def test_dropout_is_unbiased_and_leaves_the_generator_one_step_on(kind):
         if kind == "longformer":
             told = (longformer.Tokens(torch.ones(1, 20, dtype=torch.bool), inputs["global_attention_mask"] > 0),)
         else:
-            every = bigbird.Tokens(torch.ones(1, 20, dtype=torch.bool), few=True, dropout=0.0, seeded=False)
+            every = bigbird.Tokens(torch.ones(1, 20, dtype=torch.bool), 20, few=True, dropout=0.0, seeded=False)
             told = (every,)
         expected = layer(states, *told)[0]
         model.train()
         if kind == "big_bird":
-            told = (bigbird.Tokens(every.real, few=True, dropout=0.2, seeded=False),)
+            told = (bigbird.Tokens(every.real, 20, few=True, dropout=0.2, seeded=False),)
         seen = torch.stack([layer(states, *told)[0] for _ in range(400)])
     assert seen.std(0).mean() > 0.01
     torch.testing.assert_close(seen.mean(0), expected, rtol=0, atol=0.15 * float(expected.std() + 1))

@@ -7,7 +7,8 @@ random numbers. With `seeded_blocks: true` in its config a model uses blocks tha
 head, distinct and outside the window, in training and in evaluation: the attention of the paper.
 
 An input of up to (5 + 2 x num_random_blocks) blocks is computed in full, as transformers does, and the next long one is
-sparse again, as transformers does not (trap T20).
+sparse again, as transformers does not (trap T20). Padding that all rows share at the end is not computed; the length
+with it still tells what blocks see.
 """
 
 import math
@@ -31,15 +32,18 @@ from trainer.architectures.blocks import (
     keeps_levels,
     refuse_maps,
     unblock,
+    used,
 )
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What all layers of a forward pass know of its tokens: which are real, (rows, tokens), whether they are few."""
+    """What all layers of a forward pass know of its tokens: which are real, (rows, tokens), and how long the input was
+    before padding was cut off."""
 
     real: torch.Tensor
-    few: bool
+    length: int
+    few: bool  # so few that they are computed in full
     dropout: float  # of attention in full; sparse attention has none
     seeded: bool
 
@@ -70,38 +74,48 @@ class BigBirdBlockSparseAttention(library.BigBirdBlockSparseAttention):
         queries, keys, values = (block(part, heads, self.block_size) for part in (query, key, value))
         # (rows, count, heads, size, width)
         table, weight = self._choice(queries.shape[1], tokens)
+        ends = [0, -1] if queries.shape[1] == self._blocks(tokens) else [0]  # the last block may be cut off
         bias = pad(tokens.bias, (0, -length % self.block_size), value=LOW).view(rows, -1, self.block_size)
-        bias = bias[:, table] + weight[..., None]  # (rows, count - 2, heads or 1, chosen, size)
+        bias = bias[:, table] + weight[..., None]  # (rows, middle, heads or 1, chosen, size)
         table = table + torch.arange(rows, device=query.device)[:, None, None, None] * queries.shape[1]
         middle = attend_blocks(
-            *(part.flatten(0, 1) for part in (queries[:, 1:-1], keys, values)),
+            *(part.flatten(0, 1) for part in (queries[:, 1 : 1 + len(weight)], keys, values)),
             table.flatten(0, 1),
             bias.flatten(3).flatten(0, 1),
         )
-        ends = queries[:, [0, -1]].transpose(1, 2).flatten(2, 3)  # (rows, heads, 2 x size, width)
+        ends = queries[:, ends].transpose(1, 2).flatten(2, 3)  # (rows, heads, 1 or 2 x size, width)
         whole = (part.view(rows, length, heads, -1).transpose(1, 2) for part in (key, value))
         seen = tokens.bias[:, None, None].to(query.dtype).expand(-1, -1, ends.shape[2], -1)
-        ends = attend(ends, *whole, seen).unflatten(2, (2, -1)).transpose(1, 2)
+        ends = attend(ends, *whole, seen).unflatten(2, (-1, self.block_size)).transpose(1, 2)
         context = torch.cat([ends[:, :1], middle.view(rows, -1, *ends.shape[2:]), ends[:, 1:]], dim=1)
         return unblock(context, length).masked_fill(~tokens.real[..., None], 0)
 
+    def _blocks(self, tokens: Tokens) -> int:
+        """How many blocks the whole input has."""
+        return -(-tokens.length // self.block_size)
+
     def _choice(self, count: int, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
-        """The key blocks of the query blocks 1 to count - 2, (count - 2, heads or 1, chosen), and what each adds to
-        its scores: a block that counts several times adds the logarithm of that, one that is listed twice is hidden.
+        """The key blocks of the middle ones of `count` query blocks, (middle, heads or 1, chosen), and what each adds
+        to its scores: a block that counts several times adds the logarithm of that, one that is listed twice or was cut
+        off is hidden.
         """
-        device = tokens.real.device
-        own = torch.arange(1, count - 1, device=device)
-        first, last = torch.zeros_like(own), torch.full_like(own, count - 1)
-        table = torch.stack([first, own - 1, own, own + 1, last], dim=1)[:, None]  # (count - 2, 1, 5)
+        device, blocks = tokens.real.device, self._blocks(tokens)
+        own = torch.arange(1, min(count, blocks - 1), device=device)
+        first, last = torch.zeros_like(own), torch.full_like(own, blocks - 1)
+        others = [first, own - 1, own, own + 1, *([last] if count == blocks else [])]
+        table = torch.stack(others, dim=1)[:, None]  # (middle, 1, 4 or 5)
         weight = torch.zeros(table.shape, device=device)
-        weight[0, :, 1] = weight[-1, :, 3] = LOW  # the neighbour is the first or the last block
-        drawn = self._drawn(count, seeded=tokens.seeded)
+        weight[:1, :, 1] = LOW  # this neighbour is the first block
+        weight[blocks - 3 :, :, 3] = LOW  # and that the last
+        drawn = self._drawn(blocks, seeded=tokens.seeded)
         if drawn is None:
             weight[..., 0] = math.log(1 + self.num_random_blocks)
-            return table, weight
-        drawn = drawn.to(device).transpose(0, 1)  # (count - 2, heads, num_random_blocks)
-        table = torch.cat([table.expand(-1, drawn.shape[1], -1), drawn], dim=2)
-        return table, pad(weight, (0, drawn.shape[2]))
+        else:
+            drawn = drawn.to(device).transpose(0, 1)[: len(own)]  # (middle, heads, num_random_blocks)
+            table = torch.cat([table.expand(-1, drawn.shape[1], -1), drawn], dim=2)
+            weight = pad(weight, (0, drawn.shape[2])).expand(table.shape)
+        gone = table >= count
+        return table.masked_fill(gone, 0), weight.masked_fill(gone, LOW)
 
     def _drawn(self, count: int, *, seeded: bool) -> torch.Tensor | None:
         heads, chosen = self.num_attention_heads, self.num_random_blocks
@@ -121,7 +135,7 @@ class BigBirdLayer(library.BigBirdLayer):
 
 
 class BigBirdModel(library.BigBirdModel):
-    """The same model; it is not padded, and a short input leaves it as it is."""
+    """The same model; it is not padded but cut, and a short input leaves it as it is."""
 
     @can_return_tuple
     def forward(
@@ -135,16 +149,22 @@ class BigBirdModel(library.BigBirdModel):
         output_hidden_states: bool | None = None,
         **_,
     ):
-        """As transformers' model. Raises Unavailable where attention maps are asked for."""
+        """As transformers' model, but not computed where all rows are padding at the end: zeros there.
+
+        Raises Unavailable where attention maps are asked for.
+        """
         refuse_maps(self, output_attentions)
         states = self.embeddings(
             input_ids=input_ids, token_type_ids=token_type_ids, position_ids=position_ids, inputs_embeds=inputs_embeds
         )
-        real = torch.ones_like(states[..., 0]) if attention_mask is None else attention_mask
-        config = self.config
+        mask = torch.ones_like(states[..., 0]) if attention_mask is None else attention_mask
+        config, length = self.config, states.shape[1]
+        kept = min(length, -(-used(mask) // config.block_size) * config.block_size)
+        states, real = states[:, :kept], mask[:, :kept] > 0
         tokens = Tokens(
-            real=real > 0,
-            few=states.shape[1] <= (5 + 2 * config.num_random_blocks) * config.block_size,
+            real=real,
+            length=length,
+            few=length <= (5 + 2 * config.num_random_blocks) * config.block_size,
             dropout=config.attention_probs_dropout_prob if self.training else 0.0,
             seeded=getattr(config, "seeded_blocks", False),
         )
@@ -152,9 +172,10 @@ class BigBirdModel(library.BigBirdModel):
         for layer in self.encoder.layer:
             states = layer(states, blocked_encoder_mask=tokens)
             levels = levels and (*levels, states)
+        states, *levels = (pad(level, (0, 0, 0, length - kept)) for level in (states, *(levels or ())))
         pooled = None if self.pooler is None else self.activation(self.pooler(states[:, 0]))
         return BaseModelOutputWithPoolingAndCrossAttentions(
-            last_hidden_state=states, pooler_output=pooled, hidden_states=levels
+            last_hidden_state=states, pooler_output=pooled, hidden_states=tuple(levels) or None
         )
 
 

@@ -76,6 +76,13 @@ def unblock(blocks: torch.Tensor, tokens: int) -> torch.Tensor:
     return blocks.transpose(2, 3).flatten(3).flatten(1, 2)[:, :tokens]
 
 
+def used(mask: torch.Tensor) -> int:
+    """How many tokens of mask (rows, tokens) there are until all rows are padding; at least one."""
+    real = (mask > 0).any(0)
+    real[0] = True
+    return mask.shape[1] - int(real.flip(0).int().argmax())
+
+
 def attend_blocks(
     query: torch.Tensor,
     key: torch.Tensor,

@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import pad
 from transformers.models.longformer import modeling_longformer as library
 
-from trainer.architectures.blocks import LOW, attend_blocks, block, in_pieces, keeps_levels, refuse_maps, unblock
+from trainer.architectures.blocks import LOW, attend_blocks, block, in_pieces, keeps_levels, refuse_maps, unblock, used
 from trainer.dropout import drop
 
 
@@ -192,9 +192,7 @@ def block_size(reach: int, tokens: int) -> int:
 
 def needed(mask: torch.Tensor, reach: int) -> int:
     """The length of the whole blocks that hold every real token of mask (rows, tokens)."""
-    used = (mask > 0).any(0)
-    used[0] = True
-    tokens = mask.shape[1] - int(used.flip(0).int().argmax())
+    tokens = used(mask)
     size = block_size(reach, tokens)
     return -(-tokens // size) * size
 
