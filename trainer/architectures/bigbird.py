@@ -25,32 +25,57 @@ from transformers.utils.generic import can_return_tuple
 
 from trainer.architectures.blocks import (
     LOW,
+    Drawn,
+    Shared,
+    Window,
     attend,
     attend_blocks,
-    block,
     in_pieces,
     keeps_levels,
     refuse_maps,
-    unblock,
     used,
 )
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What all layers of a forward pass know of its tokens: which are real, (rows, tokens), and how long the input was
-    before padding was cut off."""
+    """What all layers of a forward pass know of its tokens: which are real, (rows, tokens), and how many blocks the
+    input had before padding was cut off; None where it is so short that it is computed in full.
+    """
 
     real: torch.Tensor
-    length: int
-    few: bool  # so few that they are computed in full
-    dropout: float  # of attention in full; sparse attention has none
-    seeded: bool
+    size: int  # of a block
+    blocks: int | None
+    dropout: float = 0.0  # of attention in full; sparse attention has none
+    seeded: bool = False
 
     @cached_property
     def bias(self) -> torch.Tensor:
         """(rows, tokens): 0 at real tokens, a large negative number at padding."""
         return torch.zeros(self.real.shape, device=self.real.device).masked_fill(~self.real, LOW)
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether no token is padding."""
+        return bool(self.real.all())
+
+    @cached_property
+    def shared(self) -> list[slice]:
+        """Where the first block is and the last one, unless that was cut off."""
+        cut = self.blocks * self.size > self.real.shape[1]
+        return [slice(0, self.size), *([] if cut else [slice(-self.size, None)])]
+
+    @cached_property
+    def window(self) -> Window:
+        """The neighbours of the blocks after the first one; those that all see are hidden in it."""
+        bias = self.bias.clone()
+        for place in self.shared:
+            bias[:, place] = LOW
+        return Window(size=self.size, span=1, start=1, bias=bias)
+
+    def at(self, states: torch.Tensor) -> torch.Tensor:
+        """(rows, tokens, ...) -> (rows, one or two blocks, ...): the states that all see."""
+        return torch.cat([states[:, place] for place in self.shared], dim=1)
 
 
 class BigBirdBlockSparseAttention(library.BigBirdBlockSparseAttention):
@@ -60,69 +85,55 @@ class BigBirdBlockSparseAttention(library.BigBirdBlockSparseAttention):
         """hidden_states: (rows, tokens, hidden); gives the context of the same shape."""
         tokens: Tokens = masks[-1]  # the layer hands masks on by place
         parts = [part(hidden_states) for part in (self.query, self.key, self.value)]
-        return (self._full if tokens.few else self._sparse)(*parts, tokens), None
+        return (self._sparse if tokens.blocks else self._full)(*parts, tokens), None
 
     def _full(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, tokens: Tokens) -> torch.Tensor:
-        rows, length = tokens.real.shape
-        parts = [block(part, self.num_attention_heads, length)[:, 0] for part in (query, key, value)]
-        own = torch.arange(rows, device=query.device)[:, None, None]
-        context = attend_blocks(*parts, own, tokens.bias[:, None], dropout=tokens.dropout)
-        return unblock(context[:, None], length)
+        everything = Window(size=query.shape[1], span=0, bias=tokens.bias)
+        return attend_blocks(query, self.num_attention_heads, everything, (key, value), dropout=tokens.dropout)
 
     def _sparse(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, tokens: Tokens) -> torch.Tensor:
-        (rows, length), heads = tokens.real.shape, self.num_attention_heads
-        queries, keys, values = (block(part, heads, self.block_size) for part in (query, key, value))
-        # (rows, count, heads, size, width)
-        table, weight = self._choice(queries.shape[1], tokens)
-        ends = [0, -1] if queries.shape[1] == self._blocks(tokens) else [0]  # the last block may be cut off
-        bias = pad(tokens.bias, (0, -length % self.block_size), value=LOW).view(rows, -1, self.block_size)
-        bias = bias[:, table] + weight[..., None]  # (rows, middle, heads or 1, chosen, size)
-        table = table + torch.arange(rows, device=query.device)[:, None, None, None] * queries.shape[1]
-        middle = attend_blocks(
-            *(part.flatten(0, 1) for part in (queries[:, 1 : 1 + len(weight)], keys, values)),
-            table.flatten(0, 1),
-            bias.flatten(3).flatten(0, 1),
+        """The first and the last block see everything, the others their neighbours, these two, and drawn ones."""
+        heads, size = self.num_attention_heads, tokens.size
+        others, bias = self._others(key, value, tokens), tokens.at(tokens.bias)
+        if not others:  # in evaluation the first block stands for each of the drawn ones too
+            bias[:, :size] += math.log(1 + self.num_random_blocks)
+        context = attend_blocks(
+            query[:, size : -size if len(tokens.shared) == 2 else None],
+            heads,
+            tokens.window,
+            (key, value),
+            (Shared(bias), tokens.at(key), tokens.at(value)),
+            *others,
         )
-        ends = queries[:, ends].transpose(1, 2).flatten(2, 3)  # (rows, heads, 1 or 2 x size, width)
-        whole = (part.view(rows, length, heads, -1).transpose(1, 2) for part in (key, value))
+        ends, key, value = (
+            states.unflatten(2, (heads, -1)).transpose(1, 2) for states in (tokens.at(query), key, value)
+        )
         seen = tokens.bias[:, None, None].to(query.dtype).expand(-1, -1, ends.shape[2], -1)
-        ends = attend(ends, *whole, seen).unflatten(2, (-1, self.block_size)).transpose(1, 2)
-        context = torch.cat([ends[:, :1], middle.view(rows, -1, *ends.shape[2:]), ends[:, 1:]], dim=1)
-        return unblock(context, length).masked_fill(~tokens.real[..., None], 0)
+        ends = attend(ends, key, value, seen).transpose(1, 2).flatten(2)
+        context = torch.cat([ends[:, :size], context, ends[:, size:]], dim=1)
+        return context if tokens.whole else context.masked_fill(~tokens.real[..., None], 0)
 
-    def _blocks(self, tokens: Tokens) -> int:
-        """How many blocks the whole input has."""
-        return -(-tokens.length // self.block_size)
-
-    def _choice(self, count: int, tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor]:
-        """The key blocks of the middle ones of `count` query blocks, (middle, heads or 1, chosen), and what each adds
-        to its scores: a block that counts several times adds the logarithm of that, one that is listed twice or was cut
-        off is hidden.
-        """
-        device, blocks = tokens.real.device, self._blocks(tokens)
-        own = torch.arange(1, min(count, blocks - 1), device=device)
-        first, last = torch.zeros_like(own), torch.full_like(own, blocks - 1)
-        others = [first, own - 1, own, own + 1, *([last] if count == blocks else [])]
-        table = torch.stack(others, dim=1)[:, None]  # (middle, 1, 4 or 5)
-        weight = torch.zeros(table.shape, device=device)
-        weight[:1, :, 1] = LOW  # this neighbour is the first block
-        weight[blocks - 3 :, :, 3] = LOW  # and that the last
-        drawn = self._drawn(blocks, seeded=tokens.seeded)
-        if drawn is None:
-            weight[..., 0] = math.log(1 + self.num_random_blocks)
-        else:
-            drawn = drawn.to(device).transpose(0, 1)[: len(own)]  # (middle, heads, num_random_blocks)
-            table = torch.cat([table.expand(-1, drawn.shape[1], -1), drawn], dim=2)
-            weight = pad(weight, (0, drawn.shape[2])).expand(table.shape)
+    def _others(self, key: torch.Tensor, value: torch.Tensor, tokens: Tokens) -> list[tuple]:
+        """The drawn blocks, if any, as attend_blocks takes them. Those that were cut off are hidden."""
+        if not (self.training or tokens.seeded):
+            return []
+        heads, rows, count = self.num_attention_heads, len(key), key.shape[1] // tokens.size
+        table = self._drawn(tokens.blocks, seeded=tokens.seeded).to(key.device).transpose(0, 1)[: count - 1]
         gone = table >= count
-        return table.masked_fill(gone, 0), weight.masked_fill(gone, LOW)
+        table = table.masked_fill(gone, 0)  # (blocks of queries, heads, chosen)
+        bias = tokens.bias.unflatten(1, (count, -1))[:, table].masked_fill(gone[..., None], LOW).flatten(3)
+        numbers = torch.arange(rows, device=key.device)[:, None, None, None] * count + table
+        numbers = numbers * heads + torch.arange(heads, device=key.device)[:, None]
+        sources = (
+            states.unflatten(2, (heads, -1)).unflatten(1, (count, -1)).transpose(2, 3).flatten(0, 2)
+            for states in (key, value)
+        )
+        return [(Drawn(numbers, bias), *sources)]
 
-    def _drawn(self, count: int, *, seeded: bool) -> torch.Tensor | None:
+    def _drawn(self, count: int, *, seeded: bool) -> torch.Tensor:
         heads, chosen = self.num_attention_heads, self.num_random_blocks
         if seeded:
             return draw(self.seed, heads, count, chosen)
-        if not self.training:
-            return None
         return library_blocks(self.seed, heads, count, chosen, self.block_size, self.max_seqlen)
 
 
@@ -135,7 +146,7 @@ class BigBirdLayer(library.BigBirdLayer):
 
 
 class BigBirdModel(library.BigBirdModel):
-    """The same model; it is not padded but cut, and a short input leaves it as it is."""
+    """The same model, in whole blocks and no further; a short input leaves it as it is."""
 
     @can_return_tuple
     def forward(
@@ -159,12 +170,13 @@ class BigBirdModel(library.BigBirdModel):
         )
         mask = torch.ones_like(states[..., 0]) if attention_mask is None else attention_mask
         config, length = self.config, states.shape[1]
-        kept = min(length, -(-used(mask) // config.block_size) * config.block_size)
-        states, real = states[:, :kept], mask[:, :kept] > 0
+        blocks = -(-length // config.block_size)
+        change = -(-used(mask) // config.block_size) * config.block_size - length  # here once, not in every layer
+        states, mask = pad(states, (0, 0, 0, change)), pad(mask, (0, change))
         tokens = Tokens(
-            real=real,
-            length=length,
-            few=length <= (5 + 2 * config.num_random_blocks) * config.block_size,
+            real=mask > 0,
+            size=config.block_size,
+            blocks=blocks if length > (5 + 2 * config.num_random_blocks) * config.block_size else None,
             dropout=config.attention_probs_dropout_prob if self.training else 0.0,
             seeded=getattr(config, "seeded_blocks", False),
         )
@@ -172,7 +184,7 @@ class BigBirdModel(library.BigBirdModel):
         for layer in self.encoder.layer:
             states = layer(states, blocked_encoder_mask=tokens)
             levels = levels and (*levels, states)
-        states, *levels = (pad(level, (0, 0, 0, length - kept)) for level in (states, *(levels or ())))
+        states, *levels = (pad(level, (0, 0, 0, -change)) for level in (states, *(levels or ())))
         pooled = None if self.pooler is None else self.activation(self.pooler(states[:, 0]))
         return BaseModelOutputWithPoolingAndCrossAttentions(
             last_hidden_state=states, pooler_output=pooled, hidden_states=tuple(levels) or None

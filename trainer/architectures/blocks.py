@@ -1,22 +1,26 @@
-"""Exact attention of blocks of queries to blocks of keys that a table chooses: what Longformer and BigBird share.
+"""Exact attention of blocks of queries to the keys that each may see: what Longformer and BigBird share.
 
-Work and memory grow with the number of blocks, not with its square. A group of blocks at a time is put together and
-goes through torch's fused attention; its keys are not kept, the backward pass puts them together again. Groups are
-small on a CPU: what fits its caches costs a fraction of what has to be fetched from fresh memory.
+Keys are chosen in up to three ways (Window, Shared, Drawn), and all that a query sees share one soft-max. A group of
+blocks at a time goes through torch's fused attention, once for each way, and the results are joined by the logarithms
+of their sums. Windows are views: nothing is put together for them, and nothing masked where they are whole. Work and
+memory grow with the number of blocks, not with its square.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from trainer.dropout import drop
 from trainer.errors import Unavailable
 
 LOW = -3e4  # hides a key: e to it is 0 in every number format, yet a row of hidden keys alone is no NaN
 PIECE = 1024  # tokens of a piece of the feed-forward part on a CPU
-FUSED, WRITTEN_OUT = 1 << 18, 1 << 20  # elements of keys, and of scores, in a group on a CPU
+FUSED, WRITTEN_OUT = 1 << 22, 1 << 20  # elements of keys, and of scores, in a group on a CPU
 ON_ACCELERATOR = 1 << 28
 # What scaled_dot_product_attention calls on a CPU. With the sums it also gives, nothing is computed twice.
 _FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -63,19 +67,6 @@ def keeps_levels(model: torch.nn.Module, asked: bool | None) -> bool:
     return bool(model.config.output_hidden_states if asked is None else asked)
 
 
-def block(states: torch.Tensor, heads: int, size: int) -> torch.Tensor:
-    """(rows, tokens, hidden) -> (rows, blocks, heads, size, width), zeros after the last token."""
-    rows, tokens, hidden = states.shape
-    if spare := -tokens % size:
-        states = pad(states, (0, 0, 0, spare))
-    return states.view(rows, -1, size, heads, hidden // heads).transpose(2, 3)
-
-
-def unblock(blocks: torch.Tensor, tokens: int) -> torch.Tensor:
-    """The way back: (rows, blocks, heads, size, width) -> (rows, tokens, hidden)."""
-    return blocks.transpose(2, 3).flatten(3).flatten(1, 2)[:, :tokens]
-
-
 def used(mask: torch.Tensor) -> int:
     """How many tokens of mask (rows, tokens) there are until all rows are padding; at least one."""
     real = (mask > 0).any(0)
@@ -83,88 +74,285 @@ def used(mask: torch.Tensor) -> int:
     return mask.shape[1] - int(real.flip(0).int().argmax())
 
 
+class Group(NamedTuple):
+    """Blocks of queries that go through attention together, `first` to before `last` of these rows."""
+
+    rows: slice
+    first: int
+    last: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many rows, and blocks of each."""
+        return self.rows.stop - self.rows.start, self.last - self.first
+
+
+@dataclass(frozen=True)
+class Window:
+    """Keys by their place: block b of the queries sees the block b + start of the keys, and `span` on either side.
+
+    bias (rows, keys), 0 or LOW, is added to the scores of a key; inside (size, (2 x span + 1) x size), if given, to
+    those of a query and the keys of its whole window. Sources, keys or values, are (rows, keys, hidden).
+    """
+
+    size: int
+    span: int
+    bias: torch.Tensor
+    inside: torch.Tensor | None = None
+    start: int = 0
+
+    @property
+    def keys(self) -> int:
+        """How many keys a query's block sees."""
+        return (2 * self.span + 1) * self.size
+
+    def take(self, source: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
+        """What the queries of a group see: (rows, blocks, heads, keys, width), a view."""
+        begin, end, keys, step = self._place(group)
+        return source[group.rows, begin:end].unfold(1, keys, step).unflatten(2, (heads, -1)).transpose(3, 4)
+
+    def added(self, group: Group) -> torch.Tensor | None:
+        """What is added to their scores: (rows, blocks, 1, 1 or size, keys), or nothing."""
+        begin, end, keys, step = self._place(group)
+        if self.plain[group.first + self.start]:
+            return None if self.inside is None else self.inside.expand(*group.shape, 1, -1, -1)
+        bias = self.bias[group.rows, begin:end].unfold(1, keys, step)[:, :, None, None]
+        if self.inside is None:
+            return bias
+        missing = begin - (group.first + self.start - self.span) * self.size  # before the first token
+        return bias + self.inside[:, missing : missing + keys]
+
+    def add(self, total: torch.Tensor, grad: torch.Tensor, group: Group) -> None:
+        """Add the gradient (rows, blocks, heads, keys, width) of what was taken to that of its source."""
+        begin, end, keys, step = self._place(group)
+        blocks = grad.shape[1]
+        for offset in range(0, keys, step):  # windows overlap, their parts at one offset do not
+            place = total[group.rows, begin + offset : begin + offset + blocks * step]
+            place = place.unflatten(1, (blocks, step)).unflatten(3, (grad.shape[2], -1))
+            place += grad[:, :, :, offset : offset + step].transpose(2, 3)
+
+    def alike(self, block: int, other: int) -> bool:
+        """Whether these blocks of queries may be in one group: whole windows, and both or neither plain."""
+        block, other = block + self.start, other + self.start
+        return self.whole[block] and self.whole[other] and self.plain[block] == self.plain[other]
+
+    @cached_property
+    def whole(self) -> list[bool]:
+        """For each block of keys, whether the window around it is whole."""
+        count = self.bias.shape[1] // self.size
+        return [self.span <= number < count - self.span for number in range(count)]
+
+    @cached_property
+    def plain(self) -> list[bool]:
+        """For each block of keys, whether the window around it is whole and no row hides a key in it."""
+        hidden = (self.bias != 0).unflatten(1, (-1, self.size)).any(2).any(0).tolist()
+        return [
+            whole and not any(hidden[number - self.span : number + self.span + 1])
+            for number, whole in enumerate(self.whole)
+        ]
+
+    def _place(self, group: Group) -> tuple[int, int, int, int]:
+        """Where the windows of a group begin and end, how long each is, and how far apart. Clipped ones go alone."""
+        begin = max(0, group.first + self.start - self.span) * self.size
+        end = min(self.bias.shape[1], (group.last + self.start + self.span) * self.size)
+        if group.last - group.first == 1:
+            return begin, end, end - begin, end - begin
+        return begin, end, self.keys, self.size
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The same keys for every query of a row; bias (rows, keys). Sources are (rows, keys, hidden)."""
+
+    bias: torch.Tensor
+
+    @property
+    def keys(self) -> int:
+        """How many keys a query's block sees."""
+        return self.bias.shape[1]
+
+    def take(self, source: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
+        """(rows, blocks, heads, keys, width), a view."""
+        keys = source[group.rows, None].unflatten(3, (heads, -1)).transpose(2, 3)
+        return keys.expand(-1, group.last - group.first, -1, -1, -1)
+
+    def added(self, group: Group) -> torch.Tensor:
+        """(rows, blocks, 1, 1, keys)."""
+        return self.bias[group.rows, None, None, None].expand(-1, group.last - group.first, -1, -1, -1)
+
+    def add(self, total: torch.Tensor, grad: torch.Tensor, group: Group) -> None:
+        """As that of a window."""
+        total[group.rows] += grad.sum(1).transpose(1, 2).flatten(2)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Whole blocks of keys by number: numbers and bias (rows, blocks of queries, heads, chosen blocks, or their keys).
+
+    Sources are (blocks, keys, width): each head of each row has blocks of its own.
+    """
+
+    numbers: torch.Tensor
+    bias: torch.Tensor
+
+    @property
+    def keys(self) -> int:
+        """How many keys a query's block sees."""
+        return self.bias.shape[3]
+
+    def take(self, source: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
+        """(rows, blocks, heads, keys, width), a copy."""
+        numbers = self.numbers[group.rows, group.first : group.last]
+        return source.index_select(0, numbers.flatten()).view(*numbers.shape[:3], -1, source.shape[2])
+
+    def added(self, group: Group) -> torch.Tensor:
+        """(rows, blocks, heads, 1, keys)."""
+        return self.bias[group.rows, group.first : group.last, :, None]
+
+    def add(self, total: torch.Tensor, grad: torch.Tensor, group: Group) -> None:
+        """As that of a window."""
+        numbers = self.numbers[group.rows, group.first : group.last]
+        total.index_add_(0, numbers.flatten(), grad.reshape(-1, *total.shape[1:]))
+
+
 def attend_blocks(
     query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    table: torch.Tensor,
-    bias: torch.Tensor,
-    pattern: torch.Tensor | None = None,
-    *,
+    heads: int,
+    window: Window,
+    sources: tuple[torch.Tensor, torch.Tensor],
+    *others: tuple[Shared | Drawn, torch.Tensor, torch.Tensor],
     dropout: float = 0.0,
 ) -> torch.Tensor:
-    """Each block of queries attends, in one softmax, to the blocks of keys that its line of `table` names.
+    """Each query attends, in one soft-max, to the keys of its window and to the others.
 
-    query: (lines, heads, queries, width); key, value: (blocks, heads, keys, width); table: (lines, heads or 1, chosen),
-    block numbers. Added to the scores: bias (lines, heads or 1, chosen x keys), which masks keys with a large negative
-    number, and pattern (queries, chosen x keys), the same for every block. Returns the shape of query. Every query
-    needs one key that pattern does not set to minus infinity.
+    query: (rows, queries, hidden), whole blocks of the window's size; sources, and what follows a Shared or Drawn: keys
+    and values in the shape that it asks for. Biases hide a key with LOW. Every query needs a key that `inside` does not
+    set to minus infinity. Returns the shape of query.
     """
-    numbers = table * key.shape[1] + torch.arange(key.shape[1], device=table.device)[:, None]  # (lines, heads, chosen)
-    return _Blocks.apply(query, key.flatten(0, 1), value.flatten(0, 1), numbers, bias, pattern, dropout)
+    ways, keys, values = zip((window, *sources), *others, strict=True)
+    return _Blocks.apply(query, heads, ways, dropout, *keys, *values)
 
 
 class _Blocks(torch.autograd.Function):
-    """attend_blocks over keys and values of (blocks x heads, keys, width), group by group."""
+    """attend_blocks, group by group. Sources are the keys of every way, then the values."""
 
     @staticmethod
-    def forward(ctx, query, key, value, numbers, bias, pattern, dropout):
-        out, ctx.sums, ctx.dropout = torch.empty_like(query), [], dropout
+    def forward(ctx, query, heads, ways, dropout, *sources):
+        out, ctx.sums = torch.empty_like(query, memory_format=torch.contiguous_format), []
+        ctx.heads, ctx.ways, ctx.dropout = heads, ways, dropout
         ctx.seed = int(torch.randint(2**62, ())) if dropout else None
         ctx.fused = not dropout and query.device.type == "cpu"
         with torch.autocast(query.device.type, enabled=False):
-            for number, (part, *inputs) in enumerate(_groups(query, key, value, numbers, bias, pattern, dropout)):
+            for number, group in enumerate(_groups(query, heads, ways, dropout)):
+                asked, parts = _inputs(query, sources, group, heads, ways)
                 if ctx.fused:
-                    out[part], sums = _FUSED(*inputs[:3], attn_mask=inputs[3])
+                    found, sums = _joined([_FUSED(asked, key, value, attn_mask=bias) for key, value, bias in parts])
                     ctx.sums.append(sums)  # the logarithms of the soft-max's sums, as the kernel's backward wants them
                 else:
                     with _noise(ctx.seed, number, query.device):
-                        out[part] = attend(*inputs, dropout=dropout)
-        ctx.save_for_backward(query, key, value, numbers, bias, pattern, out)
+                        found = _at_once(asked, parts, dropout)
+                place = _queries(out, group, heads, ways[0].size)
+                place.copy_(found.unflatten(0, place.shape[:2]))
+        ctx.save_for_backward(query, out, *sources)
         return out
 
     @staticmethod
     def backward(ctx, grad):
-        *given, numbers, bias, pattern, out = ctx.saved_tensors
+        query, out, *sources = ctx.saved_tensors
+        heads, ways = ctx.heads, ctx.ways
+        dtypes = [tensor.dtype for tensor in (query, *sources)]
         # At least fp32 for the fused kernel: that of bf16 takes two and a half times as long.
         wide = torch.promote_types(grad.dtype, torch.float32) if ctx.fused else grad.dtype
-        query, key, value, out, grad = (tensor.to(wide) for tensor in (*given, out, grad))
-        to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        query, out, grad, *sources = (tensor.to(wide) for tensor in (query, out, grad, *sources))
+        to_query = torch.empty_like(query, memory_format=torch.contiguous_format)
+        totals = [torch.zeros_like(source, memory_format=torch.contiguous_format) for source in sources]
         with torch.autocast(query.device.type, enabled=False):
-            for number, (part, *inputs) in enumerate(_groups(query, key, value, numbers, bias, pattern, ctx.dropout)):
+            for number, group in enumerate(_groups(query, heads, ways, ctx.dropout)):
+                asked, parts = _inputs(query, sources, group, heads, ways)
+                known = [_queries(tensor, group, heads, ways[0].size).flatten(0, 1) for tensor in (grad, out)]
                 if ctx.fused:
-                    known = (out[part], ctx.sums[number], 0.0, False)
-                    found = _FUSED_BACKWARD(grad[part].contiguous(), *inputs[:3], *known, attn_mask=inputs[3])
+                    found = _backward(*known, asked, parts, ctx.sums[number])
                 else:
-                    found = _again(grad[part], inputs, ctx, number)
-                to_query[part], *rest = found
-                for total, part_of_it in zip((to_key, to_value), rest, strict=True):
-                    total.index_add_(0, numbers[part].flatten(), part_of_it.reshape(-1, *key.shape[1:]))
-        found = zip((to_query, to_key, to_value), given, strict=True)
-        return *(gradient.to(tensor.dtype) for gradient, tensor in found), None, None, None, None
+                    found = _again(known[0], asked, parts, ctx, number)
+                place = _queries(to_query, group, heads, ways[0].size)
+                place.copy_(found[0].unflatten(0, place.shape[:2]))
+                for way, total, part in zip(ways * 2, totals, found[1:], strict=True):
+                    way.add(total, part.unflatten(0, place.shape[:2]), group)
+        found = (gradient.to(dtype) for gradient, dtype in zip((to_query, *totals), dtypes, strict=True))
+        return next(found), None, None, None, *found
 
 
-def _again(grad: torch.Tensor, inputs: list[torch.Tensor], ctx, number: int) -> tuple[torch.Tensor, ...]:
-    """The gradients of query, key and value of a group that is computed once more."""
-    *inputs, bias = inputs
-    inputs = [tensor.detach().requires_grad_() for tensor in inputs]
+def _joined(found: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """One soft-max of several: results (lines, heads, queries, width) and the logarithms of their sums."""
+    (out, sums), *others = found
+    for more, its in others:
+        total = torch.logaddexp(sums, its)
+        out = (out * (sums - total).exp()[..., None]).addcmul_(more, (its - total).exp()[..., None])
+        sums = total
+    return out, sums
+
+
+def _backward(grad: torch.Tensor, out: torch.Tensor, asked: torch.Tensor, parts: list, sums: torch.Tensor) -> list:
+    """The gradients of queries, of the keys of each part and of their values; `out` and `sums` are those of all parts,
+    which makes the kernel's shares those of the one soft-max (Dao 2023, FlashAttention-2, algorithm 2).
+    """
+    found = [
+        _FUSED_BACKWARD(grad, asked, key, value, out, sums, 0.0, False, attn_mask=bias) for key, value, bias in parts
+    ]
+    to_asked, to_keys, to_values = zip(*found, strict=True)
+    return [sum(to_asked[1:], to_asked[0]), *to_keys, *to_values]
+
+
+def _at_once(asked: torch.Tensor, parts: list, dropout: float) -> torch.Tensor:
+    """All parts put together, where their sums are not known."""
+    keys, values, biases = zip(*parts, strict=True)
+    seen = (len(asked), max(1 if bias is None else bias.shape[1] for bias in biases), asked.shape[2])
+    biases = [asked.new_zeros(1) if bias is None else bias for bias in biases]
+    bias = torch.cat([bias.expand(*seen, key.shape[2]) for bias, key in zip(biases, keys, strict=True)], dim=3)
+    return attend(asked, torch.cat(keys, dim=2), torch.cat(values, dim=2), bias, dropout=dropout)
+
+
+def _again(grad: torch.Tensor, asked: torch.Tensor, parts: list, ctx, number: int) -> tuple[torch.Tensor, ...]:
+    """The gradients of a group that is computed once more."""
+    keys, values, biases = zip(*parts, strict=True)
+    asked, *inputs = (tensor.detach().requires_grad_() for tensor in (asked, *keys, *values))
     with torch.enable_grad(), _noise(ctx.seed, number, grad.device):
-        out = attend(*inputs, bias, dropout=ctx.dropout)
-    return torch.autograd.grad(out, inputs, grad)
+        again = list(zip(inputs[: len(keys)], inputs[len(keys) :], biases, strict=True))
+        out = _at_once(asked, again, ctx.dropout)
+    return torch.autograd.grad(out, (asked, *inputs), grad)
 
 
-def _groups(query, key, value, numbers, bias, pattern, dropout: float) -> Iterator[tuple]:
-    """Lines that go through attention together: a slice, and their query, key, value and bias as attend takes them."""
-    (lines, heads, chosen), (_, _, queries, width) = numbers.shape, query.shape
-    keys = chosen * key.shape[1]
+def _groups(query: torch.Tensor, heads: int, ways: tuple, dropout: float) -> Iterator[Group]:
+    """Groups that cover all blocks of queries of all rows. One at the edge goes alone, but with that of other rows."""
+    (rows, tokens, hidden), window, keys = query.shape, ways[0], sum(way.keys for way in ways)
     room = ON_ACCELERATOR if query.device.type != "cpu" else WRITTEN_OUT if dropout else FUSED
-    size = max(1, room // (heads * keys * (queries if dropout else width)))
-    for start in range(0, lines, size):
-        part = slice(start, start + size)
-        chosen_ones = numbers[part].flatten()
-        picked = (tensor.index_select(0, chosen_ones).view(-1, heads, keys, width) for tensor in (key, value))
-        added = bias[part, :, None] if pattern is None else bias[part, :, None] + pattern
-        yield part, query[part], *picked, added.to(query.dtype).expand(-1, -1, queries, -1)
+    most = max(1, room // (heads * keys * (window.size if dropout else hidden // heads)))
+    count, first = tokens // window.size, 0
+    for last in range(1, count + 1):
+        if last < count and last - first < most and window.alike(first, last):
+            continue
+        together = max(1, most // (last - first))
+        for row in range(0, rows, together):
+            yield Group(slice(row, min(rows, row + together)), first, last)
+        first = last
+
+
+def _queries(states: torch.Tensor, group: Group, heads: int, size: int) -> torch.Tensor:
+    """The queries of a group, or what has their shape: (rows, blocks, heads, size, width), a view."""
+    blocks = states[group.rows, group.first * size : group.last * size].unflatten(1, (-1, size))
+    return blocks.unflatten(3, (heads, -1)).transpose(2, 3)
+
+
+def _inputs(query: torch.Tensor, sources: tuple, group: Group, heads: int, ways: tuple) -> tuple[torch.Tensor, list]:
+    """The queries of a group, and of each way keys, values and what is added to the scores, as attend takes them."""
+    parts = []
+    for way, *pair in zip(ways, sources[: len(ways)], sources[len(ways) :], strict=True):
+        key, value = (way.take(source, group, heads).flatten(0, 1) for source in pair)
+        bias = way.added(group)
+        if bias is not None:
+            bias = bias.flatten(0, 1).to(query.dtype).expand(-1, -1, ways[0].size, -1)
+        parts.append((key, value, bias))
+    return _queries(query, group, heads, ways[0].size).flatten(0, 1), parts
 
 
 @contextmanager

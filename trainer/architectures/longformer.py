@@ -6,23 +6,13 @@ and is seen by all. The results are transformers' own; no attention maps are kep
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch.nn.functional import pad
 from transformers.models.longformer import modeling_longformer as library
 
-from trainer.architectures.blocks import LOW, attend_blocks, block, in_pieces, keeps_levels, refuse_maps, unblock, used
+from trainer.architectures.blocks import LOW, Shared, Window, attend_blocks, in_pieces, keeps_levels, refuse_maps, used
 from trainer.dropout import drop
-
-
-class Plan(NamedTuple):
-    """Blocks of `size` tokens, and what attend_blocks needs to know of them."""
-
-    size: int
-    table: torch.Tensor
-    bias: torch.Tensor
-    pattern: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -48,40 +38,43 @@ class Tokens:
         return self.flagged.gather(1, self.places)
 
     @cached_property
-    def plans(self) -> dict[int, Plan]:
-        """A plan for each reach that was asked for."""
+    def whole(self) -> bool:
+        """Whether no token is padding."""
+        return bool(self.real.all())
+
+    @cached_property
+    def shared(self) -> Shared:
+        """The global tokens, which every other one sees."""
+        return Shared(torch.zeros(self.there.shape, device=self.there.device).masked_fill(~self.there, LOW))
+
+    @cached_property
+    def windows(self) -> dict[int, Window]:
+        """A window for each reach that was asked for."""
         return {}
 
     def at(self, states: torch.Tensor) -> torch.Tensor:
         """(rows, tokens, hidden) -> (rows, most, hidden): the states at the places."""
         return states.gather(1, self.places[..., None].expand(-1, -1, states.shape[2]))
 
-    def plan(self, reach: int) -> Plan:
-        """The plan of the layers whose tokens see so many on one side."""
-        if reach not in self.plans:
-            self.plans[reach] = self._plan(reach)
-        return self.plans[reach]
+    def window(self, reach: int) -> Window:
+        """What is seen in the layers whose tokens see so many on one side."""
+        if reach not in self.windows:
+            self.windows[reach] = self._window(reach)
+        return self.windows[reach]
 
-    def _plan(self, reach: int) -> Plan:
-        device, (rows, tokens), most = self.real.device, self.real.shape, self.most
+    def _window(self, reach: int) -> Window:
+        device, tokens = self.real.device, self.real.shape[1]
         size = block_size(reach, tokens)
         count = -(-tokens // size)
         span = min(-(-reach // size), count - 1)
-        near, slots = torch.arange(-span, span + 1, device=device), torch.arange(size + most, device=device)
-        # Every block of keys ends with the global ones, so that they share its soft-max: those of the own block count.
-        distance = near[:, None] * size + slots - torch.arange(size, device=device)[:, None, None]
-        seen = torch.where(slots < size, distance.abs() <= reach, near[:, None] == 0)  # (queries, near, slots)
-        others = torch.arange(count, device=device)[:, None] + near  # (count, near)
-        inside = (others >= 0) & (others < count)
-        table = others.clamp(0, count - 1) + torch.arange(rows, device=device)[:, None, None] * count
-        local = pad(self.real & ~self.flagged, (0, count * size - tokens)).view(rows, count, size)
-        usable = torch.cat([local, self.there[:, None].expand(-1, count, -1)], dim=2)  # (rows, count, slots)
-        usable = usable.flatten(0, 1)[table] & inside[..., None]  # (rows, count, near, slots)
-        return Plan(
-            size,
-            table.flatten(0, 1)[:, None],
-            torch.zeros(usable.shape, device=device).masked_fill(~usable, LOW).flatten(2).flatten(0, 1)[:, None],
-            torch.zeros(seen.shape, device=device).masked_fill(~seen, float("-inf")).flatten(1),
+        keys = torch.arange((2 * span + 1) * size, device=device) - span * size
+        far = (keys - torch.arange(size, device=device)[:, None]).abs() > reach  # (queries, keys)
+        local = pad(self.real & ~self.flagged, (0, count * size - tokens))  # global tokens are seen as shared ones
+        return Window(
+            size=size,
+            span=span,
+            bias=torch.zeros(local.shape, device=device).masked_fill(~local, LOW),
+            inside=torch.zeros(far.shape, device=device).masked_fill(far, float("-inf")),
         )
 
 
@@ -91,26 +84,20 @@ class LongformerSelfAttention(library.LongformerSelfAttention):
     def forward(self, hidden_states: torch.Tensor, attention_mask: Tokens, **_) -> tuple[torch.Tensor]:
         """hidden_states: (rows, tokens, hidden); gives the context of the same shape, zero where a token is padding."""
         tokens, dropout = attention_mask, self.dropout if self.training else 0.0
-        plan = tokens.plan(self.one_sided_attn_window_size)
-        query = block(self.query(hidden_states), self.num_heads, plan.size)  # (rows, count, heads, size, width)
-        key, value = (self._with_global(part(hidden_states), tokens, plan.size) for part in (self.key, self.value))
-        parts = (part.flatten(0, 1) for part in (query, key, value))
-        context = attend_blocks(*parts, plan.table, plan.bias, plan.pattern, dropout=dropout)
-        context = unblock(context.view(query.shape), hidden_states.shape[1])
-        context = context.masked_fill(~tokens.real[..., None], 0)
+        window = tokens.window(self.one_sided_attn_window_size)
+        query, key, value = (part(hidden_states) for part in (self.query, self.key, self.value))
+        others = [(tokens.shared, tokens.at(key), tokens.at(value))] if tokens.most else []
+        spare = window.bias.shape[1] - query.shape[1]  # where this layer's blocks are not those of the others
+        parts = [pad(part, (0, 0, 0, spare)) for part in (query, key, value)] if spare else [query, key, value]
+        context = attend_blocks(parts[0], self.num_heads, window, parts[1:], *others, dropout=dropout)
+        context = context[:, : query.shape[1]]
+        if not tokens.whole:
+            context = context.masked_fill(~tokens.real[..., None], 0)
         if tokens.most:
             row, number = tokens.there.nonzero(as_tuple=True)
             found = self._global(hidden_states, tokens, dropout)[row, number]
             context = context.index_put((row, tokens.places[row, number]), found.to(context.dtype))
         return (context,)
-
-    def _with_global(self, states: torch.Tensor, tokens: Tokens, size: int) -> torch.Tensor:
-        """Keys or values in blocks, each followed by those of the global tokens of its row."""
-        local = block(states, self.num_heads, size)
-        if not tokens.most:
-            return local
-        shared = block(tokens.at(states), self.num_heads, tokens.most).expand(-1, local.shape[1], -1, -1, -1)
-        return torch.cat([local, shared], dim=3)
 
     def _global(self, states: torch.Tensor, tokens: Tokens, dropout: float) -> torch.Tensor:
         """What the global tokens see: (rows, most, hidden).
