@@ -6,9 +6,11 @@
 Both sides have the same weights (in bf16 where that is asked for) and inputs: one row, a tenth of it padding, the first
 token global (Longformer). A case is a model, a length, and a pass: `forward`, or `step`, which is forward and backward,
 dropout off, so that the numbers can be compared. `equal` is the largest difference of the last hidden states at real
-tokens, and for a step also that of the gradients. Peer of `windows-4096-*`: the same tokens as nine windows of 512
-through a BERT of the same size. A `growth-*` case has no peer: its exponents say how time and peak memory grow from
-1,024 to 16,384 tokens (1 is in proportion); peak memory is that of one pass above the bare model, in a fresh process.
+tokens, and for a step also that of the gradients. The sides take turns, each in a process of its own, as a run has one:
+in the same process each pays for memory that the other gave back. Peer of `windows-4096-*`: the same tokens as nine
+windows of 512 through a BERT of the same size. A `growth-*` case has no peer: its exponents say how time and peak
+memory grow from 1,024 to 16,384 tokens (1 is in proportion); peak memory is that of one pass above the bare model, in a
+fresh process.
 limit_share counts the products of the tokens that each token may see.
 """
 
@@ -19,6 +21,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing import get_context
 
@@ -42,12 +45,15 @@ KINDS = ("longformer", "bigbird")
 WINDOW, WINDOWS = 512, 9  # 4,096 tokens in windows that share a quarter are nine
 GROWTH = (1024, 4096, 16384)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+SIDE: list[Callable[[], None]] = []  # the pass of a process that is one side
 SEEN = {"longformer": 513, "bigbird": 320}  # keys of a query, global tokens included
 
 
 def build(kind: str, tokens: int) -> torch.nn.Module:
     """An encoder of a kind with random weights and room for so many tokens, as transformers computes it."""
     torch.manual_seed(0)
+    if kind == "bert":
+        return BertModel(BertConfig(**SHAPE), add_pooling_layer=False).eval()
     if kind == "longformer":
         positions = {"max_position_embeddings": tokens + 2, "pad_token_id": 1}
         return LongformerModel(LongformerConfig(**SHAPE, **positions), add_pooling_layer=False).eval()
@@ -55,9 +61,11 @@ def build(kind: str, tokens: int) -> torch.nn.Module:
 
 
 def inputs(kind: str, tokens: int) -> dict[str, torch.Tensor]:
-    """One row of random pieces, the last tenth padding."""
-    ids = torch.randint(1000, 30522, (1, tokens), generator=torch.Generator().manual_seed(1))
-    mask = (torch.arange(tokens) < tokens - tokens // 10).long()[None]
+    """One row of random pieces, nine of a BERT; the last tenth padding."""
+    ids = torch.randint(
+        1000, 30522, (WINDOWS if kind == "bert" else 1, tokens), generator=torch.Generator().manual_seed(1)
+    )
+    mask = (torch.arange(tokens) < tokens - tokens // 10).long().expand_as(ids)
     first = torch.zeros_like(ids)
     first[:, 0] = 1
     given = {"input_ids": ids, "attention_mask": mask}
@@ -81,11 +89,36 @@ def runner(model: torch.nn.Module, given: dict, way: str) -> Callable[[], None]:
 def measured(kind: str, tokens: int, way: str, *, rounds: int, threads: int, dtype: torch.dtype) -> dict:
     """One case against transformers."""
     peer = build(kind, tokens).to(dtype)
-    ours, given = quicken(copy.deepcopy(peer)), inputs(kind, tokens)
-    equal = difference(ours, peer, given, way)
-    sides = {"ours": runner(ours, given, way), "peer": runner(peer, given, way)}
-    seconds = measure.interleaved(sides, rounds=rounds)
+    equal = difference(quicken(copy.deepcopy(peer)), peer, inputs(kind, tokens), way)
+    sides = {"ours": (kind, tokens, True, True), "peer": (kind, tokens, True, False)}
+    seconds = in_turn(sides, way, rounds=rounds, threads=threads, dtype=dtype)
     return case(f"{kind}-{tokens}-{way}", seconds, equal, flops(kind, tokens, way), threads, dtype)
+
+
+def in_turn(sides: dict[str, tuple], way: str, *, rounds: int, threads: int, dtype: torch.dtype) -> dict[str, float]:
+    """The median seconds of each side: a kind, a length, whether a tenth is padding, and whether it is quickened."""
+    with ExitStack() as stack:
+        runs = {}
+        for name, side in sides.items():
+            fresh = ProcessPoolExecutor(1, get_context("spawn"), _prepare, (*side, way, threads, dtype))
+            runs[name] = partial(_pass, stack.enter_context(fresh))
+        return measure.interleaved(runs, rounds=rounds)
+
+
+def _pass(process: ProcessPoolExecutor) -> None:
+    process.submit(_run).result()
+
+
+def _prepare(kind: str, tokens: int, padded: bool, quick: bool, way: str, threads: int, dtype: torch.dtype) -> None:
+    torch.set_num_threads(threads)
+    model, given = build(kind, tokens).to(dtype), inputs(kind, tokens)
+    if not padded:
+        given["attention_mask"] = torch.ones_like(given["attention_mask"])
+    SIDE.append(runner(quicken(model) if quick else model, given, way))
+
+
+def _run() -> None:
+    SIDE[0]()
 
 
 def difference(ours: torch.nn.Module, peer: torch.nn.Module, given: dict, way: str) -> float:
@@ -103,13 +136,8 @@ def difference(ours: torch.nn.Module, peer: torch.nn.Module, given: dict, way: s
 
 def windows(way: str, *, rounds: int, threads: int, dtype: torch.dtype) -> dict:
     """Longformer at 4,096 tokens against a BERT that reads them in nine windows."""
-    torch.manual_seed(0)
-    bert = BertModel(BertConfig(**SHAPE), add_pooling_layer=False).eval().to(dtype)
-    rows = torch.randint(1000, 30522, (WINDOWS, WINDOW), generator=torch.Generator().manual_seed(1))
-    given = inputs("longformer", 4096) | {"attention_mask": torch.ones(1, 4096, dtype=torch.long)}
-    ours = quicken(build("longformer", 4096).to(dtype))
-    sides = {"ours": runner(ours, given, way), "peer": runner(bert, {"input_ids": rows}, way)}
-    seconds = measure.interleaved(sides, rounds=rounds)
+    sides = {"ours": ("longformer", 4096, False, True), "peer": ("bert", WINDOW, False, False)}
+    seconds = in_turn(sides, way, rounds=rounds, threads=threads, dtype=dtype)
     return case(f"windows-4096-{way}", seconds, None, flops("longformer", 4096, way), threads, dtype)
 
 
