@@ -62,9 +62,8 @@ def build(kind: str, tokens: int) -> torch.nn.Module:
 
 def inputs(kind: str, tokens: int) -> dict[str, torch.Tensor]:
     """One row of random pieces, nine of a BERT; the last tenth padding."""
-    ids = torch.randint(
-        1000, 30522, (WINDOWS if kind == "bert" else 1, tokens), generator=torch.Generator().manual_seed(1)
-    )
+    rows = WINDOWS if kind == "bert" else 1
+    ids = torch.randint(1000, 30522, (rows, tokens), generator=torch.Generator().manual_seed(1))
     mask = (torch.arange(tokens) < tokens - tokens // 10).long().expand_as(ids)
     first = torch.zeros_like(ids)
     first[:, 0] = 1
@@ -125,7 +124,7 @@ def difference(ours: torch.nn.Module, peer: torch.nn.Module, given: dict, way: s
     """The largest difference of states at real tokens, and of gradients where there is a backward pass."""
     real, found = given["attention_mask"].bool(), []
     for model in (ours, peer):
-        with torch.inference_mode(way == "forward"):  # a process that predicts has no heap grown by gradients
+        with torch.inference_mode(way == "forward"):
             states = model(**given).last_hidden_state[real]
         if way == "step":
             states.square().mean().backward()

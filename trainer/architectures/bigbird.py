@@ -67,7 +67,11 @@ class Tokens:
 
     @cached_property
     def window(self) -> Window:
-        """The neighbours of the blocks after the first one; those that all see are hidden in it."""
+        """What the blocks after the first one see of their neighbours, where those that all see are hidden; everything
+        where the input is one block.
+        """
+        if self.blocks is None:
+            return Window(size=self.real.shape[1], span=0, bias=self.bias)
         bias = self.bias.clone()
         for place in self.shared:
             bias[:, place] = LOW
@@ -88,8 +92,7 @@ class BigBirdBlockSparseAttention(library.BigBirdBlockSparseAttention):
         return (self._sparse if tokens.blocks else self._full)(*parts, tokens), None
 
     def _full(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, tokens: Tokens) -> torch.Tensor:
-        everything = Window(size=query.shape[1], span=0, bias=tokens.bias)
-        return attend_blocks(query, self.num_attention_heads, everything, (key, value), dropout=tokens.dropout)
+        return attend_blocks(query, self.num_attention_heads, tokens.window, (key, value), dropout=tokens.dropout)
 
     def _sparse(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, tokens: Tokens) -> torch.Tensor:
         """The first and the last block see everything, the others their neighbours, these two, and drawn ones."""
