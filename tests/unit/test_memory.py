@@ -23,8 +23,8 @@ taken = next(line for line in open("/proc/self/status") if line.startswith("VmSi
 resource.setrlimit(resource.RLIMIT_AS, (int(taken) * 1024 + int(sys.argv[2]),) * 2)
 sys.exit(execute(Path(sys.argv[1])))
 """
-ROOM = 650 << 20  # bytes: half a window of LONG pieces takes 560 to 590 MB, a whole one 815
-LONG = 65536
+ROOM = 880 << 20  # bytes: half a window of LONG pieces takes 760 to 800 MiB, a whole one more than 980
+LONG = 131072
 
 
 @pytest.mark.parametrize(
