@@ -9,9 +9,11 @@ import builtins
 import errno
 import io
 import os
+import shutil
 import signal
 import sys
 import traceback
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -147,6 +149,13 @@ def in_fork(run: Run, *, fail: tuple[int, str] | None = None, watch: Path | None
     return os.waitstatus_to_exitcode(status), int(seen or 0)
 
 
+@contextmanager
+def cleared(folder: Path):
+    """`folder`, removed once its point has held: all points together would need tens of gigabytes."""
+    yield folder
+    shutil.rmtree(folder)
+
+
 def weights(run: Run) -> str:
     return file_sha256(run.folder / "artifacts" / "model" / "model.safetensors")
 
@@ -172,18 +181,19 @@ def test_every_point_resumes_to_the_same_weights(kind, tmp_path, model, dataset,
     stride = 1 if os.environ.get("STILLROOM_ALL_POINTS") else 7  # every point in .ci/run, a seventh at the desk
     tried = 0
     for n in count(1, stride):
-        run = attempt(tmp_path / f"{kind}-{n}", model, dataset, 1)
-        code, calls = in_fork(run, fail=(n, kind))
-        if calls < n and code == 0:
-            break  # the n-th call never came: all points have been tried
-        tried += 1
-        if code == 0:
-            assert kind == "enospc", f"a kill at call {n} left a run that succeeded"
-            assert weights(run) == untouched[0], f"call {n} failed and was handled, with other weights"
-            continue
-        resumed = attempt(tmp_path / f"{kind}-{n}", model, dataset, 2)
-        assert in_fork(resumed)[0] == 0, f"{kind} at call {n} did not resume"
-        assert weights(resumed) == untouched[0], f"{kind} at call {n} resumed to other weights"
+        with cleared(tmp_path / f"{kind}-{n}") as runs:
+            run = attempt(runs, model, dataset, 1)
+            code, calls = in_fork(run, fail=(n, kind))
+            if calls < n and code == 0:
+                break  # the n-th call never came: all points have been tried
+            tried += 1
+            if code == 0:
+                assert kind == "enospc", f"a kill at call {n} left a run that succeeded"
+                assert weights(run) == untouched[0], f"call {n} failed and was handled, with other weights"
+                continue
+            resumed = attempt(runs, model, dataset, 2)
+            assert in_fork(resumed)[0] == 0, f"{kind} at call {n} did not resume"
+            assert weights(resumed) == untouched[0], f"{kind} at call {n} resumed to other weights"
     assert tried >= untouched[1] // stride
     assert untouched[1] > 50  # the seam is still connected
 
@@ -197,12 +207,12 @@ def test_a_killed_distillation_resumes_to_the_same_weights(tmp_path, model, stud
     assert code == 0, whole.result
     stride = 7 if os.environ.get("STILLROOM_ALL_POINTS") else 41  # the test above tries every point of a save
     for n in range(1, calls, stride):
-        place = tmp_path / f"killed-{n}"
-        run = attempt(place / "runs", student, dataset, 1, teacher=model)
-        assert in_fork(run, fail=(n, "kill"), watch=place)[0] == -signal.SIGKILL
-        resumed = attempt(place / "runs", student, dataset, 2, teacher=model)
-        assert in_fork(resumed)[0] == 0, f"a kill at call {n} did not resume"
-        assert weights(resumed) == weights(whole), f"a kill at call {n} resumed to other weights"
+        with cleared(tmp_path / f"killed-{n}") as place:
+            run = attempt(place / "runs", student, dataset, 1, teacher=model)
+            assert in_fork(run, fail=(n, "kill"), watch=place)[0] == -signal.SIGKILL
+            resumed = attempt(place / "runs", student, dataset, 2, teacher=model)
+            assert in_fork(resumed)[0] == 0, f"a kill at call {n} did not resume"
+            assert weights(resumed) == weights(whole), f"a kill at call {n} resumed to other weights"
     assert calls > 60  # the seam is still connected
 
 
