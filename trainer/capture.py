@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from trainer.dropout import drop
+from trainer.dropout import attend, drop, probabilities
 from trainer.errors import Unavailable
 
 NAME = "stillroom"  # a key of the registry
@@ -76,7 +76,7 @@ def quicken_attention(model: torch.nn.Module) -> None:
 
 def _attention(module, query, key, value, attention_mask, dropout: float = 0.0, scaling=None, **_):
     """query, key, value: (rows, heads, tokens, width of a head); returns the context (rows, tokens, heads, width)."""
-    seen, maps = (_open[-1] if _open else None), None
+    seen = _open[-1] if _open else None
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if seen:
         seen.layer += 1
@@ -84,9 +84,15 @@ def _attention(module, query, key, value, attention_mask, dropout: float = 0.0, 
             seen.vectors[seen.layer] = tuple(part.transpose(1, 2).flatten(2) for part in (query, key, value))
     wanted = seen is not None and seen.layer in seen.wanted_maps
     if wanted or (dropout and query.device.type == "cpu"):
-        context, maps = _with_maps(query, key, value, attention_mask, dropout, scaling)
+        query, key = query.to(value.dtype), key.to(value.dtype)
+        bias = _bias(attention_mask, value.dtype)
         if wanted:
-            seen.maps[seen.layer] = maps[seen.after_dropout]
+            before = probabilities(query * scaling, key, bias)
+            after = drop(before, dropout) if dropout else before
+            seen.maps[seen.layer] = after if seen.after_dropout else before
+            context = after @ value
+        else:
+            context = attend(query, key, value, bias, dropout, scaling)
     else:
         context = scaled_dot_product_attention(
             query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
@@ -94,15 +100,14 @@ def _attention(module, query, key, value, attention_mask, dropout: float = 0.0, 
     return context.transpose(1, 2).contiguous(), None
 
 
-def _with_maps(query, key, value, attention_mask, share: float, scaling: float):
-    scores = (query * scaling) @ key.transpose(-1, -2)
-    if attention_mask is not None and attention_mask.dtype == torch.bool:
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    elif attention_mask is not None:
-        scores = scores + attention_mask
-    before = torch.softmax(scores, dim=-1)
-    after = drop(before, share) if share else before
-    return after @ value, (before, after)
+def _bias(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """What a mask adds to the scores: the lowest number where a boolean one is False."""
+    lowest = torch.finfo(dtype).min
+    if mask is None:
+        return None
+    if mask.dtype == torch.bool:
+        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, lowest)
+    return mask.clamp(min=lowest).to(dtype)
 
 
 AttentionInterface.register(NAME, _attention)

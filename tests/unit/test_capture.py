@@ -7,6 +7,7 @@ import torch
 import transformers
 from tiny_pair import batch, bert
 
+from trainer import capture
 from trainer.architectures.minialbert import MiniAlbertConfig, MiniAlbertForMaskedLM
 from trainer.capture import capturing
 from trainer.errors import Unavailable
@@ -208,3 +209,13 @@ def test_an_error_inside_the_block_is_the_one_that_is_raised():
     with capturing(model, maps={1}) as seen:
         run(model, inputs())
     assert seen.layer == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_mask_hides_with_finite_numbers_in_every_precision(dtype):
+    """fp32's lowest number is minus infinity in bf16, and a row of padding alone would be NaN."""
+    seen = torch.tensor([[True, False], [False, False]])
+    lowest = torch.zeros(2, 2).masked_fill(~seen, torch.finfo(torch.float32).min)
+    for mask in (seen, lowest):
+        shares = capture._bias(mask, dtype).softmax(-1)
+        assert shares.dtype == dtype and shares.tolist() == [[1, 0], [0.5, 0.5]]

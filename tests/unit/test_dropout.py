@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from trainer.dropout import QuickDropout, drop, quicken
+from trainer import dropout
+from trainer.dropout import QuickDropout, attend, drop, quicken
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.9])
@@ -68,3 +69,75 @@ def test_quicken_replaces_every_dropout_and_no_parameter():
     quicken(model.eval())
     assert isinstance(model[1][0], QuickDropout) and model[1][0].p == 0.2 and not model[1][0].training
     assert list(model.state_dict()) == list(before)
+
+
+def projections(rows=3, heads=4, tokens=8, seen=8, dtype=torch.float64):
+    torch.manual_seed(0)
+    shapes = [(rows, heads, count, 5) for count in (tokens, seen, seen)]
+    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+
+
+def padding(rows=3, seen=8):
+    bias = torch.zeros(rows, 1, 1, seen, dtype=torch.float64)
+    bias[1, :, :, -3:] = torch.finfo(torch.float64).min
+    return bias
+
+
+def attended(given, bias):
+    torch.manual_seed(7)
+    out = attend(*given, bias, 0.3, 0.4)
+    return [out, *torch.autograd.grad(out.square().sum(), given)]
+
+
+@pytest.mark.parametrize("piece", [4 * 64 * 2, 4 * 64, 64 * 2, 1], ids=["rows", "row", "heads", "head"])
+@pytest.mark.parametrize("bias", [None, padding()], ids=["whole", "padded"])
+def test_attention_in_pieces_is_attention_written_out(monkeypatch, piece, bias):
+    """With the same noise: a piece has a multiple of four probabilities, so the generator gives it the same words."""
+    given = projections()
+    whole = attended(given, bias)
+    monkeypatch.setattr(dropout, "PIECE", piece)
+    for mine, theirs in zip(attended(given, bias), whole, strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-12, atol=1e-12)
+    query, key, value = given
+    scores = query @ key.transpose(-1, -2) * 0.4 + (0 if bias is None else bias)
+    torch.manual_seed(7)
+    assert torch.allclose(whole[0], drop(scores.softmax(-1), 0.3) @ value, rtol=1e-12, atol=1e-12)
+
+
+def test_the_gradients_of_attention_in_pieces_are_right(monkeypatch):
+    monkeypatch.setattr(dropout, "PIECE", 40)
+    given = projections(tokens=4, seen=7)
+
+    def seeded(*projected):
+        torch.manual_seed(3)  # the same noise for every slight change that is tried
+        return attend(*projected, padding(seen=7), 0.3, 0.4)
+
+    assert torch.autograd.gradcheck(seeded, given)
+
+
+def test_attention_in_pieces_keeps_the_noise_and_no_probabilities(monkeypatch):
+    given, sizes = projections(tokens=64, seen=64, dtype=torch.float32), {}
+
+    def note(tensor):
+        sizes[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    monkeypatch.setattr(dropout, "PIECE", 64 * 64)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        attend(*given, None, 0.1, 1.0)
+    projected = sum(tensor.nbytes for tensor in given) + given[0].nbytes  # the scaled query is one more
+    assert sum(sizes.values()) <= projected + 2 * 3 * 4 * 64 * 64
+
+
+@pytest.mark.parametrize("piece", [1 << 22, 64])
+def test_attention_follows_the_precision_of_a_run(monkeypatch, piece):
+    monkeypatch.setattr(dropout, "PIECE", piece)
+    given = [tensor.detach().bfloat16().requires_grad_() for tensor in projections()]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.manual_seed(7)
+        out = attend(*given, padding(), 0.3, 0.4)
+    out.float().square().sum().backward()
+    exact = attended([tensor.detach().double().requires_grad_() for tensor in given], padding())
+    assert out.dtype == torch.bfloat16
+    for mine, theirs in zip([out, *(tensor.grad for tensor in given)], exact, strict=True):
+        assert float((mine.detach().double() - theirs).abs().max()) < 0.03 * float(theirs.detach().abs().max())

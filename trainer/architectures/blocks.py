@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from trainer.dropout import drop
+from trainer.dropout import attend as dropout_attention
 from trainer.errors import Unavailable
 
 LOW = -3e4  # hides a key: e to it is 0 in every number format, yet a row of hidden keys alone is no NaN
@@ -34,10 +34,7 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias=Non
     """
     if not dropout or query.device.type != "cpu":
         return scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if bias is not None:
-        scores = scores + bias
-    return drop(torch.softmax(scores, dim=-1), dropout) @ value
+    return dropout_attention(query, key, value, bias, dropout, query.shape[-1] ** -0.5)
 
 
 def in_pieces(feed_forward: Callable[[torch.Tensor], torch.Tensor], states: torch.Tensor) -> torch.Tensor:
