@@ -9,8 +9,9 @@ dropout off, so that the numbers can be compared. `equal` is the largest differe
 tokens, and for a step also that of the gradients. The sides take turns, each in a process of its own, as a run has one:
 in the same process each pays for memory that the other gave back. Peer of `windows-4096-*`: the same tokens as nine
 windows of 512 through a BERT of the same size. A `growth-*` case has no peer: its exponents say how time and peak
-memory grow from 1,024 to 16,384 tokens (1 is in proportion); peak memory is that of one pass above the bare model, in a
-fresh process.
+memory grow from 1,024 to 16,384 tokens (1 is in proportion), that of one pass above the bare model, in a fresh process.
+Elsewhere peak memory is that of a side's process. A `training-*` case is a step with dropout, ours with our noise too;
+its numbers are drawn, so they are not compared.
 limit_share counts the products of the tokens that each token may see.
 """
 
@@ -30,8 +31,9 @@ import torch
 from transformers import BertConfig, BertModel, BigBirdConfig, BigBirdModel, LongformerConfig, LongformerModel
 
 from benchmarks import measure
-from trainer import evaluate
+from trainer import dropout, evaluate
 from trainer.architectures import quicken
+from trainer.capture import quicken_attention
 
 SHAPE = {
     "vocab_size": 30522,
@@ -46,7 +48,7 @@ WINDOW, WINDOWS = 512, 9  # 4,096 tokens in windows that share a quarter are nin
 GROWTH = (1024, 4096, 16384)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SIDE: list[Callable[[], None]] = []  # the pass of a process that is one side
-SEEN = {"longformer": 513, "bigbird": 320}  # keys of a query, global tokens included
+SEEN = {"longformer": 513, "bigbird": 320, "bert": 512}  # keys of a query, global tokens included
 
 
 def build(kind: str, tokens: int) -> torch.nn.Module:
@@ -82,7 +84,7 @@ def runner(model: torch.nn.Module, given: dict, way: str) -> Callable[[], None]:
         model.zero_grad(set_to_none=True)
         model(**given).last_hidden_state.sum().backward()
 
-    return {"forward": forward, "step": step}[way]
+    return {"forward": forward, "step": step, "training": step}[way]
 
 
 def measured(kind: str, tokens: int, way: str, *, rounds: int, threads: int, dtype: torch.dtype) -> dict:
@@ -90,22 +92,32 @@ def measured(kind: str, tokens: int, way: str, *, rounds: int, threads: int, dty
     peer = build(kind, tokens).to(dtype)
     equal = difference(quicken(copy.deepcopy(peer)), peer, inputs(kind, tokens), way)
     sides = {"ours": (kind, tokens, True, True), "peer": (kind, tokens, True, False)}
-    seconds = in_turn(sides, way, rounds=rounds, threads=threads, dtype=dtype)
-    return case(f"{kind}-{tokens}-{way}", seconds, equal, flops(kind, tokens, way), threads, dtype)
+    measures = in_turn(sides, way, rounds=rounds, threads=threads, dtype=dtype)
+    return case(f"{kind}-{tokens}-{way}", measures, equal, flops(kind, tokens, way), threads, dtype)
 
 
-def in_turn(sides: dict[str, tuple], way: str, *, rounds: int, threads: int, dtype: torch.dtype) -> dict[str, float]:
-    """The median seconds of each side: a kind, a length, whether a tenth is padding, and whether it is quickened."""
+def in_turn(sides: dict[str, tuple], way: str, *, rounds: int, threads: int, dtype: torch.dtype) -> list[dict]:
+    """The median seconds of each side, and its peak bytes; a side is a kind, a length, whether a tenth is padding, and
+    whether it is quickened.
+    """
     with ExitStack() as stack:
-        runs = {}
-        for name, side in sides.items():
-            fresh = ProcessPoolExecutor(1, get_context("spawn"), _prepare, (*side, way, threads, dtype))
-            runs[name] = partial(_pass, stack.enter_context(fresh))
-        return measure.interleaved(runs, rounds=rounds)
+        processes = {
+            name: stack.enter_context(
+                ProcessPoolExecutor(1, get_context("spawn"), _prepare, (*side, way, threads, dtype))
+            )
+            for name, side in sides.items()
+        }
+        runs = {name: partial(_in, process, _run) for name, process in processes.items()}
+        seconds = measure.interleaved(runs, rounds=rounds)
+        return [seconds, {name: _in(process, _peak) for name, process in processes.items()}]
 
 
-def _pass(process: ProcessPoolExecutor) -> None:
-    process.submit(_run).result()
+def _in(process: ProcessPoolExecutor, work: Callable) -> float | None:
+    return process.submit(work).result()
+
+
+def _peak() -> int:
+    return evaluate.peak_bytes(torch.device("cpu"))
 
 
 def _prepare(kind: str, tokens: int, padded: bool, quick: bool, way: str, threads: int, dtype: torch.dtype) -> None:
@@ -113,6 +125,11 @@ def _prepare(kind: str, tokens: int, padded: bool, quick: bool, way: str, thread
     model, given = build(kind, tokens).to(dtype), inputs(kind, tokens)
     if not padded:
         given["attention_mask"] = torch.ones_like(given["attention_mask"])
+    if way == "training":
+        model.train()
+        if quick:
+            dropout.quicken(model)
+            quicken_attention(model)
     SIDE.append(runner(quicken(model) if quick else model, given, way))
 
 
@@ -133,11 +150,19 @@ def difference(ours: torch.nn.Module, peer: torch.nn.Module, given: dict, way: s
     return max(float((mine - theirs).abs().max()) for mine, theirs in zip(*found, strict=True))
 
 
+def training(kind: str, tokens: int, *, rounds: int, threads: int, dtype: torch.dtype) -> dict:
+    """A step with dropout against transformers; nine rows of a BERT."""
+    sides = {"ours": (kind, tokens, True, True), "peer": (kind, tokens, True, False)}
+    measures = in_turn(sides, "training", rounds=rounds, threads=threads, dtype=dtype)
+    work = flops(kind, tokens, "step") * (WINDOWS if kind == "bert" else 1)
+    return case(f"training-{kind}-{tokens}", measures, None, work, threads, dtype)
+
+
 def windows(way: str, *, rounds: int, threads: int, dtype: torch.dtype) -> dict:
     """Longformer at 4,096 tokens against a BERT that reads them in nine windows."""
     sides = {"ours": ("longformer", 4096, False, True), "peer": ("bert", WINDOW, False, False)}
-    seconds = in_turn(sides, way, rounds=rounds, threads=threads, dtype=dtype)
-    return case(f"windows-4096-{way}", seconds, None, flops("longformer", 4096, way), threads, dtype)
+    measures = in_turn(sides, way, rounds=rounds, threads=threads, dtype=dtype)
+    return case(f"windows-4096-{way}", measures, None, flops("longformer", 4096, way), threads, dtype)
 
 
 def growth(kind: str, way: str, *, threads: int, dtype: torch.dtype, **_) -> dict:
@@ -180,8 +205,9 @@ def flops(kind: str, tokens: int, way: str) -> float:
     return SHAPE["num_hidden_layers"] * real * (projections + attention) * (3 if way == "step" else 1)
 
 
-def case(name: str, seconds: dict, equal: float | None, work: float, threads: int, dtype: torch.dtype) -> dict:
-    """A case in the shape that every benchmark prints."""
+def case(name: str, measures: list[dict], equal: float | None, work: float, threads: int, dtype: torch.dtype) -> dict:
+    """A case in the shape that every benchmark prints, and both peaks."""
+    seconds, peaks = measures
     return {
         "name": name,
         "ours": seconds["ours"],
@@ -189,7 +215,7 @@ def case(name: str, seconds: dict, equal: float | None, work: float, threads: in
         "ratio": seconds["peer"] / seconds["ours"],
         "equal": equal,
         "limit_share": work / seconds["ours"] / measure.matrix_peak(threads=threads, dtype=dtype),
-    }
+    } | {f"peak_megabytes_{side}": peak / 1e6 for side, peak in peaks.items()}
 
 
 def cases() -> dict[str, Callable]:
@@ -199,6 +225,8 @@ def cases() -> dict[str, Callable]:
         table[f"{kind}-{tokens}-{way}"] = partial(measured, kind, tokens, way)
     for way in PASSES:
         table[f"windows-4096-{way}"] = partial(windows, way)
+    for kind, tokens in (*((kind, LENGTHS[-1]) for kind in KINDS), ("bert", WINDOW)):
+        table[f"training-{kind}-{tokens}"] = partial(training, kind, tokens)
     for kind, way in itertools.product(KINDS, PASSES):
         table[f"growth-{kind}-{way}"] = partial(growth, kind, way)
     return table

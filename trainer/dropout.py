@@ -10,9 +10,7 @@ from collections.abc import Iterator
 import torch
 
 LEVELS = 1 << 16
-PIECE = (
-    1 << 22
-)  # probabilities computed together: their memory (16 MB) goes from piece to piece, not back to the system
+PIECE = 1 << 22  # probabilities computed together: 16 MB, which the next piece gets again without the system
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of an element
 
 
