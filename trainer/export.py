@@ -71,10 +71,15 @@ def lineage(run: RunSpec) -> dict[str, str]:
     return steps | {f"run-{run.id}": chain.replaced(run.spec, named).to_yaml()}
 
 
+def _digits(name: str) -> str:
+    """How a metric is written: a number of documents as such, scores with four digits."""
+    return ",.0f" if "support." in name or name.endswith(".n") else ".4f"
+
+
 def model_card(about: Mapping) -> str:
     """A model card in Markdown from what the run recorded; nothing in it is typed by hand."""
     rows = [
-        f"| {name.removeprefix('test_')} | {value:.4f} | {_interval(about, name)} |"
+        f"| {name.removeprefix('test_')} | {value:{_digits(name)}} | {_interval(about, name)} |"
         for name, value in about.get("metrics", {}).items()
         if name.startswith("test_")
     ]

@@ -1,6 +1,7 @@
 """Document classification from a spec to a model that is published, compared, scored and taught from."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -63,6 +64,7 @@ def test_from_a_tagger_to_a_classifier_and_its_student(home, tiny_model, multi_l
     assert document_reading(teacher) == {"reading": "windows", "pooling": "mean", "max_tokens": 64}
     text = model_card(read_about(folder))
     assert "Task: classification." in text and "windows of 64 word pieces" in text and "over test documents" in text
+    assert re.search(r"\| support\.[^|]+ \| \d+ \|", text), "documents are counted, scores have four digits"
     assert ("0.5 or more (sigmoid)" if multi_label else "the likeliest (softmax)") in text
 
     scored = run_of(home, {"kind": "evaluate", "model": "m", "split": "test"}, model=resolved(folder), number=3)

@@ -11,7 +11,7 @@ import streamlit as st
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from trainer import estimate, queue, store
+from trainer import estimate, queue, registry, store
 from trainer import spec as specs
 from trainer.chain import read as read_file
 from trainer.engines import Process
@@ -472,11 +472,18 @@ def captions(page: AppTest) -> str:
 
 
 @pytest.mark.parametrize("kind", ["distill", "evaluate"])
-def test_without_a_classifier_the_form_asks_for_one(home, kind):
+def test_the_classifier_that_ships_is_offered_and_without_one_the_form_asks(home, monkeypatch, kind):
+    field = "teacher" if kind == "distill" else "model"
+    page = choose(opened(), kind)
+    page.selectbox(key=f"train.{kind}.task.name").set_value("classification").run()
+    assert page.selectbox(key=f"train.{kind}.{field}").options == ["minilm-mtsamples-l3"]
+    assert f"{kind} needs {field}" not in texts(page)
+
+    others = {name: entry for name, entry in registry.zoo().items() if entry.task != "classification"}
+    monkeypatch.setattr(registry, "zoo", lambda: others)
     page = choose(opened(), kind)
     page.selectbox(key=f"train.{kind}.task.name").set_value("classification").run()
     assert not page.exception
-    field = "teacher" if kind == "distill" else "model"
     assert page.selectbox(key=f"train.{kind}.{field}").options == []
     assert f"{kind} needs {field}" in texts(page)
 
