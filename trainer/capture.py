@@ -87,7 +87,7 @@ def _attention(module, query, key, value, attention_mask, dropout: float = 0.0, 
         query, key = query.to(value.dtype), key.to(value.dtype)
         bias = _bias(attention_mask, value.dtype)
         if wanted:
-            before = probabilities(query * scaling, key, bias)
+            before = probabilities(query * scaling, [(key, value, bias)])
             after = drop(before, dropout) if dropout else before
             seen.maps[seen.layer] = after if seen.after_dropout else before
             context = after @ value

@@ -5,7 +5,7 @@ one 64-bit number, and the probability is right to 1/65,536. What is kept is a 1
 bits of the numbers, which takes a fraction of the time that a comparison to booleans and a product with them take.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -19,7 +19,7 @@ def drop(input: torch.Tensor, p: float) -> torch.Tensor:
 
     The kept share is rounded to 1/65,536, and what is kept is scaled by its exact inverse, so the mean is unbiased.
     """
-    dropped = _levels(p)
+    dropped = levels(p)
     if input.device.type != "cpu" or not dropped:
         return torch.nn.functional.dropout(input, p)
     return _Drop.apply(input, dropped)
@@ -33,19 +33,58 @@ def attend(
     bias broadcasts to the scores and has no gradient. Of many probabilities a piece at a time is computed, and once
     more in the backward pass: only what was kept stays in memory, two bytes each.
     """
-    query = query * scale
+    query, dropped = query * scale, levels(p)
     rows, heads, tokens, seen = (*query.shape[:3], key.shape[2])
     if bias is not None:
         bias = bias.to(value.dtype).expand(rows, heads, tokens, seen)
-    if rows * heads * tokens * seen <= PIECE or not _levels(p):
-        return drop(probabilities(query, key, bias), p) @ value
-    return _Attention.apply(query, key, value, bias, _levels(p))
+    if rows * heads * tokens * seen <= PIECE or not dropped:
+        return drop(probabilities(query, [(key, value, bias)]), p) @ value
+    return _Attention.apply(query, key, value, bias, dropped)
 
 
-def probabilities(query: torch.Tensor, key: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """softmax(query key' + bias): (rows, heads, tokens, tokens)."""
-    scores = query @ key.transpose(-1, -2)
-    return torch.softmax(scores if bias is None else scores.add_(bias), dim=-1)
+# Keys, values, each (rows, heads, keys, width), and what is added to their scores, if anything: some of the keys that
+# share a soft-max.
+Part = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+
+
+def probabilities(query: torch.Tensor, parts: Sequence[Part]) -> torch.Tensor:
+    """softmax(query key' + bias) over the keys of all parts together: (rows, heads, tokens, keys)."""
+    found = [query @ key.transpose(-1, -2) for key, _, _ in parts]
+    found = [scores if bias is None else scores.add_(bias) for scores, (_, _, bias) in zip(found, parts, strict=True)]
+    return torch.softmax(torch.cat(found, dim=-1) if found[1:] else found[0], dim=-1)
+
+
+def attended(query: torch.Tensor, parts: Sequence[Part], noise: torch.Tensor, dropped: int) -> torch.Tensor:
+    """What the queries, scaled, find with this `noise`, that of `kept`. No gradients: those are of `gradients`."""
+    shares = _by_part(_only(noise, probabilities(query, parts)), parts)
+    found = [share @ value for share, (_, value, _) in zip(shares, parts, strict=True)]
+    return sum(found[1:], found[0]).mul_(LEVELS / (LEVELS - dropped))
+
+
+def gradients(
+    grad: torch.Tensor, query: torch.Tensor, parts: Sequence[Part], noise: torch.Tensor, dropped: int
+) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
+    """Those of `attended`, of the queries, of the keys of each part, and of their values."""
+    grad = grad * (LEVELS / (LEVELS - dropped))
+    shares = probabilities(query, parts)
+    found = [grad @ value.transpose(-1, -2) for _, value, _ in parts]
+    found = _only(noise, torch.cat(found, dim=-1) if found[1:] else found[0])
+    scores = _by_part(torch.ops.aten._softmax_backward_data(found, shares, -1, shares.dtype), parts)
+    to_query = [part @ key for part, (key, _, _) in zip(scores, parts, strict=True)]
+    to_keys = [part.transpose(-1, -2) @ query for part in scores]
+    to_values = [share.transpose(-1, -2) @ grad for share in _by_part(_only(noise, shares), parts)]
+    return sum(to_query[1:], to_query[0]), to_keys, to_values
+
+
+def levels(p: float) -> int:
+    """How many of the LEVELS are dropped; 0 where sixteen bits cannot say it: all, or next to nothing."""
+    return round(p * LEVELS) % LEVELS
+
+
+def kept(shape: torch.Size, dropped: int, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Noise: 1 where something is kept, else 0, int16."""
+    words = torch.empty((shape.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    return words.view(torch.int16)[: shape.numel()].view(shape).ge_(dropped - LEVELS // 2)
 
 
 class QuickDropout(torch.nn.Dropout):
@@ -67,10 +106,10 @@ def quicken(model: torch.nn.Module) -> None:
 class _Drop(torch.autograd.Function):
     @staticmethod
     def forward(ctx, input, dropped):
-        kept = _kept(input.shape, dropped)
-        ctx.save_for_backward(kept)
+        noise = kept(input.shape, dropped)
+        ctx.save_for_backward(noise)
         ctx.scale = LEVELS / (LEVELS - dropped)
-        return _only(kept, input * ctx.scale)
+        return _only(noise, input * ctx.scale)
 
     @staticmethod
     def backward(ctx, grad):
@@ -82,47 +121,37 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, query, key, value, bias, dropped):
-        ctx.scale, kept = LEVELS / (LEVELS - dropped), []
+        ctx.dropped, noises = dropped, []
         out = value.new_empty(query.shape[0], query.shape[2], query.shape[1], value.shape[3]).transpose(1, 2)
         with torch.autocast("cpu", enabled=False):
             for piece in _pieces(query, key):
-                found = probabilities(query[piece], key[piece], None if bias is None else bias[piece])
-                kept.append(_kept(found.shape, dropped))
-                out[piece] = (_only(kept[-1], found) @ value[piece]).mul_(ctx.scale)
-        ctx.save_for_backward(query, key, value, bias, *kept)
+                part = (key[piece], value[piece], None if bias is None else bias[piece])
+                noises.append(kept(torch.Size((*query[piece].shape[:3], key.shape[2])), dropped))
+                out[piece] = attended(query[piece], [part], noises[-1], dropped)
+        ctx.save_for_backward(query, key, value, bias, *noises)
         return out
 
     @staticmethod
     def backward(ctx, grad):
-        query, key, value, bias, *kept = ctx.saved_tensors
-        grad = grad * ctx.scale
+        query, key, value, bias, *noises = ctx.saved_tensors
         to_query, to_key, to_value = (torch.empty_like(tensor) for tensor in (query, key, value))
         with torch.autocast("cpu", enabled=False):
-            for piece, noise in zip(_pieces(query, key), kept, strict=True):
-                found = probabilities(query[piece], key[piece], None if bias is None else bias[piece])
-                to_found = _only(noise, grad[piece] @ value[piece].transpose(-1, -2))
-                to_scores = torch.ops.aten._softmax_backward_data(to_found, found, -1, found.dtype)
-                to_query[piece] = to_scores @ key[piece]
-                to_key[piece] = to_scores.transpose(-1, -2) @ query[piece]
-                to_value[piece] = _only(noise, found).transpose(-1, -2) @ grad[piece]
+            for piece, noise in zip(_pieces(query, key), noises, strict=True):
+                part = (key[piece], value[piece], None if bias is None else bias[piece])
+                to_query[piece], (to_key[piece],), (to_value[piece],) = gradients(
+                    grad[piece], query[piece], [part], noise, ctx.dropped
+                )
         return to_query, to_key, to_value, None, None
 
 
-def _levels(p: float) -> int:
-    """How many of the LEVELS are dropped; 0 where sixteen bits cannot say it: all, or next to nothing."""
-    return round(p * LEVELS) % LEVELS
+def _by_part(shares: torch.Tensor, parts: Sequence[Part]) -> tuple[torch.Tensor, ...]:
+    return shares.split([key.shape[2] for key, _, _ in parts], dim=-1)
 
 
-def _kept(shape: torch.Size, dropped: int) -> torch.Tensor:
-    """1 where something is kept, else 0, int16."""
-    words = torch.empty((shape.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    return words.view(torch.int16)[: shape.numel()].view(shape).ge_(dropped - LEVELS // 2)
-
-
-def _only(kept: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+def _only(noise: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     """`given` itself, with 0 in place of what is not kept."""
     bits = given.view(INTEGERS[given.element_size()])
-    bits *= kept.to(bits.dtype)
+    bits *= noise.to(bits.dtype)
     return given
 
 

@@ -16,6 +16,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from trainer.dropout import attend as dropout_attention
+from trainer.dropout import attended, gradients, kept, levels
 from trainer.errors import Unavailable
 
 LOW = -3e4  # hides a key: e to it is 0 in every number format, yet a row of hidden keys alone is no NaN
@@ -239,12 +240,15 @@ class _Blocks(torch.autograd.Function):
         ctx.heads, ctx.ways, ctx.dropout = heads, ways, dropout
         ctx.seed = int(torch.randint(2**62, ())) if dropout else None
         ctx.fused = not dropout and query.device.type == "cpu"
+        ctx.dropped = levels(dropout) if query.device.type == "cpu" else 0
         with torch.autocast(query.device.type, enabled=False):
             for number, group in enumerate(_groups(query, heads, ways, dropout)):
                 asked, parts = _inputs(query, sources, group, heads, ways)
                 if ctx.fused:
                     found, sums = _joined([_FUSED(asked, key, value, attn_mask=bias) for key, value, bias in parts])
                     ctx.sums.append(sums)  # the logarithms of the soft-max's sums, as the kernel's backward wants them
+                elif ctx.dropped:
+                    found = attended(_scaled(asked), parts, _kept(asked, parts, ctx, number), ctx.dropped)
                 else:
                     with _noise(ctx.seed, number, query.device):
                         found = _at_once(asked, parts, dropout)
@@ -269,6 +273,10 @@ class _Blocks(torch.autograd.Function):
                 known = [_queries(tensor, group, heads, ways[0].size).flatten(0, 1) for tensor in (grad, out)]
                 if ctx.fused:
                     found = _backward(*known, asked, parts, ctx.sums[number])
+                elif ctx.dropped:
+                    noise = _kept(asked, parts, ctx, number)
+                    to_asked, to_keys, to_values = gradients(known[0], _scaled(asked), parts, noise, ctx.dropped)
+                    found = [_scaled(to_asked), *to_keys, *to_values]
                 else:
                     found = _again(known[0], asked, parts, ctx, number)
                 place = _queries(to_query, group, heads, ways[0].size)
@@ -298,6 +306,16 @@ def _backward(grad: torch.Tensor, out: torch.Tensor, asked: torch.Tensor, parts:
     ]
     to_asked, to_keys, to_values = zip(*found, strict=True)
     return [sum(to_asked[1:], to_asked[0]), *to_keys, *to_values]
+
+
+def _scaled(states: torch.Tensor) -> torch.Tensor:
+    return states * states.shape[-1] ** -0.5
+
+
+def _kept(asked: torch.Tensor, parts: list, ctx, number: int) -> torch.Tensor:
+    """The noise of a group, the same in both passes, from a generator of its own."""
+    shape = torch.Size((*asked.shape[:3], sum(key.shape[2] for key, _, _ in parts)))
+    return kept(shape, ctx.dropped, torch.Generator().manual_seed(ctx.seed + number))
 
 
 def _at_once(asked: torch.Tensor, parts: list, dropout: float) -> torch.Tensor:
