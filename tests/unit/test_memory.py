@@ -23,8 +23,8 @@ taken = next(line for line in open("/proc/self/status") if line.startswith("VmSi
 resource.setrlimit(resource.RLIMIT_AS, (int(taken) * 1024 + int(sys.argv[2]),) * 2)
 sys.exit(execute(Path(sys.argv[1])))
 """
-ROOM = 880 << 20  # bytes: half a window of LONG pieces takes 760 to 800 MiB, a whole one more than 980
-LONG = 131072
+ROOM = 1100 << 20  # bytes: half a window of LONG pieces takes 800 to 900 MiB, a whole one more than 1,320
+LONG = 262144
 
 
 @pytest.mark.parametrize(
