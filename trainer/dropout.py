@@ -8,6 +8,7 @@ bits of the numbers, which takes a fraction of the time that a comparison to boo
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch.autograd.function import once_differentiable
 
 LEVELS = 1 << 16
 PIECE = 1 << 22  # probabilities computed together: 16 MB, which the next piece gets again without the system
@@ -55,7 +56,10 @@ def probabilities(query: torch.Tensor, parts: Sequence[Part]) -> torch.Tensor:
 
 
 def attended(query: torch.Tensor, parts: Sequence[Part], noise: torch.Tensor, dropped: int) -> torch.Tensor:
-    """What the queries, scaled, find with this `noise`, that of `kept`. No gradients: those are of `gradients`."""
+    """drop(probabilities) values with the `noise` of `kept`: (rows, heads, tokens, width); `query` is scaled already.
+
+    autograd sees nothing of it: `gradients` has the backward pass.
+    """
     shares = _by_part(_only(noise, probabilities(query, parts)), parts)
     found = [share @ value for share, (_, value, _) in zip(shares, parts, strict=True)]
     return sum(found[1:], found[0]).mul_(LEVELS / (LEVELS - dropped))
@@ -64,7 +68,7 @@ def attended(query: torch.Tensor, parts: Sequence[Part], noise: torch.Tensor, dr
 def gradients(
     grad: torch.Tensor, query: torch.Tensor, parts: Sequence[Part], noise: torch.Tensor, dropped: int
 ) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
-    """Those of `attended`, of the queries, of the keys of each part, and of their values."""
+    """From that of what `attended` gave those of the scaled queries, of the keys of each part, and of their values."""
     grad = grad * (LEVELS / (LEVELS - dropped))
     shares = probabilities(query, parts)
     found = [grad @ value.transpose(-1, -2) for _, value, _ in parts]
@@ -82,7 +86,7 @@ def levels(p: float) -> int:
 
 
 def kept(shape: torch.Size, dropped: int, generator: torch.Generator | None = None) -> torch.Tensor:
-    """Noise: 1 where something is kept, else 0, int16."""
+    """Noise of this shape, int16: 1 where something is kept, 0 with probability dropped / LEVELS."""
     words = torch.empty((shape.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
     return words.view(torch.int16)[: shape.numel()].view(shape).ge_(dropped - LEVELS // 2)
 
@@ -112,6 +116,7 @@ class _Drop(torch.autograd.Function):
         return _only(noise, input * ctx.scale)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         return _only(*ctx.saved_tensors, grad * ctx.scale), None
 
@@ -132,6 +137,7 @@ class _Attention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
         query, key, value, bias, *noises = ctx.saved_tensors
         to_query, to_key, to_value = (torch.empty_like(tensor) for tensor in (query, key, value))
