@@ -56,19 +56,35 @@ KINDS = ("document", "only", "label", "boundary", "unread")  # in the order in w
 
 
 class Comparison(Plain):
-    """`agreement` is the mean over pairs of arms of span_f1 or label_agreement; None where no pair shares a label."""
+    """`agreement` is the mean over pairs of arms of span_f1 or label_agreement; None where no pair has anything to
+    agree on, and `no_agreement` says why.
+    """
 
     predictions: tuple[Prediction, ...]
     agreement: float | None
     disagreements: tuple[Disagreement, ...]
 
+    @property
+    def no_agreement(self) -> str | None:
+        """Why there is no figure of agreement, as a sentence; None where there is one."""
+        if self.agreement is not None:
+            return None
+        pairs = [(one, other) for one, other in combinations(self.predictions, 2) if one.task == other.task]
+        if not pairs:
+            return "One model marks words, the other labels the whole note: nothing to compare."
+        if not any(set(one.label_set) & set(other.label_set) for one, other in pairs):
+            return "These models have no label in common: nothing to compare."
+        if not any(arm.coverage.tokens_read for arm in self.predictions):
+            return "There was nothing to read: nothing to compare."
+        return "No model found any of the labels that they share: nothing to compare."
+
     def to_json(self) -> dict:
-        """The public shape of `stillroom compare --json`."""
+        """The public shape of `stillroom compare --json`; `no_agreement` only where `agreement` is null."""
         return {
             "predictions": [prediction.to_json() for prediction in self.predictions],
             "agreement": self.agreement,
             "disagreements": [item.to_json() for item in self.disagreements],
-        }
+        } | ({} if self.agreement is not None else {"no_agreement": self.no_agreement})
 
 
 def compare(predictions: Sequence[Prediction]) -> Comparison:
@@ -117,22 +133,22 @@ def span_f1(one: Prediction, other: Prediction) -> float | None:
     """F1 of one arm's spans against the other's, 0 to 1: 2 |both| / (|one| + |other|), symmetric.
 
     A span counts as found by both when start, end and label are equal. Only labels that both arms can say count; None
-    where there are none, 1 where neither found anything. It equals the F-measure that Hripcsak and Rothschild (2005,
+    where there are none, and where neither found anything. It equals the F-measure that Hripcsak and Rothschild (2005,
     JAMIA 12:296) show to be what kappa tends to for spans, where true negatives cannot be counted.
     """
     common = set(one.label_set) & set(other.label_set)
     if not common:
         return None
     first, second = ({_place(span) for span in arm.spans if span.label in common} for arm in (one, other))
-    return 2 * len(first & second) / (len(first) + len(second)) if first or second else 1.0
+    return 2 * len(first & second) / (len(first) + len(second)) if first or second else None
 
 
 def label_agreement(one: Prediction, other: Prediction) -> float | None:
     """How far two arms give a note the same labels, 0 to 1, symmetric.
 
     Where both give exactly one: 1 if it is the same, else 0; the mean over pairs is then the share that agrees.
-    Otherwise Jaccard's index of what is given, |both| / |either|, of the labels that both can say; 1 where neither
-    gives any. None where no label is common, or an arm had nothing to read.
+    Otherwise Jaccard's index of what is given, |both| / |either|, of the labels that both can say. None where no label
+    is common, neither arm gives any, or an arm had nothing to read.
     """
     common = set(one.label_set) & set(other.label_set)
     if not common or not one.labels or not other.labels:
@@ -141,7 +157,7 @@ def label_agreement(one: Prediction, other: Prediction) -> float | None:
     if one.threshold is None and other.threshold is None:
         return float(first == second)
     first, second = first & common, second & common
-    return len(first & second) / len(first | second) if first or second else 1.0
+    return len(first & second) / len(first | second) if first or second else None
 
 
 AGREEMENTS = {"ner": span_f1, "classification": label_agreement}

@@ -150,14 +150,15 @@ def show_comparison(text: str, compared) -> None:
         for item in compared.disagreements
     ]
     _table(("start", "end", *arms, "text"), rows)
-    measures = sorted({_MEASURES[found.task] for found in compared.predictions})
-    agreement = (
-        "they share no label" if compared.agreement is None else f"{', '.join(measures)} {compared.agreement:.3f}"
-    )
-    say(f"Disagreements: {len(rows)}; agreement: {agreement}.")
+    say(f"Disagreements: {len(rows)}; {compared.no_agreement or _agreement(compared)}")
     for found in compared.predictions:
         said = ", ".join(found.chosen) or "no label" if found.labels else f"{len(found.spans)} spans"
         say(f"{found.model}: {said}. {_coverage(found)}")
+
+
+def _agreement(compared) -> str:
+    measures = sorted({_MEASURES[found.task] for found in compared.predictions})
+    return f"agreement: {', '.join(measures)} {compared.agreement:.3f}."
 
 
 def show_targets(text: str, targets: Sequence[Mapping]) -> None:

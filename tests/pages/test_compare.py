@@ -331,6 +331,14 @@ def test_a_score_and_a_label_filter_panes_list_and_figures_without_asking_again(
     assert "Chemical" not in shown_in(page, "Agreement")
 
 
+def test_a_score_that_hides_all_leaves_nothing_to_compare(mixed):
+    page = filled(opened(*mixed, sample=samples()[0].id))
+    page.slider(key="compare_least").set_value(100)
+    page = ran(page)
+    assert any("nothing is left to compare" in caption.value for caption in page.caption)
+    assert "nothing to compare" in html(page) and "100% agreement" not in html(page)
+
+
 def test_agreement_and_cost_stand_beneath(mixed):
     page = filled(opened(*mixed, sample=samples()[0].id))
     for answer in page.session_state["compare_run"].answers:

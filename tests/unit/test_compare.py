@@ -6,7 +6,10 @@ from hypothesis import strategies as st
 
 from trainer.errors import BadSpec
 from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
-from workbench.compare import compare, grouped, label_agreement, span_f1
+from workbench.compare import agreement_rows, compare, grouped, label_agreement, span_f1
+from workbench.filtering import Filter, filtered
+
+NOTHING_READ = Coverage(tokens=0, tokens_read=0, windows=0)
 
 
 def prediction(model: str, *spans: tuple, labels: str = "Disease", unread: tuple = ()) -> Prediction:
@@ -77,7 +80,30 @@ def test_agreement_is_the_mean_f1_over_pairs_that_share_labels():
     assert span_f1(one, third) is None
     assert compare([one, other, third]).agreement == pytest.approx(2 / 3)
     assert compare([one, third]).agreement is None
-    assert compare([prediction("a"), prediction("b")]).agreement == 1.0
+
+
+def test_where_nothing_was_found_there_is_no_agreement_and_the_reason_is_said():
+    nothing = compare([prediction("a"), prediction("b")])
+    assert nothing.agreement is None and "No model found" in nothing.no_agreement
+    assert nothing.to_json()["agreement"] is None and nothing.to_json()["no_agreement"] == nothing.no_agreement
+    chemicals = prediction("c", (0, 3, "Chemical"), labels="Chemical Disease")
+    assert compare([chemicals, prediction("a")]).agreement is None, "what one alone can say is no agreement"
+    assert compare([prediction("a"), prediction("d", (0, 3, "Disease"))]).agreement == 0.0
+    pairs = [prediction("a"), prediction("b"), prediction("d", (0, 3, "Disease"))]
+    assert compare(pairs).agreement == 0.0, "the pair that found nothing does not count"
+    unread = [prediction(name).model_copy(update={"coverage": NOTHING_READ}) for name in "ab"]
+    assert "nothing to read" in compare(unread).no_agreement
+    assert "no label in common" in compare([prediction("a"), prediction("b", labels="Gene")]).no_agreement
+    assert compare([prediction("d", (0, 3, "Disease")), prediction("e", (0, 3, "Disease"))]).no_agreement is None
+
+
+def test_a_filter_that_hides_all_leaves_nothing_to_compare():
+    arms = [prediction(name, (0, 3, "Disease")) for name in "ab"]
+    assert compare(arms).agreement == 1.0
+    assert compare([filtered(arm, Filter(least=1.0)) for arm in arms]).agreement is None
+    documents = [classified(name, "x y") for name in "ab"]
+    assert compare([filtered(arm, Filter(least=1.0)) for arm in documents]).agreement is None
+    assert {row.mean for row in agreement_rows([filtered(arm, Filter(least=1.0)) for arm in arms])} == {None}
 
 
 def test_one_arm_or_one_name_twice_is_refused():
@@ -134,7 +160,8 @@ def test_disagreements_are_disjoint_in_order_and_hold_each_span_that_is_not_shar
     places = [{(span.start, span.end, span.label) for span in arm.spans} for arm in arms]
     for start, end, _ in places[0] ^ places[1]:
         assert any(a <= start and end <= b for a, b in regions)
-    assert (found.agreement == 1.0) == (places[0] == places[1]) == (not regions)
+    assert (found.agreement in (1.0, None)) == (places[0] == places[1]) == (not regions)
+    assert (found.agreement is None) == (not places[0] and not places[1])
     assert sorted(number for group in grouped(found) for number in group.items) == list(range(len(regions)))
     assert compare(arms[::-1]).agreement == found.agreement
 
@@ -166,7 +193,7 @@ def test_several_labels_agree_by_what_both_give_and_differ_label_by_label():
     assert compare([one, other]).agreement == pytest.approx(1 / 2), "w cannot be said by a, so only x is not shared"
     assert votes(one, other) == [(None, None, {"a": "x", "b": None})]
     none = classified("c", "x y z", threshold=0.9)
-    assert label_agreement(none, none.model_copy()) == 1.0
+    assert label_agreement(none, none.model_copy()) is None
     assert label_agreement(one, none) == 0.0
 
 

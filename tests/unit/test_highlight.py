@@ -202,6 +202,9 @@ def test_figures_and_their_meaning_are_stated():
     gene = prediction("b", labels=("Gene",))
     html = results("Fever", [Pane("a", prediction=one), Pane("b", prediction=gene)], compare([one, gene]))
     assert "no label in common" in html
+    silent = [prediction("a", []), prediction("b", [])]
+    html = results("Fever", [Pane(arm.model, prediction=arm) for arm in silent], compare(silent))
+    assert "No model found any of the labels" in html and "agreement</span>" not in html
 
 
 def classified(name: str, *scores: tuple[str, float], threshold=None) -> Prediction:

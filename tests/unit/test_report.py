@@ -190,3 +190,10 @@ def test_of_very_many_disagreements_the_first_are_listed_and_all_are_counted():
     assert found.count("<li>") == 1_000 and "<b>1,499</b>" in found and "The first 1,000 are listed" in found
     few = document(made("Fever. Cough.", one.model_copy(update={"spans": one.spans[:2]}), prediction("two")))
     assert few.count("<li>") == 2 and "are listed" not in few
+
+
+def test_where_nothing_was_found_the_files_say_that_there_is_nothing_to_compare():
+    found = made("Fever", prediction("a"), prediction("b"))
+    said = json.loads(report.as_json(found))
+    assert said["agreement"] is None and "nothing to compare" in said["no_agreement"]
+    assert said["no_agreement"] in document(found) and "100%" not in document(found).partition("Agreement")[2]

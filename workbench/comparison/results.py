@@ -130,18 +130,14 @@ def _effect(run: Run, kept: Filter) -> str:
     counts = _counts((given(new.prediction), given(old.prediction)) for old, new in pairs if old.prediction)
     if not before.comparison or before.comparison.agreement is None:
         return f"Shown: {counts}."
-    if not any(given(pane.prediction) for pane in after.panes if pane.prediction):
-        return f"Shown: {counts}; nothing is left to compare."
-    now, then = (_share(each.comparison.agreement) for each in (after, before))
-    return f"Shown: {counts}; agreement {now}, without the filter {then}."
+    now, then = (each.comparison.agreement for each in (after, before))
+    if now is None:
+        return f"Shown: {counts}; nothing is left to compare, without the filter agreement is {then:.0%}."
+    return f"Shown: {counts}; agreement {now:.0%}, without the filter {then:.0%}."
 
 
 def _counts(pairs) -> str:
     return ", ".join(f"{letter(number)} {few:,} of {all_:,}" for number, (few, all_) in enumerate(pairs))
-
-
-def _share(agreement: float | None) -> str:
-    return "not defined" if agreement is None else f"{agreement:.0%}"
 
 
 # --- The panes

@@ -19,7 +19,6 @@ LISTED = 300  # disagreements in the list
 # The same few lines for every note: they find their way by the classes and ids of this package.
 STEPPING = Html(f"<script>{Path(__file__).with_name('stepping.js').read_text(encoding='utf-8')}</script>")
 
-_NOTHING_SHARED = "These models have no label in common"
 _EXCERPT, _AROUND = 60, 24  # characters
 
 
@@ -64,9 +63,7 @@ def letters(group: Group, arms: Sequence[str]) -> str:
 
 def _figures(comparison: Comparison) -> str:
     if comparison.agreement is None:
-        kinds = {prediction.task for prediction in comparison.predictions}
-        why = "One model marks words, the other labels the whole note" if len(kinds) > 1 else _NOTHING_SHARED
-        return f'<p class="sr-figure">{why}: there is nothing to agree on.</p>'
+        return f'<p class="sr-figure">{comparison.no_agreement}</p>'
     places = count(len(comparison.disagreements), "disagreement") if comparison.disagreements else "No disagreements"
     return f'<p class="sr-figure"><b>{places}</b><span>{comparison.agreement:.0%} agreement</span></p>'
 

@@ -33,7 +33,7 @@ def document(report: Report) -> Html:
         f"<h1>Comparison of models on one note</h1>{_about(report)}",
         _models(report, arms),
         costs(found, report.weights, arms),
-        agreement(found, arms) + meanings(report.comparison),
+        agreement(found, arms) + _no_agreement(report) + meanings(report.comparison),
         f"<h2>Disagreements</h2>{''.join(_disagreements(report, arms)) or '<p>None.</p>'}",
         _note(report) if report.with_text else "",
         f'<p class="sr-about sr-foot">{_versions()} {_WARNING}</p>',
@@ -51,6 +51,11 @@ def _about(report: Report) -> str:
         said.append(f"scores from {report.kept.least:.0%} on")
     text = "the note's text is included" if report.with_text else "without the note's text; places are offsets"
     return f'<p class="sr-about">{"; ".join([*said, text])}.</p>'
+
+
+def _no_agreement(report: Report) -> str:
+    why = report.comparison.no_agreement
+    return f"<p>{why}</p>" if why else ""
 
 
 def _models(report: Report, arms: list[str]) -> str:
