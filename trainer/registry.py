@@ -14,6 +14,7 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
+from trainer import references
 from trainer.errors import BadData, BadSpec, Unavailable, UnknownName
 from trainer.prediction import Plain
 from trainer.run import ResolvedModel
@@ -280,10 +281,11 @@ def find(reference: str) -> ModelEntry | None:
 
 
 def resolve(reference: str, *, store=None) -> ResolvedModel:
-    """The checked model folder that a reference means: a zoo id, a run id, ./folder (or absolute), or org/name.
+    """The checked model folder that a reference means: a zoo id, a run id, the path of a folder, or org/name.
 
     org/name is looked up in the zoo and in this machine's Hub cache, never in the network. Raises UnknownName,
-    Unavailable (what is missing and how to get it), CorruptFile, or Refused (pickle only, remote code).
+    Unavailable (what is missing and how to get it), BadData (a file), CorruptFile, or Refused (pickle only, remote
+    code).
     """
     entry = find(reference)
     folder = _folder(reference, entry, store)
@@ -294,16 +296,23 @@ def resolve(reference: str, *, store=None) -> ResolvedModel:
     )
 
 
+def local(reference: str) -> Path | None:
+    """The folder that a model reference names by its path; None for an id and for what is not here."""
+    return None if find(reference) or RUN_ID.fullmatch(reference) else references.here(reference)
+
+
 def _folder(reference: str, entry: ModelEntry | None, store) -> Path:
     if entry:
         return entry.loads and weights_here(entry) or _missing(entry)
     if RUN_ID.fullmatch(reference):
         return _run_folder(reference, store)
-    if reference.startswith(("./", "../", "~/", "/")) and reference.isprintable():
-        folder = Path(reference).expanduser().absolute()
+    if folder := references.here(reference):
         if not folder.is_dir():
-            raise Unavailable(f"There is no folder {folder}.", next_step="Check the path; `stillroom zoo` lists ids.")
+            step = "Give the folder that holds config.json, the tokenizer and model.safetensors."
+            raise BadData("this is a file; a model is a folder.", path=reference, next_step=step)
         return folder
+    if references.is_path(reference):
+        raise Unavailable(references.not_here(reference), next_step="Check the path; `stillroom zoo` lists ids.")
     if HUB_ID.fullmatch(reference):
         return _in_hub_cache(reference) or _not_cached(reference)
     raise UnknownName("model", reference, zoo(), next_step="A reference is a zoo id, a run id, ./folder or org/name.")
@@ -353,6 +362,5 @@ def remedies(entry: ModelEntry) -> str:
 def _not_cached(hub_id: str) -> Path:
     raise Unavailable(
         f"{hub_id} is not in the zoo, and not in this machine's Hub cache.",
-        next_step=f"Run `hf download {hub_id}` where there is a network, copy the folder here and name it ./FOLDER; "
-        "a folder of your own needs ./ in front.",
+        next_step=f"Run `hf download {hub_id}` where there is a network, copy the folder here and give its path.",
     )

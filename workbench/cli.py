@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from trainer.errors import BadData, BadSpec, Refused, StillroomError, UnknownName
+from trainer.references import expanded
 from workbench import terminal
 from workbench.demo import commands as demo_commands
 from workbench.logs import lines
@@ -37,7 +38,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on
 JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, as `stillroom jobs` lists it.")]
 ZooId = Annotated[str, typer.Argument(metavar="ID", help="A model's id, as `stillroom zoo` lists it.")]
 Model = Annotated[str, typer.Option("--model", metavar="M", help="Zoo id, run id, ./folder or org/name.")]
-TextFile = Annotated[Path, typer.Option("--text-file", metavar="F", help="UTF-8 text, read exactly as it is.")]
+TextFile = Annotated[
+    Path, typer.Option("--text-file", parser=expanded, metavar="F", help="UTF-8 text, read exactly as it is.")
+]
 Reading = Literal["windows", "truncate", "whole"]
 Grain = Literal["section", "sentence", "phrase", "word", "piece"]
 Split = Literal["train", "dev", "test"]
@@ -89,7 +92,9 @@ def worker(
 
 @app.command()
 def submit(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="A job spec or a chain; specs/ has some.")],
+    spec: Annotated[
+        Path, typer.Argument(parser=expanded, metavar="SPEC.yaml", help="A job spec or a chain; specs/ has some.")
+    ],
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 unless all succeeded.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -183,7 +188,7 @@ def zoo(context: typer.Context, as_json: AsJson = False) -> None:
 @zoo_app.command("build")
 def build(
     model_id: ZooId,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is not there yet.")],
+    out: Annotated[Path, typer.Option("--out", parser=expanded, metavar="DIR", help="A folder that is not there yet.")],
 ) -> None:
     """Build the masked language model with random weights; needs no network."""
     entry = _entry(model_id)
@@ -335,7 +340,9 @@ def evaluate(
 @app.command()
 def export(
     model: Model,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is empty or not there yet.")],
+    out: Annotated[
+        Path, typer.Option("--out", parser=expanded, metavar="DIR", help="A folder that is empty or not there yet.")
+    ],
     form: Annotated[Literal["safetensors"], typer.Option("--format", help="What to write.")] = "safetensors",
     half: Annotated[bool, typer.Option("--half", help="16-bit numbers: half the size.")] = False,
 ) -> None:

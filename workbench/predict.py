@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from trainer import registry
+from trainer import references, registry
 from trainer.errors import BadSpec, UnknownName
 from trainer.prediction import Plain, Prediction
 from trainer.run import ResolvedModel
@@ -30,17 +30,17 @@ class Arm(Plain):
 
     @classmethod
     def parse(cls, text: str) -> "Arm":
-        """The arm that a person wrote. Raises BadSpec or UnknownName, saying which part is wrong."""
-        model, at, how = text.strip().rpartition("@")
-        if "/" in how:  # a folder's name may hold an @
-            model, at, how = text.strip(), "", ""
-        reading, colon, limit = how.partition(":") if at else ("", "", "")
-        model = model if at else text.strip()
+        """The arm that a person wrote; a folder that is there is one, whatever its name holds.
+
+        Raises BadSpec or UnknownName, saying which part is wrong.
+        """
+        model, at, how = _parts(text)
+        reading, colon, limit = how.partition(":")
         if not 0 < len(model) <= 300:
             raise BadSpec([("model", f"found {text!r:.80}; write M, M@reading or M@reading:max_tokens")])
         if at and reading not in READINGS:
-            raise UnknownName("reading", reading, READINGS)
-        if colon and not (limit.isascii() and limit.isdigit() and int(limit) >= 8):
+            raise UnknownName("reading", reading, READINGS, next_step=f"There is no folder {text!r:.80} either.")
+        if colon and not (limit.isascii() and limit.isdigit() and len(limit) < 10 and int(limit) >= 8):
             raise BadSpec([("max_tokens", f"found {limit!r:.20} in {text!r:.80}; a whole number from 8 is needed")])
         said = {"reading": reading} if at else {}
         return cls(model=model, **said, **({"max_tokens": int(limit)} if colon else {}))
@@ -51,6 +51,17 @@ class Arm(Plain):
         if self.max_tokens is not None:
             return f"{self.model}@{self.reading}:{self.max_tokens}"
         return f"{self.model}@{self.reading}" if "reading" in self.model_fields_set else self.model
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """Model, `@` where there is one, and how it reads. The name of a folder may hold an `@` of its own."""
+    written = text if references.here(text) else text.strip()
+    model, at, how = written.rpartition("@")
+    if not at or "/" in how or references.here(written):
+        return written, "", ""
+    if how.partition(":")[0] not in READINGS and references.is_path(written) and not references.here(model):
+        return written, "", ""  # a folder that is not there, not a way to read that is unknown
+    return model, at, how
 
 
 def predict(

@@ -74,7 +74,7 @@ def _model(reference: str) -> str:
     if _is_later(reference):
         return reference
     path = registry.resolve(reference).path
-    return path if reference.startswith((".", "~")) else reference
+    return path if registry.local(reference) else reference
 
 
 def _fits(spec: JobSpec) -> None:

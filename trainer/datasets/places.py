@@ -6,6 +6,7 @@ from pathlib import Path
 from trainer.datasets import hub, labelled, spans, text
 from trainer.datasets.cards import CARD, DATA, card, cards
 from trainer.errors import BadData, CorruptFile, Refused, UnknownName
+from trainer.references import here
 from trainer.run import ResolvedDataset, file_sha256
 
 SPLITS = ("train", "dev", "test")
@@ -24,8 +25,8 @@ def locate(reference: str) -> Path:
     """The absolute path of what an id, or the path of a folder or a file, stands for; UnknownName for none of these."""
     if reference in cards():
         return DATA / reference
-    if _is_here(reference):
-        return Path(reference).resolve()
+    if place := here(reference):
+        return place
     raise UnknownName("data set", reference, cards(), next_step=f"Give one of these ids, or a path. {LAYOUT}")
 
 
@@ -34,7 +35,7 @@ def resolve(reference: str) -> ResolvedDataset:
 
     Raises UnknownName for none of these, BadData for a file that is not text, what `digest` and `hub.resolve` raise.
     """
-    if hub.is_reference(reference) and reference not in cards() and not _is_here(reference):
+    if hub.is_reference(reference) and reference not in cards() and not here(reference):
         return hub.resolve(reference)
     place = locate(reference)
     return ResolvedDataset(reference=reference, path=str(place), sha256=digest(place))
@@ -113,13 +114,6 @@ def _search(folder: Path) -> dict[str, Path]:
         return {split: _inside(folder, split) for split in brat}
     what = f"there is no train.conll, no train.jsonl, no train.csv and no train.txt; {_held(folder)}."
     raise BadData(what, path=folder.name, next_step=LAYOUT)
-
-
-def _is_here(reference: str) -> bool:
-    try:
-        return bool(reference.strip()) and Path(reference).exists()
-    except (OSError, ValueError):  # too long for a path, no permission, a NUL inside
-        return False
 
 
 def _held(folder: Path) -> str:

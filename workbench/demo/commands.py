@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from trainer.references import expanded
 from workbench import terminal
 
 space_app = typer.Typer(help="The public demo as a folder for Hugging Face Spaces.", no_args_is_help=True)
@@ -21,7 +22,9 @@ def demo(
 
 @space_app.command("build")
 def build(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is empty or not there yet.")],
+    out: Annotated[
+        Path, typer.Option("--out", parser=expanded, metavar="DIR", help="A folder that is empty or not there yet.")
+    ],
     kind: Annotated[Literal["gradio", "streamlit"], typer.Option(help="Which front end.")] = "gradio",
 ) -> None:
     """Write everything a Space needs: code, starter models, sample notes, pinned requirements, configuration."""
