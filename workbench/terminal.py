@@ -117,9 +117,8 @@ def show_report(report) -> None:
     counted = ("sentences", "tokens", "entities", "longest") if words else ("documents", "characters", "longest")
     rows = [(name, *(getattr(split, what) for what in counted)) for name, split in report.splits.items()]
     _table(("split", *counted), rows)
-    for pair, number in report.repeated.items():
-        if number:
-            say(f"In both {pair.replace('/', ' and ')}: {number:,} {counted[0]}.")
+    for note in report.notes:
+        say(note)
     for problem in report.problems:
         place = f"{problem.file}, line {problem.line:,}" if problem.line else problem.file
         say(f"{place}: {problem.message} {problem.next_step}")

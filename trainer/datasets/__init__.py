@@ -9,7 +9,7 @@ from trainer.datasets.cards import DatasetCard, card, cards
 from trainer.datasets.conll import Placed, Sentence, sentences, write
 from trainer.datasets.labelled import Field, LabelledDocument
 from trainer.datasets.places import SPLITS, digest, is_hub, require_task, resolve, split_files, tasks_of
-from trainer.datasets.report import Report, check
+from trainer.datasets.report import Report, check, survey
 from trainer.errors import BadData, CorruptFile
 from trainer.run import ResolvedDataset
 
@@ -30,6 +30,7 @@ __all__ = [
     "require_labels",
     "resolve",
     "sentences",
+    "survey",
     "write",
 ]
 

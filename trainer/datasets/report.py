@@ -2,35 +2,50 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache, partial
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from pydantic import computed_field
+from pydantic import Field, computed_field
 
-from trainer.datasets import labelled, tagged, text
+from trainer.datasets import hub, labelled, rules, tagged, text
 from trainer.datasets.cards import MarkedCounts, SentenceCounts, TextCounts, card
 from trainer.datasets.places import SPLITS, digest, locate, require_task, split_files
 from trainer.errors import BadData, StillroomError, UnknownName
 from trainer.prediction import Plain
+from trainer.run import ResolvedDataset
 from trainer.tasks import TASKS
+
+LIMIT = 50  # problems that are kept; the rest are counted
 
 
 class Problem(Plain):
-    """What is wrong, without the place; `line` is 1-based, None where it is the file or the folder."""
+    """What is wrong, without the place; `line` is 1-based, None where it is the file or the folder.
+
+    split: the split that cannot be used before this is mended, "" where it is the whole data set.
+    """
 
     file: str
     line: int | None
     message: str
     next_step: str
+    split: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}, line {self.line:,}" if self.line else self.file
+        return f"{place}: {self.message} {self.next_step}".strip()
 
 
 class LabelledSplit(SentenceCounts):
-    """What a split with labels holds; `labels` counts entities (B- tags) by type, `longest` is a number of words."""
+    """What a split with labels holds; `labels` counts entities (B- tags) by type, `longest` is a number of words.
+
+    lines: where each label stands first (1-based).
+    """
 
     labels: dict[str, int]
+    lines: dict[str, int]
     longest: int
 
 
@@ -38,31 +53,53 @@ class MarkedSplit(MarkedCounts):
     """The same for documents with entities by offset."""
 
     labels: dict[str, int]
+    lines: dict[str, int]
     longest: int
 
 
 class PlainSplit(TextCounts):
-    """What a split of text holds; `longest` is a number of characters; `repeated`: documents seen before in it."""
+    """What a split of text holds; `longest` is a number of characters; `repeated`: documents seen before in it.
+
+    shares: how many of its documents stand in for dev and for test where a text data set has none.
+    """
 
     longest: int
     repeated: int
+    shares: dict[str, int] = Field({}, exclude=True)
 
 
 class ClassifiedSplit(PlainSplit):
-    """What a split of labelled documents holds; `labels` counts documents by label."""
+    """What a split of labelled documents holds; `labels` counts documents by label, from line `lines` on."""
 
     labels: dict[str, int]
+    lines: dict[str, int]
+    multi_label: bool
 
 
 class Report(Plain):
-    """The answer of `check`. `repeated` counts what two splits share, such as {"train/test": 3}."""
+    """The answer of `check`. files: the split files as messages name them.
+
+    repeated: what two splits share, such as {"train/test": 3}, however it is spaced and whatever its case.
+    """
 
     path: str
     task: str
     problems: tuple[Problem, ...]
     more_problems: int
+    files: dict[str, str]
     splits: dict[str, LabelledSplit | MarkedSplit | ClassifiedSplit | PlainSplit]
     repeated: dict[str, int]
+
+    @computed_field
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of the data set although it can be used."""
+        return rules.notes(self.splits, self.repeated, task=self.task)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The entity types or labels of all splits, sorted."""
+        return tuple(sorted({label for split in self.splits.values() for label in getattr(split, "labels", ())}))
 
     @computed_field
     @property
@@ -75,47 +112,82 @@ class Report(Plain):
 
 
 class _Problems:
-    """Keeps the first `limit` problems and counts the rest: a wrong file may have one on every line."""
+    """Keeps the first problems of each split and counts the rest: a wrong file may have one on every line."""
 
-    def __init__(self, limit: int):
-        self.limit, self.kept, self.more = limit, [], 0
+    def __init__(self):
+        self.kept, self.counts = [], Counter()
 
-    def add(self, error: StillroomError, file: str) -> None:
-        if len(self.kept) == self.limit:
-            self.more += 1
+    def add(self, error: StillroomError, file: str, split: str = "") -> None:
+        self.counts[split] += 1
+        if self.counts[split] > LIMIT:
             return
         line = getattr(error, "line", None)
         message = error.message.removeprefix(f"{file}, line {line:,}: " if line else f"{file}: ")
-        self.kept.append(Problem(file=file, line=line, message=message, next_step=error.next_step))
+        self.kept.append(Problem(file=file, line=line, message=message, next_step=error.next_step, split=split))
 
 
-def check(path: str | Path, *, task: str = "ner", limit: int = 50) -> Report:
+def check(path: str | Path, *, task: str = "ner", limit: int = LIMIT) -> Report:
     """Read a data set (an id, a folder, or one file) to its end: the first `limit` problems, and what it holds.
 
-    Raises UnknownName for an unknown task, or a path that is neither a file nor a folder.
+    What passes can be trained on: besides wrong rows, everything that training would refuse is a problem. Raises
+    UnknownName for an unknown task, or a path that is neither a file nor a folder.
     """
     if task not in TASKS:
         raise UnknownName("task", task, TASKS)
-    place, problems = locate(str(path)), _Problems(limit)
-    splits, seen = {}, {}
+    place, problems = locate(str(path)), _Problems()
+    alone = place.is_file() and TASKS[task].labelled  # its rows are checked, and nothing else can be
+    files = {place.stem.partition(".")[0]: place} if alone else _files(place, task, problems)
+    report = _report(place, task, files, _READERS[task](place, files, None), problems, whole=not alone)
+    over = len(report.problems) - limit
+    if over <= 0:
+        return report
+    return report.model_copy(update={"problems": report.problems[:limit], "more_problems": report.more_problems + over})
+
+
+def survey(dataset: ResolvedDataset, *, task: str, multi_label: bool | None = None) -> Report:
+    """The same of a data set that was resolved, for a task; read once as long as its files stay as they are.
+
+    multi_label: whether documents have several labels, where the task says so.
+    """
+    return _survey(dataset.path, dataset.sha256, task, multi_label)
+
+
+@lru_cache(maxsize=32)
+def _survey(path: str, sha256: str, task: str, multi_label: bool | None) -> Report:
+    place, problems = Path(path), _Problems()
+    if not place.is_absolute():
+        return _hub_report(path, task, multi_label, problems)
     files = _files(place, task, problems)
-    read = _READERS[task](place, files)
+    return _report(place, task, files, _READERS[task](place, files, multi_label), problems)
+
+
+def _report(
+    place: Path, task: str, files: dict[str, Path], read: Callable, problems: _Problems, *, whole: bool = True
+) -> Report:
+    """Read every split, `read` being (file, its name in messages, what takes a problem) -> (counts, hashes).
+
+    whole: whether this is a data set, so that its splits have to fit each other.
+    """
+    splits, seen, name = {}, {}, place.name if place.is_absolute() else str(place)
+    names = {split: name if file == place else f"{name}/{file.name}" for split, file in files.items()}
     for split, file in files.items():
-        name = file.name if file == place else f"{place.name}/{file.name}"
-        splits[split], seen[split] = read(file, name, lambda error, name=name: problems.add(error, name))
+        add = partial(problems.add, file=names[split], split=split)
+        splits[split], seen[split] = read(file, names[split], add)
+    if whole and not problems.counts["train"]:  # what train holds is not known before its rows are right
+        for split, error in rules.learnable(splits, names, task=task):
+            problems.add(error, error.path, split)
     return Report(
-        path=place.name,
+        path=name,
         task=task,
         problems=tuple(problems.kept),
-        more_problems=problems.more,
+        more_problems=problems.counts.total() - len(problems.kept),
+        files=names,
         splits=splits,
         repeated={f"{a}/{b}": len(np.intersect1d(seen[a], seen[b])) for a, b in combinations(seen, 2)},
     )
 
 
 def _files(place: Path, task: str, problems: _Problems) -> dict[str, Path]:
-    if place.is_file() and TASKS[task].labelled:
-        return {place.stem.partition(".")[0]: place}
     try:
         files = split_files(place)
         require_task(place, task)
@@ -130,49 +202,68 @@ def _files(place: Path, task: str, problems: _Problems) -> dict[str, Path]:
     like = next(iter(files.values())).name.partition(".")[2]
     for split in needed:
         if split not in files:
-            missing = BadData(f"there is no {split} split.", path=place.name, next_step=f"Add {split}.{like}.")
-            problems.add(missing, place.name)
+            step = f"Add {split}{f'.{like}' if like else ', a folder of BRAT files'}."
+            problems.add(BadData(f"there is no {split} split.", path=place.name, next_step=step), place.name, split)
     return files
 
 
 def _read_tagged(file: Path, name: str, report: Callable) -> tuple[LabelledSplit, np.ndarray]:
     """The counts of a file, and a hash of each sentence: the words themselves would hold the whole file in memory."""
-    sentences, tokens, longest, labels, seen = 0, 0, 0, Counter(), array("q")
+    sentences, tokens, longest, labels, lines, seen = 0, 0, 0, Counter(), {}, array("q")
     try:
-        for (words, tags), _ in tagged.read(file, name=name, report=report):
+        for (words, tags), places in tagged.read(file, name=name, report=report):
             sentences, tokens, longest = sentences + 1, tokens + len(words), max(longest, len(words))
-            labels.update(tag[2:] for tag in tags if tag[0] == "B")
-            seen.append(hash(words))
+            for tag, line in zip(tags, places, strict=True):
+                if tag[0] == "B":
+                    labels[tag[2:]] += 1
+                    lines.setdefault(tag[2:], line)
+            seen.append(_hash(" ".join(words)))
         if not sentences:
             raise BadData("the split holds no sentence.", path=name, next_step="Fill it, or leave the split out.")
     except BadData as error:
         report(error)
     held = {"tokens": tokens, "entities": labels.total(), "labels": dict(sorted(labels.items())), "longest": longest}
+    held["lines"] = dict(sorted(lines.items()))
     documents = tagged.is_documents(file)
     counts = MarkedSplit(documents=sentences, **held) if documents else LabelledSplit(sentences=sentences, **held)
     return counts, np.unique(np.array(seen))
 
 
 def _read_text(file: Path, name: str, report: Callable) -> tuple[PlainSplit, np.ndarray]:
-    counts, _, distinct = _count_documents(text.read(file, name=name, report=report), name, report)
-    return PlainSplit(**counts), distinct
+    shares = Counter()
+
+    def shared() -> Iterator[text.Document]:
+        for document in text.read(file, name=name, report=report):
+            shares[text.held_out(document.text)] += 1
+            yield document
+
+    counts, _, distinct = _count_documents(shared(), name, report)
+    return PlainSplit(**counts, shares={split: shares[split] for split in ("dev", "test")}), distinct
 
 
 def _read_classified(file: Path, name: str, report: Callable, *, field: str) -> tuple[ClassifiedSplit, np.ndarray]:
-    counts, labels, distinct = _count_documents(
-        labelled.read(file, field=field, name=name, report=report), name, report
-    )
-    return ClassifiedSplit(**counts, labels=dict(sorted(labels.items()))), distinct
+    return _classified(labelled.read(file, field=field, name=name, report=report), name, report, field)
 
 
-def _count_documents(documents: Iterable, name: str, report: Callable) -> tuple[dict[str, int], Counter, np.ndarray]:
-    """Counts, documents by label, and a hash of each document: the texts would hold the whole file in memory."""
-    characters, longest, labels, seen = 0, 0, Counter(), array("q")
+def _classified(documents: Iterable, name: str, report: Callable, field: str) -> tuple[ClassifiedSplit, np.ndarray]:
+    counts, found, distinct = _count_documents(documents, name, report)
+    labels = {label: number for label, (number, _) in sorted(found.items())}
+    lines = {label: line for label, (_, line) in sorted(found.items())}
+    return ClassifiedSplit(**counts, labels=labels, lines=lines, multi_label=field == "labels"), distinct
+
+
+def _count_documents(documents: Iterable, name: str, report: Callable) -> tuple[dict[str, int], dict, np.ndarray]:
+    """Counts; by label how many documents have it and the line of the first; and a hash of each document: the texts
+    would hold the whole file in memory.
+    """
+    characters, longest, labels, seen = 0, 0, {}, array("q")
     try:
         for document in documents:
             characters, longest = characters + len(document.text), max(longest, len(document.text))
-            labels.update(getattr(document, "labels", ()))
-            seen.append(hash(document.text))
+            for label in getattr(document, "labels", ()):
+                number, line = labels.get(label, (0, document.line))
+                labels[label] = (number + 1, line)
+            seen.append(_hash(document.text))
         if not seen:
             raise BadData("the file holds no document.", path=name, next_step="Fill it, or leave the split out.")
     except BadData as error:
@@ -182,12 +273,34 @@ def _count_documents(documents: Iterable, name: str, report: Callable) -> tuple[
     return dict(documents=len(seen), characters=characters, longest=longest, repeated=repeated), labels, distinct
 
 
-def _classified_reader(place: Path, files: dict[str, Path]) -> Callable:
-    """A reader of the field that the card names, or that the first row of the first file has."""
+def _hash(passage: str) -> int:
+    """Equal for texts that differ in white space and case alone."""
+    return hash(" ".join(passage.split()).casefold())
+
+
+def _hub_report(reference: str, task: str, multi_label: bool | None, problems: _Problems) -> Report:
+    """The report of labelled documents that are streamed; of text it is empty: it may be endless."""
+    if not TASKS[task].labelled:
+        return Report(path=reference, task=task, problems=(), more_problems=0, files={}, splits={}, repeated={})
+    field = hub.label_field(reference) if multi_label is None else "labels" if multi_label else "label"
+
+    def read(file: Path, name: str, report: Callable) -> tuple[ClassifiedSplit, np.ndarray]:
+        return _classified(hub.labelled(reference, file.name, field=field), name, report, field)
+
+    files = {split: Path(split) for split in hub.splits(reference)} if task == "classification" else {}
+    for split in (split for split in SPLITS if split not in files):
+        error = BadData(f"there is no {split} split.", path=reference, next_step="Save it as files of a folder.")
+        problems.add(error, reference, split)
+    return _report(Path(reference), task, files, read, problems)
+
+
+def _classified_reader(place: Path, files: dict[str, Path], multi_label: bool | None) -> Callable:
+    """A reader of the field that the task or the card names, or that the first row of the first file has."""
     stated = card(place) if place.is_dir() and files else None
-    if stated:
-        field = "labels" if stated.multi_label else "label"
-        return partial(_read_classified, field=field)
+    if multi_label is None and stated:
+        multi_label = stated.multi_label
+    if multi_label is not None:
+        return partial(_read_classified, field="labels" if multi_label else "label")
     try:
         field = labelled.field_of(next(iter(files.values()))) if files else "label"
     except BadData:  # it is met again, and reported, when the file is read

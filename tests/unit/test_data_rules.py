@@ -1,0 +1,97 @@
+"""What a data set needs beyond rows that can be read: that a model can learn from it, and be scored on it."""
+
+import json
+
+import pytest
+
+from trainer import datasets
+
+GOOD = {"train": "a\tB-Disease\n\nb\tO\n", "dev": "c\tB-Disease\n", "test": "d\tB-Disease\n"}
+
+
+def tagged(folder, **splits):
+    """A folder of tagged words; None leaves a split out."""
+    folder.mkdir(exist_ok=True)
+    for split, text in (GOOD | splits).items():
+        if text is not None:
+            (folder / f"{split}.conll").write_text(text)
+    return folder
+
+
+def classified(folder, *, field="label", **splits):
+    """A folder of labelled documents: each split is a list of labels."""
+    folder.mkdir(exist_ok=True)
+    usual = {split: ["eye", "heart"] if field == "label" else [["eye"], ["heart"]] for split in GOOD}
+    for split, labels in (usual | splits).items():
+        rows = [{"text": f"{split} {number}", field: label} for number, label in enumerate(labels)]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def problems(folder, task):
+    return [(problem.split, problem.line, str(problem)) for problem in datasets.check(folder, task=task).problems]
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_labels_that_train_lacks_are_named_with_their_line(tmp_path, split):
+    path = tagged(tmp_path / "mine", **{split: "c\tB-Disease\n\nd\tB-Drug\ne\tI-Drug\n\nf\tB-Drug\n\ng\tB-Gene\n"})
+    assert [(where, line) for where, line, _ in problems(path, "ner")] == [(split, 3), (split, 8)]
+    said = problems(path, "ner")[0][2]
+    assert said.startswith(f"mine/{split}.conll, line 3: the entity type 'Drug' is not in train, which has Disease.")
+    assert said.endswith("Add examples of it to train, or take these out.")
+    path = classified(tmp_path / "documents", **{split: ["eye", "skin", "skin"]})
+    ((where, line, said),) = problems(path, "classification")
+    assert (where, line) == (split, 2) and "the label 'skin' is not in train, which has eye, heart." in said
+    path = classified(tmp_path / "several", field="labels", **{split: [[], ["eye", "skin"]]})
+    ((where, line, said),) = problems(path, "classification")
+    assert (where, line) == (split, 2) and "'skin'" in said
+
+
+def test_train_has_to_hold_something_to_learn(tmp_path):
+    ((split, _, said),) = problems(tagged(tmp_path / "none", train="a\tO\n"), "ner")
+    assert split == "train" and "none/train.conll: the split holds no entity" in said
+    ((split, _, said),) = problems(classified(tmp_path / "one", train=["eye", "eye"]), "classification")
+    assert split == "train" and "the split holds only the label eye" in said
+    ((split, _, said),) = problems(classified(tmp_path / "no", field="labels", train=[[], []]), "classification")
+    assert split == "train" and "the split holds no label" in said
+    one_of_several = classified(tmp_path / "yes", field="labels", train=[[], ["eye"]], dev=[["eye"]], test=[[]])
+    assert not problems(one_of_several, "classification")
+
+
+def test_a_split_that_is_missing_or_empty_is_one_problem(tmp_path):
+    assert [split for split, *_ in problems(tagged(tmp_path / "a", dev=None, test=""), "ner")] == ["dev", "test"]
+    assert [split for split, *_ in problems(tagged(tmp_path / "b", train=""), "ner")] == ["train"]
+    assert [split for split, *_ in problems(tagged(tmp_path / "c", train=None), "ner")] == ["train"]
+
+
+def test_labels_wait_until_the_rows_of_train_are_right(tmp_path):
+    path = tagged(tmp_path / "mine", train="a\tB-Drug\tO\n\nb\tB-Disease\n", test="d\tB-Drug\n")
+    assert [line for _, line, _ in problems(path, "ner")] == [1]
+
+
+def test_text_has_to_have_something_for_every_split(tmp_path):
+    (tmp_path / "few.txt").write_text("One note.\nAnother note.\n")
+    said = problems(tmp_path / "few.txt", "mlm")
+    assert [split for split, *_ in said] == ["dev", "test"] and "one in 50" in said[0][2]
+    (tmp_path / "many.txt").write_text("".join(f"Note {number}.\n" for number in range(1000)))
+    assert not problems(tmp_path / "many.txt", "mlm")
+
+
+def test_what_splits_share_is_found_whatever_its_white_space_and_case(tmp_path):
+    path = classified(tmp_path / "mine")
+    (path / "test.jsonl").write_text('{"text": " TRAIN\\n 0", "label": "eye"}\n{"text": "new", "label": "eye"}\n')
+    report = datasets.check(path, task="classification")
+    assert report.repeated == {"train/dev": 0, "train/test": 1, "dev/test": 0} and report.ok
+    assert report.notes == ("In both train and test: 1 document. Scores on test look better for it.",)
+    assert report.to_json()["notes"] == list(report.notes)
+    report = datasets.check(tagged(tmp_path / "words", test="A\tB-Disease\n", dev="x\tO\n"), task="ner")
+    assert report.repeated["train/test"] == 1
+    assert any("dev split holds no entity" in note for note in report.notes)
+
+
+def test_a_survey_is_read_once_as_long_as_the_files_stay(tmp_path):
+    path = tagged(tmp_path / "mine")
+    first = datasets.survey(datasets.resolve(str(path)), task="ner")
+    assert datasets.survey(datasets.resolve(str(path)), task="ner") is first and first.ok
+    tagged(path, test="d\tB-Drug\n")
+    assert not datasets.survey(datasets.resolve(str(path)), task="ner").ok

@@ -1,0 +1,125 @@
+"""What a data set needs so that a model can be trained on it or scored with it, beyond rows that can be read.
+
+The one place of these rules: `datasets check`, the Train page, `submit` and the run itself all ask here, by way of
+trainer.datasets.report and trainer.fit. Works on counts alone; no message quotes a text.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from trainer.datasets import text
+from trainer.errors import BadData
+
+KINDS = {"ner": "entity type", "classification": "label"}  # what stands in `labels`, by task
+UNITS = {"ner": "sentence", "classification": "document", "mlm": "document"}
+LISTED = 12  # labels that a message names
+
+
+def learnable(splits: Mapping, names: Mapping[str, str], *, task: str) -> Iterator[tuple[str, BadData]]:
+    """(split, what is wrong) with the labels of a data set that a model is to be fine-tuned on.
+
+    splits: what the report counted, by split; names: their files as messages name them. Rules about train wait until
+    it holds anything: that it does not is a problem of its own.
+    """
+    train = splits.get("train")
+    if train is None or not train.examples:
+        return
+    if task == "mlm":
+        yield from _lent(splits, names)
+        return
+    if problem := _nothing_to_learn(train, names["train"], task):
+        yield "train", problem
+        return
+    next_step = "Add examples of it to train, or take these out."
+    for split in ("dev", "test"):
+        if split in splits:
+            reason = f"is not in train, which has {listed(train.labels)}"
+            yield from _foreign(splits[split], split, names[split], train.labels, reason, task, next_step)
+
+
+def sayable(
+    splits: Mapping, names: Mapping[str, str], known: Collection[str], *, task: str, who: str, wanted: Sequence[str]
+) -> Iterator[tuple[str, BadData]]:
+    """(split, what is wrong) with the labels of the splits `wanted`, of which a model can say only `known`.
+
+    who: the model in words, such as "the teacher".
+    """
+    reason = f"is none that {who} can say: {listed(known)}"
+    remedy = "Choose a model that was trained on these labels"
+    next_step = f"{remedy}, or take these out." if who == "the teacher" else f"{remedy}, or fine-tune one on them."
+    for split in wanted:
+        if split in splits:
+            yield from _foreign(splits[split], split, names[split], known, reason, task, next_step)
+
+
+def notes(splits: Mapping, repeated: Mapping[str, int], *, task: str) -> tuple[str, ...]:
+    """What to know of a data set that can be used all the same: what splits share, and what cannot be scored.
+
+    repeated: the number of sentences or documents that two splits share, by "train/test" and the like.
+    """
+    said = []
+    for pair, number in repeated.items():
+        if number:
+            first, second = pair.split("/")
+            plural = f"{units(splits[first])}{'s' * (number != 1)}"
+            said.append(f"In both {first} and {second}: {number:,} {plural}. Scores on {second} look better for it.")
+    for split in ("dev", "test"):
+        if task == "ner" and split in splits and splits[split].examples and not splits[split].labels:
+            said.append(f"The {split} split holds no entity: its F1 is 0 whatever a model says.")
+    return tuple(said)
+
+
+def only_in(splits: Mapping, split: str, *, task: str) -> str | None:
+    """The labels that a split has and train lacks, as a sentence; None where there are none, or there is no train."""
+    if split == "train" or not {"train", split} <= set(splits) or not splits["train"].examples:
+        return None
+    missing = sorted(set(splits[split].labels) - set(splits["train"].labels))
+    return f"In {split} and not in train: the {_kind(task, len(missing))} {listed(missing)}." if missing else None
+
+
+def units(split: object) -> str:
+    """What a split counts, in the singular."""
+    return split.unit.removesuffix("s")
+
+
+def listed(labels: Collection[str]) -> str:
+    """Labels as a message names them: sorted, and no more than LISTED."""
+    shown = sorted(labels)
+    more = f" and {len(shown) - LISTED:,} more" if len(shown) > LISTED else ""
+    return (", ".join(shown[:LISTED]) or "none") + more
+
+
+def _kind(task: str, number: int) -> str:
+    return f"{KINDS[task]}{'s' * (number != 1)}"
+
+
+def _nothing_to_learn(train, name: str, task: str) -> BadData | None:
+    if task == "ner" and not train.labels:
+        what = "the split holds no entity; there is nothing to learn."
+        return BadData(what, path=name, next_step="Mark the entities of train.")
+    fewest = 1 if getattr(train, "multi_label", False) else 2
+    if task == "classification" and len(train.labels) < fewest:
+        held = f"only the label {listed(train.labels)}" if train.labels else "no label"
+        what = f"the split holds {held}; there is nothing to tell apart."
+        return BadData(what, path=name, next_step="Add documents of another label to train.")
+    return None
+
+
+def _foreign(part, split: str, name: str, known: Collection[str], reason: str, task: str, next_step: str) -> Iterator:
+    for label in part.labels:
+        if label not in known:
+            what = f"the {KINDS[task]} {label!r} {reason}."
+            yield split, BadData(what, path=name, line=part.lines.get(label), next_step=next_step)
+
+
+def _lent(splits: Mapping, names: Mapping[str, str]) -> Iterator[tuple[str, BadData]]:
+    """Train lends a share of its documents to splits that are not there; none of them may come to nothing."""
+    train = splits["train"]
+    lent = [split for split in ("dev", "test") if split not in splits]
+    for split in lent:
+        if not train.shares[split]:
+            share = f"the share that stands in for it, one in {text.HELD_OUT}"
+            what = f"there is no {split} split, and of {train.examples:,} documents of train none falls into {share}."
+            yield split, BadData(what, path=names["train"], next_step=f"Add {split}.txt, or more documents.")
+    if train.examples == sum(train.shares[split] for split in lent):
+        what = "all documents fall into the shares that stand in for dev and test."
+        yield "train", BadData(what, path=names["train"], next_step="Add dev.txt and test.txt, or more documents.")
