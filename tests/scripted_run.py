@@ -23,10 +23,11 @@ SCRIPT = {
     "step_s": 0.02,
     "checkpoint_every": 2,
     "at": None,  # the step after which it misbehaves
-    "does": None,  # kill | kill_parent | crash | segfault | disk_full | hang | fail | term_parent
+    "does": None,  # kill | kill_parent | crash | segfault | disk_full | hang | fail | term_parent | odd_events ...
     "attempts": 1,  # it misbehaves in so many first attempts
     "seed": None,  # of the only spec whose run misbehaves
     "ignore_term": False,
+    "bytes": None,  # a file: what it appends to its events, or leaves as its result, when it misbehaves
 }
 
 
@@ -88,6 +89,15 @@ class Child:
                 sys.exit(28)
             case "hang":
                 time.sleep(3600)
+            case "odd_events":
+                with (self.folder / "events.jsonl").open("ab") as file:
+                    file.write(Path(self.script["bytes"]).read_bytes())
+                time.sleep(0.2)  # so that they are read and renewed with
+            case "odd_result":
+                shutil.copy(self.script["bytes"], self.folder / "result.json")
+                sys.exit(1)
+            case "remove_run":
+                shutil.rmtree(self.folder.parent)
             case "fail":
                 error = {"type": "BadData", "message": "line 3 has three columns", "next_step": "Correct it."}
                 self.finish(state="failed", error=error)

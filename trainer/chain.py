@@ -98,7 +98,7 @@ def read(path: str | Path) -> JobSpec | Chain:
             return specs.read(path)
         place = f"{path}, line {error.problem_mark.line + 1}"
         raise BadSpec([("spec", f'{place}: YAML wants quotes around a step that is referred to: "@name"')]) from None
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError, RecursionError):
         return specs.read(path)  # which says what is wrong with the file
     if isinstance(given, Mapping) and "steps" in given:
         return parse(given)

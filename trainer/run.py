@@ -15,16 +15,25 @@ can waste time but cannot damage anything.
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
 
 from trainer.errors import CorruptFile
 from trainer.prediction import Plain
 from trainer.spec import JobSpec
 
 MANIFEST = "MANIFEST.json"
+EVENT_BYTES = 1 << 20  # of one line of events; a longer one is skipped
+READ_BYTES = 4 * EVENT_BYTES  # of events that are held in memory at once
+RESULT_BYTES = 64 << 20
+_STEP = re.compile(r"step-\d{1,10}", re.ASCII)
+_ATTEMPT = re.compile(r"attempt-\d{1,10}", re.ASCII)
 
 
 def home() -> Path:
@@ -72,11 +81,18 @@ class RunSpec(Plain):
 class Result(Plain):
     """result.json: how the run ended. `artifact` is relative to the attempt; `error` as StillroomError.to_json."""
 
-    state: str  # succeeded | failed | cancelled
+    state: Literal["succeeded", "failed", "cancelled"]
     metrics: dict[str, float | None] = {}  # JSON has no NaN: it is written as null
     report: dict = {}
-    artifact: str | None = None
+    artifact: str | None = Field(None, pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$", max_length=300)
     error: dict | None = None
+
+    @model_validator(mode="after")
+    def _says_why(self) -> "Result":
+        said = self.error or {}
+        if self.state == "failed" and not all(isinstance(said.get(name), str) for name in ("type", "message")):
+            raise ValueError("a run that failed has an error with a type and a message")
+        return self
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,11 @@ class Run:
         return run
 
     @property
+    def id(self) -> str:
+        """The id of the run; its folder need not be there any more."""
+        return self.folder.parent.name
+
+    @property
     def spec(self) -> RunSpec:
         return RunSpec.model_validate_json((self.folder / "spec.json").read_bytes())
 
@@ -108,11 +129,15 @@ class Run:
 
     @property
     def result(self) -> Result | None:
-        """The result, or None while there is none."""
+        """The result, or None while there is none. ValueError for a file that holds no result."""
         try:
-            return Result.model_validate_json((self.folder / "result.json").read_bytes())
+            with (self.folder / "result.json").open("rb") as file:
+                data = file.read(RESULT_BYTES + 1)
         except FileNotFoundError:
             return None
+        if len(data) > RESULT_BYTES:
+            raise ValueError(f"a result has at most {RESULT_BYTES:,} bytes")
+        return Result.model_validate_json(data)
 
     def finish(self, result: Result) -> None:
         """Write result.json; nothing is written to this folder after it."""
@@ -125,20 +150,27 @@ class Run:
             file.write(line)
 
     def events(self, offset: int = 0) -> tuple[list[dict], int]:
-        """Whole events after `offset` bytes, and the offset to go on from. Lines that are not JSON are skipped."""
+        """Whole events after `offset` bytes, and the offset to go on from, which stays where nothing more is whole.
+
+        At most READ_BYTES at once: read on until the offset stays. Lines that are not a JSON object, or longer than
+        EVENT_BYTES, are skipped.
+        """
         try:
             with (self.folder / "events.jsonl").open("rb") as file:
-                file.seek(offset)
-                data = file.read()
+                file.seek(max(0, offset - 1))  # the byte before tells whether the last reading ended within a line
+                data = file.read(READ_BYTES)
         except FileNotFoundError:
             return [], offset
-        whole = data[: data.rfind(b"\n") + 1]
-        return list(_json_objects(whole)), offset + len(whole)
+        data = data if offset else b"\n" + data
+        begin, end = data.find(b"\n") + 1, data.rfind(b"\n") + 1
+        too_long = len(data) - end > EVENT_BYTES
+        return list(_json_objects(data[begin:end])), max(offset, offset - 1 + (len(data) if too_long else end))
 
     def checkpoints(self) -> list[Path]:
         """Committed checkpoints of every attempt of this run, newest step first; not yet verified."""
-        found = self.folder.parent.glob("attempt-*/checkpoints/step-*")
-        own = [path for path in found if (path / MANIFEST).is_file()]
+        there = self.folder.parent.glob("attempt-*/checkpoints/step-*")
+        named = [path for path in there if _STEP.fullmatch(path.name) and _ATTEMPT.fullmatch(path.parents[1].name)]
+        own = [path for path in named if (path / MANIFEST).is_file()]
         return sorted(own, key=lambda path: (checkpoint_step(path), attempt_number(path.parents[1])), reverse=True)
 
 
@@ -154,8 +186,8 @@ def attempt_number(folder: Path) -> int:
 
 def attempts(runs: Path, job_id: str) -> list[Run]:
     """Every attempt of a job, newest first."""
-    found = [path for path in (Path(runs) / job_id).glob("attempt-*") if path.name.removeprefix("attempt-").isdigit()]
-    return [Run(path) for path in sorted(found, key=attempt_number, reverse=True)]
+    there = [path for path in (Path(runs) / job_id).glob("attempt-*") if _ATTEMPT.fullmatch(path.name)]
+    return [Run(path) for path in sorted(there, key=attempt_number, reverse=True)]
 
 
 def commit_folder(target: Path, write: Callable[[Path], None]) -> None:
@@ -225,9 +257,11 @@ def _sync(path: Path) -> None:
 
 def _json_objects(data: bytes) -> Iterator[dict]:
     for line in data.splitlines():
+        if len(line) > EVENT_BYTES:
+            continue
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
             yield value

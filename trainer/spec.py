@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
+from trainer.bounds import COUNT, FACTOR, shown
 from trainer.errors import BadSpec, UnknownName
 from trainer.prediction import Plain
 from trainer.recipes import RECIPES
@@ -24,6 +25,7 @@ def _no_bool(value: Any) -> Any:
 
 Int = Annotated[int, BeforeValidator(_no_bool)]
 Float = Annotated[float, BeforeValidator(_no_bool)]
+Layer = Annotated[Int, Field(ge=0, le=1000)]
 
 
 def _choice(what: str, table: Mapping[str, type[Plain]]) -> BeforeValidator:
@@ -50,18 +52,26 @@ class Schedule(Plain):
     """How long and how fast: length, batches, learning rate, evaluation and checkpoints."""
 
     epochs: Float | None = Field(None, gt=0, le=1000, description="Passes over the training data (or give steps)")
-    steps: Int | None = Field(None, gt=0, description="Optimiser steps (or give epochs)")
-    batch_tokens: Int | None = Field(None, ge=16, description="Padded word pieces in a batch (or give batch_size)")
-    batch_size: Int | None = Field(None, gt=0, description="Examples in a batch (or give batch_tokens)")
+    steps: Int | None = Field(None, gt=0, le=COUNT, description="Optimiser steps (or give epochs)")
+    batch_tokens: Int | None = Field(
+        None, ge=16, le=COUNT, description="Padded word pieces in a batch (or give batch_size)"
+    )
+    batch_size: Int | None = Field(None, gt=0, le=COUNT, description="Examples in a batch (or give batch_tokens)")
     accumulate: Int = Field(1, ge=1, le=4096, description="Batches whose gradients are averaged before each step")
-    max_tokens: Int = Field(512, ge=8, description="Longest window in word pieces, special tokens included")
+    max_tokens: Int = Field(512, ge=8, le=1 << 20, description="Longest window in word pieces, special tokens included")
     lr: Float = Field(1e-4, gt=0, lt=1, description="Peak learning rate")
     warmup: Float = Field(0.1, ge=0, lt=1, description="Share of the steps with a rising learning rate")
     weight_decay: Float = Field(0.01, ge=0, lt=1, description="AdamW weight decay; biases and norms are exempt")
-    clip: Float = Field(1.0, gt=0, description="Largest norm of the gradient")
-    evaluate_every: Int | None = Field(None, gt=0, description="Steps between dev evaluations; empty: each epoch")
-    patience: Int | None = Field(None, gt=0, description="Stop after so many evaluations without a better dev score")
-    checkpoint_every: Int = Field(200, gt=0, description="Steps between checkpoints; every evaluation makes one too")
+    clip: Float = Field(1.0, gt=0, le=FACTOR, description="Largest norm of the gradient")
+    evaluate_every: Int | None = Field(
+        None, gt=0, le=COUNT, description="Steps between dev evaluations; empty: each epoch"
+    )
+    patience: Int | None = Field(
+        None, gt=0, le=COUNT, description="Stop after so many evaluations without a better dev score"
+    )
+    checkpoint_every: Int = Field(
+        200, gt=0, le=COUNT, description="Steps between checkpoints; every evaluation makes one too"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -102,7 +112,7 @@ class Change(Plain):
 
     base: str | None = Field(None, max_length=300, description="Where it starts; empty: the teacher")
     layers: Int | None = Field(None, ge=1, le=200, description="Encoder layers (recursions of a MiniALBERT)")
-    layer_map: Literal["first", "last", "spread"] | tuple[Int, ...] = Field(
+    layer_map: Literal["first", "last", "spread"] | tuple[Layer, ...] = Field(
         "last", description="Which layers of the base are copied: the first or last of each group, spread, or a list"
     )
     hidden: Int | None = Field(None, ge=8, le=16384, description="Hidden size")
@@ -119,7 +129,9 @@ class Change(Plain):
     window: Int | None = Field(
         None, ge=2, le=8192, multiple_of=2, description="Pieces a token sees with a sliding window; empty: 512"
     )
-    vocabulary: Int | None = Field(None, ge=100, description="Keep so many word pieces, those most used in the data")
+    vocabulary: Int | None = Field(
+        None, ge=100, le=1 << 24, description="Keep so many word pieces, those most used in the data"
+    )
     start: Literal["copy", "embeddings", "random"] = Field(
         "copy", description="What is taken from the base: layers and embeddings, embeddings only, or nothing"
     )
@@ -165,7 +177,7 @@ class JobSpec(Plain):
     task: TaskChoice | None = Field(None, description="What the model is asked to do; empty: as the data set")
     recipe: RecipeChoice | None = Field(None, description="The loss; finetune and pretrain have one each")
     split: Literal["train", "dev", "test"] = Field("test", description="The split that evaluate scores")
-    limit: Int | None = Field(None, gt=0, description="Use only the first so many examples of each split")
+    limit: Int | None = Field(None, gt=0, le=COUNT, description="Use only the first so many examples of each split")
     schedule: Schedule = Field(default_factory=lambda: Schedule.model_validate({}))
     seed: Int = Field(42, ge=0, lt=2**31, description="Fixes fresh weights, the batches, the masks and the dropout")
     compute: Compute = Compute()
@@ -320,13 +332,16 @@ def _problem(item: Mapping) -> tuple[str, str]:
         owner = JobSpec if len(item["loc"]) == 1 else parts.get(item["loc"][0])
         allowed = owner.model_fields if owner else _options(item["loc"][0])
         return name, str(UnknownName("field", item["loc"][-1], allowed))
-    found = "" if item["type"] in ("missing", "value_error") else f" (found {item['input']!r:.80})"
+    found = "" if item["type"] in ("missing", "value_error") else f" (found {shown(item['input'])})"
     return name, item["msg"].removeprefix("Value error, ") + found
 
 
 def _options(field: str) -> set[str]:
     table = {"task": TASKS, "recipe": RECIPES}[field]
     return {option for choice in table.values() for option in choice.model_fields}
+
+
+_UNREADABLE = {UnicodeDecodeError: "it is not UTF-8 text", RecursionError: "it is nested too deeply"}
 
 
 def read(path: str | Path) -> JobSpec:
@@ -336,10 +351,10 @@ def read(path: str | Path) -> JobSpec:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadSpec([("spec", f"there is no file {path}")], next_step="Give the path of a YAML spec.") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        what = getattr(error, "problem", None) or "it is not UTF-8 text"
+        what = getattr(error, "problem", None) or _UNREADABLE.get(type(error), "a value in it cannot be read")
         raise BadSpec([("spec", f"{path}{place} is not YAML: {what}")]) from None
     if not isinstance(given, Mapping):
         raise BadSpec([("spec", f"{path} must hold fields such as `kind: finetune`, found {type(given).__name__}")])

@@ -156,10 +156,11 @@ def _open(url: URL) -> Engine:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
     if url.get_backend_name() != "sqlite":
         raise Refused(f"STILLROOM_DB names {url.get_backend_name()}; allowed: sqlite, postgresql.", next_step=_SAY_URL)
-    store = create_engine(url, connect_args={} if "timeout" in url.query else {"timeout": BUSY_S})
+    patience = {} if "timeout" in url.query else {"timeout": BUSY_S}
+    store = create_engine(url, connect_args=patience, hide_parameters=True)  # no error quotes what was being written
     event.listen(store, "connect", _settings)
     event.listen(store, "begin", _begin)
     return store

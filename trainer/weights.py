@@ -10,11 +10,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from trainer.bounds import shown
 from trainer.errors import CorruptFile, Refused, Unavailable
 from trainer.run import MANIFEST, file_sha256
 
 WEIGHTS = "model.safetensors"
 HEADER_CAP = 10 * 2**20  # bytes of JSON in front of the tensors; the largest real one here has under 0.1 MB
+LARGEST = 2**53  # whole numbers up to here are exact as a float too
 TEXT_CAP = 50 * 2**20  # bytes of a config or tokenizer file
 _PICKLES = (".bin", ".pt", ".pt2", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz")
 
@@ -47,9 +49,22 @@ def check_folder(folder: Path) -> None:
                 f"{name} of {folder} asks for remote code (auto_map), which is never run.",
                 next_step="Use a checkpoint whose architecture is part of transformers or of Stillroom.",
             )
+    _check_numbers(folder)
     if not (folder / WEIGHTS).is_file():
         _no_weights(folder)
     _check_header(folder / WEIGHTS)
+
+
+def _check_numbers(folder: Path) -> None:
+    """Raise CorruptFile for a whole number in the config that no model has; memory and time are computed from them."""
+    values = [("", read_json(folder / "config.json"))]
+    while values:
+        place, value = values.pop()
+        if isinstance(value, dict | list):
+            each = value.items() if isinstance(value, dict) else enumerate(value)
+            values += [(f"{place}.{name}".lstrip("."), one) for name, one in each]
+        elif isinstance(value, int) and abs(value) > LARGEST:
+            raise CorruptFile(f"config.json of {folder}: {place} is {shown(value)}; no model is so large.")
 
 
 def _no_weights(folder: Path) -> None:

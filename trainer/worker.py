@@ -12,8 +12,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from trainer import datasets, queue, registry
+from trainer.bounds import COUNT
 from trainer.engines import ENGINES, Handle, LocalEngine, Process, cores, environment
-from trainer.errors import LeaseLost
+from trainer.errors import LeaseLost, StillroomError
 from trainer.follow import RETRIES, Tail, ending, result_of, stalled, typed
 from trainer.run import Run, RunSpec, attempts, checkpoint_step
 from trainer.spec import parse
@@ -90,7 +91,7 @@ class Shift:
         while not self.told:
             try:
                 if lease := self._next():
-                    self._carry_out(lease)
+                    self._guarded(lease)
                     continue
                 if drain and not queue.waiting(self.store)[1]:
                     return
@@ -113,9 +114,22 @@ class Shift:
         queue.sweep(self.store)
         return queue.claim(self.store, self.me) if queue.waiting(self.store)[0] else None
 
-    def _carry_out(self, lease: queue.Lease) -> None:
-        """One attempt at a job, from the claim to its end."""
+    def _guarded(self, lease: queue.Lease) -> None:
+        """One attempt at a job. Whatever goes wrong in it is the job's end, and not the worker's."""
         log.info("Job %s: attempt %d.", lease.id, lease.token)
+        try:
+            self._carry_out(lease)
+        except (LeaseLost, OperationalError):
+            raise  # the job is another's, or nothing can be written now
+        except Exception as error:
+            if isinstance(error, StillroomError):
+                log.error("Job %s: %s", lease.id, error)
+            else:
+                log.exception("Job %s failed with an error that nobody foresaw.", lease.id)
+            self._fail(lease, Tail(), typed(error))  # what the run reported may be what cannot be written
+
+    def _carry_out(self, lease: queue.Lease) -> None:
+        """From the claim to the end."""
         if left := Process.parse(lease.child_process):
             left.clear()
         earlier, tail = attempts(runs_dir(), lease.id), Tail()
@@ -127,16 +141,9 @@ class Shift:
             self._attempt(lease, earlier, tail)
 
     def _attempt(self, lease: queue.Lease, earlier: list[Run], tail: Tail) -> None:
-        try:
-            run = self._prepare(lease, earlier)
-            engine = ENGINES[run.spec.spec.compute.engine]()
-            handle = engine.start(run, env=environment(threads=run.spec.threads))
-        except OperationalError:
-            raise
-        except Exception as error:
-            log.exception("Job %s could not be started.", lease.id)
-            self._fail(lease, tail, typed(error))
-            return
+        run = self._prepare(lease, earlier)
+        engine = ENGINES[run.spec.spec.compute.engine]()
+        handle = engine.start(run, env=environment(threads=run.spec.threads))
         tail.begin()
         why = Attempt(self.store, self.timing, lease, run, tail, engine, handle).follow(lambda: self.told)
         self._settle(lease, run, tail, why=why, code=engine.exit_code(handle))
@@ -144,7 +151,7 @@ class Shift:
     def _prepare(self, lease: queue.Lease, earlier: list[Run]) -> Run:
         spec = parse(lease.spec)
         # The number of threads changes the bits of a sum, so a resumed run keeps that of its first attempt.
-        fixed = next((run.spec.threads for run in reversed(earlier) if (run.folder / "spec.json").exists()), None)
+        fixed = next(filter(None, map(_threads, reversed(earlier))), None)
         ready = RunSpec(
             id=lease.id,
             attempt=lease.token,
@@ -249,11 +256,23 @@ def _succeeded(run: Run) -> bool:
     return result is not None and result.state == "succeeded"
 
 
+def _threads(run: Run) -> int | None:
+    """What an earlier attempt computed with; None where its spec cannot be read any more."""
+    try:
+        return run.spec.threads
+    except (OSError, ValueError):
+        return None
+
+
 def _committed(job_id: str) -> int:
-    """The highest committed step of a run, 0 without one."""
-    earlier = attempts(runs_dir(), job_id)
-    found = earlier[0].checkpoints() if earlier else []
-    return checkpoint_step(found[0]) if found else 0
+    """The highest committed step of a run; 0 without one, and where its folder cannot be read."""
+    try:
+        earlier = attempts(runs_dir(), job_id)
+        checkpoints = earlier[0].checkpoints() if earlier else []
+    except OSError as error:
+        log.warning("The run folder of job %s cannot be read (%s).", job_id, error.strerror)
+        return 0
+    return min(COUNT, checkpoint_step(checkpoints[0])) if checkpoints else 0
 
 
 def _share(store: Engine) -> int:

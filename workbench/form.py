@@ -86,7 +86,9 @@ def fill(fields: Sequence[Leaf], spec: Mapping, *, key: str) -> None:
         value: Any = spec
         for part in leaf.name.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-        if leaf.type is float and value is not None:
+        if leaf.type in (int, float) and not _fits(leaf, value):
+            value = None  # stored by a version that allowed it; a widget would refuse to be drawn
+        elif leaf.type is float and value is not None:
             value = float(value)
         elif leaf.listed and isinstance(value, list | tuple):
             value = ", ".join(map(str, value))
@@ -159,6 +161,12 @@ def show_problems(problems: Sequence[str]) -> None:
         with st.container(horizontal=True, wrap=False, gap="xsmall"):
             st.markdown(":red[:material/error:]", width="content")
             st.text(problem, width="stretch")
+
+
+def _fits(leaf: Leaf, value: Any) -> bool:
+    limits = _range(leaf)
+    low, high = limits["min_value"], limits["max_value"]
+    return value is None or ((low is None or value >= low) and (high is None or value <= high))
 
 
 def _range(leaf: Leaf) -> dict:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import streamlit as st
 import yaml
+from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
 from trainer import estimate, queue, registry, store
@@ -497,3 +498,17 @@ def test_models_to_average_are_chosen_in_a_list(home):
     assert "minilm-bc5cdr-l3 is not like minilm-bc5cdr: layers 3 beside 6" in texts(page)
     press(page)
     assert queue.jobs() == []
+
+
+def test_a_stored_spec_with_a_number_that_is_allowed_no_more_opens_with_that_field_empty(home):
+    job = queue.submit(specs.read("specs/smoke-ner.yaml"))
+    old = job.spec | {"schedule": job.spec["schedule"] | {"steps": 10**30, "clip": 10**400}}
+    change = update(store.job).where(store.job.c.id == job.id).values(spec=old)
+    store.write(store.open_store(), lambda connection: connection.execute(change))
+    page = opened(**{"from": job.id})
+    said = page.error[0].value.replace("\\", "")
+    assert all(name in said for name in ("schedule.steps", "schedule.clip", "empty here"))
+    assert next(each for each in page.number_input if each.label == "Steps").value is None
+    shown = AppTest.from_string("from workbench.pages import jobs; jobs.render()", default_timeout=30)
+    shown.query_params["job"] = job.id
+    assert not shown.run().exception

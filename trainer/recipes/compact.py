@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from trainer.bounds import FACTOR
 from trainer.objective import Term, uniform
 from trainer.prediction import Plain
 
@@ -19,11 +20,11 @@ class Compact(Plain):
     kind: ClassVar = "distill"
     tasks: ClassVar = ("mlm",)
     name: Literal["compact"] = "compact"
-    mlm: float = Field(1.0, ge=0, description="Weight of the hard-label masked-LM loss")
-    attention_kl: float = Field(3.0, ge=0, description="Weight of the attention maps' divergence")
-    hidden_cosine: float = Field(3.0, ge=0, description="Weight of the cosine of the hidden states")
-    embedding_cosine: float = Field(0.0, ge=0, description="Weight of the cosine of the embedding outputs")
-    soft_targets: float = Field(5.0, ge=0, description="Weight of the teacher's soft targets")
+    mlm: float = Field(1.0, ge=0, le=FACTOR, description="Weight of the hard-label masked-LM loss")
+    attention_kl: float = Field(3.0, ge=0, le=FACTOR, description="Weight of the attention maps' divergence")
+    hidden_cosine: float = Field(3.0, ge=0, le=FACTOR, description="Weight of the cosine of the hidden states")
+    embedding_cosine: float = Field(0.0, ge=0, le=FACTOR, description="Weight of the cosine of the embedding outputs")
+    soft_targets: float = Field(5.0, ge=0, le=FACTOR, description="Weight of the teacher's soft targets")
     exact: bool = Field(False, description="As the papers' code ran: the teacher drops out, maps after their dropout")
 
     def plan(self, student: int, teacher: int) -> tuple[Term, ...]:

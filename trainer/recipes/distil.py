@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from trainer.bounds import FACTOR
 from trainer.objective import Term, last_layers
 from trainer.prediction import Plain
 
@@ -19,10 +20,10 @@ class Distil(Plain):
     kind: ClassVar = "distill"
     tasks: ClassVar = ("mlm",)
     name: Literal["distil"] = "distil"
-    mlm: float = Field(2.0, ge=0, description="Weight of the hard-label masked-LM loss")
-    soft_targets: float = Field(5.0, ge=0, description="Weight of the teacher's soft targets")
-    hidden_cosine: float = Field(1.0, ge=0, description="Weight of the cosine of the last hidden states")
-    temperature: float = Field(2.0, gt=0, description="Temperature of the soft targets")
+    mlm: float = Field(2.0, ge=0, le=FACTOR, description="Weight of the hard-label masked-LM loss")
+    soft_targets: float = Field(5.0, ge=0, le=FACTOR, description="Weight of the teacher's soft targets")
+    hidden_cosine: float = Field(1.0, ge=0, le=FACTOR, description="Weight of the cosine of the last hidden states")
+    temperature: float = Field(2.0, gt=0, le=FACTOR, description="Temperature of the soft targets")
     exact: bool = Field(False, description="As the papers' code ran: the teacher drops out too")
 
     def plan(self, student: int, teacher: int) -> tuple[Term, ...]:

@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from trainer.bounds import FACTOR
 from trainer.objective import Term
 from trainer.prediction import Plain
 
@@ -22,10 +23,10 @@ class MiniLM(Plain):
     tasks: ClassVar = ("mlm",)
     teacher_drops_out: ClassVar = False  # in the exact mode too: only the other papers' code left it in training mode
     name: Literal["minilm"] = "minilm"
-    relations: float = Field(1.0, ge=0, description="Weight of the three relations")
-    relation_heads: int = Field(12, gt=0, description="Relation heads; must divide both hidden sizes")
-    teacher_layer: int | None = Field(None, gt=0, description="Teacher layer to learn from; empty: its last")
-    mlm: float = Field(1.0, ge=0, description="Weight of the hard-label masked-LM loss")
+    relations: float = Field(1.0, ge=0, le=FACTOR, description="Weight of the three relations")
+    relation_heads: int = Field(12, gt=0, le=16384, description="Relation heads; must divide both hidden sizes")
+    teacher_layer: int | None = Field(None, gt=0, le=1000, description="Teacher layer to learn from; empty: its last")
+    mlm: float = Field(1.0, ge=0, le=FACTOR, description="Weight of the hard-label masked-LM loss")
     exact: bool = Field(False, description="As in the paper: the relations alone")
 
     def plan(self, student: int, teacher: int) -> tuple[Term, ...]:

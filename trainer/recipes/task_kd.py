@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from trainer.bounds import COUNT, FACTOR
 from trainer.objective import Term, last_layers, uniform
 from trainer.prediction import Plain
 
@@ -22,18 +23,18 @@ class TaskKD(Plain):
     kind: ClassVar = "distill"
     tasks: ClassVar = ("ner", "classification")
     name: Literal["task_kd"] = "task_kd"
-    temperature: float = Field(2.0, gt=0, description="Temperature of the soft targets")
-    soft_targets: float = Field(1.0, ge=0, description="Weight of the teacher's soft targets")
-    labels: float = Field(0.0, ge=0, description="Weight of the loss against gold labels")
-    hidden_cosine: float = Field(1.0, ge=0, description="Weight of the cosine of the hidden states")
+    temperature: float = Field(2.0, gt=0, le=FACTOR, description="Temperature of the soft targets")
+    soft_targets: float = Field(1.0, ge=0, le=FACTOR, description="Weight of the teacher's soft targets")
+    labels: float = Field(0.0, ge=0, le=FACTOR, description="Weight of the loss against gold labels")
+    hidden_cosine: float = Field(1.0, ge=0, le=FACTOR, description="Weight of the cosine of the hidden states")
     levels: Literal["last", "all"] = Field(
         "last", description="Compare the hidden states of the last layers, or of every layer of the student"
     )
     attention_kl: float = Field(
-        0.0, ge=0, description="Weight of the attention maps' divergence; runs the teacher live"
+        0.0, ge=0, le=FACTOR, description="Weight of the attention maps' divergence; runs the teacher live"
     )
     unlabelled: str | None = Field(None, max_length=300, description="Text data set that the teacher labels")
-    unlabelled_limit: int | None = Field(None, gt=0, description="Use only so many sentences of it")
+    unlabelled_limit: int | None = Field(None, gt=0, le=COUNT, description="Use only so many sentences of it")
 
     def plan(self, student: int, teacher: int) -> tuple[Term, ...]:
         """The terms for a student and a teacher of so many layers."""

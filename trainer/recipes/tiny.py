@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from trainer.bounds import FACTOR
 from trainer.objective import Term, uniform
 from trainer.prediction import Plain
 
@@ -19,9 +20,11 @@ class Tiny(Plain):
     kind: ClassVar = "distill"
     tasks: ClassVar = ("mlm",)
     name: Literal["tiny"] = "tiny"
-    attention_mse: float = Field(1.0, ge=0, description="Weight of the attention maps' squared error")
-    hidden_mse: float = Field(1.0, ge=0, description="Weight of the projected hidden states' squared error")
-    soft_cross_entropy: float = Field(1.0, ge=0, description="Weight of the soft cross-entropy at masked positions")
+    attention_mse: float = Field(1.0, ge=0, le=FACTOR, description="Weight of the attention maps' squared error")
+    hidden_mse: float = Field(1.0, ge=0, le=FACTOR, description="Weight of the projected hidden states' squared error")
+    soft_cross_entropy: float = Field(
+        1.0, ge=0, le=FACTOR, description="Weight of the soft cross-entropy at masked positions"
+    )
     exact: bool = Field(False, description="As the papers' code ran: the teacher drops out, maps after their dropout")
 
     def plan(self, student: int, teacher: int) -> tuple[Term, ...]:

@@ -47,7 +47,7 @@ class Classification(Plain):
         "mean", description="What the windows of a document come to, label by label"
     )
     most_windows: int = Field(
-        4, ge=1, description="Windows of a document in a training step; of more, others are drawn each time"
+        4, ge=1, le=65536, description="Windows of a document in a training step; of more, others are drawn each time"
     )
 
     @classmethod

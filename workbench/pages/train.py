@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from trainer import queue, registry
-from trainer.errors import StillroomError
+from trainer import spec as specs
+from trainer.errors import BadSpec, StillroomError
 from trainer.spec import TRAINED, JobSpec
 from trainer.tasks import TASKS
 from workbench import form
@@ -96,10 +97,16 @@ def _chosen_kind() -> Draft:
 
 
 def _job_spec(job_id: str) -> tuple[dict | None, StillroomError | None]:
+    """The spec of a job as it is stored, and why there is none or what of it is allowed no more."""
     try:
-        return queue.job(job_id).spec, None
+        spec = queue.job(job_id).spec
     except StillroomError as error:
         return None, error
+    try:
+        specs.parse(spec)
+    except BadSpec as error:
+        return spec, BadSpec(error.fields, next_step="These fields are empty here: fill them, or choose another spec.")
+    return spec, None
 
 
 def _take_ready(own: Draft, name: str | None) -> None:
