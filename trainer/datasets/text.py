@@ -4,12 +4,11 @@ Files are read line by line, so their size does not matter. Documents may be pat
 """
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from trainer.datasets.lines import lines
+from trainer.datasets.lines import lines, objects
 from trainer.errors import BadData
 
 SUFFIXES = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz")
@@ -39,11 +38,10 @@ def read(path: Path, *, name: str = "", report: Callable[[BadData], None] = _rai
     """
     name = name or path.name
     is_json = ".jsonl" in path.suffixes[-2:]
-    for number, line in lines(path, name=name):
-        if not line or line.isspace():
-            continue
+    rows = objects(path, name=name, next_step=_FORMAT) if is_json else lines(path, name=name)
+    for number, row in rows:
         try:
-            text = _field(line) if is_json else line
+            text = _field(row) if is_json else row
         except BadData as problem:
             report(BadData(problem.message, path=name, line=number, next_step=problem.next_step))
             continue
@@ -57,13 +55,9 @@ def held_out(text: str) -> str:
     return {0: "dev", 1: "test"}.get(place, "train")
 
 
-def _field(line: str) -> str:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        raise BadData("this is not JSON.", next_step=_FORMAT) from None
-    if not isinstance(row, dict):
-        raise BadData(f"a JSON {type(row).__name__} where an object is needed.", next_step=_FORMAT)
+def _field(row: Mapping[str, Any] | BadData) -> str:
+    if isinstance(row, BadData):
+        raise row
     if "text" not in row:
         raise BadData(f"an object of {len(row)} fields without the field `text`.", next_step=_FORMAT)
     if not isinstance(row["text"], str):
