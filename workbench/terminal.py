@@ -113,9 +113,8 @@ def show_datasets(cards: Iterable) -> None:
 
 def show_report(report) -> None:
     """What a data set holds and what is wrong in it, problem by problem with its line."""
-    words = report.task == "ner"
-    counted = ("sentences", "tokens", "entities", "longest") if words else ("documents", "characters", "longest")
-    rows = [(name, *(getattr(split, what) for what in counted)) for name, split in report.splits.items()]
+    counted = [what for what in _COUNTED if any(hasattr(split, what) for split in report.splits.values())]
+    rows = [(name, *(getattr(split, what, None) for what in counted)) for name, split in report.splits.items()]
     _table(("split", *counted), rows)
     for note in report.notes:
         say(note)
@@ -191,6 +190,7 @@ def show_scores(report: Mapping) -> None:
     _table(("cost", ""), report["cost"].items())
 
 
+_COUNTED = ("sentences", "documents", "tokens", "entities", "characters", "longest")  # of a split, as far as it has it
 _SPLITS = ("train", "dev", "test")
 _MEASURES = {"ner": "mean F1 of the pairs", "classification": "mean agreement of the pairs"}
 

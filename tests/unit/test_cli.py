@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 
-from trainer import queue, spec, store
+from trainer import datasets, queue, spec, store
 from trainer.errors import Unavailable
 from trainer.run import Run
 from workbench import cli, logs, terminal, up
@@ -230,6 +230,49 @@ def test_datasets_check_names_the_line(stillroom, home, tmp_path):
     code, out, _ = stillroom("datasets", "check", tmp_path / "train.conll")
     assert code == 2
     assert "train.conll, line 4,217: 3 columns where 2 are needed." in out
+
+
+KINDS = {  # a split of every kind, and the columns of its table
+    "train.conll": ("ner", "Aspirin\tB-Drug\nhelps\tO\n", "sentences tokens entities longest", "1 2 1 2"),
+    "train.spans.jsonl": (
+        "ner",
+        '{"text": "Aspirin helps", "entities": [{"label": "Drug", "start": 0, "end": 7}]}\n',
+        "documents tokens entities longest",
+        "1 2 1 2",
+    ),
+    "train.pubtator": (
+        "ner",
+        "1|t|Aspirin helps\n1\t0\t7\tAspirin\tDrug\n",
+        "documents tokens entities longest",
+        "1 2 1 2",
+    ),
+    "train.txt": ("mlm", "Aspirin helps\n", "documents characters longest", "1 13 13"),
+    "train.jsonl": ("mlm", '{"text": "Aspirin helps"}\n', "documents characters longest", "1 13 13"),
+    "train.csv": ("classification", "text,label\nAspirin helps,a\n", "documents characters longest", "1 13 13"),
+}
+
+
+@pytest.mark.parametrize("name", [*KINDS, "train"])
+def test_datasets_check_shows_a_table_of_what_every_kind_of_split_holds(name, stillroom, home, tmp_path):
+    if name == "train":  # BRAT
+        task, _, columns, numbers = KINDS["train.pubtator"]
+        (tmp_path / "train").mkdir()
+        (tmp_path / "train" / "d.txt").write_text("Aspirin helps")
+        (tmp_path / "train" / "d.ann").write_text("T1\tDrug 0 7\tAspirin\n")
+    else:
+        task, content, columns, numbers = KINDS[name]
+        (tmp_path / name).write_text(content)
+    _, out, err = stillroom("datasets", "check", tmp_path, "--task", task)
+    header, row, *_ = out.splitlines()
+    assert header.split() == ["split", *columns.split()] and row.split() == ["train", *numbers.split()] and not err
+
+
+@pytest.mark.parametrize("name", datasets.cards())
+def test_datasets_check_shows_every_data_set_that_ships(name, stillroom, home):
+    card = datasets.cards()[name]
+    code, out, err = stillroom("datasets", "check", name, "--task", card.task)
+    rows = {row.split()[0]: row.split()[1] for row in out.splitlines() if row.split()[0] in card.splits}
+    assert (code, err) == (0, "") and rows == {split: str(part.examples) for split, part in card.splits.items()}
 
 
 def test_zoo_build_does_not_touch_a_folder_that_is_there(stillroom, home, tmp_path):

@@ -44,7 +44,10 @@ def _misplaced(folder: Path, name: str) -> Iterator[BadData]:
     """What stands in the folder and is left over."""
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.name.startswith("."):
-            what, next_step = "a folder inside a split; its files are not read.", "Move its files up, or the folder out."
+            what, next_step = (
+                "a folder inside a split; its files are not read.",
+                "Move its files up, or the folder out.",
+            )
             yield BadData(what, path=f"{name}/{path.name}", next_step=next_step)
     first: dict[tuple[str, str], Path] = {}
     for path in files(folder):

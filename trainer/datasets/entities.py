@@ -44,26 +44,40 @@ class Marked(NamedTuple):
 class Tally:
     """What becomes of the entities of a split.
 
-    given: how many its files state, wrong ones too; kept: how many are tagged; overlapping: those left out because a
-    longer one has a word of theirs; discontinuous: those of several pieces, of which the longest counts. others:
+    given: how many its files state, wrong ones too; entities: how many are tagged; overlapping: those left out because
+    a longer one has a word of theirs; discontinuous: those of several pieces, of which the longest counts. others:
     relations, events, attributes and notes; empty: documents without a word.
     """
 
     given: int = 0
-    kept: int = 0
+    entities: int = 0
     overlapping: int = 0
     discontinuous: int = 0
     others: int = 0
     empty: int = 0
 
-    def add(self, document: Marked, *, kept: int) -> None:
+    def add(self, document: Marked, *, tagged: int) -> None:
         """Count a document of whose entities so many are tagged."""
         self.given += document.stated
-        self.kept += kept
-        self.overlapping += len(document.entities) - kept
+        self.entities += tagged
+        self.overlapping += len(document.entities) - tagged
         self.discontinuous += sum(entity.pieces > 1 for entity in document.entities)
         self.others += document.others
         self.empty += not document.text.strip()
+
+
+def outcome(tally: Any) -> str | None:
+    """A Tally, or anything with its counts, as a sentence; None where every entity is tagged as its file states it."""
+    wrong = tally.given - tally.entities - tally.overlapping
+    counts = {
+        "wrong": wrong,
+        "overlapping a longer one": tally.overlapping,
+        "in several pieces, of which the longest counts": tally.discontinuous,
+        "relations and other annotations, not used": tally.others,
+        "documents without a word": tally.empty,
+    }
+    parts = [f"{words}: {number:,}" for words, number in counts.items() if number]
+    return f"entities {tally.given:,} given, {tally.entities:,} kept; {'; '.join(parts)}." if parts else None
 
 
 class Stated(NamedTuple):
@@ -170,6 +184,11 @@ def _mismatch(text: str, stated: Stated) -> BadData:
     """The text is never quoted; that the mention stands near by says what is wrong with the offsets."""
     start, end = stated.pieces[0][0], stated.pieces[-1][1]
     mention = stated.mention.strip()
-    nearest = min((match.start() for match in re.finditer(re.escape(mention), text)), key=lambda at: abs(at - start), default=None)
+    nearest = min(
+        (match.start() for match in re.finditer(re.escape(mention), text)), key=lambda at: abs(at - start), default=None
+    )
     where = "" if nearest is None else f", which stands at {nearest:,} to {nearest + len(mention):,}"
-    return BadData(f"the text from {start:,} to {end:,} is not the mention given for it ({len(mention):,} characters{where}).", next_step="Correct the offsets or the mention, or take the text that was annotated.")
+    return BadData(
+        f"the text from {start:,} to {end:,} is not the mention given for it ({len(mention):,} characters{where}).",
+        next_step="Correct the offsets or the mention, or take the text that was annotated.",
+    )

@@ -21,8 +21,8 @@ _NAME = re.compile(r"[A-Za-z_][\w-]{0,39}", re.ASCII)
 def lines(path: Path, *, name: str = "", strip: str = " \t\r\n") -> Iterator[tuple[int, str]]:
     """(number from 1, text without its line end) of each line; a name that ends in .gz is unpacked on the way.
 
-    strip: what is taken off the end of a line; where offsets count blanks it is "\\r\\n" alone. Raises BadData with the line, under `name`, for bytes that are not UTF-8 text, a line longer than LONGEST, or a
-    damaged gzip file.
+    strip: what is taken off the end of a line; where offsets count blanks it is "\\r\\n" alone. Raises BadData with the
+    line, under `name`, for bytes that are not UTF-8 text, a line longer than LONGEST, or a damaged gzip file.
     """
     name, number = name or path.name, 0
     try:

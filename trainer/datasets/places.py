@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from trainer.datasets import hub, labelled, spans, text
+from trainer.datasets import brat, hub, labelled, spans, text
 from trainer.datasets.cards import CARD, DATA, card, cards
 from trainer.errors import BadData, CorruptFile, Refused, UnknownName
 from trainer.references import here
@@ -53,7 +53,8 @@ def digest(place: Path) -> str:
     not what its card says.
     """
     top = place if place.is_dir() else place.parent
-    files = [file for path in split_files(place).values() for file in (path.iterdir() if path.is_dir() else [path])]
+    paths = split_files(place).values()
+    files = [file for path in paths for file in (brat.files(path) if path.is_dir() else [path])]
     hashes = {path.relative_to(top).as_posix(): file_sha256(path) for path in files}
     stated = card(place)
     for split in stated.splits.values() if stated else ():
@@ -91,7 +92,10 @@ def tasks_of(place: Path) -> tuple[str, ...]:
     files = split_files(place).values()
     if any(path.is_dir() for path in files):  # BRAT
         return ("ner",)
-    return tuple(task for task, ends in SUFFIXES.items() if all(path.name.endswith(ends) for path in files))
+    able = [task for task, ends in SUFFIXES.items() if all(path.name.endswith(ends) for path in files)]
+    if "ner" not in able and all(path.name.endswith(spans.ENDINGS) for path in files):
+        able = ["ner"] * all(map(spans.has_entities, files)) + able
+    return tuple(able)
 
 
 def require_task(place: Path, task: str) -> None:
@@ -110,8 +114,9 @@ def _search(folder: Path) -> dict[str, Path]:
             raise BadData(what, path=folder.name, next_step="Remove or rename one of them.")
         if any(found.values()):
             return {split: _inside(folder, paths[0].name) for split, paths in found.items() if paths}
-    if brat := [split for split in SPLITS if any((folder / split).glob("*.ann"))]:
-        return {split: _inside(folder, split) for split in brat}
+    held = {split: brat.files(folder / split) for split in SPLITS if (folder / split).is_dir()}
+    if any(path.suffix.lower() == ".ann" for files in held.values() for path in files):
+        return {split: _inside(folder, split) for split, files in held.items() if files}
     what = f"there is no train.conll, no train.jsonl, no train.csv and no train.txt; {_held(folder)}."
     raise BadData(what, path=folder.name, next_step=LAYOUT)
 

@@ -82,7 +82,9 @@ def _row(line: str, at: int) -> tuple[str, str, str | Stated]:
     if identity and _RELATION.fullmatch("\t".join(rest)):
         return identity.strip(), "relation", ""
     columns = len(rest) + 1
-    raise BadData(f"a row of {columns} column{'s' * (columns > 1)} that is neither title, abstract, entity nor relation.")
+    raise BadData(
+        f"a row of {columns} column{'s' * (columns > 1)} that is neither title, abstract, entity nor relation."
+    )
 
 
 def _take(rows: _Rows, kind: str, value: str | Stated, at: int) -> None:
@@ -91,7 +93,9 @@ def _take(rows: _Rows, kind: str, value: str | Stated, at: int) -> None:
     elif kind == "relation":
         rows.relations += 1
     elif kind in rows.parts:
-        rows.wrong.append((at, BadData("a second abstract line of the same document.", next_step="Join them into one.")))
+        rows.wrong.append(
+            (at, BadData("a second abstract line of the same document.", next_step="Join them into one."))
+        )
     else:
         rows.parts[kind] = value
 
@@ -99,7 +103,9 @@ def _take(rows: _Rows, kind: str, value: str | Stated, at: int) -> None:
 def _marked(rows: _Rows, name: str, report: Reporter) -> Iterator[Marked]:
     """Title and abstract stand in one text with one character between them, as PubTator counts offsets."""
     text = "\n".join(rows.parts[kind] for kind in "ta" if kind in rows.parts)
-    around = frozenset(place for match in re.finditer(r"^[^\S\n]+|[^\S\n]+$", text, re.M) for place in range(*match.span()))
+    around = frozenset(
+        place for match in re.finditer(r"^[^\S\n]+|[^\S\n]+$", text, re.M) for place in range(*match.span())
+    )
     return documents(
         text,
         rows.stated,

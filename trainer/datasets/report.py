@@ -12,6 +12,7 @@ from pydantic import Field, computed_field
 
 from trainer.datasets import hub, labelled, rules, tagged, text
 from trainer.datasets.cards import MarkedCounts, SentenceCounts, TextCounts, card
+from trainer.datasets.entities import Tally
 from trainer.datasets.places import SPLITS, digest, locate, require_task, split_files
 from trainer.errors import BadData, StillroomError, UnknownName
 from trainer.prediction import Plain
@@ -50,11 +51,16 @@ class LabelledSplit(SentenceCounts):
 
 
 class MarkedSplit(MarkedCounts):
-    """The same for documents with entities by offset."""
+    """The same for documents with entities by offset; `given` and what follows as trainer.datasets.entities.Tally."""
 
     labels: dict[str, int]
     lines: dict[str, int]
     longest: int
+    given: int
+    overlapping: int
+    discontinuous: int
+    others: int
+    empty: int
 
 
 class PlainSplit(TextCounts):
@@ -122,6 +128,8 @@ class _Problems:
         if self.counts[split] > LIMIT:
             return
         line = getattr(error, "line", None)
+        if getattr(error, "path", "").startswith(f"{file}/"):  # one of the files that make up a BRAT split
+            file = error.path
         message = error.message.removeprefix(f"{file}, line {line:,}: " if line else f"{file}: ")
         self.kept.append(Problem(file=file, line=line, message=message, next_step=error.next_step, split=split))
 
@@ -209,9 +217,9 @@ def _files(place: Path, task: str, problems: _Problems) -> dict[str, Path]:
 
 def _read_tagged(file: Path, name: str, report: Callable) -> tuple[LabelledSplit, np.ndarray]:
     """The counts of a file, and a hash of each sentence: the words themselves would hold the whole file in memory."""
-    sentences, tokens, longest, labels, lines, seen = 0, 0, 0, Counter(), {}, array("q")
+    sentences, tokens, longest, labels, lines, seen, tally = 0, 0, 0, Counter(), {}, array("q"), Tally()
     try:
-        for (words, tags), places in tagged.read(file, name=name, report=report):
+        for (words, tags), places in tagged.read(file, name=name, report=report, tally=tally):
             sentences, tokens, longest = sentences + 1, tokens + len(words), max(longest, len(words))
             for tag, line in zip(tags, places, strict=True):
                 if tag[0] == "B":
@@ -224,9 +232,9 @@ def _read_tagged(file: Path, name: str, report: Callable) -> tuple[LabelledSplit
         report(error)
     held = {"tokens": tokens, "entities": labels.total(), "labels": dict(sorted(labels.items())), "longest": longest}
     held["lines"] = dict(sorted(lines.items()))
-    documents = tagged.is_documents(file)
-    counts = MarkedSplit(documents=sentences, **held) if documents else LabelledSplit(sentences=sentences, **held)
-    return counts, np.unique(np.array(seen))
+    if tagged.is_documents(file):
+        return MarkedSplit(documents=sentences, **vars(tally) | held), np.unique(np.array(seen))
+    return LabelledSplit(sentences=sentences, **held), np.unique(np.array(seen))
 
 
 def _read_text(file: Path, name: str, report: Callable) -> tuple[PlainSplit, np.ndarray]:

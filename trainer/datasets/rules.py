@@ -7,6 +7,7 @@ trainer.datasets.report and trainer.fit. Works on counts alone; no message quote
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from trainer.datasets import text
+from trainer.datasets.entities import outcome
 from trainer.errors import BadData
 
 KINDS = {"ner": "entity type", "classification": "label"}  # what stands in `labels`, by task
@@ -52,11 +53,12 @@ def sayable(
 
 
 def notes(splits: Mapping, repeated: Mapping[str, int], *, task: str) -> tuple[str, ...]:
-    """What to know of a data set that can be used all the same: what splits share, and what cannot be scored.
+    """What to know of a data set that can be used all the same: what splits share, what is left out, what has no score.
 
     repeated: the number of sentences or documents that two splits share, by "train/test" and the like.
     """
-    said = []
+    outcomes = {name: outcome(split) for name, split in splits.items() if hasattr(split, "given")}
+    said = [f"{name}: {sentence}" for name, sentence in outcomes.items() if sentence]
     for pair, number in repeated.items():
         if number:
             first, second = pair.split("/")

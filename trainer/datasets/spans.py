@@ -27,13 +27,12 @@ from trainer.errors import BadData
 
 WORD = re.compile(r"\w+|[^\w\s]")
 SUFFIXES = (".spans.jsonl", ".spans.jsonl.gz", ".pubtator", ".pubtator.gz")  # of files; a BRAT split is a folder
+ENDINGS = (*SUFFIXES, ".jsonl", ".jsonl.gz")  # a .jsonl of another name counts where its rows have `entities`
 _JSONL = 'Write {"text": "...", "entities": [{"label": "Disease", "start": 0, "end": 5}]} a line.'
 _OTHERS = ("relations", "events", "attributes")  # lists of a row that are for other tasks
 
 
-def read(
-    path: Path, *, name: str = "", report: Reporter = raise_it, tally: Tally | None = None
-) -> Iterator[Placed]:
+def read(path: Path, *, name: str = "", report: Reporter = raise_it, tally: Tally | None = None) -> Iterator[Placed]:
     """The documents of a file, or of a BRAT folder, in order, each as words with tags; one without a word is skipped.
 
     `name` stands for the file in messages. A wrong row goes to `report`, which raises it unless told otherwise; the
@@ -42,7 +41,7 @@ def read(
     for document in marked(path, name=name, report=report):
         sentence = tagged(document.text, document.entities)
         if tally is not None:
-            tally.add(document, kept=sum(tag[0] == "B" for tag in sentence.tags))
+            tally.add(document, tagged=sum(tag[0] == "B" for tag in sentence.tags))
         if sentence.words:
             yield Placed(sentence, (document.line,) * len(sentence.words))
 
@@ -54,6 +53,12 @@ def marked(path: Path, *, name: str = "", report: Reporter = raise_it) -> Iterat
     if path.is_dir():
         return brat.read(path, name, report)
     return (pubtator.read if ".pubtator" in path.suffixes[-2:] else _read_jsonl)(path, name, report)
+
+
+def has_entities(path: Path) -> bool:
+    """Whether the first row of a .jsonl file that can be read has the list `entities`."""
+    first = next((row for _, row in objects(Path(path)) if not isinstance(row, BadData)), {})
+    return isinstance(first.get("entities"), list)
 
 
 def tagged(text: str, entities: Iterable[Entity]) -> Sentence:

@@ -5,15 +5,19 @@ from pathlib import Path
 
 from trainer.datasets import conll, spans
 from trainer.datasets.conll import Placed
+from trainer.datasets.entities import Tally, raise_it
 from trainer.errors import BadData
 
 
 def is_documents(path: Path) -> bool:
     """Whether a split holds whole documents rather than sentences."""
-    return path.is_dir() or path.name.endswith(spans.SUFFIXES)
+    return path.is_dir() or path.name.endswith(spans.ENDINGS)
 
 
-def read(path: Path, *, name: str, report: Callable[[BadData], None] | None = None) -> Iterator[Placed]:
-    """The sentences or documents of a split, in order; `name` and `report` as conll.read and spans.read take them."""
-    options = {"name": name} | ({"report": report} if report else {})
-    return (spans if is_documents(path) else conll).read(path, **options)
+def read(
+    path: Path, *, name: str, report: Callable[[BadData], None] = raise_it, tally: Tally | None = None
+) -> Iterator[Placed]:
+    """The sentences or documents of a split, in order; options as conll.read and spans.read take them."""
+    if is_documents(path):
+        return spans.read(path, name=name, report=report, tally=tally)
+    return conll.read(path, name=name, report=report)
