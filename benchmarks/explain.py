@@ -39,10 +39,10 @@ class Case:
             key=lambda each: each.score,
         )
         begins = np.flatnonzero((pieces.starts[:room] >= span.start) & (pieces.ends[:room] <= span.end))
-        names = inference.tag_names(self.model)
-        columns = [index for index, name in enumerate(names) if name[2:] == span.label]
+        tags = inference.tags_of(self.model)
+        columns = tags.columns(span.label)
         self.places = [int(begins[0]) + len(around.before)]
-        self.score = Score.of(columns, len(names))
+        self.score = Score.of(columns, len(tags.names))
         self.baseline = list(self.ids)
         self.baseline[len(around.before) : -len(around.after)] = [self.tokenizer.mask_token_id] * room
 

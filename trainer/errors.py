@@ -74,3 +74,9 @@ class LeaseLost(StillroomError):
     """Another worker holds the job now; this one must stop and write nothing more."""
 
     next_step = "Nothing to do: the job goes on elsewhere from its last checkpoint."
+
+
+class NonFiniteOutputs(StillroomError):
+    """A model's outputs hold NaN or infinity: it says nothing, which is not the same as that there is nothing."""
+
+    next_step = "Its weights are damaged, or overflow. Fetch or train it again, or choose another model."

@@ -14,6 +14,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from trainer import inference
 from trainer.errors import BadData, BadSpec
 from trainer.pieces import cut_words
+from trainer.tags import entity_types
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 TIMED = 100  # sentences that the latency figures rest on
@@ -159,8 +160,8 @@ def _check_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
 def _check_types(model, sentences, split) -> None:
     if not len(sentences):
         raise BadData(f"there is no sentence to score{f' in the {split} split' if split else ''}.")
-    known = inference.entity_types(inference.tag_names(model))
-    held = inference.entity_types({tag for _, tags in sentences for tag in tags})
+    known = inference.tags_of(model).kinds
+    held = entity_types(tag for _, tags in sentences for tag in tags)
     if missing := sorted(set(held) - set(known)):
         where = f"the {split} split" if split else "the data set"
         raise BadSpec(

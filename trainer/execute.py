@@ -18,7 +18,7 @@ import torch
 from trainer import checkpoint, evaluate, export, inference, loop, memory, models, pairing
 from trainer.average import average
 from trainer.errors import StillroomError
-from trainer.heads import document_reading
+from trainer.heads import document_reading, is_classifier
 from trainer.lesson import Lesson, prepare
 from trainer.run import ResolvedModel, Result, Run
 
@@ -139,7 +139,7 @@ def _loaded(run: Run, found: ResolvedModel) -> tuple:
 def _max_tokens(run: Run, model, tokenizer) -> int:
     """The windows that a model which is not trained here reads in."""
     limit = inference.model_limit(model, tokenizer)
-    trained = document_reading(model)["max_tokens"] if inference.is_classifier(model) else None
+    trained = document_reading(model)["max_tokens"] if is_classifier(model) else None
     return min(run.spec.spec.schedule.max_tokens, limit, trained or limit)
 
 

@@ -15,11 +15,14 @@ import numpy as np
 import torch
 
 from trainer.errors import BadSpec, UnknownName
-from trainer.heads import document_reading, is_classifier
+from trainer.heads import document_reading
+from trainer.outputs import LABELLED, SEVERAL, check_says_labels, head_of_class
 from trainer.pieces import Pieces, cut, cut_words, windows, word_starts
 from trainer.prediction import CONTEXTS, Cost, Coverage, LabelScore, Prediction, Span
 from trainer.reading import Cancelled, evaluating, model_limit, window_size
 from trainer.reading import read as read_windows
+from trainer.tags import Tags, has_borders
+from trainer.tags import read as read_tags
 from trainer.tasks.ner import NER
 
 __all__ = [
@@ -27,9 +30,9 @@ __all__ = [
     "Cancelled",
     "Classified",
     "classify",
-    "entity_types",
     "evaluating",
     "expand",
+    "head",
     "is_multi_label",
     "label_set",
     "model_limit",
@@ -38,6 +41,7 @@ __all__ = [
     "predict_many",
     "tag_names",
     "tag_words",
+    "tags_of",
     "windows",
 ]
 
@@ -46,6 +50,7 @@ READINGS: tuple[str, ...] = get_args(Reading)
 LABELLINGS = ("first", "all")
 POOLINGS = ("mean", "max")
 THRESHOLD = 0.5  # where a document may have several labels, the probability from which one is given
+_FINE_TUNE = "Choose a model that was fine-tuned for this, or fine-tune this one first."
 BATCH_TOKENS = 2048  # larger batches leave the caches of a CPU: 4,096 took 15 % longer on two cores
 
 
@@ -83,15 +88,15 @@ def predict_many(
     UnknownName and Cancelled.
     """
     began = time.perf_counter()
-    classifies = is_classifier(model)
+    task = head(model)
     window = window_size(model, tokenizer, max_tokens, reading=reading)
     found = [cut(text, tokenizer) for text in texts]
     read = [pieces.first(readable(len(pieces), reading, window)) for pieces in found]
     follow = {"batch_tokens": batch_tokens, "progress": progress, "cancelled": cancelled}
-    said = (_classified if classifies else _tagged)(texts, read, window, model, tokenizer, **follow)
+    said = (_classified if task == "classification" else _tagged)(texts, read, window, model, tokenizer, **follow)
     coverages = [_coverage(*each, window) for each in zip(texts, found, read, strict=True)]
     costs = _costs(time.perf_counter() - began, [len(pieces) for pieces in read])
-    common = {"model": name, "label_set": label_set(model), "task": "classification" if classifies else "ner"}
+    common = {"model": name, "label_set": label_set(model), "task": task}
     return [
         Prediction(**common, **fields, coverage=coverage, cost=cost)
         for fields, coverage, cost in zip(said, coverages, costs, strict=True)
@@ -122,8 +127,8 @@ def classify(
 
     A text without pieces is read as an empty one. Raises BadSpec and UnknownName.
     """
-    if not is_classifier(model):
-        raise _not_a_classifier(model)
+    if head(model) != "classification":
+        raise BadSpec([("model", f"it has no head for whole documents ({_about(model)})")], next_step=_FINE_TUNE)
     window = window_size(model, tokenizer, max_tokens, reading=reading)
     found = [cut(text, tokenizer) for text in texts]
     read = [pieces.first(readable(len(pieces), reading, window)) for pieces in found]
@@ -143,22 +148,21 @@ def tag_words(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> list[list[str]]:
-    """The tags of sentences that are split into words already; long ones go through the same windows.
+    """The IOB2 tags of sentences that are split into words already; long ones go through the same windows.
 
     labelling "first": a tag a word, that of its first piece, and "O" for a word that yields no piece. "all": a tag a
     piece; `expand` repeats gold tags in the same way.
     """
     if labelling not in LABELLINGS:
         raise UnknownName("labelling", labelling, LABELLINGS)
-    labels, window = tag_names(model), window_size(model, tokenizer, max_tokens)
+    meant, window = tags_of(model), window_size(model, tokenizer, max_tokens)
     found = [cut_words(words, tokenizer) for words in sentences]
     follow = {"batch_tokens": batch_tokens, "progress": progress, "cancelled": cancelled}
     best = _score([pieces.ids for pieces, _ in found], window, model, tokenizer, **follow)
-    tagged = [[labels[tag] for tag in tags.tolist()] for tags, _ in best]
     if labelling == "all":
-        return tagged
-    each = zip(sentences, found, tagged, strict=True)
-    return [_first_tags(len(words), owners, tags) for words, (_, owners), tags in each]
+        return [meant.iob2(outputs.tolist()) for outputs, _ in best]
+    each = zip(sentences, found, best, strict=True)
+    return [meant.iob2(_firsts(len(words), owners, said, meant.outside)) for words, (_, owners), (said, _) in each]
 
 
 def expand(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], tokenizer: Any) -> list[list[str]]:
@@ -168,14 +172,30 @@ def expand(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], to
 
 
 def tag_names(model: torch.nn.Module) -> list[str]:
-    """The model's tags by output index. Raises BadSpec if its head is not one for named entities."""
-    names = output_names(model)
-    if "O" not in names or is_classifier(model):
-        raise BadSpec(
-            [("model", f"it has no head for named entities (its labels are {', '.join(names[:6])})")],
-            next_step="Choose a model that was fine-tuned for ner, or fine-tune this one first.",
-        )
-    return names
+    """The model's tags by output index, as its config names them. Raises what tags_of raises."""
+    return list(tags_of(model).names)
+
+
+def tags_of(model: torch.nn.Module) -> Tags:
+    """What the tags of a model mean. Raises BadSpec if its head is not one for named entities, or its labels cannot be
+    read as tags.
+    """
+    if head(model) != "ner":
+        raise BadSpec([("model", f"it has no head for named entities ({_about(model)})")], next_step=_FINE_TUNE)
+    return read_tags(output_names(model))
+
+
+def head(model: torch.nn.Module) -> str:
+    """The labelled task of a model's head, by its class. Raises BadSpec for a model whose head gives no labels."""
+    known = head_of_class(type(model).__name__)
+    if known is None and hasattr(model.config, "id2label"):  # a class of no library: only its labels can tell
+        known = "ner" if has_borders(output_names(model)) else "classification"
+    if known not in LABELLED:
+        what = f"it has no head for named entities or whole documents ({_about(model)})"
+        raise BadSpec([("model", what)], next_step=_FINE_TUNE)
+    if known == "classification":
+        check_says_labels(getattr(model.config, "problem_type", None), output_names(model))
+    return known
 
 
 def output_names(model: torch.nn.Module) -> list[str]:
@@ -185,24 +205,16 @@ def output_names(model: torch.nn.Module) -> list[str]:
 
 def label_set(model: torch.nn.Module) -> tuple[str, ...]:
     """Everything that a model can say: entity types, or labels of documents. Raises BadSpec without such a head."""
-    return tuple(sorted(output_names(model))) if is_classifier(model) else entity_types(tag_names(model))
+    return tags_of(model).kinds if head(model) == "ner" else tuple(sorted(output_names(model)))
 
 
 def is_multi_label(model: torch.nn.Module) -> bool:
     """Whether a classifier may give a document several labels."""
-    return getattr(model.config, "problem_type", None) == "multi_label_classification"
+    return getattr(model.config, "problem_type", None) == SEVERAL
 
 
-def _not_a_classifier(model: torch.nn.Module) -> BadSpec:
-    return BadSpec(
-        [("model", f"it has no head for whole documents (it is a {type(model).__name__})")],
-        next_step="Choose a model that was fine-tuned for classification, or fine-tune this one first.",
-    )
-
-
-def entity_types(tags: Sequence[str]) -> tuple[str, ...]:
-    """The entity types that some IOB2 tags name, sorted."""
-    return tuple(sorted({tag[2:] if tag[:2] in ("B-", "I-") else tag for tag in tags} - {"O"}))
+def _about(model: torch.nn.Module) -> str:
+    return f"it is a {type(model).__name__}"
 
 
 def readable(tokens: int, reading: str, window: int) -> int:
@@ -252,9 +264,9 @@ def _window_logits(
 def _tagged(texts: Sequence[str], read: Sequence[Pieces], *where: Any, **follow: Any) -> list[dict]:
     """The fields of a prediction that hold entities, for each text."""
     _, model, tokenizer = where
-    labels = tag_names(model)
+    meant = tags_of(model)
     best = _score([pieces.ids for pieces in read], *where, **follow)
-    spans = (_spans(*each, labels, tokenizer) for each in zip(texts, read, best, strict=True))
+    spans = (_spans(*each, meant, tokenizer) for each in zip(texts, read, best, strict=True))
     return [{"spans": tuple(found)} for found in spans]
 
 
@@ -280,24 +292,23 @@ def _probabilities(logits: np.ndarray, model: torch.nn.Module, pooling: str | No
     return (whole.sigmoid() if is_multi_label(model) else whole.softmax(-1)).numpy()
 
 
-def _spans(text: str, pieces: Pieces, best: Best, labels: Sequence[str], tokenizer: Any) -> list[Span]:
+def _spans(text: str, pieces: Pieces, best: Best, meant: Tags, tokenizer: Any) -> list[Span]:
     if not len(pieces):
         return []
     first = word_starts(text, pieces, tokenizer)
     last = np.append(first[1:], len(pieces)) - 1
     words = np.stack([pieces.starts[first], pieces.ends[last]], axis=1)  # (words, 2)
-    tags = [labels[tag] for tag in best.tags[first].tolist()]
-    found = NER.spans(words.tolist(), tags, best.scores[first].tolist())
+    found = NER.spans(words.tolist(), meant.iob2(best.tags[first].tolist()), best.scores[first].tolist())
     # Byte-level tokenizers give a blank before a blank a piece that covers nothing.
     return [span for span in found if span.end > span.start]
 
 
-def _first_tags(words: int, owners: np.ndarray, tags: Sequence[str]) -> list[str]:
-    """The tag of each word's first piece; a word without pieces is outside."""
-    said = ["O"] * words
-    for word, piece in zip(*map(np.ndarray.tolist, np.unique(owners, return_index=True)), strict=True):
-        said[word] = tags[piece]
-    return said
+def _firsts(words: int, owners: np.ndarray, outputs: np.ndarray, outside: int) -> list[int]:
+    """The output of each word's first piece; a word without pieces is outside."""
+    first = np.full(words, outside)
+    distinct, places = np.unique(owners, return_index=True)
+    first[distinct] = outputs[places]
+    return first.tolist()
 
 
 def _coverage(text: str, found: Pieces, read: Pieces, window: int) -> Coverage:

@@ -36,10 +36,11 @@ from transformers.utils import logging as library_logging
 from trainer import hub
 from trainer.architectures import ARCHITECTURES, quicken
 from trainer.errors import CorruptFile, Refused, Unavailable
-from trainer.registry import HEADS as HEAD_CLASSES
-from trainer.registry import ROOT, ModelEntry, fetched, head_of, remedies, resolve, weights_here, zoo
+from trainer.outputs import HEADS as HEAD_CLASSES
+from trainer.outputs import Outputs, class_of
+from trainer.registry import ROOT, ModelEntry, fetched, remedies, resolve, weights_here, zoo
 from trainer.run import ResolvedModel, commit_folder
-from trainer.weights import WEIGHTS, check_folder, check_hashes, read_json
+from trainer.weights import WEIGHTS, check_folder, check_hashes, outputs_of, read_json
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,9 @@ def load(
     folder, entry = Path(found.path), zoo().get(found.zoo_id)
     check_folder(folder)
     check_hashes(folder, entry.files if entry else {})
-    config = _read_config(folder, entry)
-    own = _own_head(config, folder)
+    outputs = outputs_of(folder)
+    config = _read_config(folder, entry, outputs)
+    own = _own_head(outputs, folder)
     head = task or own
     if task in _KINDS and labels is None and own != task:
         raise Unavailable(
@@ -161,8 +163,12 @@ def build_config(entry: ModelEntry) -> PreTrainedConfig:
     return CONFIG_MAPPING[shape.pop("model_type")](**shape)
 
 
-def _read_config(folder: Path, entry: ModelEntry | None) -> PreTrainedConfig:
+def _read_config(folder: Path, entry: ModelEntry | None, outputs: Outputs) -> PreTrainedConfig:
     said = read_json(folder / "config.json")
+    said["architectures"] = [outputs.named] if outputs.named else None
+    if outputs.labels:
+        said |= {"id2label": dict(enumerate(outputs.labels)), "num_labels": len(outputs.labels)}
+        said["label2id"] = {label: number for number, label in enumerate(outputs.labels)}
     kind = said["model_type"] = _model_type(said, entry)
     if kind not in CONFIG_MAPPING or "quantization_config" in said:
         what = "quantised weights" if kind in CONFIG_MAPPING else f"the architecture {kind!r}"
@@ -177,21 +183,19 @@ def _read_config(folder: Path, entry: ModelEntry | None) -> PreTrainedConfig:
 
 def _model_type(said: Mapping, entry: ModelEntry | None) -> object:
     """What config.json says, unless zoo or class know better: MiniALBERTs (trap T11) and a ModernBERT say bert."""
-    named = said.get("architectures")
-    its_class = str(named[0]).lower() if isinstance(named, list) and named else ""
+    its_class = class_of(said).lower()
     listed = entry.architecture["model_type"] if entry else None
     own = (kind for kind in (*ARCHITECTURES, *MISNAMED) if kind == listed or its_class.startswith(kind))
     return next(own, said.get("model_type"))
 
 
-def _own_head(config: PreTrainedConfig, folder: Path) -> str:
-    head = head_of({"architectures": config.architectures})
-    if head is None:
+def _own_head(outputs: Outputs, folder: Path) -> str:
+    if outputs.head is None:
         raise Unavailable(
-            f"{folder} holds a {config.architectures[0]}, a kind of model that this version does not use.",
+            f"{folder} holds a {outputs.named}, a kind of model that this version does not use.",
             next_step=f"Choose a model whose class ends in one of: {', '.join(HEAD_CLASSES)}.",
         )
-    return head
+    return outputs.head
 
 
 def _model_class(config: PreTrainedConfig, head: str) -> type[PreTrainedModel]:

@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer import tags
 from trainer.errors import BadSpec, StillroomError
 from trainer.objective import Term, layer_map
+from trainer.outputs import SEVERAL, class_of, head_of, labels_of, says_values
 from trainer.prediction import Plain
-from trainer.registry import head_of
 from trainer.run import ResolvedModel
 from trainer.spec import Change, JobSpec
 from trainer.tasks import TASKS
 from trainer.vocabulary import smallest, too_few
+from trainer.weights import outputs_of
 
 # Architectures whose sizes can be changed, and where their layers are.
 STACKS = {
@@ -63,13 +65,17 @@ def shape(found: ResolvedModel) -> Shape:
     """The shape of a model folder, from its config.json and its vocabulary."""
     folder = Path(found.path)
     pieces, fewest = _vocabulary(folder)
-    known = sizes(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    return known.model_copy(update={"pieces": pieces, "fewest": fewest})
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    head, _, labels = outputs_of(folder)
+    return sizes(config, head=head, labels=labels).model_copy(update={"pieces": pieces, "fewest": fewest})
 
 
-def sizes(config: Mapping[str, Any]) -> Shape:
-    """The shape that the fields of a config.json tell; nothing of the vocabulary but its size."""
-    labels = config.get("id2label") or {}
+def sizes(config: Mapping[str, Any], *, head: str | None = None, labels: Sequence[str] = ()) -> Shape:
+    """The shape that the fields of a config.json tell; nothing of the vocabulary but its size.
+
+    head, labels: where they are known from more than the config alone. A head that gives a number says no labels.
+    """
+    head, labels = head or head_of(config), tuple(labels or labels_of(config))
     hidden = _first(config, "hidden_size", "dim")
     return Shape(
         model_type=_model_type(config),
@@ -82,9 +88,9 @@ def sizes(config: Mapping[str, Any]) -> Shape:
         positions=config.get("max_position_embeddings", 512),
         padding=config.get("pad_token_id") or 0,
         token_types=config.get("type_vocab_size"),
-        head=head_of(config),
-        labels=tuple(labels[number] for number in sorted(labels, key=int)),
-        multi_label=config.get("problem_type") == "multi_label_classification",
+        head=head,
+        labels=() if head == "classification" and says_values(config, labels) else labels,
+        multi_label=config.get("problem_type") == SEVERAL,
     )
 
 
@@ -183,6 +189,11 @@ def _sameness(spec: JobSpec, teacher: Shape, student: Shape) -> Problems:
         yield "teacher", "it has no label head; fine-tune it on this data set first"
     elif teacher.head in TASKS and teacher.head != spec.task.head:
         yield "teacher", f"it is a model for {teacher.head}; {spec.task.name} needs one that was fine-tuned for that"
+    elif teacher.head == spec.task.head == "ner":
+        try:
+            tags.read(teacher.labels)
+        except BadSpec as error:
+            yield from (("teacher", f"{problem}. {error.next_step}") for _, problem in error.fields)
     stated = getattr(spec.task, "multi_label", None)
     if teacher.labels and stated is not None and stated != teacher.multi_label:
         said = {True: "several labels", False: "one label"}
@@ -281,7 +292,7 @@ def _term(term: Term, spec: JobSpec, teacher: Shape, student: Shape) -> Problems
 
 def _model_type(config: Mapping[str, Any]) -> str:
     # Published MiniALBERTs (trap T11) and a ModernBERT say bert; their class says what they are.
-    named = str((config.get("architectures") or [""])[0]).lower()
+    named = class_of(config).lower()
     known = (kind for kind in ("minialbert", "modernbert") if named.startswith(kind))
     return next(known, None) or _first(config, "model_type")
 

@@ -17,6 +17,7 @@ from trainer.corpus import Rows
 from trainer.heads import encode, vocabulary_logits
 from trainer.inference import BATCH_TOKENS, evaluating
 from trainer.masking import IGNORED, Masking
+from trainer.reading import check_finite
 from trainer.tokens import Tokens
 
 SCORED = 100_000  # pieces that are scored, of a split's first documents: some 15,000 gaps, an accuracy to within 0.01
@@ -101,6 +102,7 @@ def _fill(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[np.nd
     logits = vocabulary_logits(model, states[masked.to(device)]).float()  # (gaps, vocabulary)
     gold = batch["labels"][masked].to(device)
     nats = cross_entropy(logits, gold, reduction="none")
+    check_finite(nats, model)
     found = torch.stack([torch.ones_like(nats), (logits.argmax(-1) == gold).float(), nats], dim=1)
     return found.cpu().numpy().astype(np.float64), masked.nonzero()[:, 0].numpy()
 

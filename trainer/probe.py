@@ -21,7 +21,7 @@ from trainer.architectures import global_attention
 from trainer.capture import capturing
 from trainer.errors import Unavailable
 from trainer.heads import is_classifier
-from trainer.reading import Cancelled, evaluating, side_by_side, thread_count
+from trainer.reading import Cancelled, check_finite, evaluating, side_by_side, thread_count
 
 BASELINES = ("mask", "pad")
 BATCH_TOKENS = 1024  # pieces a batch and thread; with gradients more leave the caches
@@ -183,8 +183,11 @@ class Probe:
         told = global_attention(self.model, places, head) if is_classifier(self.model) else {}
         said = self.model(inputs_embeds=words, **told).logits
         if said.ndim == 2:  # a head that says something about the whole text
-            return said[:, None]
-        return said if self._narrow else said[:, self.places]
+            said = said[:, None]
+        elif not self._narrow:
+            said = said[:, self.places]
+        check_finite(said, self.model)
+        return said
 
     def _values(self, keep: np.ndarray, measure: Callable) -> np.ndarray:
         shown = np.ones((len(keep), len(self.words)), dtype=bool)

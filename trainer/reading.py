@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainer.errors import BadSpec, StillroomError
+from trainer.errors import BadSpec, NonFiniteOutputs, StillroomError
 from trainer.heads import document_reading, inputs, is_classifier
 from trainer.pieces import Frame, frame, windows
 
@@ -158,4 +158,16 @@ def _read_batch(flat: np.ndarray, rows: np.ndarray, around: Frame, model: torch.
     mask = (place < end + after.size).astype(np.int64)
     device = next(model.parameters()).device
     batch = {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
-    keep(model(**inputs(model, batch)).logits.float(), rows, place)
+    logits = model(**inputs(model, batch)).logits.float()
+    real = batch["attention_mask"].bool()
+    check_finite(logits[real] if logits.ndim == 3 else logits, model)  # what stands at padding, nobody reads
+    keep(logits, rows, place)
+
+
+def check_finite(outputs: torch.Tensor, model: torch.nn.Module) -> None:
+    """Raise NonFiniteOutputs where outputs of a model, of any shape, are not numbers."""
+    if not torch.isfinite(outputs).all():
+        wrong = int((~torch.isfinite(outputs)).sum())
+        raise NonFiniteOutputs(
+            f"{wrong:,} of {outputs.numel():,} outputs of this {type(model).__name__} are NaN or infinite."
+        )

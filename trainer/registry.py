@@ -14,26 +14,18 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
-from trainer import references
+from trainer import references, tags
 from trainer.errors import BadData, BadSpec, Unavailable, UnknownName
+from trainer.outputs import check_says_labels
 from trainer.prediction import Plain
 from trainer.run import ResolvedModel
 from trainer.tasks import LABELLED
-from trainer.weights import WEIGHTS, check_folder, check_hashes, read_json, sha256
+from trainer.weights import WEIGHTS, check_folder, check_hashes, outputs_of, read_json, sha256
 
 ROOT = Path(__file__).resolve().parents[1]
 ABOUT = "stillroom.json"
 RUN_ID = re.compile(r"[0-9a-f]{8}-\d+")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-# What a model's class, named by its config.json, can do. A masked LM's head has no labels.
-HEADS = {
-    "ForMaskedLM": "mlm",
-    "ForPreTraining": "mlm",
-    "ForTokenClassification": "ner",
-    "ForSequenceClassification": "classification",
-    "Model": "encoder",
-}
 
 Count = Annotated[int, Field(gt=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -98,21 +90,18 @@ class ModelEntry(Plain):
     notes: str = ""
 
 
-def head_of(config: Mapping[str, Any]) -> str | None:
-    """The head that a config.json names by its class; None for a class that this version does not use."""
-    named = (config.get("architectures") or ["Model"])[0]
-    return next((head for ending, head in HEADS.items() if str(named).endswith(ending)), None)
-
-
 def task_of(found: ResolvedModel) -> str:
-    """The labelled task that a model folder can do; BadSpec for one without such a head."""
-    config = read_json(Path(found.path) / "config.json") or {}
-    if (head := head_of(config)) not in LABELLED:
-        named = (config.get("architectures") or ["Model"])[0]
+    """The labelled task that a model folder can do; BadSpec where its head says no labels, or what cannot be read."""
+    head, named, labels = outputs_of(folder := Path(found.path))
+    if head not in LABELLED:
         raise BadSpec(
-            [("model", f"{found.reference} has no head that gives labels (it is a {named})")],
+            [("model", f"{found.reference} has no head that gives labels (it is a {named or 'bare encoder'})")],
             next_step="Fine-tune it first, or choose a model that is fine-tuned.",
         )
+    if head == "ner":
+        tags.read(labels)
+    else:
+        check_says_labels((read_json(folder / "config.json") or {}).get("problem_type"), labels)
     return head
 
 

@@ -18,6 +18,7 @@ import torch
 from trainer.batches import Batches
 from trainer.errors import CorruptFile
 from trainer.heads import document_reading, encode_levels, is_classifier, unit_logits, unit_numbers, unit_states
+from trainer.reading import check_finite
 from trainer.run import commit_folder, verify_folder
 from trainer.tokens import alone
 
@@ -138,7 +139,9 @@ def _compute(
         numbers = unit_numbers(batch).cpu().numpy()
         with torch.inference_mode():
             found = encode_levels(teacher, batch, {*levels, last})
-            logits[numbers] = unit_logits(teacher, found[last], batch, head=head).float().cpu().numpy()
+            outputs = unit_logits(teacher, found[last], batch, head=head).float()
+            check_finite(outputs, teacher)
+            logits[numbers] = outputs.cpu().numpy()
             for place, level in enumerate(levels):
                 said = unit_states(teacher, found[level], batch).half().cpu().numpy()
                 states[numbers, place * said.shape[1] : (place + 1) * said.shape[1]] = said

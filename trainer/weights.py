@@ -10,8 +10,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from trainer import outputs
 from trainer.bounds import shown
 from trainer.errors import CorruptFile, Refused, Unavailable
+from trainer.outputs import Outputs
 from trainer.run import MANIFEST, file_sha256
 
 WEIGHTS = "model.safetensors"
@@ -33,7 +35,8 @@ def read_json(path: Path) -> dict | None:
 def check_folder(folder: Path) -> None:
     """Refuse a model folder that is not plain data, before anything in it is used.
 
-    Raises Refused (only a pickle, remote code, a PEFT adapter) or CorruptFile (no config, damaged safetensors).
+    Raises Refused (only a pickle, remote code, a PEFT adapter) or CorruptFile (no config, damaged safetensors, labels
+    that are none), or Unavailable (nothing says what the head is).
     """
     if not (folder / "config.json").is_file():
         raise CorruptFile(f"{folder} is not a model folder: it has no config.json.")
@@ -53,6 +56,13 @@ def check_folder(folder: Path) -> None:
     if not (folder / WEIGHTS).is_file():
         _no_weights(folder)
     _check_header(folder / WEIGHTS)
+    outputs_of(folder)
+
+
+def outputs_of(folder: Path) -> Outputs:
+    """What the head of a model folder is and what its outputs stand for. Raises what outputs.read raises."""
+    shapes = {name: tensor["shape"] for name, tensor in _header(folder / WEIGHTS)[1].items()}
+    return outputs.read(read_json(folder / "config.json") or {}, shapes, where=str(folder))
 
 
 def _check_numbers(folder: Path) -> None:
@@ -88,7 +98,7 @@ def _check_header(path: Path) -> None:
     size = path.stat().st_size
     try:
         length, tensors = _header(path)
-        ends = [tensor["data_offsets"][1] for tensor in tensors]
+        ends = [tensor["data_offsets"][1] for tensor in tensors.values()]
         whole = 8 + length + max(ends, default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
         raise CorruptFile(f"{path} is not a safetensors file: its header cannot be read.") from None
@@ -96,19 +106,19 @@ def _check_header(path: Path) -> None:
         raise CorruptFile(f"{path} has {size:,} bytes where its header says {whole:,}; it is incomplete or damaged.")
 
 
-def _header(path: Path) -> tuple[int, list[dict]]:
-    """(bytes of JSON, what it says of each tensor)."""
+def _header(path: Path) -> tuple[int, dict[str, dict]]:
+    """(bytes of JSON, what it says of each tensor by name)."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > HEADER_CAP:
             raise Refused(f"{path} has a header of {length:,} bytes; allowed are {HEADER_CAP:,}.")
         header = json.loads(file.read(length))
-    return length, [tensor for name, tensor in header.items() if name != "__metadata__"]
+    return length, {name: tensor for name, tensor in header.items() if name != "__metadata__"}
 
 
 def loaded_bytes(folder: Path) -> int:
     """What the tensors of a checked folder take in memory, in fp32 whatever they are stored in."""
-    return sum(4 * math.prod(tensor["shape"]) for tensor in _header(folder / WEIGHTS)[1])
+    return sum(4 * math.prod(tensor["shape"]) for tensor in _header(folder / WEIGHTS)[1].values())
 
 
 def loading_bytes(folder: Path) -> int:

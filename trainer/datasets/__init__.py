@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from trainer import tags
 from trainer.datasets import hub, labelled, tagged, text
 from trainer.datasets.cards import DatasetCard, card, cards
 from trainer.datasets.conll import Placed, Sentence, sentences, write
@@ -112,17 +113,17 @@ def is_text(dataset: ResolvedDataset) -> bool:
 
 def entity_types(sentences: Iterable[Sentence]) -> tuple[str, ...]:
     """The entity types of the tags, sorted, without B- and I-."""
-    return tuple(sorted({tag[2:] for tag in {tag for sentence in sentences for tag in sentence.tags} if tag != "O"}))
+    return tags.entity_types(tag for sentence in sentences for tag in sentence.tags)
 
 
 def require_labels(reference: str | ResolvedDataset, split: str, known: Collection[str]) -> None:
     """Raise BadData at the first line of the split whose entity type is none of `known` (types, without B- and I-)."""
     place = _here(reference)
-    for (_, tags), lines in _sentences(place, split):
-        for tag, line in zip(tags, lines, strict=True):
-            if tag != "O" and tag[2:] not in known:
+    for sentence, lines in _sentences(place, split):
+        for tag, line in zip(sentence.tags, lines, strict=True):
+            if (kind := tags.kind_of(tag)) and kind not in known:
                 next_step = "Rename the types of the file, or train a model on this data set first."
-                what = f"the model does not know the entity type {tag[2:]!r}; it knows {', '.join(sorted(known))}."
+                what = f"the model does not know the entity type {kind!r}; it knows {', '.join(sorted(known))}."
                 raise BadData(what, path=_at(split_files(place)[split]), line=line, next_step=next_step)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from trainer.datasets.lines import lines
 from trainer.errors import BadData
+from trainer.tags import OUTSIDE, kind_of
 
 ENDS = frozenset(".!?")  # words that end a sentence
 
@@ -93,7 +94,7 @@ def _columns(line: str) -> tuple[str, str]:
     word, tag = fields
     if not word or word.isspace():
         raise BadData("the word is empty.", next_step="Write the word, or delete the line.")
-    if tag != "O" and not _TAG.fullmatch(tag):
+    if tag != OUTSIDE and not _TAG.fullmatch(tag):
         raise _foreign(tag)
     return word, tag
 
@@ -111,10 +112,10 @@ def _foreign(tag: str) -> BadData:
 
 
 def _check_order(tag: str, previous: str | None) -> None:
-    if tag[0] != "I" or (previous and previous[2:] == tag[2:]):
+    if tag[0] != "I" or (previous and kind_of(previous) == kind_of(tag)):
         return
     begin = f"Write B{tag[1:]} where an entity begins."
-    if previous is None or previous == "O":
+    if previous is None or previous == OUTSIDE:
         where = "at the start of a sentence" if previous is None else "after O"
         raise BadData(f"{tag!r} {where}: an entity that does not begin with B- (the IOB1 scheme).", next_step=begin)
     raise BadData(f"{tag!r} goes on from {previous!r}, an entity of another type.", next_step=begin)

@@ -17,6 +17,7 @@ from trainer.datasets.places import SPLITS, digest, locate, require_task, split_
 from trainer.errors import BadData, StillroomError, UnknownName
 from trainer.prediction import Plain
 from trainer.run import ResolvedDataset
+from trainer.tags import kind_of
 from trainer.tasks import TASKS
 
 LIMIT = 50  # problems that are kept; the rest are counted
@@ -223,8 +224,8 @@ def _read_tagged(file: Path, name: str, report: Callable) -> tuple[LabelledSplit
             sentences, tokens, longest = sentences + 1, tokens + len(words), max(longest, len(words))
             for tag, line in zip(tags, places, strict=True):
                 if tag[0] == "B":
-                    labels[tag[2:]] += 1
-                    lines.setdefault(tag[2:], line)
+                    labels[kind_of(tag)] += 1
+                    lines.setdefault(kind_of(tag), line)
             seen.append(_hash(" ".join(words)))
         if not sentences:
             raise BadData("the split holds no sentence.", path=name, next_step="Fill it, or leave the split out.")

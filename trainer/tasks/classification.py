@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from trainer.errors import BadData
+from trainer.outputs import SEVERAL
 from trainer.pieces import Pieces, cut, frame, windows
 from trainer.prediction import Plain
 
@@ -57,7 +58,7 @@ class Classification(Plain):
         reading = {
             name: value for name, value in (config.get("document_reading") or {}).items() if name != "max_tokens"
         }
-        return cls(multi_label=config.get("problem_type") == "multi_label_classification", **reading)
+        return cls(multi_label=config.get("problem_type") == SEVERAL, **reading)
 
     def fitted(self, model: "ResolvedModel") -> "Classification":
         """This task for scoring a model: one label or several as the model gives, where the task leaves it open."""
@@ -135,7 +136,7 @@ class ClassificationData:
 
     def marks(self, max_tokens: int, lengths: np.ndarray) -> dict[str, Any]:
         """What a model's config keeps, so that it is read later as it was trained."""
-        kind = "multi_label_classification" if self.multi_label else "single_label_classification"
+        kind = SEVERAL if self.multi_label else "single_label_classification"
         reading = {"reading": self.task.reading, "pooling": self.task.pooling, "max_tokens": max_tokens}
         return {"problem_type": kind, "document_reading": reading}
 

@@ -10,6 +10,8 @@ from pydantic import Field
 
 from trainer.pieces import Frame, cut_words, frame
 from trainer.prediction import Plain, Span
+from trainer.tags import OUTSIDE, kind_of
+from trainer.tags import read as read_tags
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +65,7 @@ class NER(Plain):
     @staticmethod
     def tags(entity_types: Sequence[str]) -> tuple[str, ...]:
         """The IOB2 tags of some entity types, in an order that is the same in every run: O, B-a, I-a, B-b, ..."""
-        return ("O", *(f"{prefix}-{kind}" for kind in sorted(entity_types) for prefix in "BI"))
+        return (OUTSIDE, *(f"{prefix}-{kind}" for kind in sorted(entity_types) for prefix in "BI"))
 
     def open(self, dataset: "ResolvedDataset", *, limit: int | None = None) -> "NERData":
         """The splits of a data set as this task uses them: only the first `limit` sentences of each, if given."""
@@ -82,12 +84,12 @@ class NER(Plain):
 
     def _encoded(self, sentences: Sequence, tokenizer, label_ids: Mapping[str, int]) -> Iterator[tuple]:
         """Piece ids, label ids and numbers of the words that begin, each (pieces,), of each sentence."""
-        before = 0
+        meant, before = read_tags(sorted(label_ids, key=label_ids.get)), 0
         for words, tags in sentences:
             pieces, owners = cut_words(words, tokenizer)
             begins = np.append(True, owners[1:] != owners[:-1])[: len(owners)]
             counts = begins if self.labelling == "first" else np.ones_like(begins)
-            gold = np.array([label_ids[tag] for tag in tags] if tags else [IGNORED] * len(words), dtype=np.int64)
+            gold = np.array(meant.outputs(tags) if tags else [IGNORED] * len(words), dtype=np.int64)
             yield pieces.ids, np.where(counts, gold[owners], IGNORED), np.where(begins, owners + before, -1)
             before += len(words)
 
@@ -247,9 +249,9 @@ class NERRows:
 def _groups(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     """(first word, last word, entity type) of each run of tags that names one entity."""
     first, open_kind = 0, ""
-    for index, tag in enumerate([*tags, "O"]):
-        prefix, _, kind = tag.partition("-") if tag[:2] in ("B-", "I-") else ("I", "", "" if tag == "O" else tag)
-        if kind == open_kind and prefix != "B":
+    for index, tag in enumerate([*tags, OUTSIDE]):
+        kind = kind_of(tag)
+        if kind == open_kind and tag[0] != "B":
             continue
         if open_kind:
             yield first, index - 1, open_kind

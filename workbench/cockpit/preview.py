@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
-from trainer import pairing, queue, registry
+from trainer import pairing, queue, registry, tags
 from trainer.errors import BadSpec, StillroomError
 from trainer.objective import Term, layer_map
 from trainer.pairing import Shape
@@ -86,14 +86,14 @@ def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
     # A problem stands in the way of the run, not of the drawing: what can be said of the rest is said.
     wrong = [*_wrong(spec, teacher, base), *_unsaid(spec, teacher, labels)]
     terms = _known(lambda: pairing.plan(spec, student, teacher and teacher.shape), ())
-    tags = len(teacher.shape.labels) if teacher else len(labels) if spec.task.head != "ner" else 2 * len(labels) + 1
-    size = sizes.size(student, head=spec.task.head, labels=tags, change=spec.change)
+    outputs = len(teacher.shape.labels) if teacher else len(labels) if spec.task.head != "ner" else 2 * len(labels) + 1
+    size = sizes.size(student, head=spec.task.head, labels=outputs, change=spec.change)
     return Plan(
         teacher=teacher and teacher.shape,
         base=base.shape,
         student=student,
         teacher_size=teacher and _size(teacher, spec.task.head, len(teacher.shape.labels)),
-        base_size=_size(base, spec.task.head, tags),
+        base_size=_size(base, spec.task.head, outputs),
         student_size=size.total if size else (None if spec.change else sizes.stored(base.path)),
         embeddings=size.embeddings if size else None,
         made=spec.change is not None,
@@ -171,7 +171,7 @@ def _unsaid(spec: JobSpec, teacher: _Found | None, labels: Sequence[str]) -> Ite
         return
     said = set(teacher.shape.labels)
     if spec.task.head == "ner":
-        said = {tag[2:] for tag in said if tag != "O"}
+        said = set(_known(lambda: tags.read(teacher.shape.labels).kinds, ()))
     if missing := sorted(set(labels) - said):
         known = ", ".join(sorted(said))
         yield "dataset", f"it has {', '.join(missing)}, which the teacher does not know; it knows {known}"

@@ -195,7 +195,7 @@ def _look(
         raise BadData("The model reads no word piece in this note.", next_step="Choose another note.")
     begins = word_starts(text, read, tokenizer)
     places, around = target.places(read, begins), frame(tokenizer)
-    score = Score.of(columns, len(names), independent=_independent(model))
+    score = Score.of(columns, len(names), independent=inference.is_multi_label(model))
 
     def open_window(start: int, end: int) -> _Look:
         free = np.ones(end - start, dtype=bool)
@@ -247,10 +247,6 @@ def _baseline(wanted: str | None, tokenizer: Any) -> tuple[str, int]:
         raise UnknownName("baseline of this tokenizer", wanted, there)
     name = wanted or next(iter(there))
     return name, there[name]
-
-
-def _independent(model: Any) -> bool:
-    return getattr(model.config, "problem_type", None) == "multi_label_classification"
 
 
 def _coverage(text: str, seen: _Look) -> Coverage:

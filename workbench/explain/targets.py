@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from trainer import tags
 from trainer.errors import BadSpec, UnknownName
 from trainer.pieces import Pieces
 from trainer.prediction import Plain, Prediction
@@ -21,7 +22,7 @@ class SpanTarget(Plain):
     """text[start:end] is an entity of type `label`, whether the model found it or not; written START:END:LABEL.
 
     Its score is the mean over the span's words, at their first pieces, of the log-odds that the word belongs to the
-    label, B- and I- together: log p - log(1 - p). Which border tag a word has is not what a reader asks about.
+    label, whatever its border: log p - log(1 - p). Which border tag a word has is not what a reader asks about.
     """
 
     task: ClassVar = "ner"
@@ -34,10 +35,10 @@ class SpanTarget(Plain):
 
     def columns(self, names: Sequence[str]) -> list[int]:
         """The outputs that say the label. UnknownName if the model has none."""
-        kinds = ["" if name == "O" else name[2:] if name[:2] in ("B-", "I-") else name for name in names]
-        if self.label not in kinds or not self.label:
-            raise UnknownName("label of this model", self.label, set(kinds) - {""}, next_step=LIST_THEM)
-        return [index for index, kind in enumerate(kinds) if kind == self.label]
+        meant = tags.read(names)
+        if self.label not in meant.kinds:
+            raise UnknownName("label of this model", self.label, meant.kinds, next_step=LIST_THEM)
+        return meant.columns(self.label)
 
     def check(self, text: str) -> None:
         """BadSpec if the span is not within the text."""
@@ -101,17 +102,11 @@ def found(prediction: Prediction) -> list[dict]:
     return [{"target": target, "score": score} for target, score in sorted(said, key=lambda each: -each[1])]
 
 
-def task_of(model: Any) -> str:
-    """The task of a model's head, by its labels: tags have an O."""
-    return "ner" if "O" in model.config.id2label.values() else "classification"
-
-
 def require_task(target: Target, model: Any) -> list[str]:
     """The model's label names. BadSpec if the target is not of the kind that this model's head speaks of."""
-    names = [model.config.id2label[index] for index in range(len(model.config.id2label))]
-    if target.task != task_of(model):
+    from trainer import inference
+
+    if target.task != (task := inference.head(model)):
         wanted = {"ner": "marks spans: write START:END:LABEL", "classification": "labels whole texts: write LABEL"}
-        raise BadSpec(
-            [("target", f"found {str(target)!r:.80}; this model {wanted[task_of(model)]}")], next_step=LIST_THEM
-        )
-    return names
+        raise BadSpec([("target", f"found {str(target)!r:.80}; this model {wanted[task]}")], next_step=LIST_THEM)
+    return inference.output_names(model)
