@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import psutil
 
+from trainer.offline import OFFLINE
 from trainer.run import Run
 
 # Asks Linux for SIGTERM when the parent dies, then becomes the child: the request survives exec. A preexec_fn would
@@ -139,8 +140,7 @@ def environment(*, threads: int) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
         "STILLROOM_WORKER_PID": str(os.getpid()),  # whose death the child watches for
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
+        **OFFLINE,
         "PYTHONUNBUFFERED": "1",  # the log's last lines are what a person sees of a crash
         "PYTHONFAULTHANDLER": "1",
         "PYTHONHASHSEED": "0",  # the order of sets is part of being reproducible

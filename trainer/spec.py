@@ -173,7 +173,7 @@ class JobSpec(Plain):
     )
     teacher: Reference | None = Field(None, description="The model that is taught from: a reference")
     student: Model | None = Field(None, description="The model that learns: a reference, or what to change in a base")
-    dataset: str = Field(min_length=1, max_length=300, description="Data-set id, a folder or a Hub id")
+    dataset: str = Field(min_length=1, max_length=300, description="Data-set id, a folder or hf:owner/name")
     task: TaskChoice | None = Field(None, description="What the model is asked to do; empty: as the data set")
     recipe: RecipeChoice | None = Field(None, description="The loss; finetune and pretrain have one each")
     split: Literal["train", "dev", "test"] = Field("test", description="The split that evaluate scores")

@@ -14,12 +14,14 @@ from typing import Annotated, Literal
 import typer
 
 from trainer.errors import BadData, BadSpec, Refused, StillroomError, UnknownName
+from trainer.offline import go_offline
 from trainer.references import expanded
-from workbench import terminal
+from workbench import dataset_commands, terminal
 from workbench.demo import commands as demo_commands
 from workbench.logs import lines
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes
+FETCHING = (["zoo", "fetch"], ["datasets", "fetch"])  # the commands that reach the network
 
 app = typer.Typer(
     help="Fine-tune and compare compact clinical language models.",
@@ -28,9 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they print local variables, and a local variable may be a note
 )
 zoo_app = typer.Typer(help="List the models, build one without a network, or fetch one from the Hub.")
-datasets_app = typer.Typer(help="List the data sets, or check one of your own.")
 app.add_typer(zoo_app, name="zoo")
-app.add_typer(datasets_app, name="datasets")
+app.add_typer(dataset_commands.datasets_app, name="datasets")
 app.command("demo")(demo_commands.demo)
 app.add_typer(demo_commands.space_app, name="space")
 
@@ -50,6 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments
+    if arguments[:2] not in FETCHING:
+        go_offline()
     try:
         code = app(arguments, prog_name="stillroom", standalone_mode=False)
     except StillroomError as error:
@@ -213,33 +216,6 @@ def fetch(
     from trainer import models
 
     terminal.say(str(models.fetch(entry, allow_pickle=allow_pickle)))
-
-
-@datasets_app.callback(invoke_without_command=True)
-def datasets(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the data sets, or check one of your own."""
-    if context.invoked_subcommand:
-        return
-    from trainer.datasets import cards
-
-    found = list(cards().values())
-    documents = [card.model_dump(mode="json") for card in found]
-    terminal.answer(documents, as_json=as_json, view=lambda: terminal.show_datasets(found))
-
-
-@datasets_app.command("check")
-def check(
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A folder with train, dev and test, or one file.")],
-    task: Annotated[str, typer.Option("--task", metavar="T", help="What the data is for.")] = "ner",
-    as_json: AsJson = False,
-) -> None:
-    """Check every row; exits 2 if something is wrong, and names file and line."""
-    from trainer.datasets import check as check_data
-
-    report = check_data(path, task=task)
-    terminal.answer(report.to_json(), as_json=as_json, view=lambda: terminal.show_report(report))
-    if report.problems:
-        raise typer.Exit(BAD_INPUT)
 
 
 @app.command()

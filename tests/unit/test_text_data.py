@@ -18,6 +18,7 @@ from trainer import datasets
 from trainer.datasets import lines, text
 from trainer.datasets.cards import LabelledCard, TextCard
 from trainer.errors import BadData, CorruptFile, Refused, Unavailable, UnknownName
+from trainer.run import ResolvedDataset
 
 DOCUMENTS = ["Aspirin helps.", "No fever\u2028was seen.", "Caf\u00e9 au lait spots."]
 PLAIN = "".join(f"{document}\n" for document in DOCUMENTS)
@@ -342,31 +343,31 @@ def hub(hub_cache, monkeypatch) -> Path:
 
 
 def test_a_cached_hub_data_set_is_streamed(hub):
-    found = datasets.resolve("some/notes")
-    assert (found.reference, found.path) == ("some/notes", "some/notes@c0ffee")
+    found = datasets.resolve("hf:some/notes")
+    assert (found.reference, found.path) == ("hf:some/notes", "hf:some/notes@c0ffee")
     assert datasets.resolve(found.path).sha256 == found.sha256, "the pinned reference is the same data set"
     assert list(datasets.documents(found, "dev")) == [f"Row {i}." for i in range(200)]  # its validation split
     train, test = (list(datasets.documents(found, split)) for split in ("train", "test"))
     assert test and sorted(train + test) == sorted(f"Row {i}." for i in range(200))
-    assert list(datasets.documents("some/notes:default", "train", limit=2)) == train[:2]
+    assert list(datasets.documents("hf:some/notes:default", "train", limit=2)) == train[:2]
 
 
-@pytest.mark.parametrize("name", ["some/other", "some/notes:large", "some/notes@deadbeef"])
+@pytest.mark.parametrize("name", ["hf:some/other", "hf:some/notes:large", "hf:some/notes@deadbeef"])
 def test_a_hub_data_set_that_is_not_here_is_unavailable_at_once(hub, name):
     started = time.monotonic()
-    with pytest.raises(Unavailable, match="neither be reached nor is it cached") as caught:
+    with pytest.raises(Unavailable, match="is not on this machine") as caught:
         datasets.resolve(name)
-    assert "load_dataset" in caught.value.next_step
+    assert "stillroom datasets fetch hf:some/" in caught.value.next_step
     assert time.monotonic() - started < 5
 
 
 def test_a_hub_data_set_without_text_says_what_it_has(hub):
     with pytest.raises(BadData, match="no field `text`; it has question, id"):
-        datasets.resolve("some/pairs")
+        datasets.resolve("hf:some/pairs")
 
 
 def test_a_cached_hub_data_set_gives_labels_by_their_names(hub):
-    found = datasets.resolve("some/wards")
+    found = datasets.resolve("hf:some/wards")
     assert datasets.label_field(found) == "label"
     first = datasets.labelled_documents(found, "dev", field="label", limit=3)
     assert [(row.text, row.labels) for row in first] == [
@@ -376,22 +377,35 @@ def test_a_cached_hub_data_set_gives_labels_by_their_names(hub):
     ]
     with pytest.raises(BadData, match="there is no split 'test'; there is train, dev"):
         datasets.labelled_documents(found, "test", field="label")
-    with pytest.raises(BadData, match="some/wards@c0ffee, dev, line 2: the model does not know the label 'heart'"):
+    with pytest.raises(BadData, match="hf:some/wards@c0ffee, dev, line 2: the model does not know the label 'heart'"):
         datasets.require_document_labels(found, "dev", ["eye"], field="label")
     with pytest.raises(BadData, match="neither `label` nor `labels`"):
-        datasets.labelled_documents("some/notes", "train", field="label")
+        datasets.labelled_documents("hf:some/notes", "train", field="label")
 
 
 def test_a_hub_data_set_has_no_tagged_words(hub):
     with pytest.raises(BadData, match="a Hub data set has no tagged words"):
-        datasets.load("some/notes", "train")
+        datasets.load("hf:some/notes", "train")
 
 
 def test_an_existing_folder_wins_over_the_hub(tmp_path, monkeypatch):
-    (tmp_path / "some").mkdir()
-    all_three(tmp_path / "some" / "notes")
+    (tmp_path / "hf:some").mkdir()
+    all_three(tmp_path / "hf:some" / "notes")
     monkeypatch.chdir(tmp_path)
-    assert datasets.resolve("some/notes").path == str(tmp_path / "some" / "notes")
+    assert datasets.resolve("hf:some/notes").path == str(tmp_path / "hf:some" / "notes")
+
+
+def test_a_hub_data_set_says_that_it_is_one_and_what_was_stored_without_that_is_still_read(hub):
+    with pytest.raises(UnknownName, match="hf:owner/name") as refused:
+        datasets.resolve("some/notes")
+    assert "clinical-text" in str(refused.value) and "a folder" in str(refused.value)
+    for wrong in ("hf:notes", "hf:", "hf:a/b/c", "hf:../etc", "hf:a/b@x/y"):
+        with pytest.raises(UnknownName, match="hf:owner/name"):
+            datasets.resolve(wrong)
+    new = datasets.resolve("hf:some/notes")
+    old = ResolvedDataset(reference="some/notes", path="some/notes@c0ffee", sha256=new.sha256)
+    assert new.sha256 == hashlib.sha256(b"some/notes@c0ffee").hexdigest(), "caches of older versions are found"
+    assert list(datasets.documents(old, "dev", limit=2)) == list(datasets.documents(new, "dev", limit=2))
 
 
 def test_what_is_no_name_at_all_is_unknown():

@@ -1,7 +1,7 @@
-"""Text data sets of the Hugging Face Hub, streamed by the `datasets` library: `org/name`, `org/name:config`.
+"""Text data sets of the Hugging Face Hub: `hf:owner/name`, `hf:owner/name:config`, read by the `datasets` library.
 
-What the library has cached on this machine is read without a network. Its rows need a field `text`, and `label` or
-`labels` where documents are classified: names, or numbers that the data set's features name.
+They are read from the library's cache on this machine; only `fetch` reaches the network. Their rows need a field
+`text`, and `label` or `labels` where documents are classified: names, or numbers that the data set's features name.
 """
 
 import hashlib
@@ -11,29 +11,32 @@ from functools import lru_cache
 from typing import Any
 
 from trainer.datasets.labelled import Field, LabelledDocument, document
-from trainer.errors import BadData, Refused, Unavailable
+from trainer.errors import BadData, Refused, Unavailable, UnknownName
 from trainer.run import ResolvedDataset
 
 NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid"), "test": ("test",)}  # ours, and what the Hub says
-_REFERENCE = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.-]+))?(?:@(\w+))?")
+PREFIX, FORM = "hf:", "hf:owner/name, with :config and @revision where they are needed"
+# What older versions stored has no prefix: it is read from the cache, and never looked up.
+_REFERENCE = re.compile(r"(?:hf:)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.-]+))?(?:@(\w+))?")
 TIMEOUT_S = 5
 _BUILDERS = {"arrow", "cache", "csv", "json", "parquet", "text"}  # formats that hold text and run no code
-_CACHE = "On a machine with a network run `python -c 'import datasets; datasets.load_dataset(\"NAME\")'` once."
 
 
 def is_reference(reference: str) -> bool:
-    """Whether this is written as a Hub data set is: org/name, with :config and @revision where they are needed."""
-    return bool(_REFERENCE.fullmatch(reference))
+    """Whether this says that it is a data set of the Hub."""
+    return reference.startswith(PREFIX)
 
 
 def resolve(reference: str) -> ResolvedDataset:
-    """The data set at the revision that the Hub, or else the cache, has now; its `path` is a reference that pins it.
+    """The data set at the revision that the cache has; its `path` is a reference that pins it.
 
-    Raises Unavailable if neither has it, Refused for a format other than plain rows, BadData without a field `text`.
+    Raises Unavailable if it is not on this machine, UnknownName for a reference that is none, Refused for a format
+    other than plain rows, BadData without a field `text`.
     """
     builder = _builder(reference)
-    pinned = f"{reference.partition('@')[0]}@{builder.hash}"
-    return ResolvedDataset(reference=reference, path=pinned, sha256=hashlib.sha256(pinned.encode()).hexdigest())
+    pinned = f"{reference.removeprefix(PREFIX).partition('@')[0]}@{builder.hash}"
+    sha256 = hashlib.sha256(pinned.encode()).hexdigest()
+    return ResolvedDataset(reference=reference, path=PREFIX + pinned, sha256=sha256)
 
 
 def splits(reference: str) -> dict[str, str]:
@@ -88,27 +91,51 @@ def _pinned(reference: str) -> Any:
 
 
 def _builder(reference: str) -> Any:
-    """The library's reader of a data set: of the Hub where it answers, of the cache otherwise."""
-    from datasets import load_dataset_builder
+    """The library's reader of a data set in this machine's cache."""
     from datasets.packaged_modules.cache.cache import Cache
+
+    name, config, revision = _parts(reference)
+    where = {"repo_id": name, "dataset_name": name.partition("/")[2], "config_name": config}
+    try:
+        builder = Cache(**where, version="auto", hash="auto")
+    except ValueError:
+        raise _not_here(reference) from None
+    if revision and builder.hash != revision:
+        raise _not_here(reference, f"; its cache has the revision {builder.hash}")
+    _check(builder, reference)
+    return builder
+
+
+def fetch(reference: str) -> ResolvedDataset:
+    """Bring a data set from the Hub into this machine's cache: the only function here that reaches the network.
+
+    Raises Unavailable if the Hub does not answer or does not have it, and what `resolve` raises.
+    """
+    from datasets import load_dataset_builder
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError
 
-    name, config, revision = _REFERENCE.fullmatch(reference).groups()
+    name, config, revision = _parts(reference)
     try:
         # Asked first, because the library itself would try for half a minute where there is no network.
-        found = HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT_S).sha
-        builder = load_dataset_builder(name, config, revision=found)
+        commit = HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT_S).sha
+        builder = load_dataset_builder(name, config, revision=commit)
+        _check(builder, reference)
+        builder.download_and_prepare()
     except (HTTPError, OSError, ValueError) as error:
-        try:
-            where = {"repo_id": name, "dataset_name": name.partition("/")[2], "config_name": config}
-            builder = Cache(**where, version="auto", hash="auto")
-        except ValueError:
-            raise _unavailable(name, f"({type(error).__name__})") from None
-    if revision and builder.hash != revision:
-        raise _unavailable(name, f"at revision {revision}; the cache has {builder.hash}")
-    _check(builder, reference)
-    return builder
+        raise Unavailable(
+            f"The Hub data set {name} cannot be fetched ({type(error).__name__}).",
+            next_step="Check its name and the network, and that HF_HUB_OFFLINE is not set for this command.",
+        ) from None
+    _pinned.cache_clear()
+    return resolve(reference)
+
+
+def _parts(reference: str) -> tuple[str, str | None, str | None]:
+    """(owner/name, config, revision)."""
+    if not (parts := _REFERENCE.fullmatch(reference)):
+        raise UnknownName("Hub data set", reference, (), next_step=f"Write {FORM}.")
+    return parts.groups()
 
 
 def _check(builder: Any, reference: str) -> None:
@@ -121,8 +148,13 @@ def _check(builder: Any, reference: str) -> None:
         raise BadData(what, path=reference, next_step="Save it as .jsonl with that field, and use the file.")
 
 
-def _unavailable(name: str, why: str) -> Unavailable:
+def _written(reference: str) -> str:
+    return reference if is_reference(reference) else PREFIX + reference
+
+
+def _not_here(reference: str, why: str = "") -> Unavailable:
     return Unavailable(
-        f"There is no folder {name} here, and the Hub data set {name} can neither be reached nor is it cached {why}.",
-        next_step=f"{_CACHE.replace('NAME', name)} Or give the path of a folder or a text file.",
+        f"The Hub data set {reference} is not on this machine{why}.",
+        next_step=f"Run `stillroom datasets fetch {_written(reference)}` where there is a network (nothing else "
+        "reaches the Hub), or give the path of a folder or a text file.",
     )

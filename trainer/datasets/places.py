@@ -1,4 +1,4 @@
-"""Finding a data set: an id of the shipped ones, a folder, one text file, or a Hub id; and what its files hash to."""
+"""Finding a data set: an id of the shipped ones, a folder, a text file, or hf:owner/name; and its hash."""
 
 import hashlib
 from pathlib import Path
@@ -16,7 +16,8 @@ LAYOUT = (
     "A data set is a folder that holds train.conll, dev.conll and test.conll with tagged words; or these three with "
     f"entities by offset ({', '.join(spans.SUFFIXES)}, or folders of BRAT files); or these three with "
     f"labelled documents ({', '.join(labelled.SUFFIXES)}); or train.txt with one document a line (also "
-    f"{', '.join(text.SUFFIXES[1:])}); or one such text file, or a Hub id."
+    f"{', '.join(text.SUFFIXES[1:])}); or one such text file; or hf:owner/name, a data set of the Hub "
+    "that `stillroom datasets fetch` has brought here."
 )
 _DOCUMENTS = tuple(dict.fromkeys((*text.SUFFIXES, *labelled.SUFFIXES)))
 
@@ -31,7 +32,7 @@ def locate(reference: str) -> Path:
 
 
 def resolve(reference: str) -> ResolvedDataset:
-    """Find a data set: an id (data/<id>/), the path of a folder or a text file, or a Hub id, in this order.
+    """Find a data set: an id (data/<id>/), the path of a folder or a text file, or hf:owner/name, in this order.
 
     Raises UnknownName for none of these, BadData for a file that is not text, what `digest` and `hub.resolve` raise.
     """
@@ -42,7 +43,7 @@ def resolve(reference: str) -> ResolvedDataset:
 
 
 def is_hub(dataset: ResolvedDataset) -> bool:
-    """Whether it is streamed from the Hub; every other one has an absolute path."""
+    """Whether it is one of the Hub, in this machine's cache; every other one has an absolute path."""
     return not Path(dataset.path).is_absolute()
 
 

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 
+from trainer.offline import OFFLINE
 from workbench.explain.explanation import Explanation
 from workbench.lab.answers import Answer
 from workbench.lab.failures import NO_MEMORY, LabFailed, OutOfMemory
 from workbench.lab.frames import receive, send
 
 STOP_S = 3.0  # so long a child may take to stop its work before it is killed
-_OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+_QUIET = {**OFFLINE, "TOKENIZERS_PARALLELISM": "false"}
 _POLITE = {"OMP_WAIT_POLICY": "PASSIVE"}  # a waiting thread leaves its core to a training job instead of spinning
 
 
@@ -22,7 +23,7 @@ class Process:
 
     def __init__(self) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        environment = {**_POLITE, **os.environ, **_OFFLINE}
+        environment = {**_POLITE, **os.environ, **_QUIET}
         self._child = subprocess.Popen([sys.executable, "-m", "workbench.lab.child"], **pipes, env=environment)
         self._asked = 0
         self._sending, self._ending = threading.Lock(), threading.Lock()
