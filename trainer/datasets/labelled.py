@@ -7,12 +7,12 @@ A row may have both fields: which of them counts is for the data set's card or t
 data: no message quotes one, nor what stands where a label should.
 """
 
-import csv
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from trainer.datasets.lines import LONGEST, lines, objects
+from trainer.datasets.csv_rows import csv_rows
+from trainer.datasets.lines import objects, twice
 from trainer.errors import BadData
 
 SUFFIXES = (".jsonl", ".csv", ".jsonl.gz", ".csv.gz")
@@ -93,30 +93,30 @@ def rows(path: Path, *, name: str = "") -> Iterator[tuple[int, Mapping[str, Any]
 
 
 def _csv(path: Path, name: str) -> Iterator[tuple[int, Mapping[str, Any] | BadData]]:
-    """A quoted cell may hold line ends, so a row begins one line after the end of the row before it."""
-    csv.field_size_limit(LONGEST)
-    reader = csv.reader((f"{line}\n" for _, line in lines(path, name=name)), strict=True)
-    header, before = None, 0
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error:
-            yield before + 1, BadData("quotes do not match, or a cell is too long.", next_step=_FORMAT)
-            return
-        number, before = before + 1, reader.line_num
-        if cells is None:
-            return
-        if not any(cells):
-            continue
+    header = None
+    for number, cells in csv_rows(path, name=name):
         if header is None:
-            header = [cell.strip() for cell in cells]
-            if "text" not in header or not {"label", "labels"} & set(header):
-                what = f"the header has {len(header)} columns, but not `text` with `label` or `labels`."
-                raise BadData(what, path=name, line=number, next_step=_FORMAT)
+            header = _header(cells, name, number)
+        elif isinstance(cells, BadData):
+            yield number, cells
         elif len(cells) != len(header):
             yield number, BadData(f"{len(cells)} cells under {len(header)} columns.", next_step=_FORMAT)
         else:
             yield number, _split(dict(zip(header, cells, strict=True)))
+
+
+def _header(cells: list[str] | BadData, name: str, line: int) -> list[str]:
+    """The names of the columns; BadData, which ends the reading, where they cannot be told."""
+    if isinstance(cells, BadData):
+        raise BadData(cells.message, path=name, line=line, next_step=cells.next_step)
+    header = [cell.strip() for cell in cells]
+    if "text" not in header or not {"label", "labels"} & set(header):
+        what = f"the header has {len(header)} columns, but not `text` with `label` or `labels`."
+        raise BadData(what, path=name, line=line, next_step=_FORMAT)
+    if repeated := twice(filter(None, header), "column"):
+        what = f"{repeated} is given twice in the header."
+        raise BadData(what, path=name, line=line, next_step="Give each column a name of its own, or remove one.")
+    return header
 
 
 def _split(row: dict[str, str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,25 @@ def lines(path: Path, *, name: str = "", strip: str = " \t\r\n") -> Iterator[tup
     strip: what is taken off the end of a line; where offsets count blanks it is "\\r\\n" alone. Raises BadData with the
     line, under `name`, for bytes that are not UTF-8 text, a line longer than LONGEST, or a damaged gzip file.
     """
+    for number, line in each_line(path, name=name, strip=strip):
+        if isinstance(line, BadData):
+            raise BadData(line.message, path=name or path.name, line=number, next_step=line.next_step)
+        yield number, line
+
+
+def each_line(path: Path, *, name: str = "", strip: str = " \t\r\n") -> Iterator[tuple[int, str | BadData]]:
+    """The same with what is wrong, without its place, where a line is not UTF-8 text; the lines after it follow."""
     name, number = name or path.name, 0
     try:
         for number, offset, raw in _raw(path):
-            yield number, _text(raw, offset).rstrip(strip)
-    except _BadLine as problem:
-        raise BadData(problem.args[0], path=name, line=number, next_step=problem.args[1]) from None
+            if len(raw) > LONGEST:
+                what, next_step = (
+                    f"the line is longer than {LONGEST >> 20} MiB.",
+                    "Write one sentence or document a line.",
+                )
+                raise BadData(what, path=name, line=number, next_step=next_step)
+            line = _text(raw, offset)
+            yield number, line.rstrip(strip) if isinstance(line, str) else line
     except (gzip.BadGzipFile, EOFError, zlib.error):
         what, next_step = "the gzip file is damaged or incomplete.", "Copy it again, or pack it again."
         raise BadData(what, path=name, line=number + 1, next_step=next_step) from None
@@ -37,7 +50,10 @@ def lines(path: Path, *, name: str = "", strip: str = " \t\r\n") -> Iterator[tup
 
 def objects(path: Path, *, name: str = "", next_step: str = "") -> Iterator[tuple[int, dict[str, Any] | BadData]]:
     """(number from 1, fields) of each line of JSON, or what is wrong with it, without its place; not of empty ones."""
-    for number, line in lines(path, name=name):
+    for number, line in each_line(path, name=name):
+        if isinstance(line, BadData):
+            yield number, line
+            continue
         if not line or line.isspace():
             continue
         try:
@@ -63,19 +79,16 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object; BadData where it has a name twice, of which JSON readers silently keep the last."""
     row = dict(pairs)
     if len(row) < len(pairs):
-        names = Counter(name for name, _ in pairs)
-        raise BadData(f"{twice(names)} is given twice in one object.", next_step="Give each field once.")
+        raise BadData(
+            f"{twice((name for name, _ in pairs), 'field')} is given twice in one object.", next_step="Give it once."
+        )
     return row
 
 
-def twice(names: Counter) -> str:
-    """The first of the names that stand more than once; one that may be text of a note is not quoted."""
-    name = next(name for name, number in names.items() if number > 1)
-    return f"the field `{name}`" if _NAME.fullmatch(name) else "a field"
-
-
-class _BadLine(Exception):
-    """What is wrong with the line that is being read, and what to do."""
+def twice(names: Iterable[str], kind: str) -> str | None:
+    """The first of the names that stand more than once, for a message; one that may be text of a note is not quoted."""
+    name = next((name for name, number in Counter(names).items() if number > 1), None)
+    return name and (f"the {kind} `{name}`" if _NAME.fullmatch(name) else f"a {kind}")
 
 
 def _raw(path: Path) -> Iterator[tuple[int, int, bytes]]:
@@ -89,13 +102,11 @@ def _raw(path: Path) -> Iterator[tuple[int, int, bytes]]:
             offset += len(raw)
 
 
-def _text(raw: bytes, offset: int) -> str:
-    if len(raw) > LONGEST:
-        raise _BadLine(f"the line is longer than {LONGEST >> 20} MiB.", "Write one sentence or document a line.")
+def _text(raw: bytes, offset: int) -> str | BadData:
     if b"\0" in raw:
-        raise _BadLine("this is a binary file, or not UTF-8.", "Save the file as UTF-8 text.")
+        return BadData("this is a binary file, or not UTF-8.", next_step="Save the file as UTF-8 text.")
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         what = f"the byte 0x{raw[error.start]:02x} at offset {offset + error.start:,} is not UTF-8."
-        raise _BadLine(what, "Save the file as UTF-8 text.") from None
+        return BadData(what, next_step="Save the file as UTF-8 text.")
