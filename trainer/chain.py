@@ -20,6 +20,7 @@ import yaml
 
 from trainer import spec as specs
 from trainer.errors import BadSpec, UnknownName
+from trainer.plain_yaml import parse_yaml
 from trainer.spec import JobSpec
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,59}")
@@ -92,7 +93,7 @@ def replaced(spec: JobSpec, values: Mapping[str, str]) -> JobSpec:
 def read(path: str | Path) -> JobSpec | Chain:
     """What a YAML file holds: a chain where it has `steps`, otherwise one spec."""
     try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        given = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         if "'@'" not in str(error):
             return specs.read(path)

@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 from trainer import references, tags
 from trainer.errors import BadData, BadSpec, Unavailable, UnknownName
 from trainer.outputs import check_says_labels
+from trainer.plain_yaml import parse_yaml
 from trainer.prediction import Plain
 from trainer.run import ResolvedModel
 from trainer.tasks import LABELLED
@@ -113,9 +114,8 @@ def zoo() -> dict[str, ModelEntry]:
 
 def read_zoo(path: Path) -> dict[str, ModelEntry]:
     """Entries of a zoo file by id. BadData names the entry and the field that is wrong."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(path.read_text(encoding="utf-8"))
     try:
-        given = loader.get_single_data()
+        given = parse_yaml(path.read_text(encoding="utf-8"), fast=True)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise BadData(f"not YAML: {error.problem}", path=path.name, line=mark and mark.line + 1) from None

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, mo
 
 from trainer.bounds import COUNT, FACTOR, shown
 from trainer.errors import BadSpec, UnknownName
+from trainer.plain_yaml import parse_yaml
 from trainer.prediction import Plain
 from trainer.recipes import RECIPES
 from trainer.tasks import TASKS
@@ -348,7 +349,7 @@ def read(path: str | Path) -> JobSpec:
     """A JobSpec from a YAML file."""
     path = Path(path)
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        given = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadSpec([("spec", f"there is no file {path}")], next_step="Give the path of a YAML spec.") from None
     except (ValueError, RecursionError, yaml.YAMLError) as error:

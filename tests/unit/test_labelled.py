@@ -65,6 +65,7 @@ def test_the_first_row_says_which_field_counts(tmp_path):
         (f'{{"text": "{CANARY}"', "not JSON"),
         (f'["{CANARY}"]', "a JSON list where an object is needed"),
         ('{"label": "a"}', "without the field `text`"),
+        (f'{{"text": "{CANARY}", "label": "a", "label": "b"}}', "the field `label` is given twice"),
         ('{"text": 5, "label": "a"}', "the field `text` is a int, not a string"),
         ('{"text": " \\n", "label": "a"}', "the document is empty"),
         (f'{{"text": "{CANARY}"}}', "neither `label` nor `labels`"),
@@ -114,6 +115,72 @@ def test_a_wrong_csv_is_refused_with_its_line_and_without_its_text(tmp_path, tex
         found(tmp_path / "x.csv")
     assert (caught.value.line, message in caught.value.message) == (line, True)
     assert CANARY not in str(caught.value)
+
+
+def csv_problems(tmp_path, content: bytes) -> tuple[list[tuple[int, str]], list[int]]:
+    """(line, message without its place) of what is wrong in a CSV file, and the lines of the documents that it has."""
+    (tmp_path / "x.csv").write_bytes(content)
+    problems: list[BadData] = []
+    lines = [document.line for document in read(tmp_path / "x.csv", field="label", report=problems.append)]
+    assert all(problem.next_step and CANARY not in str(problem) for problem in problems)
+    return [(problem.line, problem.message.partition(": ")[2]) for problem in problems], lines
+
+
+CLOSING, OPEN = "quotes do not match: a cell goes on after", "quotes do not match: one that opens in this row is never"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (f"first\r{CANARY},a", "a carriage return (CR) stands alone"),
+        (f'"{CANARY},a', OPEN),
+        (f'"a" {CANARY},a', CLOSING),
+        (f'"a\nb\n" {CANARY},a', CLOSING),
+        (f"{CANARY}\0,a", "this is a binary file"),
+        (f"{CANARY}\x80,a", "the byte 0x80 at offset"),
+        (f"{CANARY},a,b", "3 cells under 2 columns"),
+        (CANARY, "1 cells under 2 columns"),
+    ],
+)
+def test_each_fault_of_a_csv_row_is_named_and_the_rows_after_it_are_checked(tmp_path, row, message):
+    content = f"text,label\nfine,a\n{row}\nfine,b\n,b\nfine,a\n".encode("latin-1")
+    problems, lines = csv_problems(tmp_path, content)
+    first, *others, last = problems
+    assert first[0] == 3 and first[1].startswith(message)
+    assert last == (5 + row.count("\n"), "the document is empty.")
+    assert [line for line in lines if line > 2 + row.count("\n") + 1] == [4 + row.count("\n"), 6 + row.count("\n")]
+    assert len(others) <= row.count("\n")
+
+
+def test_a_cell_that_is_too_long_is_named_and_the_rows_after_it_are_checked(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.datasets.csv_rows.LONGEST", 1000)
+    long = "\n".join(["word"] * 400)
+    problems, lines = csv_problems(tmp_path, f'text,label\n"{long}",a\n,b\nfine,a\n'.encode())
+    assert problems[0][0] == 2 and "a cell is longer than" in problems[0][1]
+    assert problems[-1] == (402, "the document is empty.") and lines[-1] == 403
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("text,text,label", "the column `text` is given twice in the header."),
+        ("text, label ,label", "the column `label` is given twice in the header."),
+        ("id,text,id,label", "the column `id` is given twice in the header."),
+        (f"text,label,{CANARY} and more,{CANARY} and more", "a column is given twice in the header."),
+        ("text\r,label", "a carriage return (CR) stands alone in a cell without quotes."),
+    ],
+)
+def test_a_header_that_cannot_be_told_ends_the_reading(tmp_path, header, message):
+    (tmp_path / "x.csv").write_text(f"{header}\na,b,c,d\n", newline="")
+    with pytest.raises(BadData) as caught:
+        found(tmp_path / "x.csv")
+    assert (caught.value.line, caught.value.message.partition(": ")[2]) == (1, message)
+    assert CANARY not in str(caught.value)
+
+
+def test_columns_without_a_name_may_be_several(tmp_path):
+    (tmp_path / "x.csv").write_text("text,label,,\nFever,a,,\n")
+    assert found(tmp_path / "x.csv") == [("Fever", ("a",), 2)]
 
 
 def test_a_document_never_shows_its_text():

@@ -8,6 +8,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from trainer.errors import BadData
+from trainer.plain_yaml import parse_yaml
 from trainer.prediction import Plain
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -147,13 +148,15 @@ def card(folder: Path) -> DatasetCard | None:
 def _read(folder: Path) -> DatasetCard:
     place = f"{folder.name}/{CARD}"
     try:
-        said = yaml.safe_load((folder / CARD).read_text(encoding="utf-8"))
+        said = parse_yaml((folder / CARD).read_text(encoding="utf-8"))
         kind = said.get("task") if isinstance(said, dict) else None
         return _KINDS.get(kind if isinstance(kind, str) else None, LabelledCard).model_validate(said)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
         raise BadData(f"{wrong}.", path=place, next_step="Correct these fields, or remove the card.") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
-        raise BadData("this is not YAML.", path=place, line=line, next_step="Correct or remove the card.") from None
+        why = getattr(error, "problem", None) or "it is not UTF-8 text, or a value in it cannot be read"
+        what = f"this is not YAML: {why}."
+        raise BadData(what, path=place, line=line, next_step="Correct or remove the card.") from None
