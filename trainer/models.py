@@ -33,12 +33,12 @@ from transformers import (
 )
 from transformers.utils import logging as library_logging
 
-from trainer import hub
+from trainer import casing, hub
 from trainer.architectures import ARCHITECTURES, quicken
 from trainer.errors import CorruptFile, Refused, Unavailable
 from trainer.outputs import HEADS as HEAD_CLASSES
 from trainer.outputs import Outputs, class_of
-from trainer.registry import ROOT, ModelEntry, fetched, remedies, resolve, weights_here, zoo
+from trainer.registry import ABOUT, ROOT, ModelEntry, fetched, remedies, resolve, weights_here, zoo
 from trainer.run import ResolvedModel, commit_folder
 from trainer.weights import WEIGHTS, check_folder, check_hashes, outputs_of, read_json
 
@@ -280,13 +280,13 @@ def _read_tokenizer(folder: Path, entry: ModelEntry | None, *, vocabulary: int) 
     options = {}
     if entry and entry.tokenizer["kind"] == "wordpiece":
         options["do_lower_case"] = entry.tokenizer["lower_case"]  # trap T12: published files may say otherwise
-    try:
-        with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
-    except Exception as error:  # the tokenizers library raises bare Exception for a file it cannot parse
-        raise CorruptFile(
-            f"The tokenizer of {folder} cannot be read ({type(error).__name__}).", next_step=_COPY_TOKENIZER
-        ) from None
+    tokenizer = _open_tokenizer(folder, options)
+    if entry is None and not (folder / ABOUT).is_file():  # what was trained here is read as it was trained
+        stated = read_json(folder / "tokenizer_config.json") or {}
+        if options := casing.corrections(tokenizer, stated, where=str(folder)):
+            tokenizer = _open_tokenizer(folder, options)
+            casing.correct(tokenizer, options)
+            log.warning("The vocabulary of %s contradicts its other files; it is read with %s.", folder, options)
     if len(tokenizer) > vocabulary:
         raise CorruptFile(
             f"The tokenizer of {folder} knows {len(tokenizer):,} pieces, its model only {vocabulary:,}.",
@@ -295,6 +295,16 @@ def _read_tokenizer(folder: Path, entry: ModelEntry | None, *, vocabulary: int) 
     if entry:
         tokenizer.model_max_length = entry.max_tokens
     return tokenizer
+
+
+def _open_tokenizer(folder: Path, options: Mapping[str, bool]) -> PreTrainedTokenizerBase:
+    try:
+        with _quiet():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+    except Exception as error:  # the tokenizers library raises bare Exception for a file it cannot parse
+        raise CorruptFile(
+            f"The tokenizer of {folder} cannot be read ({type(error).__name__}).", next_step=_COPY_TOKENIZER
+        ) from None
 
 
 def _convert(pickle: Path, target: Path) -> None:
