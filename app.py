@@ -1,24 +1,46 @@
-"""The page list. Run with `streamlit run app.py`, or `stillroom up` for the app together with a worker."""
+"""The page list, and the server that shows it. Run with `streamlit run app.py`, or `stillroom up` with a worker."""
 
 from pathlib import Path
 
 import streamlit as st
+from streamlit import net_util
 
+from trainer.offline import go_offline
 from workbench import highlight
 from workbench.pages import PAGES, offered
+from workbench.quiet import keep_quiet
 
 # A file of our own: the browser would fetch a Material icon or an emoji from another server.
 ICON = Path(__file__).parent / "workbench" / "stillroom.svg"
 
-st.set_page_config(page_title="Stillroom", page_icon=ICON, layout="wide")
-st.logo(ICON, size="large")
-st.html(highlight.APP)
-st.navigation(
-    [
-        st.Page(
-            page.render, title=page.title, icon=page.icon, url_path=page.name, help=page.help, default=page is PAGES[0]
-        )
-        for page in offered()
-    ],
-    position="top",
-).run()
+
+def draw() -> None:
+    """The pages, for one session."""
+    st.set_page_config(page_title="Stillroom", page_icon=ICON, layout="wide")
+    st.logo(ICON, size="large")
+    st.html(highlight.APP)
+    st.navigation(
+        [
+            st.Page(
+                page.render,
+                title=page.title,
+                icon=page.icon,
+                url_path=page.name,
+                help=page.help,
+                default=page is PAGES[0],
+            )
+            for page in offered()
+        ],
+        position="top",
+    ).run()
+
+
+if __name__ == "__main__":  # so Streamlit runs this file for each session
+    draw()
+else:  # and so it loads it before the first request
+    go_offline()
+    keep_quiet()
+    # Streamlit compares the origin of a websocket with the addresses of this machine, and asks an outside host for one
+    # of them. Without both, an origin must be the app's own, this machine, or listed in server.corsAllowedOrigins.
+    net_util.get_external_ip = net_util.get_internal_ip = lambda: None
+    app = st.App(__file__)
