@@ -24,6 +24,7 @@ import torch
 
 from benchmarks import measure
 from trainer import chain, datasets, inference, loop, models, queue
+from trainer.markdown import inline
 from trainer.queue import Job
 from trainer.run import Run, write_file
 from trainer.spec import JobSpec
@@ -144,7 +145,7 @@ def markdown(rows: Sequence[Mapping]) -> str:
         low, high = row["interval"]
         alone = f"{row['alone_f1']:.3f}" if row["alone_f1"] else "not run"
         lines.append(
-            f"| {row['name']} | {row['params'] / 1e6:.1f} M | {row['f1']:.3f} [{low:.3f}, {high:.3f}] | "
+            f"| {inline(row['name'])} | {row['params'] / 1e6:.1f} M | {row['f1']:.3f} [{low:.3f}, {high:.3f}] | "
             f"{len(row['f1_by_seed'])} | {row['retention']:.1%} | {row['ratio']:.1f} x | {alone} |"
         )
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from textwrap import indent
 
 import torch
 
-from trainer import chain, models
+from trainer import chain, markdown, models
 from trainer.errors import Refused
 from trainer.registry import ABOUT, RUN_ID
 from trainer.run import MANIFEST, ResolvedModel, RunSpec, commit_folder, write_file
@@ -79,7 +79,7 @@ def _digits(name: str) -> str:
 def model_card(about: Mapping) -> str:
     """A model card in Markdown from what the run recorded; nothing in it is typed by hand."""
     rows = [
-        f"| {name.removeprefix('test_')} | {value:{_digits(name)}} | {_interval(about, name)} |"
+        f"| {markdown.inline(name.removeprefix('test_'))} | {value:{_digits(name)}} | {_interval(about, name)} |"
         for name, value in about.get("metrics", {}).items()
         if name.startswith("test_")
     ]
@@ -89,11 +89,12 @@ def model_card(about: Mapping) -> str:
         if rows
         else ["Not scored yet."]
     )
+    command = f"stillroom evaluate --model <this folder> --dataset {about.get('dataset')}"
     return "\n".join(
         [
-            f"# {_title(about)}",
+            f"# {markdown.inline(_title(about))}",
             "",
-            f"Task: {about.get('task')}. Labels: {', '.join(about.get('labels', [])) or 'none'}.",
+            f"Task: {about.get('task')}. Labels: {markdown.inline(', '.join(about.get('labels', []))) or 'none'}.",
             *_reads(about),
             f"{about.get('params', 0):,} parameters, weights stored as {about.get('dtype', 'float32')}.",
             "",
@@ -103,16 +104,15 @@ def model_card(about: Mapping) -> str:
             *scores,
             "",
             *_teacher(about),
+            *_data(about),
             f"Intervals are percentile bootstrap over test {task.unit}. Scored with float32 weights, as trained;",
-            f"`stillroom evaluate --model <this folder> --dataset {about.get('dataset')}` scores the file itself.",
+            f"{markdown.code(command)} scores the file itself.",
             "",
             "## How it was made",
             "",
             "Save this as spec.yaml, then `stillroom submit spec.yaml` and `stillroom worker --drain`:",
             "",
-            "```yaml",
-            _recipe(about),
-            "```",
+            markdown.block(_recipe(about), "yaml"),
             "",
             f"SHA-256 of the base weights: `{about.get('weights_of_base')}`.",
             f"SHA-256 of the data: `{about.get('data_sha256')}`.",
@@ -158,7 +158,14 @@ def _reads(about: Mapping) -> list[str]:
 
 def _teacher(about: Mapping) -> list[str]:
     kept = about.get("metrics", {}).get("retention")
-    return [f"It keeps {kept:.1%} of the score of its teacher, {about.get('teacher')}.", ""] if kept else []
+    teacher = markdown.inline(about.get("teacher"))
+    return [f"It keeps {kept:.1%} of the score of its teacher, {teacher}.", ""] if kept else []
+
+
+def _data(about: Mapping) -> list[str]:
+    """What reading left out of the data, and whatever else there is to know of them."""
+    notes = [f"- {markdown.inline(note)}" for note in about.get("data_notes", ())]
+    return ["What to know of the data:", "", *notes, ""] if notes else []
 
 
 def _interval(about: Mapping, name: str) -> str:
