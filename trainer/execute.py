@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from trainer import checkpoint, evaluate, export, inference, loop, memory, models, pairing
+from trainer import checkpoint, evaluate, export, fit, inference, loop, memory, models
 from trainer.average import average
 from trainer.errors import StillroomError
 from trainer.heads import document_reading, is_classifier
@@ -53,6 +53,7 @@ def execute(folder: Path) -> int:
 def _run(run: Run) -> Result:
     try:
         torch.set_num_threads(run.spec.threads)
+        fit.check(run.spec)
         with _stop_requests() as stopping:
             result = KINDS[run.spec.spec.kind](run, stopping)
     except StillroomError as error:
@@ -89,7 +90,6 @@ def train(run: Run, stopping: Callable[[], bool]) -> Result:
 def averaging(run: Run, stopping: Callable[[], bool]) -> Result:
     """Average the weights of models of one shape, score the result on dev and test, publish it."""
     spec = run.spec.spec
-    pairing.check_alike(spec, [pairing.shape(one) for one in (run.spec.model, *run.spec.others)])
     data, (first, tokenizer) = _data(run), _loaded(run, run.spec.model)
     run.emit("plan", steps=1, start=0)
     log.info("The weights of %d models are averaged, and the result is scored on dev and test.", 1 + len(spec.others))

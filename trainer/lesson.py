@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-from trainer import inference, loop, models, pairing, students, teaching
+from trainer import inference, loop, models, students, teaching
 from trainer.batches import Batches
-from trainer.errors import BadSpec
 from trainer.heads import unit_numbers
 from trainer.learner import Learner
 from trainer.run import RunSpec, write_file
@@ -85,20 +84,19 @@ class Lesson:
 
 
 def prepare(ready: RunSpec, *, cache: Path, asking: Callable[[int, int], None] | None = None) -> Lesson:
-    """Load data, models and rows of a run, on its device. BadSpec where teacher, student and recipe do not fit, or
-    where the device has no such precision.
+    """Load data, models and rows of a run that fits (trainer.fit.check), on its device. BadSpec where the device has no
+    such precision.
 
     asking: told how far the teacher's outputs are while they are computed (teaching.lessons), which can take minutes.
     """
     spec, task = ready.spec, ready.spec.task
     loop.check_precision(torch.device(ready.device), spec.compute.precision)
-    if ready.teacher:
-        pairing.check(spec, pairing.shape(ready.teacher), pairing.shape(ready.model))
     data = task.open(ready.dataset, limit=spec.limit)
     if ready.unlabelled:
         data.read_unlabelled(ready.unlabelled, limit=spec.recipe.unlabelled_limit)
     taught = _teacher(ready)
-    labels = data.labels if taught is None or not task.labelled else _labels(taught[0], data)
+    # What a teacher can say is what its student learns to say, in its order.
+    labels = data.labels if taught is None or not task.labelled else inference.output_names(taught[0])
     student, tokenizer = _student(ready, labels, data)
     terms = spec.recipe.plan(_depth(student), _depth(taught[0] if taught else student))
     live = taught is not None and (task.head == "mlm" or any(term.pairs and "attention" in term.name for term in terms))
@@ -129,17 +127,6 @@ def prepare(ready: RunSpec, *, cache: Path, asking: Callable[[int, int], None] |
 
 def _teacher(ready: RunSpec) -> tuple[torch.nn.Module, Any] | None:
     return models.load(ready.teacher, task=ready.spec.task.head) if ready.teacher else None
-
-
-def _labels(teacher: torch.nn.Module, data: Any) -> Sequence[str]:
-    """The teacher's own outputs, in its order: what it can say is what the student learns to say."""
-    several = [getattr(data, "multi_label", False), inference.is_multi_label(teacher)]
-    if several[0] != several[1]:
-        said = ["one label", "several labels"]
-        what = f"it gives a document {said[several[1]]}; the data set has {said[several[0]]} a document"
-        raise BadSpec([("teacher", what)], next_step="Choose a teacher of this task, or say multi_label in the task.")
-    data.require(inference.label_set(teacher))
-    return inference.output_names(teacher)
 
 
 def _student(ready: RunSpec, labels: Sequence[str] | None, data: Any) -> tuple[torch.nn.Module, Any]:

@@ -217,12 +217,15 @@ def _change(change: Change | None, base: Shape, student: Shape) -> Problems:
         yield "student.hidden", f"found {student.hidden}; a MiniALBERT needs a multiple of {REDUCTION}"
     if change.embedding and not change.architecture:
         yield "student.embedding", "only a MiniALBERT has embeddings of another width; add `architecture: minialbert`"
-    yield from _trimming(base, student)
+    yield from _trimming(change, base, student)
     yield from _lengthening(change, base)
     yield from _starting(change, base, student)
 
 
-def _trimming(base: Shape, student: Shape) -> Problems:
+def _trimming(change: Change, base: Shape, student: Shape) -> Problems:
+    if change.vocabulary and change.vocabulary > base.vocabulary:
+        found = f"found {change.vocabulary:,}; the base has {base.vocabulary:,} word pieces, and none are added"
+        yield "student.vocabulary", f"{found}; write fewer, or leave it empty"
     if student.vocabulary == base.vocabulary or not base.pieces:
         return
     if base.fewest is None:

@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import torch
 
-from trainer import corpus, datasets, loop, memory, perplexity, teaching
+from trainer import corpus, datasets, fit, loop, memory, perplexity, teaching
 from trainer.batches import Batches
 from trainer.errors import StillroomError
 from trainer.estimate import Estimate
@@ -107,6 +107,7 @@ def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Esti
     cache: where the teacher's outputs for the excerpt go. began: when the process started, on time.perf_counter.
     """
     began = time.perf_counter() if began is None else began
+    fit.check(ready)
     lesson = prepare(_excerpt(ready), cache=cache)
     preparing_s = time.perf_counter() - began
     seconds_per_place = _steps(lesson)

@@ -299,16 +299,17 @@ def evaluate(
 ) -> None:
     """Score a model on labelled data: F1 of words or documents with a bootstrap 95 % interval, and what it costs."""
     from trainer import datasets, registry
-    from trainer.tasks import TASKS
+    from trainer.spec import parse
+    from workbench.submission import settled
 
     found, held = registry.resolve(model), datasets.resolve(dataset)
-    data = TASKS[registry.task_of(found)].of(found).open(held, limit=limit)
-    data.examples(split)
+    task = registry.task_of(found)
+    spec = settled(parse({"kind": "evaluate", "model": model, "dataset": dataset, "split": split, "task": task}))
+    data = spec.task.of(found).open(held, limit=limit)
 
-    from trainer import inference, models  # torch, after what can be wrong without it
+    from trainer import models  # torch, after what can be wrong without it
 
     network, tokenizer = models.load(found)
-    data.require(inference.label_set(network), splits=(split,))
     report = data.report(network, tokenizer, split, max_tokens=None, folder=Path(found.path))
     terminal.answer(report, as_json=as_json, view=lambda: terminal.show_scores(report))
 

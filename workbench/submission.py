@@ -6,22 +6,36 @@ A job is looked at under the name of its step; one that is no step of a chain ha
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
-from trainer import datasets, pairing, queue, registry
+from trainer import datasets, fit, queue, registry
 from trainer.chain import WITHOUT_MODEL, Chain, references, replaced
 from trainer.errors import BadSpec, StillroomError, Unavailable
+from trainer.fit import Model
 from trainer.queue import Job
-from trainer.spec import JobSpec
+from trainer.spec import JobSpec, parse
 from workbench.wording import over
 
 POLL_S = 0.5
 
 
-def settled(spec: JobSpec) -> JobSpec:
-    """The spec with references that are here, folders as absolute paths: a worker runs in another folder, and later.
+class Looked(NamedTuple):
+    """A spec whose references were looked up: those that are here, what stands in the way of the job, and what of its
+    data set and models is known.
+    """
 
-    A run may still be queued or running, and "@name" stays. BadSpec names every other reference that is not here, for
-    the submitter to correct and not for the worker to find.
+    references: Mapping[str, str]  # by dotted field
+    problems: tuple[tuple[str, str], ...]  # (dotted field, what is wrong)
+    data: datasets.Report | None
+    start: Model | None
+    teacher: Model | None
+
+
+def look(spec: JobSpec, steps: Mapping[str, Model] = MappingProxyType({})) -> Looked:
+    """Everything that the run would refuse too (trainer.fit), before anything is queued.
+
+    steps: by name the models that earlier steps of a chain promise, for "@name".
     """
     found, wrong = {}, []
     for find, fields in ((_model, references(spec.model_dump())), (_dataset, _data(spec))):
@@ -30,16 +44,52 @@ def settled(spec: JobSpec) -> JobSpec:
                 found[field] = find(reference)
             except StillroomError as error:
                 wrong.append((field, str(error)))
-    if wrong:
-        raise BadSpec(wrong)
-    _fits(spec)
-    return replaced(spec, found)
+    missing = {field for field, _ in wrong}
+
+    def known(name: str | None, *fields: str) -> Model | None:
+        return None if name is None or missing.intersection(fields) else _known(name, steps)
+
+    start = known(spec.start, fit.base_field(spec))
+    teacher = known(spec.teacher, "teacher")
+    others = [known(name, f"model.{place}") for place, name in enumerate(spec.others, 1)]
+    data = None if "dataset" in missing else fit.survey(spec, datasets.resolve(spec.dataset), start)
+    unlabelled = (
+        None if spec.unlabelled is None or "recipe.unlabelled" in missing else datasets.resolve(spec.unlabelled)
+    )
+    wrong += fit.problems(spec, data=data, start=start, teacher=teacher, others=others, unlabelled=unlabelled)
+    return Looked(found, tuple(wrong), data, start, teacher)
+
+
+def settled(spec: JobSpec, looked: Looked | None = None) -> JobSpec:
+    """The spec with references that are here, folders as absolute paths: a worker runs in another folder, and later.
+
+    A run may still be queued or running, and "@name" stays. BadSpec names everything that stands in the way, for the
+    submitter to correct and not for the worker to find.
+    """
+    looked = looked or look(spec)
+    if looked.problems:
+        raise BadSpec(looked.problems)
+    return replaced(spec, looked.references)
+
+
+def settled_chain(given: Chain) -> Chain:
+    """The same of every step; what a step promises to make is known to the steps after it."""
+    names = {id(step.spec): step.name for step in given.steps}
+    steps: dict[str, Model] = {}
+
+    def settle(spec: JobSpec) -> JobSpec:
+        looked, name = look(spec, steps), names[id(spec)]
+        if spec.kind not in WITHOUT_MODEL:
+            steps[name] = fit.promised(spec, f"@{name}", looked.data, looked.start, looked.teacher)
+        return settled(spec, looked)
+
+    return given.each(settle)
 
 
 def submit(given: JobSpec | Chain) -> dict[str, Job]:
     """Submit what a file holds, settled; the jobs by step name, in order."""
     if isinstance(given, Chain):
-        return queue.submit_chain(given.each(settled))
+        return queue.submit_chain(settled_chain(given))
     return {"": queue.submit(settled(given))}
 
 
@@ -71,34 +121,24 @@ def _data(spec: JobSpec) -> dict[str, str]:
 
 
 def _model(reference: str) -> str:
-    if _is_later(reference):
+    if reference.startswith("@") or _is_coming(reference):
         return reference
     path = registry.resolve(reference).path
     return path if registry.local(reference) else reference
 
 
-def _fits(spec: JobSpec) -> None:
-    """BadSpec where teacher, student and recipe, a change and its base, or models to average do not fit.
-
-    What is yet to be made is not looked at: the run itself checks again.
-    """
-    looked_at = [name for name in (spec.teacher, spec.start, *spec.others) if name]
-    if not (spec.teacher or spec.change or spec.others) or any(map(_is_later, looked_at)):
-        return
-    shapes = [pairing.shape(registry.resolve(name)) for name in looked_at]
-    if spec.others:
-        pairing.check_alike(spec, shapes)
-        return
-    *teacher, base = shapes
+def _known(reference: str, steps: Mapping[str, Model]) -> Model | None:
+    """What is known of a model that is here, or that a step or a run will make."""
+    if reference.startswith("@"):
+        return steps.get(reference[1:])
+    if not _is_coming(reference):
+        return fit.model(registry.resolve(reference))
+    spec = parse(queue.job(reference).spec)
     try:
-        pairing.check(spec, *teacher, base) if teacher else pairing.check_change(spec.change, base)
-    except BadSpec as error:
-        place = "student." if teacher else "model."
-        raise BadSpec([(field.replace("student.", place), said) for field, said in error.fields]) from None
-
-
-def _is_later(reference: str) -> bool:
-    return reference.startswith("@") or _is_coming(reference)
+        looked = look(spec)
+    except StillroomError:
+        return None
+    return fit.promised(spec, reference, looked.data, looked.start, looked.teacher)
 
 
 def _is_coming(reference: str) -> bool:

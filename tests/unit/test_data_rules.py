@@ -70,11 +70,15 @@ def test_labels_wait_until_the_rows_of_train_are_right(tmp_path):
 
 
 def test_text_has_to_have_something_for_every_split(tmp_path):
-    (tmp_path / "few.txt").write_text("One note.\nAnother note.\n")
-    said = problems(tmp_path / "few.txt", "mlm")
-    assert [split for split, *_ in said] == ["dev", "test"] and "one in 50" in said[0][2]
-    (tmp_path / "many.txt").write_text("".join(f"Note {number}.\n" for number in range(1000)))
-    assert not problems(tmp_path / "many.txt", "mlm")
+    for number in (1, 2, 3, 4, 20, 1000):
+        path = tmp_path / f"{number}.txt"
+        path.write_text("".join(f"Note {each}.\n" for each in range(number)))
+        parts = [list(datasets.documents(str(path), split)) for split in ("train", "dev", "test")]
+        assert sorted(sum(parts, [])) == sorted(path.read_text().splitlines()), "each document is in one split"
+        assert bool(problems(path, "mlm")) == (not all(parts)) == (number < 3)
+    (tmp_path / "same.txt").write_text("Note.\n" * 30)
+    ((split, _, said),) = problems(tmp_path / "same.txt", "mlm")
+    assert split == "train" and "same.txt: 30 documents, which have to serve as train and as dev and test too." in said
 
 
 def test_what_splits_share_is_found_whatever_its_white_space_and_case(tmp_path):

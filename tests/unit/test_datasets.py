@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer import datasets
-from trainer.datasets import Sentence, conll
+from trainer.datasets import Sentence, conll, rules
 from trainer.errors import BadData, CorruptFile, Refused, UnknownName
 
 GOOD = "Aspirin\tB-Chemical\nhelps\tO\n\nNo\tO\nheart\tB-Disease\nfailure\tI-Disease\n\n"
@@ -145,10 +145,12 @@ def test_a_split_that_is_not_there_names_those_that_are(tmp_path):
 
 
 def test_labels_that_the_model_does_not_know_are_named_with_their_line(tmp_path):
-    path = str(folder(tmp_path / "mine"))
-    datasets.require_labels(path, "train", {"Chemical", "Disease"})
-    with pytest.raises(BadData, match="line 5: the model does not know the entity type 'Disease'; it knows Chemical"):
-        datasets.require_labels(path, "train", {"Chemical"})
+    report = datasets.check(folder(tmp_path / "mine"), task="ner")
+    how = {"task": "ner", "who": "the model", "wanted": ("train",)}
+    assert not list(rules.sayable(report.splits, report.files, {"Chemical", "Disease"}, **how))
+    ((split, error),) = rules.sayable(report.splits, report.files, {"Chemical"}, **how)
+    assert split == "train" and error.line == 5
+    assert "the entity type 'Disease' is none that the model can say: Chemical." in str(error)
 
 
 # Writing

@@ -7,7 +7,6 @@ import pytest
 from transformers import AutoTokenizer
 
 from trainer import datasets
-from trainer.errors import BadData
 from trainer.prediction import Span
 from trainer.tasks.ner import IGNORED, NER
 
@@ -145,13 +144,6 @@ def test_labels_are_those_of_the_whole_training_split(data):
     expected = ("O", "B-Chemical", "I-Chemical", "B-Disease", "I-Disease")
     assert NER().open(data).labels == NER().open(data, limit=1).labels == expected
     assert len(NER().open(data, limit=1).examples("train")) == 1
-
-
-def test_a_type_that_is_not_asked_for_is_named_with_its_line(data):
-    opened = NER().open(data)
-    opened.require(("Chemical", "Disease"))
-    with pytest.raises(BadData, match="train.*line 3.*Chemical"):
-        opened.require(("Disease",))
 
 
 def test_unlabelled_sentences_join_the_training_rows_and_no_others(data, tokenizer):

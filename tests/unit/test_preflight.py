@@ -120,7 +120,7 @@ def test_what_the_run_would_say_is_said_as_a_typed_error(home, tiny_model, text,
         raise MemoryError
 
     monkeypatch.setattr(preflight, "prepare", too_much)
-    error = preflight.answer(run, cache=tmp_path)["error"]
+    error = preflight.answer(ready(spec_of("distill", tiny_model, text)), cache=tmp_path)["error"]
     assert error["type"] == "OutOfMemory" and "max_tokens" in error["next_step"]
 
 

@@ -290,9 +290,8 @@ def test_every_problem_of_a_corpus_is_reported_with_its_line(tmp_path):
 
 
 def test_a_corpus_needs_train_only_and_one_file_is_a_corpus(tmp_path):
-    plenty = "".join(f"Note {number}.\n" for number in range(500))
-    assert datasets.check(folder(tmp_path / "mine", train=plenty), task="mlm").ok
-    assert datasets.check(tmp_path / "mine" / "train.txt", task="mlm").splits["train"].documents == 500
+    assert datasets.check(folder(tmp_path / "mine", train=PLAIN), task="mlm").ok
+    assert datasets.check(tmp_path / "mine" / "train.txt", task="mlm").splits["train"].documents == 3
     (tmp_path / "notes.tsv").write_text(PLAIN)
     assert "not a data set" in datasets.check(tmp_path / "notes.tsv", task="mlm").problems[0].message
     (tmp_path / "notes.csv").write_text(PLAIN)
@@ -377,8 +376,10 @@ def test_a_cached_hub_data_set_gives_labels_by_their_names(hub):
     ]
     with pytest.raises(BadData, match="there is no split 'test'; there is train, dev"):
         datasets.labelled_documents(found, "test", field="label")
-    with pytest.raises(BadData, match="hf:some/wards@c0ffee, dev, line 2: the model does not know the label 'heart'"):
-        datasets.require_document_labels(found, "dev", ["eye"], field="label")
+    report = datasets.survey(found, task="classification")
+    assert report.splits["dev"].labels == {"eye": 100, "heart": 100} and report.splits["dev"].lines["heart"] == 2
+    (problem,) = report.problems
+    assert problem.split == "test" and "there is no test split" in problem.message
     with pytest.raises(BadData, match="neither `label` nor `labels`"):
         datasets.labelled_documents("hf:some/notes", "train", field="label")
 

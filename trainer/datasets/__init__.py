@@ -1,6 +1,6 @@
 """Data sets: finding, reading and checking them. Nothing here needs torch."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -10,13 +10,14 @@ from trainer.datasets.cards import DatasetCard, card, cards
 from trainer.datasets.conll import Placed, Sentence, sentences, write
 from trainer.datasets.labelled import Field, LabelledDocument
 from trainer.datasets.places import SPLITS, digest, is_hub, require_task, resolve, split_files, tasks_of
-from trainer.datasets.report import Report, check, survey
+from trainer.datasets.report import Problem, Report, check, survey
 from trainer.errors import BadData, CorruptFile
 from trainer.run import ResolvedDataset
 
 __all__ = [
     "DatasetCard",
     "LabelledDocument",
+    "Problem",
     "Report",
     "Sentence",
     "cards",
@@ -27,8 +28,6 @@ __all__ = [
     "label_field",
     "labelled_documents",
     "load",
-    "require_document_labels",
-    "require_labels",
     "resolve",
     "sentences",
     "survey",
@@ -52,9 +51,9 @@ def load(reference: str | ResolvedDataset, split: str, *, limit: int | None = No
 def documents(reference: str | ResolvedDataset, split: str, *, limit: int | None = None) -> Iterator[str]:
     """The documents of a split of a text data set, streamed; only the first `limit` where that is given.
 
-    A data set that has no dev or test split gives each 2 % of its training documents, chosen by their hash, so they are
-    the same in every run and stay out of training. Raises BadData with file and line for a row that is not text, and
-    for a data set of tagged words; CorruptFile as `load` does.
+    A data set that has no dev or test split gives each 2 % of its training documents, one at least, chosen by their
+    hash, so they are the same in every run and stay out of training. Raises BadData with file and line for a row that
+    is not text, and for a data set of tagged words; CorruptFile as `load` does.
     """
     dataset = resolve(reference) if isinstance(reference, str) else reference
     if is_hub(dataset):
@@ -94,18 +93,6 @@ def label_field(reference: str | ResolvedDataset, *, multi_label: bool | None = 
     return labelled.field_of(path, name=_at(path))
 
 
-def require_document_labels(
-    reference: str | ResolvedDataset, split: str, known: Collection[str], *, field: Field
-) -> None:
-    """Raise BadData at the first document of the split that has a label which is none of `known`."""
-    for _, labels, line in _labelled(reference, split, field):
-        for label in labels:
-            if label not in known:
-                next_step = "Rename the labels of the file, or train a model on this data set first."
-                what = f"the model does not know the label {label!r}; it knows {', '.join(sorted(known))}."
-                raise BadData(what, path=_split_name(reference, split), line=line, next_step=next_step)
-
-
 def is_text(dataset: ResolvedDataset) -> bool:
     """Whether a data set can be read as documents without labels."""
     return is_hub(dataset) or "mlm" in tasks_of(Path(dataset.path))
@@ -114,17 +101,6 @@ def is_text(dataset: ResolvedDataset) -> bool:
 def entity_types(sentences: Iterable[Sentence]) -> tuple[str, ...]:
     """The entity types of the tags, sorted, without B- and I-."""
     return tags.entity_types(tag for sentence in sentences for tag in sentence.tags)
-
-
-def require_labels(reference: str | ResolvedDataset, split: str, known: Collection[str]) -> None:
-    """Raise BadData at the first line of the split whose entity type is none of `known` (types, without B- and I-)."""
-    place = _here(reference)
-    for sentence, lines in _sentences(place, split):
-        for tag, line in zip(sentence.tags, lines, strict=True):
-            if (kind := tags.kind_of(tag)) and kind not in known:
-                next_step = "Rename the types of the file, or train a model on this data set first."
-                what = f"the model does not know the entity type {kind!r}; it knows {', '.join(sorted(known))}."
-                raise BadData(what, path=_at(split_files(place)[split]), line=line, next_step=next_step)
 
 
 def _here(reference: str | ResolvedDataset) -> Path:
@@ -171,11 +147,6 @@ def _split(place: Path, split: str) -> Path:
     return files[split]
 
 
-def _split_name(reference: str | ResolvedDataset, split: str) -> str:
-    dataset = resolve(reference) if isinstance(reference, str) else reference
-    return f"{dataset.path}, {split}" if is_hub(dataset) else _at(_split(Path(dataset.path), split))
-
-
 def _texts(there, split: str, name: str, stream) -> Iterator[str]:
     """The documents of a split: its own, or the share of train that stands in for it; train gives up these shares."""
     if split in there and split != "train":
@@ -184,5 +155,8 @@ def _texts(there, split: str, name: str, stream) -> Iterator[str]:
         what = f"there is no split {split!r}; there is {', '.join(there)}."
         raise BadData(what, path=name, next_step="Add train.txt, or use one of the others.")
     lent = {"dev", "test"} - set(there)
+    if not lent:
+        return stream(there["train"])
+    split_of = text.lender(stream(there["train"]), lent)
     kept = (split,) if split != "train" else ("train", *({"dev", "test"} - lent))
-    return (found for found in stream(there["train"]) if not lent or text.held_out(found) in kept)
+    return (document for document in stream(there["train"]) if split_of(document) in kept)

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache, partial
 from itertools import combinations
 from pathlib import Path
@@ -26,7 +26,8 @@ LIMIT = 50  # problems that are kept; the rest are counted
 class Problem(Plain):
     """What is wrong, without the place; `line` is 1-based, None where it is the file or the folder.
 
-    split: the split that cannot be used before this is mended, "" where it is the whole data set.
+    split: the split that cannot be used before this is mended, "" where it is the whole data set. learning: whether it
+    stands in the way only of a model that learns its labels from train.
     """
 
     file: str
@@ -34,6 +35,16 @@ class Problem(Plain):
     message: str
     next_step: str
     split: str = ""
+    learning: bool = Field(False, exclude=True)
+
+    @classmethod
+    def of(cls, error: StillroomError, file: str, split: str = "", *, learning: bool = False) -> "Problem":
+        """An error about a file, its place apart from its message."""
+        line = getattr(error, "line", None)
+        if getattr(error, "path", "").startswith(f"{file}/"):  # one of the files that make up a BRAT split
+            file = error.path
+        message = error.message.removeprefix(f"{file}, line {line:,}: " if line else f"{file}: ")
+        return cls(file=file, line=line, message=message, next_step=error.next_step, split=split, learning=learning)
 
     def __str__(self) -> str:
         place = f"{self.file}, line {self.line:,}" if self.line else self.file
@@ -67,7 +78,7 @@ class MarkedSplit(MarkedCounts):
 class PlainSplit(TextCounts):
     """What a split of text holds; `longest` is a number of characters; `repeated`: documents seen before in it.
 
-    shares: how many of its documents stand in for dev and for test where a text data set has none.
+    shares: how many documents of train stay with it, and how many stand in for dev and test where there are none.
     """
 
     longest: int
@@ -124,15 +135,11 @@ class _Problems:
     def __init__(self):
         self.kept, self.counts = [], Counter()
 
-    def add(self, error: StillroomError, file: str, split: str = "") -> None:
+    def add(self, error: StillroomError, file: str, split: str = "", *, learning: bool = False) -> None:
         self.counts[split] += 1
         if self.counts[split] > LIMIT:
             return
-        line = getattr(error, "line", None)
-        if getattr(error, "path", "").startswith(f"{file}/"):  # one of the files that make up a BRAT split
-            file = error.path
-        message = error.message.removeprefix(f"{file}, line {line:,}: " if line else f"{file}: ")
-        self.kept.append(Problem(file=file, line=line, message=message, next_step=error.next_step, split=split))
+        self.kept.append(Problem.of(error, file, split, learning=learning))
 
 
 def check(path: str | Path, *, task: str = "ner", limit: int = LIMIT) -> Report:
@@ -184,7 +191,7 @@ def _report(
         splits[split], seen[split] = read(file, names[split], add)
     if whole and not problems.counts["train"]:  # what train holds is not known before its rows are right
         for split, error in rules.learnable(splits, names, task=task):
-            problems.add(error, error.path, split)
+            problems.add(error, error.path, split, learning=True)
     return Report(
         path=name,
         task=task,
@@ -238,16 +245,26 @@ def _read_tagged(file: Path, name: str, report: Callable) -> tuple[LabelledSplit
     return LabelledSplit(sentences=sentences, **held), np.unique(np.array(seen))
 
 
-def _read_text(file: Path, name: str, report: Callable) -> tuple[PlainSplit, np.ndarray]:
-    shares = Counter()
+def _read_text(file: Path, name: str, report: Callable, *, lent: Collection[str]) -> tuple[PlainSplit, np.ndarray]:
+    """lent: the splits that train stands in for, if this is train."""
+    shares, split_of = Counter(), None
 
     def shared() -> Iterator[text.Document]:
         for document in text.read(file, name=name, report=report):
-            shares[text.held_out(document.text)] += 1
+            shares[split_of(document.text)] += 1
             yield document
 
+    try:
+        split_of = text.lender((document.text for document in text.read(file, report=lambda _: None)), lent)
+    except BadData:  # it is met again, and reported, below
+        split_of = text.held_out
     counts, _, distinct = _count_documents(shared(), name, report)
-    return PlainSplit(**counts, shares={split: shares[split] for split in ("dev", "test")}), distinct
+    return PlainSplit(**counts, shares=dict.fromkeys(lent, 0) | shares), distinct
+
+
+def _text_reader(place: Path, files: dict[str, Path], multi_label: bool | None) -> Callable:
+    lent = [split for split in ("dev", "test") if split not in files]
+    return lambda file, name, report: _read_text(file, name, report, lent=lent if file == files.get("train") else ())
 
 
 def _read_classified(file: Path, name: str, report: Callable, *, field: str) -> tuple[ClassifiedSplit, np.ndarray]:
@@ -320,6 +337,6 @@ def _classified_reader(place: Path, files: dict[str, Path], multi_label: bool | 
 # By task: the place and its split files give what reads one of them.
 _READERS = {
     "ner": lambda *_: _read_tagged,
-    "mlm": lambda *_: _read_text,
+    "mlm": _text_reader,
     "classification": _classified_reader,
 }

@@ -6,7 +6,6 @@ trainer.datasets.report and trainer.fit. Works on counts alone; no message quote
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from trainer.datasets import text
 from trainer.datasets.entities import outcome
 from trainer.errors import BadData
 
@@ -114,14 +113,11 @@ def _foreign(part, split: str, name: str, known: Collection[str], reason: str, t
 
 
 def _lent(splits: Mapping, names: Mapping[str, str]) -> Iterator[tuple[str, BadData]]:
-    """Train lends a share of its documents to splits that are not there; none of them may come to nothing."""
-    train = splits["train"]
-    lent = [split for split in ("dev", "test") if split not in splits]
-    for split in lent:
-        if not train.shares[split]:
-            share = f"the share that stands in for it, one in {text.HELD_OUT}"
-            what = f"there is no {split} split, and of {train.examples:,} documents of train none falls into {share}."
-            yield split, BadData(what, path=names["train"], next_step=f"Add {split}.txt, or more documents.")
-    if train.examples == sum(train.shares[split] for split in lent):
-        what = "all documents fall into the shares that stand in for dev and test."
-        yield "train", BadData(what, path=names["train"], next_step="Add dev.txt and test.txt, or more documents.")
+    """Train lends documents to splits that are not there; neither they nor train may come to nothing."""
+    shares = splits["train"].shares
+    lent = [split for split in shares if split != "train"]
+    kept = sum(number for split, number in shares.items() if split not in lent)
+    if lent and not (kept and all(shares[split] for split in lent)):
+        what = f"{splits['train'].examples:,} documents, which have to serve as train and as {' and '.join(lent)} too."
+        next_step = f"Add other documents, or {' and '.join(f'{split}.txt' for split in lent)}."
+        yield "train", BadData(what, path=names["train"], next_step=next_step)

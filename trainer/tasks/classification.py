@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from trainer.errors import BadData
 from trainer.outputs import SEVERAL
 from trainer.pieces import Pieces, cut, frame, windows
 from trainer.prediction import Plain
@@ -17,7 +16,7 @@ from trainer.prediction import Plain
 if TYPE_CHECKING:
     import torch
 
-    from trainer.datasets import LabelledDocument
+    from trainer.datasets import LabelledDocument, Report
     from trainer.run import ResolvedDataset, ResolvedModel
 
 IGNORED = -100  # in the place of a label where there is none
@@ -104,23 +103,15 @@ class ClassificationData:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The labels of the whole training split, whatever the limit; BadData where dev or test hold others."""
+        """The labels of the whole training split, whatever the limit."""
+        return tuple(self.survey.splits["train"].labels)
+
+    @property
+    def survey(self) -> "Report":
+        """What all splits hold."""
         from trainer import datasets
 
-        documents = datasets.labelled_documents(self.dataset, "train", field=self.field)
-        found = sorted({label for document in documents for label in document.labels})
-        if len(found) < (1 if self.multi_label else 2):
-            what = f"the train split holds {len(found)} labels; there is nothing to tell apart."
-            raise BadData(what, path=self.dataset.reference, next_step="Add documents of another label.")
-        self.require(found, splits=("dev", "test"))
-        return tuple(found)
-
-    def require(self, labels: Sequence[str], *, splits: Sequence[str] = ("train", "dev", "test")) -> None:
-        """Raise BadData at the first document of these splits that has a label other than `labels`."""
-        from trainer import datasets
-
-        for split in splits:
-            datasets.require_document_labels(self.dataset, split, labels, field=self.field)
+        return datasets.survey(self.dataset, task="classification", multi_label=self.task.multi_label)
 
     def read_unlabelled(self, dataset: "ResolvedDataset", *, limit: int | None = None) -> None:
         """Take in the first `limit` documents of a text data set, for a teacher to label."""

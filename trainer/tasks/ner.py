@@ -16,6 +16,7 @@ from trainer.tags import read as read_tags
 if TYPE_CHECKING:
     import torch
 
+    from trainer.datasets import Report
     from trainer.run import ResolvedDataset, ResolvedModel
 
 IGNORED = -100  # the label that cross-entropy skips
@@ -153,19 +154,15 @@ class NERData:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The IOB2 tags of the whole training split, whatever the limit; BadData where dev or test hold others."""
+        """The IOB2 tags of the whole training split, whatever the limit."""
+        return self.task.tags(tuple(self.survey.splits["train"].labels))
+
+    @property
+    def survey(self) -> "Report":
+        """What all splits hold."""
         from trainer import datasets
 
-        kinds = datasets.entity_types(datasets.load(self.dataset, "train"))
-        self.require(kinds, splits=("dev", "test"))
-        return self.task.tags(kinds)
-
-    def require(self, kinds: Sequence[str], *, splits: Sequence[str] = ("train", "dev", "test")) -> None:
-        """Raise BadData at the first line of these splits that holds an entity type other than `kinds`."""
-        from trainer import datasets
-
-        for split in splits:
-            datasets.require_labels(self.dataset, split, kinds)
+        return datasets.survey(self.dataset, task="ner")
 
     def read_unlabelled(self, dataset: "ResolvedDataset", *, limit: int | None = None) -> None:
         """Take in the first `limit` sentences of another data set, for a teacher to label."""

@@ -1,0 +1,328 @@
+"""Whether a job can run: one set of rules for `submit`, chains, the Train page, a trial, and the run itself. No torch.
+
+What a data set needs by itself is in trainer.datasets.rules, so that `datasets check` says it too; how sizes of models
+fit each other is in trainer.pairing. What is not known yet, such as a model that another job makes, is None, and no
+rule speaks of it.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from trainer import datasets, pairing
+from trainer.datasets import rules
+from trainer.datasets.places import is_hub, split_files
+from trainer.errors import BadSpec, StillroomError
+from trainer.pairing import Shape
+from trainer.prediction import Plain
+from trainer.registry import head_of
+from trainer.run import ResolvedDataset, ResolvedModel, RunSpec
+from trainer.spec import TRAINED, JobSpec, Schedule
+from trainer.tasks import TASKS
+from trainer.weights import read_json
+
+LARGE_BYTES = 50_000_000  # a text data set of more is read when the job starts, row by row
+SHOWN = 5  # problems of a data set that a refusal lists
+USUAL_MAX_TOKENS = Schedule.model_fields["max_tokens"].default  # read as "up to so many": a model may read fewer
+# Those that number positions from the padding piece on, so that the first rows of the table are out of reach.
+SHIFTED = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet", "roberta-prelayernorm", "xlm-roberta-xl")
+
+Problems = Iterator[tuple[str, str]]  # (dotted field of the spec, what is wrong and what to do)
+
+
+class Model(Plain):
+    """What of a model decides where it can be used.
+
+    head: the task of its output layer, "encoder" without one, None where that is unknown. says: the entity types or
+    labels that it can give. window: the longest input in word pieces, None if unknown. shape: its sizes, None where
+    its config does not tell them all.
+    """
+
+    reference: str
+    head: str | None
+    says: tuple[str, ...] = ()
+    multi_label: bool = False
+    window: int | None = None
+    shape: Shape | None = None
+
+
+@functools.lru_cache(maxsize=256)
+def model(found: ResolvedModel) -> Model:
+    """What the files of a model folder say about it; its config.json and vocabulary are read once."""
+    config = read_json(Path(found.path) / "config.json") or {}
+    try:
+        shape = pairing.shape(found)
+    except (StillroomError, ValueError, KeyError, TypeError):  # whoever needs the sizes says what is wrong
+        shape = None
+    head, labels = head_of(config), shape.labels if shape else ()
+    says = {tag[2:] if tag[:2] in ("B-", "I-") else tag for tag in labels} - {"O"} if head == "ner" else set(labels)
+    return Model(
+        reference=found.reference,
+        head=head,
+        says=tuple(sorted(says)) if head in ("ner", "classification") else (),
+        multi_label=config.get("problem_type") == "multi_label_classification",
+        window=_window(shape, config) if shape else None,
+        shape=shape,
+    )
+
+
+def promised(spec: JobSpec, name: str, data: datasets.Report | None, start: Model | None, teacher: Model | None):
+    """The Model that a job will make, as far as its spec tells: `name` stands for it until it is there."""
+    source = teacher if spec.kind == "distill" else start if spec.kind == "average" else None
+    task, shape = spec.task, start.shape if start else None
+    if source:
+        says, multi_label = source.says, source.multi_label
+    else:
+        says = tuple(sorted(data.splits["train"].labels)) if data and task.labelled and "train" in data.splits else ()
+        multi_label = _several(spec, data)
+    change = spec.change
+    if shape and change:
+        # How many pieces are left when a vocabulary is trimmed is not known before it is done.
+        shape = None if change.vocabulary else pairing.changed(shape, change)
+    if shape:
+        labels = source.shape.labels if source and source.shape else task.tags(says) if task.head == "ner" else says
+        shape = shape.model_copy(update={"head": task.head, "labels": labels, "multi_label": multi_label})
+    window = (change.max_tokens if change and change.attention else None) or (start.window if start else None)
+    return Model(reference=name, head=task.head, says=says, multi_label=multi_label, window=window, shape=shape)
+
+
+def survey(spec: JobSpec, dataset: ResolvedDataset, start: Model | None, *, running: bool = False):
+    """The report of a spec's data set; None where it is not read before its rows are needed.
+
+    running: in the job itself, where data sets of the Hub are read too.
+    """
+    if is_hub(dataset):
+        return datasets.survey(dataset, task=spec.task.name, multi_label=_stated(spec, start)) if running else None
+    if not spec.task.labelled and _size(dataset) > LARGE_BYTES:
+        return None
+    return datasets.survey(dataset, task=spec.task.name, multi_label=_stated(spec, start))
+
+
+def problems(
+    spec: JobSpec,
+    *,
+    data: datasets.Report | None,
+    start: Model | None,
+    teacher: Model | None = None,
+    others: Sequence[Model | None] = (),
+    unlabelled: ResolvedDataset | None = None,
+) -> list[tuple[str, str]]:
+    """(field, what is wrong) of everything that stands in the way of a job; none where it can run."""
+    wrong = [*_heads(spec, start, teacher, others), *_label_counts(spec, data, start, teacher)]
+    if not wrong:  # what a model of another task can say is no help
+        wrong += _data(spec, data, start, teacher, others)
+    elif data:
+        wrong += _listed(spec, [problem for problem in data.problems if problem.split == ""])
+    if not any(field in ("teacher", base_field(spec)) for field, _ in wrong):
+        wrong += _sizes(spec, start, teacher, others)
+    wrong += [*_unlabelled(spec, unlabelled), *_windows(spec, start, teacher)]
+    return list(dict.fromkeys(wrong))
+
+
+def check(ready: RunSpec) -> None:
+    """Raise BadSpec, naming every field, where a run cannot be what its spec says: the rules of `submit` once more."""
+    spec, start = ready.spec, model(ready.model)
+    wrong = problems(
+        spec,
+        data=survey(spec, ready.dataset, start, running=True),
+        start=start,
+        teacher=model(ready.teacher) if ready.teacher else None,
+        others=[model(other) for other in ready.others],
+        unlabelled=ready.unlabelled,
+    )
+    if wrong:
+        raise BadSpec(wrong, next_step="Correct what is named here, and submit a new job.")
+
+
+def suits(candidate: Model, dataset: ResolvedDataset, task: str, *, split: str = "test") -> bool:
+    """Whether a model can be scored on a split as it is: it has the head, and can say every label of the split."""
+    if candidate.head != task or not TASKS[task].labelled:
+        return candidate.head == task
+    stated = candidate.multi_label if task == "classification" else None
+    report = datasets.survey(dataset, task=task, multi_label=stated)
+    usable = split in report.splits and not any(problem.split in ("", split) for problem in _rows(report))
+    return usable and set(report.splits[split].labels) <= set(candidate.says)
+
+
+def splits(spec: JobSpec) -> tuple[str, ...]:
+    """The splits that a job reads."""
+    return {"evaluate": (spec.split,), "average": ("dev", "test")}.get(spec.kind, ("train", "dev", "test"))
+
+
+def base_field(spec: JobSpec) -> str:
+    """Where a person finds the reference of what is trained or scored."""
+    field = "student" if spec.kind == "distill" else "model"
+    if spec.change is None:
+        return field if not spec.others else f"{field}.0"
+    return f"{field}.base" if spec.change.base else "teacher"
+
+
+def _heads(spec: JobSpec, start: Model | None, teacher: Model | None, others: Sequence[Model | None]) -> Problems:
+    """Models that are read as they are need the head of the task; so does a teacher whose outputs count."""
+    task = spec.task.head
+    if spec.kind not in TRAINED:
+        for field, each in _members(spec, start, others):
+            if each and each.head != task:
+                yield (
+                    field,
+                    f"{_is(each)}; {task} needs a model of that kind. Choose one, or train one for {task} first.",
+                )
+    elif teacher and teacher.head != task and (spec.task.labelled or _outputs_count(spec, start, teacher)):
+        yield (
+            "teacher",
+            f"{_is(teacher)}; {task} needs one that was trained for that. Choose or train such a one first.",
+        )
+
+
+def _is(one: Model) -> str:
+    if one.head is None:
+        return "its kind of head is unknown here"
+    return "it has no head" if one.head == "encoder" else f"it is a model for {one.head}"
+
+
+def _members(spec: JobSpec, start: Model | None, others: Sequence[Model | None]) -> Iterator[tuple[str, Model | None]]:
+    yield base_field(spec), start
+    yield from ((f"model.{place}", other) for place, other in enumerate(others, 1))
+
+
+def _outputs_count(spec: JobSpec, start: Model | None, teacher: Model) -> bool:
+    """Whether a recipe compares what the heads say, or is taken to, where its terms are not known."""
+    student = pairing.changed(start.shape, spec.change) if start and start.shape else None
+    if student is None or teacher.shape is None:
+        return False
+    try:
+        terms = pairing.plan(spec, student, teacher.shape)
+    except BadSpec:
+        return False
+    return any(term.name in ("soft_targets", "soft_cross_entropy") for term in terms)
+
+
+def _label_counts(spec: JobSpec, data: datasets.Report | None, start: Model | None, teacher: Model | None) -> Problems:
+    """One label per document or several: model, task and data have to mean the same."""
+    if spec.task.name != "classification":
+        return
+    said = {True: "several labels", False: "one label"}
+    judge = teacher if spec.kind == "distill" else start if spec.kind not in TRAINED else None
+    if judge is None or judge.head != "classification":
+        return
+    field, stated = ("teacher" if judge is teacher else base_field(spec)), spec.task.multi_label
+    several = stated if stated is not None else _several(spec, data) if judge is teacher and data else None
+    if several is not None and several != judge.multi_label:
+        whose = "the task says" if stated is not None else "the data set has"
+        fix = "Choose a model of this task, or say multi_label in the task as the model has it."
+        yield field, f"it gives a document {said[judge.multi_label]}; {whose} {said[several]}. {fix}"
+
+
+def _data(
+    spec: JobSpec,
+    data: datasets.Report | None,
+    start: Model | None,
+    teacher: Model | None,
+    others: Sequence[Model | None],
+) -> Problems:
+    """The rows of the splits that are read, and their labels: those that train teaches, or that a model can say."""
+    if data is None:
+        return
+    wanted = splits(spec)
+    if not spec.task.labelled and set(wanted) - set(data.splits):
+        wanted = (*wanted, "train")  # which lends a share to splits that are not there
+    if spec.kind in ("finetune", "pretrain") or not spec.task.labelled:
+        yield from _listed(spec, [problem for problem in data.problems if problem.split in ("", *wanted)])
+        return
+    wrong = [problem for problem in _rows(data) if problem.split in ("", *wanted)]
+    if spec.kind == "distill":
+        speakers = [("the teacher", teacher)]
+    else:
+        speakers = [
+            ("the model", each) if not spec.others else (each.reference, each) for each in (start, *others) if each
+        ]
+    for who, each in speakers:
+        if each and each.head == spec.task.head:
+            found = rules.sayable(data.splits, data.files, each.says, task=spec.task.name, who=who, wanted=wanted)
+            wrong += [datasets.Problem.of(error, error.path, split) for split, error in found]
+    yield from _listed(spec, wrong)
+
+
+def _rows(data: datasets.Report) -> list[datasets.Problem]:
+    """The problems of a report but those of its labels: other models than one that learns from train may say these."""
+    return [problem for problem in data.problems if not problem.learning]
+
+
+def _listed(spec: JobSpec, wrong: Sequence[datasets.Problem]) -> Problems:
+    yield from (("dataset", str(problem)) for problem in wrong[:SHOWN])
+    if len(wrong) > SHOWN:
+        command = f"stillroom datasets check {spec.dataset} --task {spec.task.name}"
+        yield "dataset", f"{len(wrong) - SHOWN} more problems: `{command}` lists them."
+
+
+def _unlabelled(spec: JobSpec, unlabelled: ResolvedDataset | None) -> Problems:
+    """The text that a teacher labels: its train split alone is read."""
+    if unlabelled is None or is_hub(unlabelled):
+        return
+    field, task = "recipe.unlabelled", "mlm" if datasets.is_text(unlabelled) else "ner"
+    if task != "mlm" and spec.task.name != "ner":
+        yield field, f"{Path(unlabelled.path).name}: {spec.task.name} needs text here. Give a folder with train.txt."
+        return
+    if _size(unlabelled) <= LARGE_BYTES:
+        wrong = [each for each in _rows(datasets.survey(unlabelled, task=task)) if each.split in ("", "train")]
+        yield from ((field, str(problem)) for problem in wrong[:SHOWN])
+
+
+def _sizes(spec: JobSpec, start: Model | None, teacher: Model | None, others: Sequence[Model | None]) -> Problems:
+    """Sizes of teacher, student and change, or of models to average; where all of them are known."""
+    shapes = [each.shape if each else None for each in (start, *([teacher] if spec.teacher else []), *others)]
+    if None in shapes or not (spec.teacher or spec.change or spec.others):
+        return
+    try:
+        if spec.others:
+            pairing.check_alike(spec, shapes)
+        elif spec.teacher:
+            pairing.check(spec, teacher.shape, start.shape)
+        else:
+            pairing.check_change(spec.change, start.shape)
+    except BadSpec as error:
+        for field, problem in error.fields:
+            first, dot, rest = field.partition(".")
+            yield (field if spec.teacher or first != "student" else f"model{dot}{rest}"), problem
+
+
+def _windows(spec: JobSpec, start: Model | None, teacher: Model | None) -> Problems:
+    """A window longer than a model reads would silently be another. The usual length stands for what there is."""
+    wanted, change = spec.schedule.max_tokens, spec.change
+    own = start.window if start else None
+    if change and change.attention:
+        own = change.max_tokens or own
+    whose = [("the student" if spec.kind == "distill" else "the model", own)]
+    whose += [("the teacher", teacher.window)] if teacher else []
+    for who, limit in whose:
+        if limit is not None and wanted > limit and wanted != USUAL_MAX_TOKENS:
+            yield (
+                "schedule.max_tokens",
+                f"found {wanted:,}; {who} reads up to {limit:,} word pieces at once. Write {limit} or fewer.",
+            )
+
+
+def _stated(spec: JobSpec, start: Model | None) -> bool | None:
+    """Whether documents have several labels as far as task or model say; None: as the data set has it."""
+    if spec.task.name != "classification":
+        return None
+    if spec.task.multi_label is None and spec.kind not in TRAINED and start and start.head == "classification":
+        return start.multi_label
+    return spec.task.multi_label
+
+
+def _several(spec: JobSpec, data: datasets.Report | None) -> bool:
+    stated = getattr(spec.task, "multi_label", None)
+    if stated is None and data and data.splits:
+        return any(getattr(split, "multi_label", False) for split in data.splits.values())
+    return bool(stated)
+
+
+def _window(shape: Shape, config: dict) -> int | None:
+    if "max_position_embeddings" not in config:
+        return None
+    return shape.positions - (shape.padding + 1 if shape.model_type in SHIFTED else 0)
+
+
+def _size(dataset: ResolvedDataset) -> int:
+    return sum(path.stat().st_size for path in split_files(Path(dataset.path)).values() if path.is_file())
