@@ -1,7 +1,8 @@
 """Scores, their intervals and what they cost. Entities count as seqeval counts them; everything else is counting."""
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,14 @@ def word_scores(
     labelling: str = "first",
     max_tokens: int | None = None,
     batch_tokens: int = inference.BATCH_TOKENS,
+    annotated: Collection[str] | None = None,
 ) -> dict[str, float]:
-    """`scores` of a model on sentences (words, tags); with labelling "all" pieces are counted instead of words."""
+    """`scores` of a model on sentences (words, tags); with labelling "all" pieces are counted instead of words.
+
+    annotated: as `evaluate` takes it.
+    """
     gold, predicted = _tagged(model, tokenizer, sentences, labelling, max_tokens, batch_tokens)
-    return scores(gold, predicted)
+    return scores(gold, judged(predicted, annotated)[0])
 
 
 def evaluate(
@@ -82,6 +87,7 @@ def evaluate(
     folder: Path | None = None,
     max_tokens: int | None = None,
     batch_tokens: int = inference.BATCH_TOKENS,
+    annotated: Collection[str] | None = None,
     samples: int = 1000,
     seed: int = 0,
 ) -> dict:
@@ -92,6 +98,8 @@ def evaluate(
     one sentence alone, tokenizing included; tokens_per_second of the batched pass, in word pieces; peak_memory_bytes of
     this process during that pass (of the accelerator, on one). Raises BadSpec if the sentences hold entity types that
     the model cannot say, and BadData if there is nothing to score. `split` only names the sentences in these messages.
+    annotated: the entity types that the data set marks at all; None: all that the model knows. A prediction of another
+    type is neither right nor wrong, so it does not count; where there are any, "not_annotated" says how many, by type.
     """
     _check_types(model, sentences, split)
     device = next(model.parameters()).device
@@ -108,8 +116,23 @@ def evaluate(
         "tokens_per_second": pieces / seconds,
         "peak_memory_bytes": peak,
     }
+    predicted, outside = judged(predicted, annotated)
     intervals = bootstrap(gold, predicted, samples=samples, seed=seed)
-    return {"metrics": scores(gold, predicted), "n": len(sentences), "intervals": intervals, "cost": cost}
+    found = {"metrics": scores(gold, predicted), "n": len(sentences), "intervals": intervals, "cost": cost}
+    return found | ({"not_annotated": outside} if outside else {})
+
+
+def judged(
+    predicted: Sequence[Sequence[str]], annotated: Collection[str] | None
+) -> tuple[Sequence[Sequence[str]], dict[str, int]]:
+    """Predicted tags without the entities of types that a data set does not mark, and how many these are by type."""
+    if annotated is None:
+        return predicted, {}
+    outside = Counter(kind for tags in predicted for kind, *_ in _entities(tags) if kind not in annotated)
+    if not outside:
+        return predicted, {}
+    kept = [[tag if tag == "O" or tag[2:] in annotated else "O" for tag in tags] for tags in predicted]
+    return kept, dict(sorted(outside.items()))
 
 
 def _ratios(kinds: Sequence[str], counts: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """How well a classifier labels documents: F1, ranking, their intervals and what they cost. Plain NumPy."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,9 +30,20 @@ class Graded(NamedTuple):
         return self._replace(**{name: getattr(self, name)[chosen] for name in ("gold", "said", "probabilities")})
 
 
-def scores(model: torch.nn.Module, tokenizer: Any, documents: Sequence, **options: Any) -> dict[str, float]:
-    """`metrics` of a model on documents (text, labels); the options are those of inference.classify."""
-    return metrics(_grade(model, documents, inference.classify(_texts(documents), model, tokenizer, **options)))
+def scores(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    documents: Sequence,
+    *,
+    annotated: Collection[str] | None = None,
+    **options: Any,
+) -> dict[str, float]:
+    """`metrics` of a model on documents (text, labels); the options are those of inference.classify.
+
+    annotated: as `evaluate` takes it.
+    """
+    found = inference.classify(_texts(documents), model, tokenizer, **options)
+    return metrics(judged(_grade(model, documents, found), annotated)[0])
 
 
 def evaluate(
@@ -42,6 +53,7 @@ def evaluate(
     *,
     split: str = "",
     folder: Path | None = None,
+    annotated: Collection[str] | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
     **options: Any,
@@ -53,6 +65,9 @@ def evaluate(
     that of one document alone, tokens_per_second counts the pieces that were read. Raises BadSpec if the documents hold
     labels that the model cannot say, and BadData if there is nothing to score. `split` only names the documents in
     these messages.
+    annotated: the labels that the data set knows at all; None: all that the model knows. Another label has no score and
+    no part in a mean: where documents have several it does not count, where they have one it is no answer, so that the
+    document is wrong. where there are any, "not_annotated" says how often.
     """
     _check_labels(model, documents, split)
     device = next(model.parameters()).device
@@ -61,7 +76,7 @@ def evaluate(
     found = inference.classify(_texts(documents), model, tokenizer, **options)
     seconds = time.perf_counter() - began
     peak = costs.peak_bytes(device)
-    graded = _grade(model, documents, found)
+    graded, outside = judged(_grade(model, documents, found), annotated)
     cost = {
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "disk_bytes": costs.weight_bytes(model, folder),
@@ -75,7 +90,20 @@ def evaluate(
             part = graded.of(longer)
             every |= _whole(f"over_{length}", metrics(part) | {"n": float(longer.sum())})
             intervals |= _whole(f"over_{length}", bootstrap(part, samples=samples, seed=seed))
-    return {"metrics": every, "n": len(documents), "intervals": intervals, "cost": cost}
+    found = {"metrics": every, "n": len(documents), "intervals": intervals, "cost": cost}
+    return found | ({"not_annotated": outside} if outside else {})
+
+
+def judged(graded: Graded, annotated: Collection[str] | None) -> tuple[Graded, dict[str, int]]:
+    """Without the labels that a data set does not know, and how often the model gives each of them."""
+    if annotated is None or set(graded.labels) <= set(annotated):
+        return graded, {}
+    known = np.array([label in annotated for label in graded.labels])
+    times = zip(graded.labels, known, graded.said.sum(axis=0).tolist(), strict=True)
+    outside = {label: number for label, kept, number in times if number and not kept}
+    columns = {name: getattr(graded, name)[:, known] for name in ("gold", "said", "probabilities")}
+    labels = tuple(label for label in graded.labels if label in annotated)
+    return graded._replace(labels=labels, **columns), dict(sorted(outside.items()))
 
 
 def _whole(prefix: str, found: Mapping[str, Any]) -> dict[str, Any]:

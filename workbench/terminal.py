@@ -188,6 +188,8 @@ def show_scores(report: Mapping) -> None:
     _table(("score", f"n = {report['n']:,}", "95 % interval"), rows)
     say("")
     _table(("cost", ""), report["cost"].items())
+    for note in report.get("notes", ()):
+        say(note)
 
 
 _COUNTED = ("sentences", "documents", "tokens", "entities", "characters", "longest")  # of a split, as far as it has it

@@ -2,10 +2,11 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from itertools import combinations
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from pydantic import Field, computed_field
@@ -113,6 +114,12 @@ class Report(Plain):
     def notes(self) -> tuple[str, ...]:
         """What to know of the data set although it can be used."""
         return rules.notes(self.splits, self.repeated, task=self.task)
+
+    def about(self, split: str, not_annotated: Mapping[str, int] = MappingProxyType({})) -> list[str]:
+        """What to know of scores on a split; not_annotated: how often a model gave labels that no split has."""
+        said = rules.notes(self.splits, self.repeated, task=self.task, split=split)
+        said += tuple(filter(None, [rules.only_in(self.splits, split, task=self.task)]))
+        return [*said, *rules.outside(not_annotated, task=self.task)]
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -51,21 +51,22 @@ def sayable(
             yield from _foreign(splits[split], split, names[split], known, reason, task, next_step)
 
 
-def notes(splits: Mapping, repeated: Mapping[str, int], *, task: str) -> tuple[str, ...]:
+def notes(splits: Mapping, repeated: Mapping[str, int], *, task: str, split: str | None = None) -> tuple[str, ...]:
     """What to know of a data set that can be used all the same: what splits share, what is left out, what has no score.
 
-    repeated: the number of sentences or documents that two splits share, by "train/test" and the like.
+    repeated: the number of sentences or documents that two splits share, by "train/test" and the like. split: only what
+    concerns this one.
     """
     outcomes = {name: outcome(split) for name, split in splits.items() if hasattr(split, "given")}
-    said = [f"{name}: {sentence}" for name, sentence in outcomes.items() if sentence]
+    said = [f"{name}: {sentence}" for name, sentence in outcomes.items() if sentence and split in (None, name)]
     for pair, number in repeated.items():
-        if number:
-            first, second = pair.split("/")
+        first, second = pair.split("/")
+        if number and split in (None, first, second):
             plural = f"{units(splits[first])}{'s' * (number != 1)}"
             said.append(f"In both {first} and {second}: {number:,} {plural}. Scores on {second} look better for it.")
-    for split in ("dev", "test"):
-        if task == "ner" and split in splits and splits[split].examples and not splits[split].labels:
-            said.append(f"The {split} split holds no entity: its F1 is 0 whatever a model says.")
+    for name in ("dev", "test"):
+        if task == "ner" and split in (None, name) and _is_empty(splits.get(name)):
+            said.append(f"The {name} split holds no entity: its F1 is 0 whatever a model says.")
     return tuple(said)
 
 
@@ -75,6 +76,24 @@ def only_in(splits: Mapping, split: str, *, task: str) -> str | None:
         return None
     missing = sorted(set(splits[split].labels) - set(splits["train"].labels))
     return f"In {split} and not in train: the {_kind(task, len(missing))} {listed(missing)}." if missing else None
+
+
+def outside(not_annotated: Mapping[str, int], *, task: str) -> list[str]:
+    """What was left out of the scores: labels that a model gave and the data set does not know."""
+    if not not_annotated:
+        return []
+    said = ", ".join(f"{label} ({number:,} times)" for label, number in not_annotated.items())
+    if task == "ner":
+        return [
+            f"The model also says {said}, which this data set does not mark: they count neither for nor against it."
+        ]
+    return [
+        f"The model also says {said}, which this data set does not know: they have no part in the mean over labels."
+    ]
+
+
+def _is_empty(split: object) -> bool:
+    return split is not None and bool(split.examples) and not split.labels
 
 
 def units(split: object) -> str:

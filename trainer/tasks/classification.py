@@ -167,14 +167,17 @@ class ClassificationData:
         from trainer import grading
 
         options = {"reading": self.task.reading, "pooling": self.task.pooling, "max_tokens": max_tokens}
-        return grading.scores(model, tokenizer, self.examples(split), **options)
+        return grading.scores(model, tokenizer, self.examples(split), annotated=self.survey.labels, **options)
 
     def report(self, model, tokenizer, split: str, *, max_tokens: int | None, folder: Path | None = None) -> dict:
-        """Scores, intervals and costs, as `stillroom evaluate --json` prints them."""
+        """Scores, intervals, costs and notes, as `stillroom evaluate --json` prints them."""
         from trainer import grading
 
         options = {"reading": self.task.reading, "pooling": self.task.pooling, "max_tokens": max_tokens}
-        return grading.evaluate(model, tokenizer, self.examples(split), split=split, folder=folder, **options)
+        options |= {"split": split, "folder": folder, "annotated": self.survey.labels}
+        report = grading.evaluate(model, tokenizer, self.examples(split), **options)
+        notes = self.survey.about(split, report.get("not_annotated", {}))
+        return report | ({"notes": notes} if notes else {})
 
 
 class Row(NamedTuple):

@@ -206,17 +206,17 @@ class NERData:
         """f1, precision and recall, micro and per entity type."""
         from trainer import evaluate
 
-        labelling, sentences = self.task.labelling, self.examples(split)
-        return evaluate.word_scores(model, tokenizer, sentences, labelling=labelling, max_tokens=max_tokens)
+        options = {"labelling": self.task.labelling, "max_tokens": max_tokens, "annotated": self.survey.labels}
+        return evaluate.word_scores(model, tokenizer, self.examples(split), **options)
 
     def report(self, model, tokenizer, split: str, *, max_tokens: int, folder=None) -> dict:
-        """Scores, intervals and costs, as `stillroom evaluate --json` prints them."""
+        """Scores, intervals, costs and notes, as `stillroom evaluate --json` prints them."""
         from trainer import evaluate
 
-        labelling, sentences = self.task.labelling, self.examples(split)
-        return evaluate.evaluate(
-            model, tokenizer, sentences, labelling=labelling, max_tokens=max_tokens, split=split, folder=folder
-        )
+        options = {"labelling": self.task.labelling, "max_tokens": max_tokens, "annotated": self.survey.labels}
+        report = evaluate.evaluate(model, tokenizer, self.examples(split), split=split, folder=folder, **options)
+        notes = self.survey.about(split, report.get("not_annotated", {}))
+        return report | ({"notes": notes} if notes else {})
 
 
 class NERRows:

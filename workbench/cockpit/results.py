@@ -11,6 +11,7 @@ from trainer.run import attempts
 from trainer.spec import TRAINED
 from workbench import charts, wording
 from workbench.cockpit import foresight, preview, runs
+from workbench.pages import plain
 
 PLOT = {"displayModeBar": False}
 
@@ -45,6 +46,8 @@ def after(job: Job) -> None:
     """What a run was at its end, label by label, beside its teacher or its members if it has any; and what it cost."""
     if members := _report(job).get("members"):
         _beside_members(job, members)
+    for note in _report(job).get("notes", ()):
+        st.caption(f":material/info: {plain(note)}")
     if rows := runs.by_label(job.metrics):
         _lost(rows)
     elif labels := runs.of_labels(job.metrics):
