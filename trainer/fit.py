@@ -6,20 +6,20 @@ rule speaks of it.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from trainer import datasets, pairing
+from trainer import datasets, pairing, tags
 from trainer.datasets import rules
 from trainer.datasets.places import is_hub, split_files
 from trainer.errors import BadSpec, StillroomError
+from trainer.outputs import SEVERAL, check_says_labels, head_of
 from trainer.pairing import Shape
 from trainer.prediction import Plain
-from trainer.registry import head_of
 from trainer.run import ResolvedDataset, ResolvedModel, RunSpec
 from trainer.spec import TRAINED, JobSpec, Schedule
 from trainer.tasks import TASKS
-from trainer.weights import read_json
+from trainer.weights import outputs_of, read_json
 
 LARGE_BYTES = 50_000_000  # a text data set of more is read when the job starts, row by row
 SHOWN = 5  # problems of a data set that a refusal lists
@@ -34,8 +34,8 @@ class Model(Plain):
     """What of a model decides where it can be used.
 
     head: the task of its output layer, "encoder" without one, None where that is unknown. says: the entity types or
-    labels that it can give. window: the longest input in word pieces, None if unknown. shape: its sizes, None where
-    its config does not tell them all.
+    labels that it can give. window: the longest input in word pieces, None if unknown. unclear: why its files do not
+    say what its outputs mean. shape: its sizes, None where its config does not tell them all.
     """
 
     reference: str
@@ -43,27 +43,41 @@ class Model(Plain):
     says: tuple[str, ...] = ()
     multi_label: bool = False
     window: int | None = None
+    unclear: str = ""
     shape: Shape | None = None
 
 
 @functools.lru_cache(maxsize=256)
 def model(found: ResolvedModel) -> Model:
-    """What the files of a model folder say about it; its config.json and vocabulary are read once."""
-    config = read_json(Path(found.path) / "config.json") or {}
+    """What the files of a model folder say about it, read once. Where they do not say it, `unclear` tells why."""
+    config, unclear, says = read_json(Path(found.path) / "config.json") or {}, "", ()
     try:
         shape = pairing.shape(found)
     except (StillroomError, ValueError, KeyError, TypeError):  # whoever needs the sizes says what is wrong
         shape = None
-    head, labels = head_of(config), shape.labels if shape else ()
-    says = {tag[2:] if tag[:2] in ("B-", "I-") else tag for tag in labels} - {"O"} if head == "ner" else set(labels)
+    try:
+        head, _, labels = outputs_of(Path(found.path))
+        says = _says(head, labels, config)
+    except StillroomError as error:
+        head, unclear = head_of(config), str(error)
     return Model(
         reference=found.reference,
         head=head,
-        says=tuple(sorted(says)) if head in ("ner", "classification") else (),
-        multi_label=config.get("problem_type") == "multi_label_classification",
+        says=says,
+        multi_label=config.get("problem_type") == SEVERAL,
         window=_window(shape, config) if shape else None,
+        unclear=unclear,
         shape=shape,
     )
+
+
+def _says(head: str | None, labels: Sequence[str], config: Mapping) -> tuple[str, ...]:
+    if head == "ner":
+        return tags.read(labels).kinds
+    if head != "classification":
+        return ()
+    check_says_labels(config.get("problem_type"), labels)
+    return tuple(sorted(labels))
 
 
 def promised(spec: JobSpec, name: str, data: datasets.Report | None, start: Model | None, teacher: Model | None):
@@ -136,8 +150,8 @@ def check(ready: RunSpec) -> None:
 
 def suits(candidate: Model, dataset: ResolvedDataset, task: str, *, split: str = "test") -> bool:
     """Whether a model can be scored on a split as it is: it has the head, and can say every label of the split."""
-    if candidate.head != task or not TASKS[task].labelled:
-        return candidate.head == task
+    if candidate.head != task or candidate.unclear or not TASKS[task].labelled:
+        return candidate.head == task and not candidate.unclear
     stated = candidate.multi_label if task == "classification" else None
     report = datasets.survey(dataset, task=task, multi_label=stated)
     usable = split in report.splits and not any(problem.split in ("", split) for problem in _rows(report))
@@ -162,11 +176,15 @@ def _heads(spec: JobSpec, start: Model | None, teacher: Model | None, others: Se
     task = spec.task.head
     if spec.kind not in TRAINED:
         for field, each in _members(spec, start, others):
-            if each and each.head != task:
+            if each and each.unclear and spec.task.labelled:
+                yield field, each.unclear
+            elif each and each.head != task:
                 yield (
                     field,
                     f"{_is(each)}; {task} needs a model of that kind. Choose one, or train one for {task} first.",
                 )
+    elif teacher and teacher.unclear and spec.task.labelled:
+        yield "teacher", teacher.unclear
     elif teacher and teacher.head != task and (spec.task.labelled or _outputs_count(spec, start, teacher)):
         yield (
             "teacher",
@@ -318,7 +336,7 @@ def _several(spec: JobSpec, data: datasets.Report | None) -> bool:
     return bool(stated)
 
 
-def _window(shape: Shape, config: dict) -> int | None:
+def _window(shape: Shape, config: Mapping) -> int | None:
     if "max_position_embeddings" not in config:
         return None
     return shape.positions - (shape.padding + 1 if shape.model_type in SHIFTED else 0)

@@ -150,7 +150,7 @@ def test_labels_that_the_model_does_not_know_are_named_with_their_line(tmp_path)
     assert not list(rules.sayable(report.splits, report.files, {"Chemical", "Disease"}, **how))
     ((split, error),) = rules.sayable(report.splits, report.files, {"Chemical"}, **how)
     assert split == "train" and error.line == 5
-    assert "the entity type 'Disease' is none that the model can say: Chemical." in str(error)
+    assert "the model does not know the entity type 'Disease'; it knows Chemical." in str(error)
 
 
 # Writing

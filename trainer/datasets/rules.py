@@ -32,8 +32,9 @@ def learnable(splits: Mapping, names: Mapping[str, str], *, task: str) -> Iterat
     next_step = "Add examples of it to train, or take these out."
     for split in ("dev", "test"):
         if split in splits:
-            reason = f"is not in train, which has {listed(train.labels)}"
-            yield from _foreign(splits[split], split, names[split], train.labels, reason, task, next_step)
+            for label, line in _foreign(splits[split], train.labels):
+                what = f"the {KINDS[task]} {label!r} is not in train, which has {listed(train.labels)}."
+                yield split, BadData(what, path=names[split], line=line, next_step=next_step)
 
 
 def sayable(
@@ -43,12 +44,13 @@ def sayable(
 
     who: the model in words, such as "the teacher".
     """
-    reason = f"is none that {who} can say: {listed(known)}"
     remedy = "Choose a model that was trained on these labels"
     next_step = f"{remedy}, or take these out." if who == "the teacher" else f"{remedy}, or fine-tune one on them."
     for split in wanted:
         if split in splits:
-            yield from _foreign(splits[split], split, names[split], known, reason, task, next_step)
+            for label, line in _foreign(splits[split], known):
+                what = f"{who} does not know the {KINDS[task]} {label!r}; it knows {listed(known)}."
+                yield split, BadData(what, path=names[split], line=line, next_step=next_step)
 
 
 def notes(splits: Mapping, repeated: Mapping[str, int], *, task: str, split: str | None = None) -> tuple[str, ...]:
@@ -124,11 +126,9 @@ def _nothing_to_learn(train, name: str, task: str) -> BadData | None:
     return None
 
 
-def _foreign(part, split: str, name: str, known: Collection[str], reason: str, task: str, next_step: str) -> Iterator:
-    for label in part.labels:
-        if label not in known:
-            what = f"the {KINDS[task]} {label!r} {reason}."
-            yield split, BadData(what, path=name, line=part.lines.get(label), next_step=next_step)
+def _foreign(part: object, known: Collection[str]) -> Iterator[tuple[str, int | None]]:
+    """The labels of a split that are none of `known`, with the line where each stands first."""
+    return ((label, part.lines.get(label)) for label in part.labels if label not in known)
 
 
 def _lent(splits: Mapping, names: Mapping[str, str]) -> Iterator[tuple[str, BadData]]:
