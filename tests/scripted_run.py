@@ -124,7 +124,8 @@ class Child:
             if step == script["at"] and attempt <= script["attempts"]:
                 self.misbehave()
         artifact = self.folder / "artifacts" / "model"
-        shutil.copytree(self.given["model"]["path"], artifact)  # a model that other runs can refer to
+        model = self.given["model"]["path"].replace("$STILLROOM_HOME", str(self.folder.parents[2]))
+        shutil.copytree(model, artifact)  # a model that other runs can refer to
         (artifact / "weights.txt").write_text(weights)
         self.finish(state="succeeded", metrics={"test_f1": 0.5}, artifact="artifacts/model")
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from trainer.home import home
 from trainer.prediction import Plain
-from trainer.run import home, write_file
+from trainer.run import write_file
 
 
 class Estimate(Plain):

@@ -114,11 +114,18 @@ def model_card(about: Mapping) -> str:
             "",
             markdown.block(_recipe(about), "yaml"),
             "",
-            f"SHA-256 of the base weights: `{about.get('weights_of_base')}`.",
-            f"SHA-256 of the data: `{about.get('data_sha256')}`.",
+            *(f"SHA-256 of {what}: `{about[name]}`." for name, what in _HASHES.items() if about.get(name)),
             "",
         ]
     )
+
+
+_HASHES = {
+    "weights_of_base": "the base weights",
+    "weights_of_teacher": "the teacher's weights",
+    "data_sha256": "the data",
+    "unlabelled_sha256": "the unlabelled text",
+}
 
 
 def _recipe(about: Mapping) -> str:

@@ -150,7 +150,10 @@ def finish(
     artifact: str | None = None,
     progress: Progress = Progress(),
 ) -> None:
-    """End the job: state, error, artifact and last metrics appear together. LeaseLost if it is no longer held."""
+    """End the job: state, error, artifact (below STILLROOM_HOME) and last metrics appear together.
+
+    LeaseLost if it is no longer held.
+    """
     values = {"state": state, "error": error and dict(error), "artifact": artifact, "ended_at": time.time()}
     values |= {"child_process": None, "message": None, "rate": None}
     write(store, lambda connection: _write_held(connection, lease, progress, values))

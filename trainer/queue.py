@@ -15,10 +15,11 @@ from typing import Literal
 
 from sqlalchemy import Connection, Engine, Row, and_, case, func, insert, null, select, update
 
-from trainer import needs
+from trainer import inputs, needs
 from trainer.chain import Chain, references
 from trainer.engines import Process
 from trainer.errors import Refused, UnknownName
+from trainer.home import home, present
 from trainer.lease import (
     LEASE_S,
     Lease,
@@ -42,6 +43,7 @@ from trainer.lease import (
     waiting,
 )
 from trainer.prediction import Plain
+from trainer.run import Input
 from trainer.spec import JobSpec, parse
 from trainer.store import ALIVE, open_store, read, runs_dir, write
 from trainer.store import job as jobs_table
@@ -78,7 +80,7 @@ __all__ = [
 ]
 
 _job = jobs_table.c
-_DERIVED = {"progress", "eta_seconds", "place", "needs", "waits_for"}
+_DERIVED = {"progress", "eta_seconds", "artifact", "place", "needs", "waits_for"}
 _PUBLIC = {"id", "kind", "state", "progress", "eta_seconds", "attempts", "spec", "metrics", "artifact", "error"}
 
 
@@ -129,13 +131,15 @@ class WorkerInfo(Plain):
 def submit(spec: JobSpec, *, store: Engine | None = None, priority: int = 0) -> Job:
     """Queue a spec. While the same spec is queued or running, that job is the answer; once it has ended, a new one.
 
-    A run that the spec refers to may still be queued or running: the job waits for it. Refused if that run has failed.
+    A run that the spec refers to may still be queued or running: the job waits for it. Refused if that run has failed,
+    or if the job that is queued or running is made of other files (trainer.inputs) than those of now.
     """
     store = store or open_store()
+    now = inputs.there(spec, store)
 
     def add(connection: Connection) -> str:
         needs.lock(connection)
-        return _alive(connection, spec.digest) or _insert(connection, spec, priority)
+        return _going_on(connection, spec.digest, now) or _insert(connection, spec, priority, now)
 
     return job(write(store, add), store=store)
 
@@ -143,18 +147,19 @@ def submit(spec: JobSpec, *, store: Engine | None = None, priority: int = 0) -> 
 def submit_chain(chain: Chain, *, store: Engine | None = None, priority: int = 0) -> dict[str, Job]:
     """Queue the steps of a chain, all or none; their jobs by step name, in order.
 
-    A step that is queued or running already, or has succeeded and whose model is still there, is not made again: a
-    chain that is submitted anew does what is missing.
+    A step that is queued or running already, or has succeeded with the files of now and whose model is still there, is
+    not made again: a chain that is submitted anew does what is missing. Refused as `submit` is.
     """
     store = store or open_store()
+    there = {step.name: inputs.there(step.spec, store) for step in chain.steps}
 
     def add(connection: Connection) -> dict[str, str]:
         needs.lock(connection)
         ids: dict[str, str] = {}
         for step in chain.steps:
-            spec = step.bound(ids)
-            known = _alive(connection, spec.digest) or _done(connection, spec.digest)
-            ids[step.name] = known or _insert(connection, spec, priority)
+            spec, now = step.bound(ids), there[step.name]
+            known = _going_on(connection, spec.digest, now) or _done(connection, spec.digest, now)
+            ids[step.name] = known or _insert(connection, spec, priority, now)
         return ids
 
     return {name: job(job_id, store=store) for name, job_id in write(store, add).items()}
@@ -190,8 +195,8 @@ def retry(job_id: str, *, fresh: bool = False, store: Engine | None = None) -> J
     """Queue a failed or cancelled job again; it goes on from its last checkpoint. One that is alive stays as it is.
 
     What was stopped for its sake is queued again too. Refused while something that it needs has ended badly itself.
-    `fresh` starts at step 0: it submits the same spec as a new job, `<digest8>-<n+1>`, so that the old run stays for
-    comparison and none of its checkpoints is seen.
+    `fresh` starts at step 0 with the data and models of now: it submits the same spec as a new job, `<digest8>-<n+1>`,
+    so that the old run stays for comparison and none of its checkpoints is seen.
     """
     store = store or open_store()
     before = job(job_id, store=store)
@@ -238,14 +243,26 @@ def _alive(connection: Connection, digest: str) -> str | None:
     return connection.execute(select(_job.id).where(_job.digest == digest, ALIVE)).scalar_one_or_none()
 
 
-def _done(connection: Connection, digest: str) -> str | None:
-    """The newest job of this spec that has succeeded, unless the model that it made is gone."""
+def _going_on(connection: Connection, digest: str, now: Mapping[str, Input]) -> str | None:
+    """The job of this spec that is queued or running; Refused where it is made of other inputs."""
+    if job_id := _alive(connection, digest):
+        inputs.refuse_others(connection, job_id, now)
+    return job_id
+
+
+def _done(connection: Connection, digest: str, now: Mapping[str, Input]) -> str | None:
+    """The newest job of this spec that has succeeded with these inputs, unless the model that it made is gone."""
     query = select(_job.id, _job.artifact).where(_job.digest == digest, _job.state == "succeeded")
     rows = connection.execute(query.order_by(_job.number.desc())).all()
-    return next((row.id for row in rows if row.artifact is None or (Path(row.artifact) / WEIGHTS).is_file()), None)
+    there = (row for row in rows if row.artifact is None or (_place(row.artifact) / WEIGHTS).is_file())
+    return next((row.id for row in there if inputs.same(connection, row.id, now)), None)
 
 
-def _insert(connection: Connection, spec: JobSpec, priority: int) -> str:
+def _place(artifact: str) -> Path:
+    return home() / present(artifact, home())
+
+
+def _insert(connection: Connection, spec: JobSpec, priority: int, now: Mapping[str, Input]) -> str:
     stem = spec.digest[:8]
     highest = select(func.coalesce(func.max(_job.number), 0)).where(_job.id.startswith(f"{stem}-"))
     number = connection.execute(highest).scalar_one() + 1
@@ -254,6 +271,7 @@ def _insert(connection: Connection, spec: JobSpec, priority: int) -> str:
     values = {"id": f"{stem}-{number}", "digest": spec.digest, "number": number, "kind": spec.kind}
     values |= {"spec": spec.model_dump(mode="json"), "priority": priority, "turn": _next_turn(connection)}
     connection.execute(insert(jobs_table).values(values | {"created_at": time.time()}))
+    inputs.fix(connection, values["id"], now)
     needs.record(connection, values["id"], references(values["spec"]).values())
     _refuse_if_hindered(connection, values["id"])
     return values["id"]
@@ -305,6 +323,7 @@ def _to_job(row: Row, places: Mapping[str, int], needed: Mapping[str, Mapping[st
     progress = 1.0 if row.state == "succeeded" else share
     states = needed.get(row.id, {})
     missing = [needed_id for needed_id, state in states.items() if row.state == "queued" and state != "succeeded"]
+    plain["artifact"] = str(_place(row.artifact)) if row.artifact else None
     waits = {"needs": tuple(states), "waits_for": tuple(missing)}
     return Job(progress=progress, eta_seconds=eta_s, place=places.get(row.id), **waits, **plain)
 

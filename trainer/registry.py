@@ -16,14 +16,14 @@ from typing_extensions import TypedDict
 
 from trainer import references, tags
 from trainer.errors import BadData, BadSpec, Unavailable, UnknownName
+from trainer.home import ROOT, home, place, present
 from trainer.outputs import check_says_labels
 from trainer.plain_yaml import parse_yaml
 from trainer.prediction import Plain
 from trainer.run import ResolvedModel
 from trainer.tasks import LABELLED
-from trainer.weights import WEIGHTS, check_folder, check_hashes, outputs_of, read_json, sha256
+from trainer.weights import WEIGHTS, check_folder, check_hashes, outputs_of, read_json, sha256, texts
 
-ROOT = Path(__file__).resolve().parents[1]
 ABOUT = "stillroom.json"
 RUN_ID = re.compile(r"[0-9a-f]{8}-\d+")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -244,8 +244,6 @@ def _places(entry: ModelEntry) -> Iterable[Path]:
 
 def fetched(entry: ModelEntry) -> Path:
     """Where `stillroom zoo fetch` keeps an entry: STILLROOM_HOME/models/<id>."""
-    from trainer.store import home
-
     return home() / "models" / entry.id
 
 
@@ -280,9 +278,9 @@ def resolve(reference: str, *, store=None) -> ResolvedModel:
     folder = _folder(reference, entry, store)
     check_folder(folder)
     check_hashes(folder, entry.files if entry else {})
-    return ResolvedModel(
-        reference=reference, path=str(folder), sha256=sha256(folder / WEIGHTS), zoo_id=entry.id if entry else None
-    )
+    files = {path.name: sha256(path) for path in (folder / WEIGHTS, *texts(folder)) if path.name != ABOUT}
+    names = {"reference": reference, "path": str(folder), "zoo_id": entry.id if entry else None}
+    return ResolvedModel(**names, sha256=files[WEIGHTS], files=files)
 
 
 def local(reference: str) -> Path | None:
@@ -295,7 +293,7 @@ def _folder(reference: str, entry: ModelEntry | None, store) -> Path:
         return entry.loads and weights_here(entry) or _missing(entry)
     if RUN_ID.fullmatch(reference):
         return _run_folder(reference, store)
-    if folder := references.here(reference):
+    if folder := references.here(reference) or references.here(present(reference, place())):
         if not folder.is_dir():
             step = "Give the folder that holds config.json, the tokenizer and model.safetensors."
             raise BadData("this is a file; a model is a folder.", path=reference, next_step=step)

@@ -1,7 +1,7 @@
 """The run folder: the only contract between the queue and whatever executes a run.
 
     runs/ID/attempt-<token>/
-        spec.json       in: RunSpec, model references resolved to paths and hashes, threads and device fixed
+        spec.json       in: RunSpec, references resolved to paths and hashes, threads and device fixed
         events.jsonl    out: one JSON object a line, appended; a torn last line is not yet an event
         log.txt         out: what the child printed
         checkpoints/    out: step-<n>/, committed atomically
@@ -17,14 +17,15 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from trainer.errors import CorruptFile
+from trainer.home import portable, present
 from trainer.prediction import Plain
 from trainer.spec import JobSpec
 
@@ -36,31 +37,30 @@ _STEP = re.compile(r"step-\d{1,10}", re.ASCII)
 _ATTEMPT = re.compile(r"attempt-\d{1,10}", re.ASCII)
 
 
-def home() -> Path:
-    """The folder of all state: STILLROOM_HOME, or .stillroom in the working folder. Absolute; made if missing."""
-    folder = Path(os.environ.get("STILLROOM_HOME") or ".stillroom").absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+class Input(Plain):
+    """Something that a job references, found: what was asked for, its absolute path, and what it hashes to.
 
-
-class ResolvedModel(Plain):
-    """A model reference that has been found: the folder with config, tokenizer and safetensors, and what it hashes to.
-
-    `sha256` is that of model.safetensors. `path` is absolute. `zoo_id` names the zoo entry, if it is one.
+    `files` has the SHA-256 of each file that counts, by its name; older run folders do not say it.
     """
 
     reference: str
     path: str
     sha256: str
+    files: dict[str, str] = {}
+
+    def placed(self, place: Callable[[str, Path], str], state: Path) -> Self:
+        """The same with its path as `place` writes it (home.portable or home.present)."""
+        return self.model_copy(update={"path": place(self.path, state)})
+
+
+class ResolvedModel(Input):
+    """A folder with config, tokenizer and weights, whose SHA-256 is `sha256`; `zoo_id` names the zoo entry, if any."""
+
     zoo_id: str | None = None
 
 
-class ResolvedDataset(Plain):
-    """A data-set reference that has been found: absolute folder and SHA-256 over its files."""
-
-    reference: str
-    path: str
-    sha256: str
+class ResolvedDataset(Input):
+    """A folder or a file, or a Hub data set at its revision. `sha256` covers its files."""
 
 
 class RunSpec(Plain):
@@ -76,6 +76,24 @@ class RunSpec(Plain):
     unlabelled: ResolvedDataset | None = None
     threads: int
     device: str
+
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """What the job references, by the name it has in JobSpec.inputs."""
+        others = {f"others.{number}": model for number, model in enumerate(self.others)}
+        each = {"model": self.model, **others, "teacher": self.teacher}
+        each |= {"dataset": self.dataset, "unlabelled": self.unlabelled}
+        return {name: resolved for name, resolved in each.items() if resolved}
+
+    def with_inputs(self, inputs: Mapping[str, Input]) -> "RunSpec":
+        """The same run with these in the place of its own."""
+        return self.model_copy(update=fields_of(inputs))
+
+
+def fields_of(inputs: Mapping[str, Input]) -> dict[str, Any]:
+    """The fields of a RunSpec that hold these inputs."""
+    others = tuple(model for name, model in inputs.items() if name.startswith("others."))
+    return {name: each for name, each in inputs.items() if not name.startswith("others.")} | {"others": others}
 
 
 class Result(Plain):
@@ -106,7 +124,7 @@ class Run:
         """Make runs/ID/attempt-<token>/ with its spec.json."""
         run = cls(Path(runs).absolute() / spec.id / f"attempt-{spec.attempt}")
         run.folder.mkdir(parents=True, exist_ok=True)
-        write_file(run.folder / "spec.json", spec.model_dump_json(indent=2).encode())
+        write_file(run.folder / "spec.json", run._placed(spec, portable).model_dump_json(indent=2).encode())
         return run
 
     @property
@@ -116,12 +134,19 @@ class Run:
 
     @property
     def spec(self) -> RunSpec:
-        return RunSpec.model_validate_json((self.folder / "spec.json").read_bytes())
+        return self._placed(RunSpec.model_validate_json((self.folder / "spec.json").read_bytes()), present)
 
     @property
     def cache(self) -> Path:
         """What runs share and can compute again: outputs of teachers, pieces of corpora."""
-        return self.folder.parents[2] / "cache"
+        return self._home / "cache"
+
+    @property
+    def _home(self) -> Path:
+        return self.folder.parents[2]
+
+    def _placed(self, spec: RunSpec, place: Callable[[str, Path], str]) -> RunSpec:
+        return spec.with_inputs({name: each.placed(place, self._home) for name, each in spec.inputs.items()})
 
     @property
     def log(self) -> Path:

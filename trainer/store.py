@@ -37,10 +37,10 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 
-from trainer.errors import CorruptFile, Refused, Unavailable
-from trainer.run import home
+from trainer.errors import CorruptFile, Refused, StillroomError, Unavailable
+from trainer.home import StateUnavailable, home
 
-SCHEMA = 2  # PRAGMA user_version of the tables below; 2 added `needs`
+SCHEMA = 3  # PRAGMA user_version of the tables below; 2 added `needs`, 3 `input`
 BUSY_S = 10  # how long SQLite itself waits for a lock; `?timeout=` in the URL overrides it
 PATIENCE_S = 60.0  # how long a transaction is tried again above that: SQLite's own waiting is not fair
 
@@ -74,7 +74,7 @@ job = Table(
     Column("rate", Float),  # steps per second of late
     Column("message", Text),
     Column("metrics", _json, nullable=False, default=dict),
-    Column("artifact", Text),
+    Column("artifact", Text),  # below STILLROOM_HOME; older versions wrote absolute paths
     Column("error", _json),
     Column("created_at", Float, nullable=False),  # unix seconds, for display
     Column("started_at", Float),
@@ -94,6 +94,13 @@ needs = Table(
     Column("job_id", Text, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
     Column("needed_id", Text, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),  # it has to succeed first
     Index("needs_needed", "needed_id"),
+)
+input = Table(
+    "input",
+    metadata,
+    Column("job_id", Text, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),  # model | others.0 ... | teacher | dataset | unlabelled
+    Column("value", _json, nullable=False),  # trainer.run.Input, its path as home.stored writes it
 )
 worker = Table(
     "worker",
@@ -122,7 +129,7 @@ def runs_dir() -> Path:
 def open_store(url: str | None = None) -> Engine:
     """The database at `url`, STILLROOM_DB or home()/stillroom.db, with its tables; one engine a URL in this process.
 
-    Unavailable if it cannot be opened, CorruptFile if it is not a database, Refused if a newer Stillroom made it.
+    StateUnavailable if it cannot be opened, CorruptFile if it is not a database, Refused if a newer Stillroom made it.
     """
     url = url or os.environ.get("STILLROOM_DB")
     return _open(_parse_url(url) if url else URL.create("sqlite", database=str(home() / "stillroom.db")))
@@ -146,11 +153,6 @@ def _open(url: URL) -> Engine:
         _make_tables(store)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise Unavailable(f"There is no driver for {shown} ({error}).", next_step=_SAY_URL) from None
-    except OperationalError as error:
-        raise Unavailable(f"The database {shown} cannot be opened ({error.orig}).", next_step=_SAY_URL) from None
-    except DatabaseError as error:
-        step = "Restore it from a backup, or move it away: a new one is made, and run folders stay as they are."
-        raise CorruptFile(f"The database {shown} cannot be read ({error.orig}).", next_step=step) from None
     return store
 
 
@@ -196,7 +198,7 @@ def _make_tables(store: Engine) -> None:
 
 
 def _create(connection: Connection) -> None:
-    """Make the tables that are not there; that is also all that schema 1 lacks, so its rows stay as they are."""
+    """Make the tables that are not there; that is also all that older schemas lack, so their rows stay as they are."""
     if connection.dialect.name == "sqlite":
         if (found := _version(connection)) > SCHEMA:
             raise Refused(
@@ -228,7 +230,8 @@ def _version(connection: Connection) -> int:
 def write(store: Engine, work: Callable[[Connection], T], *, patience_s: float = PATIENCE_S) -> T:
     """work(connection) in one transaction that is written whole or not at all; its answer.
 
-    Tried again from the start, with jitter, while others hold the lock, for `patience_s`; then OperationalError.
+    Tried again from the start, with jitter, while others hold the lock, for `patience_s`. StateUnavailable if they
+    still do, or if the database cannot be used otherwise; CorruptFile if it is damaged.
     """
     return _patiently(store, work, patience_s)
 
@@ -244,12 +247,35 @@ def _patiently(store: Engine, work: Callable[[Connection], T], patience_s: float
         try:
             with store.begin() as connection:
                 return work(connection)
-        except OperationalError as error:
+        except (DatabaseError, sqlite3.DatabaseError) as error:  # the second kind: while a connection is made
             if not _is_busy(error) or time.monotonic() >= deadline:
-                raise
+                raise _explained(store, error) or error from None
         time.sleep(random.uniform(0.005, 0.1))
 
 
-def _is_busy(error: OperationalError) -> bool:
-    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+def _is_busy(error: Exception) -> bool:
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
     return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _explained(store: Engine, error: Exception) -> StillroomError | None:
+    """What a person can do about an error of the database itself; None for one of what was asked of it."""
+    shown = store.url.render_as_string(hide_password=True)
+    reason = " ".join(str(getattr(error, "orig", error)).split())  # without the SQL
+    if isinstance(error, OperationalError | sqlite3.OperationalError):
+        step = _SAY_LOCKED if _is_busy(error) else _SAY_PLACE
+        return StateUnavailable(f"The database {shown} cannot be used: {reason}.", next_step=step)
+    if type(error) in (DatabaseError, sqlite3.DatabaseError):
+        return CorruptFile(f"The database {shown} cannot be read: {reason}.", next_step=_SAY_DAMAGED)
+    return None
+
+
+_SAY_LOCKED = "Another program holds it: wait for that, or end it. STILLROOM_HOME or STILLROOM_DB names another one."
+_SAY_PLACE = (
+    "See that its folder is there, has room and may be written to by this user; or name another place: a folder in "
+    "STILLROOM_HOME, or a database URL in STILLROOM_DB, such as sqlite:////absolute/path.db."
+)
+_SAY_DAMAGED = (
+    "Restore it from a backup, or move it away: a new one is made, and run folders stay as they are. STILLROOM_HOME or "
+    "STILLROOM_DB names another one."
+)

@@ -18,8 +18,9 @@ from tokenizers import Tokenizer
 
 from trainer import datasets
 from trainer.errors import BadData, BadSpec
+from trainer.home import home
 from trainer.pieces import SEAM, SEGMENT, SURROGATES
-from trainer.run import ResolvedDataset, commit_folder, home
+from trainer.run import ResolvedDataset, commit_folder
 
 CHUNK = 1 << 20  # characters that are tokenised at once
 _FORMAT = 1  # of the files; another number cuts every corpus anew

@@ -40,8 +40,8 @@ def check_folder(folder: Path) -> None:
     """
     if not (folder / "config.json").is_file():
         raise CorruptFile(f"{folder} is not a model folder: it has no config.json.")
-    for path in folder.iterdir():
-        if path.suffix in (".json", ".txt", ".model") and path.stat().st_size > TEXT_CAP:
+    for path in texts(folder):
+        if path.stat().st_size > TEXT_CAP:
             raise Refused(f"{path.name} of {folder} is larger than {TEXT_CAP // 2**20} MB.")
     for name in ("config.json", "tokenizer_config.json"):
         settings = read_json(folder / name)
@@ -75,6 +75,12 @@ def _check_numbers(folder: Path) -> None:
             values += [(f"{place}.{name}".lstrip("."), one) for name, one in each]
         elif isinstance(value, int) and abs(value) > LARGEST:
             raise CorruptFile(f"config.json of {folder}: {place} is {shown(value)}; no model is so large.")
+
+
+def texts(folder: Path) -> list[Path]:
+    """The files of configuration and tokenizer of a model folder, by name."""
+    ours = (path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model") and path.name != MANIFEST)
+    return sorted(path for path in ours if path.is_file())
 
 
 def _no_weights(folder: Path) -> None:

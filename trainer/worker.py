@@ -9,14 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
 
-from trainer import datasets, queue, registry
+from trainer import inputs, queue
 from trainer.bounds import COUNT
 from trainer.engines import ENGINES, Handle, LocalEngine, Process, cores, environment
 from trainer.errors import LeaseLost, StillroomError
 from trainer.follow import RETRIES, Tail, ending, result_of, stalled, typed
-from trainer.run import Run, RunSpec, attempts, checkpoint_step
+from trainer.home import StateUnavailable
+from trainer.run import Run, RunSpec, attempts, checkpoint_step, fields_of
 from trainer.spec import parse
 from trainer.store import open_store, runs_dir
 
@@ -98,9 +98,9 @@ class Shift:
                 self._show_life()
             except LeaseLost as error:
                 log.warning("%s", error)
-            except OperationalError as error:
+            except StateUnavailable as error:
                 # What was not written is in the run folder. The job is freed by its silence, and taken up again.
-                log.error("The database does not answer (%s); trying again.", error.orig)
+                log.error("%s Trying again.", error)
             time.sleep(self.timing.idle_s)
 
     def _show_life(self) -> None:
@@ -119,7 +119,7 @@ class Shift:
         log.info("Job %s: attempt %d.", lease.id, lease.token)
         try:
             self._carry_out(lease)
-        except (LeaseLost, OperationalError):
+        except (LeaseLost, StateUnavailable):
             raise  # the job is another's, or nothing can be written now
         except Exception as error:
             if isinstance(error, StillroomError):
@@ -156,11 +156,7 @@ class Shift:
             id=lease.id,
             attempt=lease.token,
             spec=spec,
-            model=registry.resolve(spec.start, store=self.store),
-            others=tuple(registry.resolve(name, store=self.store) for name in spec.others),
-            teacher=registry.resolve(spec.teacher, store=self.store) if spec.teacher else None,
-            dataset=datasets.resolve(spec.dataset),
-            unlabelled=datasets.resolve(spec.unlabelled) if spec.unlabelled else None,
+            **fields_of(inputs.of_attempt(spec, lease.id, self.store)),
             threads=spec.compute.threads or fixed or self.threads,
             device=self.me.device,
         )
@@ -173,7 +169,8 @@ class Shift:
             queue.finish(self.store, lease, state="cancelled", progress=tail.progress())
         elif result and result.state == "succeeded":
             tail.metrics = dict(result.metrics)
-            artifact = str(run.folder / result.artifact) if result.artifact else None
+            below = run.folder.relative_to(runs_dir().parent)
+            artifact = (below / result.artifact).as_posix() if result.artifact else None
             queue.finish(self.store, lease, state="succeeded", artifact=artifact, progress=tail.progress())
         elif result:
             self._fail(lease, tail, result.error)
@@ -236,8 +233,8 @@ class Attempt:
         try:
             # A short patience: the look at the child must not wait for the database.
             asked = queue.renew(self.store, self.lease, self.tail.progress(), child=self.handle.process, patience_s=0.0)
-        except OperationalError as error:
-            log.warning("Job %s could not be renewed (%s).", self.lease.id, error.orig)
+        except StateUnavailable as error:
+            log.warning("Job %s could not be renewed. %s", self.lease.id, error.message)
             return
         self.tail.recorded()
         self.beat_at, self.renewed_at = time.monotonic() + self.timing.beat_s, time.monotonic()

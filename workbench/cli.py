@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from trainer.errors import BadData, BadSpec, Refused, StillroomError, UnknownName
+from trainer.home import unavailable as state_error
 from trainer.offline import go_offline
 from trainer.references import expanded
 from workbench import dataset_commands, terminal
@@ -58,6 +59,11 @@ def main(arguments: list[str] | None = None) -> None:
     except StillroomError as error:
         terminal.print_error(error.to_json(), as_json=as_json)
         code = BAD_INPUT if isinstance(error, BadSpec | BadData | UnknownName | Refused) else FAILED
+    except OSError as error:
+        if (unavailable := state_error(error)) is None:
+            raise
+        terminal.print_error(unavailable.to_json(), as_json=as_json)
+        code = FAILED
     except Exception as error:
         if not hasattr(error, "format_message"):  # not one of typer's own usage errors
             raise

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import event, text
-from sqlalchemy.exc import OperationalError
 
 from trainer import queue, store
 from trainer.errors import CorruptFile, Refused, Unavailable
@@ -65,7 +64,7 @@ def test_a_transaction_that_may_write_takes_the_lock_before_it_reads(home):
     engine = store.open_store(f"sqlite:///{home}/stillroom.db?timeout=0.01")
     with engine.begin() as connection:
         connection.execute(text("SELECT 1"))
-        with pytest.raises(OperationalError, match="locked"):
+        with pytest.raises(Unavailable, match="locked"):
             store.write(engine, lambda other: other.execute(text("SELECT 1")), patience_s=0)
 
 
@@ -80,7 +79,7 @@ def test_a_read_neither_waits_for_the_lock_nor_takes_it_nor_writes(home):
         with engine.connect() as writer:
             writer.execute(text("DELETE FROM worker"))
             writer.rollback()
-    with pytest.raises(OperationalError, match="readonly"):
+    with pytest.raises(Unavailable, match="readonly"):
         store.read(engine, lambda connection: connection.execute(text("DELETE FROM worker")))
     store.write(engine, lambda connection: connection.execute(text("DELETE FROM worker")))
 

@@ -1,13 +1,15 @@
 """Finding a data set: an id of the shipped ones, a folder, a text file, or hf:owner/name; and its hash."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from trainer.datasets import brat, hub, labelled, spans, text
 from trainer.datasets.cards import CARD, DATA, card, cards
 from trainer.errors import BadData, CorruptFile, Refused, UnknownName
 from trainer.references import here
-from trainer.run import ResolvedDataset, file_sha256
+from trainer.run import ResolvedDataset
+from trainer.weights import sha256
 
 SPLITS = ("train", "dev", "test")
 # By task. A .jsonl file serves two: its labels count for classification, and are ignored for mlm.
@@ -39,7 +41,8 @@ def resolve(reference: str) -> ResolvedDataset:
     if hub.is_reference(reference) and reference not in cards() and not here(reference):
         return hub.resolve(reference)
     place = locate(reference)
-    return ResolvedDataset(reference=reference, path=str(place), sha256=digest(place))
+    files = hashes(place)
+    return ResolvedDataset(reference=reference, path=str(place), sha256=_over(files), files=files)
 
 
 def is_hub(dataset: ResolvedDataset) -> bool:
@@ -48,7 +51,12 @@ def is_hub(dataset: ResolvedDataset) -> bool:
 
 
 def digest(place: Path) -> str:
-    """SHA-256 over the lines `sha256  file` of the split files of a folder, or of one file, in order of their names.
+    """SHA-256 over the lines `sha256  file` of `hashes`, in order of their names; raises what that raises."""
+    return _over(hashes(place))
+
+
+def hashes(place: Path) -> dict[str, str]:
+    """SHA-256 of each split file of a folder by its name below it, or of one file.
 
     Raises BadData for a folder without splits, Refused for a split outside its folder, CorruptFile for a file that is
     not what its card says.
@@ -56,13 +64,17 @@ def digest(place: Path) -> str:
     top = place if place.is_dir() else place.parent
     paths = split_files(place).values()
     files = [file for path in paths for file in (brat.files(path) if path.is_dir() else [path])]
-    hashes = {path.relative_to(top).as_posix(): file_sha256(path) for path in files}
+    hashed = {path.relative_to(top).as_posix(): sha256(path) for path in files}
     stated = card(place)
     for split in stated.splits.values() if stated else ():
-        if hashes[split.file] != split.sha256:
+        if hashed[split.file] != split.sha256:
             next_step = "Restore the file, or correct its sha256 in the card if the change is meant."
             raise CorruptFile(f"{place.name}/{split.file} is not the file that {CARD} describes.", next_step=next_step)
-    return hashlib.sha256("".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes)).encode()).hexdigest()
+    return hashed
+
+
+def _over(hashed: Mapping[str, str]) -> str:
+    return hashlib.sha256("".join(f"{hashed[name]}  {name}\n" for name in sorted(hashed)).encode()).hexdigest()
 
 
 def split_files(place: Path) -> dict[str, Path]:
