@@ -170,7 +170,7 @@ def _actions(job: Job) -> None:
             step = _last_checkpoint(job.id)
             label = f"Go on from step {step:,}" if step else "Try again"
             st.button(label, type="primary", on_click=_act, args=(queue.retry, job.id))
-            if step or job.error:
+            if step or (job.error and job.error["type"] == "CorruptFile"):  # its data or models have changed
                 st.button("Start afresh", on_click=_act, args=(queue.retry, job.id), kwargs={"fresh": True})
         if job.artifact and st.button("Compare this model", type="primary", icon=":material/compare:"):
             go("compare", model=_beside(job.id))
