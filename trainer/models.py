@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -33,9 +33,9 @@ from transformers import (
 )
 from transformers.utils import logging as library_logging
 
-from trainer import casing, hub
+from trainer import casing, hub, tags
 from trainer.architectures import ARCHITECTURES, quicken
-from trainer.errors import CorruptFile, Refused, Unavailable
+from trainer.errors import BadSpec, CorruptFile, Refused, Unavailable
 from trainer.outputs import HEADS as HEAD_CLASSES
 from trainer.outputs import Outputs, class_of
 from trainer.registry import ABOUT, ROOT, ModelEntry, fetched, remedies, resolve, weights_here, zoo
@@ -91,6 +91,8 @@ def load(
         fresh = not (own == head and list(config.id2label.values()) == list(labels))
         _set_labels(config, labels)
     model = _assemble(_model_class(config, head), config, _read_weights(found), fresh=fresh, seed=seed)
+    if head == "ner" and labels is None:
+        _say_scheme(outputs, folder)
     return quicken(model).eval(), _read_tokenizer(folder, entry, vocabulary=config.vocab_size)
 
 
@@ -202,6 +204,14 @@ def _model_class(config: PreTrainedConfig, head: str) -> type[PreTrainedModel]:
     if type(config) not in HEADS[head]:
         raise Unavailable(f"There is no {head} head for {config.model_type}.", next_step="Choose another model.")
     return HEADS[head][type(config)]
+
+
+def _say_scheme(outputs: Outputs, folder: Path) -> None:
+    """What the labels of a tagger are read as, where they are not the usual; who asks for tags meets what is wrong."""
+    with suppress(BadSpec):
+        scheme, kinds = (meant := tags.read(outputs.labels)).scheme, meant.kinds
+        if scheme != "IOB2":
+            log.warning("The labels of %s are read as %s, of the entity types %s.", folder, scheme, ", ".join(kinds))
 
 
 def _set_labels(config: PreTrainedConfig, labels: Sequence[str]) -> None:
