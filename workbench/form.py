@@ -4,10 +4,10 @@ Labels are the field names, help the descriptions, bounds the constraints. The v
 field's dotted name, as BadSpec writes it, so that a problem finds its widget.
 """
 
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 CHOICES = ("task", "recipe")  # fields that name an entry of a table, whose options follow
+_WORDS = {None: "as it is", True: "yes", False: "no"}  # of a choice
 WORDS = {"lr": "Learning rate", "clip": "Gradient clipping", "warmup": "Warm-up", "mlm": "Masked LM"}
 
 
@@ -49,6 +50,14 @@ class Leaf:
         """The constraints: any of gt, ge, lt, le."""
         limits = ("gt", "ge", "lt", "le")
         return {name: getattr(item, name) for item in self.info.metadata for name in limits if hasattr(item, name)}
+
+    def held(self, value: Any) -> Any:
+        """A value of a spec as the widget of this field holds it: numbers and lists as text."""
+        if self.listed and isinstance(value, list | tuple):
+            return ", ".join(map(str, value))
+        if self.type not in (int, float) or value is None:
+            return value
+        return f"{value:.12g}" if isinstance(value, float) else str(value)
 
     @property
     def settled(self) -> bool:
@@ -86,13 +95,7 @@ def fill(fields: Sequence[Leaf], spec: Mapping, *, key: str) -> None:
         value: Any = spec
         for part in leaf.name.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-        if leaf.type in (int, float) and not _fits(leaf, value):
-            value = None  # stored by a version that allowed it; a widget would refuse to be drawn
-        elif leaf.type is float and value is not None:
-            value = float(value)
-        elif leaf.listed and isinstance(value, list | tuple):
-            value = ", ".join(map(str, value))
-        st.session_state[key + leaf.name] = value
+        st.session_state[key + leaf.name] = leaf.held(value)
 
 
 def values(fields: Sequence[Leaf], chosen: Mapping[str, str], *, key: str) -> dict:
@@ -100,7 +103,7 @@ def values(fields: Sequence[Leaf], chosen: Mapping[str, str], *, key: str) -> di
     spec: dict = {field: {"name": name} for field, name in chosen.items()}
     for leaf in fields:
         value = st.session_state.get(key + leaf.name)
-        if value is None or value == "":
+        if value is None or not str(value).strip():
             continue
         if leaf.listed and re.match(r"\s*\d", value):
             value = re.findall(r"[^\s,]+", value)
@@ -130,29 +133,47 @@ def assign(problems: Sequence[tuple[str, str]], names: Sequence[str]) -> dict[st
 
 
 def draw(leaf: Leaf, *, key: str, problems: Sequence[str] = ()) -> None:
-    """The widget of one field, and under it what is wrong with its value."""
+    """The widget of one field, and under it what is wrong with its value.
+
+    A number is a text field. A number field of the browser keeps to itself what is out of its range or no number, and
+    a job would run with the value that was there before; what is typed here always reaches the spec, which judges it.
+    """
     common = {"label": leaf.label, "key": key + leaf.name, "help": leaf.info.description, "persist_state": "session"}
     with st.container(gap="xsmall"):
-        if get_origin(leaf.type) is Literal:
-            own = [st.session_state.get(common["key"])] if leaf.listed else []
-            options = [*get_args(leaf.type), *(value for value in own if value and value not in get_args(leaf.type))]
-            optional = None if leaf.optional else 0
-            st.selectbox(options=options, index=optional, accept_new_options=leaf.listed, **common)
-        elif leaf.type is bool and leaf.optional:
-            st.selectbox(
-                options=(True, False),
-                index=None,
-                format_func={True: "yes", False: "no"}.get,
-                placeholder="as it is",
-                **common,
-            )
-        elif leaf.type is bool:
+        if leaf.listed:
+            choose(common["label"], get_args(leaf.type), key=common["key"], help=common["help"])
+        elif leaf.type is bool and not leaf.optional:
             st.toggle(**common)
-        elif leaf.type in (int, float):
-            st.number_input(value=None, placeholder="not set", **_range(leaf), **common)
+        elif leaf.type is bool or get_origin(leaf.type) is Literal:
+            options = (True, False) if leaf.type is bool else get_args(leaf.type)
+            # Nothing is an option of its own: in a select box that may be empty, Esc would take away what is chosen.
+            options = (None, *options) if leaf.optional else options
+            words = {"format_func": lambda value: _WORDS.get(value, value), "placeholder": _WORDS[None]}
+            st.selectbox(options=options, **words, **common)
         else:
-            st.text_input(value=None, **common)
+            st.text_input(value=None, placeholder="not set" if leaf.type in (int, float) else None, **common)
         show_problems(problems)
+
+
+def choose(label: str, options: Sequence[str], *, key: str, help: str, format_func: Callable = str) -> None:
+    """A select box; what is typed there and is no option moves into a text field, where it can be changed.
+
+    In a select box that holds something, typing replaces it: a path that is typed on would lose its beginning.
+    """
+    held = st.session_state.setdefault(key, None)
+    typed = bool(held) and held not in options
+    if typed != st.session_state.get(f"{key}.typed", typed):
+        st.session_state[key] = held  # the other widget begins with what this one held
+    st.session_state[f"{key}.typed"] = typed
+    common = {"label": label, "key": key, "help": help, "persist_state": "session"}
+    if not typed:
+        more = {"placeholder": "Choose, or type another"}
+        st.selectbox(options=options, format_func=format_func, accept_new_options=True, **more, **common)
+        return
+    st.text_input(**common)
+    if options:
+        back = partial(st.session_state.update, {key: options[0]})
+        st.button("Choose from the list", key=f"{key}.list", type="tertiary", icon=":material/list:", on_click=back)
 
 
 def show_problems(problems: Sequence[str]) -> None:
@@ -161,29 +182,6 @@ def show_problems(problems: Sequence[str]) -> None:
         with st.container(horizontal=True, wrap=False, gap="xsmall"):
             st.markdown(":red[:material/error:]", width="content")
             st.text(problem, width="stretch")
-
-
-def _fits(leaf: Leaf, value: Any) -> bool:
-    limits = _range(leaf)
-    low, high = limits["min_value"], limits["max_value"]
-    return value is None or ((low is None or value >= low) and (high is None or value <= high))
-
-
-def _range(leaf: Leaf) -> dict:
-    bounds, whole = leaf.bounds, leaf.type is int
-    low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
-    if whole:
-        low = low + 1 if "gt" in bounds else low
-        high = high - 1 if "lt" in bounds else high
-        return {"min_value": low, "max_value": high, "step": 1}
-    # A widget cannot exclude its bound; the spec does, and the problem is shown at the field.
-    low, high = (None if bound is None else float(bound) for bound in (low, high))
-    return {"min_value": low, "max_value": high, "step": _step(leaf.info.default), "format": "%g"}
-
-
-def _step(default: Any) -> float:
-    # One unit of the default's leading digit: 0.0001 moves by 0.0001, 0.1 by 0.1, 3 by 1.
-    return 10.0 ** math.floor(math.log10(default)) if isinstance(default, int | float) and default > 0 else 1.0
 
 
 def _bare(annotation: Any) -> Any:

@@ -4,15 +4,17 @@ from typing import Any
 
 import streamlit as st
 
-from workbench.explain import GRAINS, METHODS
+from trainer.errors import BadSpec
+from workbench import form
+from workbench.explain import GRAINS, METHODS, method
 from workbench.explain.wording import PARTS, meaning
 from workbench.pages import plain
 
 _BASELINES = {None: "the usual one", "mask": "mask", "pad": "padding"}
 
 
-def choose() -> dict[str, Any]:
-    """What is chosen, as options of workbench.explain.explain_text."""
+def choose() -> dict[str, Any] | None:
+    """What is chosen, as options of workbench.explain.explain_text; None where a number is wrong, which is said."""
     with st.expander("How it is computed"):
         first, second, third = st.columns(3)
         kept = {"persist_state": "session"}
@@ -41,22 +43,26 @@ def choose() -> dict[str, Any]:
             **kept,
         )
     chosen = {"method_name": name, "options": options, "grain": grain, "baseline": baseline}
-    return chosen | {"context": context, "checks": checks}
+    return None if options is None else chosen | {"context": context, "checks": checks}
 
 
-def _options(method: str) -> dict[str, float]:
-    """The numbers that a method can be given."""
-    fields = {name: field for name, field in METHODS[method].model_fields.items() if name not in ("name", "seed")}
-    if not fields:
-        return {}
-    return {
-        name: column.number_input(
-            field.description,
-            min_value=next(field.annotation(bound.ge) for bound in field.metadata if hasattr(bound, "ge")),
-            max_value=next(field.annotation(bound.le) for bound in field.metadata if hasattr(bound, "le")),
-            value=field.default,
-            key=f"explain_{method}_{name}",
+def _options(name: str) -> dict[str, float] | None:
+    """The numbers that a method is given; None where one is wrong. They are typed as text, as in workbench.form."""
+    fields = {each: field for each, field in METHODS[name].model_fields.items() if each not in ("name", "seed")}
+    places = dict(zip(fields, st.columns(3), strict=False)) if fields else {}
+    typed = {
+        each: place.text_input(
+            fields[each].description,
+            value=str(fields[each].default),
+            key=f"explain_{name}_{each}",
             persist_state="session",
         )
-        for column, (name, field) in zip(st.columns(3), fields.items(), strict=False)
+        for each, place in places.items()
     }
+    try:
+        return method(name, typed).model_dump(include=set(fields))
+    except BadSpec as error:
+        for field, problem in error.fields:
+            with places[field.removeprefix(f"{name}.")]:
+                form.show_problems([problem])
+    return None

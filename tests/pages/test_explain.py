@@ -137,9 +137,20 @@ def test_how_it_is_computed_is_the_persons_choice_and_is_stated(runs):
 
 def test_a_method_takes_its_options(runs):
     page = opened(runs[0])
-    page.number_input(key="explain_integrated_gradients_steps").set_value(7)
+    page.text_input(key="explain_integrated_gradients_steps").set_value("7")
     button(ran(page), "Explain").click()
     assert "steps 7" in html(explained(ran(page)))
+
+
+@pytest.mark.parametrize("typed", ["1", "1001", "many", "2.5", "", "9" * 5000])
+def test_a_wrong_number_explains_nothing_with_the_one_before(runs, typed):
+    page = opened(runs[0])
+    page.text_input(key="explain_integrated_gradients_steps").set_value(typed)
+    page = ran(page)
+    assert any("Input should be" in text.value or "Unable to parse" in text.value for text in page.text)
+    button(page, "Explain").click()
+    page = ran(page)
+    assert "explain_inquiry" not in page.session_state and "Nothing was explained" in page.error[0].value
 
 
 def test_two_models_stand_side_by_side_with_their_agreement(runs):

@@ -37,14 +37,8 @@ def draw(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
     """The chooser, with what the card or the files of the chosen one say; `shown` are the problems by field."""
     cards = {name: card for name, card in datasets.cards().items() if card.task == own.task}
     files = KINDS[own.task].files
-    st.selectbox(
-        "Data set",
-        own.offered(cards, "dataset"),
-        key=f"{own.key}dataset",
-        help=f"A data set that ships, or type the path of a folder with {files}.",
-        accept_new_options=True,
-        persist_state="session",
-    )
+    about = f"A data set that ships, or type the path of a folder with {files}."
+    form.choose("Data set", list(cards), key=f"{own.key}dataset", help=about)
     wrong = shown.get("dataset", ())
     form.show_problems(wrong)
     reference = own.get("dataset")
@@ -57,7 +51,10 @@ def draw(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
         )
         st.caption(plain(" · ".join(filter(None, facts))))
     elif reference and not wrong:
-        st.caption(plain(_data_facts(reference, own.task)))
+        try:
+            st.caption(plain(_data_facts(reference, own.task)))
+        except StillroomError as error:  # not said yet where another field is wrong, so that there is no spec
+            form.show_problems([str(error)])
 
 
 def _data_facts(reference: str, task: str) -> str:

@@ -114,7 +114,7 @@ class Draft:
             place = [leaf.name for leaf in leaves].index(self.learner)
             leaves[place : place + 1] = made
         for leaf in leaves:
-            usual = None if leaf.info.default is PydanticUndefined else leaf.info.default
+            usual = leaf.held(None if leaf.info.default is PydanticUndefined else leaf.info.default)
             value = st.session_state.setdefault(self.key + leaf.name, usual)
             if leaf.name.startswith("task.") and get_origin(leaf.type) is Literal and value not in get_args(leaf.type):
                 st.session_state[self.key + leaf.name] = usual  # of another task, whose option has the same name
@@ -177,12 +177,6 @@ class Draft:
     def _unlike(self, entry: registry.ModelEntry) -> bool:
         """Whether a model was made for another task that has labels: no usual start for this one."""
         return entry.task is not None and entry.task != self.task
-
-    def offered(self, known: Mapping[str, object], name: str) -> list[str]:
-        """What a chooser offers: what is known, and what a person typed before or a link names."""
-        held = self.get(name) or []
-        typed = [held] if isinstance(held, str) else held
-        return [*known, *(one for one in typed if one not in known)]
 
     @property
     def _chosen(self) -> dict[str, str]:

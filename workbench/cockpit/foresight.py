@@ -18,6 +18,7 @@ from workbench.pages import show_error
 
 KEY = "train.trial"
 POLL_S = 1.0
+_ABOUT = "Runs two real steps of these settings on this machine, and says what the whole run would cost."
 
 
 def draw(spec: JobSpec | None, *, fits: bool) -> None:
@@ -33,7 +34,7 @@ def draw(spec: JobSpec | None, *, fits: bool) -> None:
         "Try two steps",
         icon=":material/timer:",
         disabled=running or not fits,
-        help="Runs two real steps of these settings on this machine, and says what the whole run would cost.",
+        help=_ABOUT if fits else "Correct the marked fields first.",
     ):
         _start(spec)
     if running:

@@ -17,14 +17,19 @@ from workbench.pages.job import say_if_no_worker
 MOST_STEPS = 5  # of a chain that are named one by one
 
 
-def draw(spec: JobSpec | None, shown: Mapping[str, Sequence[str]]) -> None:
-    """The button, and what came of it; `shown` are the problems by field, which stand in its way."""
+def draw(spec: JobSpec | None, shown: Mapping[str, Sequence[str]], labels: Mapping[str, str]) -> None:
+    """The button, and what came of it; `shown` are the problems by field, which stand in its way.
+
+    `labels` are what the fields are called on the page.
+    """
     form.show_problems(shown.get("", ()))
     if st.button("Queue this job", type="primary", icon=":material/playlist_add:"):
         st.session_state["train.asked"] = None if shown or spec is None else _queue(spec)
     asked = st.session_state.get("train.asked", "nothing")
     if asked is None and shown:
         st.error(f"Nothing was queued: {len(shown)} field{'s' * (len(shown) != 1)} to correct.")
+        for field, problems in shown.items():
+            st.text(f"{labels.get(field, field)}: {problems[0]}")
     elif spec and asked and asked[0] == spec.digest:
         _queued(*asked[1:])
     say_if_no_worker()

@@ -57,7 +57,7 @@ def render() -> None:
             _start(note, target, chosen, how)
         st.session_state.pop("explain_linked", None)  # after the start: until then it is still to be explained
         inquiry = _current(note, chosen)
-        if inquiry and not inquiry.answers_to(note, target, chosen, how):
+        if inquiry and how is not None and not inquiry.answers_to(note, target, chosen, how):
             st.caption("Below is the previous explanation. Press Explain for what is chosen above.")
     _write_address(arms, target, found)
     if inquiry:
@@ -173,8 +173,8 @@ def _read(found: Findings, titles: dict[str, str]) -> None:
     st.html(highlight.results(found.note.text, found.panes(titles)))
 
 
-def _ask(found: Findings, linked: str) -> tuple[str, bool, dict[str, Any]]:
-    """The target that is chosen, whether its explanation is asked for, and how."""
+def _ask(found: Findings, linked: str) -> tuple[str, bool, dict[str, Any] | None]:
+    """The target that is chosen, whether its explanation is asked for, and how; None where that is wrong."""
     offered = dict(list(found.targets().items())[:MOST_TARGETS])
     state = st.session_state
     # A select box knows its choice by the words shown, which hold scores: other findings are another box.
@@ -209,8 +209,11 @@ def _ask(found: Findings, linked: str) -> tuple[str, bool, dict[str, Any]]:
 # --- Asking and showing
 
 
-def _start(note: Note, target: str, arms: dict[str, str], how: dict[str, Any]) -> None:
-    """Ask the lab; what is wrong with the target is said before."""
+def _start(note: Note, target: str, arms: dict[str, str], how: dict[str, Any] | None) -> None:
+    """Ask the lab; what is wrong with the target, or with a number, is said before."""
+    if how is None:
+        st.error("Nothing was explained: correct the number that is marked in *How it is computed*.")
+        return
     try:
         targets.parse(target).check(note.text)
     except StillroomError as error:

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from trainer import queue, registry
-from trainer import spec as specs
-from trainer.errors import BadSpec, StillroomError
+from trainer.errors import StillroomError
 from trainer.spec import TRAINED, JobSpec
 from trainer.tasks import TASKS
 from workbench import form
@@ -14,6 +13,7 @@ from workbench.cockpit import dataset_field, draft, foresight, outlook, preview,
 from workbench.cockpit.draft import AS_IS, KINDS, MADE, MADE_FROM, WAYS, Draft
 from workbench.pages import plain, show_error
 
+OWN = "Your own settings"  # instead of a ready spec
 ABOUT = {
     "finetune": "Train a model on labelled text: entities, or labels of whole documents.",
     "distill": "Teach a smaller model what a larger one knows.",
@@ -44,17 +44,17 @@ def render() -> None:
     _presets(own, spec)
     plan = preview.plan(spec, labels=dataset_field.labels(spec)) if spec else preview.Plan()
     refused = st.session_state.pop("train.refused", [])
-    names = [leaf.name for leaf in own.fields] + ([own.learner] if own.changed else [])
-    shown = form.assign([*problems, *plan.problems, *refused, *dataset_field.problems(spec)], names)
+    labels = {leaf.name: leaf.label for leaf in own.fields} | ({own.learner: "Model"} if own.changed else {})
+    shown = form.assign([*problems, *plan.problems, *refused, *dataset_field.problems(spec)], list(labels))
     left, right = st.columns([3, 2], gap="large")
     with left:
         _form(own, shown)
-        queueing.draw(spec, shown)
+        queueing.draw(spec, shown, labels)
         foresight.draw(spec, fits=not shown)
     with right:
         if spec and spec.kind in TRAINED:
             outlook.draw(spec, plan)
-        _as_text(spec)
+        _as_text(spec, [label for name, label in labels.items() if name in shown and not own.get(name)])
     queueing.draw_chains()
 
 
@@ -81,7 +81,7 @@ def _chosen_kind() -> Draft:
         label_visibility="collapsed",
     )
     own = Draft(kind)
-    if own.get("seed") is None and not given:
+    if f"{own.key}seed" not in state and not given:
         runnable = (name for name in draft.ready(kind) if "/" not in name)  # those in folders may need other weights
         _take_ready(own, next(runnable, None))
     if given:
@@ -97,16 +97,11 @@ def _chosen_kind() -> Draft:
 
 
 def _job_spec(job_id: str) -> tuple[dict | None, StillroomError | None]:
-    """The spec of a job as it is stored, and why there is none or what of it is allowed no more."""
+    """The spec of a job as it is stored, or why there is none; what of it is allowed no more is said at its field."""
     try:
-        spec = queue.job(job_id).spec
+        return queue.job(job_id).spec, None
     except StillroomError as error:
         return None, error
-    try:
-        specs.parse(spec)
-    except BadSpec as error:
-        return spec, BadSpec(error.fields, next_step="These fields are empty here: fill them, or choose another spec.")
-    return spec, None
 
 
 def _take_ready(own: Draft, name: str | None) -> None:
@@ -125,11 +120,11 @@ def _presets(own: Draft, spec: JobSpec | None) -> None:
     with st.container(gap="xxsmall"):
         name = st.selectbox(
             "Start from a ready spec",
-            list(ready),
-            index=None,
+            [None, *ready],
+            format_func=lambda each: each or OWN,
+            placeholder=OWN,
             key=f"{own.key}preset",
             on_change=adopt,
-            placeholder="Your own settings",
             persist_state="session",
         )
         if name:
@@ -233,7 +228,7 @@ def _members(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
     with st.container(gap="xxsmall"):
         st.multiselect(
             "Models",
-            own.offered(ready, "model"),
+            [*ready, *(name for name in own.get("model") or () if name not in ready)],
             key=f"{own.key}model",
             format_func=lambda name: f"{name} · {ready[name].name}" if name in ready else name,
             help="Two or more of one shape, trained from the same start: runs with other seeds or settings.",
@@ -248,14 +243,7 @@ def _reference(own: Draft, name: str, shown: Mapping, *, help: str, label: str |
     """A chooser of models whose weights are here, with the facts of the one that is chosen."""
     ready = own.models(name)
     with st.container(gap="xxsmall"):
-        st.selectbox(
-            label or name.capitalize(),
-            own.offered(ready, name),
-            key=f"{own.key}{name}",
-            help=help,
-            accept_new_options=True,
-            persist_state="session",
-        )
+        form.choose(label or name.capitalize(), list(ready), key=f"{own.key}{name}", help=help)
         form.show_problems(shown.get(name, ()))
         if entry := ready.get(own.get(name)):
             st.caption(plain(_model_facts(entry)))
@@ -273,10 +261,11 @@ def _model_facts(entry: registry.ModelEntry) -> str:
     return " · ".join(filter(None, facts))
 
 
-def _as_text(spec: JobSpec | None) -> None:
+def _as_text(spec: JobSpec | None, empty: Sequence[str]) -> None:
+    """The job as YAML, or what is to do first; `empty` are the fields that are to be filled."""
     st.header("The same job as YAML", anchor=False)
     if spec is None:
-        st.caption("Correct the marked fields to see it.")
+        st.caption(f"Fill in first: {plain(', '.join(empty))}." if empty else "Correct the marked fields to see it.")
         return
     st.code(spec.to_yaml(), language="yaml", wrap_lines=True)
     st.caption("Only what differs from the defaults is written. Saved as job.yaml, this command queues the same job:")
