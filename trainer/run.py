@@ -48,6 +48,9 @@ class Input(Plain):
     sha256: str
     files: dict[str, str] = {}
 
+    def __hash__(self) -> int:  # what is read of a model is kept by it
+        return hash((self.reference, self.path, self.sha256))
+
     def placed(self, place: Callable[[str, Path], str], state: Path) -> Self:
         """The same with its path as `place` writes it (home.portable or home.present)."""
         return self.model_copy(update={"path": place(self.path, state)})

@@ -30,6 +30,9 @@ def run(*, port: int | None = None, workers: bool = True, say: Callable[[str], N
     """
     if not (ROOT / "app.py").is_file():
         raise Unavailable("app.py is not here.", next_step="Run `pip install -e .` in a clone of the repository.")
+    from trainer.store import open_store
+
+    open_store()  # a state that cannot be used is said here, once, and not by each of the children
     port = _port(port)
     devices = cuda_devices() or ["cpu"]
     environment = child_environment(workers=len(devices) if workers else 0)
@@ -109,7 +112,7 @@ def _streamlit(port: int) -> list[str]:
 
 def child_environment(*, workers: int) -> dict[str, str]:
     """The children's environment: absolute state folder (they run in the project's folder) and a share of the cores."""
-    from trainer.store import home
+    from trainer.home import home
 
     lab = max(1, cores() // 4) if workers else cores()
     shares = {
