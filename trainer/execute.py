@@ -73,6 +73,7 @@ def train(run: Run, stopping: Callable[[], bool]) -> Result:
     device = torch.device(run.spec.device)
     evaluate.reset_peak(device)
     lesson = prepare(run.spec, cache=run.cache, asking=_asking(run, stopping))
+    notes = _data_notes(lesson.data)
     best = _fit(run, lesson, stopping)
     peak = evaluate.peak_bytes(device)
     checkpoint.restore_weights(checkpoint.at_step(run, best.best_step), lesson.learner)
@@ -82,7 +83,7 @@ def train(run: Run, stopping: Callable[[], bool]) -> Result:
     metrics = {f"dev_{task.score}": best.best_score, "best_step": float(best.best_step), "peak_memory_bytes": peak}
     metrics |= {f"test_{name}": value for name, value in report["metrics"].items()}
     metrics |= _kept(task.score, report["metrics"], lesson.teacher_scores("test"))
-    about = _about(run, student, metrics=metrics, report=report)
+    about = _about(run, student, metrics=metrics, report=report) | {"data_notes": notes}
     export.publish(run.folder / "artifacts" / "model", student, lesson.tokenizer, about)
     return Result(state="succeeded", metrics=metrics, report=report, artifact="artifacts/model")
 
@@ -91,6 +92,7 @@ def averaging(run: Run, stopping: Callable[[], bool]) -> Result:
     """Average the weights of models of one shape, score the result on dev and test, publish it."""
     spec = run.spec.spec
     data, (first, tokenizer) = _data(run), _loaded(run, run.spec.model)
+    notes = _data_notes(data)
     run.emit("plan", steps=1, start=0)
     log.info("The weights of %d models are averaged, and the result is scored on dev and test.", 1 + len(spec.others))
     model = average(chain([first], (_loaded(run, one)[0] for one in run.spec.others))).to(run.spec.device)
@@ -98,7 +100,7 @@ def averaging(run: Run, stopping: Callable[[], bool]) -> Result:
     dev, report = (data.report(model, tokenizer, split, max_tokens=max_tokens) for split in ("dev", "test"))
     metrics = {f"dev_{spec.task.score}": dev["metrics"][spec.task.score]}
     metrics |= {f"test_{name}": value for name, value in report["metrics"].items()}
-    about = _about(run, model, metrics=metrics, report=report)
+    about = _about(run, model, metrics=metrics, report=report) | {"data_notes": notes}
     export.publish(run.folder / "artifacts" / "model", model, tokenizer, about)
     report |= {"members": [_member(run, one) for one in (run.spec.model, *run.spec.others)]}
     return Result(state="succeeded", metrics=metrics, report=report, artifact="artifacts/model")
@@ -115,6 +117,7 @@ def _member(run: Run, found: ResolvedModel) -> dict:
 def evaluation(run: Run, stopping: Callable[[], bool]) -> Result:
     """Score a model on one split of a data set."""
     data, (model, tokenizer) = _data(run), _loaded(run, run.spec.model)
+    _data_notes(data)
     model.to(run.spec.device)
     run.emit("plan", steps=1, start=0)
     max_tokens, folder = _max_tokens(run, model, tokenizer), Path(run.spec.model.path)
@@ -128,6 +131,14 @@ KINDS = {"pretrain": train, "distill": train, "finetune": train, "average": aver
 def _data(run: Run):
     """The data set as the task uses it that the model was trained for."""
     return run.spec.spec.task.fitted(run.spec.model).open(run.spec.dataset, limit=run.spec.spec.limit)
+
+
+def _data_notes(data) -> list[str]:
+    """What to know of labelled data, such as what reading left out of them; it goes into the log too."""
+    notes = list(data.survey.notes) if data.task.labelled else []
+    for note in notes:
+        log.info("%s", note)
+    return notes
 
 
 def _loaded(run: Run, found: ResolvedModel) -> tuple:

@@ -3,6 +3,7 @@
 The only place that prints note text, and only what the person at this terminal handed in.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -193,6 +194,7 @@ def show_scores(report: Mapping) -> None:
 
 
 _COUNTED = ("sentences", "documents", "tokens", "entities", "characters", "longest")  # of a split, as far as it has it
+_PLACES = re.compile(r"[0-9]{1,15}:[0-9]{1,15}:")  # START:END: of a target
 _SPLITS = ("train", "dev", "test")
 _MEASURES = {"ner": "mean F1 of the pairs", "classification": "mean agreement of the pairs"}
 
@@ -264,7 +266,7 @@ def _outcome(job) -> str | None:
 
 def _quoted(text: str, target: str) -> str | None:
     start, end = (*target.split(":"), "", "")[:2]
-    return _visible(text[int(start) : int(end)]) if start.isdigit() and end.isdigit() else None
+    return _visible(text[int(start) : int(end)]) if _PLACES.match(target) else None
 
 
 def _trust(found) -> str:

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from trainer import models
-from trainer.execute import _kept, _max_tokens, _named
+from trainer import datasets, models, registry
+from trainer.execute import _kept, _max_tokens, _named, execute
 from trainer.heads import document_reading
-from trainer.run import Result
+from trainer.run import Result, Run, RunSpec
 from trainer.spec import parse
 
 
@@ -37,3 +37,30 @@ def test_a_tagger_is_scored_in_the_windows_that_are_asked_for_and_not_in_those_i
     model, tokenizer = models.load("minilm-ncbi")
     assert document_reading(model)["max_tokens"] == 64
     assert _max_tokens(SimpleNamespace(spec=SimpleNamespace(spec=spec)), model, tokenizer) == read
+
+
+def test_what_reading_leaves_out_of_the_data_is_in_the_log_and_on_the_model_card(home, tiny_model, tmp_path, caplog):
+    text = "lung\ncancer and left and right kidney pain"
+    rows = [
+        "T1\tDisease 0 4;5 11\tlung cancer",
+        "T2\tDisease 16 20;31 37\tleft kidney",
+        "T3\tDisease 31 42\tkidney pain",
+    ]
+    for split in ("train", "dev", "test"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        (tmp_path / "data" / split / "d.txt").write_text(f"{text} {split}")
+        (tmp_path / "data" / split / "d.ann").write_text(
+            "".join(f"{row}\n" for row in [*rows, "R1\tOn Arg1:T1 Arg2:T3"])
+        )
+    said = {"kind": "finetune", "model": str(tiny_model), "dataset": str(tmp_path / "data")}
+    spec = parse(said | {"schedule": {"steps": 1, "batch_size": 1, "max_tokens": 64}})
+    found = {"model": registry.resolve(spec.model), "dataset": datasets.resolve(spec.dataset)}
+    run = Run.create(home / "runs", RunSpec(id="00000000-1", attempt=1, spec=spec, threads=1, device="cpu", **found))
+    with caplog.at_level("INFO"):
+        assert execute(run.folder) == 0, run.result
+    note = "train: entities 3 given, 2 kept; overlapping a longer one: 1"
+    assert note in caplog.text
+    card = (run.folder / "artifacts" / "model" / "README.md").read_text()
+    pieces = "in several pieces, of which the longest counts: 1"
+    assert f"- {note}; {pieces}; relations and other annotations, not used: 1." in card
+    assert run.result.metrics["test_f1"] >= 0 and "kidney" not in caplog.text + card

@@ -97,7 +97,7 @@ def _raw(path: Path) -> Iterator[tuple[int, int, bytes]]:
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         # Only \n and \r\n end a line; text mode and splitlines would also cut at characters that words may hold.
         for number, raw in enumerate(iter(partial(file.readline, LONGEST + 1), b""), 1):
-            text = raw.removeprefix(_BOM) if number == 1 else raw
+            text = raw.removeprefix(_BOM)  # files that were joined have a mark each
             yield number, offset + len(raw) - len(text), text
             offset += len(raw)
 

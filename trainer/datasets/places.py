@@ -63,7 +63,7 @@ def hashes(place: Path) -> dict[str, str]:
     """
     top = place if place.is_dir() else place.parent
     paths = split_files(place).values()
-    files = [file for path in paths for file in (brat.files(path) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (_brat_files(path) if path.is_dir() else [path])]
     hashed = {path.relative_to(top).as_posix(): sha256(path) for path in files}
     stated = card(place)
     for split in stated.splits.values() if stated else ():
@@ -116,6 +116,8 @@ def require_task(place: Path, task: str) -> None:
     if task not in (can := tasks_of(place)):
         what = f"its splits are for the task {' or '.join(can)}, not {task}."
         next_step = f"Use it for that task, or add train{SUFFIXES[task][0]} to a data set without a card."
+        if task == "ner" and all(path.name.endswith(spans.ENDINGS) for path in split_files(place).values()):
+            next_step = "Use it for that task, or give every row the list `entities` (usual name: train.spans.jsonl)."
         raise BadData(what, path=place.name, next_step=next_step)
 
 
@@ -132,6 +134,10 @@ def _search(folder: Path) -> dict[str, Path]:
         return {split: _inside(folder, split) for split, files in held.items() if files}
     what = f"there is no train.conll, no train.jsonl, no train.csv and no train.txt; {_held(folder)}."
     raise BadData(what, path=folder.name, next_step=LAYOUT)
+
+
+def _brat_files(folder: Path) -> list[Path]:
+    return [_inside(folder, path.name) for path in brat.files(folder)]
 
 
 def _held(folder: Path) -> str:

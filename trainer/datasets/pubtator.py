@@ -51,7 +51,6 @@ def _documents(path: Path, name: str) -> Iterator[_Rows]:
     """The rows of a file by document: an id other than that of the row before, or a second title, begins one."""
     rows = None
     for at, line in lines(path, name=name, strip="\r\n"):
-        line = line.removeprefix("\ufeff")  # files that were joined have a byte order mark each
         if not line or line.isspace():
             continue
         try:
