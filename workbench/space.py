@@ -44,6 +44,10 @@ if os.environ.get("SPACES_ZERO_GPU"):
         return torch.cuda.get_device_name()
 
 
+from trainer.offline import go_offline
+
+go_offline()  # before Gradio imports what would reach the Hub
+
 from workbench.demo.server import launch
 
 launch()

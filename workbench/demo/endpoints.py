@@ -49,7 +49,16 @@ def _said() -> Iterator[None]:
     try:
         yield
     except StillroomError as error:
-        raise gr.Error(str(error), print_exception=False) from None
+        raise Told(str(visit.told(error)), print_exception=False) from None
     except Exception as error:
-        message = f"The request failed with {type(error).__name__}; see the types of its arguments."
-        raise gr.Error(message, print_exception=False) from None
+        raise unforeseen(error) from None
+
+
+class Told(gr.Error):
+    """An error whose message quotes nothing that was sent."""
+
+
+def unforeseen(error: Exception) -> Told:
+    """What is said of an error that nobody foresaw: its type, since its message may quote the note."""
+    message = f"The request failed with {type(error).__name__}; see the types of its arguments."
+    return Told(message, print_exception=False)

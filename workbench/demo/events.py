@@ -49,7 +49,7 @@ class Events:
         try:
             own.run = run = visit.ask(text, models)
         except StillroomError as error:
-            yield gr.skip(), highlight.problem(error), gr.skip()
+            yield gr.skip(), highlight.problem(visit.told(error)), gr.skip()
             return
         try:
             async for panes in _changes(lambda: run.panes, lambda: run.done):
@@ -67,7 +67,7 @@ class Events:
         try:
             own.inquiry = inquiry = visit.why(text, name, target, method, grain)
         except StillroomError as error:
-            yield gr.skip(), highlight.problem(error)
+            yield gr.skip(), highlight.problem(visit.told(error))
             return
         try:
             async for sides in _changes(inquiry.sides, lambda: inquiry.explained):

@@ -25,10 +25,23 @@ _PLAIN = {"js_on_load": None, "apply_default_css": False}
 _QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
 
+class Page(gr.Blocks):
+    """A page whose errors quote nothing that was sent, wherever Gradio raises them: before, in or after an event."""
+
+    async def process_api(self, *arguments, **options):
+        """As Gradio's, for every event and endpoint, hidden ones too."""
+        try:
+            return await super().process_api(*arguments, **options)
+        except endpoints.Told:
+            raise
+        except Exception as error:
+            raise endpoints.unforeseen(error) from None
+
+
 def build(opening: Opening) -> gr.Blocks:
     """The page with its events and its API."""
     events = Events(opening)
-    with gr.Blocks(title="Stillroom", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
+    with Page(title="Stillroom", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
         gr.Markdown(HEADING, elem_id="heading")
         with gr.Row():
             with gr.Column(scale=3, min_width=320):

@@ -1,14 +1,20 @@
 """Serves the demo: on this machine, or where GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say, as Spaces does."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 
 import gradio as gr
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from trainer.errors import Unavailable
 from workbench import highlight
 from workbench.demo.first import Opening
 from workbench.demo.page import build
+from workbench.quiet import keep_quiet
 
 HERE = Path(__file__).parent
 WAITING = 64  # requests in Gradio's queue; who comes later is told to come again
@@ -19,6 +25,7 @@ def launch(*, port: int | None = None, say: Callable[[str], None] | None = None)
 
     No analytics, sharing, monitoring, run history, uploads, app to install or fonts of other servers.
     """
+    keep_quiet()
     page = build(Opening()).queue(max_size=WAITING)
     switched_off = dict.fromkeys(("share", "enable_monitoring", "run_history", "pwa", "mcp_server", "ssr_mode"), False)
     try:
@@ -34,6 +41,7 @@ def launch(*, port: int | None = None, say: Callable[[str], None] | None = None)
             css_paths=HERE / "demo.css",
             js=(HERE / "jump.js").read_text(encoding="utf-8"),
             head=highlight.HEAD,
+            app_kwargs={"exception_handlers": {HTTPException: _refuse, RequestValidationError: _refuse}},
             **switched_off,
         )
     except OSError:
@@ -43,6 +51,12 @@ def launch(*, port: int | None = None, say: Callable[[str], None] | None = None)
     if say:
         say(f"The demo is at {address}  (Ctrl-C stops it)")
     page.block_thread()
+
+
+def _refuse(_: Request, error: HTTPException | RequestValidationError) -> JSONResponse:
+    """What a request is told that Gradio or FastAPI refuses; they would repeat what was sent."""
+    status = HTTPStatus(getattr(error, "status_code", HTTPStatus.UNPROCESSABLE_ENTITY))
+    return JSONResponse({"detail": f"{status.phrase}. {status.description}".strip(". ") + "."}, status)
 
 
 def _theme() -> gr.themes.Base:

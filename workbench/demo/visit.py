@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from trainer import registry
-from trainer.errors import BadSpec, UnknownName
+from trainer.errors import BadSpec, Refused, StillroomError, UnknownName
 from trainer.tasks import LABELLED
 from workbench import highlight, lab
 from workbench.comparison.arms import titles
@@ -17,6 +17,25 @@ from workbench.predict import Arm
 
 FEWEST, MOST = 2, 4  # models side by side
 DEADLINE_S = 120.0  # after which a request makes room for others
+
+
+class NotOffered(UnknownName):
+    """A name that this demo does not know. It is not repeated: what was sent in its place may be a note."""
+
+    next_step = "Choose among these."
+
+    def __init__(self, what: str, known: Iterable[str]):
+        StillroomError.__init__(self, f"This demo has no such {what}. It has: {', '.join(filter(None, known))}.")
+
+
+def told(error: StillroomError) -> StillroomError:
+    """An error as a visitor sees it: without what was sent, which may be a note in whatever place it stood."""
+    if isinstance(error, UnknownName) and not isinstance(error, NotOffered):
+        return Refused("There is nothing of a name that was sent.", next_step="Choose among what the page offers.")
+    if isinstance(error, BadSpec) and any(field == "target" for field, _ in error.fields):
+        problem = "write START:END:LABEL, a place within the note and a label of the model"
+        return BadSpec([("target", problem)], next_step="Choose among the findings of a comparison.")
+    return error
 
 
 def words(run: Run) -> str:
@@ -69,7 +88,7 @@ def offered() -> dict[str, str]:
 def arm(name: str) -> Arm:
     """An arm that is offered. Raises UnknownName."""
     if name not in offered():
-        raise UnknownName("model here", name, offered(), next_step="Choose among these.")
+        raise NotOffered("model", offered())
     return Arm.parse(name)
 
 
@@ -91,8 +110,11 @@ def why(text: str, name: str, target: str, method: str, grain: str = "") -> Inqu
     note, chosen = demo_note(text), arm(name)
     for what, given, known in (("method", method, METHODS), ("grain", grain, ("", *GRAINS))):
         if given not in known:
-            raise UnknownName(what, given, known, next_step="Choose among these.")
-    targets.parse(target).check(text)
+            raise NotOffered(what, known)
+    parsed, labels = targets.parse(target), registry.zoo()[chosen.model].labels
+    if parsed.label not in labels:
+        raise NotOffered("label of this model", labels)
+    parsed.check(text)
     how = {"method_name": method, "grain": grain or None, "deadline_s": DEADLINE_S}
     inquiry = Inquiry(note, target, {chosen.name: offered()[chosen.name]}, how)
     PACE.follow(inquiry.answers[0], kind(name, method), len(text))
