@@ -152,12 +152,12 @@ def _entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
 
 
 def _tagged(model, tokenizer, sentences, labelling, max_tokens, batch_tokens) -> tuple[list, list]:
-    """Gold and predicted tags: a tag a word, or with labelling "all" a tag a piece."""
+    """Gold and predicted tags: a tag per word of the joined text, or with labelling "all" a tag per piece."""
     words, gold = [sentence[0] for sentence in sentences], [sentence[1] for sentence in sentences]
     predicted = inference.tag_words(
         words, model, tokenizer, labelling=labelling, max_tokens=max_tokens, batch_tokens=batch_tokens
     )
-    return (inference.expand(words, gold, tokenizer) if labelling == "all" else gold), predicted
+    return inference.expand(words, gold, tokenizer, labelling=labelling), predicted
 
 
 def _latency(model, tokenizer, sentences, max_tokens, seed) -> dict[str, float]:

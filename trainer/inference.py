@@ -17,13 +17,14 @@ import torch
 from trainer.errors import BadSpec, UnknownName
 from trainer.heads import document_reading
 from trainer.outputs import LABELLED, SEVERAL, check_says_labels, head_of_class
-from trainer.pieces import Pieces, cut, cut_words, windows, word_starts
+from trainer.pieces import Pieces, align_words, cut, cut_words, windows
 from trainer.prediction import CONTEXTS, Cost, Coverage, LabelScore, Prediction, Span
 from trainer.reading import Cancelled, evaluating, model_limit, window_size
 from trainer.reading import read as read_windows
 from trainer.tags import Tags, has_borders
 from trainer.tags import read as read_tags
 from trainer.tasks.ner import NER
+from trainer.words import expand_tags, join, words_in
 
 __all__ = [
     "Best",
@@ -150,25 +151,34 @@ def tag_words(
 ) -> list[list[str]]:
     """The IOB2 tags of sentences that are split into words already; long ones go through the same windows.
 
-    labelling "first": a tag a word, that of its first piece, and "O" for a word that yields no piece. "all": a tag a
-    piece; `expand` repeats gold tags in the same way.
+    labelling "first": a tag per word of the joined text (trainer.words), of which a given word may hold several, as
+    `predict` has them there. "all": a tag per piece. `expand` brings gold tags to the same form.
     """
     if labelling not in LABELLINGS:
         raise UnknownName("labelling", labelling, LABELLINGS)
     meant, window = tags_of(model), window_size(model, tokenizer, max_tokens)
-    found = [cut_words(words, tokenizer) for words in sentences]
+    aligned = [align_words(words, tokenizer)[:2] for words in sentences]
     follow = {"batch_tokens": batch_tokens, "progress": progress, "cancelled": cancelled}
-    best = _score([pieces.ids for pieces, _ in found], window, model, tokenizer, **follow)
+    best = _score([pieces.ids for pieces, _ in aligned], window, model, tokenizer, **follow)
     if labelling == "all":
         return [meant.iob2(outputs.tolist()) for outputs, _ in best]
-    each = zip(sentences, found, best, strict=True)
-    return [meant.iob2(_firsts(len(words), owners, said, meant.outside)) for words, (_, owners), (said, _) in each]
+    return [alignment.read(*each, meant)[0] for (_, alignment), each in zip(aligned, best, strict=True)]
 
 
-def expand(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], tokenizer: Any) -> list[list[str]]:
-    """Word tags repeated unchanged on every piece of their word: the gold side of labelling "all"."""
-    owners = (cut_words(words, tokenizer)[1].tolist() for words in sentences)
-    return [[tags_of[word] for word in pieces] for tags_of, pieces in zip(tags, owners, strict=True)]
+def expand(
+    sentences: Sequence[Sequence[str]],
+    tags: Sequence[Sequence[str]],
+    tokenizer: Any,
+    *,
+    labelling: Literal["first", "all"] = "first",
+) -> list[list[str]]:
+    """The tags of given words in the form of `tag_words`; with labelling "all" repeated unchanged on every piece."""
+    if labelling == "all":
+        owners = (cut_words(words, tokenizer)[1].tolist() for words in sentences)
+        return [[tags_of[word] for word in pieces] for tags_of, pieces in zip(tags, owners, strict=True)]
+    joined = (join(words) for words in sentences)
+    owners = (given.owners(words_in(given.text).starts) for given in joined)
+    return [expand_tags(*each) for each in zip(tags, owners, strict=True)]
 
 
 def tag_names(model: torch.nn.Module) -> list[str]:
@@ -266,7 +276,7 @@ def _tagged(texts: Sequence[str], read: Sequence[Pieces], *where: Any, **follow:
     _, model, tokenizer = where
     meant = tags_of(model)
     best = _score([pieces.ids for pieces in read], *where, **follow)
-    spans = (_spans(*each, meant, tokenizer) for each in zip(texts, read, best, strict=True))
+    spans = (_spans(*each, meant) for each in zip(texts, read, best, strict=True))
     return [{"spans": tuple(found)} for found in spans]
 
 
@@ -292,23 +302,9 @@ def _probabilities(logits: np.ndarray, model: torch.nn.Module, pooling: str | No
     return (whole.sigmoid() if is_multi_label(model) else whole.softmax(-1)).numpy()
 
 
-def _spans(text: str, pieces: Pieces, best: Best, meant: Tags, tokenizer: Any) -> list[Span]:
-    if not len(pieces):
-        return []
-    first = word_starts(text, pieces, tokenizer)
-    last = np.append(first[1:], len(pieces)) - 1
-    words = np.stack([pieces.starts[first], pieces.ends[last]], axis=1)  # (words, 2)
-    found = NER.spans(words.tolist(), meant.iob2(best.tags[first].tolist()), best.scores[first].tolist())
-    # Byte-level tokenizers give a blank before a blank a piece that covers nothing.
-    return [span for span in found if span.end > span.start]
-
-
-def _firsts(words: int, owners: np.ndarray, outputs: np.ndarray, outside: int) -> list[int]:
-    """The output of each word's first piece; a word without pieces is outside."""
-    first = np.full(words, outside)
-    distinct, places = np.unique(owners, return_index=True)
-    first[distinct] = outputs[places]
-    return first.tolist()
+def _spans(text: str, pieces: Pieces, best: Best, meant: Tags) -> list[Span]:
+    words = words_in(text)
+    return NER.spans(words.places.tolist(), *pieces.align(words).read(*best, meant))
 
 
 def _coverage(text: str, found: Pieces, read: Pieces, window: int) -> Coverage:

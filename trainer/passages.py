@@ -6,8 +6,8 @@ from itertools import islice
 
 from trainer import datasets
 from trainer.run import ResolvedDataset
+from trainer.words import words_in
 
-WORD = re.compile(r"\w+|[^\w\s]")  # letters and digits together, every other sign alone: the cut of the corpora
 END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9(\[])")
 FEWEST, MOST = 4, 120  # words; shorter ones are headings, longer ones tables
 
@@ -23,6 +23,6 @@ def passages(dataset: ResolvedDataset, *, limit: int | None = None) -> list[tupl
 def sentences(text: str) -> Iterator[tuple[str, ...]]:
     """The words of each sentence that is no heading and no table; a sentence ends at . ! ? before a capital."""
     for part in END.split(text):
-        words = tuple(WORD.findall(part))
+        words = tuple(part[start:end] for start, end in words_in(part).places.tolist())
         if FEWEST <= len(words) <= MOST:
             yield words

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trainer.words import Alignment, Words, align, join, words_in
+
 SEGMENT = 1 << 18  # code points that the tokenizer gets at once: bounds its memory on huge notes
 SEAM = re.compile(r"(?<=\w) (?=\w)")  # a blank between words, where tokenizing may be resumed without a difference
 SURROGATES = re.compile(r"[\ud800-\udfff]")  # not encodable, but pasted JSON can hold them
@@ -15,10 +17,11 @@ SURROGATES = re.compile(r"[\ud800-\udfff]")  # not encodable, but pasted JSON ca
 class Pieces:
     """The word pieces of one text without special tokens; the repr shows how many, never what."""
 
-    __slots__ = ("ids", "starts", "ends")
+    __slots__ = ("ids", "starts", "ends", "continues")
 
-    def __init__(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray):
+    def __init__(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray, continues: np.ndarray | None = None):
         self.ids, self.starts, self.ends = ids, starts, ends  # each (pieces,); offsets in code points of the text
+        self.continues = np.zeros(len(ids), dtype=bool) if continues is None else continues  # WordPiece's ##
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -28,7 +31,11 @@ class Pieces:
 
     def first(self, count: int) -> "Pieces":
         """The first `count` pieces."""
-        return Pieces(self.ids[:count], self.starts[:count], self.ends[:count])
+        return Pieces(*(column[:count] for column in (self.ids, self.starts, self.ends, self.continues)))
+
+    def align(self, words: Words) -> Alignment:
+        """Which piece speaks for which of some words of the same text."""
+        return align(words, self.starts, self.ends, self.continues)
 
 
 class Frame(NamedTuple):
@@ -56,40 +63,28 @@ def cut(text: str, tokenizer: Any) -> Pieces:
         ids.append(np.array(encoded["input_ids"], dtype=np.int32))
         offsets.append(np.array(encoded["offset_mapping"], dtype=np.int32).reshape(-1, 2) + start)
     starts, ends = np.concatenate(offsets).T
-    return Pieces(np.concatenate(ids), starts, ends)
+    every = np.concatenate(ids)
+    return Pieces(every, starts, ends, _continues(every, tokenizer))
 
 
 def cut_words(words: Sequence[str], tokenizer: Any) -> tuple[Pieces, np.ndarray]:
-    """The pieces of words joined by blanks, and the index of the word that each piece belongs to, (pieces,).
+    """The pieces of given words joined by blanks, and the index of the one that each piece belongs to, (pieces,).
 
-    Joined, because byte-level and SentencePiece tokenizers spell a word differently where no blank precedes it, and
-    running text has blanks. Aligned by offset, so a word without pieces shifts nothing.
+    Aligned by offset, so a word without pieces shifts nothing.
     """
-    visible = [index for index, word in enumerate(words) if word and not word.isspace()]
-    ends = np.cumsum([len(words[index]) + 1 for index in visible]) - 1
-    pieces = cut(" ".join(words[index] for index in visible), tokenizer)
-    return pieces, np.array(visible, dtype=np.int64)[np.searchsorted(ends, pieces.starts, side="right")]
+    given = join(words)
+    pieces = cut(given.text, tokenizer)
+    return pieces, given.owners(pieces.starts)
 
 
-def word_starts(text: str, pieces: Pieces, tokenizer: Any) -> np.ndarray:
-    """The index of the first piece of each word, (words,): the words of transformers' token-classification pipeline.
+def align_words(words: Sequence[str], tokenizer: Any) -> tuple[Pieces, Alignment, np.ndarray]:
+    """The pieces of given words joined by blanks, the words of that text, and the given word that each of those is in.
 
-    With WordPiece a piece whose length is not that of its text continues a word; an unknown piece never does. Other
-    tokenizers do not mark continuations: there a piece continues unless a blank is at or before its start. Unlike the
-    pipeline's, words never overlap: the pieces of one character stay together.
+    pieces: (pieces,); alignment and owners: (words,).
     """
-    starts, ends = pieces.starts, pieces.ends
-    if getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None):
-        distinct, which = np.unique(pieces.ids, return_inverse=True)
-        spelled = [len(piece) for piece in tokenizer.convert_ids_to_tokens(distinct.tolist())]
-        continues = np.array(spelled, dtype=np.int32)[which] != ends - starts
-    else:
-        blank = np.append(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4") == ord(" "), False)
-        continues = (starts > 0) & ~(blank[starts - 1] | blank[starts])
-    continues[pieces.ids == tokenizer.unk_token_id] = False
-    continues[1:] |= starts[1:] < ends[:-1]
-    continues[:1] = False
-    return np.flatnonzero(~continues)
+    given = join(words)
+    pieces, words_within = cut(given.text, tokenizer), words_in(given.text)
+    return pieces, pieces.align(words_within), given.owners(words_within.starts)
 
 
 def windows(tokens: int, size: int) -> np.ndarray:
@@ -116,6 +111,16 @@ def frame(tokenizer: Any) -> Frame:
     ids, special = probe["input_ids"], probe["special_tokens_mask"]
     first, last = special.index(0), len(special) - special[::-1].index(0)
     return Frame(ids[:first], ids[last:], tokenizer.pad_token_id or 0)
+
+
+def _continues(ids: np.ndarray, tokenizer: Any) -> np.ndarray:
+    """Whether the tokenizer marks a piece as one that goes on with the piece before: (pieces,)."""
+    mark = getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None)
+    if not mark or not len(ids):
+        return np.zeros(len(ids), dtype=bool)
+    distinct, which = np.unique(ids, return_inverse=True)
+    marked = [piece.startswith(mark) for piece in tokenizer.convert_ids_to_tokens(distinct.tolist())]
+    return np.array(marked)[which] & (np.arange(len(ids)) > 0)
 
 
 def _segments(text: str) -> Iterator[tuple[int, str]]:

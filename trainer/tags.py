@@ -97,6 +97,11 @@ def kind_of(tag: str) -> str:
     return "" if tag == OUTSIDE else tag[2:]
 
 
+def going_on(tag: str) -> str:
+    """The IOB2 tag with which the entity of this one goes on."""
+    return f"I-{tag[2:]}" if tag[:2] == "B-" else tag
+
+
 def entity_types(tags: Iterable[str]) -> tuple[str, ...]:
     """The entity types of some IOB2 tags, sorted."""
     return tuple(sorted({kind_of(tag) for tag in set(tags)} - {""}))

@@ -112,6 +112,7 @@ def test_the_report_has_the_public_shape(tagger):
     assert set(found["intervals"]) == set(found["metrics"]) >= {"f1", "precision", "recall", "f1.Disease"}
     words, gold = zip(*SENTENCES, strict=True)
     predicted = inference.tag_words(words, *tagger)
+    gold = inference.expand(words, gold, tagger[1])
     assert found["metrics"] == evaluate.scores(gold, predicted) == evaluate.word_scores(*tagger, SENTENCES)
     cost = found["cost"]
     assert cost["params"] == sum(p.numel() for p in tagger[0].parameters())
@@ -125,7 +126,7 @@ def test_the_papers_scheme_counts_pieces(tagger):
     words, gold = zip(*SENTENCES, strict=True)
     model, tokenizer = tagger
     pieces = inference.tag_words(words, model, tokenizer, labelling="all")
-    expected = evaluate.scores(inference.expand(words, gold, tokenizer), pieces)
+    expected = evaluate.scores(inference.expand(words, gold, tokenizer, labelling="all"), pieces)
     assert evaluate.evaluate(model, tokenizer, SENTENCES, labelling="all", samples=9)["metrics"] == expected
     assert expected != evaluate.word_scores(model, tokenizer, SENTENCES)
 

@@ -34,7 +34,7 @@ def test_sections_begin_at_headings():
 
 @pytest.mark.parametrize("grain", ["section", "sentence", "phrase"])
 def test_units_are_the_parts_between_breaks(tokenizer, grain):
-    found = units(NOTE, cut(NOTE, tokenizer), tokenizer, grain).places
+    found = units(NOTE, cut(NOTE, tokenizer), grain).places
     assert [NOTE[start:end] for start, end in found] == parts(NOTE, grain)
 
 
@@ -74,7 +74,7 @@ def test_a_lone_carriage_return_ends_a_line():
 @given(text=st.text(alphabet="aB .,:;()\r\n1\u0301\U0001f600\u0639\u00e9-", max_size=60))
 def test_parts_nest_and_cover_every_piece(tokenizer, text):
     pieces = cut(text, tokenizer)
-    found = [units(text, pieces, tokenizer, grain) for grain in GRAINS]
+    found = [units(text, pieces, grain) for grain in GRAINS]
     for each in found:
         assert len(each.owner) == len(pieces)
         assert (np.diff(each.owner) >= 0).all()
@@ -89,7 +89,7 @@ def test_parts_nest_and_cover_every_piece(tokenizer, text):
 def test_pieces_of_one_character_stay_together(tokenizer):
     """Byte-level tokenizers cut an emoji into four pieces with the same offsets, and some cover nothing."""
     pieces = Pieces(np.arange(6), np.array([0, 1, 1, 1, 2, 3]), np.array([1, 2, 2, 2, 2, 4]))
-    found = units("a\U0001f600 b", pieces, tokenizer, "piece")
+    found = units("a\U0001f600 b", pieces, "piece")
     assert found.places.tolist() == [[0, 1], [1, 2], [3, 4]]
     assert found.owner.tolist() == [0, 1, 1, 1, 1, 2]
     assert found.sums(np.ones(6)).tolist() == [1, 4, 1]
@@ -97,5 +97,5 @@ def test_pieces_of_one_character_stay_together(tokenizer):
 
 def test_an_unknown_grain_and_a_text_without_pieces(tokenizer):
     with pytest.raises(UnknownName, match="Known: phrase, piece, section, sentence, word"):
-        units("a", cut("a", tokenizer), tokenizer, "letter")
-    assert len(units("", cut("", tokenizer), tokenizer, "word").places) == 0
+        units("a", cut("a", tokenizer), "letter")
+    assert len(units("", cut("", tokenizer), "word").places) == 0

@@ -3,18 +3,21 @@
 import itertools
 import math
 import threading
+import unicodedata
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from trainer import inference
 from trainer import pieces as word_pieces
 from trainer.errors import BadSpec, UnknownName
+from trainer.tags import read as read_tags
+from trainer.words import words_in
 
 TEXTS = (
     "The patient denies chest pain; metoprolol 25 mg b.i.d. was stopped on 3/4/2021 (see note).",
@@ -193,12 +196,12 @@ def test_long_text_equals_a_plain_reading_of_each_window(tagger):
             for token, chances in enumerate(model(input_ids=row).logits[0, 1:-1].softmax(-1), start):
                 if token not in best or shown[token] > best[token][0]:
                     best[token] = (shown[token], chances.max(-1))
-    pieces = word_pieces.cut(text, tokenizer)
-    first = word_pieces.word_starts(text, pieces, tokenizer)
-    best = [best[index][1] for index in first.tolist()]
-    ends = pieces.ends[np.append(first[1:], len(ids)) - 1]
-    words = list(zip(pieces.starts[first].tolist(), ends.tolist(), strict=True))
-    expected = inference.NER.spans(words, [LABELS[b.indices] for b in best], [float(b.values) for b in best])
+    chosen = [best[token][1] for token in range(len(ids))]
+    words = words_in(text)
+    aligned = word_pieces.cut(text, tokenizer).align(words)
+    scores = np.array([float(each.values) for each in chosen])
+    said = aligned.read(np.array([int(each.indices) for each in chosen]), scores, read_tags(LABELS))
+    expected = inference.NER.spans(words.places.tolist(), *said)
     assert triples(found) == [(s.start, s.end, s.label) for s in expected]
     np.testing.assert_allclose([s.score for s in found.spans], [s.score for s in expected], atol=1e-5)
     assert len({s.label for s in expected}) == 2
@@ -270,9 +273,20 @@ def test_pieces_do_not_show_what_they_are(tagger):
 # The pipeline
 
 
+def plain(text: str) -> str:
+    """Without what words treat otherwise than the pipeline, on purpose; test_words.py says how.
+
+    The pipeline leaves signs beyond ASCII to the word beside them, ends a word before the marks at its end, joins what
+    is before and after a zero-width space, and takes "[SEP]" for one word, because BERT's tokenizer does.
+    """
+    usual = (each if each.isascii() or unicodedata.category(each)[0] in "LNPZ" else " " for each in text)
+    return "".join(usual).translate({code: " " for code in (*range(9), *range(14, 32), 91, 93, 127, 0x200B)})
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_spans_equal_those_of_the_pipeline(tagger, text):
     model, tokenizer = tagger
+    text = plain(text)
     expected, expected_scores = pipeline_spans(text, model, tokenizer)
     found = inference.predict(text, model, tokenizer, name="m")
     assert found.coverage.windows == 1
@@ -281,7 +295,7 @@ def test_spans_equal_those_of_the_pipeline(tagger, text):
 
 
 def test_the_texts_of_the_pipeline_comparison_hold_many_spans_of_both_types(tagger):
-    spans = [span for text in TEXTS for span in inference.predict(text, *tagger, name="m").spans]
+    spans = [span for text in map(plain, TEXTS) for span in inference.predict(text, *tagger, name="m").spans]
     assert len(spans) > 40
     assert {span.label for span in spans} == {"Disease", "Chemical"}
     assert any(" " in TEXTS[0][span.start : span.end] for span in inference.predict(TEXTS[0], *tagger, name="m").spans)
@@ -290,23 +304,10 @@ def test_the_texts_of_the_pipeline_comparison_hold_many_spans_of_both_types(tagg
 @given(text=texts)
 @settings(max_examples=40, deadline=None)
 def test_spans_equal_those_of_the_pipeline_on_any_text(tagger, text):
-    text = word_pieces.SURROGATES.sub("", text)
-    if not len(word_pieces.cut(text, tagger[1])):
-        return
+    assume(all(unicodedata.ucd_3_2_0.category(each) == unicodedata.category(each) for each in text))
+    text = plain(text)
+    assume(len(word_pieces.cut(text, tagger[1])))
     assert triples(inference.predict(text, *tagger, name="m")) == pipeline_spans(text, *tagger)[0]
-
-
-@pytest.mark.parametrize(
-    "text", [" chest pain, metoprolol 25 mg b.i.d. was stopped", " (see note)  and\r\nrest. Dose:5mg/kg"]
-)
-def test_spans_equal_those_of_the_pipeline_with_other_tokenizers(other, text):
-    expected, scores = pipeline_spans(text, *other)
-    found = inference.predict(text, *other, name="m")
-    assert found.coverage.windows == 1
-    assert triples(found) == [e for e in expected if e[0] < e[1]]
-    assert len(expected) > 2
-    kept = [score for score, (start, end, _) in zip(scores, expected, strict=True) if start < end]
-    np.testing.assert_allclose([span.score for span in found.spans], kept, atol=1e-5)
 
 
 # Batches
@@ -489,7 +490,7 @@ def test_an_unknown_reading_and_a_model_without_a_head_are_refused(tagger):
 
 def test_tags_of_words_equal_those_of_the_pipelines_first_pieces(tagger):
     model, tokenizer = tagger
-    words = ["Naïve", "metoprolol", "(", "25mg", ")", "😀", "胸痛", "b.i.d."]
+    words = ["Naïve", "metoprolol", "(", "25mg", ")", "😀", "胸", "痛", "bid", "."]
     encoded = tokenizer([words], is_split_into_words=True, return_tensors="pt")
     with torch.inference_mode():
         best = model(**encoded).logits[0].argmax(-1).tolist()
@@ -500,18 +501,28 @@ def test_tags_of_words_equal_those_of_the_pipelines_first_pieces(tagger):
     assert inference.tag_words([words], model, tokenizer, labelling="all") == [pieces]
     gold = [f"B-{index}" for index in range(len(words))]
     repeated = [gold[owner] for owner in owners if owner is not None]
-    assert inference.expand([words], [gold], tokenizer) == [repeated]
+    assert inference.expand([words], [gold], tokenizer, labelling="all") == [repeated]
+
+
+def test_a_given_word_is_read_as_the_words_within_it(tagger):
+    """What `expand` makes of gold tags has the places of `tag_words`: an entity begins once."""
+    words, gold = ["Naïve", "COX-2", "25mg/kg"], ["O", "B-Chemical", "I-Chemical"]
+    apart = ["Naïve", "COX", "-", "2", "25mg", "/", "kg"]
+    assert len(inference.tag_words([words], *tagger)[0]) == len(apart)
+    expected = ["O", "B-Chemical", *["I-Chemical"] * 5]
+    assert inference.expand([words, apart], [gold, expected], tagger[1]) == [expected, expected]
 
 
 @pytest.mark.parametrize("place", [0, 1, 3, 5])
-def test_a_word_without_pieces_is_o_and_shifts_nothing(tagger, other, place):
+def test_a_word_that_cannot_be_seen_has_no_tag_and_shifts_nothing(tagger, other, place):
     words = ["chest", "pain", "metoprolol", "stopped", "today"]
-    for empty in ("\u200b", ""):
+    for empty in ("\u200b", "\u00ad", ""):
         model, tokenizer = tagger
         expected = inference.tag_words([words], model, tokenizer)[0]
         assert len(set(expected)) > 2
-        expected.insert(place, "O")
         assert inference.tag_words([[*words[:place], empty, *words[place:]]], model, tokenizer) == [expected]
+        gold = [*["O"] * place, "B-Disease", *["O"] * (5 - place)]
+        assert inference.expand([[*words[:place], empty, *words[place:]]], [gold], tokenizer) == [["O"] * 5]
     pieces, owners = word_pieces.cut_words([*words[:place], "", *words[place:]], other[1])
     assert sorted(set(owners.tolist())) == [index for index in range(6) if index != place]
     assert len(pieces) == len(owners)
@@ -531,7 +542,7 @@ def test_long_and_empty_sentences_go_through_the_same_windows(tagger):
     words = " ".join(TEXTS[:1] * 6).split()
     sentences = [words, [], ["pain"], words[:7]]
     found = inference.tag_words(sentences, *tagger, max_tokens=30)
-    assert [len(tags) for tags in found] == [len(words), 0, 1, 7]
+    assert [len(tags) for tags in found] == [len(words_in(" ".join(words)).starts), 0, 1, 8]
     assert found[3] == inference.tag_words([words[:7]], *tagger)[0]
     for sentence, tags in zip(sentences, found, strict=True):
         assert inference.tag_words([sentence], *tagger, max_tokens=30) == [tags]

@@ -81,7 +81,7 @@ def test_words_are_numbered_through_all_sentences_at_their_first_piece(tokenizer
 
 
 def test_a_word_without_pieces_takes_a_number_and_shifts_nothing(tokenizer):
-    words = Sentence(("\u200b", "cardiomyopathy"), ("O", "B-Disease"))
+    words = Sentence(("\ufffd", "cardiomyopathy"), ("O", "B-Disease"))
     (row,) = NER().encode([words], tokenizer, label_ids=IDS, max_tokens=64)
     assert [(word, label) for word, label in zip(row.words, row.labels, strict=True) if word >= 0] == [(1, 1)]
 

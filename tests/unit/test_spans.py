@@ -7,6 +7,7 @@ import pytest
 from trainer import datasets
 from trainer.datasets import conll, spans
 from trainer.errors import BadData
+from trainer.words import words_in
 
 TEXT = "No fever, but café-au-lait spots and a 38.5°C reading.\nHe denies chest pain."
 ENTITIES = [("Sign", "fever"), ("Sign", "café-au-lait spots"), ("Sign", "chest pain"), ("Value", "38.5°C")]
@@ -59,7 +60,7 @@ def test_of_entities_that_overlap_the_longest_stays():
 
 @pytest.mark.parametrize("text", ["ab, c  de", " a-b c ", "..", "café x\n\ny"])
 def test_a_word_belongs_to_an_entity_that_covers_any_of_it(text):
-    words = [match.span() for match in spans.WORD.finditer(text)]
+    words = words_in(text).places.tolist()
     for start in range(len(text)):
         for end in range(start + 1, len(text) + 1):
             shared = [bool(set(range(start, end)) & set(range(*word))) for word in words]

@@ -16,7 +16,7 @@ from trainer.tasks.ner import NER
 
 WORDS = [
     ("congestive", "cardiomyopathy", "was", "seen", "."),
-    ("\u200b", "no", "adverse", "events", "."),  # the first word yields no piece
+    ("\ufffd", "no", "adverse", "events", "."),  # the first word yields no piece
     ("antihypertensive", "treatment") * 12,  # longer than a row
 ]
 SENTENCES = [(words, ("O",) * len(words)) for words in WORDS]
@@ -139,7 +139,7 @@ def test_other_teachers_levels_texts_and_lengths_are_kept_apart(what, taught, tm
     ("one", "other"),
     [
         (("no", "fever"), ("no", "pain")),
-        (("heart", "-", "rate"), ("heart-rate",)),  # the same pieces, other words
+        (("no", "fever"), ("no", "\ufffd", "fever")),  # the same pieces, other words
     ],
 )
 def test_texts_that_are_hardly_different_are_kept_apart(one, other, taught, tmp_path, passes):

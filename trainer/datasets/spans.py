@@ -7,12 +7,11 @@
 Offsets count code points, unless the mentions that stand beside them fit only where they count otherwise; a mention
 that is not the text at its offsets is wrong. An entity of JSONL may have one too, as `text`.
 
-Words are letters and digits together and every other sign alone. Tags cannot overlap: of entities that share a word the
-longest stays, and of one in several pieces its longest piece does; pieces that only white space separates are one. Both
-are counted. Texts may be patient data: no message quotes one.
+Words are those of trainer.words. Tags cannot overlap: of entities that share a word the longest stays, and of one in
+several pieces its longest piece does; pieces that only white space separates are one. Both are counted. Texts may be
+patient data: no message quotes one.
 """
 
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,8 +23,8 @@ from trainer.datasets.entities import Entity, Marked, Reporter, Stated, Tally, d
 from trainer.datasets.lines import objects
 from trainer.datasets.offsets import scales
 from trainer.errors import BadData
+from trainer.words import words_in
 
-WORD = re.compile(r"\w+|[^\w\s]")
 SUFFIXES = (".spans.jsonl", ".spans.jsonl.gz", ".pubtator", ".pubtator.gz")  # of files; a BRAT split is a folder
 ENDINGS = (*SUFFIXES, ".jsonl", ".jsonl.gz")  # a .jsonl of another name counts where its rows have `entities`
 _JSONL = 'Write {"text": "...", "entities": [{"label": "Disease", "start": 0, "end": 5}]} a line.'
@@ -63,8 +62,8 @@ def has_entities(path: Path) -> bool:
 
 def tagged(text: str, entities: Iterable[Entity]) -> Sentence:
     """Words and IOB2 tags of a text; a word belongs to an entity that covers any of it."""
-    found = [(match.start(), match.end()) for match in WORD.finditer(text)]
-    starts, ends = [start for start, _ in found], [end for _, end in found]
+    words = words_in(text)
+    found, starts, ends = (each.tolist() for each in (words.places, words.starts, words.ends))
     tags = ["O"] * len(found)
     free = [True] * len(found)
     for start, end, label, _ in sorted(entities, key=lambda one: (one.start - one.end, one.start)):  # longest first

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from trainer.pieces import Frame, cut_words, frame
+from trainer.pieces import Frame, align_words, cut_words, frame
 from trainer.prediction import Plain, Span
-from trainer.tags import OUTSIDE, kind_of
+from trainer.tags import OUTSIDE, Tags, kind_of
 from trainer.tags import read as read_tags
+from trainer.words import expand_tags
 
 if TYPE_CHECKING:
     import torch
@@ -87,12 +88,10 @@ class NER(Plain):
         """Piece ids, label ids and numbers of the words that begin, each (pieces,), of each sentence."""
         meant, before = read_tags(sorted(label_ids, key=label_ids.get)), 0
         for words, tags in sentences:
-            pieces, owners = cut_words(words, tokenizer)
-            begins = np.append(True, owners[1:] != owners[:-1])[: len(owners)]
-            counts = begins if self.labelling == "first" else np.ones_like(begins)
-            gold = np.array(meant.outputs(tags) if tags else [IGNORED] * len(words), dtype=np.int64)
-            yield pieces.ids, np.where(counts, gold[owners], IGNORED), np.where(begins, owners + before, -1)
-            before += len(words)
+            rows = _word_row if self.labelling == "first" else _piece_row
+            ids, labels, numbers, count = rows(words, tags, tokenizer, meant)
+            yield ids, labels, np.where(numbers < 0, -1, numbers + before)
+            before += count
 
     @staticmethod
     def spans(words: Sequence[tuple[int, int]], tags: Sequence[str], scores: Sequence[float]) -> list[Span]:
@@ -106,6 +105,27 @@ class NER(Plain):
             score = sum(scores[first : last + 1]) / (last + 1 - first)
             spans.append(Span(start=words[first][0], end=words[last][1], label=kind, score=score))
         return spans
+
+
+def _word_row(words: Sequence[str], tags: Sequence[str] | None, tokenizer, meant: Tags) -> tuple:
+    """Piece ids; at the piece that speaks for a word the word's label and number, elsewhere IGNORED and -1; how many
+    words there are.
+    """
+    pieces, alignment, owners = align_words(words, tokenizer)
+    taught, at = np.flatnonzero(alignment.alone), alignment.speaker[alignment.alone]
+    labels, numbers = np.full(len(pieces), IGNORED), np.full(len(pieces), -1)
+    numbers[at] = taught
+    if tags:
+        labels[at] = np.array(meant.outputs(expand_tags(tags, owners)), dtype=np.int64)[taught]
+    return pieces.ids, labels, numbers, len(owners)
+
+
+def _piece_row(words: Sequence[str], tags: Sequence[str] | None, tokenizer, meant: Tags) -> tuple:
+    """The same with the label of its given word at every piece: the papers' scheme."""
+    pieces, owners = cut_words(words, tokenizer)
+    begins = np.append(True, owners[1:] != owners[:-1])[: len(owners)]
+    gold = np.array(meant.outputs(tags) if tags else [IGNORED] * len(words), dtype=np.int64)
+    return pieces.ids, gold[owners], np.where(begins, owners, -1), len(words)
 
 
 def _parts(length: int, size: int) -> Iterator[slice]:

@@ -16,9 +16,10 @@ import numpy as np
 
 from trainer import registry
 from trainer.errors import BadData, BadSpec, UnknownName
-from trainer.pieces import Pieces, cut, frame, word_starts
+from trainer.pieces import Pieces, cut, frame
 from trainer.prediction import Cost, Coverage
 from trainer.run import ResolvedModel
+from trainer.words import words_in
 from workbench.explain import faithfulness, targets
 from workbench.explain.agreement import Ablation
 from workbench.explain.explanation import Attribution, Explanation
@@ -83,7 +84,7 @@ def explain_text(
     grain = grain or chosen.grain
     follow = Follow(progress=progress, cancelled=cancelled)
     seen = _look(text, model, tokenizer, target, baseline, context, reading, max_tokens, follow)
-    parts = units(text, seen.pieces, tokenizer, grain)
+    parts = units(text, seen.pieces, grain)
     owner = parts.owner[seen.start : seen.end] - parts.owner[seen.start]  # (m,)
     count = int(owner[-1]) + 1
     follow.rows = (
@@ -193,15 +194,15 @@ def _look(
     read = pieces.first(inference.readable(len(pieces), reading, room))
     if not len(read):
         raise BadData("The model reads no word piece in this note.", next_step="Choose another note.")
-    begins = word_starts(text, read, tokenizer)
-    places, around = target.places(read, begins), frame(tokenizer)
+    words = read.align(words_in(text))
+    places, around = target.places(words), frame(tokenizer)
     score = Score.of(columns, len(names), independent=inference.is_multi_label(model))
 
     def open_window(start: int, end: int) -> _Look:
         free = np.ones(end - start, dtype=bool)
-        word = np.searchsorted(begins, np.arange(start, end), side="right")  # the number of each piece's word
         if context:
-            free &= ~np.isin(word, np.searchsorted(begins, places, side="right"))
+            owner = units(text, read, "word").owner
+            free = ~np.isin(owner[start:end], owner[places])
         probe = Probe(
             model,
             [*around.before, *read.ids[start:end].tolist(), *around.after],

@@ -1,16 +1,19 @@
 """The parts of a note that scores are given to: section, sentence, phrase, word, piece, each inside the one before.
 
-Every part holds whole word pieces, and every part of a finer grain lies in one of a coarser: so scores add up.
+Every part holds whole word pieces, and every part of a finer grain lies in one of a coarser: so scores add up. A part
+begins and ends as words do (trainer.words): never with white space, never between a letter and the mark on it. Words
+that share a piece are one part.
 """
 
 import re
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from trainer.errors import UnknownName
-from trainer.pieces import Pieces, word_starts
+from trainer.pieces import Pieces
+from trainer.words import Alignment, characters_in, words_in
 
 Grain = Literal["section", "sentence", "phrase", "word", "piece"]
 GRAINS: tuple[str, ...] = get_args(Grain)
@@ -36,31 +39,34 @@ class Units(NamedTuple):
         return np.bincount(self.owner, weights=scores, minlength=len(self.places))
 
 
-def units(text: str, pieces: Pieces, tokenizer: Any, grain: str) -> Units:
+def units(text: str, pieces: Pieces, grain: str) -> Units:
     """The parts of a text. Pieces of one character (emoji in bytes) stay together. UnknownName for another grain."""
     if grain not in GRAINS:
         raise UnknownName("grain", grain, GRAINS)
     if not len(pieces):
         return Units(np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.int64))
-    before = np.append(0, np.maximum.accumulate(pieces.ends)[:-1])
-    begins = (pieces.ends > pieces.starts) & (pieces.starts >= before)  # (pieces,)
-    if grain != "piece":
-        words = np.zeros(len(pieces), dtype=bool)
-        words[word_starts(text, pieces, tokenizer)] = True
-        begins &= words
+    parts = pieces.align((characters_in if grain == "piece" else words_in)(text))
+    reached = np.maximum.accumulate(parts.last)  # (pieces,)
+    first = np.flatnonzero((parts.first <= parts.last) & (parts.first > np.append(-1, reached[:-1])))
     if grain not in ("piece", "word"):
-        first = np.flatnonzero(begins)
-        begins[first] = _opening(text, pieces.starts[first], grain)
-    begins[0] = True
-    first = np.flatnonzero(begins)
-    places = np.stack([np.minimum.reduceat(pieces.starts, first), np.maximum.reduceat(pieces.ends, first)], axis=1)
-    return Units(places.astype(np.int64), np.cumsum(begins) - 1)
+        first = first[_opening(text, parts.words.starts[parts.first[first]], grain)]
+    return _units(parts, pieces, first, reached)
+
+
+def _units(parts: Alignment, pieces: Pieces, first: np.ndarray, reached: np.ndarray) -> Units:
+    """Units that begin at these pieces; blanks before the first word count to it, others to what is before them."""
+    if not len(first):  # a text of blanks
+        return Units(np.full((1, 2), pieces.starts[0], dtype=np.int64), np.zeros(len(pieces), dtype=np.int64))
+    last = reached[np.append(first[1:], len(pieces)) - 1]
+    places = np.stack([parts.words.starts[parts.first[first]], parts.words.ends[last]], axis=1)
+    owner = np.searchsorted(first, np.arange(len(pieces)), side="right") - 1
+    return Units(places, owner.clip(min=0))
 
 
 def gather(text: str, starts: np.ndarray, grain: str) -> np.ndarray:
     """The number of the section, sentence or phrase that each word or larger part is in, by where it starts: (parts,).
 
-    As units(), which needs a tokenizer to find the words.
+    As units(), which has pieces.
     """
     return np.cumsum(_opening(text, starts, grain)) - 1
 

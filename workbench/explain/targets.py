@@ -11,8 +11,8 @@ import numpy as np
 
 from trainer import tags
 from trainer.errors import BadSpec, UnknownName
-from trainer.pieces import Pieces
 from trainer.prediction import Plain, Prediction
+from trainer.words import Alignment
 
 _SPAN = re.compile(r"(\d{1,9}):(\d{1,9}):(.{1,200})", re.S)
 LIST_THEM = "`stillroom explain` without --target lists what the model found, written as targets."
@@ -21,8 +21,9 @@ LIST_THEM = "`stillroom explain` without --target lists what the model found, wr
 class SpanTarget(Plain):
     """text[start:end] is an entity of type `label`, whether the model found it or not; written START:END:LABEL.
 
-    Its score is the mean over the span's words, at their first pieces, of the log-odds that the word belongs to the
-    label, whatever its border: log p - log(1 - p). Which border tag a word has is not what a reader asks about.
+    Its score is the mean over the span's words, at the pieces that speak for them (trainer.words), of the log-odds that
+    the word belongs to the label, whatever its border: log p - log(1 - p). Which border tag a word has is not what a
+    reader asks about.
     """
 
     task: ClassVar = "ner"
@@ -46,14 +47,14 @@ class SpanTarget(Plain):
             found = f"found {self.start}:{self.end}; the text has {len(text):,} characters, and START is before END"
             raise BadSpec([("target", found)], next_step=LIST_THEM)
 
-    def places(self, pieces: Pieces, begins: np.ndarray) -> list[int]:
-        """The first pieces of the words that the span touches; `begins` are the first pieces of all words."""
-        ends = pieces.ends[np.append(begins[1:], len(pieces)) - 1] if len(begins) else begins
-        touched = (pieces.starts[begins] < self.end) & (ends > self.start)
-        if not touched.any():
+    def places(self, words: Alignment) -> list[int]:
+        """The pieces that speak for the words which the span touches."""
+        touched = (words.words.starts < self.end) & (words.words.ends > self.start)
+        pieces = np.unique(words.speaker[touched & (words.speaker >= 0)])
+        if not len(pieces):
             found = f"found {self.start}:{self.end}, where the model reads no word"
             raise BadSpec([("target", found)], next_step=LIST_THEM)
-        return begins[touched].tolist()
+        return pieces.tolist()
 
 
 class LabelTarget(Plain):
@@ -77,7 +78,7 @@ class LabelTarget(Plain):
     def check(self, text: str) -> None:
         """Nothing can be wrong with a text that has a label."""
 
-    def places(self, pieces: Pieces, begins: np.ndarray) -> list[int]:
+    def places(self, words: Alignment) -> list[int]:
         """No pieces of its own: a label belongs to the whole text."""
         return []
 
