@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from trainer.errors import Unavailable
+from trainer.errors import CorruptFile, StillroomError, Unavailable
 
 ROOT = Path(__file__).resolve().parents[1]  # the checkout
 
@@ -17,11 +17,19 @@ _RUN = re.compile(r".*/(runs/[0-9a-f]{8}-\d+/.+)", re.DOTALL)  # of an absolute 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class StateUnavailable(Unavailable):
-    """The state folder or the database cannot be used: missing, read-only, full, locked, or something else."""
+class StateError(StillroomError):
+    """The state itself is in the way, and not what was asked for; it is shown as the error that it is besides."""
 
     def to_json(self) -> dict:
-        return super().to_json() | {"type": Unavailable.__name__}
+        return super().to_json() | {"type": type(self).__bases__[-1].__name__}
+
+
+class StateUnavailable(StateError, Unavailable):
+    """The state folder or the database cannot be used: missing, read-only, full, locked, or something else."""
+
+
+class StateDamaged(StateError, CorruptFile):
+    """The database is not one, or is damaged."""
 
 
 def place() -> Path:

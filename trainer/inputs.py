@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, insert, select
 
 from trainer import datasets, registry
 from trainer.errors import CorruptFile, Refused, StillroomError
-from trainer.home import home, portable, present
+from trainer.home import StateError, home, portable, present
 from trainer.run import Input, ResolvedDataset, ResolvedModel, attempts
 from trainer.spec import JobSpec
 from trainer.store import input as inputs_table
@@ -35,6 +35,8 @@ def there(spec: JobSpec, store: Engine) -> dict[str, Input]:
     for name, reference in references(spec).items():
         try:
             found[name] = _resolve(name, reference, store)
+        except StateError:
+            raise
         except (StillroomError, OSError):
             continue
     return found

@@ -261,12 +261,16 @@ def verify_folder(folder: Path) -> None:
 def write_file(path: Path, data: bytes) -> None:
     """Write a file so that it holds the old or the new content, never something between."""
     draft = path.with_name(f".tmp-{path.name}")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    _sync(path.parent)
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(draft)  # a write that fails does not say of which file
+        raise
 
 
 def file_sha256(path: Path) -> str:

@@ -37,8 +37,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 
-from trainer.errors import CorruptFile, Refused, StillroomError, Unavailable
-from trainer.home import StateUnavailable, home
+from trainer.errors import Refused, Unavailable
+from trainer.home import StateDamaged, StateError, StateUnavailable, home
 
 SCHEMA = 3  # PRAGMA user_version of the tables below; 2 added `needs`, 3 `input`
 BUSY_S = 10  # how long SQLite itself waits for a lock; `?timeout=` in the URL overrides it
@@ -129,7 +129,7 @@ def runs_dir() -> Path:
 def open_store(url: str | None = None) -> Engine:
     """The database at `url`, STILLROOM_DB or home()/stillroom.db, with its tables; one engine a URL in this process.
 
-    StateUnavailable if it cannot be opened, CorruptFile if it is not a database, Refused if a newer Stillroom made it.
+    StateUnavailable if it cannot be opened, StateDamaged if it is not a database, Refused if a newer Stillroom made it.
     """
     url = url or os.environ.get("STILLROOM_DB")
     return _open(_parse_url(url) if url else URL.create("sqlite", database=str(home() / "stillroom.db")))
@@ -231,7 +231,7 @@ def write(store: Engine, work: Callable[[Connection], T], *, patience_s: float =
     """work(connection) in one transaction that is written whole or not at all; its answer.
 
     Tried again from the start, with jitter, while others hold the lock, for `patience_s`. StateUnavailable if they
-    still do, or if the database cannot be used otherwise; CorruptFile if it is damaged.
+    still do, or if the database cannot be used otherwise; StateDamaged if it is damaged.
     """
     return _patiently(store, work, patience_s)
 
@@ -258,7 +258,7 @@ def _is_busy(error: Exception) -> bool:
     return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _explained(store: Engine, error: Exception) -> StillroomError | None:
+def _explained(store: Engine, error: Exception) -> StateError | None:
     """What a person can do about an error of the database itself; None for one of what was asked of it."""
     shown = store.url.render_as_string(hide_password=True)
     reason = " ".join(str(getattr(error, "orig", error)).split())  # without the SQL
@@ -266,7 +266,7 @@ def _explained(store: Engine, error: Exception) -> StillroomError | None:
         step = _SAY_LOCKED if _is_busy(error) else _SAY_PLACE
         return StateUnavailable(f"The database {shown} cannot be used: {reason}.", next_step=step)
     if type(error) in (DatabaseError, sqlite3.DatabaseError):
-        return CorruptFile(f"The database {shown} cannot be read: {reason}.", next_step=_SAY_DAMAGED)
+        return StateDamaged(f"The database {shown} cannot be read: {reason}.", next_step=_SAY_DAMAGED)
     return None
 
 

@@ -15,7 +15,7 @@ from trainer.bounds import COUNT
 from trainer.engines import ENGINES, Handle, LocalEngine, Process, cores, environment
 from trainer.errors import LeaseLost, StillroomError
 from trainer.follow import RETRIES, Tail, ending, result_of, stalled, typed
-from trainer.home import StateUnavailable
+from trainer.home import StateError, StateUnavailable
 from trainer.run import Run, RunSpec, attempts, checkpoint_step, fields_of
 from trainer.spec import parse
 from trainer.store import open_store, runs_dir
@@ -119,7 +119,7 @@ class Shift:
         log.info("Job %s: attempt %d.", lease.id, lease.token)
         try:
             self._carry_out(lease)
-        except (LeaseLost, StateUnavailable):
+        except (LeaseLost, StateError):
             raise  # the job is another's, or nothing can be written now
         except Exception as error:
             if isinstance(error, StillroomError):

@@ -13,6 +13,7 @@ from trainer import datasets, fit, queue, registry
 from trainer.chain import WITHOUT_MODEL, Chain, references, replaced
 from trainer.errors import BadSpec, StillroomError, Unavailable
 from trainer.fit import Model
+from trainer.home import StateError
 from trainer.queue import Job
 from trainer.spec import JobSpec, parse
 from workbench.wording import over
@@ -42,6 +43,8 @@ def look(spec: JobSpec, steps: Mapping[str, Model] = MappingProxyType({})) -> Lo
         for field, reference in fields.items():
             try:
                 found[field] = find(reference)
+            except StateError:
+                raise
             except StillroomError as error:
                 wrong.append((field, str(error)))
     missing = {field for field, _ in wrong}
