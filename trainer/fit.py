@@ -6,6 +6,7 @@ rule speaks of it.
 """
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -100,14 +101,13 @@ def promised(spec: JobSpec, name: str, data: datasets.Report | None, start: Mode
     return Model(reference=name, head=task.head, says=says, multi_label=multi_label, window=window, shape=shape)
 
 
-def survey(spec: JobSpec, dataset: ResolvedDataset, start: Model | None, *, running: bool = False):
-    """The report of a spec's data set; None where it is not read before its rows are needed.
-
-    running: in the job itself, where data sets of the Hub are read too.
+def survey(
+    spec: JobSpec, dataset: ResolvedDataset, start: Model | None, *, most_bytes: float = math.inf
+) -> datasets.Report | None:
+    """The report of a spec's data set; None where it has more than `most_bytes`, or is so much text that it is read
+    only when its rows are needed.
     """
-    if is_hub(dataset):
-        return datasets.survey(dataset, task=spec.task.name, multi_label=_stated(spec, start)) if running else None
-    if not spec.task.labelled and _size(dataset) > LARGE_BYTES:
+    if _size(dataset) > min(most_bytes, math.inf if spec.task.labelled else LARGE_BYTES):
         return None
     return datasets.survey(dataset, task=spec.task.name, multi_label=_stated(spec, start))
 
@@ -138,7 +138,7 @@ def check(ready: RunSpec) -> None:
     spec, start = ready.spec, model(ready.model)
     wrong = problems(
         spec,
-        data=survey(spec, ready.dataset, start, running=True),
+        data=survey(spec, ready.dataset, start),
         start=start,
         teacher=model(ready.teacher) if ready.teacher else None,
         others=[model(other) for other in ready.others],
@@ -343,4 +343,7 @@ def _window(shape: Shape, config: Mapping) -> int | None:
 
 
 def _size(dataset: ResolvedDataset) -> int:
+    """Bytes of the split files that are here; a data set of the Hub is streamed."""
+    if is_hub(dataset):
+        return 0
     return sum(path.stat().st_size for path in split_files(Path(dataset.path)).values() if path.is_file())

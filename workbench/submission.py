@@ -3,6 +3,7 @@
 A job is looked at under the name of its step; one that is no step of a chain has the name "".
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,10 +34,14 @@ class Looked(NamedTuple):
     teacher: Model | None
 
 
-def look(spec: JobSpec, steps: Mapping[str, Model] = MappingProxyType({})) -> Looked:
+NOTHING = Looked({}, (), None, None, None)  # where there is no spec to look at
+
+
+def look(spec: JobSpec, steps: Mapping[str, Model] = MappingProxyType({}), *, most_bytes: float = math.inf) -> Looked:
     """Everything that the run would refuse too (trainer.fit), before anything is queued.
 
-    steps: by name the models that earlier steps of a chain promise, for "@name".
+    steps: by name the models that earlier steps of a chain promise, for "@name". most_bytes: a data set of more is not
+    read, because a person waits.
     """
     found, wrong = {}, []
     for find, fields in ((_model, references(spec.model_dump())), (_dataset, _data(spec))):
@@ -55,10 +60,11 @@ def look(spec: JobSpec, steps: Mapping[str, Model] = MappingProxyType({})) -> Lo
     start = known(spec.start, fit.base_field(spec))
     teacher = known(spec.teacher, "teacher")
     others = [known(name, f"model.{place}") for place, name in enumerate(spec.others, 1)]
-    data = None if "dataset" in missing else fit.survey(spec, datasets.resolve(spec.dataset), start)
-    unlabelled = (
-        None if spec.unlabelled is None or "recipe.unlabelled" in missing else datasets.resolve(spec.unlabelled)
-    )
+    data = unlabelled = None
+    if "dataset" not in missing:
+        data = fit.survey(spec, datasets.resolve(spec.dataset), start, most_bytes=most_bytes)
+    if spec.unlabelled and "recipe.unlabelled" not in missing:
+        unlabelled = datasets.resolve(spec.unlabelled)
     wrong += fit.problems(spec, data=data, start=start, teacher=teacher, others=others, unlabelled=unlabelled)
     return Looked(found, tuple(wrong), data, start, teacher)
 

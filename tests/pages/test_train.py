@@ -309,7 +309,8 @@ def test_what_a_distillation_does_is_said_before_it_is_queued(home):
 def test_a_teacher_whose_labels_do_not_fit_the_data_is_refused_at_the_data(home):
     page = opened(teacher="minilm-bc5cdr")
     page.selectbox(key="train.distill.teacher").set_value("minilm-ncbi").run()
-    assert "it has Chemical, which the teacher does not know; it knows Disease" in texts(page)
+    said = "bc5cdr/train.conll, line 1: the teacher does not know the entity type 'Chemical'; it knows Disease."
+    assert said in texts(page)
     press(page)
     assert queue.jobs() == []
 

@@ -6,8 +6,6 @@ from typing import NamedTuple
 import streamlit as st
 
 from trainer import datasets
-from trainer.datasets import hub
-from trainer.datasets.places import locate, split_files
 from trainer.errors import StillroomError
 from trainer.spec import JobSpec
 from workbench import form
@@ -15,8 +13,7 @@ from workbench.cockpit.draft import Draft
 from workbench.pages import plain
 
 LISTED = 6  # labels by name
-SHOWN = 5  # problems that are listed
-CHECKED_BYTES = 50_000_000  # a larger data set is read when the job starts, not at every look
+CHECKED_BYTES = 20_000_000  # a larger data set is read when the job is queued, not while a form is filled in
 
 
 class Kind(NamedTuple):
@@ -33,8 +30,11 @@ KINDS = {
 }
 
 
-def draw(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
-    """The chooser, with what the card or the files of the chosen one say; `shown` are the problems by field."""
+def draw(own: Draft, shown: Mapping[str, Sequence[str]], report: datasets.Report | None) -> None:
+    """The chooser, with what the card or the files of the chosen one say; `shown` are the problems by field.
+
+    report: what was read of it, if it was.
+    """
     cards = {name: card for name, card in datasets.cards().items() if card.task == own.task}
     files = KINDS[own.task].files
     about = f"A data set that ships, or type the path of a folder with {files}."
@@ -51,18 +51,26 @@ def draw(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
         )
         st.caption(plain(" · ".join(filter(None, facts))))
     elif reference and not wrong:
-        try:
-            st.caption(plain(_data_facts(reference, own.task)))
-        except StillroomError as error:  # not said yet where another field is wrong, so that there is no spec
-            form.show_problems([str(error)])
+        if report or not shown:
+            st.caption(plain(_data_facts(report)))
+        else:  # another field is wrong, so that there is no spec to look at
+            form.show_problems(_wrong_reference(reference))
+    for note in report.notes if report else ():
+        st.caption(f":orange[:material/info:] {plain(note)}")
 
 
-def _data_facts(reference: str, task: str) -> str:
-    if not _checkable(reference):
-        return "It is read when the job starts."
-    report = _check(reference, task)
-    labels = sorted({label for split in report.splits.values() for label in getattr(split, "labels", ())})
-    return " · ".join(filter(None, ("Read without a problem", _listed(labels), _counts(report.splits))))
+def _wrong_reference(reference: str) -> list[str]:
+    try:
+        datasets.resolve(reference)
+    except StillroomError as error:
+        return [str(error)]
+    return []
+
+
+def _data_facts(report: datasets.Report | None) -> str:
+    if report is None:
+        return "It is read when the job is queued."
+    return " · ".join(filter(None, ("Read without a problem", _listed(report.labels), _counts(report.splits))))
 
 
 def _listed(labels: Sequence[str]) -> str:
@@ -81,52 +89,11 @@ def _counts(splits: Mapping) -> str:
     return f"{unit}: " + ", ".join(f"{name} {split.examples:,}" for name, split in splits.items())
 
 
-@st.cache_data(ttl=10, max_entries=4, show_spinner="Reading the data set")
-def _check(reference: str, task: str) -> datasets.Report:
-    return datasets.check(reference, task=task)
-
-
-def _checkable(reference: str) -> bool:
-    """Whether it is here and small enough to be read while a person waits."""
-    try:
-        files = split_files(locate(reference)).values()
-    except StillroomError:
-        return not hub.is_reference(reference)  # what is wrong with it is said by reading it
-    return sum(path.stat().st_size for path in files if path.is_file()) <= CHECKED_BYTES
-
-
-def labels(spec: JobSpec) -> tuple[str, ...]:
+def labels(spec: JobSpec, report: datasets.Report | None) -> tuple[str, ...]:
     """The entity types or labels of the data set; none where there are none, or they are not known yet."""
-    if not spec.task.labelled or problems(spec):
+    if not spec.task.labelled:
         return ()
-    if card := datasets.cards().get(spec.dataset):
-        return _card_labels(card, getattr(spec.task, "multi_label", None))
-    if not _checkable(spec.dataset):
-        return ()
-    return tuple(
-        sorted({label for split in _check(spec.dataset, spec.task.name).splits.values() for label in split.labels})
-    )
-
-
-def problems(spec: JobSpec | None) -> list[tuple[str, str]]:
-    """(field, what is wrong) of a folder of a person's own, or of the choice; what ships is known to be right."""
-    if spec is None:
-        return []
-    if card := datasets.cards().get(spec.dataset):
-        fits = card.task == spec.task.name or (card.task, spec.task.name) == ("classification", "mlm")
-        needed = KINDS[spec.task.name].data
-        return [] if fits else [("dataset", f"{spec.task.name} needs {needed}; {spec.dataset} is not that.")]
-    if not _checkable(spec.dataset):
-        return []
-    try:
-        report = _check(spec.dataset, spec.task.name)
-    except StillroomError as error:
-        return [("dataset", str(error))]
-    found = [
-        f"{problem.file}{f', line {problem.line:,}' if problem.line else ''}: {problem.message} {problem.next_step}"
-        for problem in report.problems[:SHOWN]
-    ]
-    more = len(report.problems) - len(found) + report.more_problems
-    command = f"stillroom datasets check {spec.dataset} --task {spec.task.name}"
-    rest = [f"{more} more: {command} lists them."] if more else []
-    return [("dataset", problem) for problem in (*found, *rest)]
+    if report is not None:
+        return report.labels
+    card = datasets.cards().get(spec.dataset)
+    return _card_labels(card, getattr(spec.task, "multi_label", None)) if card and card.task == spec.task.name else ()

@@ -1,18 +1,17 @@
 """What a training job will do, before it is queued: who teaches whom, which terms run, what does not fit. No torch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
 
-from trainer import pairing, queue, registry, tags
+from trainer import pairing, registry
 from trainer.errors import BadSpec, StillroomError
 from trainer.objective import Term, layer_map
 from trainer.pairing import Shape
 from trainer.run import ResolvedModel
 from trainer.spec import TRAINED, JobSpec
 from workbench.cockpit import sizes
-from workbench.wording import over
 
 T = TypeVar("T")
 
@@ -48,8 +47,8 @@ SOFTENED = ("soft_targets",)  # terms in which the temperature counts
 class Plan:
     """A job as it would run. A shape is None where the model is not here yet, or cannot be read.
 
-    terms: those with a weight. copied: (layer of the student, layer of its base), 0 the embeddings. problems:
-    (field, what is wrong). Sizes count parameters; `made` is True where the student is not its base as it is.
+    terms: those with a weight. copied: (layer of the student, layer of its base), 0 the embeddings.
+    Sizes count parameters; `made` is True where the student is not its base as it is.
     """
 
     teacher: Shape | None = None
@@ -63,28 +62,14 @@ class Plan:
     from_teacher: bool = False
     terms: tuple[Term, ...] = ()
     copied: tuple[tuple[int, int], ...] = ()
-    problems: tuple[tuple[str, str], ...] = ()
 
 
 def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
     """What a spec comes to. `labels`: the entity types of its data set, where they are known."""
-    base_field = _base_field(spec)
-    found, problems = {}, []
-    members = [(f"model.{place}", name) for place, name in enumerate(spec.others, 1)]
-    for field, reference in ((base_field, spec.start), ("teacher", spec.teacher), *members):
-        try:
-            found[field] = _model(reference) if reference and not _is_coming(reference) else None
-        except StillroomError as error:
-            problems.append((field, str(error)))
-    base, teacher = found.get(base_field), found.get("teacher")
-    alike = [one.shape for one in found.values() if one]
-    if spec.others and len(alike) == 1 + len(spec.others):
-        problems += _unlike(spec, alike)
-    if problems or not base or (spec.teacher and not teacher) or spec.kind not in TRAINED:
-        return Plan(problems=tuple(dict.fromkeys(problems)))
+    base, teacher = _known_model(spec.start), _known_model(spec.teacher)
+    if not base or (spec.teacher and not teacher) or spec.kind not in TRAINED:
+        return Plan()
     student = pairing.changed(base.shape, spec.change)
-    # A problem stands in the way of the run, not of the drawing: what can be said of the rest is said.
-    wrong = [*_wrong(spec, teacher, base), *_unsaid(spec, teacher, labels)]
     terms = _known(lambda: pairing.plan(spec, student, teacher and teacher.shape), ())
     outputs = len(teacher.shape.labels) if teacher else len(labels) if spec.task.head != "ner" else 2 * len(labels) + 1
     size = sizes.size(student, head=spec.task.head, labels=outputs, change=spec.change)
@@ -100,7 +85,6 @@ def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
         from_teacher=spec.start == spec.teacher,
         terms=terms,
         copied=_copied(spec, base.shape, student),
-        problems=tuple(wrong),
     )
 
 
@@ -120,61 +104,18 @@ class _Found:
     path: str
 
 
-def _model(reference: str) -> _Found:
-    found = registry.resolve(reference)
-    return _Found(_shape(found), found.path)
-
-
-def _is_coming(reference: str) -> bool:
-    """Whether this is a run that has not ended, so that its model can be waited for."""
-    return bool(registry.RUN_ID.fullmatch(reference)) and not over(queue.job(reference))
+def _known_model(reference: str | None) -> _Found | None:
+    """A model that is here and whose sizes can be read; what is wrong with any other is said at its field."""
+    try:
+        found = registry.resolve(reference) if reference else None
+        return _Found(_shape(found), found.path) if found else None
+    except StillroomError:
+        return None
 
 
 @lru_cache(maxsize=64)
 def _shape(found: ResolvedModel) -> Shape:
     return pairing.shape(found)
-
-
-def _base_field(spec: JobSpec) -> str:
-    """Where a person finds the reference of what is trained."""
-    field = "student" if spec.kind == "distill" else "model"
-    if spec.change is None:
-        return field
-    return f"{field}.base" if spec.change.base else "teacher"
-
-
-def _wrong(spec: JobSpec, teacher: _Found | None, base: _Found) -> list[tuple[str, str]]:
-    """What does not fit. Without a teacher only the change can be wrong: it is checked as if the base taught."""
-    if not teacher and not spec.change:
-        return []
-    teaching = teacher.shape if teacher else base.shape.model_copy(update={"labels": ("O",), "head": spec.task.head})
-    try:
-        pairing.check(spec, teaching, base.shape)
-    except BadSpec as error:
-        own = {} if teacher else {"student": "model"}
-        parts = [(*field.partition("."), problem) for field, problem in error.fields]
-        return [(own.get(first, first) + dot + rest, problem) for first, dot, rest, problem in parts]
-    return []
-
-
-def _unlike(spec: JobSpec, shapes: Sequence[Shape]) -> Sequence[tuple[str, str]]:
-    try:
-        pairing.check_alike(spec, shapes)
-    except BadSpec as error:
-        return error.fields
-    return ()
-
-
-def _unsaid(spec: JobSpec, teacher: _Found | None, labels: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The labels that a student of this teacher could not say."""
-    if not teacher or not teacher.shape.labels or not spec.task.labelled:
-        return
-    said = set(teacher.shape.labels)
-    if spec.task.head == "ner":
-        said = set(_known(lambda: tags.read(teacher.shape.labels).kinds, ()))
-    if missing := sorted(set(labels) - said):
-        known = ", ".join(sorted(said))
-        yield "dataset", f"it has {', '.join(missing)}, which the teacher does not know; it knows {known}"
 
 
 def _known(find: Callable[[], T], otherwise: T) -> T:

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from trainer import queue, registry
+from trainer import datasets, queue, registry
 from trainer.errors import StillroomError
 from trainer.spec import TRAINED, JobSpec
 from trainer.tasks import TASKS
-from workbench import form
+from workbench import form, submission
 from workbench.cockpit import dataset_field, draft, foresight, outlook, preview, queueing
 from workbench.cockpit.draft import AS_IS, KINDS, MADE, MADE_FROM, WAYS, Draft
 from workbench.pages import plain, show_error
@@ -42,13 +42,14 @@ def render() -> None:
     st.caption(f"{ABOUT[own.kind]} A worker runs the job: closing this page changes nothing for it.")
     spec, problems = draft.parse(own.values())
     _presets(own, spec)
-    plan = preview.plan(spec, labels=dataset_field.labels(spec)) if spec else preview.Plan()
+    looked = submission.look(spec, most_bytes=dataset_field.CHECKED_BYTES) if spec else submission.NOTHING
+    plan = preview.plan(spec, labels=dataset_field.labels(spec, looked.data)) if spec else preview.Plan()
     refused = st.session_state.pop("train.refused", [])
     labels = {leaf.name: leaf.label for leaf in own.fields} | ({own.learner: "Model"} if own.changed else {})
-    shown = form.assign([*problems, *plan.problems, *refused, *dataset_field.problems(spec)], list(labels))
+    shown = form.assign([*problems, *looked.problems, *refused], list(labels))
     left, right = st.columns([3, 2], gap="large")
     with left:
-        _form(own, shown)
+        _form(own, shown, looked.data)
         queueing.draw(spec, shown, labels)
         foresight.draw(spec, fits=not shown)
     with right:
@@ -132,7 +133,7 @@ def _presets(own: Draft, spec: JobSpec | None) -> None:
             st.caption(plain(ready[name].about) + changed)
 
 
-def _form(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
+def _form(own: Draft, shown: Mapping[str, Sequence[str]], report: datasets.Report | None) -> None:
     fields = {leaf.name: leaf for leaf in own.fields}
     taught = own.kind == "distill"
     if taught:
@@ -141,7 +142,7 @@ def _form(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
     if "task.name" in fields:
         _task(own, shown)
     _learner(own, fields, shown)
-    dataset_field.draw(own, shown)
+    dataset_field.draw(own, shown, report)
     with st.grid(2, min_column_width=200):
         for name in SCHEDULE:
             if name in fields:
