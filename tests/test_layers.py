@@ -16,7 +16,18 @@ EVERY_SOURCE = [ROOT / "app.py", *SOURCES, *sorted((ROOT / "benchmarks").rglob("
 # These compute with tensors. Whatever else is in trainer/ or workbench/ imports without torch.
 LOOP = ("execute", "lesson", "learner", "loop", "dropout", "checkpoint", "batches", "preflight")
 LONG = tuple(f"architectures.{name}" for name in ("minialbert", "blocks", "longformer", "bigbird", "lengthening"))
-MODELS = ("models", "students", "average", "heads", "capture", "losses", "vocabulary_loss", "teaching", *LONG)
+MODELS = (
+    "models",
+    "suitability",
+    "students",
+    "average",
+    "heads",
+    "capture",
+    "losses",
+    "vocabulary_loss",
+    "teaching",
+    *LONG,
+)
 SCORING = ("inference", "reading", "evaluate", "grading", "perplexity", "probe")
 TRAINING = {f"trainer.{name}" for name in (*LOOP, *MODELS, *SCORING)}
 TENSORS = TRAINING | {"trainer.architectures", "trainer.export", "trainer.__main__"}

@@ -8,14 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from trainer.dropout import attend, drop, probabilities
 from trainer.errors import Unavailable
 
 NAME = "stillroom"  # a key of the registry
+# What models pass along that changes nothing, or stands in the mask already.
+_HARMLESS = ("is_causal", "sliding_window", "position_ids", "use_cache", "return_dict")
+_HARMLESS += ("output_attentions", "output_hidden_states", "cu_seq_lens_q", "cu_seq_lens_k", "deterministic")
 
 
 @dataclass
@@ -74,30 +77,41 @@ def quicken_attention(model: torch.nn.Module) -> None:
         model.set_attn_implementation(NAME)
 
 
-def _attention(module, query, key, value, attention_mask, dropout: float = 0.0, scaling=None, **_):
+def _attention(module, query, key, value, attention_mask, dropout: float = 0.0, scaling=None, **options):
     """query, key, value: (rows, heads, tokens, width of a head); returns the context (rows, tokens, heads, width)."""
     seen = _open[-1] if _open else None
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if seen:
         seen.layer += 1
         if seen.layer in seen.wanted_vectors:
             seen.vectors[seen.layer] = tuple(part.transpose(1, 2).flatten(2) for part in (query, key, value))
-    wanted = seen is not None and seen.layer in seen.wanted_maps
-    if wanted or (dropout and query.device.type == "cpu"):
-        query, key = query.to(value.dtype), key.to(value.dtype)
-        bias = _bias(attention_mask, value.dtype)
-        if wanted:
-            before = probabilities(query * scaling, [(key, value, bias)])
-            after = drop(before, dropout) if dropout else before
-            seen.maps[seen.layer] = after if seen.after_dropout else before
-            context = after @ value
-        else:
-            context = attend(query, key, value, bias, dropout, scaling)
+    wanted, plain = (
+        seen is not None and seen.layer in seen.wanted_maps,
+        _is_plain(module, query, key, attention_mask, options),
+    )
+    if not plain or not (wanted or (dropout and query.device.type == "cpu")):  # a map that is not plain is not shown
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    bias = _bias(attention_mask, value.dtype)
+    if wanted:
+        before = probabilities(query * scaling, [(key, value, bias)])
+        after = drop(before, dropout) if dropout else before
+        seen.maps[seen.layer] = after if seen.after_dropout else before
+        context = after @ value
     else:
-        context = scaled_dot_product_attention(
-            query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
-        )
+        context = attend(query, key, value, bias, dropout, scaling)
     return context.transpose(1, 2).contiguous(), None
+
+
+def _is_plain(module, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, options: dict) -> bool:
+    """Whether attention is a soft-max of masked products and nothing else: no shared keys, sinks or learned biases.
+
+    Without a mask a model that reads from left to right relies on torch to add one.
+    """
+    causal = options.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    more = any(value is not None for name, value in options.items() if name not in _HARMLESS)
+    return query.shape[1] == key.shape[1] and not (mask is None and causal) and not more
 
 
 def _bias(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:

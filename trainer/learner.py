@@ -13,15 +13,7 @@ from trainer import losses
 from trainer.capture import Seen, capturing, quicken_attention
 from trainer.dropout import quicken
 from trainer.errors import BadSpec
-from trainer.heads import (
-    IGNORED,
-    VocabularyProjection,
-    encode_levels,
-    positions,
-    unit_logits,
-    unit_states,
-    vocabulary_projection,
-)
+from trainer.heads import IGNORED, VocabularyProjection, forward, narrows, positions, unit_states, vocabulary_logits
 from trainer.objective import Term
 from trainer.vocabulary_loss import vocabulary_loss
 
@@ -67,6 +59,8 @@ class Learner(torch.nn.Module):
         for model in self._teacher:
             model.requires_grad_(False).train(exact)
             quicken(model)
+        for model in (student, *self._teacher):
+            narrows(model, head)  # so that the first step does not have to try
         width = teacher_width or (teacher.config.hidden_size if teacher is not None else None)
         self.projection = _projection(student.config.hidden_size, width, self.plan, head=head, seed=seed)
 
@@ -113,18 +107,11 @@ class Learner(torch.nn.Module):
 
     def _run(self, model: torch.nn.Module, batch: Mapping, *, side: int) -> Pass:
         """side: 0 for the student, 1 for the teacher, as in the pairs of a term."""
-        last = model.config.num_hidden_layers
         maps, vectors = (self._layers(names, side) for names in (MAPS, ("relations",)))
+        speaks = any(term.name in (TAUGHT if side else OUTPUTS) for term in self.plan)
         with capturing(model, maps=maps, vectors=vectors, after_dropout=self.exact) as seen:
-            states = encode_levels(model, batch, {*self._levels(side), last})
-        return Pass(states, seen, self._said(model, states[last], batch, side))
-
-    def _said(self, model: torch.nn.Module, states: torch.Tensor, batch: Mapping, side: int):
-        if not any(term.name in (TAUGHT if side else OUTPUTS) for term in self.plan):
-            return None
-        if self.head == "mlm":
-            return vocabulary_projection(model, unit_states(model, states, batch))
-        return unit_logits(model, states, batch, head=self.head)
+            said = forward(model, batch, head=self.head, levels=self._levels(side), speaks=speaks)
+        return Pass(said.states, seen, said.logits)
 
     def _output_terms(self, student: Pass, teacher: Pass | None, batch: Mapping) -> tuple[torch.Tensor | float, dict]:
         """The sum of the weighted terms on what the heads say, and each of them."""
@@ -135,12 +122,12 @@ class Learner(torch.nn.Module):
         def compare(mine: torch.Tensor, theirs: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
             return torch.stack([term.weight * _output_term(term, mine, theirs, labels) for term in terms])
 
-        theirs = teacher.said if teacher else None
+        mine, theirs = student.said, teacher.said if teacher else None
         labels = batch["labels"] if "owners" in batch else batch["labels"].flatten()[positions(batch)]
-        if self.head == "mlm":
-            total, each = vocabulary_loss(student.said, theirs, labels, compare)
+        if all(isinstance(said, VocabularyProjection | None) for said in (mine, theirs)):
+            total, each = vocabulary_loss(mine, theirs, labels, compare)
         else:
-            each = compare(student.said, theirs, labels)
+            each = compare(vocabulary_logits(mine), None if theirs is None else vocabulary_logits(theirs), labels)
             total = each.sum()
         return total, dict(zip((term.name for term in terms), each.unbind(), strict=True))
 

@@ -33,7 +33,7 @@ from transformers import (
 )
 from transformers.utils import logging as library_logging
 
-from trainer import casing, hub, tags
+from trainer import casing, hub, suitability, tags
 from trainer.architectures import ARCHITECTURES, quicken
 from trainer.errors import BadSpec, CorruptFile, Refused, Unavailable
 from trainer.outputs import HEADS as HEAD_CLASSES
@@ -50,7 +50,6 @@ HEADS = {
     "ner": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     "classification": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
 }
-_OUTPUTS = ("classifier", "classifier.out_proj")  # the layer that says the labels, in any architecture
 _KINDS = {"ner": "token-classification", "classification": "sequence-classification"}
 MISNAMED = ("modernbert",)  # of transformers' own, those that a published config.json calls bert
 # Config fields that choose files, kernels or other people's modules, and the empty block that adapter-transformers
@@ -90,10 +89,15 @@ def load(
     if labels is not None:
         fresh = not (own == head and list(config.id2label.values()) == list(labels))
         _set_labels(config, labels)
-    model = _assemble(_model_class(config, head), config, _read_weights(found), fresh=fresh, seed=seed)
+    network = _model_class(config, head)
+    suitability.check_class(network, config)
+    model = quicken(_assemble(network, config, _read_weights(found), fresh=fresh, seed=seed)).eval()
     if head == "ner" and labels is None:
         _say_scheme(outputs, folder)
-    return quicken(model).eval(), _read_tokenizer(folder, entry, vocabulary=config.vocab_size)
+    tokenizer = _read_tokenizer(folder, entry, vocabulary=config.vocab_size)
+    if head != "encoder":
+        suitability.check_answers(model, tokenizer)
+    return model, tokenizer
 
 
 def build(
@@ -258,8 +262,12 @@ def _assemble(
     )
     if told["unexpected_keys"]:
         log.info("%d tensors have no place in %s and were left out.", len(told["unexpected_keys"]), cls.__name__)
-    if fresh and hasattr(model, "classifier"):
-        _start_head(model, wanting, std=config.initializer_range, seed=seed)
+    if config.model_type == "mobilebert":
+        # The embedding of a piece takes in that of the next one: past the end of a text there is nothing, so padding,
+        # which stands there in a batch, is nothing as well. Published files hold some other row for it.
+        model.get_input_embeddings().weight.data[config.pad_token_id or 0] = 0
+    if fresh and cls in (HEADS[kind].get(type(config), None) for kind in _KINDS):
+        _start_head(model, wanting, std=getattr(config, "initializer_range", 0.02), seed=seed)
     return model
 
 
@@ -278,7 +286,11 @@ def _start_head(model: PreTrainedModel, wanting: Collection[str], *, std: float,
     # Drawn from its own generator: the same head whatever else the library draws while it loads.
     noise = torch.Generator().manual_seed(seed)
     for name, layer in model.named_modules():
-        if isinstance(layer, torch.nn.Linear) and (name in _OUTPUTS or f"{name}.weight" in wanting):
+        below = name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name
+        if not isinstance(layer, torch.nn.Linear):
+            continue
+        says_labels = not below and layer.out_features == model.config.num_labels  # whatever its name is
+        if says_labels or f"{name}.weight" in wanting:
             torch.nn.init.normal_(layer.weight, std=std, generator=noise)
             if layer.bias is not None:
                 torch.nn.init.zeros_(layer.bias)
@@ -297,6 +309,11 @@ def _read_tokenizer(folder: Path, entry: ModelEntry | None, *, vocabulary: int) 
             tokenizer = _open_tokenizer(folder, options)
             casing.correct(tokenizer, options)
             log.warning("The vocabulary of %s contradicts its other files; it is read with %s.", folder, options)
+    if not tokenizer.is_fast:
+        raise Unavailable(
+            f"The tokenizer of {folder} ({type(tokenizer).__name__}) does not say where its pieces stand in a text.",
+            next_step="Choose a model whose folder has a tokenizer.json.",
+        )
     if len(tokenizer) > vocabulary:
         raise CorruptFile(
             f"The tokenizer of {folder} knows {len(tokenizer):,} pieces, its model only {vocabulary:,}.",

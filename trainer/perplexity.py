@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from trainer import evaluate as costs
 from trainer.corpus import Rows
-from trainer.heads import encode, vocabulary_logits
+from trainer.heads import forward, vocabulary_logits
 from trainer.inference import BATCH_TOKENS, evaluating
 from trainer.masking import IGNORED, Masking
 from trainer.reading import check_finite
@@ -97,10 +97,9 @@ def _fill(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[np.nd
     """(gaps, 3): one, whether it is filled rightly, nats; and the row of each gap, (gaps,)."""
     device = next(model.parameters()).device
     masked = batch["labels"] != IGNORED
-    given = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
-    states = encode(model, given).last_hidden_state  # (rows, tokens, hidden)
-    logits = vocabulary_logits(model, states[masked.to(device)]).float()  # (gaps, vocabulary)
-    gold = batch["labels"][masked].to(device)
+    given = {name: batch[name].to(device) for name in ("input_ids", "attention_mask", "labels")}
+    logits = vocabulary_logits(forward(model, given, head="mlm").logits).float()  # (gaps, vocabulary)
+    gold = given["labels"][masked.to(device)]
     nats = cross_entropy(logits, gold, reduction="none")
     check_finite(nats, model)
     found = torch.stack([torch.ones_like(nats), (logits.argmax(-1) == gold).float(), nats], dim=1)

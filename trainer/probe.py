@@ -20,8 +20,9 @@ from transformers.models.roberta.modeling_roberta import RobertaLayer
 from trainer.architectures import global_attention
 from trainer.capture import capturing
 from trainer.errors import Unavailable
-from trainer.heads import is_classifier
+from trainer.heads import inputs, is_classifier
 from trainer.reading import Cancelled, check_finite, evaluating, side_by_side, thread_count
+from trainer.suitability import TRIED, unlike
 
 BASELINES = ("mask", "pad")
 BATCH_TOKENS = 1024  # pieces a batch and thread; with gradients more leave the caches
@@ -105,6 +106,8 @@ class Probe:
         hidden[before : before + len(self.free), 0] = torch.from_numpy(self.free).to(device)
         self._hideable = hidden
         self.absent = torch.where(hidden, self._blank, self.words)
+        if getattr(model.config, "model_type", TRIED[0]) not in TRIED:
+            self._check_words(torch.tensor([list(ids)], device=device))
 
     def __repr__(self) -> str:
         return f"Probe({len(self.words):,} places)"
@@ -188,6 +191,22 @@ class Probe:
             said = said[:, self.places]
         check_finite(said, self.model)
         return said
+
+    def _check_words(self, ids: torch.Tensor) -> None:
+        """Raise Unavailable where a model says something else of word embeddings than of the ids they stand for."""
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        try:
+            with evaluating(self.model), torch.inference_mode():
+                by_words, by_ids = self.logits(self.words[None]), self.model(**inputs(self.model, batch)).logits
+            differ = unlike(by_ids[:, None] if by_ids.ndim == 2 else by_ids[:, self.places], by_words)
+        except (AttributeError, TypeError, ValueError, RuntimeError):
+            differ = True
+        if differ:
+            raise Unavailable(
+                f"{type(self.model).__name__} does not read word embeddings as it reads the pieces themselves, "
+                "so nothing can be hidden from it.",
+                next_step="Choose a model of the BERT family.",
+            )
 
     def _values(self, keep: np.ndarray, measure: Callable) -> np.ndarray:
         shown = np.ones((len(keep), len(self.words)), dtype=bool)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from trainer.errors import BadSpec, NonFiniteOutputs, StillroomError
-from trainer.heads import document_reading, inputs, is_classifier
+from trainer.heads import document_reading, evaluating, inputs, is_classifier
 from trainer.pieces import Frame, frame, windows
 
 
@@ -58,17 +58,6 @@ def read(
     return begins, table
 
 
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Dropout off, also when training asks for a score between two steps."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
 def model_limit(model: torch.nn.Module, tokenizer: Any) -> int:
     """The longest window, special tokens included, that the model has positions for.
 
@@ -81,7 +70,8 @@ def model_limit(model: torch.nn.Module, tokenizer: Any) -> int:
     ]
     if tables:
         return min(t.num_embeddings - (0 if t.padding_idx is None else t.padding_idx + 1) for t in tables)
-    return getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    stated = getattr(model.config, "max_position_embeddings", None) or 0  # -1 in an XLNet, which has no limit
+    return stated if stated > 0 else tokenizer.model_max_length
 
 
 def window_size(

@@ -17,7 +17,7 @@ import torch
 
 from trainer.batches import Batches
 from trainer.errors import CorruptFile
-from trainer.heads import document_reading, encode_levels, is_classifier, unit_logits, unit_numbers, unit_states
+from trainer.heads import document_reading, forward, is_classifier, unit_numbers, unit_states
 from trainer.reading import check_finite
 from trainer.run import commit_folder, verify_folder
 from trainer.tokens import alone
@@ -133,18 +133,18 @@ def _compute(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     device, head = next(teacher.parameters()).device, "classification" if is_classifier(teacher) else "ner"
-    last, done = teacher.config.num_hidden_layers, 0
+    done = 0
     for indices in Batches(rows.lengths, seed=0, batch_tokens=BATCH_TOKENS, batch_size=None).epoch(0):
         batch = {name: tensor.to(device) for name, tensor in rows.batch(indices).items()}
         numbers = unit_numbers(batch).cpu().numpy()
         with torch.inference_mode():
-            found = encode_levels(teacher, batch, {*levels, last})
-            outputs = unit_logits(teacher, found[last], batch, head=head).float()
+            said = forward(teacher, batch, head=head, levels=levels)
+            outputs = said.logits.float()
             check_finite(outputs, teacher)
             logits[numbers] = outputs.cpu().numpy()
             for place, level in enumerate(levels):
-                said = unit_states(teacher, found[level], batch).half().cpu().numpy()
-                states[numbers, place * said.shape[1] : (place + 1) * said.shape[1]] = said
+                part = unit_states(teacher, said.states[level], batch).half().cpu().numpy()
+                states[numbers, place * part.shape[1] : (place + 1) * part.shape[1]] = part
         _let_go(logits, states)
         done += len(indices)
         if progress:

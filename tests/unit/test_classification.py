@@ -48,27 +48,27 @@ def rows_of(tokenizer, *labels, max_tokens=16, seed=0, **options):
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_head_alone_equals_the_whole_forward_pass(name, pooling):
+def test_a_document_has_the_mean_of_its_windows_own_logits(name, pooling):
     network = family(name, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MiniAlbertForSequenceClassification)
     if hasattr(network.config, "classifier_pooling"):
         network.config.classifier_pooling = pooling
-    mask = (torch.arange(12) < torch.tensor([[12], [8]])).long()
-    given = {"input_ids": torch.randint(5, 60, (2, 12)), "attention_mask": mask}
+    mask = (torch.arange(12) < torch.tensor([[12], [8], [5]])).long()
+    given = {"input_ids": torch.randint(5, 60, (3, 12)), "attention_mask": mask}
+    batch = given | {"owners": torch.tensor([0, 1, 1]), "documents": torch.arange(2)}
     with torch.no_grad():
         whole = network(**given).logits
-        states = heads.encode(network, given).last_hidden_state
-        found = heads.window_logits(network, heads.window_states(network, states, mask))
-    assert found.shape == (2, 5)
-    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-5)
+        logits = heads.forward(network, batch, head="classification").logits
+    torch.testing.assert_close(logits, torch.stack([whole[0], whole[1:].mean(0)]), rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_without_the_head_is_named():
+    given = {"input_ids": torch.ones(1, 4, dtype=torch.long), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
     for bare in (
         BertModel(BertConfig(num_hidden_layers=1, hidden_size=24, num_attention_heads=4)),
         bert("ner", layers=1),
     ):
         with pytest.raises(Unavailable, match="has no sequence-classification head"):
-            heads.window_logits(bare, torch.zeros(1, 24))
+            heads.forward(bare, given, head="classification")
 
 
 @pytest.mark.parametrize("how", ["mean", "max"])

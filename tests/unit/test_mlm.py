@@ -31,7 +31,7 @@ from trainer import corpus, datasets, perplexity, spec, tokens
 from trainer.architectures.minialbert import MiniAlbertForMaskedLM, MiniAlbertForTokenClassification
 from trainer.batches import Batches
 from trainer.errors import BadData, BadSpec, Unavailable
-from trainer.heads import classifier_logits, vocabulary_logits
+from trainer.heads import forward, vocabulary_logits
 from trainer.masking import IGNORED, Masking
 from trainer.tasks import TASKS
 from trainer.tasks.mlm import MLM
@@ -275,36 +275,39 @@ def test_the_task_and_the_corpus_import_without_torch():
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("head", ["vocabulary", "classifier"])
+@pytest.mark.parametrize("head", ["mlm", "ner"])
 def test_a_head_at_single_positions_equals_the_whole_forward_pass(name, head):
-    if head == "vocabulary":
-        network, compute = family(name, MODEL_FOR_MASKED_LM_MAPPING, MiniAlbertForMaskedLM), vocabulary_logits
+    if head == "mlm":
+        network = family(name, MODEL_FOR_MASKED_LM_MAPPING, MiniAlbertForMaskedLM)
     else:
         network = family(name, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING, MiniAlbertForTokenClassification)
-        compute = classifier_logits
     ids = torch.randint(5, 60, (2, 12))
     inputs = {"input_ids": ids, "attention_mask": (torch.arange(12) < torch.tensor([[12], [8]])).long()}
-    chosen = torch.zeros(2, 12, dtype=torch.bool)
-    chosen[0, [1, 5, 11]] = chosen[1, [0, 7]] = True
+    labels = torch.full_like(ids, IGNORED)
+    labels[0, [1, 5, 11]] = labels[1, [0, 7]] = 1
     with torch.no_grad():
-        whole = network(**inputs).logits[chosen]
-        states = network.base_model(**inputs).last_hidden_state[chosen]
-        found = compute(network, states)
-    assert found.shape == (5, 60 if head == "vocabulary" else 5)
-    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-5)
+        whole = network(**inputs).logits[labels != IGNORED]
+        logits = vocabulary_logits(forward(network, inputs | {"labels": labels}, head=head).logits)
+    assert logits.shape == (5, 60 if head == "mlm" else 5)
+    torch.testing.assert_close(logits, whole, rtol=1e-5, atol=1e-5)
 
 
 def test_a_classifier_drops_out_while_it_trains():
     network = family("bert", MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING, None).train()
-    states = torch.randn(3, 32)
-    assert not torch.equal(classifier_logits(network, states), classifier_logits(network, states))
+    for module in network.base_model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    ids = torch.ones(1, 4, dtype=torch.long)
+    batch = {"input_ids": ids, "attention_mask": ids, "labels": ids}
+    one, other = (forward(network, batch, head="ner").logits for _ in range(2))
+    assert not torch.equal(one, other)
 
 
 def test_a_model_without_the_head_is_named():
-    bare = BertModel(BertConfig(**SIZES))
-    for compute, kind in ((vocabulary_logits, "masked-LM"), (classifier_logits, "token-classification")):
+    bare, ids = BertModel(BertConfig(**SIZES)), torch.ones(1, 4, dtype=torch.long)
+    for head, kind in (("mlm", "masked-LM"), ("ner", "token-classification")):
         with pytest.raises(Unavailable, match=f"BertModel has no {kind} head"):
-            compute(bare, torch.zeros(1, 32))
+            forward(bare, {"input_ids": ids, "attention_mask": ids, "labels": ids}, head=head)
 
 
 # Scores on held-out text
