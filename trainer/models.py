@@ -37,7 +37,7 @@ from trainer import casing, hub, suitability, tags
 from trainer.architectures import ARCHITECTURES, quicken
 from trainer.errors import BadSpec, CorruptFile, Refused, Unavailable
 from trainer.outputs import HEADS as HEAD_CLASSES
-from trainer.outputs import Outputs, class_of
+from trainer.outputs import ONE, Outputs, check_says_labels, class_of
 from trainer.registry import ABOUT, ROOT, ModelEntry, fetched, remedies, resolve, weights_here, zoo
 from trainer.run import ResolvedModel, commit_folder
 from trainer.weights import WEIGHTS, check_folder, check_hashes, outputs_of, read_json
@@ -172,6 +172,8 @@ def build_config(entry: ModelEntry) -> PreTrainedConfig:
 def _read_config(folder: Path, entry: ModelEntry | None, outputs: Outputs) -> PreTrainedConfig:
     said = read_json(folder / "config.json")
     said["architectures"] = [outputs.named] if outputs.named else None
+    if len(outputs.labels) == 1 and said.get("problem_type") == ONE:  # transformers refuses it, and does not say so
+        check_says_labels(ONE, outputs.labels)
     if outputs.labels:
         said |= {"id2label": dict(enumerate(outputs.labels)), "num_labels": len(outputs.labels)}
         said["label2id"] = {label: number for number, label in enumerate(outputs.labels)}
@@ -184,7 +186,10 @@ def _read_config(folder: Path, entry: ModelEntry | None, outputs: Outputs) -> Pr
     try:
         return CONFIG_MAPPING[kind].from_dict({name: said[name] for name in said if name not in _NOT_SIZES})
     except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
-        raise CorruptFile(f"config.json of {folder} is not a valid {kind} config ({type(error).__name__}).") from None
+        raise CorruptFile(
+            f"config.json of {folder} is not a valid {kind} config ({type(error).__name__}).",
+            next_step="Fetch or copy the model again, or correct the file.",
+        ) from None
 
 
 def _model_type(said: Mapping, entry: ModelEntry | None) -> object:

@@ -17,8 +17,10 @@ HEADS = {
     "ForSequenceClassification": "classification",
     "Model": "encoder",
 }
+MOST = 100_000  # labels that a model may have
 LABELLED = ("ner", "classification")  # heads whose outputs are labels
 SEVERAL = "multi_label_classification"  # transformers' problem_type of a head with a probability for each label
+ONE = "single_label_classification"
 _VALUE = "regression"
 _LAST = ("classifier.weight", "classifier.out_proj.weight", "score.weight", "logits_proj.weight")
 _VOCABULARY = ("cls.predictions.", "lm_head.", "vocab_projector.", "vocab_transform.", "predictions.", "decoder.bias")
@@ -46,12 +48,12 @@ def read(config: Mapping[str, Any], shapes: Shapes, *, where: str) -> Outputs:
     head, outputs = head_of(config, shapes, where=where), _outputs(shapes)
     labels: tuple[str, ...] = ()
     if head in LABELLED:
-        labels = labels_of(config, where=where) or _numbered(config.get("num_labels") or outputs or 2)
-        if outputs is not None and len(labels) != outputs:
-            raise CorruptFile(
-                f"config.json of {where} names {len(labels)} labels, its weights have {outputs} outputs.",
-                next_step=_WRITE_LABELS,
-            )
+        labels = labels_of(config, where=where)
+        count = len(labels) or config.get("num_labels") or outputs or 2
+        if type(count) is not int or not 0 < count <= MOST or count != (outputs or count):
+            has = f", its weights have {outputs} outputs" if outputs else ""
+            raise CorruptFile(f"config.json of {where} names {count!r:.40} labels{has}.", next_step=_WRITE_LABELS)
+        labels = labels or tuple(f"LABEL_{number}" for number in range(count))
     return Outputs(head, class_of(config), labels)
 
 
@@ -110,7 +112,13 @@ def labels_of(config: Mapping[str, Any], *, where: str = "the model") -> tuple[s
 
 
 def check_says_labels(problem_type: str | None, labels: Sequence[str]) -> None:
-    """BadSpec where the head of a classifier gives a value, or has one output of which nothing says what it is."""
+    """BadSpec where the head of a classifier gives a value, or nothing plain says what it gives."""
+    if problem_type not in (None, ONE, SEVERAL, _VALUE):
+        what = f"problem_type of its config.json is {problem_type!r:.60}, which says nothing about its outputs"
+        raise BadSpec(
+            [("model", what)],
+            next_step=f"Write {ONE} or {SEVERAL} there; {_VALUE} is a head that gives a number and is not read here.",
+        )
     if problem_type == _VALUE:
         raise BadSpec(
             [("model", "its head gives a number, not labels (problem_type of its config.json is regression)")],
@@ -136,10 +144,6 @@ def says_values(config: Mapping[str, Any], labels: Sequence[str]) -> bool:
 def _outputs(shapes: Shapes) -> int | None:
     """How many outputs the last layer of a labelled head has; None where it is not known by name."""
     return next((shapes[name][0] for name in _LAST if len(shapes.get(name, ())) == 2), None)
-
-
-def _numbered(count: int) -> tuple[str, ...]:
-    return tuple(f"LABEL_{number}" for number in range(count))
 
 
 def _counts(numbers: Any, count: int | None = None) -> bool:

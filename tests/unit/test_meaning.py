@@ -5,14 +5,20 @@ import logging
 from pathlib import Path
 
 import known_models as known
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from trainer import evaluate, grading, inference, models, pairing, registry, teaching
+from trainer import datasets, evaluate, grading, inference, models, pairing, perplexity, registry, teaching
 from trainer.datasets import LabelledDocument, Sentence
 from trainer.errors import BadSpec, CorruptFile, NonFiniteOutputs, Unavailable
+from trainer.lesson import prepare
+from trainer.outputs import ONE
+from trainer.run import RunSpec
+from trainer.spec import parse
 from trainer.tasks.ner import IGNORED, NER, NERRows
+from trainer.tokens import Tokens
 from workbench import cli
 from workbench import explain as why
 from workbench.note import Note
@@ -162,6 +168,14 @@ def test_a_number_is_never_a_probability(tmp_path, labels, problem):
     assert again.config.num_labels == 2, "it may be what a classifier starts from"
 
 
+def test_one_label_of_one_is_no_certainty(tmp_path):
+    folder = known.classifier(tmp_path / "m", [42.5], ["a"], problem_type=ONE)
+    with pytest.raises(BadSpec, match="number or a label"):
+        registry.task_of(registry.resolve(str(folder)))
+    with pytest.raises(BadSpec, match="number or a label"):
+        predict(Note(TEXT), str(folder))
+
+
 def test_one_label_with_a_probability_is_one(tmp_path):
     folder = known.classifier(tmp_path / "m", [2.0], ["pain"], problem_type="multi_label_classification")
     prediction = predict(Note(TEXT), str(folder))
@@ -270,3 +284,48 @@ def test_whole_numbers_are_names(tmp_path):
     folder = known.classifier(tmp_path / "m", [0.0, 1.0], ["a", "b"])
     known.edit(folder, id2label={"0": 0, "1": 1}, label2id={"0": 0, "1": 1})
     assert predict(Note(TEXT), str(folder)).chosen == ("1",)
+
+
+@pytest.mark.parametrize("scheme", ["BILOU", "IOB2, behind", "plain"])
+def test_a_student_learns_the_scheme_of_its_teacher(tmp_path, scheme):
+    """One step of task_kd: rows, losses and scores agree with what the teacher says, whatever its scheme."""
+    plain = (["O", "Drug", "Disease"], "Drug Drug Disease Disease Disease")
+    labels, tags = SCHEMES.get(scheme, plain)
+    teacher = registry.resolve(str(known.tagger(tmp_path / "m", words_of(tags), labels)))
+    words = ["aspirin", "and", "asthma", "for", "lung", "cancer"]
+    gold = ["B-Drug", "O", "B-Disease", "O", "B-Disease", "I-Disease"]
+    (tmp_path / "d").mkdir()
+    rows = "\n".join(f"{word}\t{tag}" for word, tag in zip(words, gold, strict=True)) + "\n\n"
+    for split in ("train", "dev", "test"):
+        (tmp_path / "d" / f"{split}.conll").write_text(rows * 2)
+    given = {"kind": "distill", "teacher": "t", "student": {"layers": 1}, "dataset": "d", "recipe": "task_kd"}
+    spec = parse(given | {"recipe": {"name": "task_kd", "labels": 1.0}, "schedule": {"steps": 1}})
+    options = {"id": "00000000-1", "attempt": 1, "threads": 1, "device": "cpu"}
+    dataset = datasets.resolve(str(tmp_path / "d"))
+    made = prepare(RunSpec(spec=spec, model=teacher, teacher=teacher, dataset=dataset, **options), cache=tmp_path)
+    terms = made.learner.eval()(made.batch_at(0))
+    assert terms["loss.task"].item() < 1e-3, "the gold labels are those that the teacher is sure of"
+    assert terms["loss.soft_targets"].item() < 1e-3
+    assert made.dev_scores()["f1"] == made.teacher_scores("dev")["f1"] == 1.0
+    student, tokenizer = made.learner.student, made.tokenizer
+    assert covered(inference.predict(TEXT, student, tokenizer, name="s"))[-1] == SPANS[-1]
+    models.save(student, tokenizer, tmp_path / "saved")
+    again, tokenizer = models.load(str(tmp_path / "saved"))
+    assert covered(inference.predict(TEXT, again, tokenizer, name="s"))[-1] == SPANS[-1]
+    fresh, _ = models.load(teacher, task="ner", labels=NER.tags(["Drug", "Disease"]))
+    assert inference.tag_names(fresh) == list(NER.tags(["Drug", "Disease"])), "fine-tuning makes its own head"
+
+
+def test_a_masked_lm_whose_outputs_are_no_numbers_has_no_score(tiny_model):
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    shape = {name: value for name, value in known.SHAPE.items() if name != "vocab_size"}
+    model = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **shape)).eval()
+    ids = np.array(tokenizer("fever and cough " * 20, add_special_tokens=False)["input_ids"], dtype=np.uint16)
+    corpus = Tokens(ids, np.array([len(ids)]))
+    assert perplexity.scores(model, tokenizer, corpus, max_tokens=32)["loss"] > 0
+    with torch.no_grad():
+        model.cls.predictions.decoder.bias[0] = float("nan")
+    with pytest.raises(NonFiniteOutputs):
+        perplexity.scores(model, tokenizer, corpus, max_tokens=32)

@@ -67,6 +67,13 @@ def test_names_that_are_lost_in_one_field_are_taken_from_the_other():
         read(CLASSIFIER | {"id2label": {"0": "no", "1": "yes"}, "label2id": {"no": 1, "yes": 0}})
 
 
+@pytest.mark.parametrize("count", ["two", 1.5, -1, True, 10**9, [2]])
+@pytest.mark.parametrize("shapes", [TWO, {"last.weight": [2, 8]}])
+def test_a_number_of_labels_is_one(count, shapes):
+    with pytest.raises(CorruptFile, match="names .* labels"):
+        read(CLASSIFIER | {"num_labels": count}, shapes)
+
+
 @pytest.mark.parametrize("config", [{"id2label": {"0": "a", "1": "b", "2": "c"}}, {"num_labels": 3}])
 @pytest.mark.parametrize("last", ["classifier", "classifier.out_proj", "score"])
 def test_names_and_weights_must_agree(config, last):
@@ -118,8 +125,9 @@ def test_tensors_that_fit_two_heads_are_asked_about(config, names):
 
 
 def test_a_head_that_gives_a_number_says_no_labels():
-    for problem, labels in (("regression", ["LABEL_0"]), ("regression", ["a", "b"]), (None, ["LABEL_0"])):
-        with pytest.raises(BadSpec, match="number") as caught:
+    unclear = [("regression", ["LABEL_0"]), ("regression", ["a", "b"]), (None, ["LABEL_0"]), (outputs.ONE, ["a"])]
+    for problem, labels in (*unclear, ("ordinal", ["a", "b"]), (3, ["a", "b"])):
+        with pytest.raises(BadSpec, match="number|says nothing") as caught:
             outputs.check_says_labels(problem, labels)
         assert isinstance(caught.value, StillroomError) and caught.value.next_step
         assert outputs.says_values({"problem_type": problem}, labels)
