@@ -5,6 +5,7 @@ slower than one after the other.
 """
 
 import http.client
+import math
 import os
 import signal
 import socket
@@ -21,12 +22,16 @@ ROOT = Path(__file__).resolve().parents[1]
 ADDRESS, FIRST_PORT = "127.0.0.1", 8501
 STOP_S, POLL_S = 60, 0.2
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+BACKOFF_S, MAX_BACKOFF_S = 1.0, 60.0  # before a worker that died is started again; doubled from death to death
+DEATHS = 6  # in a row, after which it is not started again
+STEADY_S = 300.0  # a worker that lived so long begins a new row
 
 
 def run(*, port: int | None = None, workers: bool = True, say: Callable[[str], None] = print) -> int:
     """Start everything, say the address, wait for a stop signal or for the app to end; returns the exit code.
 
-    A worker that ends is reported and not restarted: its job waits, with its checkpoint, for the next worker.
+    A worker that dies is started again, and takes its job up from the last checkpoint; one that dies DEATHS times in a
+    row is not. One that was told to leave has left.
     """
     if not (ROOT / "app.py").is_file():
         raise Unavailable("app.py is not here.", next_step="Run `pip install -e .` in a clone of the repository.")
@@ -38,15 +43,13 @@ def run(*, port: int | None = None, workers: bool = True, say: Callable[[str], N
     environment = child_environment(workers=len(devices) if workers else 0)
     asked = []
     previous = {name: signal.signal(name, lambda *_: asked.append(True)) for name in STOP_SIGNALS}
-    children: dict[str, subprocess.Popen] = {}
+    app, kept = _start(_streamlit(port), environment), []
     try:
-        children["app"] = _start(_streamlit(port), environment)
         for device in devices if workers else ():
-            command = [sys.executable, "-m", "workbench.cli", "worker", "--device", device]
-            children[f"worker {device}"] = _start(command, environment)
-        return _watch(children, port, asked=asked, say=say)
+            kept.append(Kept(device, _worker(device), environment, say))
+        return _watch(app, kept, port, asked=asked, say=say)
     finally:
-        _stop(children, asked)
+        _stop([app, *(each.child for each in kept if each.child)], asked)
         for name, handler in previous.items():
             signal.signal(name, handler)
 
@@ -64,36 +67,74 @@ def cuda_devices() -> list[str]:
     return [f"cuda:{index}" for index in range(found)]
 
 
-def _watch(children: dict[str, subprocess.Popen], port: int, *, asked: list, say: Callable[[str], None]) -> int:
+class Kept:
+    """A worker that is started again when it dies: after a while, and not for ever."""
+
+    def __init__(self, device: str, command: list[str], environment: dict[str, str], say: Callable[[str], None]):
+        self.device, self._command, self._environment, self._say = device, command, environment, say
+        self._deaths = 0  # in a row
+        self._begin()
+
+    def _begin(self) -> None:
+        self.child: subprocess.Popen | None = _start(self._command, self._environment)
+        self._began_at, self._again_at = time.monotonic(), math.inf
+
+    def look(self) -> None:
+        """Notice its death, and start it again when it is time."""
+        if self.child and self.child.poll() is not None:
+            self._ended(self.child.returncode)
+        elif not self.child and time.monotonic() >= self._again_at:
+            self._begin()
+
+    def _ended(self, code: int) -> None:
+        self.child = None
+        start = f"`stillroom worker --device {self.device}` starts one"
+        if code == 0:
+            self._say(f"The worker {self.device} was told to leave. Jobs wait for the next worker: {start}.")
+            return
+        self._deaths = 1 if time.monotonic() - self._began_at > STEADY_S else self._deaths + 1
+        ended = f"The worker {self.device} ended with code {code}."
+        if self._deaths >= DEATHS:
+            self._say(f"{ended} It died {DEATHS} times in a row and is not started again. Jobs wait: {start}.")
+            return
+        wait_s = min(MAX_BACKOFF_S, BACKOFF_S * 2 ** (self._deaths - 1))
+        self._again_at = time.monotonic() + wait_s
+        self._say(
+            f"{ended} It is started again in {wait_s:g} s ({self._deaths} of at most {DEATHS - 1} times in a row)."
+        )
+
+
+def _watch(app: subprocess.Popen, kept: list[Kept], port: int, *, asked: list, say: Callable[[str], None]) -> int:
     """Until a stop is asked for (0) or the app ends by itself (1)."""
     announced = False
     while not asked:
         if not announced and _answers(port):
             announced = True
             say(f"Stillroom is at http://{ADDRESS}:{port}  (Ctrl-C stops it)")
-        for name, child in list(children.items()):
-            if child.poll() is None:
-                continue
-            del children[name]
-            say(f"The {name} ended with code {child.returncode}.")
-            if name == "app":
-                return 1
-            say(f"Jobs wait for the next worker: `stillroom {name.replace(' ', ' --device ')}` starts one.")
+        if app.poll() is not None:
+            say(f"The app ended with code {app.returncode}.")
+            return 1
+        for each in kept:
+            each.look()
         time.sleep(POLL_S)
     say("Stopping; a running job goes back to the queue with its checkpoint.")
     return 0
 
 
-def _stop(children: dict[str, subprocess.Popen], asked: list) -> None:
+def _stop(children: list[subprocess.Popen], asked: list) -> None:
     """SIGTERM, so that a worker hands its job back; SIGKILL after a minute or at the second request to stop."""
-    for child in children.values():
+    for child in children:
         child.terminate()
     deadline = time.monotonic() + STOP_S
-    while time.monotonic() < deadline and len(asked) < 2 and any(child.poll() is None for child in children.values()):
+    while time.monotonic() < deadline and len(asked) < 2 and any(child.poll() is None for child in children):
         time.sleep(POLL_S)
-    for child in children.values():
+    for child in children:
         child.kill()
         child.wait()
+
+
+def _worker(device: str) -> list[str]:
+    return [sys.executable, "-m", "workbench.cli", "worker", "--device", device]
 
 
 def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:

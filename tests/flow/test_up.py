@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from trainer import queue, store
+from workbench import up
 
 
 class Stack:
@@ -83,16 +84,40 @@ def test_up_answers_at_the_address_it_prints_and_stops_gently(start, port, numbe
     assert rows == [], "the worker had time to sign off"
 
 
-def test_a_child_that_dies_is_reported_and_not_restarted(start, port):
+def test_a_worker_that_dies_is_started_again_and_the_app_that_dies_ends_all(start, port):
     stack = start("--port", str(port))
     stack.wait_for("Stillroom is at ")
-    os.kill(stack.child("worker").pid, signal.SIGKILL)
-    stack.wait_for("The worker cpu ended with code -9.")
+    until(lambda: len(queue.workers(store.open_store())) == 1, "the worker is enlisted")
+    before = stack.child("worker").pid
+    os.kill(before, signal.SIGKILL)
+    stack.wait_for("The worker cpu ended with code -9. It is started again in 1 s")
+    assert queue.workers(store.open_store()) == [], "nobody says that a worker runs where it does not"
+    until(lambda: len(queue.workers(store.open_store())) == 1, "another worker is enlisted")
+    assert stack.child("worker").pid != before
+    os.kill(stack.child("worker").pid, signal.SIGTERM)
+    stack.wait_for("The worker cpu was told to leave.")
     stack.wait_for("`stillroom worker --device cpu`")
     assert len(stack.children()) == 1
     os.kill(stack.child("streamlit").pid, signal.SIGKILL)
     assert stack.process.wait(timeout=90) == 1
     assert "The app ended with code -9.\n" in stack.said
+
+
+def test_a_worker_that_dies_at_once_is_started_ever_later_and_at_last_no_more(monkeypatch):
+    monkeypatch.setattr(up, "BACKOFF_S", 0.05)
+    monkeypatch.setattr(up, "MAX_BACKOFF_S", 0.2)
+    said, began = [], time.monotonic()
+    kept = up.Kept("cpu", [sys.executable, "-S", "-c", "raise SystemExit(3)"], dict(os.environ), said.append)
+    while not any("not started again" in line for line in said):
+        assert time.monotonic() - began < 60, said
+        kept.look()
+        time.sleep(0.01)
+    assert len(said) == up.DEATHS and kept.child is None
+    waits = [line.partition(" again in ")[2].partition(" s")[0] for line in said[:-1]]
+    assert waits == ["0.05", "0.1", "0.2", "0.2", "0.2"]
+    assert time.monotonic() - began >= 0.75
+    kept.look()
+    assert kept.child is None and len(said) == up.DEATHS
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
