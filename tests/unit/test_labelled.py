@@ -136,7 +136,7 @@ CLOSING, OPEN = "quotes do not match: a cell goes on after", "quotes do not matc
         (f'"{CANARY},a', OPEN),
         (f'"a" {CANARY},a', CLOSING),
         (f'"a\nb\n" {CANARY},a', CLOSING),
-        (f"{CANARY}\0,a", "this is a binary file"),
+        (f"{CANARY}\0,a", "a NUL character: this is a binary file"),
         (f"{CANARY}\x80,a", "the byte 0x80 at offset"),
         (f"{CANARY},a,b", "3 cells under 2 columns"),
         (CANARY, "1 cells under 2 columns"),

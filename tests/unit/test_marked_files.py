@@ -191,10 +191,11 @@ BOTH = [["Aspirin", "Asthma"], ["Ibuprofen"]]
         f"\ufeff{FIRST}\ufeff{SECOND}",
         f"{FIRST}1\tCID\tD1\tD2\n1\tAssociation\t1234\tD5\tNovel\n{SECOND}",
         f"{FIRST}{SECOND}2\tCID\t-\tD2\t1.0",
+        f"{FIRST}1\tinteracts with\tBRCA\tKRAS\n{SECOND}",
         "1\t0\t7\tAspirin\tChemical\tD1\n" + FIRST.replace("1\t0\t7\tAspirin\tChemical\tD1\n", "") + SECOND,
         FIRST.replace("1\t0", "\n1\t0") + SECOND,
     ],
-    ids=["usual", "joined", "more empty lines", "marks", "relations", "relation last", "entity first", "line between"],
+    ids=["usual", "joined", "more empty lines", "marks", "relations", "relation last", "relation of names", "entity first", "line between"],
 )
 def test_a_new_id_begins_a_document(content, newline, tmp_path):
     assert mentions(pubtator(tmp_path, content, newline=newline)) == BOTH

@@ -70,7 +70,7 @@ def _document(path: Path, annotations: Path | None, name: str, report: Reporter)
     except UnicodeDecodeError:
         raise BadData("this is not UTF-8 text.", path=f"{name}/{path.name}", next_step="Save it as UTF-8.") from None
     if "\0" in text:
-        what = "this is a binary file, or not UTF-8."
+        what = "a NUL character: this is a binary file, or not UTF-8."
         raise BadData(what, path=f"{name}/{path.name}", next_step="Save the file as UTF-8 text.")
     marked, text = text.startswith(_BOM), text.removeprefix(_BOM)
     place = f"{name}/{annotations.name}"

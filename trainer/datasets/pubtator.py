@@ -15,7 +15,8 @@ from trainer.errors import BadData
 
 _FORMAT = "Write id<TAB>start<TAB>end<TAB>text<TAB>type a line, after id|t|title and id|a|abstract."
 _PART = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
-_RELATION = re.compile(r"[A-Za-z][\w/ -]*(\t(-|[^\t]*\d[^\t]*)){2}(\t[^\t]*)*")  # its kind, two concepts, and more
+# Its kind and two concepts; and more, where the concepts cannot be the end and the text of an entity.
+_RELATION = re.compile(r"[A-Za-z][\w/ -]*(\t[^\t]+){2}|[A-Za-z][\w/ -]*(\t(-|[^\t]*\d[^\t]*)){2}(\t[^\t]*)*")
 
 
 @dataclass
