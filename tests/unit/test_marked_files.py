@@ -9,7 +9,7 @@ import pytest
 from trainer import datasets
 from trainer.datasets import brat, spans
 from trainer.datasets.entities import Tally
-from trainer.errors import BadData
+from trainer.errors import BadData, Refused
 
 SPLITS = ("train", "dev", "test")
 SECRET = "Zebulon"
@@ -195,7 +195,17 @@ BOTH = [["Aspirin", "Asthma"], ["Ibuprofen"]]
         "1\t0\t7\tAspirin\tChemical\tD1\n" + FIRST.replace("1\t0\t7\tAspirin\tChemical\tD1\n", "") + SECOND,
         FIRST.replace("1\t0", "\n1\t0") + SECOND,
     ],
-    ids=["usual", "joined", "more empty lines", "marks", "relations", "relation last", "relation of names", "entity first", "line between"],
+    ids=[
+        "usual",
+        "joined",
+        "more empty lines",
+        "marks",
+        "relations",
+        "relation last",
+        "relation of names",
+        "entity first",
+        "line between",
+    ],
 )
 def test_a_new_id_begins_a_document(content, newline, tmp_path):
     assert mentions(pubtator(tmp_path, content, newline=newline)) == BOTH
@@ -337,6 +347,20 @@ def test_a_file_that_cannot_be_read_is_named_and_the_next_is_read(name, content,
     found: list[BadData] = []
     assert len(list(spans.read(folder, report=found.append))) == 1
     assert [problem.path for problem in found] == [f"train/{name}"]
+
+
+def test_a_brat_folder_alone_can_be_checked(tmp_path):
+    report = datasets.check(brat_folder(tmp_path, "Aspirin.", "T1\tDrug 0 7\tAspirin", "T1\tDrug 0 7\tAspirin"))
+    assert [(problem.file, problem.line) for problem in report.problems] == [("train/d.ann", 2)]
+    assert report.splits["train"].given == 2 and report.splits["train"].entities == 1
+
+
+def test_a_link_out_of_a_brat_folder_is_refused(tmp_path):
+    folder = brat_folder(tmp_path / "data", "Aspirin.", "T1\tDrug 0 7\tAspirin")
+    (tmp_path / "private.txt").write_text(SECRET)
+    (folder / "e.txt").symlink_to(tmp_path / "private.txt")
+    with pytest.raises(Refused, match="outside the folder"):
+        datasets.resolve(str(tmp_path / "data"))
 
 
 # JSON

@@ -25,6 +25,11 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in visible if path.suffix.lower() in _ENDS and path.is_file())
 
 
+def is_split(folder: Path) -> bool:
+    """Whether a folder holds annotations itself."""
+    return folder.is_dir() and any(path.suffix.lower() == ".ann" for path in files(folder))
+
+
 def read(folder: Path, name: str, report: Reporter) -> Iterator[Marked]:
     """The documents of a folder in the order of their names; a wrong file or row goes to `report`."""
     for problem in _misplaced(folder, name):

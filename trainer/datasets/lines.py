@@ -104,7 +104,9 @@ def _raw(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 def _text(raw: bytes, offset: int) -> str | BadData:
     if b"\0" in raw:
-        return BadData("a NUL character: this is a binary file, or not UTF-8.", next_step="Save the file as UTF-8 text.")
+        return BadData(
+            "a NUL character: this is a binary file, or not UTF-8.", next_step="Save the file as UTF-8 text."
+        )
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -129,9 +129,9 @@ def _search(folder: Path) -> dict[str, Path]:
             raise BadData(what, path=folder.name, next_step="Remove or rename one of them.")
         if any(found.values()):
             return {split: _inside(folder, paths[0].name) for split, paths in found.items() if paths}
-    held = {split: brat.files(folder / split) for split in SPLITS if (folder / split).is_dir()}
-    if any(path.suffix.lower() == ".ann" for files in held.values() for path in files):
-        return {split: _inside(folder, split) for split, files in held.items() if files}
+    held = {split: folder / split for split in SPLITS if (folder / split).is_dir()}
+    if any(map(brat.is_split, held.values())):
+        return {split: _inside(folder, split) for split, path in held.items() if brat.files(path)}
     what = f"there is no train.conll, no train.jsonl, no train.csv and no train.txt; {_held(folder)}."
     raise BadData(what, path=folder.name, next_step=LAYOUT)
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 from pydantic import Field, computed_field
 
-from trainer.datasets import hub, labelled, rules, tagged, text
+from trainer.datasets import brat, hub, labelled, rules, tagged, text
 from trainer.datasets.cards import MarkedCounts, SentenceCounts, TextCounts, card
 from trainer.datasets.entities import Tally
 from trainer.datasets.places import SPLITS, digest, locate, require_task, split_files
@@ -150,7 +150,8 @@ class _Problems:
 
 
 def check(path: str | Path, *, task: str = "ner", limit: int = LIMIT) -> Report:
-    """Read a data set (an id, a folder, or one file) to its end: the first `limit` problems, and what it holds.
+    """Read a data set (an id, a folder, or one file or BRAT folder) to its end: the first `limit` problems, and what it
+    holds.
 
     What passes can be trained on: besides wrong rows, everything that training would refuse is a problem. Raises
     UnknownName for an unknown task, or a path that is neither a file nor a folder.
@@ -158,7 +159,8 @@ def check(path: str | Path, *, task: str = "ner", limit: int = LIMIT) -> Report:
     if task not in TASKS:
         raise UnknownName("task", task, TASKS)
     place, problems = locate(str(path)), _Problems()
-    alone = place.is_file() and TASKS[task].labelled  # its rows are checked, and nothing else can be
+    # Of a split alone the rows are checked, and nothing else can be.
+    alone = TASKS[task].labelled and place.is_file() or task == "ner" and brat.is_split(place)
     files = {place.stem.partition(".")[0]: place} if alone else _files(place, task, problems)
     report = _report(place, task, files, _READERS[task](place, files, None), problems, whole=not alone)
     over = len(report.problems) - limit
