@@ -146,9 +146,9 @@ def check_hashes(folder: Path, pinned: Mapping[str, str]) -> None:
 def sha256(path: Path) -> str:
     """SHA-256 of a file, computed once in a process while the file does not change."""
     about = path.stat()
-    return _hash(os.fspath(path), about.st_size, about.st_mtime_ns, about.st_ino)
+    return _hash(os.fspath(path), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
 
 
 @functools.lru_cache(maxsize=256)
-def _hash(path: str, size: int, mtime_ns: int, inode: int) -> str:
+def _hash(path: str, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> str:
     return file_sha256(path)

@@ -119,6 +119,10 @@ def test_nothing_but_the_student_is_published(first):
     assert "stillroom" not in (folder / "config.json").read_text()
     about = json.loads((folder / "stillroom.json").read_text())
     assert (about["teacher"], about["base"]) == ("minilm-ncbi", "minilm-ncbi")
+    taught, data = first[1].spec.teacher, first[1].spec.dataset
+    card = (folder / "README.md").read_text()
+    assert f"SHA-256 of the teacher's weights: `{taught.sha256}`." in card
+    assert f"SHA-256 of the data: `{data.sha256}`." in card and "unlabelled" not in card
     assert about["made_from"] == "minilm-ncbi with layers 2, vocabulary 4000"
     kinds = {event["event"] for event in first[1].events()[0]}
     assert kinds >= {"plan", "step", "evaluation", "checkpoint"}

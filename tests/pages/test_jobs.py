@@ -209,6 +209,16 @@ def test_a_failed_job_without_a_checkpoint_can_be_tried_again(start):
     assert "Too large." in shown(page) and "batch_tokens: 512" in shown(page)
 
 
+def test_a_job_whose_data_have_changed_can_start_afresh(start):
+    lease = start()
+    error = {"type": "CorruptFile", "message": "The data set has changed.", "next_step": "Start anew."}
+    queue.finish(store.open_store(), lease, state="failed", error=error)
+    page = opened(lease.id)
+    assert labels(page) == ["Try again", "Start afresh"]
+    page.button[1].click().run()
+    assert queue.jobs()[0].id != lease.id and queue.job(lease.id).state == "failed"
+
+
 def test_a_finished_job_offers_its_model(start):
     lease = start()
     folder = store.runs_dir() / lease.id / "attempt-1" / "artifacts" / "model"
