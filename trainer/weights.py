@@ -149,6 +149,6 @@ def sha256(path: Path) -> str:
     return _hash(os.fspath(path), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=16384)  # a data set of BRAT files has thousands
 def _hash(path: str, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> str:
     return file_sha256(path)
