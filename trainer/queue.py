@@ -9,7 +9,7 @@ What people do is here; what workers do is in trainer.lease and offered here too
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -80,7 +80,7 @@ __all__ = [
 ]
 
 _job = jobs_table.c
-_DERIVED = {"progress", "eta_seconds", "artifact", "place", "needs", "waits_for"}
+_DERIVED = {"progress", "eta_seconds", "artifact", "place", "needs", "waits_for", "held"}
 _PUBLIC = {"id", "kind", "state", "progress", "eta_seconds", "attempts", "spec", "metrics", "artifact", "error"}
 
 
@@ -88,7 +88,8 @@ class Job(Plain):
     """A job as people see it. Times are unix seconds; `artifact` is absolute.
 
     `place` in the queue counts from 1; a job that waits for others has none. `needs` are the ids of all jobs whose
-    models it takes, `waits_for` those of them that have not succeeded yet, while it is queued.
+    models it takes, `waits_for` those of them that have not succeeded yet, while it is queued. `held` says of a
+    running job whether its worker lives: otherwise nothing moves until another one takes it over.
     """
 
     id: str
@@ -111,6 +112,7 @@ class Job(Plain):
     message: str | None
     needs: tuple[str, ...] = ()
     waits_for: tuple[str, ...] = ()
+    held: bool = True
 
     def to_json(self) -> dict:
         """The public shape of `stillroom job --json`."""
@@ -215,7 +217,8 @@ def job(job_id: str, *, store: Engine | None = None) -> Job:
     def look(connection: Connection) -> Job:
         row = _row(connection, job_id)
         needed = needs.states(connection, select(jobs_table).where(_job.id == job_id))
-        return _to_job(row, _places(connection) if row.state == "queued" else {}, needed)
+        held = _held(connection) if row.state == "running" else ()
+        return _to_job(row, _places(connection) if row.state == "queued" else {}, needed, held)
 
     return read(store or open_store(), look)
 
@@ -226,17 +229,27 @@ def jobs(*, store: Engine | None = None, limit: int = 200) -> list[Job]:
 
     def look(connection: Connection) -> list[Job]:
         rows, places, needed = connection.execute(newest).all(), _places(connection), needs.states(connection, newest)
-        return [_to_job(row, places, needed) for row in rows]
+        held = _held(connection)
+        return [_to_job(row, places, needed, held) for row in rows]
 
     return read(store or open_store(), look)
 
 
 def workers(store: Engine | None = None) -> list[WorkerInfo]:
     """The workers that live: on this machine by their process, on others by a sign of life of late."""
-    held = and_(_job.worker == workers_table.c.id, _job.state == "running")
-    query = select(workers_table, _job.id.label("job_id")).outerjoin(jobs_table, held).order_by(workers_table.c.name)
-    rows = read(store or open_store(), lambda connection: connection.execute(query).all())
+    return read(store or open_store(), _workers)
+
+
+def _workers(connection: Connection) -> list[WorkerInfo]:
+    at_work = and_(_job.worker == workers_table.c.id, _job.state == "running")
+    query = select(workers_table, _job.id.label("job_id")).outerjoin(jobs_table, at_work)
+    rows = connection.execute(query.order_by(workers_table.c.name)).all()
     return [info for row in rows if (info := _worker_info(row))]
+
+
+def _held(connection: Connection) -> set[str]:
+    """Ids of the running jobs whose worker lives."""
+    return {worker.job_id for worker in _workers(connection) if worker.job_id}
 
 
 def _alive(connection: Connection, digest: str) -> str | None:
@@ -316,15 +329,16 @@ def _row(connection: Connection, job_id: str) -> Row:
     return row
 
 
-def _to_job(row: Row, places: Mapping[str, int], needed: Mapping[str, Mapping[str, str]]) -> Job:
+def _to_job(row: Row, places: Mapping[str, int], needed: Mapping[str, Mapping[str, str]], held: Collection[str]) -> Job:
     plain = {name: getattr(row, name) for name in Job.model_fields if name not in _DERIVED}
     share = min(1.0, row.step / row.steps) if row.steps else 0.0
-    eta_s = (row.steps - row.step) / row.rate if row.state == "running" and row.steps and row.rate else None
+    moves = row.state == "running" and row.id in held
+    eta_s = (row.steps - row.step) / row.rate if moves and row.steps and row.rate else None
     progress = 1.0 if row.state == "succeeded" else share
     states = needed.get(row.id, {})
     missing = [needed_id for needed_id, state in states.items() if row.state == "queued" and state != "succeeded"]
     plain["artifact"] = str(_place(row.artifact)) if row.artifact else None
-    waits = {"needs": tuple(states), "waits_for": tuple(missing)}
+    waits = {"needs": tuple(states), "waits_for": tuple(missing), "held": moves or row.state != "running"}
     return Job(progress=progress, eta_seconds=eta_s, place=places.get(row.id), **waits, **plain)
 
 

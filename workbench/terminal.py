@@ -49,7 +49,7 @@ def show_jobs(jobs: Iterable) -> None:
     from workbench import wording
 
     rows = [
-        (job.id, job.state, f"{job.progress:.0%}", _duration(job.eta_seconds), job.kind)
+        (job.id, wording.state(job), f"{job.progress:.0%}", _duration(job.eta_seconds), job.kind)
         + (wording.model(job.spec), job.spec["dataset"], _outcome(job))
         for job in jobs
     ]
@@ -246,9 +246,12 @@ def _examples(card, split: str) -> int | None:
 
 
 def _state(job) -> str:
-    stopping = ", stopping" if job.cancel_requested and job.state == "running" else ""
+    from workbench import wording
+
+    state = wording.state(job)
+    stands = job.state if state == job.state else f"{job.state}, {state}"
     waits = f"  waits for {', '.join(job.waits_for)}" if job.waits_for else ""
-    return f"{job.id}  {job.state}{stopping}  {job.progress:.0%}{waits}"
+    return f"{job.id}  {stands}  {job.progress:.0%}{waits}"
 
 
 def _outcome(job) -> str | None:

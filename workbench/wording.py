@@ -34,8 +34,10 @@ def over(job: Job) -> bool:
 
 
 def state(job: Job) -> str:
-    """The state, or "stopping" between a request to cancel and its effect."""
-    return "stopping" if job.state == "running" and job.cancel_requested else job.state
+    """The state; "stopping" between a request to cancel and its effect, "interrupted" where the worker has died."""
+    if job.state != "running":
+        return job.state
+    return "stopping" if job.cancel_requested else "running" if job.held else "interrupted"
 
 
 def what(job: Job) -> str:

@@ -12,6 +12,7 @@ from trainer.engines import Process
 from trainer.queue import Progress
 from trainer.run import Result, Run, commit_folder
 from trainer.spec import JobSpec, parse
+from workbench import terminal, wording
 
 HOSTILE = "<img src=x onerror=alert(1)>:red[x]$\\alpha$**b**"
 PAGE = "from workbench.pages import jobs; jobs.render()"
@@ -159,6 +160,33 @@ def test_a_running_job_whose_worker_died_says_that_it_waits(home):
     assert "waiting for a worker" in page.get("progress")[0].proto.text
     assert "left" not in page.get("progress")[0].proto.text
     assert "stillroom worker" in shown(page)
+
+
+def test_page_badge_and_shell_agree_on_whether_a_worker_is_at_a_job(home, capsys):
+    started = store.open_store()
+    for process, word in (
+        (Process.of(os.getpid()), "running"),
+        (Process.of(os.getpid())._replace(start="0"), "interrupted"),
+    ):
+        worker = queue.enlist(started, device="cpu", process=process)
+        queue.submit(spec().model_copy(update={"seed": len(queue.jobs())}))
+        lease = queue.claim(started, worker)
+        queue.renew(started, lease, Progress(step=5, steps=10, rate=1.0))
+        job = queue.job(lease.id)
+        assert job.held == (word == "running") == any(each.job_id == job.id for each in queue.workers())
+        assert wording.state(job) == word and (job.eta_seconds is not None) == job.held
+        assert f"[:material/{'progress_activity' if job.held else 'pause_circle'}: {word.capitalize()}]" in badges(
+            job.id
+        )
+        terminal.show_job(job)
+        terminal.show_jobs(queue.jobs())
+        assert word in capsys.readouterr().out
+        assert job.to_json()["state"] == "running", "the contract of --json knows no other word"
+    assert "1 running · 1 interrupted · 0 queued" in shown(opened())
+
+
+def badges(job_id: str) -> str:
+    return " ".join(each.value for each in opened(job_id).markdown)
 
 
 def test_cancel_asks_first_and_then_stops_the_job(start):

@@ -22,6 +22,7 @@ BADGES = {
     "queued": (":material/schedule:", "gray"),
     "running": (":material/progress_activity:", "blue"),
     "stopping": (":material/pending:", "orange"),
+    "interrupted": (":material/pause_circle:", "orange"),
     "succeeded": (":material/check_circle:", "green"),
     "failed": (":material/error:", "red"),
     "cancelled": (":material/cancel:", "gray"),
@@ -66,15 +67,9 @@ def badge(job: Job) -> None:
     st.badge(state.capitalize(), icon=icon, color=color)
 
 
-def progress(job: Job, *, held: bool) -> None:
-    """The bar of a running job; what is left is only said while a worker holds it."""
-    shown = job if held else job.model_copy(update={"eta_seconds": None})
-    st.progress(job.progress, text=wording.progress(shown) + ("" if held else " · waiting for a worker"))
-
-
-def holding() -> set[str]:
-    """Ids of the jobs that a live worker holds."""
-    return {worker.job_id for worker in queue.workers(store.open_store()) if worker.job_id}
+def progress(job: Job) -> None:
+    """The bar of a running job."""
+    st.progress(job.progress, text=wording.progress(job) + ("" if job.held else " · waiting for a worker"))
 
 
 def say_if_no_worker() -> None:
@@ -98,7 +93,7 @@ def _state(drawn: Job) -> None:
     if job.state == "queued":
         st.caption(f"{wording.line(job)}.")
     if job.state == "running":
-        progress(job, held=job.id in holding())
+        progress(job)
     if job.message:
         st.text(job.message)
     if not wording.over(job):
@@ -162,7 +157,7 @@ def _given(spec: Mapping) -> dict:
 
 def _actions(job: Job) -> None:
     with st.container(horizontal=True, width="content"):
-        if wording.state(job) in ("queued", "running"):
+        if wording.state(job) in ("queued", "running", "interrupted"):
             with st.popover("Cancel", icon=":material/cancel:"):
                 st.markdown("Stop this job? Its last checkpoint is kept, so that it can go on later.")
                 st.button("Cancel this job", on_click=_act, args=(queue.cancel, job.id))

@@ -80,17 +80,18 @@ def _lay_over(jobs: Sequence[Job]) -> None:
 
 
 def _rows(page: int, moving: set[str]) -> None:
-    jobs, holding = queue.jobs(), one.holding()
-    counts = {state: sum(job.state == state for job in jobs) for state in ("running", "queued")}
-    ended = sum(map(wording.over, jobs))
-    st.caption(f"{counts['running']} running · {counts['queued']} queued · {ended} ended")
+    jobs = queue.jobs()
+    states = [wording.state(job) for job in jobs]
+    interrupted = f" · {states.count('interrupted')} interrupted" if "interrupted" in states else ""
+    running, ended = states.count("running") + states.count("stopping"), sum(map(wording.over, jobs))
+    st.caption(f"{running} running{interrupted} · {states.count('queued')} queued · {ended} ended")
     if moving:
         one.say_if_no_worker()
     for job in jobs[(page - 1) * ROWS : page * ROWS]:
-        _row(job, held=job.id in holding)
+        _row(job)
 
 
-def _row(job: Job, *, held: bool) -> None:
+def _row(job: Job) -> None:
     with st.container(border=True):
         about, how_far = st.columns([3, 2], vertical_alignment="center")
         with about, st.container(gap="xxsmall"):
@@ -100,15 +101,15 @@ def _row(job: Job, *, held: bool) -> None:
                 st.caption(wording.ago(job.created_at), width="content")
             st.text(wording.what(job), wrap=False)
         with how_far:
-            _how_far(job, held=held)
+            _how_far(job)
 
 
-def _how_far(job: Job, *, held: bool) -> None:
+def _how_far(job: Job) -> None:
     """Progress while it moves; afterwards the score, or what went wrong."""
     if job.state == "queued":
         st.caption(wording.line(job))
     elif job.state == "running":
-        one.progress(job, held=held)
+        one.progress(job)
     elif job.error:
         st.text(job.error["message"], wrap=False)
     elif scores := wording.scores(job):
