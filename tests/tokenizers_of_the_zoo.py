@@ -9,6 +9,7 @@ KINDS = ("wordpiece uncased", "wordpiece cased", "roberta", "modernbert", "bigbi
 _SPECIAL = {"cls_token": "<s>", "pad_token": "<pad>", "sep_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
 _TEXTS = (
     "aspirin warfarin ibuprofen metformin asthma diabetes lung cancer chest pain fever naïve café",
+    "x aspirin y asthma z fever x cancer y chest z aspirin y fever x asthma z cancer x chest",
     "No fever, no pain (yet); see http://example.org/a-b. COX-2: 37°C, 25mg/kg. \n\n",
     "PLAN:\n1. aspirin\n2. asthma/fever\n",
     "المريض يعاني من ألم في الصدر. 患者は胸痛を訴えた。胸痛 ปวดหัวมาก ปวดท้อง दर्द बुखार החולה סובל מכאבים",

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from trainer import words
 from trainer.errors import CorruptFile
 from trainer.run import MANIFEST, Run, checkpoint_step, commit_folder, verify_folder
 
@@ -19,7 +20,9 @@ KEEP = 2  # newest checkpoints that stay, besides the best one
 
 @dataclass
 class Progress:
-    """What the loop knows besides tensors: finished steps, dev scores so far, and whether it stopped early."""
+    """What the loop knows besides tensors: finished steps, dev scores so far, whether it stopped early, and by which
+    definition of a word it was taught.
+    """
 
     step: int = 0
     best_step: int | None = None
@@ -27,6 +30,7 @@ class Progress:
     evaluations_since_best: int = 0
     stopped: bool = False
     evaluations: list[dict] = field(default_factory=list)
+    words: int = words.VERSION
 
     def record(self, score: float, metrics: dict) -> None:
         """Take in a dev evaluation at the present step; the first of equal scores stays the best."""
@@ -89,7 +93,7 @@ def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimiz
             optimizer.state[parameter] = {
                 name: value.to(value.device if name == "step" else parameter.device) for name, value in state.items()
             }
-    return Progress(**json.loads((folder / "progress.json").read_text()))
+    return Progress(**{"words": 1} | json.loads((folder / "progress.json").read_text()))  # older ones do not say it
 
 
 def restore_weights(folder: Path, model: torch.nn.Module) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from trainer import checkpoint, evaluate, export, fit, inference, loop, memory, models
+from trainer import checkpoint, evaluate, export, fit, inference, loop, memory, models, words
 from trainer.average import average
-from trainer.errors import StillroomError
+from trainer.errors import CorruptFile, StillroomError
 from trainer.heads import document_reading, is_classifier
 from trainer.lesson import Lesson, prepare
 from trainer.run import ResolvedModel, Result, Run
@@ -161,6 +161,11 @@ def _fit(run: Run, lesson: Lesson, stopping: Callable[[], bool]) -> checkpoint.P
     optimizer = loop.optimizer_for(learner, schedule)
     found = checkpoint.latest(run)
     progress = checkpoint.restore(found, learner, optimizer) if found else checkpoint.Progress()
+    if progress.words != words.VERSION and getattr(spec.task, "labelling", None) == "first":
+        raise CorruptFile(
+            "This run was begun by an older version, which cut words otherwise: its first steps learned other labels.",
+            next_step="Run the job again from the start (retry with --fresh).",
+        )
     run.emit("plan", steps=total, start=progress.step)
     threads = torch.get_num_threads()
     log.info("Training from step %d to %d on %s with %d threads.", progress.step, total, run.spec.device, threads)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from trainer import inference, loop, models, students, teaching
+from trainer import inference, loop, models, students, teaching, words
 from trainer.batches import Batches
 from trainer.heads import unit_numbers
 from trainer.learner import Learner
@@ -79,7 +79,7 @@ class Lesson:
 
     def _teacher_key(self, split: str) -> str:
         ready = self.ready
-        parts = [ready.teacher.sha256, ready.dataset.sha256, split, ready.spec.limit, self.max_tokens]
+        parts = [ready.teacher.sha256, ready.dataset.sha256, split, ready.spec.limit, self.max_tokens, words.VERSION]
         return hashlib.sha256(json.dumps([*parts, ready.spec.task.model_dump()]).encode()).hexdigest()
 
 
@@ -122,6 +122,8 @@ def prepare(ready: RunSpec, *, cache: Path, asking: Callable[[int, int], None] |
         theirs = data.rows("train", taught[1], **options)
         said = {"levels": learner.taught_levels, "weights": ready.teacher.sha256}
         kept = teaching.lessons(taught[0], theirs, **said, cache=cache, progress=asking)
+        if task.head == "ner":
+            rows = rows.answered_by(theirs)
     return Lesson(ready, cache, data, learner, tokenizer, rows, max_tokens, taught, kept)
 
 

@@ -121,7 +121,12 @@ def _annotations(arm: Prediction, text: str, with_text: bool) -> str:
 
 
 def _fragments(span: Span, text: str) -> list[tuple[int, int]]:
-    """The parts of a span in its lines, without line ends."""
+    """The parts of a span in its lines, without line ends and the white space beside them."""
     breaks = [at for at in range(span.start, min(span.end, len(text))) if text[at] in "\r\n"]
     ends = [span.start - 1, *breaks, span.end]
-    return [(before + 1, after) for before, after in pairwise(ends) if before + 1 < after]
+    lines = ((before + 1, after) for before, after in pairwise(ends))
+    return [
+        (start + len(line) - len(line.lstrip()), start + len(line.rstrip()))
+        for start, line in ((start, text[start:end]) for start, end in lines)
+        if line.strip()
+    ]

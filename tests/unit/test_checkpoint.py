@@ -63,6 +63,16 @@ def test_what_is_restored_is_what_was_saved(run):
     assert all(torch.equal(a, b) for a, b in zip(moments(optimizer), moments(other_optimizer), strict=True))
 
 
+def test_a_checkpoint_that_does_not_say_how_words_were_cut_is_from_before_the_present_cut(run):
+    folder = checkpoint.save(run, *trained(), Progress(step=3))
+    path = folder / "progress.json"
+    path.write_text(
+        json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "words"})
+    )
+    model, optimizer = trained()
+    assert checkpoint.restore(folder, model, optimizer).words < Progress().words
+
+
 def damage_byte(folder, name):
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from trainer import datasets, models, registry
+from trainer import datasets, models, registry, words
 from trainer.execute import _kept, _max_tokens, _named, execute
 from trainer.heads import document_reading
 from trainer.run import Result, Run, RunSpec
@@ -64,3 +64,20 @@ def test_what_reading_leaves_out_of_the_data_is_in_the_log_and_on_the_model_card
     pieces = "in several pieces, of which the longest counts: 1"
     assert f"- {note}; {pieces}; relations and other annotations, not used: 1." in card
     assert run.result.metrics["test_f1"] >= 0 and "kidney" not in caplog.text + card
+
+
+def test_a_run_that_was_taught_words_of_an_older_cut_does_not_go_on(home, tiny_model, monkeypatch):
+    """Half its steps would have learned other labels; from the start it can be run again."""
+    said = {"kind": "finetune", "model": str(tiny_model), "dataset": "ncbi-disease-slice", "limit": 4}
+    spec = parse(said | {"schedule": {"steps": 1, "batch_size": 1, "max_tokens": 64}})
+    found = {"model": registry.resolve(spec.model), "dataset": datasets.resolve(spec.dataset)}
+    first, second = (
+        Run.create(
+            home / "runs", RunSpec(id="00000000-1", attempt=attempt, spec=spec, threads=1, device="cpu", **found)
+        )
+        for attempt in (1, 2)
+    )
+    assert execute(first.folder) == 0, first.result
+    monkeypatch.setattr(words, "VERSION", words.VERSION + 1)
+    assert execute(second.folder) == 1
+    assert "--fresh" in json.dumps(second.result.error)

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from trainer import datasets
 from trainer.prediction import Span
-from trainer.tasks.ner import IGNORED, NER
+from trainer.tasks.ner import IGNORED, NER, NERRows, Row
 
 Sentence = namedtuple("Sentence", "words tags")
 IDS = {"O": 0, "B-Disease": 1, "I-Disease": 2}
@@ -84,6 +84,20 @@ def test_a_word_without_pieces_takes_a_number_and_shifts_nothing(tokenizer):
     words = Sentence(("\ufffd", "cardiomyopathy"), ("O", "B-Disease"))
     (row,) = NER().encode([words], tokenizer, label_ids=IDS, max_tokens=64)
     assert [(word, label) for word, label in zip(row.words, row.labels, strict=True) if word >= 0] == [(1, 1)]
+
+
+def test_of_words_that_a_teacher_has_no_piece_of_nothing_is_asked(tokenizer):
+    """Its pieces differ: in RoBERTa's `),` the comma has none, and what is kept for it would be zeros."""
+    mine, theirs = (
+        NERRows([Row([2, 7, 8, 9, 3], [IGNORED, 0, 1, 2, IGNORED], words)], pad_id=0, words=True)
+        for words in ([-1, 0, 1, 2, -1], [-1, 0, -1, 2, -1])
+    )
+    batch = mine.answered_by(theirs).batch([0])
+    assert (
+        batch["words"].tolist() == [[-1, 0, -1, 2, -1]]
+        and batch["labels"].tolist() == mine.batch([0])["labels"].tolist()
+    )
+    assert mine.answered_by(mine) is mine and theirs.answered_by(mine) is theirs
 
 
 def test_a_sentence_without_tags_has_words_and_no_labels(tokenizer):

@@ -162,6 +162,13 @@ def test_an_annotation_over_a_line_end_has_a_fragment_a_line():
     assert first == "T1\tDisease 2 5;7 10;12 14\tver and ra"
 
 
+def test_fragments_have_no_white_space_at_their_ends():
+    made_of = made("lung \r\n \t\n  cancer", prediction("a", (0, 18, "Disease")), prediction("b"), with_text=True)
+    with zipfile.ZipFile(io.BytesIO(report.as_brat(made_of))) as packed:
+        first = packed.read("A/note.ann").decode().splitlines()[0]
+    assert first == "T1\tDisease 0 4;12 18\tlung cancer"
+
+
 def test_a_lone_surrogate_moves_no_offset():
     with zipfile.ZipFile(
         io.BytesIO(report.as_brat(made("a\ud800b", *map(prediction, "ab"), with_text=True)))

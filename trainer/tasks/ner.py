@@ -252,6 +252,14 @@ class NERRows:
         """How many words there are: a teacher's outputs are kept by word."""
         return 1 + max((max(row.words) for row in self.rows), default=-1)
 
+    def answered_by(self, theirs: "NERRows") -> "NERRows":
+        """These rows without the words that a teacher's rows have no piece of: of those it says nothing."""
+        answered = {word for row in theirs.rows for word in row.words}
+        if all(word in answered for row in self.rows for word in row.words):
+            return self
+        rows = (row._replace(words=[word if word in answered else -1 for word in row.words]) for row in self.rows)
+        return NERRows(list(rows), pad_id=self._padding["input_ids"], words="words" in self._padding)
+
     def content(self) -> Iterator[list[int]]:
         """Everything that a teacher's outputs depend on, as whole numbers, row by row."""
         return ([len(row.input_ids), *row.input_ids, *row.words] for row in self.rows)
