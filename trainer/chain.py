@@ -93,13 +93,13 @@ def replaced(spec: JobSpec, values: Mapping[str, str]) -> JobSpec:
 def read(path: str | Path) -> JobSpec | Chain:
     """What a YAML file holds: a chain where it has `steps`, otherwise one spec."""
     try:
-        given = parse_yaml(Path(path).read_text(encoding="utf-8"))
+        given = parse_yaml(specs.file_text(path))
     except yaml.YAMLError as error:
         if "'@'" not in str(error):
             return specs.read(path)
         place = f"{path}, line {error.problem_mark.line + 1}"
         raise BadSpec([("spec", f'{place}: YAML wants quotes around a step that is referred to: "@name"')]) from None
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return specs.read(path)  # which says what is wrong with the file
     if isinstance(given, Mapping) and "steps" in given:
         return parse(given)

@@ -7,15 +7,20 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 
+def printable(text: str) -> str:
+    """Text that every terminal, file and database can hold: the name of a file may be bytes that are no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class StillroomError(Exception):
     """An error with a next step; pages and the command line print both, library code only raises."""
 
     next_step = ""
 
     def __init__(self, message: str, *, next_step: str = ""):
-        super().__init__(message)
-        self.message = message
-        self.next_step = next_step or self.next_step
+        self.message = printable(message)
+        self.next_step = printable(next_step) or self.next_step
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message} {self.next_step}".strip()
@@ -31,7 +36,7 @@ class BadSpec(StillroomError):
     next_step = "Correct the fields named above and submit again; nothing was queued."
 
     def __init__(self, fields: Sequence[tuple[str, str]], *, next_step: str = ""):
-        self.fields = tuple(fields)  # (dotted field name, what is wrong with it)
+        self.fields = tuple((printable(name), printable(problem)) for name, problem in fields)  # dotted name, problem
         super().__init__("; ".join(f"{name}: {problem}" for name, problem in self.fields), next_step=next_step)
 
     def to_json(self) -> dict:

@@ -173,6 +173,7 @@ def cancel(job_id: str, *, store: Engine | None = None) -> Job:
     What depends on it ends with it.
     """
     store = store or open_store()
+    job(job_id, store=store)  # an unknown id is an error
     queued = _job.state == "queued"
     asked = {
         "state": case((queued, "cancelled"), else_=_job.state),
@@ -322,7 +323,9 @@ def _places(connection: Connection) -> dict[str, int]:
 
 
 def _row(connection: Connection, job_id: str) -> Row:
-    row = connection.execute(select(jobs_table).where(_job.id == job_id)).one_or_none()
+    # What cannot be printed is no id, and no database takes it.
+    ids = [job_id] if job_id.isprintable() else []
+    row = connection.execute(select(jobs_table).where(_job.id.in_(ids))).one_or_none()
     if row is None:
         known = connection.execute(select(_job.id).order_by(_job.created_at.desc()).limit(200)).scalars()
         raise UnknownName("job", job_id, known, next_step="`stillroom jobs` lists them.")

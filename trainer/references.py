@@ -18,7 +18,7 @@ def expanded(written: str) -> Path:
 
 def here(reference: str) -> Path | None:
     """The absolute path of the folder or file that stands where a reference points, None where nothing does."""
-    if not reference.strip() or not _writable(reference):
+    if not reference.strip() or not storable(reference):
         return None
     try:
         path = expanded(reference)
@@ -39,6 +39,6 @@ def not_here(reference: str) -> str:
     return f"There is nothing at {reference!r}, which is {str(expanded(reference).absolute())!r}."
 
 
-def _writable(reference: str) -> bool:
+def storable(reference: str) -> bool:
     """Whether every file and database can hold it: the name of a folder may be bytes that are no UTF-8."""
     return not any("\ud800" <= sign <= "\udfff" for sign in reference)

@@ -38,7 +38,7 @@ def _choice(what: str, table: Mapping[str, type[Plain]]) -> BeforeValidator:
         given = {"name": value} if isinstance(value, str) else value
         if not isinstance(given, Mapping) or "name" not in given:
             raise ValueError(f"write a name or {{name: ..., options}}; allowed names: {', '.join(sorted(table))}")
-        if given["name"] not in table:
+        if not isinstance(given["name"], str) or given["name"] not in table:
             raise ValueError(str(UnknownName(what, given["name"], table)))
         return table[given["name"]].model_validate(dict(given))
 
@@ -190,7 +190,7 @@ class JobSpec(Plain):
         if not isinstance(given, Mapping):
             return given
         given = dict(given)
-        usual = {"finetune": "finetune", "pretrain": "mlm"}.get(given.get("kind"))
+        usual = {"finetune": "finetune", "pretrain": "mlm"}.get(str(given.get("kind")))
         if given.get("recipe") is None and usual:
             given["recipe"] = usual
         if given.get("task") is None:
@@ -342,16 +342,29 @@ def _options(field: str) -> set[str]:
     return {option for choice in table.values() for option in choice.model_fields}
 
 
+FILE_CAP = 10**6  # bytes
+_GIVE = "Give the path of a YAML spec; specs/ has some."
 _UNREADABLE = {UnicodeDecodeError: "it is not UTF-8 text", RecursionError: "it is nested too deeply"}
+
+
+def file_text(path: str | Path) -> str:
+    """What stands in the file of a spec or a chain. BadSpec where there is no such file; ValueError for no UTF-8."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(FILE_CAP + 1)
+    except FileNotFoundError:
+        raise BadSpec([("spec", f"there is no file {path}")], next_step=_GIVE) from None
+    except OSError as error:
+        raise BadSpec([("spec", f"{path}: {error.strerror}")], next_step=_GIVE) from None
+    if len(data) > FILE_CAP:
+        raise BadSpec([("spec", f"{path} is larger than {FILE_CAP // 10**6} MB; a spec is a page")], next_step=_GIVE)
+    return data.decode("utf-8")
 
 
 def read(path: str | Path) -> JobSpec:
     """A JobSpec from a YAML file."""
-    path = Path(path)
     try:
-        given = parse_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadSpec([("spec", f"there is no file {path}")], next_step="Give the path of a YAML spec.") from None
+        given = parse_yaml(file_text(path))
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""

@@ -7,14 +7,16 @@ With `--json` a command prints one JSON document on stdout and nothing else. An 
 import codecs
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from trainer.errors import BadData, BadSpec, Refused, StillroomError, UnknownName
+from trainer.errors import BadData, BadSpec, Refused, StillroomError, Unavailable, UnknownName
 from trainer.home import unavailable as state_error
+from trainer.memory import OutOfMemory, ran_out
 from trainer.offline import go_offline
 from trainer.references import expanded
 from workbench import dataset_commands, terminal
@@ -22,6 +24,7 @@ from workbench.demo import commands as demo_commands
 from workbench.logs import lines
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes
+DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
 FETCHING = (["zoo", "fetch"], ["datasets", "fetch"])  # the commands that reach the network
 
 app = typer.Typer(
@@ -59,12 +62,10 @@ def main(arguments: list[str] | None = None) -> None:
     except StillroomError as error:
         terminal.print_error(error.to_json(), as_json=as_json)
         code = BAD_INPUT if isinstance(error, BadSpec | BadData | UnknownName | Refused) else FAILED
-    except OSError as error:
-        if (unavailable := state_error(error)) is None:
-            raise
-        terminal.print_error(unavailable.to_json(), as_json=as_json)
-        code = FAILED
     except Exception as error:
+        if typed := _typed(error):
+            terminal.print_error(typed.to_json(), as_json=as_json)
+            sys.exit(FAILED)
         if not hasattr(error, "format_message"):  # not one of typer's own usage errors
             raise
         error.show()
@@ -73,6 +74,17 @@ def main(arguments: list[str] | None = None) -> None:
             terminal.print_json({"error": usage})
         code = BAD_INPUT
     sys.exit(code or DONE)
+
+
+def _typed(error: Exception) -> StillroomError | None:
+    """What to say where the system refused something: a file, a folder, or memory; None for what is a fault of ours."""
+    if isinstance(error, OSError) and error.filename is not None:
+        step = "Give another path, or correct what is in its way."
+        return state_error(error) or Unavailable(f"{os.fsdecode(error.filename)}: {error.strerror}.", next_step=step)
+    if ran_out(error):
+        step = "Take a smaller model or a shorter text, or free memory, which a training job may hold."
+        return OutOfMemory("This needs more memory than there is.", next_step=step)
+    return None
 
 
 @app.command()
@@ -94,6 +106,8 @@ def worker(
     """Take jobs from the queue and run them, one after the other."""
     from trainer.worker import work
 
+    if not DEVICE.fullmatch(device):
+        raise BadSpec([("--device", f"found {device!r:.80}; write cpu, mps, cuda or cuda:0")])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     threads = os.environ.get("STILLROOM_WORKER_THREADS")
     work(device=device, drain=drain, threads=int(threads) if threads else None)

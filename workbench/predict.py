@@ -36,7 +36,7 @@ class Arm(Plain):
         """
         model, at, how = _parts(text)
         reading, colon, limit = how.partition(":")
-        if not 0 < len(model) <= 300:
+        if not 0 < len(model) <= 300 or not references.storable(model):
             raise BadSpec([("model", f"found {text!r:.80}; write M, M@reading or M@reading:max_tokens")])
         if at and reading not in READINGS:
             raise UnknownName("reading", reading, READINGS, next_step=f"There is no folder {text!r:.80} either.")

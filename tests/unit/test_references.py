@@ -52,7 +52,8 @@ def test_a_folder_that_is_there_is_a_folder_for_models_arms_and_data_sets(here, 
     both.mkdir()
     for file in tiny_model.iterdir():
         (both / file.name).symlink_to(file)
-    (both / "train.conll").write_text(ROWS)
+    for split in ("train", "dev", "test"):
+        (both / f"{split}.conll").write_text(ROWS)
     for written in ways(name):
         assert registry.resolve(written).path == datasets.resolve(written).path == str(both)
         assert (Arm.parse(written).model, Arm.parse(written).name) == (written, written)
