@@ -5,6 +5,7 @@ Nothing here imports torch.
 
 import functools
 import importlib.util
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from trainer.tasks import LABELLED
 from trainer.weights import WEIGHTS, check_folder, check_hashes, outputs_of, read_json, sha256, texts
 
 ABOUT = "stillroom.json"
+log = logging.getLogger(__name__)
 RUN_ID = re.compile(r"[0-9a-f]{8}-\d+")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -166,7 +168,7 @@ def _check_links(entries: Mapping[str, ModelEntry], file: str) -> None:
 
 
 def published(*, store=None) -> list[ModelEntry]:
-    """Runs that succeeded and left a model behind, newest first; those whose folder is gone are left out."""
+    """Runs that succeeded and left a model behind, newest first; those whose folder is gone or damaged are left out."""
     from trainer.queue import jobs
 
     known, found = dict(zoo()), []
@@ -176,7 +178,13 @@ def published(*, store=None) -> list[ModelEntry]:
         about = read_json(folder / ABOUT)
         if about is None or not (folder / WEIGHTS).is_file():
             continue
-        known[job.id] = _run_entry(job.id, folder, about, known.get(about.get("base")))
+        try:
+            known[job.id] = _run_entry(job.id, folder, about, known.get(about.get("base")))
+        except (ValueError, TypeError, AttributeError) as error:  # one damaged folder must not hide the others
+            log.warning(
+                "Run %s is left out: its %s or config cannot be used (%s).", job.id, ABOUT, type(error).__name__
+            )
+            continue
         found.append(known[job.id])
     return found[::-1]
 

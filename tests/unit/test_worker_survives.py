@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from sqlalchemy import update
 
-from trainer import engines, follow, metrics, queue, worker
+from trainer import engines, follow, metrics, queue, registry, worker
 from trainer import spec as specs
 from trainer.bounds import COUNT
 from trainer.engines import Process
@@ -285,3 +285,33 @@ def test_a_file_whose_values_cannot_be_read_is_a_bad_spec(tmp_path, text):
 def test_a_result_says_how_it_ended_in_one_of_three_words():
     with pytest.raises(ValueError, match="state"):
         Result(state="weird")
+
+
+@pytest.mark.parametrize(
+    ("about", "config"),
+    [
+        ({"metrics": [1]}, {}),
+        ({"base": ["minilm"]}, {}),
+        ({"params": 10**30 * -1}, {}),
+        ({"labels": 5}, {}),
+        ({}, {"max_position_embeddings": "many"}),
+        ({}, {"max_position_embeddings": -(10**30)}),
+        ({}, {"model_type": "longformer", "max_position_embeddings": None}),
+    ],
+)
+def test_a_published_run_that_is_damaged_hides_no_other(home, tmp_path, about, config):
+    store, ids = open_store(), []
+    me = queue.enlist(store, device="cpu", process=Process.of(1))
+    for seed, (said, shape) in enumerate([(about, config), ({}, {})]):
+        spec = specs.parse({"kind": "finetune", "model": "minilm", "dataset": "bc5cdr", "seed": seed})
+        queue.submit(spec, store=store)
+        lease = queue.claim(store, me)
+        folder = home / "runs" / lease.id / "attempt-1" / "artifacts" / "model"
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").touch()
+        (folder / "config.json").write_text(json.dumps({"model_type": "bert"} | shape))
+        (folder / "stillroom.json").write_text(json.dumps({"task": "ner", "dataset": "bc5cdr", "labels": ["A"]} | said))
+        queue.finish(store, lease, state="succeeded", artifact=str(folder))
+        ids.append(lease.id)
+    assert [entry.id for entry in registry.published()] == ids[1:]
+    assert ids[1] in {entry.id for entry in registry.ready()}
