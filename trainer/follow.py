@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trainer.bounds import COUNT
 from trainer.errors import CorruptFile, StillroomError
+from trainer.home import unavailable
 from trainer.queue import Progress
 from trainer.run import Result, Run
 
@@ -164,6 +165,8 @@ def typed(error: Exception) -> dict:
         return error.to_json()
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull("The disk is full.", next_step="Free some space; what is committed is safe.").to_json()
+    if isinstance(error, OSError) and (unusable := unavailable(error)):
+        return unusable.to_json()
     step = "This is a fault of Stillroom or of its installation; the worker's log has the details."
     why = storable(f"{type(error).__name__}: {error}")[:LOG_BYTES]
     return Crashed(f"The worker could not go on with this job: {why}", next_step=step).to_json()

@@ -31,15 +31,15 @@ def references(spec: JobSpec) -> dict[str, str]:
 
 def there(spec: JobSpec, store: Engine) -> dict[str, Input]:
     """What of it can be found now; the job will say what is wrong with the rest, unless that is still to be made."""
-    found = {}
+    resolved = {}
     for name, reference in references(spec).items():
         try:
-            found[name] = _resolve(name, reference, store)
+            resolved[name] = _resolve(name, reference, store)
         except StateError:
             raise
         except (StillroomError, OSError):
             continue
-    return found
+    return resolved
 
 
 def fix(connection: Connection, job_id: str, inputs: Mapping[str, Input]) -> None:
@@ -59,7 +59,8 @@ def of_attempt(spec: JobSpec, job_id: str, store: Engine) -> dict[str, Input]:
     before = read(store, lambda connection: known(connection, job_id))
     now = {name: _again(name, each, before.get(name), store) for name, each in references(spec).items()}
     if changes := list(_changes(before, now)):
-        next_step = f"Restore the files, or start anew with those of now: `stillroom retry {job_id} --fresh`."
+        fresh = f"`stillroom retry {job_id} --fresh`, or submit the chain again that it is a step of"
+        next_step = f"Restore the files, or start anew with those of now: {fresh}."
         raise CorruptFile(" ".join(changes), next_step=next_step)
     write(store, lambda connection: fix(connection, job_id, now))
     return now
@@ -127,5 +128,5 @@ def _differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
     """Which files are other ones. Run folders of older versions do not know."""
     changed = [name for name in old if name in new and old[name] != new[name]]
     listed = [(changed, "differs"), ([*(old.keys() - new.keys())], "is gone"), ([*(new.keys() - old.keys())], "is new")]
-    said = [f"{', '.join(sorted(names))} {how}" for names, how in listed if names]
-    return "; ".join(said) if old and said else "its files are not the same"
+    phrases = [f"{', '.join(sorted(names))} {how}" for names, how in listed if names]
+    return "; ".join(phrases) if old and phrases else "its files are not the same"

@@ -47,8 +47,8 @@ def test_its_models_are_in_the_zoo_and_predict(old, home):
     assert {entry.id for entry in registry.published()} == {old["tagger"], old["distilled"]}
     for run_id in (old["tagger"], old["distilled"]):
         assert Path(queue.job(run_id).artifact).is_relative_to(home)
-        found = predict(Note("Ataxia and breast cancer in two families."), registry.resolve(run_id))
-        assert found.task == "ner" and found.coverage.tokens > 5
+        prediction = predict(Note("Ataxia and breast cancer in two families."), registry.resolve(run_id))
+        assert prediction.task == "ner" and prediction.coverage.tokens > 5
     network, _ = models.load(old["distilled"])
     assert network.config.num_hidden_layers == 1
 

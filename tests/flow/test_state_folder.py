@@ -226,11 +226,16 @@ def test_a_limit_on_files_is_said(home):
     assert file.value.filename == str(home / ".tmp-estimate.json")
 
 
-def test_an_error_of_the_file_system_in_the_state_folder_is_said(home, stillroom, commands):
+def test_an_error_of_the_file_system_in_the_state_folder_is_said(home, stillroom, commands, queued):
     """Not of the database: a file stands where the run folders belong."""
     (home / "runs").write_text("")
     code, out, err = stillroom(*commands["logs"])
     assert "Traceback" not in out + err and json.loads(out)["error"]["type"] == "UnknownName"
+    job_id, _ = queued()
+    code, _, err = stillroom("worker", "--drain")
+    assert code == 0 and "Traceback" not in err
+    error = queue.job(job_id).error
+    assert error["type"] == "Unavailable" and "STILLROOM_HOME" in error["next_step"]
     (home / "models").write_text("")
     code, out, err = stillroom("zoo", "--json")
     assert code == 0 and json.loads(out), "what is not there is not here"
