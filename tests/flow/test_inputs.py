@@ -132,9 +132,9 @@ def test_the_same_spec_with_other_inputs_is_not_the_job_in_the_queue(place):
 
 
 def chain(place):
-    given = {"kind": "finetune", "dataset": str(place / "data")}
+    common = {"kind": "finetune", "dataset": str(place / "data")}
     steps = [{"name": "a", "model": str(place / "model")}, {"name": "b", "model": "@a", "seed": 1}]
-    return parse_chain(given | {"steps": steps})
+    return parse_chain(common | {"steps": steps})
 
 
 def test_a_chain_makes_a_step_again_whose_inputs_have_changed(place):
