@@ -94,7 +94,7 @@ def load(
     model = quicken(_assemble(network, config, _read_weights(found), fresh=fresh, seed=seed)).eval()
     if head == "ner" and labels is None:
         _say_scheme(outputs, folder)
-    tokenizer = _read_tokenizer(folder, entry, vocabulary=config.vocab_size)
+    tokenizer = _read_tokenizer(folder, entry, vocabulary=getattr(config, "vocab_size", None))
     if head != "encoder":
         suitability.check_answers(model, tokenizer)
     return model, tokenizer
@@ -301,7 +301,7 @@ def _start_head(model: PreTrainedModel, wanting: Collection[str], *, std: float,
                 torch.nn.init.zeros_(layer.bias)
 
 
-def _read_tokenizer(folder: Path, entry: ModelEntry | None, *, vocabulary: int) -> PreTrainedTokenizerBase:
+def _read_tokenizer(folder: Path, entry: ModelEntry | None, *, vocabulary: int | None) -> PreTrainedTokenizerBase:
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         raise Unavailable(f"{folder} has no tokenizer.", next_step=_COPY_TOKENIZER)
     options = {}
@@ -319,7 +319,7 @@ def _read_tokenizer(folder: Path, entry: ModelEntry | None, *, vocabulary: int) 
             f"The tokenizer of {folder} ({type(tokenizer).__name__}) does not say where its pieces stand in a text.",
             next_step="Choose a model whose folder has a tokenizer.json.",
         )
-    if len(tokenizer) > vocabulary:
+    if vocabulary is not None and len(tokenizer) > vocabulary:  # a CANINE reads any character
         raise CorruptFile(
             f"The tokenizer of {folder} knows {len(tokenizer):,} pieces, its model only {vocabulary:,}.",
             next_step=_COPY_TOKENIZER,

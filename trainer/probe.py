@@ -98,10 +98,9 @@ class Probe:
     ):
         self.model, self.score, self.follow, self._narrow = model, score, follow or Follow(), False
         self.before, self.free, self.places = before, np.asarray(free, dtype=bool), list(places)
-        table, device = model.get_input_embeddings(), next(model.parameters()).device
-        with torch.no_grad():
-            self.words = table(torch.tensor(list(ids), device=device))
-            self._blank = table(torch.tensor([baseline_id], device=device))
+        device = next(model.parameters()).device
+        self.words = _embedded(model, torch.tensor(list(ids), device=device))
+        self._blank = _embedded(model, torch.tensor([baseline_id], device=device))
         hidden = torch.zeros(len(ids), 1, dtype=torch.bool, device=device)
         hidden[before : before + len(self.free), 0] = torch.from_numpy(self.free).to(device)
         self._hideable = hidden
@@ -194,19 +193,16 @@ class Probe:
 
     def _check_words(self, ids: torch.Tensor) -> None:
         """Raise Unavailable where a model says something else of word embeddings than of the ids they stand for."""
-        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        batch, before = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, self.words.clone()
         try:
             with evaluating(self.model), torch.inference_mode():
                 by_words, by_ids = self.logits(self.words[None]), self.model(**inputs(self.model, batch)).logits
-            differ = unlike(by_ids[:, None] if by_ids.ndim == 2 else by_ids[:, self.places], by_words)
         except (AttributeError, TypeError, ValueError, RuntimeError):
-            differ = True
-        if differ:
-            raise Unavailable(
-                f"{type(self.model).__name__} does not read word embeddings as it reads the pieces themselves, "
-                "so nothing can be hidden from it.",
-                next_step="Choose a model of the BERT family.",
-            )
+            raise _no_words(self.model) from None
+        if unlike(by_ids[:, None] if by_ids.ndim == 2 else by_ids[:, self.places], by_words):
+            raise _no_words(self.model)
+        if not torch.equal(before, self.words):  # CTRL writes into what it is given
+            raise _no_words(self.model)
 
     def _values(self, keep: np.ndarray, measure: Callable) -> np.ndarray:
         shown = np.ones((len(keep), len(self.words)), dtype=bool)
@@ -255,6 +251,26 @@ class Probe:
             self._narrow = stack.enter_context(last_layer_at(self.model, self.places))
             stack.callback(setattr, self, "_narrow", False)
             yield
+
+
+@torch.no_grad()
+def _embedded(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
+    """The word embeddings of some pieces, (pieces, E); Unavailable for a model that has no plain table of them."""
+    try:
+        words = model.get_input_embeddings()(ids)
+    except NotImplementedError:
+        words = None
+    if not isinstance(words, torch.Tensor):
+        raise _no_words(model)
+    return words
+
+
+def _no_words(model: torch.nn.Module) -> Unavailable:
+    return Unavailable(
+        f"{type(model).__name__} does not read word embeddings as it reads the pieces themselves, so nothing can be "
+        "hidden from it.",
+        next_step="Choose a model of the BERT family.",
+    )
 
 
 @contextmanager

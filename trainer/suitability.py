@@ -29,7 +29,7 @@ _MORE = {  # parameters of a forward pass that stand for what a note does not ha
     "input_shape_ids": "the shape of each character",
 }
 _ALIKE = 1e-4  # of the largest logit; rounding in fp32 stays far below
-LONG = 40  # pieces of the longer text of a trial
+LENGTHS = (4, 5, 7, 11, 40)  # pieces of the texts of a trial
 
 
 def check_class(cls: type[PreTrainedModel], config: PreTrainedConfig) -> None:
@@ -49,25 +49,29 @@ def check_class(cls: type[PreTrainedModel], config: PreTrainedConfig) -> None:
 
 
 def check_answers(model: PreTrainedModel, tokenizer: Any) -> None:
-    """Raise Unavailable where a model with a head answers a text otherwise beside a longer one, or needs more than ids
+    """Raise Unavailable where a model with a head answers a text otherwise beside longer ones, or needs more than ids
     and a mask. An architecture of TRIED is taken as it is.
     """
-    text = _Text.of(model, tokenizer)
-    if not text.ids or (model.config.model_type in TRIED and not any(text.types)):
+    trial = _Trial.of(model, tokenizer)
+    if not trial.texts or (model.config.model_type in TRIED and not any(trial.types)):
         return
     try:
         with evaluating(model), torch.inference_mode():
-            alone, told = _logits(model, [text.ids]), _logits(model, [text.ids], types=text.types)
-            beside = _logits(model, [text.ids, text.longer], pad_id=text.pad_id)[:1]
+            alone = [_logits(model, [text]) for text in trial.texts]
+            beside = _logits(model, trial.texts, pad_id=trial.pad_id)
+            typed = _logits(model, trial.texts[:1], types=trial.types)
     except Exception as error:  # whatever an unknown architecture raises where it lacks an input
         raise Unavailable(
             f"A {type(model).__name__} cannot read texts of different length in one batch, by ids and a mask alone "
             f"({type(error).__name__}).",
-            next_step=_remedy(model, text),
+            next_step=_remedy(model, trial),
         ) from error
-    beside = beside[:, : alone.shape[1]] if alone.ndim == 3 else beside
-    _require_alike(alone, beside, "when a longer one stands beside it: it takes padding for text", model, text)
-    _require_alike(alone, told, "by the token types of its tokenizer, which this version does not pass on", model, text)
+    for one, other in zip(alone, beside, strict=True):
+        other = other[None, : one.shape[1]]  # without the padding, where there are logits for each piece
+        _require_alike(one, other, "when a longer one stands beside it: it takes padding for text", model, trial)
+    _require_alike(
+        alone[0], typed, "by the token types of its tokenizer, which this version does not pass on", model, trial
+    )
 
 
 def unlike(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -76,23 +80,22 @@ def unlike(one: torch.Tensor, other: torch.Tensor) -> float:
     return difference if difference > _ALIKE * float(one.abs().max()) else 0.0
 
 
-class _Text(NamedTuple):
-    """A text of a few pieces, its token types (none where the model or its tokenizer has none), and a longer one."""
+class _Trial(NamedTuple):
+    """Texts of few and many pieces, and the first one's token types (none where model or tokenizer have none)."""
 
-    ids: list[int]
+    texts: list[list[int]]
     types: list[int]
-    longer: list[int]
     pad_id: int
 
     @classmethod
-    def of(cls, model: PreTrainedModel, tokenizer: Any) -> "_Text":
+    def of(cls, model: PreTrainedModel, tokenizer: Any) -> "_Trial":
         typed = "token_type_ids" in {*tokenizer.model_input_names} & {*inspect.signature(model.forward).parameters}
         probe = tokenizer("a b c", truncation=False, padding=False)
         ids, (before, after, pad_id) = probe["input_ids"], frame(tokenizer)
         pieces = ids[len(before) : len(ids) - len(after)]
-        room = min(LONG, model_limit(model, tokenizer)) - len(before) - len(after)
-        longer = [*before, *(pieces * LONG)[: max(room, len(pieces))], *after]
-        return cls(ids if pieces else [], probe["token_type_ids"] if typed else [], longer, pad_id)
+        room = model_limit(model, tokenizer) - len(before) - len(after)
+        longer = [[*before, *(pieces * size)[: min(size, room)], *after] for size in LENGTHS]
+        return cls([ids, *longer] if pieces else [], probe["token_type_ids"] if typed else [], pad_id)
 
 
 def _logits(model: PreTrainedModel, texts: list[list[int]], *, types: Sequence[int] = (), pad_id: int = 0):
@@ -102,18 +105,18 @@ def _logits(model: PreTrainedModel, texts: list[list[int]], *, types: Sequence[i
     return model(**inputs(model, {"input_ids": ids, "attention_mask": mask}), **more).logits
 
 
-def _require_alike(alone: torch.Tensor, other: torch.Tensor, why: str, model: PreTrainedModel, text: _Text) -> None:
+def _require_alike(alone: torch.Tensor, other: torch.Tensor, why: str, model: PreTrainedModel, trial: _Trial) -> None:
     if difference := unlike(alone, other):
         raise Unavailable(
             f"A {type(model).__name__} answers a text otherwise {why} (logits differ by up to {difference:.1g}).",
-            next_step=_remedy(model, text),
+            next_step=_remedy(model, trial),
         )
 
 
-def _remedy(model: PreTrainedModel, text: _Text) -> str:
-    if model.config.pad_token_id == text.pad_id:
+def _remedy(model: PreTrainedModel, trial: _Trial) -> str:
+    if model.config.pad_token_id == trial.pad_id:
         return ENCODERS
     return (
-        f"Its config.json has the pad_token_id {model.config.pad_token_id} and its tokenizer pads with {text.pad_id}: "
+        f"Its config.json has the pad_token_id {model.config.pad_token_id} and its tokenizer pads with {trial.pad_id}: "
         f"make them one. {ENCODERS}"
     )

@@ -19,6 +19,7 @@ from trainer.capture import capturing, quicken_attention
 from trainer.errors import Unavailable
 from trainer.learner import Learner
 from trainer.objective import Term
+from trainer.probe import Probe, Score
 
 HEADS = {
     "ner": ("TOKEN_CLASSIFICATION", MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING),
@@ -144,3 +145,24 @@ def test_gradients_are_those_of_the_models_own_forward_pass(head, kind):
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(("head", "kind"), [(head, kind) for head, kind in MEMBERS if head != "mlm"])
+def test_what_is_explained_is_the_models_own_answer_or_is_refused(head, kind):
+    try:
+        network = network_of(head, kind)
+    except Unavailable:
+        return  # not loaded at all
+    ids, places = [5, 10, 11, 12, 13, 2], [0] if head == "classification" else [2, 4]
+    about = {"before": 1, "free": [True] * 4, "places": places, "score": Score.of([0], 5), "baseline_id": 4}
+    try:
+        probe = Probe(network, ids, **about)
+    except Unavailable as refusal:
+        assert "word embeddings" in refusal.message and kind not in suitability.TRIED
+        return
+    row = torch.tensor([ids])
+    with torch.no_grad():
+        whole_row = network(**heads.inputs(network, {"input_ids": row, "attention_mask": torch.ones_like(row)})).logits
+    expected = whole_row[:, None] if head == "classification" else whole_row[:, places]
+    with probe._ready():
+        assert close(probe.logits(probe.words[None]), expected)
