@@ -13,6 +13,7 @@ from trainer.queue import Progress
 from trainer.run import Result, Run, commit_folder
 from trainer.spec import JobSpec, parse
 from workbench import terminal, wording
+from workbench.pages import plain
 
 HOSTILE = "<img src=x onerror=alert(1)>:red[x]$\\alpha$**b**"
 PAGE = "from workbench.pages import jobs; jobs.render()"
@@ -426,3 +427,10 @@ def test_names_that_look_like_markup_are_shown_as_text(start):
         interpreted = "\n".join([*(str(element.value) for element in interpreted), *labels(page)])
         for part in ("<img", ":red[x", "alpha", "!["):
             assert part not in interpreted
+
+
+def test_an_evaluation_says_what_its_scores_rest_on(start):
+    lease = start(kind="evaluate", model="minilm-ncbi")
+    note = "In both train and test: 3 sentences. Scores on test look better for it."
+    ended(lease, {"f1": 0.8}, notes=[note])
+    assert plain(note) in shown(opened(lease.id))

@@ -592,3 +592,22 @@ def test_two_wrong_fields_are_both_marked_and_the_page_is_whole(home):
     assert any(button.label == "Queue this job" for button in page.button)
     press(page)
     assert "Nothing was queued" in page.error[0].value and [job.state for job in queue.jobs()] == ["cancelled"]
+
+
+def test_what_splits_share_is_said_beside_the_data_set(home, tmp_path):
+    for split, text in {"train": "Fever\tB-Disease\n", "dev": "x\tO\n", "test": "fever\tB-Disease\n"}.items():
+        (tmp_path / f"{split}.conll").write_text(text)
+    page = on_dataset(str(tmp_path))
+    captions = "\n".join(caption.value for caption in page.caption)
+    assert plain("In both train and test: 1 sentence. Scores on test look better for it.") in captions
+    assert plain("The dev split holds no entity") in captions
+
+
+def test_a_data_set_that_cannot_be_trained_on_says_what_check_says(home, tmp_path):
+    for split, text in {"train": "a\tB-Disease\n", "dev": "b\tO\n", "test": "c\tO\nd\tB-Drug\n"}.items():
+        (tmp_path / f"{split}.conll").write_text(text)
+    page = on_dataset(str(tmp_path))
+    (problem,) = datasets.check(tmp_path).problems
+    assert str(problem) in texts(page) and "line 2: the entity type 'Drug' is not in train" in str(problem)
+    press(page)
+    assert [job.state for job in queue.jobs()] == ["cancelled"], "that of `on_dataset` alone"

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from trainer.datasets.labelled import Field, LabelledDocument, document
+from trainer.datasets.text import is_visible
 from trainer.errors import BadData, Refused, Unavailable, UnknownName
 from trainer.run import ResolvedDataset
 
@@ -52,7 +53,7 @@ def texts(reference: str, split: str) -> Iterator[str]:
         if not isinstance(row.get("text"), str):
             what = f"row {number:,}: the field `text` is a {type(row.get('text')).__name__}, not a string."
             raise BadData(what, path=f"{reference}, {split}", next_step="Choose another data set.")
-        if row["text"] and not row["text"].isspace():
+        if is_visible(row["text"]):
             yield row["text"]
 
 

@@ -4,6 +4,7 @@ Files are read line by line, so their size does not matter. Documents may be pat
 """
 
 import hashlib
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,8 +46,13 @@ def read(path: Path, *, name: str = "", report: Callable[[BadData], None] = _rai
         except BadData as problem:
             report(BadData(problem.message, path=name, line=number, next_step=problem.next_step))
             continue
-        if text and not text.isspace():
+        if is_visible(text):
             yield Document(text, number)
+
+
+def is_visible(text: str) -> bool:
+    """Whether a text has a character that can be seen: no white space, control character or zero-width mark."""
+    return any(not sign.isspace() and unicodedata.category(sign) not in ("Cc", "Cf") for sign in text)
 
 
 def held_out(text: str) -> str:
