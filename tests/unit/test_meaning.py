@@ -206,16 +206,18 @@ def test_outputs_that_are_no_numbers_are_an_error(tmp_path, value):
 
 def test_what_stands_at_padding_is_nobodys_output(tmp_path, monkeypatch):
     model, tokenizer = models.load(str(known.tagger(tmp_path / "m", {"fever": "B-X"}, ["O", "B-X", "I-X"])))
-    plain = model.forward
+    plain, padded = model.forward, []
 
     def noisy(input_ids, attention_mask, **more):
         outputs = plain(input_ids=input_ids, attention_mask=attention_mask, **more)
         outputs.logits[attention_mask == 0] = float("nan")
+        padded.extend((attention_mask == 0).nonzero())
         return outputs
 
     monkeypatch.setattr(model, "forward", noisy)
-    found = inference.predict_many(["fever", "fever and fever"], model, tokenizer, name="m")
-    assert [len(prediction.spans) for prediction in found] == [1, 2]
+    texts = ["fever and fever", "fever and", "and fever"]  # the first two share a batch
+    found = inference.predict_many(texts, model, tokenizer, name="m")
+    assert [len(prediction.spans) for prediction in found] == [2, 1, 1] and padded
 
 
 def test_a_teacher_whose_outputs_are_no_numbers_teaches_nothing(tmp_path):
