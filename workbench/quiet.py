@@ -4,6 +4,7 @@ A message may quote a note. Streamlit, Gradio, uvicorn and asyncio print traceba
 ask Python's own `traceback` and hooks for the text; so it is changed there, once, for the whole process.
 """
 
+import logging
 import sys
 import threading
 import traceback
@@ -15,9 +16,17 @@ LEFT_OUT = "its message is left out, since it may quote a note"
 def keep_quiet() -> None:
     """From now on no traceback of this process holds a message."""
     traceback.format_exception, traceback.print_exception = _format, _print
+    logging.getLogger("asyncio").addFilter(_without_context)
     sys.excepthook = lambda kind, error, where: _print(kind, error, where)
     threading.excepthook = lambda about: _print(about.exc_type, about.exc_value, about.exc_traceback)
     sys.unraisablehook = lambda about: _print(about.exc_type, about.exc_value, about.exc_traceback)
+
+
+def _without_context(record: logging.LogRecord) -> bool:
+    """asyncio writes the repr of tasks and callbacks beside an error, with its message and their arguments."""
+    if record.levelno >= logging.ERROR:
+        record.msg, record.args = "A task of the event loop failed.", ()
+    return True
 
 
 def _format(error, value=None, tb: TracebackType | None = None, *_: object, **__: object) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import pytest
@@ -15,7 +16,7 @@ from trainer import engines, follow, metrics, queue, registry, worker
 from trainer import spec as specs
 from trainer.bounds import COUNT
 from trainer.engines import Process
-from trainer.errors import BadSpec
+from trainer.errors import BadSpec, CorruptFile
 from trainer.follow import Tail
 from trainer.recipes import RECIPES
 from trainer.run import EVENT_BYTES, READ_BYTES, Result, Run
@@ -315,3 +316,12 @@ def test_a_published_run_that_is_damaged_hides_no_other(home, tmp_path, about, c
         ids.append(lease.id)
     assert [entry.id for entry in registry.published()] == ids[1:]
     assert ids[1] in {entry.id for entry in registry.ready()}
+
+
+@pytest.mark.parametrize("config", [{"hidden_size": 10**30}, {"a": [{"b": -(10**400)}]}, {"vocab_size": 2**53 + 1}])
+def test_a_model_whose_config_has_a_number_that_no_model_has_is_refused(tmp_path, config):
+    folder, _ = scripted_run.inputs(tmp_path)
+    path = Path(folder) / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    with pytest.raises(CorruptFile, match="no model is so large"):
+        registry.resolve(folder)
