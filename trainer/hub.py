@@ -1,4 +1,4 @@
-"""The one module that reaches the network: a zoo entry's files from the Hub, at one commit, hashes checked."""
+"""Reaches the network for models, as trainer.datasets.hub does for data: an entry at one commit, hashes checked."""
 
 import errno
 import json
