@@ -611,3 +611,18 @@ def test_a_data_set_that_cannot_be_trained_on_says_what_check_says(home, tmp_pat
     assert str(problem) in texts(page) and "line 2: the entity type 'Drug' is not in train" in str(problem)
     press(page)
     assert [job.state for job in queue.jobs()] == ["cancelled"], "that of `on_dataset` alone"
+
+
+def test_evaluate_offers_the_data_sets_that_the_model_can_say_and_follows_the_model(home):
+    page = choose(opened(), "evaluate")
+
+    def offered() -> list[str]:
+        return page.selectbox(key="train.evaluate.dataset").options
+
+    assert page.selectbox(key="train.evaluate.model").value == "minilm-bc5cdr"
+    assert {"bc5cdr", "ncbi-disease"} <= set(offered()) and not {"craft", "mtsamples", "maccrobat"} & set(offered())
+    page.selectbox(key="train.evaluate.model").set_value("minilm-ncbi").run()
+    assert "bc5cdr" not in offered() and page.selectbox(key="train.evaluate.dataset").value in offered()
+    assert spec_of(page).dataset.startswith("ncbi-disease") and not texts(page)
+    press(page)
+    assert [job.spec["model"] for job in queue.jobs()] == ["minilm-ncbi"]

@@ -35,7 +35,8 @@ def draw(own: Draft, shown: Mapping[str, Sequence[str]], report: datasets.Report
 
     report: what was read of it, if it was.
     """
-    cards = {name: card for name, card in datasets.cards().items() if card.task == own.task}
+    held = own.get("dataset")
+    cards = own.cards | ({held: datasets.cards()[held]} if held in datasets.cards() else {})
     files = KINDS[own.task].files
     about = f"A data set that ships, or type the path of a folder with {files}."
     form.choose("Data set", list(cards), key=f"{own.key}dataset", help=about)

@@ -156,15 +156,25 @@ class Draft:
                 self.put(field, next(iter(fitting), None))
 
     def fit_data(self) -> None:
-        """Where the teacher cannot say the labels of the data set, the first one of which it can."""
-        teacher, cards = self.models("teacher").get(self.get("teacher")), datasets.cards()
-        if not teacher or not teacher.labels or not (card := cards.get(self.get("dataset"))):
-            return
-        if not set(card.labels) <= set(teacher.labels):
-            fitting = (
-                name for name, other in cards.items() if other.labels and set(other.labels) <= set(teacher.labels)
-            )
-            self.put("dataset", next(fitting, self.get("dataset")))
+        """Where the model that is read as it is cannot say the labels of the data set, the first one that fits."""
+        if (held := self.get("dataset")) in datasets.cards() and held not in self.cards:
+            self.put("dataset", next(iter(self.cards), held))
+
+    @property
+    def cards(self) -> dict[str, datasets.DatasetCard]:
+        """The data sets that ship for the task; for a teacher, or a model that is scored, those that it can say."""
+        ours = {name: card for name, card in datasets.cards().items() if card.task == self.task}
+        if self.kind in ("finetune", "pretrain"):
+            return ours
+        field = "teacher" if self.kind == "distill" else "model"
+        chosen, known = self.get(field), self.models(field)
+        said = [
+            set(known[name].labels) for name in ([chosen] if isinstance(chosen, str) else chosen or ()) if name in known
+        ]
+        fitting = {
+            name: card for name, card in ours.items() if all(set(getattr(card, "labels", ())) <= able for able in said)
+        }
+        return fitting or ours  # where none fits, what is wrong is said of the one that is chosen
 
     def models(self, field: str) -> dict[str, registry.ModelEntry]:
         """The models whose weights are here and that can stand in a field."""

@@ -92,6 +92,10 @@ def _chosen_kind() -> Draft:
         if value and name in [leaf.name for leaf in own.fields]:
             own.put(name, value)
             own.fit_data()
+    if kind == "evaluate":
+        if state.get("train.scored") not in (None, own.get("model")) and not given:  # a person chose another one
+            own.fit_data()
+        state["train.scored"] = own.get("model")
     if problem:
         show_error(problem)
     return own
