@@ -147,21 +147,20 @@ def test_a_spec_becomes_a_model_that_can_be_compared(stillroom, tiny_model, note
     assert "has succeeded" in stillroom("retry", job_id)[2]
 
 
-def test_submit_waits_and_fails_with_the_job(home, tiny_model, tmp_path):
-    """A worker beside it runs a job whose training data turn out to be wrong."""
+def test_submit_refuses_what_the_job_would_refuse(home, tiny_model, tmp_path):
+    """Nothing waits for training data that turn out to be wrong: they are read before a job is queued."""
     data = tmp_path / "data"
     data.mkdir()
     for split in ("train", "dev", "test"):
         (data / f"{split}.conll").write_text("fever\tB-Disease\n\n" * 5 + "cough\tB-Disease\tmore\n")
     path = tmp_path / "spec.yaml"
     path.write_text(f"kind: finetune\nmodel: {tiny_model}\ndataset: {data}\n")
-    worker = subprocess.Popen([sys.executable, "-m", "workbench.cli", "worker"], stderr=subprocess.DEVNULL)
-    try:
-        command = [sys.executable, "-m", "workbench.cli", "submit", path, "--wait", "--json"]
-        done = subprocess.run(command, capture_output=True, timeout=120)
-    finally:
-        worker.terminate()
-        assert worker.wait(timeout=60) == 0
-    job = json.loads(done.stdout)
-    assert (done.returncode, job["state"], job["error"]["type"]) == (1, "failed", "BadData")
-    assert "train.conll, line 11" in job["error"]["message"]
+    command = [sys.executable, "-m", "workbench.cli", "submit", path, "--wait", "--json"]
+    done = subprocess.run(command, capture_output=True, timeout=120)
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["type"], {field["field"] for field in error["fields"]}) == (
+        2,
+        "BadSpec",
+        {"dataset"},
+    )
+    assert "train.conll, line 11" in error["message"] and not list((home / "runs").glob("*"))
