@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from trainer.errors import CorruptFile, StillroomError, Unavailable
+from trainer.references import expanded
 
 ROOT = Path(__file__).resolve().parents[1]  # the checkout
 
@@ -34,7 +35,7 @@ class StateDamaged(StateError, CorruptFile):
 
 def place() -> Path:
     """Where the state is, whether it is there or not: STILLROOM_HOME, or .stillroom in the working folder. Absolute."""
-    return Path(os.environ.get("STILLROOM_HOME") or ".stillroom").absolute()
+    return expanded(os.environ.get("STILLROOM_HOME") or ".stillroom").absolute()
 
 
 def home() -> Path:

@@ -8,6 +8,7 @@ import pytest
 
 from trainer import datasets, references, registry
 from trainer.errors import BadData, StillroomError, Unavailable, UnknownName
+from trainer.home import place
 from trainer.spec import parse
 from workbench import cli, submission
 from workbench.predict import Arm
@@ -116,3 +117,8 @@ def test_tilde_is_the_home_folder_in_every_option_that_takes_a_path(here, tiny_m
     assert (here / "out" / "config.json").is_file() and not (here / "~").exists()
     assert json.loads(stillroom("predict", "--model", "~/m", "--text-file", "~/note.txt", "--json"))["model"] == "~/m"
     assert stillroom("submit", "~/job.yaml")
+
+
+def test_tilde_is_the_home_folder_in_the_place_of_the_state_too(here, monkeypatch):
+    monkeypatch.setenv("STILLROOM_HOME", "~/state")
+    assert place() == here / "state"
