@@ -5,7 +5,7 @@
 Peer: what the papers' scripts do, written plainly: both masked LMs run whole (vocabulary logits of every position, all
 hidden states and, for the layer objectives, attention maps from eager attention), the masked rows are picked
 afterwards by masked_select, and torch's AdamW with its defaults steps. Ours: the learner and the optimiser of
-trainer.loop. Both see the same weights, batch, learning rate and threads; losses are compared with dropout off and
+training.loop. Both see the same weights, batch, learning rate and threads; losses are compared with dropout off and
 timed with it on; a case in bf16 (`compute: {precision: bf16}`) says by how much its loss differs. Peak memory is that
 of two steps in a fresh process for each side.
 """
@@ -22,11 +22,12 @@ from torch.nn import functional
 from transformers import BertConfig, BertForMaskedLM
 
 from benchmarks import measure
-from trainer import evaluate, loop
-from trainer.dropout import quicken
-from trainer.learner import IGNORED, Learner
+from trainer.architectures.dropout import quicken
+from trainer.evaluation import span_scores
 from trainer.recipes import RECIPES
 from trainer.spec import Schedule
+from trainer.training import loop
+from trainer.training.module import IGNORED, Learner
 
 ROWS, TOKENS, SHARE, VOCABULARY, MASK_ID = 16, 128, 0.15, 30522, 103
 SCHEDULE = Schedule(steps=1000, batch_size=ROWS, lr=1e-4)
@@ -217,7 +218,7 @@ def _two_steps(side: Callable, case: Case, threads: int) -> int:
     step, _ = side(case, masked_batch(), dropout=True)
     step()
     step()
-    return evaluate.peak_bytes(device) - before
+    return span_scores.peak_bytes(device) - before
 
 
 def _plan(case: Case) -> Sequence:

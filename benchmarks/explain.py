@@ -16,9 +16,9 @@ from captum.attr import LayerIntegratedGradients
 
 from benchmarks import measure
 from trainer import inference, models
-from trainer.pieces import cut, frame
-from trainer.probe import Probe, Score
-from trainer.registry import resolve
+from trainer.datasets.rows.pieces import cut, frame
+from trainer.inference.target_score import Probe, Score
+from trainer.zoo import resolve
 from workbench.explain.methods import method, scores
 
 NOTE = Path(__file__).parents[1] / "data" / "notes" / "cns-lymphoma-discharge.txt"

@@ -16,12 +16,14 @@ import time
 import torch
 
 from benchmarks import measure
-from trainer import datasets, evaluate, inference, loop, models
-from trainer.batches import Batches
-from trainer.learner import Learner
-from trainer.registry import resolve
+from trainer import datasets, inference, models
+from trainer.datasets.rows.batches import Batches
+from trainer.evaluation import span_scores
+from trainer.examples.ner import NERRows, encode
 from trainer.spec import parse
-from trainer.tasks.ner import NERRows
+from trainer.training import loop
+from trainer.training.module import Learner
+from trainer.zoo import resolve
 
 SCHEDULE = {"batch_tokens": 640, "lr": 2e-4}
 PEER_BATCH = 16
@@ -41,7 +43,7 @@ class Setting:
         model, self.tokenizer = self.fresh()
         ids = model.config.label2id
         self.max_tokens = inference.model_limit(model, self.tokenizer)
-        encoded = self.spec.task.encode(self.train, self.tokenizer, label_ids=ids, max_tokens=self.max_tokens)
+        encoded = encode(self.spec.task, self.train, self.tokenizer, label_ids=ids, max_tokens=self.max_tokens)
         self.rows = NERRows(encoded, pad_id=self.tokenizer.pad_token_id, words=False)
 
     def fresh(self):
@@ -125,7 +127,7 @@ def full(dataset: str, *, epochs: float, threads: int) -> dict:
 
 def _test_f1(setting: Setting, model: torch.nn.Module, test) -> float:
     model.eval()
-    return evaluate.word_scores(model, setting.tokenizer, test, max_tokens=setting.max_tokens)["f1"]
+    return span_scores.word_scores(model, setting.tokenizer, test, max_tokens=setting.max_tokens)["f1"]
 
 
 def _case(name: str, setting: Setting, mine: float, theirs: float, *, threads: int) -> dict:

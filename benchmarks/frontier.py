@@ -23,12 +23,14 @@ from pathlib import Path
 import torch
 
 from benchmarks import measure
-from trainer import chain, datasets, inference, loop, models, queue
+from trainer import chain, datasets, inference, models, queue
+from trainer.files import write_file
 from trainer.markdown import inline
 from trainer.queue import Job
-from trainer.run import Run, write_file
+from trainer.run import Run
 from trainer.spec import JobSpec
-from workbench.submission import settled
+from trainer.training import loop
+from workbench.launch.submission import settled
 
 SENTENCES = 240  # that speeds are measured on
 NAME = re.compile(r"(?P<student>.+)-(?P<kind>taught|alone)(-s\d+)?")

@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import measure
-from trainer import queue, store
-from trainer.engines import tied
-from trainer.run import attempts
+from trainer import queue
+from trainer.queue.engines import tied
+from trainer.run import attempts, runs_dir
 from trainer.spec import parse
-from workbench import up
+from workbench.cli import up
 from workbench.lab import Lab
 from workbench.predict import Arm
 
@@ -63,7 +63,7 @@ class Job:
         state = queue.job(self.id)
         if state.state in ENDED:
             raise SystemExit(f"The job {state.state} before the measurement was over: {state.error}")
-        for run in attempts(store.runs_dir(), self.id)[:1]:
+        for run in attempts(runs_dir(), self.id)[:1]:
             events, self._offset = run.events(self._offset)
             self._step = max([self._step, *(event["step"] for event in events if event.get("event") == "step")])
         return self._step

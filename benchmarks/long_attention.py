@@ -31,9 +31,9 @@ import torch
 from transformers import BertConfig, BertModel, BigBirdConfig, BigBirdModel, LongformerConfig, LongformerModel
 
 from benchmarks import measure
-from trainer import dropout, evaluate
-from trainer.architectures import quicken
-from trainer.capture import quicken_attention
+from trainer.architectures import dropout, quicken
+from trainer.architectures.layer_outputs import quicken_attention
+from trainer.evaluation import span_scores
 
 SHAPE = {
     "vocab_size": 30522,
@@ -117,7 +117,7 @@ def _in(process: ProcessPoolExecutor, work: Callable) -> float | None:
 
 
 def _peak() -> int:
-    return evaluate.peak_bytes(torch.device("cpu"))
+    return span_scores.peak_bytes(torch.device("cpu"))
 
 
 def _prepare(kind: str, tokens: int, padded: bool, quick: bool, way: str, threads: int, dtype: torch.dtype) -> None:
@@ -194,7 +194,7 @@ def _one(kind: str, tokens: int, way: str, threads: int, dtype: torch.dtype) -> 
         began = time.perf_counter()
         run()
         times.append(time.perf_counter() - began)
-    return min(times), evaluate.peak_bytes(torch.device("cpu")) - before
+    return min(times), span_scores.peak_bytes(torch.device("cpu")) - before
 
 
 def flops(kind: str, tokens: int, way: str) -> float:

@@ -16,8 +16,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from trainer import datasets, evaluate, inference, models
-from trainer.heads import document_reading
+from trainer import datasets, inference, models
+from trainer.evaluation import span_scores
+from trainer.models.heads import document_reading
 
 SHORT = 128  # tokens
 
@@ -35,8 +36,8 @@ def read(model, tokenizer, texts: Sequence, max_tokens: int | None) -> dict:
     seconds = time.perf_counter() - began
     gold = inference.expand(*zip(*texts, strict=True), tokenizer)
     return {
-        "f1": evaluate.scores(gold, found)["f1"],
-        "interval": evaluate.bootstrap(gold, found)["f1"],
+        "f1": span_scores.scores(gold, found)["f1"],
+        "interval": span_scores.bootstrap(gold, found)["f1"],
         "seconds": seconds,
     }
 

@@ -17,8 +17,8 @@ import torch
 
 from benchmarks import measure
 from trainer import inference, models
-from trainer.pieces import cut
-from trainer.registry import resolve
+from trainer.datasets.rows.pieces import cut
+from trainer.zoo import resolve
 
 NOTES = Path(__file__).parents[1] / "data" / "notes"
 TAGS = ("O", "B-Chemical", "I-Chemical", "B-Disease", "I-Disease")
@@ -80,7 +80,7 @@ def _pipeline(model, tokenizer, **options):
 def _largest_difference(model, tokenizer, notes: list[str]) -> float:
     """Over the notes cut to one window; 1 if any span differs.
 
-    Symbols beyond ASCII are left out: the pipeline takes them for a part of the word beside them (trainer.words).
+    Symbols beyond ASCII are left out: the pipeline takes them for a part of the word beside them (datasets.rows.words).
     """
     cut_off = (note[: CHARACTERS[0] // 3] for note in notes)
     short = [

@@ -57,8 +57,8 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("STILLROOM_HOME", str(folder))
     monkeypatch.delenv("STILLROOM_DB", raising=False)
     yield folder
-    if "trainer.store" in sys.modules:
-        sys.modules["trainer.store"]._open.cache_clear()
+    if "trainer.queue.store" in sys.modules:
+        sys.modules["trainer.queue.store"]._open.cache_clear()
 
 
 @pytest.fixture(scope="session")

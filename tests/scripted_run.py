@@ -132,7 +132,7 @@ class Child:
 
 def engine():
     """The engine that starts such children: the local one with another command."""
-    from trainer.engines import LocalEngine
+    from trainer.queue.engines import LocalEngine
 
     class ScriptedEngine(LocalEngine):
         def command(self, run):
@@ -179,7 +179,7 @@ def processes_of(job_id: str) -> list[int]:
 
 def serve(timing: dict, drain: bool):
     """A worker process."""
-    from trainer import engines, worker
+    from trainer.queue import engines, worker
 
     engines.ENGINES["local"] = engine()
     worker.work(drain=drain, threads=1, timing=worker.Timing(**timing))
@@ -192,9 +192,9 @@ def claim(*, lease_s: float = 30.0, stop_share: float = 0.0, hold_s: float = 0.0
     A share of the claims ends in SIGSTOP: somebody else has to send SIGCONT, and then it is too late.
     """
     from trainer import queue
-    from trainer.engines import Process
     from trainer.errors import LeaseLost
-    from trainer.store import open_store
+    from trainer.queue.engines import Process
+    from trainer.queue.store import open_store
 
     store, watch = open_store(), queue.Watch()
     me = queue.enlist(store, device="cpu", process=Process.of(os.getpid()))

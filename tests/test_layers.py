@@ -4,8 +4,10 @@ import ast
 import importlib
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,25 +15,59 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for folder in ("trainer", "workbench") for path in (ROOT / folder).rglob("*.py"))
 EVERY_SOURCE = [ROOT / "app.py", *SOURCES, *sorted((ROOT / "benchmarks").rglob("*.py"))]
-# These compute with tensors. Whatever else is in trainer/ or workbench/ imports without torch.
-LOOP = ("execute", "lesson", "learner", "loop", "dropout", "checkpoint", "batches", "preflight")
-LONG = tuple(f"architectures.{name}" for name in ("minialbert", "blocks", "longformer", "bigbird", "lengthening"))
-MODELS = (
+# The two flows: what stands to the right imports what stands to the left, and never the other way.
+TRAINER = [
+    "errors",
+    "bounds",
+    "prediction",
+    "home",
+    "files",
+    "resolved",
+    "references",
+    "offline",
+    "plain_yaml",
+    "markdown",
+    "recipes",
+    "tasks",
+    "datasets",
+    "spec",
+    "chain",
+    "run",
+    "zoo",
+    "fit",
+    "queue",
+    "architectures",
     "models",
-    "suitability",
-    "students",
-    "average",
-    "heads",
-    "capture",
-    "losses",
-    "vocabulary_loss",
-    "teaching",
-    *LONG,
-)
-SCORING = ("inference", "reading", "evaluate", "grading", "perplexity", "probe")
-TRAINING = {f"trainer.{name}" for name in (*LOOP, *MODELS, *SCORING)}
-TENSORS = TRAINING | {"trainer.architectures", "trainer.export", "trainer.__main__"}
-PRINTERS = {"workbench/cli.py", "workbench/terminal.py", "trainer/execute.py", "trainer/__main__.py"}
+    "inference",
+    "evaluation",
+    "examples",
+    "training",
+    "execute",
+    "__main__",
+]
+WORKBENCH = [
+    "quiet",
+    "note",
+    "model_cache",
+    "predict",
+    "launch",
+    "compare",
+    "explain",
+    "lab",
+    "highlight",
+    "sessions",
+    "widgets",
+    "pages",
+    "space",
+    "demo",
+    "cli",
+]
+COMPUTING = [f"trainer.{name}" for name in TRAINER[TRAINER.index("architectures") :]]  # with tensors
+# In them, what pages and the queue ask too; and the one part of datasets that makes tensors.
+LIGHT = {"trainer.training", "trainer.training.estimate", "trainer.training.memory", "trainer.evaluation"}
+TENSORS = {"trainer.datasets.rows.batches"}
+LARGEST_FOLDER = 16  # modules
+PRINTERS = {"workbench/cli/__init__.py", "workbench/cli/terminal.py", "trainer/execute.py", "trainer/__main__.py"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core", "manager", "handler", "service"}
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
@@ -79,14 +115,96 @@ def keywords(call: ast.Call) -> dict[str, object]:
     return {item.arg: item.value.value for item in call.keywords if isinstance(item.value, ast.Constant)}
 
 
+def room(module: str) -> str:
+    """trainer.queue.lease -> trainer.queue: what stands directly below trainer or workbench."""
+    return ".".join(module.split(".")[:2])
+
+
+@cache
+def graph() -> dict[str, set[str]]:
+    """Every module with the modules of this project that its file imports, in functions and for type checkers too.
+
+    `from trainer.queue import lease` imports trainer.queue.lease; a name that is no module, the package that has it.
+    """
+    files = {module_name(path): path for path in EVERY_SOURCE}
+    edges: dict[str, set[str]] = {}
+    for name, path in files.items():
+        full = [
+            (node.module, f"{node.module}.{alias.name}") for node in nodes(path, ast.ImportFrom) for alias in node.names
+        ]
+        names = {whole if whole in files else package for package, whole in full}
+        names |= {alias.name for node in nodes(path, ast.Import) for alias in node.names}
+        edges[name] = names & files.keys() - {name}
+    return edges
+
+
+@cache
+def rooms() -> dict[str, set[str]]:
+    """The same between what stands directly below trainer and workbench."""
+    between: dict[str, set[str]] = {}
+    for name, others in graph().items():
+        between.setdefault(room(name), set()).update(room(other) for other in others)
+    return {name: others - {name} for name, others in between.items()}
+
+
+def reached(module: str) -> set[str]:
+    """Every module that one leads to, through any chain of imports."""
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        new = graph()[waiting.pop()] - seen
+        seen |= new
+        waiting += new
+    return seen
+
+
+def test_every_module_has_a_place_in_the_order():
+    order = {*(f"trainer.{name}" for name in TRAINER), *(f"workbench.{name}" for name in WORKBENCH)}
+    assert {name for name in rooms() if name.startswith(("trainer.", "workbench."))} == order
+
+
+@pytest.mark.parametrize(("top", "order"), [("trainer", TRAINER), ("workbench", WORKBENCH)])
+def test_imports_go_leftward(top, order):
+    place = {f"{top}.{name}": number for number, name in enumerate(order)}
+    wrong = {(name, other) for name in place for other in rooms()[name] if place.get(other, 0) > place[name]}
+    assert not wrong
+
+
+def test_no_module_and_no_folder_leads_back_to_itself():
+    for each in (graph(), rooms()):
+        TopologicalSorter(each).prepare()  # CycleError names a ring
+
+
 def test_trainer_never_imports_workbench():
-    guilty = [shown(path) for path in SOURCES if path.is_relative_to(ROOT / "trainer") and "workbench" in tops(path)]
-    assert not guilty
+    assert not {name for name in graph() if room(name).startswith("trainer") and "workbench" in str(reached(name))}
 
 
-def test_everything_but_training_imports_without_torch():
-    light = [name for name in map(module_name, SOURCES) if name not in TENSORS]
-    assert {"workbench.cli", "trainer.worker", "trainer.registry", "trainer.queue"} <= set(light)
+def test_only_the_queue_imports_the_database():
+    guilty = {module_name(path) for path in EVERY_SOURCE if "sqlalchemy" in tops(path)}
+    assert {room(name) for name in guilty} == {"trainer.queue"}
+
+
+def test_what_computes_reaches_neither_the_queue_nor_pages():
+    barred = ("trainer.queue", "workbench", "streamlit")
+    for name in graph():
+        if room(name) in COMPUTING:
+            assert not [other for other in reached(name) if other.startswith(barred)], name
+
+
+def test_only_pages_import_pages():
+    guilty = {name for name, others in rooms().items() if "workbench.pages" in others}
+    assert guilty <= {"app"}
+
+
+def test_no_folder_is_too_full():
+    count = Counter(path.parent for path in SOURCES if path.name != "__init__.py")
+    assert not {shown(folder): size for folder, size in count.items() if size > LARGEST_FOLDER}
+
+
+def test_everything_but_what_computes_imports_without_torch():
+    computes = {name for name in graph() if room(name) in COMPUTING} - LIGHT
+    light = [name for name in map(module_name, SOURCES) if name not in computes | TENSORS]
+    assert {"workbench.cli", "trainer.queue.worker", "trainer.zoo", "trainer.queue", *LIGHT} <= set(light)
     program = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"
@@ -97,21 +215,14 @@ def test_everything_but_training_imports_without_torch():
     assert_runs(program, *light)
 
 
-def test_training_imports_neither_database_nor_streamlit():
+def test_what_computes_loads_neither_database_nor_streamlit():
     program = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"
         "    importlib.import_module(name)\n"
         "    if wrong := {'sqlalchemy', 'streamlit'} & set(sys.modules): sys.exit(f'{name} imports {sorted(wrong)}')\n"
     )
-    assert_runs(program, *sorted(TRAINING))
-
-
-def test_training_never_names_database_or_streamlit():
-    for name in TRAINING:
-        path = ROOT / (name.replace(".", "/") + ".py")
-        assert not tops(path) & {"sqlalchemy", "streamlit"}, shown(path)
-        assert not imported(path) & {"trainer.store", "trainer.queue", "trainer.metrics"}, shown(path)
+    assert_runs(program, *sorted(name for name in graph() if room(name) in COMPUTING and "__main__" not in name))
 
 
 def test_only_highlight_makes_html():
@@ -144,7 +255,7 @@ def test_nothing_reads_pickles_or_runs_text_as_code():
             assert name not in {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all"}, place
             assert not said.get("shell") and not said.get("trust_remote_code") and not said.get("allow_pickle"), place
             if name.endswith("torch.load") or name == "load" and "torch.load" in imported(path):
-                assert shown(path) == "trainer/models.py" and said.get("weights_only") is True, place
+                assert shown(path) == "trainer/models/convert.py" and said.get("weights_only") is True, place
 
 
 def test_the_library_does_not_print():
@@ -170,6 +281,7 @@ def test_files_are_named_after_what_they_hold():
         ("trainer.recipes.RECIPES", "trainer/recipes"),
         ("trainer.tasks.TASKS", "trainer/tasks"),
         ("workbench.pages.PAGES", "workbench/pages"),
+        ("trainer.examples.EXAMPLES", "trainer/examples"),
         ("workbench.explain.METHODS", "workbench/explain/methods"),
     ],
 )

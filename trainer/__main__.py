@@ -12,6 +12,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "run":
         from trainer.execute import execute as do
     else:
-        from trainer.preflight import run as do
+        from trainer.training.preflight import run as do
 
     sys.exit(do(Path(sys.argv[2])))

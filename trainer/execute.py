@@ -15,12 +15,18 @@ from pathlib import Path
 
 import torch
 
-from trainer import checkpoint, evaluate, export, fit, inference, loop, memory, models, words
-from trainer.average import average
+from trainer import fit, inference, models
+from trainer.datasets.rows import words
 from trainer.errors import CorruptFile, StillroomError
-from trainer.heads import document_reading, is_classifier
-from trainer.lesson import Lesson, prepare
-from trainer.run import ResolvedModel, Result, Run
+from trainer.evaluation import span_scores
+from trainer.examples import fitted, open_data
+from trainer.models import export
+from trainer.models.average import average
+from trainer.models.heads import document_reading, is_classifier
+from trainer.resolved import ResolvedModel
+from trainer.run import Result, Run
+from trainer.training import checkpoint, loop, memory
+from trainer.training.setup import Lesson, prepare
 
 FINISHED, FAILED, DISK_FULL, STOPPED = 0, 1, 28, 143  # exit codes; the worker reads them
 LOGGED_STEPS = 2000  # so many step events of a run at most
@@ -71,11 +77,11 @@ def _run(run: Run) -> Result:
 def train(run: Run, stopping: Callable[[], bool]) -> Result:
     """Pre-train, distil or fine-tune; keep the best dev score, score it on test, publish the model."""
     device = torch.device(run.spec.device)
-    evaluate.reset_peak(device)
+    span_scores.reset_peak(device)
     lesson = prepare(run.spec, cache=run.cache, asking=_asking(run, stopping))
     notes = _data_notes(lesson.data)
     best = _fit(run, lesson, stopping)
-    peak = evaluate.peak_bytes(device)
+    peak = span_scores.peak_bytes(device)
     checkpoint.restore_weights(checkpoint.at_step(run, best.best_step), lesson.learner)
     task, student = run.spec.spec.task, lesson.learner.student
     _say(run, f"Scoring the best checkpoint, that of step {best.best_step}, on the test split.")
@@ -130,7 +136,7 @@ KINDS = {"pretrain": train, "distill": train, "finetune": train, "average": aver
 
 def _data(run: Run):
     """The data set as the task uses it that the model was trained for."""
-    return run.spec.spec.task.fitted(run.spec.model).open(run.spec.dataset, limit=run.spec.spec.limit)
+    return open_data(fitted(run.spec.spec.task, run.spec.model), run.spec.dataset, limit=run.spec.spec.limit)
 
 
 def _data_notes(data) -> list[str]:

@@ -1,7 +1,7 @@
 """Whether a job can run: one set of rules for `submit`, chains, the Train page, a trial, and the run itself. No torch.
 
 What a data set needs by itself is in trainer.datasets.rules, so that `datasets check` says it too; how sizes of models
-fit each other is in trainer.pairing. What is not known yet, such as a model that another job makes, is None, and no
+fit each other is in zoo.compatibility. What is not known yet, such as a model that another job makes, is None, and no
 rule speaks of it.
 """
 
@@ -10,17 +10,19 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from trainer import datasets, pairing, tags
-from trainer.datasets import rules
+from trainer import datasets
+from trainer.datasets import rules, tags
 from trainer.datasets.places import is_hub, split_files
 from trainer.errors import BadSpec, StillroomError
-from trainer.outputs import SEVERAL, check_says_labels, head_of
-from trainer.pairing import Shape
 from trainer.prediction import Plain
-from trainer.run import ResolvedDataset, ResolvedModel, RunSpec
+from trainer.resolved import ResolvedDataset, ResolvedModel
+from trainer.run import RunSpec
 from trainer.spec import TRAINED, JobSpec, Schedule
 from trainer.tasks import TASKS
-from trainer.weights import outputs_of, read_json
+from trainer.zoo import compatibility
+from trainer.zoo.compatibility import Shape
+from trainer.zoo.outputs import SEVERAL, check_says_labels, head_of
+from trainer.zoo.weights import outputs_of, read_json
 
 LARGE_BYTES = 50_000_000  # a text data set of more is read when the job starts, row by row
 SHOWN = 5  # problems of a data set that a refusal lists
@@ -53,7 +55,7 @@ def model(found: ResolvedModel) -> Model:
     """What the files of a model folder say about it, read once. Where they do not say it, `unclear` tells why."""
     config, unclear, says = read_json(Path(found.path) / "config.json") or {}, "", ()
     try:
-        shape = pairing.shape(found)
+        shape = compatibility.shape(found)
     except (StillroomError, ValueError, KeyError, TypeError):  # whoever needs the sizes says what is wrong
         shape = None
     try:
@@ -93,7 +95,7 @@ def promised(spec: JobSpec, name: str, data: datasets.Report | None, start: Mode
     change = spec.change
     if shape and change:
         # How many pieces are left when a vocabulary is trimmed is not known before it is done.
-        shape = None if change.vocabulary else pairing.changed(shape, change)
+        shape = None if change.vocabulary else compatibility.changed(shape, change)
     if shape:
         labels = source.shape.labels if source and source.shape else task.tags(says) if task.head == "ner" else says
         shape = shape.model_copy(update={"head": task.head, "labels": labels, "multi_label": multi_label})
@@ -205,11 +207,11 @@ def _members(spec: JobSpec, start: Model | None, others: Sequence[Model | None])
 
 def _outputs_count(spec: JobSpec, start: Model | None, teacher: Model) -> bool:
     """Whether a recipe compares what the heads say, or is taken to, where its terms are not known."""
-    student = pairing.changed(start.shape, spec.change) if start and start.shape else None
+    student = compatibility.changed(start.shape, spec.change) if start and start.shape else None
     if student is None or teacher.shape is None:
         return False
     try:
-        terms = pairing.plan(spec, student, teacher.shape)
+        terms = compatibility.plan(spec, student, teacher.shape)
     except BadSpec:
         return False
     return any(term.name in ("soft_targets", "soft_cross_entropy") for term in terms)
@@ -293,11 +295,11 @@ def _sizes(spec: JobSpec, start: Model | None, teacher: Model | None, others: Se
         return
     try:
         if spec.others:
-            pairing.check_alike(spec, shapes)
+            compatibility.check_alike(spec, shapes)
         elif spec.teacher:
-            pairing.check(spec, teacher.shape, start.shape)
+            compatibility.check(spec, teacher.shape, start.shape)
         else:
-            pairing.check_change(spec.change, start.shape)
+            compatibility.check_change(spec.change, start.shape)
     except BadSpec as error:
         for field, problem in error.fields:
             first, dot, rest = field.partition(".")

@@ -12,58 +12,26 @@ An attempt reads the checkpoints of every attempt of its run and writes only int
 can waste time but cannot damage anything.
 """
 
-import hashlib
 import json
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.errors import CorruptFile
-from trainer.home import portable, present
+from trainer.files import MANIFEST, write_file
+from trainer.home import home, portable, present
 from trainer.prediction import Plain
+from trainer.resolved import Input, ResolvedDataset, ResolvedModel
 from trainer.spec import JobSpec
 
-MANIFEST = "MANIFEST.json"
 EVENT_BYTES = 1 << 20  # of one line of events; a longer one is skipped
 READ_BYTES = 4 * EVENT_BYTES  # of events that are held in memory at once
 RESULT_BYTES = 64 << 20
 _STEP = re.compile(r"step-\d{1,10}", re.ASCII)
 _ATTEMPT = re.compile(r"attempt-\d{1,10}", re.ASCII)
-
-
-class Input(Plain):
-    """Something that a job references, found: what was asked for, its absolute path, and what it hashes to.
-
-    `files` has the SHA-256 of each file that counts, by its name; older run folders do not say it.
-    """
-
-    reference: str
-    path: str
-    sha256: str
-    files: dict[str, str] = {}
-
-    def __hash__(self) -> int:  # what is read of a model is kept by it
-        return hash((self.reference, self.path, self.sha256))
-
-    def placed(self, place: Callable[[str, Path], str], state: Path) -> Self:
-        """The same with its path as `place` writes it (home.portable or home.present)."""
-        return self.model_copy(update={"path": place(self.path, state)})
-
-
-class ResolvedModel(Input):
-    """A folder with config, tokenizer and weights, whose SHA-256 is `sha256`; `zoo_id` names the zoo entry, if any."""
-
-    zoo_id: str | None = None
-
-
-class ResolvedDataset(Input):
-    """A folder or a file, or a Hub data set at its revision. `sha256` covers its files."""
 
 
 class RunSpec(Plain):
@@ -218,75 +186,6 @@ def attempts(runs: Path, job_id: str) -> list[Run]:
     return [Run(path) for path in sorted(there, key=attempt_number, reverse=True)]
 
 
-def commit_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Fill `target` so that it exists complete or not at all, whenever the process dies or the disk fills.
-
-    `write` fills a temporary sibling; a manifest with the SHA-256 of each file is written last; files and folder are
-    synced; one rename commits; the parent is synced. A committed target is replaced only by a complete one.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.parent / f".tmp-{target.name}"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    write(draft)
-    files = sorted(path for path in draft.rglob("*") if path.is_file())
-    for path in files:
-        _sync(path)
-    manifest = {path.relative_to(draft).as_posix(): file_sha256(path) for path in files}
-    write_file(draft / MANIFEST, json.dumps(manifest, indent=2).encode())
-    _sync(draft)
-    if target.exists():
-        # rename(2) cannot replace a folder that is not empty; an interrupted swap leaves the old one aside, unnamed.
-        aside = target.parent / f".old-{target.name}"
-        shutil.rmtree(aside, ignore_errors=True)
-        target.replace(aside)
-        draft.replace(target)
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        draft.replace(target)
-    _sync(target.parent)
-
-
-def verify_folder(folder: Path) -> None:
-    """Raise CorruptFile unless every file of the manifest is there and hashes to what it says."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        for name, expected in manifest.items():
-            if file_sha256(folder / name) != expected:
-                raise CorruptFile(f"{folder.name}/{name} does not match its checksum.")
-    except (OSError, ValueError, AttributeError) as error:
-        raise CorruptFile(f"{folder.name} is damaged: {type(error).__name__} while checking its manifest.") from None
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file so that it holds the old or the new content, never something between."""
-    draft = path.with_name(f".tmp-{path.name}")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        error.filename = error.filename or str(draft)  # a write that fails does not say of which file
-        raise
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _json_objects(data: bytes) -> Iterator[dict]:
     for line in data.splitlines():
         if len(line) > EVENT_BYTES:
@@ -297,3 +196,8 @@ def _json_objects(data: bytes) -> Iterator[dict]:
             continue
         if isinstance(value, dict):
             yield value
+
+
+def runs_dir() -> Path:
+    """The folder of the run folders, home()/runs."""
+    return home() / "runs"

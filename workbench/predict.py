@@ -5,12 +5,12 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from trainer import references, registry
+from trainer import references, zoo
 from trainer.errors import BadSpec, UnknownName
 from trainer.prediction import Plain, Prediction
-from trainer.run import ResolvedModel
+from trainer.resolved import ResolvedModel
+from workbench.model_cache import SHELF
 from workbench.note import Note
-from workbench.shelf import SHELF
 
 Reading = Literal["windows", "truncate", "whole"]
 READINGS: tuple[str, ...] = get_args(Reading)
@@ -81,7 +81,7 @@ def predict(
     """
     from trainer import inference
 
-    resolved = registry.resolve(model) if isinstance(model, str) else model
+    resolved = zoo.resolve(model) if isinstance(model, str) else model
     network, tokenizer = SHELF.take(resolved)
     return inference.predict(
         note.text,

@@ -14,7 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from trainer import registry
+from trainer import zoo
 from trainer.errors import Refused, Unavailable, UnknownName
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,7 +107,7 @@ def front_matter(kind: str) -> dict:
 
 
 def _sources() -> Iterator[Path]:
-    starters = [entry.path for entry in registry.zoo().values() if entry.source == "data" and entry.path]
+    starters = [entry.path for entry in zoo.entries().values() if entry.source == "data" and entry.path]
     for name in (*CODE, *KEPT, *starters):
         path = ROOT / name
         if not path.exists():

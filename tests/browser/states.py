@@ -23,10 +23,10 @@ from browser.app_server import browsing, served  # noqa: E402
 from browser.test_demo import running as space_running  # noqa: E402
 from conftest import chromium_path  # noqa: E402
 
-from trainer import queue, store  # noqa: E402
-from trainer.engines import Process  # noqa: E402
-from trainer.queue import Progress  # noqa: E402
-from trainer.run import Result, Run  # noqa: E402
+from trainer import queue  # noqa: E402
+from trainer.queue import Progress, store  # noqa: E402
+from trainer.queue.engines import Process  # noqa: E402
+from trainer.run import Result, Run, runs_dir  # noqa: E402
 from trainer.spec import parse  # noqa: E402
 
 WAIT_MS = 120_000
@@ -288,7 +288,7 @@ def _jobs() -> dict[str, str]:
         rows |= {(step, "dev_f1"): step / 40 for step in (10, 20, 30)}
         queue.renew(store.open_store(), lease, Progress(step=30, steps=40, rate=1.0, rows=rows))
         if name == "succeeded":
-            run = Run(store.runs_dir() / lease.id / "attempt-1")
+            run = Run(runs_dir() / lease.id / "attempt-1")
             run.folder.mkdir(parents=True)
             scores = {"f1": 0.79, "f1_Disease": 0.79, "teacher_f1": 0.827}
             run.finish(Result(state="succeeded", metrics=scores, report={"n": 100, "intervals": {"f1": [0.77, 0.81]}}))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer import queue, store
-from trainer.engines import Process
+from trainer import queue
+from trainer.queue import store
+from trainer.queue.engines import Process
 from trainer.spec import parse
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from trainer import queue, store
-from trainer.engines import Process
-from trainer.queue import Lease, Progress
+from trainer import queue
+from trainer.queue import Lease, Progress, store
+from trainer.queue.engines import Process
 from trainer.spec import parse
 
 sys.path.insert(0, str(Path(__file__).parent))

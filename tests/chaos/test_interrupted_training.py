@@ -11,12 +11,12 @@ import psutil
 import pytest
 
 from trainer import queue
-from trainer.run import attempts, file_sha256
+from trainer.files import file_sha256
+from trainer.run import attempts, runs_dir
 from trainer.spec import parse
-from trainer.store import runs_dir
 
 STEPS = 240
-WORKER = "from trainer.worker import work; work(drain=True, threads=1)"
+WORKER = "from trainer.queue.worker import work; work(drain=True, threads=1)"
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 import scripted_run
 
 from trainer import queue
+from trainer.queue.store import metadata, open_store, read, write
 from trainer.spec import parse
-from trainer.store import metadata, open_store, read, write
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,9 @@ from pathlib import Path
 import pytest
 
 from trainer import datasets
-from trainer.run import ResolvedModel, Run, RunSpec, file_sha256
+from trainer.files import file_sha256
+from trainer.resolved import ResolvedModel
+from trainer.run import Run, RunSpec
 from trainer.spec import parse
 
 WATCHED = [

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import scripted_run
 
-from trainer import metrics, queue
-from trainer.run import attempts
+from trainer import queue
+from trainer.queue import metrics
+from trainer.run import attempts, runs_dir
 from trainer.spec import parse
-from trainer.store import runs_dir
 
 TIMING = {"look_s": 0.05, "beat_s": 0.1, "idle_s": 0.1}
 STEPS = 40

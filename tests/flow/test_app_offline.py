@@ -17,7 +17,8 @@ import websockets
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-from workbench import space, up
+from workbench import space
+from workbench.cli import up
 
 ROOT = Path(__file__).parents[2]
 AUDITED = ROOT / "tests" / "audited"

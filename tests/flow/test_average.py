@@ -6,12 +6,13 @@ import pytest
 import torch
 import yaml
 
-from trainer import chain, models, worker
+from trainer import chain, models
 from trainer.chain import parse
-from trainer.export import read_about
+from trainer.models.export import read_about
+from trainer.queue import worker
 from trainer.run import Run
 from trainer.spec import JobSpec
-from workbench import submission
+from workbench.launch import submission
 
 SHORT = {"kind": "finetune", "model": {"base": "minilm-ncbi", "layers": 1}}
 CHAIN = {

@@ -9,10 +9,13 @@ from tiny_pair import bert
 from transformers import AutoTokenizer
 from transformers.models.bert.modeling_bert import BertModel
 
-from trainer import datasets, inference, models, registry, teaching
+from trainer import datasets, inference, models, zoo
 from trainer.execute import execute
-from trainer.run import ResolvedModel, Run, RunSpec, file_sha256
+from trainer.files import file_sha256
+from trainer.resolved import ResolvedModel
+from trainer.run import Run, RunSpec
 from trainer.spec import parse
+from trainer.training import teacher_cache
 
 TEACHER_LAYERS = 6
 
@@ -72,7 +75,7 @@ QUICK = {"student": {"layers": 1}, "schedule": {"steps": 2, "batch_tokens": 512,
 
 @pytest.fixture(scope="module")
 def taught():
-    return registry.resolve("minilm-ncbi")
+    return zoo.resolve("minilm-ncbi")
 
 
 def distil(home, taught, *, number=1, **changes):
@@ -152,7 +155,7 @@ def test_damaged_outputs_of_the_teacher_are_computed_again(first, taught):
     home = first[0]
     whole, passes = distil(home, taught, number=3, **QUICK)
     assert passes == 0, "another student of the same teacher on the same data"
-    for number, name in ((4, teaching.LOGITS), (5, teaching.STATES)):
+    for number, name in ((4, teacher_cache.LOGITS), (5, teacher_cache.STATES)):
         (path,) = (home / "cache" / "teacher").glob(f"*/{name}")
         data = bytearray(path.read_bytes())
         data[-1] ^= 64

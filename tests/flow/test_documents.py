@@ -6,12 +6,15 @@ import re
 import pytest
 import torch
 
-from trainer import datasets, inference, models, preflight, registry
+from trainer import datasets, inference, models, zoo
 from trainer.execute import execute
-from trainer.export import model_card, read_about
-from trainer.heads import document_reading
-from trainer.run import ResolvedModel, Run, RunSpec, file_sha256
+from trainer.files import file_sha256
+from trainer.models.export import model_card, read_about
+from trainer.models.heads import document_reading
+from trainer.resolved import ResolvedModel
+from trainer.run import Run, RunSpec
 from trainer.spec import parse
+from trainer.training import preflight
 from workbench.cli import main
 
 SCHEDULE = {"steps": 6, "batch_tokens": 512, "max_tokens": 64, "lr": 1e-3, "evaluate_every": 3}
@@ -123,5 +126,5 @@ def test_data_sets_are_checked_on_the_command_line(home, capsys, tmp_path):
 
 
 def test_a_run_in_the_registry_says_its_task(home, tiny_classifier):
-    found = registry.resolve(str(tiny_classifier))
-    assert registry.task_of(found) == "classification"
+    found = zoo.resolve(str(tiny_classifier))
+    assert zoo.task_of(found) == "classification"

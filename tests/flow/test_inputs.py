@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import scripted_run
 
-from trainer import engines, inputs, queue, store, worker
+from trainer import queue
 from trainer.chain import parse as parse_chain
 from trainer.errors import Refused
-from trainer.run import attempts
+from trainer.queue import engines, inputs, store, worker
+from trainer.run import attempts, runs_dir
 from trainer.spec import parse
 
 FAST = worker.Timing(look_s=0.02, beat_s=0.05, idle_s=0.02, cancel_grace_s=0.5)
@@ -77,7 +78,7 @@ def test_an_attempt_that_finds_others_stops_and_says_which(change, place, monkey
     assert f"The {what} '{place}/" in again.error["message"] and which in again.error["message"]
     assert "has changed since this job began" in again.error["message"]
     assert f"stillroom retry {job.id} --fresh" in again.error["next_step"]
-    assert len(attempts(store.runs_dir(), job.id)) == 1, "nothing was started"
+    assert len(attempts(runs_dir(), job.id)) == 1, "nothing was started"
     fresh = queue.retry(job.id, fresh=True)
     assert fresh.id != job.id and run(fresh.id).state == "succeeded"
 
@@ -169,7 +170,7 @@ def test_paths_are_stored_by_their_place(place, home):
     """Neither in the database nor in a run folder is there a path that moving the state would make wrong."""
     first = queue.submit_chain(chain(place))
     run(first["b"].id)
-    spec_json = attempts(store.runs_dir(), first["b"].id)[0].folder / "spec.json"
+    spec_json = attempts(runs_dir(), first["b"].id)[0].folder / "spec.json"
     assert str(home) not in spec_json.read_text()
     assert json.loads(spec_json.read_text())["model"]["path"].startswith("$STILLROOM_HOME/runs/")
     opened = store.open_store()

@@ -15,7 +15,7 @@ from transformers import (
     UltrabertForMaskedLM,
 )
 
-from trainer import datasets, inference, models, registry
+from trainer import datasets, inference, models, zoo
 from trainer.execute import FINISHED, execute
 from trainer.models import seeded
 from trainer.run import Run, RunSpec
@@ -32,8 +32,8 @@ def run(tmp_path_factory):
     def go(**fields):
         spec = parse(fields)
         resolved = {
-            "model": registry.resolve(spec.start),
-            "teacher": registry.resolve(spec.teacher) if spec.teacher else None,
+            "model": zoo.resolve(spec.start),
+            "teacher": zoo.resolve(spec.teacher) if spec.teacher else None,
             "dataset": datasets.resolve(spec.dataset),
         }
         ready = RunSpec(id=f"00000000-{next(count)}", attempt=1, spec=spec, threads=1, device="cpu", **resolved)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import scripted_run
 
-from trainer import engines, queue, registry, store, worker
+from trainer import queue, zoo
 from trainer.home import portable, present
-from trainer.run import attempts
+from trainer.queue import engines, store, worker
+from trainer.run import attempts, runs_dir
 from trainer.spec import parse
 
 FAST = worker.Timing(look_s=0.02, beat_s=0.05, idle_s=0.02, cancel_grace_s=0.5)
@@ -50,13 +51,13 @@ def specs(home, tmp_path, monkeypatch):
 
 def test_models_are_found_after_a_move(specs, move):
     job = run(queue.submit(specs()).id)
-    before = registry.resolve(job.id)
+    before = zoo.resolve(job.id)
     by_path = Path(job.artifact)
     place = move()
-    after = registry.resolve(job.id)
+    after = zoo.resolve(job.id)
     assert Path(after.path).is_relative_to(place) and after.sha256 == before.sha256
     assert Path(queue.job(job.id).artifact).is_relative_to(place)
-    assert registry.resolve(str(by_path)).path == after.path, "also where it was named by its old path"
+    assert zoo.resolve(str(by_path)).path == after.path, "also where it was named by its old path"
 
 
 def test_a_copy_is_read_and_not_what_it_was_copied_from(specs, home, monkeypatch):
@@ -65,7 +66,7 @@ def test_a_copy_is_read_and_not_what_it_was_copied_from(specs, home, monkeypatch
     copy = home.parent / "copy"
     shutil.copytree(home, copy)
     monkeypatch.setenv("STILLROOM_HOME", str(copy))
-    assert Path(registry.resolve(job.id).path).is_relative_to(copy)
+    assert Path(zoo.resolve(job.id).path).is_relative_to(copy)
 
 
 def test_a_run_from_a_run_goes_on_after_a_move(specs, move, monkeypatch):
@@ -80,7 +81,7 @@ def test_a_run_from_a_run_goes_on_after_a_move(specs, move, monkeypatch):
     assert (job.state, job.attempts) == ("succeeded", 2)
     assert Path(job.artifact).is_relative_to(place)
     assert (Path(job.artifact) / "weights.txt").read_text() == scripted_run.weights_after(6)
-    assert Path(attempts(store.runs_dir(), job.id)[0].spec.model.path).is_relative_to(place)
+    assert Path(attempts(runs_dir(), job.id)[0].spec.model.path).is_relative_to(place)
 
 
 def test_a_base_that_was_named_by_its_path_goes_on_after_a_move(specs, move, monkeypatch):
@@ -108,10 +109,10 @@ def test_a_path_is_written_by_its_place_and_read_where_it_is(tmp_path):
 
 CHECKOUT = """
 import sys
-from trainer import datasets, queue, registry, spec
+from trainer import datasets, queue, spec, zoo as registry
 job = queue.submit(spec.parse({"kind": "evaluate", "model": "minilm-ncbi-l3", "dataset": "ncbi-disease-slice"}))
 print(registry.resolve("minilm-ncbi-l3").path, datasets.resolve("ncbi-disease-slice").path)
-from trainer import inputs, store
+from trainer.queue import inputs, store
 print(*inputs.of_attempt(spec.parse(job.spec), job.id, store.open_store()))
 """
 

@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trainer import models, queue, registry, store
+from trainer import models, queue, zoo
 from trainer.errors import CorruptFile
-from trainer.run import attempts, checkpoint_step, file_sha256
+from trainer.files import file_sha256
+from trainer.queue import published, store
+from trainer.queue.worker import work
+from trainer.run import attempts, checkpoint_step, runs_dir
 from trainer.spec import parse
-from trainer.worker import work
 from workbench.note import Note
 from workbench.predict import predict
 
@@ -44,10 +46,10 @@ def test_its_jobs_are_listed_with_their_digests(old):
 
 
 def test_its_models_are_in_the_zoo_and_predict(old, home):
-    assert {entry.id for entry in registry.published()} == {old["tagger"], old["distilled"]}
+    assert {entry.id for entry in published.runs()} == {old["tagger"], old["distilled"]}
     for run_id in (old["tagger"], old["distilled"]):
         assert Path(queue.job(run_id).artifact).is_relative_to(home)
-        prediction = predict(Note("Ataxia and breast cancer in two families."), registry.resolve(run_id))
+        prediction = predict(Note("Ataxia and breast cancer in two families."), zoo.resolve(run_id))
         assert prediction.task == "ner" and prediction.coverage.tokens > 5
     network, _ = models.load(old["distilled"])
     assert network.config.num_hidden_layers == 1
@@ -57,17 +59,17 @@ def test_its_finished_steps_are_not_made_again(old):
     stored = parse(queue.job(old["distilled"]).spec)
     engine = store.open_store()
     with engine.begin() as connection:
-        assert queue._done(connection, stored.digest, queue.inputs.there(stored, engine)) == old["distilled"]
+        assert queue._done(connection, stored.digest, queue.inputs.there(stored)) == old["distilled"]
 
 
 def test_its_interrupted_run_goes_on_to_the_same_bits(old):
-    (first,) = attempts(store.runs_dir(), old["interrupted"])
+    (first,) = attempts(runs_dir(), old["interrupted"])
     step = checkpoint_step(first.checkpoints()[0])
     queue.retry(old["interrupted"])
     work(drain=True)
     resumed = queue.job(old["interrupted"])
     assert (resumed.state, resumed.attempts) == ("succeeded", 2), resumed.error
-    second = attempts(store.runs_dir(), resumed.id)[0]
+    second = attempts(runs_dir(), resumed.id)[0]
     assert second.events()[0][0] == {"event": "plan", "steps": 600, "start": step} and step > 0
     whole = queue.retry(old["interrupted"], fresh=True)
     work(drain=True)
@@ -84,7 +86,7 @@ def test_its_interrupted_run_goes_on_to_the_same_bits(old):
 
 def test_its_interrupted_run_does_not_go_on_with_other_data(old):
     """What its first attempt was given is in that attempt's spec.json."""
-    spec = attempts(store.runs_dir(), old["interrupted"])[0].folder / "spec.json"
+    spec = attempts(runs_dir(), old["interrupted"])[0].folder / "spec.json"
     document = json.loads(spec.read_text())
     document["dataset"]["sha256"] = "0" * 64
     spec.write_text(json.dumps(document))

@@ -13,10 +13,12 @@ from transformers import BertTokenizer, BigBirdTokenizer, RobertaTokenizer
 
 from trainer import datasets, models
 from trainer.execute import FINISHED, execute
-from trainer.pairing import shape
-from trainer.registry import zoo
-from trainer.run import ResolvedModel, Run, RunSpec, file_sha256
+from trainer.files import file_sha256
+from trainer.resolved import ResolvedModel
+from trainer.run import Run, RunSpec
 from trainer.spec import parse, read
+from trainer.zoo import entries
+from trainer.zoo.compatibility import shape
 
 PAPERS = Path(__file__).parents[2] / "specs" / "papers"
 NAMES = sorted(path.stem for path in PAPERS.glob("*.yaml"))
@@ -68,7 +70,7 @@ def tiny(tmp_path_factory):
 
     def make(name):
         if name not in made:
-            entry, folder = zoo()[name], tmp_path_factory.mktemp("models") / name
+            entry, folder = entries()[name], tmp_path_factory.mktemp("models") / name
             cutter, sizes = tokenizer(entry.tokenizer["kind"]), TINY_BY_TYPE[entry.architecture["model_type"]]
             if entry.architecture.get("hidden_size") == 312:
                 sizes = sizes | {"hidden_size": SIZES[312], "intermediate_size": SIZES[1200]}
@@ -103,7 +105,7 @@ def test_every_run_of_the_papers_makes_a_model(name, tiny, corpus, tmp_path):
 
     steps = [event["metrics"] for event in run.events()[0] if event["event"] == "step"]
     made = ResolvedModel(reference=name, path=str(run.folder / run.result.artifact), sha256="")
-    found, entry = shape(made), zoo()[name]
+    found, entry = shape(made), entries()[name]
     terms = {f"loss.{term.name}" for term in spec.recipe.plan(found.layers, 12) if term.weight}
     assert len(steps) == 2 and all(math.isfinite(value) for metrics in steps for value in metrics.values())
     assert all(terms <= set(metrics) for metrics in steps)

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import scripted_run
 
-from trainer import queue, store
+from trainer import queue
+from trainer.files import write_file
 from trainer.home import StateError
 from trainer.home import home as state_folder
-from trainer.run import write_file
+from trainer.queue import store
 from workbench import cli
 
 RUN = "0123abcd-1"

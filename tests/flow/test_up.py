@@ -14,8 +14,9 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from trainer import queue, store
-from workbench import up
+from trainer import queue
+from trainer.queue import store
+from workbench.cli import up
 
 
 class Stack:

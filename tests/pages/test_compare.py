@@ -11,13 +11,16 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from trainer import queue, registry, store
-from trainer.engines import Process
+from trainer import queue, zoo
+from trainer.queue import store
+from trainer.queue.engines import Process
+from trainer.run import runs_dir
 from trainer.spec import parse
-from workbench import lab, links
+from workbench import lab
 from workbench.note import MAX_BYTES, samples
 from workbench.pages import compare
 from workbench.pages.compare import Run
+from workbench.pages.parts import links
 
 PAGE = "from workbench.pages import compare; compare.render()"
 CANARY = "canary9c2e"
@@ -36,7 +39,7 @@ def published(model, seed: int) -> str:
     spec = {"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice", "seed": seed}
     job = queue.submit(parse(spec))
     lease = queue.claim(store.open_store(), worker)
-    folder = store.runs_dir() / job.id / "attempt-1" / "artifacts" / "model"
+    folder = runs_dir() / job.id / "attempt-1" / "artifacts" / "model"
     shutil.copytree(model, folder)
     queue.finish(store.open_store(), lease, state="succeeded", artifact=str(folder))
     return job.id
@@ -265,7 +268,7 @@ def test_other_models_are_said_to_wait_for_the_button(runs):
 
 def test_a_model_that_fails_does_so_in_its_own_pane(runs):
     page = filled(opened(*runs))
-    broken = registry.resolve(runs[1]).path
+    broken = zoo.resolve(runs[1]).path
     os.truncate(f"{broken}/model.safetensors", 100)
     page.button(key="compare").click()
     page = filled(ran(page))
@@ -273,7 +276,7 @@ def test_a_model_that_fails_does_so_in_its_own_pane(runs):
 
 
 def test_without_any_model_the_note_is_shown_and_what_to_do(home, monkeypatch):
-    monkeypatch.setattr(registry, "ready", lambda **_: [])
+    monkeypatch.setattr(zoo, "ready", lambda **_: [])
     page = opened()
     assert "No model" in said(page) and "sr-line" in html(page)
     page.button(key="compare").click()

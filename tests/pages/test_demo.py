@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from trainer import registry
+from trainer import zoo
 from workbench import pages
 from workbench.note import DEMO_CHARACTERS
 
 APP = Path(__file__).parents[2] / "app.py"
-NOTE = "from workbench import note_field; import streamlit as st; st.text(str(note_field.choose()))"
+NOTE = "from workbench.widgets import note_field; import streamlit as st; st.text(str(note_field.choose()))"
 ZOO = "from workbench.pages import zoo; zoo.render()"
 
 
@@ -52,5 +52,5 @@ def test_the_zoo_neither_fetches_nor_trains(demo, model):
     page.query_params["model"] = model
     ran(page)
     assert not page.code and "Fine-tune" not in str(page.get("page_link"))
-    here = registry.weights_here(registry.zoo()[model]) is not None
+    here = zoo.weights_here(zoo.entries()[model]) is not None
     assert here or any("not part of this demo" in text.value for text in page.text)

@@ -7,7 +7,7 @@ import pytest
 from pages.test_compare import CANARY, HOSTILE, published
 from streamlit.testing.v1 import AppTest
 
-from trainer import registry
+from trainer import zoo
 from workbench import lab
 from workbench.note import samples
 from workbench.pages.compare import Run
@@ -224,8 +224,8 @@ def read_targets(run: str, text: str) -> list[str]:
 
 
 def test_a_sample_chosen_while_the_models_still_read_is_not_lost(runs, monkeypatch):
-    gate, resolve = threading.Event(), registry.resolve
-    monkeypatch.setattr(registry, "resolve", lambda *given: (gate.wait(30), resolve(*given))[1])
+    gate, resolve = threading.Event(), zoo.resolve
+    monkeypatch.setattr(zoo, "resolve", lambda *given: (gate.wait(30), resolve(*given))[1])
     first, second = samples()[:2]
     page = AppTest.from_string(PAGE, default_timeout=30)
     page.query_params.update({"model": [runs[0]], "sample": first.id, "target": "0:7:Disease"})
@@ -278,8 +278,8 @@ def test_a_hostile_note_is_shown_as_text_and_is_in_no_address_and_no_file(runs, 
 
 def test_stop_ends_what_waits_and_says_so(runs, monkeypatch):
     page = opened(runs[0])
-    gate, resolve = threading.Event(), registry.resolve
-    monkeypatch.setattr(registry, "resolve", lambda *given: (gate.wait(30), resolve(*given))[1])
+    gate, resolve = threading.Event(), zoo.resolve
+    monkeypatch.setattr(zoo, "resolve", lambda *given: (gate.wait(30), resolve(*given))[1])
     try:
         blocking = lab.shared().submit(SHORT, Arm.parse(runs[0]))
         button(page, "Explain").click()
@@ -295,6 +295,6 @@ def test_stop_ends_what_waits_and_says_so(runs, monkeypatch):
 
 
 def test_without_a_note_or_a_model_nothing_is_asked(home, monkeypatch):
-    monkeypatch.setattr(registry, "ready", lambda **_: [])
+    monkeypatch.setattr(zoo, "ready", lambda **_: [])
     page = AppTest.from_string(PAGE, default_timeout=30)
     assert "No model" in said(ran(page)) and "explain_findings" not in page.session_state

@@ -6,13 +6,14 @@ import pytest
 from streamlit.runtime.fragment import MemoryFragmentStorage
 from streamlit.testing.v1 import AppTest
 
-from trainer import queue, store
-from trainer.engines import Process
+from trainer import queue
+from trainer.queue import store
+from trainer.queue.engines import Process
 from trainer.spec import parse
 
 PAGE = """
 import streamlit as st
-from workbench.follow import follow
+from workbench.widgets.polling import follow
 state = st.session_state
 drawn = lambda: (state.update(drawn=state.get("drawn", 0) + 1), st.text("left" if state["moving"] else "over"))
 follow(drawn, every_s=60, moving=state["moving"], over=lambda: not state["moving"])
@@ -50,7 +51,7 @@ def test_only_what_moves_is_a_fragment_and_it_keeps_its_place(fragments):
 def test_it_is_over_as_soon_as_that_is_asked():
     page = """
 import streamlit as st
-from workbench.follow import follow
+from workbench.widgets.polling import follow
 state = st.session_state
 state["runs"] = state.get("runs", 0) + 1
 follow(lambda: st.text("here"), every_s=60, moving=state["runs"] == 1, over=lambda: True)

@@ -7,13 +7,16 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from trainer import estimate, queue, store
-from trainer.engines import Process
-from trainer.queue import Progress
-from trainer.run import Result, Run, commit_folder
+from trainer import queue
+from trainer.files import commit_folder
+from trainer.queue import Progress, store
+from trainer.queue.engines import Process
+from trainer.run import Result, Run, runs_dir
 from trainer.spec import JobSpec, parse
-from workbench import terminal, wording
-from workbench.pages import plain
+from trainer.training import estimate
+from workbench.cli import terminal
+from workbench.launch import wording
+from workbench.widgets.messages import plain
 
 HOSTILE = "<img src=x onerror=alert(1)>:red[x]$\\alpha$**b**"
 PAGE = "from workbench.pages import jobs; jobs.render()"
@@ -202,7 +205,7 @@ def test_cancel_asks_first_and_then_stops_the_job(start):
 
 def test_retry_goes_on_from_the_checkpoint_that_is_there(start):
     lease = start()
-    checkpoint = store.runs_dir() / lease.id / "attempt-1" / "checkpoints" / "step-200"
+    checkpoint = runs_dir() / lease.id / "attempt-1" / "checkpoints" / "step-200"
     commit_folder(checkpoint, lambda draft: (draft / "state.json").write_text("{}"))
     queue.finish(
         store.open_store(), lease, state="failed", error={"type": "X", "message": "It broke.", "next_step": ""}
@@ -216,7 +219,7 @@ def test_retry_goes_on_from_the_checkpoint_that_is_there(start):
 
 def test_start_afresh_opens_the_new_job(start):
     lease = start()
-    checkpoint = store.runs_dir() / lease.id / "attempt-1" / "checkpoints" / "step-200"
+    checkpoint = runs_dir() / lease.id / "attempt-1" / "checkpoints" / "step-200"
     commit_folder(checkpoint, lambda draft: (draft / "state.json").write_text("{}"))
     queue.finish(store.open_store(), lease, state="cancelled")
     page = opened(lease.id)
@@ -250,7 +253,7 @@ def test_a_job_whose_data_have_changed_can_start_afresh(start):
 
 def test_a_finished_job_offers_its_model(start):
     lease = start()
-    folder = store.runs_dir() / lease.id / "attempt-1" / "artifacts" / "model"
+    folder = runs_dir() / lease.id / "attempt-1" / "artifacts" / "model"
     queue.finish(
         store.open_store(), lease, state="succeeded", artifact=str(folder), progress=Progress(metrics={"test_f1": 0.5})
     )
@@ -262,7 +265,7 @@ def test_a_finished_job_offers_its_model(start):
 
 def test_the_log_is_shown_from_its_end(start):
     lease = start()
-    folder = store.runs_dir() / lease.id / "attempt-1"
+    folder = runs_dir() / lease.id / "attempt-1"
     folder.mkdir(parents=True)
     (folder / "log.txt").write_text("".join(f"line {number}\n" for number in range(10_000)))
     log = next(code.value for code in opened(lease.id).code if code.value.startswith("line"))
@@ -294,7 +297,7 @@ def taught(lease, *, last: int = 40, teacher: float = 0.81) -> dict:
 
 
 def ended(lease, scores: dict, **report) -> None:
-    run = Run(store.runs_dir() / lease.id / "attempt-1")
+    run = Run(runs_dir() / lease.id / "attempt-1")
     run.folder.mkdir(parents=True)
     run.finish(Result(state="succeeded", metrics=scores, report={"n": 100, "intervals": {}, "cost": {}} | report))
     queue.finish(store.open_store(), lease, state="succeeded", progress=Progress(metrics=scores))

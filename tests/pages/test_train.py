@@ -12,17 +12,18 @@ import yaml
 from sqlalchemy import update
 from streamlit.testing.v1 import AppTest
 
-from trainer import datasets, estimate, queue, registry, store
+from trainer import datasets, queue, zoo
 from trainer import spec as specs
 from trainer.chain import read as read_file
-from trainer.engines import Process
-from trainer.estimate import Estimate
+from trainer.queue import store
+from trainer.queue.engines import Process
 from trainer.recipes import RECIPES
 from trainer.spec import Change, JobSpec, Schedule
 from trainer.tasks import TASKS
-from workbench import form
-from workbench.cockpit import draft
-from workbench.pages import plain
+from trainer.training import estimate
+from trainer.training.estimate import Estimate
+from workbench.launch import draft, form
+from workbench.widgets.messages import plain
 
 PAGE = "from workbench.pages import train; train.render()"
 HOSTILE = "<img src=x onerror=alert(1)>:red[x]$\\alpha$**b**"
@@ -540,8 +541,8 @@ def test_the_classifier_that_ships_is_offered_and_without_one_the_form_asks(home
     assert page.selectbox(key=f"train.{kind}.{field}").options == ["minilm-mtsamples-l3"]
     assert f"{kind} needs {field}" not in texts(page)
 
-    others = {name: entry for name, entry in registry.zoo().items() if entry.task != "classification"}
-    monkeypatch.setattr(registry, "zoo", lambda: others)
+    others = {name: entry for name, entry in zoo.entries().items() if entry.task != "classification"}
+    monkeypatch.setattr(zoo, "zoo", lambda: others)
     page = choose(opened(), kind)
     page.selectbox(key=f"train.{kind}.task.name").set_value("classification").run()
     assert not page.exception

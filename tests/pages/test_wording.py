@@ -5,7 +5,8 @@ import math
 import pytest
 
 from trainer.queue import Job
-from workbench import charts, wording
+from workbench.launch import wording
+from workbench.widgets import charts
 
 JOB = Job(
     id="0a1b2c3d-1",

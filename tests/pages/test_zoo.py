@@ -6,9 +6,11 @@ import shutil
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from trainer import queue, registry, store
-from trainer.engines import Process
-from trainer.queue import Progress
+from trainer import queue, zoo
+from trainer.queue import Progress, store
+from trainer.queue import published as published_runs
+from trainer.queue.engines import Process
+from trainer.run import runs_dir
 from trainer.spec import parse
 
 PAGE = "from workbench.pages import zoo; zoo.render()"
@@ -38,7 +40,7 @@ def published(home, tiny_model) -> str:
     worker = queue.enlist(store.open_store(), device="cpu", process=Process.of(os.getpid()))
     job = queue.submit(parse({"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice"}))
     lease = queue.claim(store.open_store(), worker)
-    folder = store.runs_dir() / job.id / "attempt-1" / "artifacts" / "model"
+    folder = runs_dir() / job.id / "attempt-1" / "artifacts" / "model"
     shutil.copytree(tiny_model, folder)
     scores = Progress(metrics={"test_f1": 0.5})
     queue.finish(store.open_store(), lease, state="succeeded", artifact=str(folder), progress=scores)
@@ -47,7 +49,7 @@ def published(home, tiny_model) -> str:
 
 def test_every_entry_of_the_zoo_is_in_the_table(home):
     page = opened()
-    assert ids(page) == list(registry.zoo())
+    assert ids(page) == list(zoo.entries())
     table = page.dataframe[0].value.set_index("Id")
     assert table.loc["clinical-longformer", "Context"] == 4096
     assert table.loc["tiny-biobert", "Parameters"] == pytest.approx(13.874136)
@@ -67,13 +69,13 @@ def test_filters_add_up(home):
 def test_weights_here_leaves_what_is_here(home):
     page = opened()
     page.toggle(key="zoo.here").set_value(True).run()
-    assert set(ids(page)) == {entry.id for entry in registry.ready()} >= {"minilm"}
+    assert set(ids(page)) == {entry.id for entry in published_runs.ready()} >= {"minilm"}
 
 
 def test_the_address_opens_a_model_with_its_sources(home):
     page = opened(model="tiny-clinicalbert")
     words = said(page)
-    entry = registry.zoo()["tiny-clinicalbert"]
+    entry = zoo.entries()["tiny-clinicalbert"]
     assert page.header[0].value == "TinyClinicalBERT"
     for part in (
         "nlpie/tiny-clinicalbert",
@@ -89,7 +91,7 @@ def test_the_address_opens_a_model_with_its_sources(home):
 
 
 def test_a_model_of_every_role_can_be_opened(home):
-    for entry in {entry.role: entry for entry in registry.zoo().values()}.values():
+    for entry in {entry.role: entry for entry in zoo.entries().values()}.values():
         assert entry.id in said(opened(model=entry.id))
 
 
@@ -104,7 +106,7 @@ def test_an_unknown_model_is_an_error_with_what_is_known(home):
     page = opened(model="<img src=x>:red[x]")
     assert "There is no model" in page.error[0].value
     assert "\\<img" in page.error[0].value and "\\:red\\[" in page.error[0].value  # escaped
-    assert ids(page) == list(registry.zoo())
+    assert ids(page) == list(zoo.entries())
 
 
 def test_a_model_whose_weights_are_here_can_be_used_at_once(home):

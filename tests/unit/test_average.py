@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny_pair import bert
 
-from trainer.average import average
 from trainer.errors import BadSpec
-from trainer.pairing import Shape, check_alike
+from trainer.models.average import average
 from trainer.spec import parse
+from trainer.zoo.compatibility import Shape, check_alike
 
 
 def test_every_parameter_is_the_mean_over_the_models():

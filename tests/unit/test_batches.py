@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.batches import Batches, collate
-from trainer.tasks.ner import IGNORED, Row
+from trainer.datasets.rows.batches import Batches, collate
+from trainer.examples.ner import IGNORED, Row
 
 lengths = st.lists(st.integers(3, 64), min_size=1, max_size=300)
 

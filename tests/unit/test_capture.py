@@ -7,9 +7,9 @@ import torch
 import transformers
 from tiny_pair import batch, bert
 
-from trainer import capture
+from trainer.architectures import layer_outputs
+from trainer.architectures.layer_outputs import capturing
 from trainer.architectures.minialbert import MiniAlbertConfig, MiniAlbertForMaskedLM
-from trainer.capture import capturing
 from trainer.errors import Unavailable
 from trainer.models import seeded
 
@@ -217,5 +217,5 @@ def test_a_mask_hides_with_finite_numbers_in_every_precision(dtype):
     seen = torch.tensor([[True, False], [False, False]])
     lowest = torch.zeros(2, 2).masked_fill(~seen, torch.finfo(torch.float32).min)
     for mask in (seen, lowest):
-        shares = capture._bias(mask, dtype).softmax(-1)
+        shares = layer_outputs._bias(mask, dtype).softmax(-1)
         assert shares.dtype == dtype and shares.tolist() == [[1, 0], [0.5, 0.5]]

@@ -9,9 +9,10 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers import models as kinds
 from transformers import BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
 
-from trainer import casing, models
+from trainer import models
+from trainer.datasets.rows.pieces import cut
 from trainer.errors import CorruptFile
-from trainer.pieces import cut
+from trainer.zoo import casing
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused1]", "[unusedA]"]
 LETTERS = [mark + letter for letter in "abcdefghijklmnopqrstuvwxyz" for mark in ("", "##")]

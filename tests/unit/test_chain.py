@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import delete
 
 from trainer import chain, queue
-from trainer import store as stores
-from trainer.engines import Process
 from trainer.errors import BadSpec, LeaseLost, Refused
+from trainer.queue import store as stores
+from trainer.queue.engines import Process
 from trainer.spec import JobSpec, parse
 
 HERE = Process.of(os.getpid())

@@ -1,13 +1,14 @@
 """Figures: what is drawn, where, and from which numbers."""
 
-from trainer.objective import Term, uniform
-from workbench import charts
-from workbench.cockpit import diagram, preview, runs
+from trainer.recipes.objective import Term, uniform
+from workbench.launch import job_plan, runs
+from workbench.pages.parts import layer_map as diagram
+from workbench.widgets import charts
 
 
 def layer_map(student: int, teacher: int, *terms: Term, copied=()):
     figure = diagram.layer_map_figure(
-        student, teacher, terms=terms, names=preview.NAMES, copied=copied, outputs=preview.OUTPUTS
+        student, teacher, terms=terms, names=job_plan.NAMES, copied=copied, outputs=job_plan.OUTPUTS
     )
     lines = {trace.name: list(zip(trace.x, trace.y, strict=True)) for trace in figure.data if trace.mode == "lines"}
     return figure, lines
@@ -31,7 +32,7 @@ def test_terms_of_the_same_levels_do_not_hide_each_other():
     pairs = uniform(2, 4)
     kinds = ("attention_kl", "hidden_cosine")
     _, lines = layer_map(2, 4, *(Term(name=name, weight=1, pairs=pairs) for name in kinds))
-    first, second = (lines[preview.NAMES[name]] for name in kinds)
+    first, second = (lines[job_plan.NAMES[name]] for name in kinds)
     assert 0 < abs(first[0][1] - second[0][1]) < 0.5
 
 
@@ -42,7 +43,7 @@ def test_terms_of_outputs_join_the_outputs_and_gold_labels_nothing():
 
 def test_every_term_has_a_name_and_a_sentence():
     names = set(Term.model_fields["name"].annotation.__args__)
-    assert set(preview.NAMES) == set(preview.MEANINGS) == names
+    assert set(job_plan.NAMES) == set(job_plan.MEANINGS) == names
 
 
 def history(**values: list[float]) -> list[dict]:
@@ -51,7 +52,9 @@ def history(**values: list[float]) -> list[dict]:
 
 
 def test_the_terms_are_drawn_as_they_enter_the_sum():
-    figure = charts.terms_figure(history(loss=[3, 2], loss__mlm=[1, 1], loss__soft_targets=[2, 1]), names=preview.NAMES)
+    figure = charts.terms_figure(
+        history(loss=[3, 2], loss__mlm=[1, 1], loss__soft_targets=[2, 1]), names=job_plan.NAMES
+    )
     drawn = {trace.name: list(trace.y) for trace in figure.data}
     assert drawn == {"sum": [3, 2], "Soft targets": [2, 1], "Masked LM": [1, 1]}
     assert figure.layout.xaxis.title.text and figure.layout.yaxis.title.text

@@ -5,12 +5,13 @@ import json
 import pytest
 import torch
 
-from trainer import checkpoint
-from trainer.checkpoint import Progress
 from trainer.errors import CorruptFile
-from trainer.loop import optimizer_for
-from trainer.run import MANIFEST, Run, commit_folder, verify_folder
+from trainer.files import MANIFEST, commit_folder, verify_folder
+from trainer.run import Run
 from trainer.spec import Schedule
+from trainer.training import checkpoint
+from trainer.training.checkpoint import Progress
+from trainer.training.loop import optimizer_for
 
 SCHEDULE = Schedule.model_validate({"steps": 6, "batch_size": 4})
 

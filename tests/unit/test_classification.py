@@ -11,15 +11,20 @@ from families import FAMILIES, family
 from tiny_pair import TAGS, batch, bert
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoTokenizer, BertConfig, BertModel
 
-from trainer import datasets, heads, inference, models, pairing, registry, spec, students, teaching
+from trainer import datasets, inference, models, spec, zoo
 from trainer.architectures.minialbert import MiniAlbertForSequenceClassification
 from trainer.datasets import LabelledDocument
+from trainer.datasets.rows.pieces import cut, windows
 from trainer.errors import BadSpec, Unavailable
-from trainer.learner import Learner
-from trainer.pieces import cut, windows
+from trainer.examples import open_data, task_of
+from trainer.examples.classification import IGNORED
+from trainer.models import heads, students
 from trainer.recipes.finetune import Finetune
-from trainer.run import ResolvedDataset
-from trainer.tasks.classification import IGNORED, Classification
+from trainer.resolved import ResolvedDataset
+from trainer.tasks.classification import Classification
+from trainer.training import teacher_cache
+from trainer.training.module import Learner
+from trainer.zoo import compatibility
 
 TEXTS = ("fever", " ".join(f"cough {number} and chills" for number in range(30)), "no pain")
 IDS = {tag: number for number, tag in enumerate(TAGS)}
@@ -32,7 +37,7 @@ def tokenizer(tiny_model):
 
 
 def data_of(*labels, field="label", **options):
-    data = Classification(**options).open(ResolvedDataset(reference="none", path="/none", sha256=""))
+    data = open_data(Classification(**options), ResolvedDataset(reference="none", path="/none", sha256=""))
     given = labels or (("O",), ("B-Disease",), ("I-Disease",))
     data.field = field
     data._read["train"] = [LabelledDocument(text, each, 1) for text, each in zip(TEXTS, given, strict=True)]
@@ -142,7 +147,7 @@ def test_several_labels_are_a_row_of_zeros_and_ones_and_unlabelled_documents_hav
 
 
 def test_a_batch_is_no_wider_than_its_budget(tokenizer):
-    from trainer.batches import Batches
+    from trainer.datasets.rows.batches import Batches
 
     noise = np.random.default_rng(0)
     data = data_of()
@@ -204,9 +209,9 @@ def test_a_model_reads_as_it_was_trained(tokenizer, tmp_path):
     models.save(model, tokenizer, tmp_path / "model")
     loaded, _ = models.load(str(tmp_path / "model"))
     assert heads.document_reading(loaded) == {"reading": "truncate", "pooling": "max", "max_tokens": 24}
-    found = registry.resolve(str(tmp_path / "model"))
-    assert registry.task_of(found) == "classification"
-    assert Classification.of(found) == Classification(multi_label=False, reading="truncate", pooling="max")
+    found = zoo.resolve(str(tmp_path / "model"))
+    assert zoo.task_of(found) == "classification"
+    assert task_of("classification", found) == Classification(multi_label=False, reading="truncate", pooling="max")
     (long,) = inference.predict_many([TEXTS[1]], loaded, tokenizer, name="x", reading="truncate")
     assert long.coverage.tokens_read == 22
 
@@ -239,12 +244,12 @@ def test_a_student_takes_over_the_whole_head(tokenizer):
 def test_a_teachers_outputs_are_kept_by_document_and_read_all_of_it(tokenizer, tmp_path):
     teacher = bert("classification", layers=2, vocabulary=len(tokenizer))
     rows = rows_of(tokenizer, most_windows=2)
-    kept = teaching.lessons(teacher, rows, levels=[2], weights="w", cache=tmp_path)
+    kept = teacher_cache.lessons(teacher, rows, levels=[2], weights="w", cache=tmp_path)
     assert kept.logits.shape == (3, 3) and kept.states.shape == (3, 1, 24)
     found = inference.classify(TEXTS, teacher, tokenizer, max_tokens=16).probabilities
     np.testing.assert_allclose(torch.tensor(np.array(kept.logits)).softmax(-1).numpy(), found, atol=1e-5)
     teacher.config.document_reading = {"pooling": "max"}
-    other = teaching.lessons(teacher, rows, levels=[2], weights="w", cache=tmp_path)
+    other = teacher_cache.lessons(teacher, rows, levels=[2], weights="w", cache=tmp_path)
     assert not np.allclose(other.logits[1], kept.logits[1]), "another pooling is another lesson"
 
 
@@ -254,14 +259,14 @@ def test_a_teacher_of_another_task_does_not_fit():
     given = {"kind": "distill", "teacher": "t", "student": {"layers": 2}, "dataset": "mtsamples", "recipe": "task_kd"}
     job = spec.parse(given)
     assert job.task.name == "classification", "as the card of the data set says"
-    tagger = pairing.sizes(config | {"architectures": ["BertForTokenClassification"]})
+    tagger = compatibility.sizes(config | {"architectures": ["BertForTokenClassification"]})
     with pytest.raises(BadSpec, match="teacher: it is a model for ner; classification needs one"):
-        pairing.check(job, tagger, tagger)
-    one = pairing.sizes(config | {"architectures": ["BertForSequenceClassification"]})
-    assert pairing.check(job, one, one).layers == 2
+        compatibility.check(job, tagger, tagger)
+    one = compatibility.sizes(config | {"architectures": ["BertForSequenceClassification"]})
+    assert compatibility.check(job, one, one).layers == 2
     several = spec.parse(given | {"task": {"name": "classification", "multi_label": True}})
     with pytest.raises(BadSpec, match="task.multi_label: the teacher gives a document one label, the task several"):
-        pairing.check(several, one, one)
+        compatibility.check(several, one, one)
 
 
 # The spec
@@ -298,7 +303,7 @@ def test_the_task_imports_without_torch():
 
 
 def test_the_shipped_slice_becomes_rows(tokenizer):
-    data = Classification(most_windows=2).open(datasets.resolve("mtsamples-slice"))
+    data = open_data(Classification(most_windows=2), datasets.resolve("mtsamples-slice"))
     ids = {label: number for number, label in enumerate(data.labels)}
     rows = data.rows("train", tokenizer, label_ids=ids, max_tokens=128)
     assert len(rows.lengths) == 48 and rows.lengths.max() == 256

@@ -11,10 +11,12 @@ from typing import get_args
 
 import pytest
 
-from trainer import datasets, queue, spec, store
+from trainer import datasets, queue, spec
 from trainer.errors import Unavailable
-from trainer.run import Run
-from workbench import cli, logs, terminal, up
+from trainer.run import Run, runs_dir
+from workbench import cli
+from workbench.cli import terminal, up
+from workbench.launch import logs
 
 ROOT = Path(__file__).parents[2]
 SECRET = "Zebulon Quux has ataxia"
@@ -295,7 +297,7 @@ def test_logs_are_those_of_the_newest_attempt(stillroom, home):
     job = queue.submit(some_spec())
     assert stillroom("logs", job.id) == (0, "", "")
     for attempt, text in ((1, "old"), (2, "é new\n"), (10, "newest ü\n")):
-        run = Run(store.runs_dir() / job.id / f"attempt-{attempt}")
+        run = Run(runs_dir() / job.id / f"attempt-{attempt}")
         run.folder.mkdir(parents=True)
         run.log.write_text(text, encoding="utf-8")
     assert stillroom("logs", job.id)[1] == "newest ü\n"
@@ -304,7 +306,7 @@ def test_logs_are_those_of_the_newest_attempt(stillroom, home):
 
 def test_logs_follow_from_attempt_to_attempt_until_the_job_ends(home, monkeypatch):
     job = queue.submit(some_spec())
-    folder = store.runs_dir() / job.id
+    folder = runs_dir() / job.id
     story = iter(
         [
             lambda: _append(folder / "attempt-1", b"one \xc3"),

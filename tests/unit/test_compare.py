@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from trainer.errors import BadSpec
 from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
 from workbench.compare import agreement_rows, compare, grouped, label_agreement, span_f1
-from workbench.filtering import Filter, filtered
+from workbench.compare.filters import Filter, filtered
 
 NOTHING_READ = Coverage(tokens=0, tokens_read=0, windows=0)
 

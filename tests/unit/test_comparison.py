@@ -2,16 +2,16 @@
 
 import pytest
 
-from trainer import registry
+from trainer import zoo
 from trainer.prediction import Cost, Coverage, Prediction, Span
-from workbench.comparison.arms import titles
-from workbench.comparison.presets import teachers_and_students, three_ways
-from workbench.comparison.story import story
+from workbench.compare.arms import titles
+from workbench.compare.presets import teachers_and_students, three_ways
+from workbench.compare.story import story
 from workbench.predict import Arm
 
 
-def entry(id: str, **fields) -> registry.ModelEntry:
-    usual = registry.zoo()["minilm-bc5cdr"]
+def entry(id: str, **fields) -> zoo.ModelEntry:
+    usual = zoo.entries()["minilm-bc5cdr"]
     return usual.model_copy(update={"id": id, "name": id.title(), "teacher": None, "start": None} | fields)
 
 
@@ -25,7 +25,7 @@ def test_a_student_is_offered_beside_its_teacher_if_that_is_ready_for_the_same_t
 
 
 def test_the_starters_give_a_teacher_and_its_student():
-    ready = [each for each in registry.zoo().values() if each.source == "data"]
+    ready = [each for each in zoo.entries().values() if each.source == "data"]
     assert ("minilm-bc5cdr", "minilm-bc5cdr-l3") in [preset.arms for preset in teachers_and_students(ready)]
 
 

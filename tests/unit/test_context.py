@@ -1,7 +1,7 @@
 """The beginning of a note: where so many tokens end, and what a model on it did not read."""
 
 from trainer.prediction import Cost, Coverage, Prediction, Span
-from workbench import context
+from workbench.compare import context
 
 
 def prediction(spans=(), **coverage) -> Prediction:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer import datasets
-from trainer.datasets import Sentence, conll, rules
+from trainer.datasets import Sentence, rules
+from trainer.datasets.readers import conll
 from trainer.errors import BadData, CorruptFile, Refused, UnknownName
 
 GOOD = "Aspirin\tB-Chemical\nhelps\tO\n\nNo\tO\nheart\tB-Disease\nfailure\tI-Disease\n\n"

@@ -14,7 +14,7 @@ from workbench.compare import compare
 from workbench.demo import endpoints, first, page, visit
 from workbench.demo import events as page_events
 from workbench.demo.events import Events
-from workbench.demo.pace import Pace
+from workbench.demo.wait_times import Pace
 from workbench.explain import explain
 from workbench.note import DEMO_CHARACTERS, Note
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from trainer import dropout
-from trainer.dropout import QuickDropout, attend, drop, quicken
+from trainer.architectures import dropout
+from trainer.architectures.dropout import QuickDropout, attend, drop, quicken
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.9])

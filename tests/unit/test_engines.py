@@ -9,7 +9,7 @@ import time
 import pytest
 import scripted_run
 
-from trainer.engines import ENGINES, LocalEngine, Process, cores, environment
+from trainer.queue.engines import ENGINES, LocalEngine, Process, cores, environment
 from trainer.run import Run
 
 SLEEP = "import time; time.sleep(120)"
@@ -116,7 +116,7 @@ def test_a_child_is_told_when_its_worker_is_killed(run, tmp_path):
     worker = f"""
 import os, signal, time
 from pathlib import Path
-from trainer.engines import LocalEngine, environment
+from trainer.queue.engines import LocalEngine, environment
 from trainer.run import Run
 
 LocalEngine.command = lambda self, run: {[sys.executable, "-S", "-c", SLEEP]} + [str(run.folder) + "/"]

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.metrics import classification_report
 
-from trainer import evaluate, inference
+from trainer import inference
 from trainer.errors import BadData, BadSpec
+from trainer.evaluation import span_scores
 
 GOLD = [["B-D", "I-D", "O", "B-C"], ["O", "O"], ["B-C", "I-C", "B-C"]]
 SAID = [["B-D", "I-D", "O", "B-D"], ["B-C", "O"], ["B-C", "I-C", "I-C"]]
@@ -35,7 +36,7 @@ def tagger(tiny_model):
 
 def test_scores_are_those_counted_by_hand():
     """Gold: D, C | none | CC, C. Said: D (right), D (wrong type) | C (nothing there) | one C too long: 1 of 4 said."""
-    found = evaluate.scores(GOLD, SAID)
+    found = span_scores.scores(GOLD, SAID)
     assert found["precision"] == 1 / 4
     assert found["recall"] == 1 / 4
     assert found["f1"] == 1 / 4
@@ -47,11 +48,11 @@ def test_scores_are_those_counted_by_hand():
 @settings(max_examples=60, deadline=None)
 def test_scores_equal_seqeval(pairs):
     gold, said = ([[pair[side] for pair in sentence] for sentence in pairs] for side in (0, 1))
-    found = evaluate.scores(gold, said)
+    found = span_scores.scores(gold, said)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         report = classification_report([*gold, ["B-C"]], [*said, ["B-C"]], output_dict=True)
-    again = evaluate.scores([*gold, ["B-C"]], [*said, ["B-C"]])  # seqeval fails where there is no entity at all
+    again = span_scores.scores([*gold, ["B-C"]], [*said, ["B-C"]])  # seqeval fails where there is no entity at all
     assert set(found) <= set(again)
     for suffix, name in (("", "micro avg"), (".C", "C"), (".D", "D")):
         for mine, theirs in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
@@ -62,22 +63,22 @@ def test_scores_equal_seqeval(pairs):
 def test_scoring_pieces_inflates_f1():
     """Trap T1: a mention of 3 + 2 pieces whose second word is missed is wrong as words, two thirds right as pieces."""
     words = [["B-D", "I-D"]], [["B-D", "O"]]
-    assert evaluate.scores(*words)["f1"] == 0
+    assert span_scores.scores(*words)["f1"] == 0
     pieces = [["B-D"] * 3 + ["I-D"] * 2], [["B-D"] * 3 + ["O"] * 2]
-    assert round(evaluate.scores(*pieces)["f1"], 2) == 0.67
+    assert round(span_scores.scores(*pieces)["f1"], 2) == 0.67
 
 
 def test_nothing_to_count_scores_zero():
-    assert evaluate.scores([["O"]], [["O"]]) == {"precision": 0, "recall": 0, "f1": 0}
-    assert evaluate.bootstrap([["O"]], [["O"]])["f1"] == [0, 0]
-    assert evaluate.scores([], [])["f1"] == 0
+    assert span_scores.scores([["O"]], [["O"]]) == {"precision": 0, "recall": 0, "f1": 0}
+    assert span_scores.bootstrap([["O"]], [["O"]])["f1"] == [0, 0]
+    assert span_scores.scores([], [])["f1"] == 0
 
 
 def test_tags_that_do_not_pair_up_are_refused_with_the_place():
     with pytest.raises(BadData, match="3 sentences of gold tags and 2"):
-        evaluate.scores(GOLD, SAID[:2])
+        span_scores.scores(GOLD, SAID[:2])
     with pytest.raises(BadData, match="sentence 2 has 2 gold tags and 1"):
-        evaluate.scores(GOLD[:2], [SAID[0], ["O"]])
+        span_scores.scores(GOLD[:2], [SAID[0], ["O"]])
 
 
 def test_the_interval_is_that_of_drawing_sentences_again_and_again():
@@ -86,34 +87,34 @@ def test_the_interval_is_that_of_drawing_sentences_again_and_again():
     gold = [["B-D", "O", "B-C"] for _ in range(60)]
     said = [[*rng.choice([["B-D"], ["O"]]), "O", *rng.choice([["B-C"], ["B-D"], ["B-C"]])] for _ in range(60)]
     drawn = [rng.integers(60, size=60) for _ in range(400)]
-    plain = [evaluate.scores([gold[i] for i in chosen], [said[i] for i in chosen]) for chosen in drawn]
-    found = evaluate.bootstrap(gold, said, samples=4000)
-    assert set(found) == set(evaluate.scores(gold, said))
+    plain = [span_scores.scores([gold[i] for i in chosen], [said[i] for i in chosen]) for chosen in drawn]
+    found = span_scores.bootstrap(gold, said, samples=4000)
+    assert set(found) == set(span_scores.scores(gold, said))
     for name in ("f1", "precision", "recall.D", "f1.C"):
         expected = np.percentile([scores[name] for scores in plain], [2.5, 97.5])
         np.testing.assert_allclose(found[name], expected, atol=0.02)
 
 
 def test_intervals_hold_the_score_repeat_and_narrow_with_more_sentences():
-    found = evaluate.bootstrap(GOLD * 20, SAID * 20)
-    assert found == evaluate.bootstrap(GOLD * 20, SAID * 20)
-    assert found != evaluate.bootstrap(GOLD * 20, SAID * 20, seed=1)
-    for name, score in evaluate.scores(GOLD, SAID).items():
+    found = span_scores.bootstrap(GOLD * 20, SAID * 20)
+    assert found == span_scores.bootstrap(GOLD * 20, SAID * 20)
+    assert found != span_scores.bootstrap(GOLD * 20, SAID * 20, seed=1)
+    for name, score in span_scores.scores(GOLD, SAID).items():
         assert found[name][0] <= score <= found[name][1]
-    wide, narrow = (evaluate.bootstrap(GOLD * n, SAID * n)["f1"] for n in (5, 200))
+    wide, narrow = (span_scores.bootstrap(GOLD * n, SAID * n)["f1"] for n in (5, 200))
     assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0]) > 0
-    assert evaluate.bootstrap(GOLD * 9, GOLD * 9)["f1"] == [1, 1]
+    assert span_scores.bootstrap(GOLD * 9, GOLD * 9)["f1"] == [1, 1]
 
 
 def test_the_report_has_the_public_shape(tagger):
-    found = evaluate.evaluate(*tagger, SENTENCES, samples=50)
+    found = span_scores.evaluate(*tagger, SENTENCES, samples=50)
     assert set(found) == {"metrics", "n", "intervals", "cost"}
     assert found["n"] == len(SENTENCES)
     assert set(found["intervals"]) == set(found["metrics"]) >= {"f1", "precision", "recall", "f1.Disease"}
     words, gold = zip(*SENTENCES, strict=True)
     predicted = inference.tag_words(words, *tagger)
     gold = inference.expand(words, gold, tagger[1])
-    assert found["metrics"] == evaluate.scores(gold, predicted) == evaluate.word_scores(*tagger, SENTENCES)
+    assert found["metrics"] == span_scores.scores(gold, predicted) == span_scores.word_scores(*tagger, SENTENCES)
     cost = found["cost"]
     assert cost["params"] == sum(p.numel() for p in tagger[0].parameters())
     assert cost["disk_bytes"] == 4 * cost["params"]
@@ -126,19 +127,19 @@ def test_the_papers_scheme_counts_pieces(tagger):
     words, gold = zip(*SENTENCES, strict=True)
     model, tokenizer = tagger
     pieces = inference.tag_words(words, model, tokenizer, labelling="all")
-    expected = evaluate.scores(inference.expand(words, gold, tokenizer, labelling="all"), pieces)
-    assert evaluate.evaluate(model, tokenizer, SENTENCES, labelling="all", samples=9)["metrics"] == expected
-    assert expected != evaluate.word_scores(model, tokenizer, SENTENCES)
+    expected = span_scores.scores(inference.expand(words, gold, tokenizer, labelling="all"), pieces)
+    assert span_scores.evaluate(model, tokenizer, SENTENCES, labelling="all", samples=9)["metrics"] == expected
+    assert expected != span_scores.word_scores(model, tokenizer, SENTENCES)
 
 
 def test_disk_bytes_are_those_of_the_weights_in_the_folder(tagger, tiny_model):
-    found = evaluate.evaluate(*tagger, SENTENCES[:2], samples=9, folder=tiny_model)
+    found = span_scores.evaluate(*tagger, SENTENCES[:2], samples=9, folder=tiny_model)
     assert found["cost"]["disk_bytes"] == (tiny_model / "model.safetensors").stat().st_size
 
 
 def test_types_that_the_model_cannot_say_are_refused_with_both_sets(tagger):
     sentences = [*SENTENCES, (("aspirin",), ("B-Chemical",))]
     with pytest.raises(BadSpec, match=r"the dev split holds Chemical, Disease; .* say Disease, not Chemical"):
-        evaluate.evaluate(*tagger, sentences, split="dev")
+        span_scores.evaluate(*tagger, sentences, split="dev")
     with pytest.raises(BadData, match="no sentence"):
-        evaluate.evaluate(*tagger, [])
+        span_scores.evaluate(*tagger, [])

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from trainer import datasets, models, registry, words
+from trainer import datasets, models, zoo
+from trainer.datasets.rows import words
 from trainer.execute import _kept, _max_tokens, _named, execute
-from trainer.heads import document_reading
+from trainer.models.heads import document_reading
 from trainer.run import Result, Run, RunSpec
 from trainer.spec import parse
 
@@ -54,7 +55,7 @@ def test_what_reading_leaves_out_of_the_data_is_in_the_log_and_on_the_model_card
         )
     said = {"kind": "finetune", "model": str(tiny_model), "dataset": str(tmp_path / "data")}
     spec = parse(said | {"schedule": {"steps": 1, "batch_size": 1, "max_tokens": 64}})
-    found = {"model": registry.resolve(spec.model), "dataset": datasets.resolve(spec.dataset)}
+    found = {"model": zoo.resolve(spec.model), "dataset": datasets.resolve(spec.dataset)}
     run = Run.create(home / "runs", RunSpec(id="00000000-1", attempt=1, spec=spec, threads=1, device="cpu", **found))
     with caplog.at_level("INFO"):
         assert execute(run.folder) == 0, run.result
@@ -70,7 +71,7 @@ def test_a_run_that_was_taught_words_of_an_older_cut_does_not_go_on(home, tiny_m
     """Half its steps would have learned other labels; from the start it can be run again."""
     said = {"kind": "finetune", "model": str(tiny_model), "dataset": "ncbi-disease-slice", "limit": 4}
     spec = parse(said | {"schedule": {"steps": 1, "batch_size": 1, "max_tokens": 64}})
-    found = {"model": registry.resolve(spec.model), "dataset": datasets.resolve(spec.dataset)}
+    found = {"model": zoo.resolve(spec.model), "dataset": datasets.resolve(spec.dataset)}
     first, second = (
         Run.create(
             home / "runs", RunSpec(id="00000000-1", attempt=attempt, spec=spec, threads=1, device="cpu", **found)

@@ -8,8 +8,8 @@ import torch
 from toy_models import BagOfWords, read_tokenizer
 
 from trainer import models
-from trainer.pieces import cut
-from trainer.probe import Probe, Score
+from trainer.datasets.rows.pieces import cut
+from trainer.inference.target_score import Probe, Score
 from workbench.explain import METHODS, explain_text, faithfulness
 from workbench.explain.methods import method, scores
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_models import read_tokenizer
 
+from trainer.datasets.rows.pieces import Pieces, cut
 from trainer.errors import UnknownName
-from trainer.pieces import Pieces, cut
 from workbench.explain.grains import GRAINS, breaks, heading, units
 
 NOTE = (

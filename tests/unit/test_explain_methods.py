@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from toy_models import BagOfWords, OwnWordTagger, read_tokenizer
 
-from trainer import models, registry
+from trainer import models, zoo
 from trainer.errors import BadData, BadSpec, StillroomError, Unavailable, UnknownName
 from trainer.inference import Cancelled
 from workbench.explain import GRAINS, METHODS, ablate, explain, explain_stream, explain_text
@@ -169,7 +169,7 @@ def test_a_long_note_is_explained_in_the_targets_window(tagger, name):
 
 def test_a_window_that_inference_keeps_the_target_in_is_the_one_that_is_explained(tagger):
     from trainer import inference
-    from trainer.pieces import cut
+    from trainer.datasets.rows.pieces import cut
 
     text = "Fever and ataxia with cough. " * 60
     pieces = cut(text, tagger[1])
@@ -266,7 +266,7 @@ def test_explain_takes_a_note_and_a_model_reference(tiny_model):
         "trusted",
     }
     assert set(found.to_json()["attributions"][0]) == {"start", "end", "score"}
-    named = explain(Note(TEXT), registry.resolve(str(tiny_model)), TARGET, name="mine", method_name="saliency")
+    named = explain(Note(TEXT), zoo.resolve(str(tiny_model)), TARGET, name="mine", method_name="saliency")
     assert named.model == "mine"
 
 

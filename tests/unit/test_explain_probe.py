@@ -19,7 +19,7 @@ from transformers import (
 from trainer import models
 from trainer.architectures import quicken
 from trainer.architectures.minialbert import MiniAlbertConfig, MiniAlbertForTokenClassification
-from trainer.probe import Probe, Score, last_layer_at
+from trainer.inference.target_score import Probe, Score, last_layer_at
 from workbench.explain.methods import method, scores
 from workbench.explain.presence import presence
 

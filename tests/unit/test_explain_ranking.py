@@ -5,7 +5,7 @@ from unit.test_explain_agreement import explanation
 
 from trainer import models
 from trainer.errors import UnknownName
-from trainer.registry import resolve
+from trainer.zoo import resolve
 from workbench.explain import METHODS, explain_text
 from workbench.explain.grains import GRAINS
 from workbench.explain.ranking import coarser, grains_of, ranked

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
 from workbench.compare import agreed, agreement_rows, compare, pairs_of
-from workbench.filtering import Filter, filtered, given
+from workbench.compare.filters import Filter, filtered, given
 
 LABELS = ("Chemical", "Disease")
 

@@ -12,13 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from unit.test_data_rules import classified, tagged
 
-from trainer import datasets, evaluate, fit, grading, preflight, queue, registry
+from trainer import datasets, fit, queue, zoo
 from trainer.chain import parse as parse_chain
 from trainer.errors import BadSpec
+from trainer.evaluation import document_scores, span_scores
 from trainer.execute import execute
 from trainer.run import Run, RunSpec
 from trainer.spec import parse
-from workbench import cli, submission
+from trainer.training import preflight
+from workbench import cli
+from workbench.launch import submission
 
 SCHEDULE = {"steps": 2, "batch_size": 2, "max_tokens": 16}
 
@@ -26,11 +29,11 @@ SCHEDULE = {"steps": 2, "batch_size": 2, "max_tokens": 16}
 def ready(spec, number=1):
     """What a worker prepares."""
     found = {
-        name: registry.resolve(reference)
+        name: zoo.resolve(reference)
         for name, reference in (("model", spec.start), ("teacher", spec.teacher))
         if reference
     }
-    others = tuple(registry.resolve(name) for name in spec.others)
+    others = tuple(zoo.resolve(name) for name in spec.others)
     unlabelled = datasets.resolve(spec.unlabelled) if spec.unlabelled else None
     held = {"dataset": datasets.resolve(spec.dataset), "unlabelled": unlabelled, "others": others} | found
     return RunSpec(id=f"{spec.digest[:8]}-{number}", attempt=1, spec=spec, threads=1, device="cpu", **held)
@@ -203,7 +206,7 @@ def test_the_command_line_queues_nothing_that_cannot_run(home, tiny_model, tmp_p
 
 
 def test_what_suits_a_model_is_known_without_loading_it(home, tiny_model, tiny_classifier, words, documents):
-    tagger, classifier = (fit.model(registry.resolve(str(path))) for path in (tiny_model, tiny_classifier))
+    tagger, classifier = (fit.model(zoo.resolve(str(path))) for path in (tiny_model, tiny_classifier))
     held = datasets.resolve(str(words))
     assert fit.suits(tagger, held, "ner") and not fit.suits(classifier, held, "ner")
     assert not fit.suits(classifier, datasets.resolve(str(documents)), "classification"), "other labels"
@@ -300,19 +303,19 @@ def test_an_evaluation_says_what_its_scores_rest_on(home, tiny_model, tmp_path, 
 def test_labels_that_a_data_set_does_not_mark_have_no_part_in_its_scores():
     gold = [["B-Disease", "O", "O"]]
     predicted = [["B-Disease", "B-Drug", "I-Drug"]]
-    assert evaluate.scores(gold, predicted)["f1"] < 1, "a prediction that nobody could call right"
-    left, outside = evaluate.judged(predicted, {"Disease"})
-    assert evaluate.scores(gold, left)["f1"] == 1 and outside == {"Drug": 1}
-    assert evaluate.judged(predicted, {"Disease", "Drug"}) == (predicted, {}), "marked in another split: it counts"
+    assert span_scores.scores(gold, predicted)["f1"] < 1, "a prediction that nobody could call right"
+    left, outside = span_scores.judged(predicted, {"Disease"})
+    assert span_scores.scores(gold, left)["f1"] == 1 and outside == {"Drug": 1}
+    assert span_scores.judged(predicted, {"Disease", "Drug"}) == (predicted, {}), "marked in another split: it counts"
 
     said = np.array([[True, False, False], [False, False, True]])
     gold = np.array([[True, False, False], [False, True, False]])
-    graded = grading.Graded(("eye", "heart", "skin"), gold, said, said.astype(float), False)
-    left, outside = grading.judged(graded, {"eye", "heart"})
-    scores = grading.metrics(left)
+    graded = document_scores.Graded(("eye", "heart", "skin"), gold, said, said.astype(float), False)
+    left, outside = document_scores.judged(graded, {"eye", "heart"})
+    scores = document_scores.metrics(left)
     assert outside == {"skin": 1} and left.labels == ("eye", "heart") and "f1.skin" not in scores
     assert (scores["accuracy"], scores["macro_f1"]) == (0.5, 0.5), "its document is wrong all the same"
-    assert grading.metrics(graded)["macro_f1"] == pytest.approx(1 / 3)
+    assert document_scores.metrics(graded)["macro_f1"] == pytest.approx(1 / 3)
 
 
 def test_a_label_outside_the_data_set_is_said(home, tiny_model, tmp_path):

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from trainer import follow
-from trainer.follow import Tail, ending, last_lines, result_of, typed
+from trainer.queue import progress as follow
+from trainer.queue.progress import Tail, ending, last_lines, result_of, typed
 from trainer.run import Run
 
 

@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from benchmarks import frontier
-from trainer import chain, datasets, queue, registry, store
-from trainer.engines import Process
-from trainer.queue import Progress
-from trainer.run import Result, Run, RunSpec
+from trainer import chain, datasets, queue, zoo
+from trainer.queue import Progress, store
+from trainer.queue.engines import Process
+from trainer.run import Result, Run, RunSpec, runs_dir
 from trainer.spec import JobSpec
-from workbench.submission import settled
+from workbench.launch.submission import settled
 
 CHAIN = """
 dataset: ncbi-disease-slice
@@ -36,10 +36,10 @@ def steps(home, tiny_model, tmp_path, monkeypatch):
         job = queue.submit(found[step])
         lease = queue.claim(store.open_store(), worker)
         assert lease.id == job.id
-        model = registry.resolve(str(tiny_model))
+        model = zoo.resolve(str(tiny_model))
         given = {"id": job.id, "attempt": 1, "threads": 1, "device": "cpu", "spec": JobSpec.model_validate(job.spec)}
         ready = RunSpec(**given, model=model, teacher=model, dataset=datasets.resolve("ncbi-disease-slice"))
-        run = Run.create(store.runs_dir(), ready)
+        run = Run.create(runs_dir(), ready)
         artifact = run.folder / "artifacts" / "model"
         artifact.parent.mkdir()
         artifact.symlink_to(tiny_model)

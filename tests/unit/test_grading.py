@@ -8,10 +8,11 @@ import torch
 from tiny_pair import TAGS, bert
 from transformers import AutoTokenizer
 
-from trainer import grading, inference
+from trainer import inference
 from trainer.datasets import LabelledDocument
 from trainer.errors import BadData, BadSpec
-from trainer.grading import Graded, average_precision, bootstrap, metrics, roc_auc
+from trainer.evaluation import document_scores
+from trainer.evaluation.document_scores import Graded, average_precision, bootstrap, metrics, roc_auc
 
 LABELS = ("a", "b", "c")
 ONCE = np.ones((1, 4))
@@ -109,7 +110,7 @@ def documents(*labels: tuple[str, ...]):
 
 def test_a_report_has_the_long_documents_by_themselves_and_what_it_cost(tokenizer):
     model, given = classifier(tokenizer), documents(*[(TAGS[n % 3],) for n in range(12)])
-    report = grading.evaluate(model, tokenizer, given, samples=50, max_tokens=32)
+    report = document_scores.evaluate(model, tokenizer, given, samples=50, max_tokens=32)
     lengths = np.array([len(tokenizer(each.text, add_special_tokens=False)["input_ids"]) for each in given])
     assert report["n"] == 12 and report["metrics"]["over_512.n"] == (lengths > 512).sum() == 3
     assert "over_1024.n" not in report["metrics"], "none is so long"
@@ -131,10 +132,10 @@ def test_a_report_has_the_long_documents_by_themselves_and_what_it_cost(tokenize
 def test_what_a_model_cannot_say_is_not_scored(tokenizer):
     model = classifier(tokenizer, "several labels")
     with pytest.raises(BadSpec, match="the dev split has Fever; the model can say"):
-        grading.evaluate(model, tokenizer, documents(("Fever",)), split="dev")
+        document_scores.evaluate(model, tokenizer, documents(("Fever",)), split="dev")
     with pytest.raises(BadData, match="no document to score in the test split"):
-        grading.evaluate(model, tokenizer, [], split="test")
+        document_scores.evaluate(model, tokenizer, [], split="test")
     with pytest.raises(BadSpec, match="no head for whole documents"):
-        grading.scores(
+        document_scores.scores(
             bert("ner", layers=1, vocabulary=len(tokenizer)), tokenizer, [SimpleNamespace(text="x", labels=())]
         )

@@ -13,13 +13,14 @@ from transformers import (
 )
 from transformers.models.auto import modeling_auto
 
-from trainer import heads, models, suitability
+from trainer import models
 from trainer.architectures import global_attention
-from trainer.capture import capturing, quicken_attention
+from trainer.architectures.layer_outputs import capturing, quicken_attention
 from trainer.errors import Unavailable
-from trainer.learner import Learner
-from trainer.objective import Term
-from trainer.probe import Probe, Score
+from trainer.inference.target_score import Probe, Score
+from trainer.models import heads, suitability
+from trainer.recipes.objective import Term
+from trainer.training.module import Learner
 
 HEADS = {
     "ner": ("TOKEN_CLASSIFICATION", MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING),
@@ -92,7 +93,7 @@ def test_every_head_trains_as_it_is_read_or_is_refused(head, kind):
             expected = whole(network, batch)
             said = heads.forward(network, batch, head=head)
             assert close(heads.vocabulary_logits(said.logits), expected)
-            # As a learner has it, with the attention of trainer.capture, and with maps where it has plain ones.
+            # As a learner has it, with our attention, and with maps where it has plain ones.
             quicken_attention(network)
             assert close(heads.vocabulary_logits(heads.forward(network, batch, head=head).logits), expected)
             _check_maps(network, batch, expected)

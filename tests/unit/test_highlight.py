@@ -12,9 +12,9 @@ from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
 from workbench import highlight
 from workbench.compare import compare
 from workbench.highlight import STEPPING, STYLE, Pane, panes, results, shown
+from workbench.highlight.disagreements import APART, MEANINGS
 from workbench.highlight.markup import TAGS
 from workbench.highlight.panes import NOT_READ, ROWS
-from workbench.highlight.rail import APART, MEANINGS
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",

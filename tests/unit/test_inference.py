@@ -14,10 +14,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from trainer import inference
-from trainer import pieces as word_pieces
+from trainer.datasets.rows import pieces as word_pieces
+from trainer.datasets.rows.words import words_in
+from trainer.datasets.tags import read as read_tags
 from trainer.errors import BadSpec, UnknownName
-from trainer.tags import read as read_tags
-from trainer.words import words_in
+from trainer.inference import decoding
 
 TEXTS = (
     "The patient denies chest pain; metoprolol 25 mg b.i.d. was stopped on 3/4/2021 (see note).",
@@ -201,7 +202,7 @@ def test_long_text_equals_a_plain_reading_of_each_window(tagger):
     aligned = word_pieces.cut(text, tokenizer).align(words)
     scores = np.array([float(each.values) for each in chosen])
     said = aligned.read(np.array([int(each.indices) for each in chosen]), scores, read_tags(LABELS))
-    expected = inference.NER.spans(words.places.tolist(), *said)
+    expected = decoding.spans(words.places.tolist(), *said)
     assert triples(found) == [(s.start, s.end, s.label) for s in expected]
     np.testing.assert_allclose([s.score for s in found.spans], [s.score for s in expected], atol=1e-5)
     assert len({s.label for s in expected}) == 2

@@ -6,8 +6,8 @@ import pytest
 from unit.test_highlight import prediction
 
 from trainer.errors import Refused
-from workbench.inquiry import Findings, _Pace, quote
 from workbench.note import Note
+from workbench.sessions.explanation import Findings, _Pace, quote
 
 
 def test_time_left_follows_the_work_and_begins_anew_with_the_second_answer():

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from trainer import datasets
-from trainer.datasets.labelled import LabelledDocument, field_of, read
+from trainer.datasets.readers.labelled import LabelledDocument, field_of, read
 from trainer.errors import BadData, CorruptFile
 from trainer.tasks.classification import Classification
 
@@ -153,7 +153,7 @@ def test_each_fault_of_a_csv_row_is_named_and_the_rows_after_it_are_checked(tmp_
 
 
 def test_a_cell_that_is_too_long_is_named_and_the_rows_after_it_are_checked(tmp_path, monkeypatch):
-    monkeypatch.setattr("trainer.datasets.csv_rows.LONGEST", 1000)
+    monkeypatch.setattr("trainer.datasets.readers.csv_rows.LONGEST", 1000)
     long = "\n".join(["word"] * 400)
     problems, lines = csv_problems(tmp_path, f'text,label\n"{long}",a\n,b\nfine,a\n'.encode())
     assert problems[0][0] == 2 and "a cell is longer than" in problems[0][1]

@@ -6,18 +6,18 @@ from tiny_pair import batch, bert
 from torch.nn import functional
 
 from trainer.errors import BadSpec
-from trainer.heads import positions
-from trainer.learner import Learner
-from trainer.loop import optimizer_for
-from trainer.objective import Term
+from trainer.models.heads import positions
 from trainer.recipes.compact import Compact
 from trainer.recipes.distil import Distil
 from trainer.recipes.finetune import Finetune
 from trainer.recipes.minilm import MiniLM
 from trainer.recipes.mlm import MaskedLM
+from trainer.recipes.objective import Term
 from trainer.recipes.task_kd import TaskKD
 from trainer.recipes.tiny import Tiny
 from trainer.spec import Schedule
+from trainer.training.loop import optimizer_for
+from trainer.training.module import Learner
 
 TEACHER, STUDENT = 4, 2  # layers
 

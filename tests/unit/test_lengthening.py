@@ -6,14 +6,15 @@ import transformers
 from tiny_pair import TAGS
 from transformers import AutoTokenizer, BertConfig, RobertaConfig
 
-from trainer import models, pairing, students
+from trainer import models
 from trainer.architectures import longformer
 from trainer.architectures.lengthening import lengthen, lengthened_config
 from trainer.errors import BadSpec
 from trainer.inference import model_limit, predict
-from trainer.models import seeded
-from trainer.pairing import check_change, sizes
+from trainer.models import seeded, students
 from trainer.spec import Change, parse
+from trainer.zoo import compatibility
+from trainer.zoo.compatibility import check_change, sizes
 
 POSITIONS = 40
 HEADS = {
@@ -185,7 +186,7 @@ def test_attention_of_a_longformer_cannot_be_compared():
     problems = {}
     for recipe in ("compact", "minilm", "distil"):
         try:
-            pairing.check(parse(spec | {"recipe": recipe}), shape, shape)
+            compatibility.check(parse(spec | {"recipe": recipe}), shape, shape)
             problems[recipe] = ""
         except BadSpec as error:
             problems[recipe] = dict(error.fields)["recipe"]

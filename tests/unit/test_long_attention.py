@@ -15,10 +15,10 @@ from transformers import BigBirdConfig, LongformerConfig
 from trainer import models
 from trainer.architectures import GELUTanh, bigbird, blocks, global_attention, longformer, quicken
 from trainer.errors import Unavailable, UnknownName
-from trainer.learner import Learner
 from trainer.models import seeded
 from trainer.recipes import RECIPES
-from trainer.registry import zoo
+from trainer.training.module import Learner
+from trainer.zoo import entries
 
 SIZES = {
     "vocab_size": 50,
@@ -390,7 +390,7 @@ def test_seeded_blocks_are_drawn_once_distinct_and_elsewhere():
 
 
 def small(kind):
-    entry = zoo()["clinical-longformer" if kind == "longformer" else "clinical-bigbird"]
+    entry = entries()["clinical-longformer" if kind == "longformer" else "clinical-bigbird"]
     return entry.model_copy(update={"architecture": entry.architecture | config_of(kind).to_diff_dict()})
 
 
@@ -487,7 +487,7 @@ PEAK = """
 import sys, psutil, torch
 from transformers import BigBirdConfig, BigBirdModel, LongformerConfig, LongformerModel
 from trainer.architectures import quicken
-from trainer.evaluate import peak_bytes
+from trainer.evaluation.span_scores import peak_bytes
 kind, tokens = sys.argv[1], int(sys.argv[2])
 sizes = dict(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
 if kind == "longformer":

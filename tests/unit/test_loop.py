@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from trainer.dropout import quicken
+from trainer.architectures.dropout import quicken
 from trainer.errors import BadSpec
-from trainer.loop import NonFiniteLoss, _noise_seed, check_precision, learning_rate, optimizer_for, train
 from trainer.spec import Schedule
+from trainer.training.loop import NonFiniteLoss, _noise_seed, check_precision, learning_rate, optimizer_for, train
 
 SCHEDULE = Schedule.model_validate({"steps": 6, "batch_size": 4, "lr": 0.01, "warmup": 0.5})
 

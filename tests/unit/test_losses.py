@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer import losses
+from trainer.training import losses
 
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]])
 

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from benchmarks import frontier
-from trainer.export import model_card
 from trainer.markdown import block, code, inline
+from trainer.models.export import model_card
 
 HOSTILE = [
     "a|b",

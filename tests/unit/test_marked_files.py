@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from trainer import datasets
-from trainer.datasets import brat, spans
-from trainer.datasets.entities import Tally
+from trainer.datasets.readers import brat, spans
+from trainer.datasets.readers.entities import Tally
 from trainer.errors import BadData, Refused
 
 SPLITS = ("train", "dev", "test")

@@ -10,15 +10,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from trainer import datasets, evaluate, grading, inference, models, pairing, perplexity, registry, teaching
+from trainer import datasets, inference, models, zoo
 from trainer.datasets import LabelledDocument, Sentence
+from trainer.datasets.rows.tokens import Tokens
+from trainer.datasets.tags import iob2
 from trainer.errors import BadSpec, CorruptFile, NonFiniteOutputs, Unavailable
-from trainer.lesson import prepare
-from trainer.outputs import ONE
+from trainer.evaluation import document_scores, masked_lm, span_scores
+from trainer.examples.ner import IGNORED, NERRows, encode
 from trainer.run import RunSpec
 from trainer.spec import parse
-from trainer.tasks.ner import IGNORED, NER, NERRows
-from trainer.tokens import Tokens
+from trainer.tasks.ner import NER
+from trainer.training import teacher_cache
+from trainer.training.setup import prepare
+from trainer.zoo import compatibility
+from trainer.zoo.outputs import ONE
 from workbench import cli
 from workbench import explain as why
 from workbench.note import Note
@@ -68,13 +73,13 @@ def test_every_scheme_says_the_same(tmp_path, scheme, caplog):
     assert inference.label_set(model) == ("Disease", "Drug")
     sentence = Sentence(tuple(TEXT.split()), tuple(GOLD))
     assert inference.tag_words([sentence.words], model, tokenizer) == [GOLD] or scheme in ("IOB1", "IOE")
-    report = evaluate.evaluate(model, tokenizer, [sentence], split="test")
+    report = span_scores.evaluate(model, tokenizer, [sentence], split="test")
     assert {name for name in report["metrics"] if name.startswith("f1")} == {"f1", "f1.Disease", "f1.Drug"}
     assert report["metrics"]["f1"] == 1.0
     answer = why.explain_text(TEXT, model, tokenizer, "30:41:Disease", name="m", orders=0)
     assert answer.probability > 0.99
-    shape = pairing.shape(registry.resolve(str(folder)))
-    assert set(shape.labels) == set(labels) and registry.task_of(registry.resolve(str(folder))) == "ner"
+    shape = compatibility.shape(zoo.resolve(str(folder)))
+    assert set(shape.labels) == set(labels) and zoo.task_of(zoo.resolve(str(folder))) == "ner"
 
 
 @pytest.mark.parametrize("labels", [["O", "Drug", "Disease"], ["O", "I-Drug", "I-Disease"]])
@@ -86,7 +91,7 @@ def test_without_borders_neighbours_of_one_type_are_one_entity(tmp_path, labels)
     assert found == [("Drug", "aspirin warfarin"), *SPANS[2:]]
     words = ("aspirin", "and", "warfarin", "for", "lung", "cancer")
     gold = Sentence(words, ("B-Drug", "O", "B-Drug", "O", "B-Disease", "I-Disease"))
-    scores = evaluate.word_scores(model, tokenizer, [gold])
+    scores = span_scores.word_scores(model, tokenizer, [gold])
     assert scores["f1"] == 1.0 and set(scores) >= {"f1.Drug", "f1.Disease"} and len(scores) == 9
 
 
@@ -95,14 +100,14 @@ def test_an_entity_type_called_o_is_one(tmp_path):
     assert inference.label_set(model) == ("O",)
     assert covered(inference.predict("fever and aspirin", model, tokenizer, name="m"), "fever and") == [("O", "fever")]
     gold = Sentence(("fever", "and"), ("B-O", "O"))
-    assert evaluate.evaluate(model, tokenizer, [gold])["metrics"]["f1.O"] == 1.0
+    assert span_scores.evaluate(model, tokenizer, [gold])["metrics"]["f1.O"] == 1.0
     assert why.explain_text("fever and", model, tokenizer, "0:5:O", name="m", orders=0).probability > 0.99
 
 
 def test_gold_tags_are_taught_in_the_scheme_of_the_teacher(tmp_path):
     labels, tags = SCHEMES["BILOU"]
     model, tokenizer = models.load(str(known.tagger(tmp_path / "m", words_of(tags), labels)))
-    (row,) = NER().encode([(TEXT.split(), GOLD)], tokenizer, label_ids=model.config.label2id, max_tokens=32)
+    (row,) = encode(NER(), [(TEXT.split(), GOLD)], tokenizer, label_ids=model.config.label2id, max_tokens=32)
     names = [labels[label] for label in row.labels if label != IGNORED]
     assert names == ["U-Drug", "U-Drug", "O", "U-Disease", "O", "B-Disease", "L-Disease", "O"]
 
@@ -128,7 +133,7 @@ def assert_all_refuse(folder: Path, kind: type, what: str, *, target: str) -> No
     with pytest.raises(kind, match=what):
         why.explain(Note(TEXT), reference, target)
     with pytest.raises(kind, match=what):
-        registry.task_of(registry.resolve(reference))
+        zoo.task_of(zoo.resolve(reference))
     with pytest.raises(kind, match=what):
         inference.label_set(models.load(reference)[0])
 
@@ -149,8 +154,8 @@ def test_a_class_called_o_is_a_label_like_any_other(tmp_path):
         why.explain(Note(TEXT), str(folder), "0:7:O")
     model, tokenizer = models.load(str(folder))
     documents = [LabelledDocument("aspirin", ("O",), 1), LabelledDocument("fever", ("A",), 2)]
-    assert grading.evaluate(model, tokenizer, documents)["metrics"]["accuracy"] == 0.5
-    assert registry.task_of(registry.resolve(str(folder))) == "classification"
+    assert document_scores.evaluate(model, tokenizer, documents)["metrics"]["accuracy"] == 0.5
+    assert zoo.task_of(zoo.resolve(str(folder))) == "classification"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +168,7 @@ def test_a_number_is_never_a_probability(tmp_path, labels, problem):
     model, tokenizer = models.load(str(folder))
     with pytest.raises(BadSpec, match="number"):
         inference.classify([TEXT], model, tokenizer)
-    assert pairing.shape(registry.resolve(str(folder))).labels == (), "it teaches no labels"
+    assert compatibility.shape(zoo.resolve(str(folder))).labels == (), "it teaches no labels"
     again, _ = models.load(str(folder), task="classification", labels=["no", "yes"])
     assert again.config.num_labels == 2, "it may be what a classifier starts from"
 
@@ -171,7 +176,7 @@ def test_a_number_is_never_a_probability(tmp_path, labels, problem):
 def test_one_label_of_one_is_no_certainty(tmp_path):
     folder = known.classifier(tmp_path / "m", [42.5], ["a"], problem_type=ONE)
     with pytest.raises(BadSpec, match="number or a label"):
-        registry.task_of(registry.resolve(str(folder)))
+        zoo.task_of(zoo.resolve(str(folder)))
     with pytest.raises(BadSpec, match="number or a label"):
         predict(Note(TEXT), str(folder))
 
@@ -198,10 +203,10 @@ def test_outputs_that_are_no_numbers_are_an_error(tmp_path, value):
             why.explain(Note(TEXT), str(folder), target)
     model, tokenizer = models.load(str(tmp_path / "t"))
     with pytest.raises(NonFiniteOutputs):
-        evaluate.word_scores(model, tokenizer, [Sentence(("aspirin",), ("B-X",))])
+        span_scores.word_scores(model, tokenizer, [Sentence(("aspirin",), ("B-X",))])
     model, tokenizer = models.load(str(tmp_path / "c"))
     with pytest.raises(NonFiniteOutputs):
-        grading.scores(model, tokenizer, [LabelledDocument("aspirin", ("no",), 1)])
+        document_scores.scores(model, tokenizer, [LabelledDocument("aspirin", ("no",), 1)])
 
 
 def test_what_stands_at_padding_is_nobodys_output(tmp_path, monkeypatch):
@@ -224,23 +229,23 @@ def test_a_teacher_whose_outputs_are_no_numbers_teaches_nothing(tmp_path):
     model, tokenizer = models.load(str(known.tagger(tmp_path / "m", {"fever": "B-X"}, ["O", "B-X", "I-X"])))
     with torch.no_grad():
         model.classifier.bias[2] = float("inf")
-    sentences = NER().encode([(["fever"], ["B-X"])], tokenizer, label_ids=model.config.label2id, max_tokens=16)
+    sentences = encode(NER(), [(["fever"], ["B-X"])], tokenizer, label_ids=model.config.label2id, max_tokens=16)
     rows = NERRows(sentences, pad_id=0, words=True)
     with pytest.raises(NonFiniteOutputs):
-        teaching.lessons(model, rows, levels=[1], weights="w", cache=tmp_path)
+        teacher_cache.lessons(model, rows, levels=[1], weights="w", cache=tmp_path)
 
 
 def test_without_a_class_a_tagger_is_known_by_its_tensors(tmp_path):
     folder = known.tagger(tmp_path / "m", words_of(SCHEMES["IOB2"][1]), SCHEMES["IOB2"][0], architectures=None)
     assert "architectures" not in json.loads((folder / "config.json").read_text())
     assert covered(predict(Note(TEXT), str(folder))) == SPANS
-    assert registry.task_of(registry.resolve(str(folder))) == "ner"
+    assert zoo.task_of(zoo.resolve(str(folder))) == "ner"
     assert why.explain(Note(TEXT), str(folder), "0:7:Drug", orders=0).probability > 0.99
     groups = known.classifier(tmp_path / "c", [0.0, 1.0, 0.5, 3.0], BLOOD, architectures=None)
     assert predict(Note(TEXT), str(groups)).chosen == ("O",)
     tagged = known.classifier(tmp_path / "d", [0.0, 1.0], ["O", "B-Drug"], architectures=None)
     with pytest.raises(Unavailable, match="does not name the model's class"):
-        registry.resolve(str(tagged))
+        zoo.resolve(str(tagged))
 
 
 def test_a_model_without_a_head_is_refused_everywhere(tmp_path):
@@ -293,7 +298,7 @@ def test_a_student_learns_the_scheme_of_its_teacher(tmp_path, scheme):
     """One step of task_kd: rows, losses and scores agree with what the teacher says, whatever its scheme."""
     plain = (["O", "Drug", "Disease"], "Drug Drug Disease Disease Disease")
     labels, tags = SCHEMES.get(scheme, plain)
-    teacher = registry.resolve(str(known.tagger(tmp_path / "m", words_of(tags), labels)))
+    teacher = zoo.resolve(str(known.tagger(tmp_path / "m", words_of(tags), labels)))
     words = ["aspirin", "and", "asthma", "for", "lung", "cancer"]
     gold = ["B-Drug", "O", "B-Disease", "O", "B-Disease", "I-Disease"]
     (tmp_path / "d").mkdir()
@@ -314,8 +319,8 @@ def test_a_student_learns_the_scheme_of_its_teacher(tmp_path, scheme):
     models.save(student, tokenizer, tmp_path / "saved")
     again, tokenizer = models.load(str(tmp_path / "saved"))
     assert covered(inference.predict(TEXT, again, tokenizer, name="s"))[-1] == SPANS[-1]
-    fresh, _ = models.load(teacher, task="ner", labels=NER.tags(["Drug", "Disease"]))
-    assert inference.tag_names(fresh) == list(NER.tags(["Drug", "Disease"])), "fine-tuning makes its own head"
+    fresh, _ = models.load(teacher, task="ner", labels=iob2(["Drug", "Disease"]))
+    assert inference.tag_names(fresh) == list(iob2(["Drug", "Disease"])), "fine-tuning makes its own head"
 
 
 def test_a_masked_lm_whose_outputs_are_no_numbers_has_no_score(tiny_model):
@@ -326,8 +331,8 @@ def test_a_masked_lm_whose_outputs_are_no_numbers_has_no_score(tiny_model):
     model = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **shape)).eval()
     ids = np.array(tokenizer("fever and cough " * 20, add_special_tokens=False)["input_ids"], dtype=np.uint16)
     corpus = Tokens(ids, np.array([len(ids)]))
-    assert perplexity.scores(model, tokenizer, corpus, max_tokens=32)["loss"] > 0
+    assert masked_lm.scores(model, tokenizer, corpus, max_tokens=32)["loss"] > 0
     with torch.no_grad():
         model.cls.predictions.decoder.bias[0] = float("nan")
     with pytest.raises(NonFiniteOutputs):
-        perplexity.scores(model, tokenizer, corpus, max_tokens=32)
+        masked_lm.scores(model, tokenizer, corpus, max_tokens=32)

@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trainer import datasets, memory, registry
+from trainer import datasets, zoo
 from trainer.run import Run, RunSpec
 from trainer.spec import Schedule, parse
+from trainer.training import memory
 
 CHILD = """
 import resource, sys
 from pathlib import Path
 import torch
-from trainer import corpus, lesson, perplexity
+from trainer.datasets.rows import corpus
+from trainer.evaluation import masked_lm as perplexity
+from trainer.training import setup as lesson
 from trainer.execute import execute
 torch.set_num_threads(1)
 taken = next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]
@@ -76,7 +79,7 @@ def trained(home, model, data, *, number: int, schedule: dict) -> Run:
     long = {"base": str(model), "attention": "sliding_window", "max_tokens": LONG, "window": 64}
     given = {"kind": "pretrain", "model": long, "dataset": str(data), "task": {"name": "mlm", "rows": "documents"}}
     spec = parse(given | {"schedule": {"steps": 1, "batch_size": 1} | schedule})
-    found = {"model": registry.resolve(str(model)), "dataset": datasets.resolve(str(data))}
+    found = {"model": zoo.resolve(str(model)), "dataset": datasets.resolve(str(data))}
     ready = RunSpec(id=f"0000000{number}-1", attempt=1, spec=spec, threads=1, device="cpu", **found)
     run = Run.create(home / "runs", ready)
     command = [sys.executable, "-c", CHILD, str(run.folder), str(ROOM)]

@@ -5,9 +5,10 @@ import math
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from trainer import metrics, queue
+from trainer import queue
+from trainer.queue import metrics
+from trainer.queue.store import open_store, write
 from trainer.spec import parse
-from trainer.store import open_store, write
 
 
 @pytest.fixture

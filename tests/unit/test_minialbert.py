@@ -22,7 +22,7 @@ from transformers import (
 from trainer import models
 from trainer.architectures import minialbert
 from trainer.errors import CorruptFile
-from trainer.registry import zoo
+from trainer.zoo import entries
 
 TAGS = ["O", "B-Disease", "I-Disease"]
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Fever", "fever", "and", "no", "pain", "##s", "."]
@@ -67,8 +67,8 @@ def batch() -> dict[str, torch.Tensor]:
 
 def small(**fields):
     """A zoo entry of the tiny shape."""
-    shape = zoo()["clinical-minialbert-312"].architecture | TINY | fields
-    return zoo()["clinical-minialbert-312"].model_copy(update={"architecture": shape})
+    shape = entries()["clinical-minialbert-312"].architecture | TINY | fields
+    return entries()["clinical-minialbert-312"].model_copy(update={"architecture": shape})
 
 
 @pytest.fixture
@@ -310,7 +310,7 @@ for _adapters in (f"albert.{kind}_adapters.{number}" for kind in ("att", "mlp") 
 
 
 def full_size(model_id: str, **fields):
-    shape = dict(zoo()[model_id].architecture) | fields
+    shape = dict(entries()[model_id].architecture) | fields
     with torch.device("meta"):
         return AutoModelForMaskedLM.from_config(AutoConfig.for_model(**shape))
 

@@ -27,12 +27,15 @@ from transformers import (
     BertModel,
 )
 
-from trainer import corpus, datasets, perplexity, spec, tokens
+from trainer import datasets, spec
 from trainer.architectures.minialbert import MiniAlbertForMaskedLM, MiniAlbertForTokenClassification
-from trainer.batches import Batches
+from trainer.datasets.rows import corpus, tokens
+from trainer.datasets.rows.batches import Batches
+from trainer.datasets.rows.masking import IGNORED, Masking
 from trainer.errors import BadData, BadSpec, Unavailable
-from trainer.heads import forward, vocabulary_logits
-from trainer.masking import IGNORED, Masking
+from trainer.evaluation import masked_lm
+from trainer.examples import open_data
+from trainer.models.heads import forward, vocabulary_logits
 from trainer.tasks import TASKS
 from trainer.tasks.mlm import MLM
 
@@ -195,7 +198,7 @@ def test_windows_of_a_document_are_of_about_one_length():
 
 @pytest.mark.parametrize("kind", corpus.ROW_KINDS)
 def test_rows_keep_the_contract_of_tasks(mine, tokenizer, kind):
-    rows = MLM(rows=kind).open(mine).rows("train", tokenizer, label_ids=None, max_tokens=32, seed=3)
+    rows = open_data(MLM(rows=kind), mine).rows("train", tokenizer, label_ids=None, max_tokens=32, seed=3)
     assert rows.lengths.max() == 32 and len(rows.lengths) > 3
     batches = Batches(rows.lengths, seed=0, batch_tokens=128, batch_size=None)
     for step in range(batches.steps(1)):
@@ -217,7 +220,7 @@ def test_rows_keep_the_contract_of_tasks(mine, tokenizer, kind):
 
 
 def test_packed_rows_are_the_corpus(mine, tokenizer):
-    rows = MLM().open(mine).rows("train", tokenizer, max_tokens=32)
+    rows = open_data(MLM(), mine).rows("train", tokenizer, max_tokens=32)
     ids, mask = rows.ids(np.arange(len(rows.lengths)))
     read = np.concatenate([row[1 : length - 1] for row, length in zip(ids, rows.lengths, strict=True)])
     assert read.tolist() == rows.corpus.ids[:-1].tolist()
@@ -225,7 +228,7 @@ def test_packed_rows_are_the_corpus(mine, tokenizer):
 
 
 def test_the_same_step_has_the_same_masks_and_another_has_others(mine, tokenizer):
-    one, same, other = (MLM().open(mine).rows("train", tokenizer, max_tokens=64, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (open_data(MLM(), mine).rows("train", tokenizer, max_tokens=64, seed=seed) for seed in (1, 1, 2))
     batch = one.batch([0, 3], step=5)
     assert all(torch.equal(batch[name], value) for name, value in same.batch([0, 3], step=5).items())
     assert not torch.equal(batch["labels"], one.batch([0, 3], step=6)["labels"])
@@ -233,7 +236,7 @@ def test_the_same_step_has_the_same_masks_and_another_has_others(mine, tokenizer
 
 
 def test_whole_words_reach_the_rows(mine, tokenizer):
-    rows = MLM(whole_words=True, mask_share=0.5).open(mine).rows("train", tokenizer, max_tokens=64)
+    rows = open_data(MLM(whole_words=True, mask_share=0.5), mine).rows("train", tokenizer, max_tokens=64)
     continues = np.array([piece.startswith("##") for piece in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))])
     ids, _ = rows.ids([1])
     hidden = rows.batch([1], step=0)["labels"].numpy() != IGNORED
@@ -243,11 +246,11 @@ def test_whole_words_reach_the_rows(mine, tokenizer):
 
 def test_no_room_for_a_piece_is_refused(mine, tokenizer):
     with pytest.raises(BadSpec, match="max_tokens: found 2; the special tokens alone are 2"):
-        MLM().open(mine).rows("train", tokenizer, max_tokens=2)
+        open_data(MLM(), mine).rows("train", tokenizer, max_tokens=2)
 
 
 def test_the_limit_counts_documents(mine, tokenizer):
-    data = MLM(rows="truncated").open(mine, limit=2)
+    data = open_data(MLM(rows="truncated"), mine, limit=2)
     assert len(data.rows("train", tokenizer, max_tokens=16).lengths) == 2
     assert len(list(data.texts("train"))) == 2 and data.labels is None
 
@@ -267,7 +270,7 @@ def test_the_options_are_those_of_the_papers_unless_said_otherwise():
 
 
 def test_the_task_and_the_corpus_import_without_torch():
-    code = "import sys, trainer.tasks.mlm, trainer.corpus, trainer.masking; assert 'torch' not in sys.modules"
+    code = "import sys, trainer.tasks.mlm, trainer.datasets.rows.corpus; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -317,7 +320,7 @@ def whole_scores(model, tokenizer, corpus_tokens, max_tokens: int) -> dict[str, 
     """The scores, from the full forward pass of each batch: an independent computation of the same numbers."""
     rows = corpus.Rows(corpus_tokens, tokenizer, Masking(tokenizer), kind="documents", max_tokens=max_tokens)
     gaps, right, nats = 0, 0, 0.0
-    for step, chosen in enumerate(perplexity._batches(rows.lengths)):
+    for step, chosen in enumerate(masked_lm._batches(rows.lengths)):
         batch = rows.batch(chosen, step=step)
         with torch.no_grad():
             logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
@@ -329,7 +332,7 @@ def whole_scores(model, tokenizer, corpus_tokens, max_tokens: int) -> dict[str, 
 
 
 def test_scores_are_those_of_the_full_forward_pass(mine, tokenizer, model):
-    data = MLM().open(mine)
+    data = open_data(MLM(), mine)
     found = data.scores(model, tokenizer, "train", max_tokens=48)
     expected = whole_scores(model, tokenizer, tokens.tokens(mine, "train", tokenizer), 48)
     assert found == pytest.approx(expected, rel=1e-5)
@@ -337,7 +340,7 @@ def test_scores_are_those_of_the_full_forward_pass(mine, tokenizer, model):
 
 def test_the_gaps_do_not_depend_on_how_a_model_was_trained(mine, tokenizer, model):
     tasks = (MLM(), MLM(rows="truncated", whole_words=True, mask_share=0.4))
-    found = [task.open(mine).scores(model, tokenizer, "dev", max_tokens=48) for task in tasks]
+    found = [open_data(task, mine).scores(model, tokenizer, "dev", max_tokens=48) for task in tasks]
     assert found[0] == found[1]
 
 
@@ -346,14 +349,14 @@ def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary(mine, t
     with torch.no_grad():
         for parameter in ignorant.cls.parameters():
             parameter.zero_()
-    found = MLM().open(mine).scores(ignorant, tokenizer, "test", max_tokens=48)
+    found = open_data(MLM(), mine).scores(ignorant, tokenizer, "test", max_tokens=48)
     assert found["loss"] == pytest.approx(math.log(30522), rel=1e-5)
     assert found["perplexity"] == pytest.approx(30522, rel=1e-3) and found["accuracy"] == 0
     assert ignorant.training, "scoring must leave a model as it found it"
 
 
 def test_a_report_has_scores_intervals_and_costs(mine, tokenizer, model, tmp_path):
-    data = MLM().open(mine)
+    data = open_data(MLM(), mine)
     report = data.report(model, tokenizer, "train", max_tokens=48)
     assert set(report) == {"metrics", "n", "intervals", "cost"}
     assert report["metrics"] == pytest.approx(data.scores(model, tokenizer, "train", max_tokens=48))
@@ -369,10 +372,10 @@ def test_a_report_has_scores_intervals_and_costs(mine, tokenizer, model, tmp_pat
 
 
 def test_gaps_are_counted_for_their_own_document(mine, tokenizer, model):
-    rows = perplexity._held_out(tokenizer, tokens.tokens(mine, "train", tokenizer), 48)
-    counts = perplexity._count(model, rows)
+    rows = masked_lm._held_out(tokenizer, tokens.tokens(mine, "train", tokenizer), 48)
+    counts = masked_lm._count(model, rows)
     expected = np.zeros(len(TEXTS))
-    for step, chosen in enumerate(perplexity._batches(rows.lengths)):
+    for step, chosen in enumerate(masked_lm._batches(rows.lengths)):
         gaps = (rows.batch(chosen, step=step)["labels"] != IGNORED).sum(1).tolist()
         for index, count in zip(chosen, gaps, strict=True):
             document = next(i for i, end in enumerate(rows.corpus.ends) if rows.cuts.stops[index] < end)
@@ -382,11 +385,11 @@ def test_gaps_are_counted_for_their_own_document(mine, tokenizer, model):
 
 def test_of_a_large_split_the_first_documents_are_scored(mine, tokenizer, model, monkeypatch):
     all_of_it = tokens.tokens(mine, "train", tokenizer)
-    monkeypatch.setattr(perplexity, "SCORED", int(all_of_it.ends[1]))
-    report = MLM().open(mine).report(model, tokenizer, "train", max_tokens=48)
+    monkeypatch.setattr(masked_lm, "SCORED", int(all_of_it.ends[1]))
+    report = open_data(MLM(), mine).report(model, tokenizer, "train", max_tokens=48)
     assert report["n"] == 2
-    monkeypatch.setattr(perplexity, "SCORED", 1)
-    assert MLM().open(mine).report(model, tokenizer, "train", max_tokens=48)["n"] == 1
+    monkeypatch.setattr(masked_lm, "SCORED", 1)
+    assert open_data(MLM(), mine).report(model, tokenizer, "train", max_tokens=48)["n"] == 1
 
 
 # Statistics before a launch
@@ -402,7 +405,7 @@ def test_statistics_are_those_of_the_corpus(mine, tokenizer):
     assert found.lost == pytest.approx(sum(max(0, n - 32) for n in lengths) / sum(lengths))
     assert found.unknown == 0
     for kind in corpus.ROW_KINDS:
-        rows = MLM(rows=kind).open(mine).rows("train", tokenizer, max_tokens=34)
+        rows = open_data(MLM(rows=kind), mine).rows("train", tokenizer, max_tokens=34)
         assert found.rows[kind].rows == len(rows.lengths)
     assert found.rows["packed"].padding < 0.05 < found.rows["truncated"].padding
 
@@ -428,7 +431,7 @@ def test_a_large_corpus_is_sampled_and_says_so(tmp_path, tokenizer, monkeypatch)
 
 def test_statistics_need_no_torch_and_agree_with_those_that_have_it(tokenizer):
     code = (
-        "import sys; from tokenizers import Tokenizer; from trainer import corpus\n"
+        "import sys; from tokenizers import Tokenizer; from trainer.datasets.rows import corpus\n"
         f"light = Tokenizer.from_file({str(MINILM / 'tokenizer.json')!r})\n"
         "print(corpus.statistics('clinical-text-slice', light, max_tokens=128).model_dump_json())\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"

@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForTokenClassification
 
 from trainer import models
 from trainer.errors import CorruptFile, Refused, Unavailable
-from trainer.registry import resolve, zoo
+from trainer.zoo import entries, resolve
 
 TAGS = ["O", "B-Disease", "I-Disease"]
 
@@ -135,7 +135,7 @@ def test_no_pooler_rather_than_a_random_one(masked_lm):
 
 
 def test_saving_and_loading_keeps_every_bit(home, tmp_path):
-    entry = zoo()["bio-tinybert"]
+    entry = entries()["bio-tinybert"]
     built = models.build(entry, seed=11)
     _, tokenizer = models.load("minilm")
     models.save(built, tokenizer, tmp_path / "out")
@@ -345,7 +345,7 @@ def no_network(monkeypatch):
 
 
 def test_fetching_keeps_data_files_and_their_hashes(remote, home):
-    place = models.fetch(zoo()["bio-tinybert"])
+    place = models.fetch(entries()["bio-tinybert"])
     assert place == home / "models" / "bio-tinybert"
     assert {path.name for path in place.iterdir()} == {
         *("config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors"),
@@ -355,19 +355,19 @@ def test_fetching_keeps_data_files_and_their_hashes(remote, home):
     model, _ = models.load("bio-tinybert")
     assert isinstance(model, BertForTokenClassification)
     remote.files.clear()
-    assert models.fetch(zoo()["bio-tinybert"]) == place  # it is here: nothing is asked of the Hub
+    assert models.fetch(entries()["bio-tinybert"]) == place  # it is here: nothing is asked of the Hub
 
 
 def test_a_file_that_is_not_what_the_hub_promised_is_dropped(remote, home):
     remote.promises["model.safetensors"] = "0" * 64
     with pytest.raises(CorruptFile, match="model.safetensors"):
-        models.fetch(zoo()["bio-tinybert"])
+        models.fetch(entries()["bio-tinybert"])
     assert not (home / "models" / "bio-tinybert").exists()
 
 
 def test_an_answer_of_the_hub_is_passed_on(remote):
     with pytest.raises(Unavailable, match="404"):
-        models.fetch(zoo()["distil-biobert"])
+        models.fetch(entries()["distil-biobert"])
 
 
 def as_pickle(remote, tmp_path, content) -> None:
@@ -381,9 +381,9 @@ def test_a_pickle_needs_permission_and_becomes_safetensors(remote, home, tiny_mo
     tensors["tied"] = tensors["classifier.weight"]  # shares memory, as tied weights do
     as_pickle(remote, tmp_path, tensors)
     with pytest.raises(Refused) as caught:
-        models.fetch(zoo()["bio-tinybert"])
+        models.fetch(entries()["bio-tinybert"])
     assert "--allow-pickle" in caught.value.next_step
-    place = models.fetch(zoo()["bio-tinybert"], allow_pickle=True)
+    place = models.fetch(entries()["bio-tinybert"], allow_pickle=True)
     assert not list(place.glob("*.bin"))
     assert_same(load_file(place / "model.safetensors"), tensors)
     models.load("bio-tinybert")
@@ -402,7 +402,7 @@ class Tripwire:
 def test_a_pickle_with_code_in_it_runs_nothing(remote, home, tmp_path):
     as_pickle(remote, tmp_path, {"weight": torch.zeros(2), "evil": Tripwire(tmp_path / "ran")})
     with pytest.raises(Refused, match="plain tensors"):
-        models.fetch(zoo()["bio-tinybert"], allow_pickle=True)
+        models.fetch(entries()["bio-tinybert"], allow_pickle=True)
     assert not (tmp_path / "ran").exists()
     assert not (home / "models" / "bio-tinybert").exists()
 
@@ -410,7 +410,7 @@ def test_a_pickle_with_code_in_it_runs_nothing(remote, home, tmp_path):
 def test_without_a_network_fetching_says_so_at_once(home, online, no_network):
     start = time.monotonic()
     with pytest.raises(Unavailable) as caught:
-        models.fetch(zoo()["distil-biobert"])
+        models.fetch(entries()["distil-biobert"])
     assert time.monotonic() - start < 5
     assert "cannot be reached" in str(caught.value)
     assert "connected machine" in caught.value.next_step and "minilm" in caught.value.next_step
@@ -418,14 +418,14 @@ def test_without_a_network_fetching_says_so_at_once(home, online, no_network):
 
 def test_offline_mode_is_named(home):
     with pytest.raises(Unavailable, match="HF_HUB_OFFLINE"):
-        models.fetch(zoo()["distil-biobert"])
+        models.fetch(entries()["distil-biobert"])
 
 
 @pytest.mark.parametrize("model_id", ["abadeer-distilbert", "gliner-biomed-base"])
 def test_what_could_not_be_used_is_not_fetched(home, online, no_network, model_id):
     with pytest.raises(Unavailable, match=model_id):
-        models.fetch(zoo()[model_id])
+        models.fetch(entries()[model_id])
 
 
 def test_fetching_what_is_embedded_answers_its_folder(home, no_network):
-    assert models.fetch(zoo()["minilm"]) == Path(resolve("minilm").path)
+    assert models.fetch(entries()["minilm"]) == Path(resolve("minilm").path)

@@ -7,8 +7,12 @@ import pytest
 from transformers import AutoTokenizer
 
 from trainer import datasets
+from trainer.datasets.tags import iob2
+from trainer.examples import open_data
+from trainer.examples.ner import IGNORED, NERRows, Row, encode
+from trainer.inference import decoding
 from trainer.prediction import Span
-from trainer.tasks.ner import IGNORED, NER, NERRows, Row
+from trainer.tasks.ner import NER
 
 Sentence = namedtuple("Sentence", "words tags")
 IDS = {"O": 0, "B-Disease": 1, "I-Disease": 2}
@@ -25,7 +29,7 @@ def pieces(tokenizer, row):
 
 
 def test_the_first_piece_of_a_word_carries_its_tag(tokenizer):
-    (row,) = NER().encode([SENTENCE], tokenizer, label_ids=IDS, max_tokens=64)
+    (row,) = encode(NER(), [SENTENCE], tokenizer, label_ids=IDS, max_tokens=64)
     assert pieces(tokenizer, row) == [
         "[CLS]",
         *["cong", "##est", "##ive", "card", "##iom", "##yo", "##pathy", "."],
@@ -35,13 +39,13 @@ def test_the_first_piece_of_a_word_carries_its_tag(tokenizer):
 
 
 def test_the_papers_scheme_repeats_the_tag_on_every_piece(tokenizer):
-    (row,) = NER(labelling="all").encode([SENTENCE], tokenizer, label_ids=IDS, max_tokens=64)
+    (row,) = encode(NER(labelling="all"), [SENTENCE], tokenizer, label_ids=IDS, max_tokens=64)
     assert row.labels == [IGNORED, 1, 1, 1, 2, 2, 2, 2, 0, IGNORED]
 
 
 def test_a_long_sentence_becomes_rows_that_label_every_word_once(tokenizer):
     long = Sentence(SENTENCE.words * 5, SENTENCE.tags * 5)
-    rows = NER().encode([SENTENCE, long], tokenizer, label_ids=IDS, max_tokens=12)
+    rows = encode(NER(), [SENTENCE, long], tokenizer, label_ids=IDS, max_tokens=12)
     assert all(len(row.input_ids) <= 12 for row in rows)
     labelled = [label for row in rows[1:] for label in row.labels if label != IGNORED]
     assert labelled == [1, 2, 0] * 5
@@ -52,16 +56,18 @@ def test_a_long_sentence_becomes_rows_that_label_every_word_once(tokenizer):
 def test_packed_rows_hold_as_many_sentences_as_fit_and_every_word_once(tokenizer):
     given = [SENTENCE] * 5  # of eight pieces each
     for max_tokens, lengths in ((26, [26, 18]), (18, [18, 18, 10]), (6, [6, 6] * 5)):
-        rows = NER(rows="packed").encode(given, tokenizer, label_ids=IDS, max_tokens=max_tokens)
+        rows = encode(NER(rows="packed"), given, tokenizer, label_ids=IDS, max_tokens=max_tokens)
         assert [len(row.input_ids) for row in rows] == lengths
         assert [label for row in rows for label in row.labels if label != IGNORED] == [1, 2, 0] * 5
         assert [word for row in rows for word in row.words if word >= 0] == list(range(15))
-    alone = NER().encode(given, tokenizer, label_ids=IDS, max_tokens=26)
+    alone = encode(NER(), given, tokenizer, label_ids=IDS, max_tokens=26)
     assert rows[0].input_ids[0] == tokenizer.cls_token_id and len(alone) == 5
 
 
 def test_documents_are_scored_as_sentences_where_the_task_says_so():
-    whole, alone = (NER(rows=rows).open(datasets.resolve("maccrobat"), limit=3) for rows in ("given", "sentences"))
+    whole, alone = (
+        open_data(NER(rows=rows), datasets.resolve("maccrobat"), limit=3) for rows in ("given", "sentences")
+    )
     assert len(whole.examples("dev")) == 3 < len(alone.examples("dev"))
     assert whole.labels == alone.labels and len(whole.labels) == 1 + 2 * 39
     words, tags = (sum((getattr(each, name) for each in alone.examples("dev")), ()) for name in ("words", "tags"))
@@ -72,7 +78,7 @@ def test_documents_are_scored_as_sentences_where_the_task_says_so():
 def test_words_are_numbered_through_all_sentences_at_their_first_piece(tokenizer):
     """What a teacher says is kept by word, so that a student may cut words and rows differently."""
     for max_tokens in (64, 7):
-        rows = NER().encode([SENTENCE, SENTENCE], tokenizer, label_ids=IDS, max_tokens=max_tokens)
+        rows = encode(NER(), [SENTENCE, SENTENCE], tokenizer, label_ids=IDS, max_tokens=max_tokens)
         assert [word for row in rows for word in row.words if word >= 0] == list(range(6))
         for row in rows:
             assert len(row.words) == len(row.labels) == len(row.input_ids)
@@ -82,7 +88,7 @@ def test_words_are_numbered_through_all_sentences_at_their_first_piece(tokenizer
 
 def test_a_word_without_pieces_takes_a_number_and_shifts_nothing(tokenizer):
     words = Sentence(("\ufffd", "cardiomyopathy"), ("O", "B-Disease"))
-    (row,) = NER().encode([words], tokenizer, label_ids=IDS, max_tokens=64)
+    (row,) = encode(NER(), [words], tokenizer, label_ids=IDS, max_tokens=64)
     assert [(word, label) for word, label in zip(row.words, row.labels, strict=True) if word >= 0] == [(1, 1)]
 
 
@@ -102,19 +108,19 @@ def test_of_words_that_a_teacher_has_no_piece_of_nothing_is_asked(tokenizer):
 
 def test_a_sentence_without_tags_has_words_and_no_labels(tokenizer):
     plain, tagged = Sentence(SENTENCE.words, None), SENTENCE
-    rows = NER().encode([plain, tagged], tokenizer, label_ids=IDS, max_tokens=64)
+    rows = encode(NER(), [plain, tagged], tokenizer, label_ids=IDS, max_tokens=64)
     assert set(rows[0].labels) == {IGNORED}
     assert rows[0].input_ids == rows[1].input_ids
     assert [word for word in rows[0].words if word >= 0] == [0, 1, 2]
 
 
 def test_no_sentences_no_rows(tokenizer):
-    assert NER().encode([], tokenizer, label_ids=IDS, max_tokens=12) == []
+    assert encode(NER(), [], tokenizer, label_ids=IDS, max_tokens=12) == []
 
 
 def test_tags_come_in_the_same_order_whatever_the_order_of_the_types():
-    assert NER.tags(["Disease", "Chemical"]) == NER.tags({"Chemical", "Disease"})
-    assert NER.tags(["B", "A"]) == ("O", "B-A", "I-A", "B-B", "I-B")
+    assert iob2(["Disease", "Chemical"]) == iob2({"Chemical", "Disease"})
+    assert iob2(["B", "A"]) == ("O", "B-A", "I-A", "B-B", "I-B")
 
 
 @pytest.mark.parametrize(
@@ -132,13 +138,13 @@ def test_tags_come_in_the_same_order_whatever_the_order_of_the_types():
 def test_spans_group_adjacent_words(tags, expected):
     tags = tags.split()
     words = [(10 * i, 10 * i + 4) for i in range(len(tags))]
-    spans = NER.spans(words, tags, [0.5 + i / 10 for i in range(len(tags))])
+    spans = decoding.spans(words, tags, [0.5 + i / 10 for i in range(len(tags))])
     assert [(s.start // 10, s.end // 10, s.label) for s in spans] == expected
     assert all((s.start % 10, s.end % 10) == (0, 4) for s in spans)
 
 
 def test_the_score_of_a_span_is_the_mean_of_its_words():
-    assert NER.spans([(0, 2), (3, 5)], ["B-D", "I-D"], [0.5, 1.0]) == [Span(start=0, end=5, label="D", score=0.75)]
+    assert decoding.spans([(0, 2), (3, 5)], ["B-D", "I-D"], [0.5, 1.0]) == [Span(start=0, end=5, label="D", score=0.75)]
 
 
 @pytest.fixture
@@ -156,12 +162,15 @@ def data(tmp_path):
 
 def test_labels_are_those_of_the_whole_training_split(data):
     expected = ("O", "B-Chemical", "I-Chemical", "B-Disease", "I-Disease")
-    assert NER().open(data).labels == NER().open(data, limit=1).labels == expected
-    assert len(NER().open(data, limit=1).examples("train")) == 1
+    assert open_data(NER(), data).labels == open_data(NER(), data, limit=1).labels == expected
+    assert len(open_data(NER(), data, limit=1).examples("train")) == 1
 
 
 def test_unlabelled_sentences_join_the_training_rows_and_no_others(data, tokenizer):
-    opened, options = NER().open(data), {"label_ids": dict.fromkeys(NER().open(data).labels, 0), "max_tokens": 16}
+    opened, options = (
+        open_data(NER(), data),
+        {"label_ids": dict.fromkeys(open_data(NER(), data).labels, 0), "max_tokens": 16},
+    )
     opened.unlabelled = [("dizziness", "was", "seen"), ("no", "events")]
     rows = opened.rows("train", tokenizer, **options)
     assert len(rows.lengths) == 4 and len(opened.rows("dev", tokenizer, **options).lengths) == 1
@@ -173,11 +182,14 @@ def test_unlabelled_sentences_join_the_training_rows_and_no_others(data, tokeniz
 
 @pytest.mark.parametrize(("lengths", "window"), [([9] * 80 + [60] * 15 + [500] * 5, 64), ([64] * 9, 64), ([900], 512)])
 def test_a_tagger_keeps_the_length_of_nine_of_ten_of_its_rows(data, lengths, window):
-    assert NER().open(data).marks(512, np.array(lengths)) == {"document_reading": {"max_tokens": window}}
+    assert open_data(NER(), data).marks(512, np.array(lengths)) == {"document_reading": {"max_tokens": window}}
 
 
 def test_batches_say_where_words_begin_only_if_asked(data, tokenizer):
-    opened, options = NER().open(data), {"label_ids": dict.fromkeys(NER().open(data).labels, 0), "max_tokens": 16}
+    opened, options = (
+        open_data(NER(), data),
+        {"label_ids": dict.fromkeys(open_data(NER(), data).labels, 0), "max_tokens": 16},
+    )
     assert set(opened.rows("train", tokenizer, **options).batch([0])) == {"input_ids", "attention_mask", "labels"}
     batch = opened.rows("train", tokenizer, taught=True, **options).batch([1])
     assert batch["words"][batch["words"] >= 0].tolist() == [1, 2]

@@ -46,7 +46,7 @@ assert not code and document["spans"], document
 """
 LIBRARY = f"""
 from contextlib import suppress
-from trainer import datasets, models, registry
+from trainer import datasets, models, zoo as registry
 from trainer.errors import StillroomError
 
 for find in (datasets.resolve, datasets.check, registry.resolve, models.load):
@@ -58,7 +58,8 @@ tokenizer("Naloxone reverses the hypotension.")
 """
 # A job that an older Stillroom queued with a bare name, and one whose data are of the Hub.
 WORKER = f"""
-from trainer import queue, worker
+from trainer import queue
+from trainer.queue import worker
 from trainer.offline import go_offline
 from trainer.spec import parse
 go_offline()

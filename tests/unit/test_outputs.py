@@ -2,8 +2,8 @@
 
 import pytest
 
-from trainer import outputs
 from trainer.errors import BadSpec, CorruptFile, StillroomError, Unavailable
+from trainer.zoo import outputs
 
 TAGGER = {"architectures": ["BertForTokenClassification"]}
 CLASSIFIER = {"architectures": ["RobertaForSequenceClassification"]}

@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer import datasets, pairing, vocabulary
+from trainer import datasets
 from trainer.errors import BadSpec, StillroomError
-from trainer.pairing import Shape, changed, check, check_change, plan, shape, sizes
-from trainer.run import ResolvedModel, RunSpec, file_sha256
+from trainer.files import file_sha256
+from trainer.resolved import ResolvedModel
+from trainer.run import RunSpec
 from trainer.spec import Change, parse
+from trainer.zoo import compatibility, vocabulary
+from trainer.zoo.compatibility import Shape, changed, check, check_change, plan, shape, sizes
 
 MLM = {"kind": "distill", "teacher": "teacher", "dataset": "text"}
 TAGS = ("O", "B-Disease", "I-Disease")
@@ -343,7 +346,7 @@ def build_and_train(ready, accepted, cache):
     """Make the student, take a step, and compare both with what the check said of them."""
     import torch
 
-    from trainer.lesson import prepare
+    from trainer.training.setup import prepare
 
     torch.set_num_threads(1)
     lesson = prepare(ready, cache=cache)
@@ -359,12 +362,12 @@ def build_and_train(ready, accepted, cache):
 
 
 def test_the_tables_agree():
-    from trainer.students import FEED_FORWARD
+    from trainer.models.students import FEED_FORWARD
 
-    assert set(pairing.STACKS) == set(FEED_FORWARD) and set(pairing.LENGTHENED) < set(FEED_FORWARD)
+    assert set(compatibility.STACKS) == set(FEED_FORWARD) and set(compatibility.LENGTHENED) < set(FEED_FORWARD)
     from trainer.architectures.minialbert import MiniAlbertConfig
 
-    assert MiniAlbertConfig().reduction_factor == pairing.REDUCTION
+    assert MiniAlbertConfig().reduction_factor == compatibility.REDUCTION
 
 
 def test_a_published_minialbert_is_told_by_its_class():

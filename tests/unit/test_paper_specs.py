@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trainer import models, pairing
-from trainer.loop import learning_rate
-from trainer.objective import layer_map
-from trainer.registry import zoo
+from trainer import models
+from trainer.recipes.objective import layer_map
 from trainer.spec import parse, read
+from trainer.training.loop import learning_rate
+from trainer.zoo import compatibility, entries
 
 PAPERS = Path(__file__).parents[2] / "specs" / "papers"
 FAMILIES = {"Compact biomedical", "Lightweight clinical", "MiniALBERT", "Clinical long"}
@@ -86,11 +86,11 @@ def comment_of(name):
 
 def shape_of(name):
     """The sizes of a zoo entry as its authors published it; nothing is built."""
-    return pairing.sizes(models.build_config(zoo()[name]).to_dict())
+    return compatibility.sizes(models.build_config(entries()[name]).to_dict())
 
 
 def test_there_is_one_spec_for_each_system_of_the_papers():
-    systems = {entry.id for entry in zoo().values() if entry.family in FAMILIES}
+    systems = {entry.id for entry in entries().values() if entry.family in FAMILIES}
     assert {path.stem for path in PAPERS.glob("*.yaml")} == systems == set(RUNS)
     assert set(TAUGHT) | set(STARTS) == systems
 
@@ -124,7 +124,7 @@ WORDS = {"steps": "steps", "warmup_steps": "warm-up", "weight_decay": "weight de
 @pytest.mark.parametrize("name", RUNS)
 def test_the_comment_says_what_is_not_known_and_where_the_data_are(name):
     comment = comment_of(name)
-    assert comment.startswith(zoo()[name].name)
+    assert comment.startswith(entries()[name].name)
     unknown = [WORDS[heading] for heading, value in zip(HEADINGS, RUNS[name], strict=True) if value is None]
     _, _, missing = comment.partition("Not found: ")
     assert all(word in missing for word in unknown), (unknown, missing)
@@ -136,9 +136,9 @@ def test_the_comment_says_what_is_not_known_and_where_the_data_are(name):
 def test_continual_models_start_where_the_papers_did(name):
     spec = spec_of(name)
     assert (spec.kind, spec.model, spec.teacher, spec.recipe.name) == ("pretrain", STARTS[name], None, "mlm")
-    assert zoo()[name].start == spec.model
+    assert entries()[name].start == spec.model
     assert shape_of(spec.model) == shape_of(name)
-    assert spec.schedule.max_tokens <= zoo()[name].max_tokens
+    assert spec.schedule.max_tokens <= entries()[name].max_tokens
 
 
 @pytest.mark.parametrize("name", TAUGHT)
@@ -147,7 +147,7 @@ def test_students_start_and_learn_as_the_papers_did(name):
     spec = spec_of(name)
     change = spec.change
     assert (spec.kind, spec.teacher, spec.recipe.name, spec.recipe.exact) == ("distill", teacher, objective, True)
-    assert teacher == zoo()[name].teacher and {spec.start, spec.teacher} <= set(zoo())
+    assert teacher == entries()[name].teacher and {spec.start, spec.teacher} <= set(entries())
     assert change.start == ("random" if base is None else "copy" if copied else "embeddings")
     assert spec.start == (base or teacher)
     if copied:
@@ -159,9 +159,9 @@ def test_students_start_and_learn_as_the_papers_did(name):
 def test_teacher_student_and_objective_fit(name):
     spec = spec_of(name)
     teacher, base = shape_of(spec.teacher), shape_of(spec.start)
-    student = pairing.check(spec, teacher, base)
+    student = compatibility.check(spec, teacher, base)
     assert student == shape_of(name), "the published model is what this spec makes"
-    terms = {term.name: term for term in pairing.plan(spec, student, teacher)}
+    terms = {term.name: term for term in compatibility.plan(spec, student, teacher)}
     found = {name: (term.weight, term.temperature, term.pairs) for name, term in terms.items()}
     assert found == OBJECTIVES[spec.recipe.name]
     assert [name for name, term in terms.items() if term.projected] == ["hidden_mse"] * (spec.recipe.name == "tiny")

@@ -8,12 +8,12 @@ from families import FAMILIES, SIZES, family
 from tokenizers_of_the_zoo import KINDS, tokenizer_of
 from transformers import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING, pipeline
 
-from trainer import inference, registry
+from trainer import inference, zoo
 from trainer.architectures.minialbert import MiniAlbertForTokenClassification
-from trainer.pieces import cut
-from trainer.tags import read as read_tags
-from trainer.tasks.ner import NER
-from trainer.words import words_in
+from trainer.datasets.rows.pieces import cut
+from trainer.datasets.rows.words import words_in
+from trainer.datasets.tags import read as read_tags
+from trainer.inference import decoding
 
 LABELS = ("O", "B-Disease", "I-Disease", "B-Drug", "I-Drug")
 PLAIN = "aspirin warfarin lung cancer chest pain fever café ibuprofen asthma 25 no fever"
@@ -96,13 +96,13 @@ def test_each_word_has_the_tag_that_the_pipeline_gives_its_first_piece(model, ki
         if tags[place] != f"I-{(tags[place - 1] or tags[place - 2] or 'O')[2:]}":
             tags[place] = "O"
     assert read_tags(LABELS).iob2(LABELS.index(tag) for tag in tags) == tags
-    expected = NER.spans(words, tags, scores)
+    expected = decoding.spans(words, tags, scores)
     spans, sure = found(text, model, tokenizer)
     assert spans == [(span.start, span.end, span.label) for span in expected]
     np.testing.assert_allclose(sure, [span.score for span in expected], atol=1e-5)
 
 
 def test_every_architecture_of_the_zoo_is_among_them():
-    architectures = (entry.architecture for entry in registry.zoo().values() if entry.loads)
+    architectures = (entry.architecture for entry in zoo.entries().values() if entry.loads)
     built = {architecture["model_type"] for architecture in architectures if architecture}
     assert built <= set(SHAPES)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trainer import chain, registry, spec
+from trainer import chain, spec, zoo
 from trainer.datasets.cards import card
 from trainer.errors import BadData, BadSpec
 from trainer.plain_yaml import parse_yaml
@@ -47,7 +47,7 @@ def test_cards_and_the_zoo_refuse_it(tmp_path: Path):
         card(tmp_path)
     (tmp_path / "zoo.yaml").write_text("models:\n  - {id: a, id: b}\n")
     with pytest.raises(BadData, match="zoo.yaml, line 2: not YAML: the key `id` is given twice"):
-        registry.read_zoo(tmp_path / "zoo.yaml")
+        zoo.read_zoo(tmp_path / "zoo.yaml")
 
 
 def test_a_value_of_a_card_that_cannot_be_read_is_no_crash(tmp_path: Path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainer import inference, registry
+from trainer import inference, zoo
 from trainer.errors import BadSpec, StillroomError, UnknownName
 from workbench.note import Note
 from workbench.predict import READINGS, Arm, predict
@@ -56,7 +56,7 @@ def test_predict_reads_a_note_with_a_model_from_a_folder(tiny_model):
     found = predict(note, str(tiny_model))
     assert (found.model, found.task, found.label_set) == (str(tiny_model), "ner", ("Disease",))
     assert found.coverage.windows > 1 and not found.coverage.unread
-    cut = predict(note, registry.resolve(str(tiny_model)), reading="truncate", max_tokens=64, name="short")
+    cut = predict(note, zoo.resolve(str(tiny_model)), reading="truncate", max_tokens=64, name="short")
     assert (cut.model, cut.coverage.tokens_read) == ("short", 62)
     assert cut.coverage.unread[0][1] <= len(note.text)
 

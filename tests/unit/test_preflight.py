@@ -11,12 +11,14 @@ import psutil
 import pytest
 import torch
 
-from trainer import datasets, estimate, lesson, preflight, queue, registry, store
-from trainer.engines import Process
+from trainer import datasets, queue, zoo
+from trainer.queue import store
+from trainer.queue.engines import Process
 from trainer.run import RunSpec
 from trainer.spec import JobSpec, parse
-from workbench.cockpit import foresight
-from workbench.cockpit.trial import Trial
+from trainer.training import estimate, preflight, setup
+from workbench.launch.trial import Trial
+from workbench.pages.parts import cost_estimate
 
 WAIT_S = 120
 DATA = "ncbi-disease-slice"
@@ -35,9 +37,9 @@ def text(tmp_path) -> str:
 
 
 def ready(spec: JobSpec) -> RunSpec:
-    found = {"model": registry.resolve(spec.start), "dataset": datasets.resolve(spec.dataset)}
+    found = {"model": zoo.resolve(spec.start), "dataset": datasets.resolve(spec.dataset)}
     if spec.teacher:
-        found["teacher"] = registry.resolve(spec.teacher)
+        found["teacher"] = zoo.resolve(spec.teacher)
     return RunSpec(id="0a0a0a0a-0", attempt=1, spec=spec, threads=1, device="cpu", **found)
 
 
@@ -55,7 +57,7 @@ def spec_of(kind: str, model, text: str, **fields) -> JobSpec:
 def test_the_steps_are_those_of_the_run(kind, home, tiny_model, text, tmp_path):
     run = ready(spec_of(kind, tiny_model, text))
     found = preflight.estimate(run, cache=tmp_path / "trial")
-    real = lesson.prepare(run, cache=tmp_path / "run")
+    real = setup.prepare(run, cache=tmp_path / "run")
     assert found.steps == pytest.approx(real.total, rel=0.1 if kind == "pretrain" else 0)
     assert found.params == sum(p.numel() for p in real.learner.student.parameters())
     assert found.trained == found.params
@@ -102,7 +104,7 @@ def test_documents_that_are_cut_off_are_said(home, tiny_model, text, tmp_path):
 def test_a_vocabulary_is_trimmed_on_more_than_the_examples_that_are_tried(home, tiny_model, text, tmp_path):
     run = ready(spec_of("distill", tiny_model, text, student={"layers": 1, "vocabulary": 3000}))
     found = preflight.estimate(run, cache=tmp_path / "trial")
-    real = lesson.prepare(run, cache=tmp_path / "run")
+    real = setup.prepare(run, cache=tmp_path / "run")
     assert found.params == sum(p.numel() for p in real.learner.student.parameters())
 
 
@@ -216,7 +218,7 @@ def test_the_facts_say_what_is_cut_and_what_is_an_upper_bound():
         split=0.0,
         busy=True,
     )
-    said = "\n".join(foresight._facts(found))
+    said = "\n".join(cost_estimate._facts(found))
     assert found.total_s == 5 + 50 + 30
     assert "12.5% of the word pieces are cut off" in said and "upper bounds" in said
     assert "The teacher's outputs take 1.2 GB of disk" in said and "All 17.0 M parameters are trained" in said

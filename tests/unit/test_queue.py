@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import delete, select, update
 
-from trainer import lease as leases
-from trainer import metrics, queue
-from trainer import store as stores
-from trainer.engines import Process
+from trainer import queue
 from trainer.errors import LeaseLost, Refused, UnknownName
+from trainer.queue import lease as leases
+from trainer.queue import metrics
+from trainer.queue import store as stores
+from trainer.queue.engines import Process
+from trainer.run import runs_dir
 from trainer.spec import parse
 
 HERE = Process.of(os.getpid())
@@ -110,7 +112,7 @@ def test_a_job_that_is_being_cancelled_does_not_stand_in_the_way(store, running)
 
 
 def test_a_run_folder_that_outlived_its_database_is_not_reused(store):
-    (stores.runs_dir() / f"{spec().digest[:8]}-1").mkdir(parents=True)
+    (runs_dir() / f"{spec().digest[:8]}-1").mkdir(parents=True)
     assert queue.submit(spec()).id == f"{spec().digest[:8]}-2"
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from transformers import BertConfig, BigBirdConfig, DistilBertConfig, LongformerConfig, ModernBertConfig
 
-from trainer.reach import reach
+from trainer.zoo.attention_pattern import reach
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_numbers_and_words(config, head, numbers, words):
 
 
 def test_it_needs_no_torch():
-    code = "import sys, trainer.reach; assert 'torch' not in sys.modules"
+    code = "import sys, trainer.zoo.attention_pattern; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -15,20 +15,24 @@ from tiny_pair import TAGS, batch, bert
 from torch.distributions import Categorical
 from transformers import AutoTokenizer
 
-from trainer import checkpoint, datasets, models, pairing, vocabulary
+from trainer import datasets, models
 from trainer.errors import BadSpec
-from trainer.learner import Learner
-from trainer.lesson import prepare
-from trainer.loop import NonFiniteLoss, optimizer_for, train
+from trainer.files import file_sha256
 from trainer.recipes import RECIPES
 from trainer.recipes.compact import Compact
 from trainer.recipes.distil import Distil
 from trainer.recipes.minilm import MiniLM
 from trainer.recipes.task_kd import TaskKD
 from trainer.recipes.tiny import Tiny
-from trainer.run import ResolvedModel, Run, RunSpec, file_sha256
+from trainer.resolved import ResolvedModel
+from trainer.run import Run, RunSpec
 from trainer.spec import parse
 from trainer.tasks import TASKS
+from trainer.training import checkpoint
+from trainer.training.loop import NonFiniteLoss, optimizer_for, train
+from trainer.training.module import Learner
+from trainer.training.setup import prepare
+from trainer.zoo import compatibility, vocabulary
 
 TEACHER, STUDENT = 4, 2  # layers
 
@@ -232,10 +236,10 @@ def test_a_recipe_without_any_weight_is_refused(name):
     recipe = {"name": name, **dict.fromkeys(weights(RECIPES[name]), 0.0)}
     spec = parse({"kind": "distill", "teacher": "t", "student": {"layers": 2}, "dataset": "d", "recipe": recipe})
     with pytest.raises(BadSpec, match="every term has weight 0"):
-        pairing.check(spec, TEACHER_SHAPE, TEACHER_SHAPE)
+        compatibility.check(spec, TEACHER_SHAPE, TEACHER_SHAPE)
 
 
-TEACHER_SHAPE = pairing.sizes(
+TEACHER_SHAPE = compatibility.sizes(
     {
         "model_type": "bert",
         "num_hidden_layers": TEACHER,

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from trainer import datasets, references, registry
+from trainer import datasets, references, zoo
 from trainer.errors import BadData, StillroomError, Unavailable, UnknownName
 from trainer.home import place
 from trainer.spec import parse
-from workbench import cli, submission
+from workbench import cli
+from workbench.launch import submission
 from workbench.predict import Arm
 
 ROWS = "Naloxone\tB-Chemical\nhelps\tO\n"
@@ -56,7 +57,7 @@ def test_a_folder_that_is_there_is_a_folder_for_models_arms_and_data_sets(here, 
     for split in ("train", "dev", "test"):
         (both / f"{split}.conll").write_text(ROWS)
     for written in ways(name):
-        assert registry.resolve(written).path == datasets.resolve(written).path == str(both)
+        assert zoo.resolve(written).path == datasets.resolve(written).path == str(both)
         assert (Arm.parse(written).model, Arm.parse(written).name) == (written, written)
         arm = Arm.parse(f"{written}@truncate:64")
         assert (arm.model, arm.reading, arm.max_tokens) == (written, "truncate", 64)
@@ -68,10 +69,10 @@ def test_an_id_comes_before_a_folder_and_a_folder_before_the_hub(here, tiny_mode
     for name in ("minilm", "bc5cdr", "org/name", "mine"):
         shutil.copytree(tiny_model, here / name)
         (here / name / "train.conll").write_text(ROWS)
-    assert registry.resolve("minilm").zoo_id == "minilm"
+    assert zoo.resolve("minilm").zoo_id == "minilm"
     assert datasets.resolve("bc5cdr").path != str(here / "bc5cdr")
     for name in ("org/name", "mine"):
-        assert registry.resolve(name).path == datasets.resolve(name).path == str(here / name)
+        assert zoo.resolve(name).path == datasets.resolve(name).path == str(here / name)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_an_id_comes_before_a_folder_and_a_folder_before_the_hub(here, tiny_mode
 )
 def test_a_path_at_which_nothing_is_says_where_it_looked(here, written):
     with pytest.raises(Unavailable, match="There is nothing at"):
-        registry.resolve(written)
+        zoo.resolve(written)
     with pytest.raises(UnknownName, match="There is no data set"):
         datasets.resolve(written)
 
@@ -94,11 +95,11 @@ def test_an_arm_of_a_folder_that_is_not_there_is_no_unknown_way_to_read(here, ti
 def test_a_file_is_no_model_and_bytes_that_are_no_text_are_no_reference(here):
     (here / "model.safetensors").write_bytes(b"")
     with pytest.raises(BadData, match="this is a file; a model is a folder"):
-        registry.resolve("./model.safetensors")
+        zoo.resolve("./model.safetensors")
     (here / "caf\udce9").mkdir()
     assert references.here("./caf\udce9") is None
     with pytest.raises(StillroomError, match=r"udce9"):
-        registry.resolve("./caf\udce9")
+        zoo.resolve("./caf\udce9")
 
 
 def test_tilde_is_the_home_folder_in_every_option_that_takes_a_path(here, tiny_model, capsys):

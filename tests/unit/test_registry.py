@@ -9,12 +9,16 @@ import sys
 
 import pytest
 
-from trainer import lease, queue, registry, weights
+from trainer import files, queue
+from trainer import zoo as registry
 from trainer.errors import CorruptFile, Refused, Unavailable, UnknownName
-from trainer.registry import ready, resolve, weights_here, zoo
-from trainer.run import commit_folder
+from trainer.files import commit_folder
+from trainer.queue import lease
+from trainer.queue import published as published_runs
+from trainer.queue.published import ready
+from trainer.queue.store import open_store
 from trainer.spec import parse
-from trainer.store import open_store
+from trainer.zoo import entries, resolve, weights, weights_here
 
 MINILM = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -50,8 +54,8 @@ def test_the_registry_is_light():
         "import sys, time\n"
         "import trainer.run, typing_extensions\n"
         "start = time.process_time()\n"
-        "from trainer.registry import zoo\n"
-        "zoo()\n"
+        "from trainer.zoo import entries\n"
+        "entries()\n"
         "print(time.process_time() - start, 'torch' in sys.modules, 'sqlalchemy' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -103,7 +107,7 @@ def test_an_architecture_that_this_version_lacks_is_said_to_be_so(home, tiny_mod
 
 
 def test_a_starter_works_where_its_files_are_and_says_so_where_not(home, tmp_path, monkeypatch):
-    starter = zoo()["minilm-bc5cdr"]
+    starter = entries()["minilm-bc5cdr"]
     shipped = weights_here(starter)
     monkeypatch.setattr(registry, "ROOT", tmp_path)
     assert weights_here(starter) is None
@@ -139,9 +143,9 @@ def test_the_hub_cache_is_looked_up(home, tiny_model, tmp_path, monkeypatch):
     assert (resolve("some/model").path, resolve("some/model").zoo_id) == (str(cached), None)
     # A pinned entry takes its pinned revision, not what main was.
     in_hub_cache(tmp_path / "hub", "nlpie/distil-biobert", "b" * 40, tiny_model)
-    assert weights_here(zoo()["distil-biobert"]) is None
-    pinned = in_hub_cache(tmp_path / "hub", "nlpie/distil-biobert", zoo()["distil-biobert"].revision, tiny_model)
-    assert weights_here(zoo()["distil-biobert"]) == pinned
+    assert weights_here(entries()["distil-biobert"]) is None
+    pinned = in_hub_cache(tmp_path / "hub", "nlpie/distil-biobert", entries()["distil-biobert"].revision, tiny_model)
+    assert weights_here(entries()["distil-biobert"]) == pinned
 
 
 def test_a_folder_is_a_reference(home, folder, monkeypatch):
@@ -153,7 +157,7 @@ def test_a_folder_is_a_reference(home, folder, monkeypatch):
 
 def test_a_published_run_is_a_model(home, tiny_model, run_of):
     run_id = run_of()
-    (entry,) = registry.published()
+    (entry,) = published_runs.runs()
     assert (entry.id, entry.source, entry.task, entry.labels) == (run_id, "run", "ner", ("Disease",))
     assert entry.params["encoder"] == json.loads((tiny_model / "stillroom.json").read_text())["params"]
     assert weights_here(entry) == tiny_model
@@ -167,7 +171,7 @@ def test_a_run_that_was_pretrained_is_a_model_without_a_task(home, tiny_model, t
     about = json.loads((folder / "stillroom.json").read_text()) | {"task": "mlm", "labels": []}
     (folder / "stillroom.json").write_text(json.dumps(about))
     run_id = run_of(artifact=str(folder))
-    assert [(entry.id, entry.task) for entry in registry.published()] == [(run_id, None)]
+    assert [(entry.id, entry.task) for entry in published_runs.runs()] == [(run_id, None)]
     assert run_id not in {entry.id for entry in ready(task=("ner", "classification"))}
 
 
@@ -181,7 +185,7 @@ def test_runs_without_a_model_say_why(home, run_of, tmp_path):
     with pytest.raises(UnknownName):
         resolve("00000000-1")
     gone = run_of(seed=3, artifact=str(tmp_path / "gone"))
-    assert registry.published() == []
+    assert published_runs.runs() == []
     with pytest.raises(CorruptFile):
         resolve(gone)
 
@@ -266,8 +270,8 @@ def test_a_flipped_byte_is_found_by_the_folders_manifest(folder, tmp_path, name)
 
 def test_a_flipped_byte_is_found_by_the_zoos_pin(home, tiny_model, monkeypatch):
     place = shutil.copytree(tiny_model, home / "models" / "bio-tinybert")
-    pins = {"model.safetensors": weights.sha256(place / "model.safetensors")}
-    entry = zoo()["bio-tinybert"].model_copy(update={"files": pins})
+    pins = {"model.safetensors": files.sha256(place / "model.safetensors")}
+    entry = entries()["bio-tinybert"].model_copy(update={"files": pins})
     monkeypatch.setattr(registry, "zoo", lambda: {"bio-tinybert": entry})
     assert resolve("bio-tinybert").sha256 == pins["model.safetensors"]
     data = bytearray((place / "model.safetensors").read_bytes())

@@ -12,12 +12,11 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from trainer.datasets.spans import marked
+from trainer.datasets.readers.spans import marked
 from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
-from workbench import report
-from workbench.compare import compare
-from workbench.costs import Weights, weights
-from workbench.filtering import Filter
+from workbench.compare import compare, report
+from workbench.compare.costs import Weights, weights
+from workbench.compare.filters import Filter
 from workbench.highlight import document, shown
 from workbench.highlight.markup import TAGS
 from workbench.note import Note

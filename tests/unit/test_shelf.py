@@ -6,10 +6,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from trainer import models, registry, weights
+from trainer import models, zoo
 from trainer.errors import BadSpec, Unavailable
-from workbench import shelf
-from workbench.shelf import Shelf, free_bytes, limit_bytes, size_bytes
+from trainer.zoo import weights
+from workbench import model_cache
+from workbench.model_cache import Shelf, free_bytes, limit_bytes, size_bytes
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def resolved(tiny_model, tmp_path):
     """Three models of one size, by letter."""
     for letter in "abc":
         shutil.copytree(tiny_model, tmp_path / letter)
-    return {letter: registry.resolve(str(tmp_path / letter)) for letter in "abc"}
+    return {letter: zoo.resolve(str(tmp_path / letter)) for letter in "abc"}
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_a_model_that_does_not_fit_is_refused_with_sizes_after_all_others_left(r
     kept = Shelf(limit_bytes=2**40)
     kept.take(resolved["a"])
     with monkeypatch.context() as full:
-        full.setattr(shelf, "free_bytes", lambda: 3 * 2**20)
+        full.setattr(model_cache, "free_bytes", lambda: 3 * 2**20)
         with pytest.raises(Unavailable, match=r"takes \d+ MB of memory while it is loaded; 3 MB are free"):
             kept.take(resolved["b"])
     kept.take(resolved["a"])
@@ -83,7 +84,7 @@ def test_a_containers_limit_counts_and_its_cached_files_are_free(tmp_path, monke
     monkeypatch.delenv("STILLROOM_LAB_MEMORY_MB", raising=False)
     for name, said in (("max", "4000"), ("current", "3000"), ("stat", "anon 2000\ninactive_file 500")):
         (tmp_path / f"memory.{name}").write_text(said + "\n")
-    monkeypatch.setattr(shelf, "_CGROUP", tmp_path)
+    monkeypatch.setattr(model_cache, "_CGROUP", tmp_path)
     assert (limit_bytes(), free_bytes()) == (1000, 1500)
     (tmp_path / "memory.max").write_text("max\n")
     assert limit_bytes() == psutil.virtual_memory().total // 4

@@ -15,8 +15,8 @@ import yaml
 from tokenizers import Tokenizer
 
 from trainer import chain, datasets
-from trainer.datasets import conll
-from trainer.registry import RUN_ID
+from trainer.datasets.readers import conll
+from trainer.zoo import RUN_ID
 
 DATA = Path(__file__).parents[2] / "data"
 # By split: sentences, words, entities, entities by type. Written down by hand from the documentation of the corpora.

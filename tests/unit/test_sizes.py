@@ -6,12 +6,13 @@ import pytest
 import torch
 from transformers import AutoConfig, BertConfig, BigBirdConfig, DistilBertConfig, LongformerConfig, RobertaConfig
 
-from trainer import models, pairing, registry, students
+from trainer import models, zoo
 from trainer.architectures.minialbert import MiniAlbertConfig
-from trainer.models import HEADS
-from trainer.run import ResolvedModel
+from trainer.models import HEADS, students
+from trainer.resolved import ResolvedModel
 from trainer.spec import Change
-from workbench.cockpit import sizes
+from trainer.zoo import compatibility
+from workbench.launch import sizes
 
 CONFIGS = [
     BertConfig(vocab_size=700, hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96),
@@ -53,9 +54,9 @@ def counted(config, head: str) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def shape_of(config, tmp_path) -> pairing.Shape:
+def shape_of(config, tmp_path) -> compatibility.Shape:
     config.save_pretrained(tmp_path)
-    return pairing.shape(ResolvedModel(reference="m", path=str(tmp_path), sha256="0" * 64))
+    return compatibility.shape(ResolvedModel(reference="m", path=str(tmp_path), sha256="0" * 64))
 
 
 @pytest.mark.parametrize("head", ["ner", "classification", "mlm"])
@@ -87,7 +88,7 @@ def test_a_changed_model_has_the_size_that_is_foretold(change, tiny_model):
     base, tokenizer = models.load(str(tiny_model))
     words = [" ".join(piece for piece in tokenizer.get_vocab() if piece.isalpha())]
     made, _ = students.make(base, tokenizer, change, texts=lambda: words)
-    shape = pairing.changed(pairing.shape(registry.resolve(str(tiny_model))), change)
+    shape = compatibility.changed(compatibility.shape(zoo.resolve(str(tiny_model))), change)
     assert sizes.size(shape, head="ner", labels=3, change=change).total == sum(p.numel() for p in made.parameters())
 
 
@@ -100,14 +101,14 @@ def test_a_lengthened_model_has_the_size_that_is_foretold(kind, tiny_model):
     base = HEADS["mlm"][type(config)](config).eval()
     for change in (Change(attention="sliding_window"), Change(attention="sliding_window", max_tokens=96)):
         made, _ = students.make(base, tokenizer, change, texts=lambda: ())
-        shape = pairing.changed(pairing.sizes(config.to_dict()), change)
+        shape = compatibility.changed(compatibility.sizes(config.to_dict()), change)
         found = sizes.size(shape, head="mlm")
         assert found.total == sum(p.numel() for p in made.parameters())
         assert shape.positions == made.config.max_position_embeddings
 
 
 def test_a_shape_that_no_formula_knows_is_counted_from_its_file(tiny_model, tmp_path):
-    shape = pairing.shape(registry.resolve(str(tiny_model)))
+    shape = compatibility.shape(zoo.resolve(str(tiny_model)))
     assert sizes.size(shape.model_copy(update={"model_type": "modernbert"}), head="ner", labels=3) is None
     assert sizes.stored(tiny_model) == json.loads((tiny_model / "stillroom.json").read_text())["params"]
     assert sizes.stored(tmp_path) is None

@@ -13,7 +13,7 @@ import streamlit.config
 import yaml
 from packaging.utils import canonicalize_name
 
-from trainer import registry
+from trainer import zoo
 from trainer.errors import Refused, UnknownName
 from workbench import space
 
@@ -111,7 +111,7 @@ def test_nothing_is_in_it_that_does_not_belong_there(built):
     for name in own:
         assert (folder / name).read_bytes() == (ROOT / name).read_bytes()
     assert {Path(name).parts[1] for name in own if name.startswith("data/")} == {"demo", "licences", "models", "notes"}
-    starters = [entry for entry in registry.zoo().values() if entry.source == "data"]
+    starters = [entry for entry in zoo.entries().values() if entry.source == "data"]
     assert starters and all(f"{entry.path}/model.safetensors" in names for entry in starters)
 
 

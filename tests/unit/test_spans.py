@@ -5,9 +5,9 @@ import json
 import pytest
 
 from trainer import datasets
-from trainer.datasets import conll, spans
+from trainer.datasets.readers import conll, spans
+from trainer.datasets.rows.words import words_in
 from trainer.errors import BadData
-from trainer.words import words_in
 
 TEXT = "No fever, but café-au-lait spots and a 38.5°C reading.\nHe denies chest pain."
 ENTITIES = [("Sign", "fever"), ("Sign", "café-au-lait spots"), ("Sign", "chest pain"), ("Value", "38.5°C")]

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, text
 
-from trainer import queue, store
+from trainer import queue
 from trainer.errors import CorruptFile, Refused, Unavailable
+from trainer.queue import store
+from trainer.run import runs_dir
 from trainer.spec import parse
 
 
@@ -26,7 +28,7 @@ def test_home_is_absolute_and_made(tmp_path, monkeypatch):
     monkeypatch.delenv("STILLROOM_HOME")
     assert store.home() == tmp_path / ".stillroom" and store.home().is_dir()
     monkeypatch.setenv("STILLROOM_HOME", "elsewhere/deep")
-    assert store.runs_dir() == tmp_path / "elsewhere/deep/runs"
+    assert runs_dir() == tmp_path / "elsewhere/deep/runs"
 
 
 def test_each_connection_has_its_settings(home):
@@ -181,7 +183,7 @@ def test_an_older_database_that_cannot_be_copied_is_left_alone(older):
 
 
 def test_programs_that_open_an_older_database_at_once_all_find_the_new_one(older):
-    opened = "from trainer import store, queue; store.open_store(); print(len(queue.jobs()))"
+    opened = "from trainer import queue; from trainer.queue import store; store.open_store(); print(len(queue.jobs()))"
     programs = [subprocess.Popen([sys.executable, "-c", opened], stdout=subprocess.PIPE) for _ in range(4)]
     assert [program.communicate(timeout=60)[0] for program in programs] == [b"3\n"] * 4
     assert content(older)[0] == store.SCHEMA and content(f"{older}.schema-1")[0] == 1

@@ -19,13 +19,13 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
-from trainer import export, models
+from trainer import models
 from trainer.architectures.minialbert import MiniAlbertForMaskedLM, MiniAlbertForTokenClassification
 from trainer.errors import BadSpec
-from trainer.models import seeded
-from trainer.objective import layer_map
+from trainer.models import export, seeded
+from trainer.models.students import make
+from trainer.recipes.objective import layer_map
 from trainer.spec import Change
-from trainer.students import make
 
 TEXTS = ["naloxone reverses the effect of clonidine .", "no adverse events were seen in the patients ."]
 HEADS = {"mlm": BertForMaskedLM, "ner": BertForTokenClassification}

@@ -10,10 +10,12 @@ import pytest
 import scripted_run
 import yaml
 
-from trainer import engines, queue, store, worker
+from trainer import queue
 from trainer.errors import BadSpec
+from trainer.queue import engines, store, worker
 from trainer.spec import parse
-from workbench import cli, submission
+from workbench import cli
+from workbench.launch import submission
 
 DATA = Path(__file__).parents[2] / "data"
 

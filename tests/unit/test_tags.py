@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer import tags
+from trainer.datasets import tags
 from trainer.errors import BadSpec
 
 READ = {  # the labels; what people call the scheme; its types; the IOB2 tags of the outputs in turn

@@ -10,9 +10,11 @@ import pytest
 import torch
 from tiny_pair import TAGS
 
-from trainer import models, teaching
-from trainer.run import ResolvedDataset
+from trainer import models
+from trainer.examples import open_data
+from trainer.resolved import ResolvedDataset
 from trainer.tasks.ner import NER
+from trainer.training import teacher_cache
 
 WORDS = [
     ("congestive", "cardiomyopathy", "was", "seen", "."),
@@ -30,7 +32,7 @@ def taught(tiny_model):
 
 
 def rows_of(tokenizer, sentences=SENTENCES, *, max_tokens=24):
-    data = NER().open(ResolvedDataset(reference="none", path="/none", sha256=""))
+    data = open_data(NER(), ResolvedDataset(reference="none", path="/none", sha256=""))
     data._read["train"] = sentences
     options = {"label_ids": dict(zip(TAGS, range(3), strict=True)), "max_tokens": max_tokens, "taught": True}
     return data.rows("train", tokenizer, **options)
@@ -55,7 +57,7 @@ def passes(taught):
 
 def keep(taught, cache, rows=None, *, weights="a" * 64, levels=(2,)):
     model, tokenizer = taught
-    return teaching.lessons(model, rows or rows_of(tokenizer), levels=levels, weights=weights, cache=cache)
+    return teacher_cache.lessons(model, rows or rows_of(tokenizer), levels=levels, weights=weights, cache=cache)
 
 
 @pytest.mark.parametrize("levels", [(2,), (1, 2), (0, 1), ()])
@@ -153,19 +155,19 @@ def test_texts_that_are_hardly_different_are_kept_apart(one, other, taught, tmp_
 
 
 def damage_byte(folder):
-    path = folder / teaching.LOGITS
+    path = folder / teacher_cache.LOGITS
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
 
 
 def damage_length(folder):
-    path = folder / teaching.STATES
+    path = folder / teacher_cache.STATES
     path.write_bytes(path.read_bytes()[:-2])
 
 
 def damage_missing(folder):
-    (folder / teaching.LOGITS).unlink()
+    (folder / teacher_cache.LOGITS).unlink()
 
 
 def damage_manifest(folder):
@@ -197,7 +199,7 @@ def test_what_is_damaged_is_computed_again(damage, taught, tmp_path, passes):
 
 def test_the_size_of_its_batches_changes_nothing_that_matters(taught, tmp_path, monkeypatch):
     large = keep(taught, tmp_path / "large")
-    monkeypatch.setattr(teaching, "BATCH_TOKENS", 24)
+    monkeypatch.setattr(teacher_cache, "BATCH_TOKENS", 24)
     small = keep(taught, tmp_path / "small")
     assert np.allclose(large.logits, small.logits, atol=1e-5)
 
@@ -213,7 +215,7 @@ class Enough(Exception):
 
 
 def test_a_caller_is_told_how_far_it_is_and_may_stop_it_and_nothing_is_kept(taught, passes, tmp_path, monkeypatch):
-    monkeypatch.setattr(teaching, "BATCH_TOKENS", 24)
+    monkeypatch.setattr(teacher_cache, "BATCH_TOKENS", 24)
     rows, told = rows_of(taught[1]), []
 
     def stop(done, total):
@@ -223,12 +225,12 @@ def test_a_caller_is_told_how_far_it_is_and_may_stop_it_and_nothing_is_kept(taug
 
     options = {"levels": (1, 2), "weights": "a" * 64, "cache": tmp_path}
     with pytest.raises(Enough):
-        teaching.lessons(taught[0], rows, progress=stop, **options)
+        teacher_cache.lessons(taught[0], rows, progress=stop, **options)
     stopped = passes.count
     left = [path for path in (tmp_path / "teacher").rglob("*") if path.suffix != ".lock"]
     assert 0 < stopped < len(rows.lengths) and not left
     told.clear()
-    teaching.lessons(taught[0], rows, progress=lambda *at: told.append(at), **options)
+    teacher_cache.lessons(taught[0], rows, progress=lambda *at: told.append(at), **options)
     assert passes.count > stopped and told[-1] == (len(rows.lengths),) * 2 and told == sorted(told)
 
 
@@ -263,11 +265,11 @@ def mapped_bytes():
 @pytest.mark.skipif(not STATUS.exists(), reason="this system does not say which pages are of files")
 def test_what_was_read_of_the_files_does_not_stay_in_the_process(tmp_path):
     units = 40_000
-    shapes = {teaching.LOGITS: (units, 3), teaching.STATES: (units, 384)}
+    shapes = {teacher_cache.LOGITS: (units, 3), teacher_cache.STATES: (units, 384)}
     files = [np.lib.format.open_memmap(tmp_path / name, "w+", np.float16, shape) for name, shape in shapes.items()]
     files[1][:] = np.arange(units)[:, None] % 1000
-    kept = teaching.Lessons(files[0], files[1].reshape(units, 1, 384))
-    teaching._let_go(*kept)
+    kept = teacher_cache.Lessons(files[0], files[1].reshape(units, 1, 384))
+    teacher_cache._let_go(*kept)
     before = mapped_bytes()
     for start in range(0, units, 1000):
         found = kept.at(torch.arange(start, start + 1000))

@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from trainer import datasets
-from trainer.datasets import lines, text
 from trainer.datasets.cards import LabelledCard, TextCard
+from trainer.datasets.readers import lines, text
 from trainer.errors import BadData, CorruptFile, Refused, Unavailable, UnknownName
-from trainer.run import ResolvedDataset
+from trainer.resolved import ResolvedDataset
 
 DOCUMENTS = ["Aspirin helps.", "No fever\u2028was seen.", "Caf\u00e9 au lait spots."]
 PLAIN = "".join(f"{document}\n" for document in DOCUMENTS)

@@ -7,9 +7,9 @@ from tokenizers_of_the_zoo import KINDS, tokenizer_of
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, pipeline
 
 from trainer import inference, models
-from trainer.registry import zoo
+from trainer.zoo import entries
 
-ARCHITECTURES = sorted({entry.architecture["model_type"] for entry in zoo().values() if not entry.cannot_build})
+ARCHITECTURES = sorted({entry.architecture["model_type"] for entry in entries().values() if not entry.cannot_build})
 LABELS = ("absent", "present", "unknown")
 TEXTS = (
     "aspirin for chest pain",

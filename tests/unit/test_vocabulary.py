@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
-from trainer import vocabulary
 from trainer.errors import BadSpec, Unavailable
+from trainer.zoo import vocabulary
 
 TEXTS = [
     "Naloxone reverses the antihypertensive effect of clonidine.",

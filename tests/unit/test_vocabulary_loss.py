@@ -8,10 +8,10 @@ from tiny_pair import batch
 from torch.nn import functional
 
 from benchmarks.distillation import build
-from trainer import losses, vocabulary_loss
-from trainer.heads import VocabularyProjection
-from trainer.learner import Learner
+from trainer.models.heads import VocabularyProjection
 from trainer.recipes.distil import Distil
+from trainer.training import losses, vocabulary_loss
+from trainer.training.module import Learner
 
 WORDS, WIDTH = 50, 8
 ONE = WORDS * 4  # bytes of the logits of a position

@@ -9,15 +9,18 @@ from hypothesis import strategies as st
 from tokenizers_of_the_zoo import KINDS, tokenizer_of
 from toy_models import PerfectTagger
 
-from trainer import evaluate, inference
+from trainer import inference
 from trainer.datasets import Sentence
-from trainer.pieces import Pieces, cut
-from trainer.tags import read as read_tags
-from trainer.tasks.ner import IGNORED, NER
-from trainer.words import words_in
+from trainer.datasets.rows.pieces import Pieces, cut
+from trainer.datasets.rows.words import words_in
+from trainer.datasets.tags import iob2
+from trainer.datasets.tags import read as read_tags
+from trainer.evaluation import span_scores
+from trainer.examples.ner import IGNORED, encode
+from trainer.tasks.ner import NER
 from workbench.explain.grains import GRAINS, units
 
-LABELS = NER.tags(("Disease", "Drug"))
+LABELS = iob2(("Disease", "Drug"))
 IDS = {label: index for index, label in enumerate(LABELS)}
 WORDS = (
     *("aspirin", "asthma", "COX-2", "37°C", "25mg/kg", "(see", "b.i.d.", "N/A", "a_b", "don't", "http://a.b/c)", "),"),
@@ -229,7 +232,7 @@ def test_a_piece_that_wordpiece_marks_as_a_continuation_speaks_for_no_word():
 def test_training_rows_teach_the_words_within_given_words(kind):
     tokenizer = tokenizer_of(kind)
     sentence = Sentence(("COX-2", "asthma", "(fever)", "."), ("B-Drug", "B-Disease", "I-Disease", "O"))
-    [row] = NER().encode([sentence], tokenizer, label_ids=IDS, max_tokens=64)
+    [row] = encode(NER(), [sentence], tokenizer, label_ids=IDS, max_tokens=64)
     labels = [LABELS[label] for label in row.labels if label != IGNORED]
     assert labels == ["B-Drug", "I-Drug", "I-Drug", "B-Disease", "I-Disease", "I-Disease", "I-Disease", "O"]
     assert [word for word in row.words if word >= 0] == list(range(8))
@@ -263,7 +266,7 @@ def test_evaluation_counts_what_prediction_finds_in_the_joined_text(kind, data, 
     spans = inference.predict(text, model, tokenizer, name="m", max_tokens=256).spans
     predicted = {(span.start, span.end, span.label) for span in spans}
     actual = gold_spans(words, gold)
-    scores = evaluate.word_scores(model, tokenizer, [(tuple(words), tuple(gold))], max_tokens=256)
+    scores = span_scores.word_scores(model, tokenizer, [(tuple(words), tuple(gold))], max_tokens=256)
     assert scores["precision"] == (len(actual & predicted) / len(predicted) if predicted else 0)
     assert scores["recall"] == (len(actual & predicted) / len(actual) if actual else 0)
 

@@ -12,18 +12,21 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from sqlalchemy import update
 
-from trainer import engines, follow, metrics, queue, registry, worker
+from trainer import queue
 from trainer import spec as specs
 from trainer.bounds import COUNT
-from trainer.engines import Process
 from trainer.errors import BadSpec, CorruptFile
-from trainer.follow import Tail
+from trainer.queue import engines, metrics, published, worker
+from trainer.queue import progress as follow
+from trainer.queue.engines import Process
+from trainer.queue.progress import Tail
+from trainer.queue.store import job as jobs_table
+from trainer.queue.store import open_store, write
 from trainer.recipes import RECIPES
 from trainer.run import EVENT_BYTES, READ_BYTES, Result, Run
 from trainer.spec import Change, Compute, JobSpec, Schedule
-from trainer.store import job as jobs_table
-from trainer.store import open_store, write
 from trainer.tasks import TASKS
+from trainer.zoo import resolve
 
 FAST = worker.Timing(look_s=0.02, beat_s=0.03, idle_s=0.02, cancel_grace_s=0.5, stall_s=20)
 STEP = '{"event": "step", "step": %s, "metrics": %s}\n'
@@ -314,8 +317,8 @@ def test_a_published_run_that_is_damaged_hides_no_other(home, tmp_path, about, c
         (folder / "stillroom.json").write_text(json.dumps({"task": "ner", "dataset": "bc5cdr", "labels": ["A"]} | said))
         queue.finish(store, lease, state="succeeded", artifact=str(folder))
         ids.append(lease.id)
-    assert [entry.id for entry in registry.published()] == ids[1:]
-    assert ids[1] in {entry.id for entry in registry.ready()}
+    assert [entry.id for entry in published.runs()] == ids[1:]
+    assert ids[1] in {entry.id for entry in published.ready()}
 
 
 @pytest.mark.parametrize("config", [{"hidden_size": 10**30}, {"a": [{"b": -(10**400)}]}, {"vocab_size": 2**53 + 1}])
@@ -324,4 +327,4 @@ def test_a_model_whose_config_has_a_number_that_no_model_has_is_refused(tmp_path
     path = Path(folder) / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
     with pytest.raises(CorruptFile, match="no model is so large"):
-        registry.resolve(folder)
+        resolve(folder)

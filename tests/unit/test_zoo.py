@@ -8,7 +8,7 @@ from transformers import CONFIG_MAPPING
 
 from trainer import models
 from trainer.errors import BadData, Unavailable
-from trainer.registry import read_zoo, zoo
+from trainer.zoo import entries, read_zoo
 
 # Copied by hand from the systems' published tables: parameters of the encoder (with its pooler) and with the MLM head.
 COUNTS = {
@@ -120,12 +120,12 @@ RIVALS = {
     "ultrabert-150m",
     "bert-base-uncased",
 }
-counted = functools.cache(lambda model_id: models.parameter_counts(zoo()[model_id]))
-BUILDABLE = [entry.id for entry in zoo().values() if not entry.cannot_build]
+counted = functools.cache(lambda model_id: models.parameter_counts(entries()[model_id]))
+BUILDABLE = [entry.id for entry in entries().values() if not entry.cannot_build]
 
 
 def test_every_system_is_in_the_zoo():
-    assert set(zoo()) >= SYSTEMS | RIVALS | {"minilm", "minilm-bc5cdr", "minilm-ncbi"}
+    assert set(entries()) >= SYSTEMS | RIVALS | {"minilm", "minilm-bc5cdr", "minilm-ncbi"}
 
 
 @pytest.mark.parametrize("model_id", COUNTS)
@@ -136,13 +136,13 @@ def test_parameter_counts_are_the_published_ones(model_id):
 
 @pytest.mark.parametrize("model_id", BUILDABLE)
 def test_the_file_says_the_counts_that_are_built(model_id):
-    assert counted(model_id) == zoo()[model_id].params
+    assert counted(model_id) == entries()[model_id].params
 
 
 @pytest.mark.parametrize("model_id", SHAPES)
 def test_shapes_are_the_published_ones(model_id):
     kind, layers, hidden, heads, inner, vocabulary, positions, cased = SHAPES[model_id]
-    entry = zoo()[model_id]
+    entry = entries()[model_id]
     config = models.build_config(entry)
     inner_size = config.hidden_dim if kind == "distilbert" else config.intermediate_size
     assert (config.model_type, config.num_hidden_layers, config.hidden_size) == (kind, layers, hidden)
@@ -153,11 +153,11 @@ def test_shapes_are_the_published_ones(model_id):
 
 @pytest.mark.parametrize("model_id", CONSTANTS)
 def test_other_constants_are_the_published_ones(model_id):
-    config = models.build_config(zoo()[model_id])
+    config = models.build_config(entries()[model_id])
     assert {name: getattr(config, name) for name in CONSTANTS[model_id]} == CONSTANTS[model_id]
 
 
-@pytest.mark.parametrize("entry", zoo().values(), ids=zoo())
+@pytest.mark.parametrize("entry", entries().values(), ids=entries())
 def test_an_entry_is_honest(entry):
     assert entry.name and entry.family
     assert entry.loads == (entry.architecture["model_type"] in CONFIG_MAPPING)
@@ -170,28 +170,28 @@ def test_an_entry_is_honest(entry):
 
 
 def test_casing_is_stated_for_every_word_piece_model():
-    for entry in zoo().values():
+    for entry in entries().values():
         if entry.tokenizer["kind"] == "wordpiece":
             assert entry.tokenizer["lower_case"] is not entry.tokenizer["cased"], entry.id
-    assert zoo()["bio-clinicalbert"].tokenizer["lower_case"] is False  # trap T12
-    assert "lower-case" in zoo()["bio-clinicalbert"].notes
-    assert "lower-case" in zoo()["tiny-clinicalbert"].notes
+    assert entries()["bio-clinicalbert"].tokenizer["lower_case"] is False  # trap T12
+    assert "lower-case" in entries()["bio-clinicalbert"].notes
+    assert "lower-case" in entries()["tiny-clinicalbert"].notes
 
 
-@pytest.mark.parametrize("model_id", [i for i, e in zoo().items() if e.cannot_build])
+@pytest.mark.parametrize("model_id", [i for i, e in entries().items() if e.cannot_build])
 def test_what_cannot_be_built_says_why_and_what_to_do(model_id):
     for attempt in (models.build, models.parameter_counts):
         with pytest.raises(Unavailable) as caught:
-            attempt(zoo()[model_id])
-        assert zoo()[model_id].cannot_build in caught.value.message
+            attempt(entries()[model_id])
+        assert entries()[model_id].cannot_build in caught.value.message
         assert caught.value.next_step
 
 
 def test_a_build_is_the_same_for_the_same_seed_and_leaves_the_generator_alone():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    small = zoo()["tiny-biobert"].architecture | {"vocab_size": 1000}
-    entry = zoo()["tiny-biobert"].model_copy(update={"architecture": small})
+    small = entries()["tiny-biobert"].architecture | {"vocab_size": 1000}
+    entry = entries()["tiny-biobert"].model_copy(update={"architecture": small})
     one, same, other = (models.build(entry, seed=seed) for seed in (7, 7, 8))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
@@ -202,7 +202,7 @@ def test_a_build_is_the_same_for_the_same_seed_and_leaves_the_generator_alone():
 
 
 def test_a_tagger_can_be_built():
-    model = models.build(zoo()["bio-tinybert"], head="ner", labels=["O", "B-Drug", "I-Drug"])
+    model = models.build(entries()["bio-tinybert"], head="ner", labels=["O", "B-Drug", "I-Drug"])
     assert model.classifier.out_features == 3
     assert model.config.label2id == {"O": 0, "B-Drug": 1, "I-Drug": 2}
 

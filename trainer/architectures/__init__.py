@@ -12,7 +12,7 @@ from transformers.activations import NewGELUActivation
 
 from trainer.architectures import bigbird, longformer, minialbert
 from trainer.errors import UnknownName
-from trainer.reach import LOCAL
+from trainer.zoo.attention_pattern import LOCAL
 
 ARCHITECTURES = {"minialbert": minialbert.register}
 QUICK = {**longformer.QUICK, **bigbird.QUICK}

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from trainer.dropout import attend as dropout_attention
-from trainer.dropout import attended, gradients, kept, levels
+from trainer.architectures.dropout import attend as dropout_attention
+from trainer.architectures.dropout import attended, gradients, kept, levels
 from trainer.errors import Unavailable
 
 LOW = -3e4  # hides a key: e to it is 0 in every number format, yet a row of hidden keys alone is no NaN

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from transformers.models.longformer import modeling_longformer as library
 
 from trainer.architectures.blocks import LOW, Shared, Window, attend_blocks, in_pieces, keeps_levels, refuse_maps, used
-from trainer.dropout import drop
+from trainer.architectures.dropout import drop
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from trainer import tags
-from trainer.datasets import hub, labelled, tagged, text
+from trainer.datasets import hub, tags
 from trainer.datasets.cards import DatasetCard, card, cards
-from trainer.datasets.conll import Placed, Sentence, sentences, write
-from trainer.datasets.labelled import Field, LabelledDocument
 from trainer.datasets.places import SPLITS, digest, is_hub, require_task, resolve, split_files, tasks_of
+from trainer.datasets.readers import labelled, tagged, text
+from trainer.datasets.readers.conll import Placed, Sentence, sentences, write
+from trainer.datasets.readers.labelled import Field, LabelledDocument
 from trainer.datasets.report import Problem, Report, check, survey
 from trainer.errors import BadData, CorruptFile
-from trainer.run import ResolvedDataset
+from trainer.resolved import ResolvedDataset
 
 __all__ = [
     "DatasetCard",

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from trainer.datasets.labelled import Field, LabelledDocument, document
-from trainer.datasets.text import is_visible
+from trainer.datasets.readers.labelled import Field, LabelledDocument, document
+from trainer.datasets.readers.text import is_visible
 from trainer.errors import BadData, Refused, Unavailable, UnknownName
-from trainer.run import ResolvedDataset
+from trainer.resolved import ResolvedDataset
 
 NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid"), "test": ("test",)}  # ours, and what the Hub says
 PREFIX, FORM = "hf:", "hf:owner/name, with :config and @revision where they are needed"

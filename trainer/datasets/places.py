@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainer.datasets import brat, hub, labelled, spans, text
+from trainer.datasets import hub
 from trainer.datasets.cards import CARD, DATA, card, cards
+from trainer.datasets.readers import brat, labelled, spans, text
 from trainer.errors import BadData, CorruptFile, Refused, UnknownName
+from trainer.files import sha256
 from trainer.references import here
-from trainer.run import ResolvedDataset
-from trainer.weights import sha256
+from trainer.resolved import ResolvedDataset
 
 SPLITS = ("train", "dev", "test")
 # By task. A .jsonl file serves two: its labels count for classification, and are ignored for mlm.

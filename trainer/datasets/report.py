@@ -11,14 +11,15 @@ from types import MappingProxyType
 import numpy as np
 from pydantic import Field, computed_field
 
-from trainer.datasets import brat, hub, labelled, rules, tagged, text
+from trainer.datasets import hub, rules
 from trainer.datasets.cards import MarkedCounts, SentenceCounts, TextCounts, card
-from trainer.datasets.entities import Tally
 from trainer.datasets.places import SPLITS, digest, locate, require_task, split_files
+from trainer.datasets.readers import brat, labelled, tagged, text
+from trainer.datasets.readers.entities import Tally
+from trainer.datasets.tags import kind_of
 from trainer.errors import BadData, StillroomError, UnknownName
 from trainer.prediction import Plain
-from trainer.run import ResolvedDataset
-from trainer.tags import kind_of
+from trainer.resolved import ResolvedDataset
 from trainer.tasks import TASKS
 
 LIMIT = 50  # problems that are kept; the rest are counted
@@ -64,7 +65,7 @@ class LabelledSplit(SentenceCounts):
 
 
 class MarkedSplit(MarkedCounts):
-    """The same for documents with entities by offset; `given` and what follows as trainer.datasets.entities.Tally."""
+    """The same for documents with entities by offset; `given` and what follows as datasets.readers.entities.Tally."""
 
     labels: dict[str, int]
     lines: dict[str, int]

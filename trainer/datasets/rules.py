@@ -6,7 +6,7 @@ trainer.datasets.report and trainer.fit. Works on counts alone; no message quote
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from trainer.datasets.entities import outcome
+from trainer.datasets.readers.entities import outcome
 from trainer.errors import BadData
 
 KINDS = {"ner": "entity type", "classification": "label"}  # what stands in `labels`, by task

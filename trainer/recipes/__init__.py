@@ -1,7 +1,7 @@
 """Recipes: a recipe is a loss plugged into the one training loop. One file a way to train.
 
 A recipe declares its options, `kind` (the kind of job it belongs to), `tasks` (what it can train; the first is the
-default) and `plan(student layers, teacher layers)`: the weighted terms of trainer.losses. Nothing here needs torch.
+default) and `plan(student layers, teacher layers)`: the weighted terms of training.losses. Nothing here needs torch.
 """
 
 from trainer.recipes.compact import Compact

@@ -2,8 +2,8 @@
 
 from typing import ClassVar, Literal
 
-from trainer.objective import Term
 from trainer.prediction import Plain
+from trainer.recipes.objective import Term
 
 
 class Finetune(Plain):

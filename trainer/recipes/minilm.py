@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from trainer.bounds import FACTOR
-from trainer.objective import Term
 from trainer.prediction import Plain
+from trainer.recipes.objective import Term
 
 
 class MiniLM(Plain):

@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from trainer.bounds import COUNT, FACTOR
-from trainer.objective import Term, last_layers, uniform
 from trainer.prediction import Plain
+from trainer.recipes.objective import Term, last_layers, uniform
 
 
 class TaskKD(Plain):

@@ -12,12 +12,12 @@ from trainer.errors import StillroomError
 from workbench import highlight
 from workbench.demo import visit
 from workbench.demo.first import Opening, note
-from workbench.demo.pace import PACE
+from workbench.demo.wait_times import PACE
 from workbench.explain import targets
 from workbench.explain.wording import asked
-from workbench.inquiry import quote
 from workbench.note import DEMO_CHARACTERS, samples
 from workbench.predict import Arm, letter
+from workbench.sessions.explanation import quote
 
 POLL_S = 0.25  # between looks at what is under way
 STOPPED = "Stopped."

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from trainer import registry
+from trainer import zoo
+from trainer.files import write_file
 from trainer.prediction import Plain, Prediction
-from trainer.run import write_file
 from workbench import highlight
 from workbench.compare import Comparison, compare
 from workbench.demo.visit import MOST, Run, ask, offered
@@ -101,7 +101,7 @@ def write(path: Path = FILE) -> None:
 
 
 def _hashes() -> tuple[str, Mapping[str, str]]:
-    return sha256(note().text.encode()).hexdigest(), {arm: registry.resolve(arm).sha256 for arm in ARMS}
+    return sha256(note().text.encode()).hexdigest(), {arm: zoo.resolve(arm).sha256 for arm in ARMS}
 
 
 if __name__ == "__main__":

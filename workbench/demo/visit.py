@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Sequence
 from functools import cache
 
-from trainer import registry
+from trainer import zoo
 from trainer.errors import BadSpec, Refused, StillroomError, UnknownName
 from trainer.tasks import LABELLED
 from workbench import highlight, lab
-from workbench.comparison.arms import titles
-from workbench.comparison.run import Run
-from workbench.demo.pace import PACE
+from workbench.compare.arms import titles
+from workbench.demo.wait_times import PACE
 from workbench.explain import GRAINS, METHODS, targets
-from workbench.inquiry import Inquiry
 from workbench.note import demo_note
 from workbench.predict import Arm
+from workbench.sessions.comparison import Run
+from workbench.sessions.explanation import Inquiry
 
 FEWEST, MOST = 2, 4  # models side by side
 DEADLINE_S = 120.0  # after which a request makes room for others
@@ -80,7 +80,7 @@ def offered() -> dict[str, str]:
 
     Runs, folders and Hub ids are left out: a public page does not reach into the files of its server.
     """
-    here = [entry for entry in registry.zoo().values() if entry.loads and registry.weights_here(entry)]
+    here = [entry for entry in zoo.entries().values() if entry.loads and zoo.weights_here(entry)]
     found = titles([entry for entry in here if entry.task in LABELLED])
     return dict(sorted(found.items(), key=lambda each: "@" in each[0]))
 
@@ -111,7 +111,7 @@ def why(text: str, name: str, target: str, method: str, grain: str = "") -> Inqu
     for what, given, known in (("method", method, METHODS), ("grain", grain, ("", *GRAINS))):
         if given not in known:
             raise NotOffered(what, known)
-    parsed, labels = targets.parse(target), registry.zoo()[chosen.model].labels
+    parsed, labels = targets.parse(target), zoo.entries()[chosen.model].labels
     if parsed.label not in labels:
         raise NotOffered("label of this model", labels)
     parsed.check(text)

@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from trainer import registry
+from trainer import zoo
+from trainer.datasets.rows.pieces import Pieces, cut, frame
+from trainer.datasets.rows.words import words_in
 from trainer.errors import BadData, BadSpec, UnknownName
-from trainer.pieces import Pieces, cut, frame
 from trainer.prediction import Cost, Coverage
-from trainer.run import ResolvedModel
-from trainer.words import words_in
+from trainer.resolved import ResolvedModel
 from workbench.explain import faithfulness, targets
 from workbench.explain.agreement import Ablation
 from workbench.explain.explanation import Attribution, Explanation
 from workbench.explain.grains import GRAINS, units
 from workbench.explain.methods import METHODS, method, scores
 from workbench.explain.targets import Target, parse, require_task
+from workbench.model_cache import SHELF
 from workbench.note import Note
-from workbench.shelf import SHELF
 
 if TYPE_CHECKING:
-    from trainer.probe import Follow, Probe
+    from trainer.inference.target_score import Follow, Probe
 
 __all__ = ["GRAINS", "METHODS", "ablate", "explain", "explain_stream", "explain_text", "targets"]
 METHOD = "integrated_gradients"
@@ -42,7 +42,7 @@ def explain(note: Note, model: str | ResolvedModel, target: Target | str, *, nam
 
     The options are those of explain_text. `name` is how the explanation names its model; by default the reference.
     """
-    resolved = registry.resolve(model) if isinstance(model, str) else model
+    resolved = zoo.resolve(model) if isinstance(model, str) else model
     target = parse(target) if isinstance(target, str) else target
     method(how.get("method_name", METHOD), how.get("options"))  # what is wrong is said before a model is loaded
     return explain_text(note.text, *SHELF.take(resolved), target, name=name or resolved.reference, **how)
@@ -77,7 +77,7 @@ def explain_text(
     cancelled is asked before each. Raises BadSpec, BadData, UnknownName, Unavailable and Cancelled; messages hold
     offsets alone.
     """
-    from trainer.probe import Follow
+    from trainer.inference.target_score import Follow
 
     began = time.perf_counter()
     chosen = method(method_name, options)
@@ -184,7 +184,7 @@ def _look(
     follow: "Follow | None",
 ) -> _Look:
     from trainer import inference
-    from trainer.probe import Probe, Score
+    from trainer.inference.target_score import Probe, Score
 
     target = parse(target) if isinstance(target, str) else target
     columns = target.columns(names := require_task(target, model))

@@ -20,7 +20,7 @@ from workbench.explain.presence import presence
 if TYPE_CHECKING:
     import torch
 
-    from trainer.probe import Probe
+    from trainer.inference.target_score import Probe
 
 SHARES = (0.01, 0.05, 0.10, 0.20, 0.50)  # of the parts, rounded up
 ORDERS = 10  # random orders that an explanation is measured against

@@ -1,7 +1,7 @@
 """The parts of a note that scores are given to: section, sentence, phrase, word, piece, each inside the one before.
 
 Every part holds whole word pieces, and every part of a finer grain lies in one of a coarser: so scores add up. A part
-begins and ends as words do (trainer.words): never with white space, never between a letter and the mark on it. Words
+begins and ends as words do (words): never with white space, never between a letter and the mark on it. Words
 that share a piece are one part.
 """
 
@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from trainer.datasets.rows.pieces import Pieces
+from trainer.datasets.rows.words import Alignment, characters_in, words_in
 from trainer.errors import UnknownName
-from trainer.pieces import Pieces
-from trainer.words import Alignment, characters_in, words_in
 
 Grain = Literal["section", "sentence", "phrase", "word", "piece"]
 GRAINS: tuple[str, ...] = get_args(Grain)

@@ -8,7 +8,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    from trainer.probe import Probe
+    from trainer.inference.target_score import Probe
 
 
 def presence(probe: "Probe", owner: np.ndarray) -> tuple[Callable, "torch.Tensor", "torch.Tensor"]:

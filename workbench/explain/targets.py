@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from trainer import tags
+from trainer.datasets import tags
+from trainer.datasets.rows.words import Alignment
 from trainer.errors import BadSpec, UnknownName
 from trainer.prediction import Plain, Prediction
-from trainer.words import Alignment
 
 _SPAN = re.compile(r"(\d{1,9}):(\d{1,9}):(.{1,200})", re.S)
 LIST_THEM = "`stillroom explain` without --target lists what the model found, written as targets."
@@ -21,7 +21,7 @@ LIST_THEM = "`stillroom explain` without --target lists what the model found, wr
 class SpanTarget(Plain):
     """text[start:end] is an entity of type `label`, whether the model found it or not; written START:END:LABEL.
 
-    Its score is the mean over the span's words, at the pieces that speak for them (trainer.words), of the log-odds that
+    Its score is the mean over the span's words, at the pieces that speak for them (words), of the log-odds that
     the word belongs to the label, whatever its border: log p - log(1 - p). Which border tag a word has is not what a
     reader asks about.
     """

@@ -1,10 +1,10 @@
 """The only package that makes HTML: markup.py has its pieces, each other module draws one kind of picture."""
 
 from workbench.highlight.attribution import Side, attribution
+from workbench.highlight.disagreements import STEPPING
 from workbench.highlight.markup import STYLE, Html, shown, style
 from workbench.highlight.notices import problem, status
 from workbench.highlight.panes import Pane, note, results
-from workbench.highlight.rail import STEPPING
 from workbench.highlight.report import document
 from workbench.highlight.tables import agreement, costs
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from trainer.errors import StillroomError
 from trainer.prediction import Coverage, LabelScore, Prediction, Span
 from workbench.compare import Comparison, Disagreement
+from workbench.highlight.disagreements import anchor, nothing, rail
 from workbench.highlight.markup import Html, chip, count, escape, letter, line, percent, silence, slots_of
-from workbench.highlight.rail import anchor, nothing, rail
 
 BARS = 8  # labels of a whole note that are listed; of those that are given, all
 LONG = 100_000  # characters above which the browser lays out only the rows in view

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from workbench.compare import Disagreement, grouped
-from workbench.costs import Weights
+from workbench.compare.costs import Weights
+from workbench.compare.report import Report, versions
+from workbench.highlight.disagreements import excerpt, letters, meanings, nothing
 from workbench.highlight.markup import STYLE, Html, chip, escape, letter, slots_of, style, table
 from workbench.highlight.panes import labels_of, rows
-from workbench.highlight.rail import excerpt, letters, meanings, nothing
 from workbench.highlight.tables import NONE, agreement, costs
-from workbench.report import Report, versions
 
 LISTED = 1_000  # disagreements; no one reads more, and browsers take minutes to lay out columns of many more
 _HEAD = (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from trainer.prediction import Coverage, Prediction
 from workbench.compare import AgreementRow, agreement_rows, pairs_of
-from workbench.costs import Weights
+from workbench.compare.costs import Weights
 from workbench.highlight.markup import Html, escape, letter, table
 
 NONE = "–"  # where there is no figure

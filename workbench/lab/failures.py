@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from trainer import errors
 from trainer.errors import StillroomError
-from trainer.memory import ran_out
+from trainer.training.memory import ran_out
 
 NO_MEMORY = errno.ENOMEM  # the exit code of a child that has too little memory to send a frame
 

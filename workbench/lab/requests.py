@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from trainer.prediction import Plain, Prediction
-from trainer.run import ResolvedModel
+from trainer.resolved import ResolvedModel
 from workbench import explain
 from workbench.explain.agreement import Ablation
 from workbench.explain.explanation import Explanation
+from workbench.model_cache import SHELF
 from workbench.note import Note
 from workbench.predict import Arm, predict
-from workbench.shelf import SHELF
 
 HOW = {"method_name", "options", "grain", "baseline", "context", "orders", "checks"}  # of explain_text
 RESULTS = {"predict": Prediction, "explain": Explanation, "ablate": Ablation}
@@ -40,7 +40,7 @@ def answer(frame: dict, *, tell: Tell, cancelled: Callable[[], bool]) -> Plain:
     """Do in this process what a frame of a request asks.
 
     tell gets stages, progress and the coarse explanation; cancelled is asked between batches. Raises what
-    workbench.predict and workbench.explain raise, and trainer.reading.Cancelled.
+    workbench.predict and workbench.explain raise, and trainer.inference.window_batches.Cancelled.
     """
     note, model = Note(frame["text"]), ResolvedModel.model_validate(frame["model"])
     if frame["kind"] == "explain":  # what is wrong is said before a model is loaded

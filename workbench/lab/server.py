@@ -5,15 +5,15 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from trainer import registry
+from trainer import zoo
 from trainer.prediction import Plain
 from workbench.lab import requests
 from workbench.lab.answers import Answer, Line
 from workbench.lab.failures import LabFailed, OutOfMemory, revived, shutting_down, typed
 from workbench.lab.process import Process
 from workbench.lab.requests import HOW, RESULTS, Request
+from workbench.model_cache import SHELF
 from workbench.predict import Arm
-from workbench.shelf import SHELF
 
 
 class InProcessLab:
@@ -75,7 +75,7 @@ class InProcessLab:
         return True
 
     def _answer(self, answer: Answer, request: Request) -> Plain:
-        frame = request.to_frame(registry.resolve(request.arm.model))
+        frame = request.to_frame(zoo.resolve(request.arm.model))
         try:
             return requests.answer(frame, tell=answer.tell, cancelled=answer.done)
         except Exception as error:
@@ -108,7 +108,7 @@ class Lab(InProcessLab):
 
     def _answer(self, answer: Answer, request: Request) -> Plain | None:
         answer.tell(stage="loading")
-        frame = request.to_frame(registry.resolve(request.arm.model))
+        frame = request.to_frame(zoo.resolve(request.arm.model))
         try:
             child = self._ready()
             if answer.done():  # while the child started

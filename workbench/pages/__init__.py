@@ -4,17 +4,12 @@ A page module offers `render() -> None`. It draws what the flow functions return
 """
 
 import importlib
-import os
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-import streamlit as st
-
-from trainer.errors import BadSpec, StillroomError
-
-_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
-_ADDRESS = re.compile(r"(://|\bwww\.)")
+from trainer.errors import StillroomError
+from workbench.widgets.demo_mode import demo
+from workbench.widgets.messages import show_error
 
 
 class Page(NamedTuple):
@@ -57,31 +52,6 @@ PAGES = (
 IN_A_DEMO = ("compare", "explain", "zoo")  # pages that train nothing
 
 
-def demo() -> bool:
-    """Whether this app is a public demo (STILLROOM_DEMO=1): nothing is trained, fetched or uploaded there."""
-    return os.environ.get("STILLROOM_DEMO") == "1"
-
-
 def offered() -> tuple[Page, ...]:
     """The pages that this app has, in order."""
     return tuple(page for page in PAGES if page.name in IN_A_DEMO or not demo())
-
-
-def plain(text: object) -> str:
-    """Text that Streamlit's Markdown shows as it is: every ASCII punctuation mark escaped.
-
-    Names and messages may carry what a person typed or a link carried (`![](http://...)`, `:red[x]`, `$x$`). A word
-    joiner, which takes no room, keeps a bare web address from becoming a link; no escape does.
-    """
-    return _PUNCTUATION.sub(r"\\\1", _ADDRESS.sub("\\1\N{WORD JOINER}", str(text)))
-
-
-def show_error(error: StillroomError) -> None:
-    """An error with its next step, beside what caused it; a BadSpec names each field on a line of its own."""
-    fields = [f"**{plain(name)}**: {plain(problem)}" for name, problem in error.fields] if _has_fields(error) else []
-    lines = fields or [plain(error.message)]
-    st.error("\n\n".join([*lines, plain(error.next_step)]).strip(), icon=":material/error:")
-
-
-def _has_fields(error: StillroomError) -> bool:
-    return isinstance(error, BadSpec) and len(error.fields) > 1

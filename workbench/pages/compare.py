@@ -7,16 +7,18 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from trainer import registry
 from trainer.errors import BadSpec, StillroomError
-from trainer.registry import ModelEntry
+from trainer.queue import published
 from trainer.tasks import LABELLED
-from workbench import highlight, links, note_field
-from workbench.comparison import downloads, presets, results
-from workbench.comparison.arms import titles as titles_of
-from workbench.comparison.run import Run, start
+from trainer.zoo import ModelEntry
+from workbench import highlight
+from workbench.compare import presets
+from workbench.compare.arms import titles as titles_of
 from workbench.note import Note, samples
-from workbench.pages import plain, show_error
+from workbench.pages.parts import compare_downloads, compare_results, links
+from workbench.sessions.comparison import Run, start
+from workbench.widgets import note_field
+from workbench.widgets.messages import plain, show_error
 
 MOST = 4
 _PAIR_ICON = ":material/school:"
@@ -29,7 +31,7 @@ def render() -> None:
         "What two to four models find in one note, and where they differ. "
         "For research, not for clinical decisions. Nothing you enter is stored."
     )
-    ready = registry.ready(task=LABELLED)
+    ready = published.ready(task=LABELLED)
     titles = titles_of(ready, [*st.query_params.get_all("model"), *st.session_state.get("model", ())])
     _read_address(titles)
     note, problem = note_field.choose()
@@ -137,7 +139,7 @@ def _start(note: Note | None, arms: dict[str, str]) -> None:
     if before:
         before.stop()
     st.session_state["compare_run"] = run
-    st.session_state[downloads.INCLUDE] = False
+    st.session_state[compare_downloads.INCLUDE] = False
 
 
 def _show(note: Note | None, arms: list[str]) -> None:
@@ -151,4 +153,4 @@ def _show(note: Note | None, arms: list[str]) -> None:
     with st.container():  # there also when empty, so that what is below keeps its place
         if note and (run.note, list(run.arms)) != (note, arms):
             st.caption("Below is the previous comparison. Press Compare for the note and models chosen above.")
-    results.show(run)
+    compare_results.show(run)

@@ -8,19 +8,21 @@ from typing import Any
 
 import streamlit as st
 
-from trainer import registry
 from trainer.errors import StillroomError
+from trainer.queue import published
 from trainer.tasks import LABELLED
-from workbench import highlight, how_field, lab, links, note_field
-from workbench.comparison.arms import models
+from workbench import highlight, lab
+from workbench.compare.arms import models
 from workbench.explain import targets
 from workbench.explain.agreement import compare
 from workbench.explain.wording import PARTS, agreeing
-from workbench.follow import follow
-from workbench.inquiry import Findings, Inquiry
 from workbench.note import Note, samples
-from workbench.pages import plain, show_error
+from workbench.pages.parts import links
 from workbench.predict import Arm
+from workbench.sessions.explanation import Findings, Inquiry
+from workbench.widgets import method_field, note_field
+from workbench.widgets.messages import plain, show_error
+from workbench.widgets.polling import follow
 
 POLL_S = 0.4
 MOST_TARGETS = 300
@@ -124,7 +126,7 @@ def _chosen() -> tuple:
 def _titles() -> dict[str, str]:
     """Every arm that the page offers with its title, which no other has; those of the last comparison too."""
     compared = st.session_state.get("compare_run")
-    return models(registry.ready(task=LABELLED)) | (dict(compared.arms) if compared else {})
+    return models(published.ready(task=LABELLED)) | (dict(compared.arms) if compared else {})
 
 
 def _note() -> tuple[Note | None, StillroomError | None]:
@@ -203,7 +205,7 @@ def _ask(found: Findings, linked: str) -> tuple[str, bool, dict[str, Any] | None
             placeholder="START:END:LABEL in characters from 0, or LABEL",
             persist_state="session",
         ).strip()
-    return target, pressed, how_field.choose()
+    return target, pressed, method_field.choose()
 
 
 # --- Asking and showing

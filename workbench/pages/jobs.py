@@ -12,11 +12,11 @@ import streamlit as st
 from trainer import queue
 from trainer.queue import Job
 from trainer.spec import TRAINED
-from workbench import wording
-from workbench.cockpit import overlay, runs
-from workbench.follow import follow
-from workbench.links import link
-from workbench.pages import job as one
+from workbench.launch import runs, wording
+from workbench.pages.parts import job as one
+from workbench.pages.parts import run_overlay
+from workbench.pages.parts.links import link
+from workbench.widgets.polling import follow
 
 ROWS = 10  # jobs on one page of the list
 
@@ -25,8 +25,8 @@ def render() -> None:
     """Draw the list, or the job that the address names."""
     wanted = st.query_params.get("job")
     # A link to the page one is on changes what the script sees, not the address; a reload must show the same.
-    others = st.query_params.get_all(overlay.KEY)
-    st.query_params.from_dict({"job": wanted, overlay.KEY: others} if wanted else {})
+    others = st.query_params.get_all(run_overlay.KEY)
+    st.query_params.from_dict({"job": wanted, run_overlay.KEY: others} if wanted else {})
     if wanted:
         one.render(wanted)
     else:
@@ -69,14 +69,14 @@ def _lay_over(jobs: Sequence[Job]) -> None:
             list(trained),
             key="jobs.chosen",
             format_func=lambda job_id: f"{job_id} · {wording.what(trained[job_id])}",
-            max_selections=overlay.MOST,
+            max_selections=run_overlay.MOST,
         )
         if chosen:
             alike = {job.id for job in runs.comparable(trained[chosen[0]], list(trained.values()))}
             beside = [job_id for job_id in chosen[1:] if job_id in alike]
             if len(beside) < len(chosen) - 1:
                 st.caption("Runs that are judged by another score are left out.")
-            link("jobs", label="Show them", icon=":material/arrow_forward:", job=chosen[0], **{overlay.KEY: beside})
+            link("jobs", label="Show them", icon=":material/arrow_forward:", job=chosen[0], **{run_overlay.KEY: beside})
 
 
 def _rows(page: int, moving: set[str]) -> None:

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from trainer import datasets, queue, registry
+from trainer import datasets, queue, zoo
 from trainer.errors import StillroomError
 from trainer.spec import TRAINED, JobSpec
 from trainer.tasks import TASKS
-from workbench import form, submission
-from workbench.cockpit import dataset_field, draft, foresight, outlook, preview, queueing
-from workbench.cockpit.draft import AS_IS, KINDS, MADE, MADE_FROM, WAYS, Draft
-from workbench.pages import plain, show_error
+from workbench.launch import draft, form, job_plan, submission
+from workbench.launch.draft import AS_IS, KINDS, MADE, MADE_FROM, WAYS, Draft
+from workbench.pages.parts import cost_estimate, dataset_field, plan_view, queueing
+from workbench.widgets.messages import plain, show_error
 
 OWN = "Your own settings"  # instead of a ready spec
 ABOUT = {
@@ -43,7 +43,7 @@ def render() -> None:
     spec, problems = draft.parse(own.values())
     _presets(own, spec)
     looked = submission.look(spec, most_bytes=dataset_field.CHECKED_BYTES) if spec else submission.NOTHING
-    plan = preview.plan(spec, labels=dataset_field.labels(spec, looked.data)) if spec else preview.Plan()
+    plan = job_plan.plan(spec, labels=dataset_field.labels(spec, looked.data)) if spec else job_plan.Plan()
     refused = st.session_state.pop("train.refused", [])
     labels = {leaf.name: leaf.label for leaf in own.fields} | ({own.learner: "Model"} if own.changed else {})
     shown = form.assign([*problems, *looked.problems, *refused], list(labels))
@@ -51,10 +51,10 @@ def render() -> None:
     with left:
         _form(own, shown, looked.data)
         queueing.draw(spec, shown, labels)
-        foresight.draw(spec, fits=not shown)
+        cost_estimate.draw(spec, fits=not shown)
     with right:
         if spec and spec.kind in TRAINED:
-            outlook.draw(spec, plan)
+            plan_view.draw(spec, plan)
         _as_text(spec, [label for name, label in labels.items() if name in shown and not own.get(name)])
     queueing.draw_chains()
 
@@ -254,11 +254,11 @@ def _reference(own: Draft, name: str, shown: Mapping, *, help: str, label: str |
             st.caption(plain(_model_facts(entry)))
 
 
-def _model_facts(entry: registry.ModelEntry) -> str:
+def _model_facts(entry: zoo.ModelEntry) -> str:
     encoder = entry.params.get("encoder")
     facts = (
         entry.name,
-        f"encoder of {outlook.count(encoder)} parameters" if encoder else "",
+        f"encoder of {plan_view.count(encoder)} parameters" if encoder else "",
         ", ".join(entry.labels),
         f"up to {entry.max_tokens:,} tokens",
         entry.licence,

@@ -7,13 +7,15 @@ from typing import NamedTuple
 import pandas as pd
 import streamlit as st
 
-from trainer import registry
+from trainer import zoo
 from trainer.errors import UnknownName
-from trainer.reach import reach
-from trainer.registry import ModelEntry
+from trainer.queue import published
 from trainer.tasks import LABELLED
-from workbench.links import link
-from workbench.pages import demo, plain, show_error
+from trainer.zoo import ModelEntry
+from trainer.zoo.attention_pattern import reach
+from workbench.pages.parts.links import link
+from workbench.widgets.demo_mode import demo
+from workbench.widgets.messages import plain, show_error
 
 KEY = "zoo."
 TALLEST = 12  # rows of the table before it scrolls
@@ -29,8 +31,8 @@ class Row(NamedTuple):
 def render() -> None:
     """Draw the page."""
     st.title("Zoo", anchor=False)
-    entries = [*registry.zoo().values(), *registry.published()]
-    rows = [Row(entry, registry.weights_here(entry) is not None) for entry in entries]
+    entries = [*zoo.entries().values(), *published.runs()]
+    rows = [Row(entry, zoo.weights_here(entry) is not None) for entry in entries]
     here = sum(row.here for row in rows)
     st.caption(f"{len(rows)} models are known; the weights of {here} are on this machine.")
     kept = _filter(rows)
@@ -217,6 +219,6 @@ def _next(row: Row) -> None:
         st.caption("Fetched from the Hub, with its hashes checked, or built with random weights and no network:")
         st.code("\n".join(commands), language="bash", wrap_lines=True)
     else:
-        st.text(registry.remedies(row.entry))
+        st.text(zoo.remedies(row.entry))
     if row.entry.cannot_build:
         st.text(f"It cannot be built: {row.entry.cannot_build}")

@@ -76,7 +76,7 @@ def _submit(**given) -> str:
 
 
 def _run(**given) -> str:
-    from trainer.worker import work
+    from trainer.queue.worker import work
 
     job_id = _submit(**given)
     work(drain=True)
@@ -85,7 +85,7 @@ def _run(**given) -> str:
 
 def _interrupted(**given) -> str:
     from trainer import queue
-    from trainer.worker import Timing, work
+    from trainer.queue.worker import Timing, work
 
     job_id = _submit(**given)
     worker = threading.Thread(target=lambda: work(drain=True, timing=Timing(beat_s=0.1)))
@@ -101,7 +101,7 @@ def _interrupted(**given) -> str:
 
 def _fresh(job_id: str) -> Path:
     from trainer import queue
-    from trainer.worker import work
+    from trainer.queue.worker import work
 
     fresh = queue.retry(job_id, fresh=True).id
     work(drain=True)

@@ -24,7 +24,7 @@ from workbench.explain.methods.occlusion import Occlusion
 from workbench.explain.methods.saliency import Saliency
 
 if TYPE_CHECKING:
-    from trainer.probe import Probe
+    from trainer.inference.target_score import Probe
 
 METHODS = {
     "integrated_gradients": IntegratedGradients,

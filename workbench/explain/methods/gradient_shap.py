@@ -8,7 +8,7 @@ from pydantic import Field
 from trainer.prediction import Plain
 
 if TYPE_CHECKING:
-    from trainer.probe import Probe
+    from trainer.inference.target_score import Probe
 
 
 class GradientShap(Plain):

@@ -9,7 +9,7 @@ from trainer.prediction import Plain
 from workbench.explain.presence import presence
 
 if TYPE_CHECKING:
-    from trainer.probe import Probe
+    from trainer.inference.target_score import Probe
 
 
 class KernelShap(Plain):

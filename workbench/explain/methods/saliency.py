@@ -7,7 +7,7 @@ import numpy as np
 from trainer.prediction import Plain
 
 if TYPE_CHECKING:
-    from trainer.probe import Probe
+    from trainer.inference.target_score import Probe
 
 
 class Saliency(Plain):

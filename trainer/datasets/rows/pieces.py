@@ -1,0 +1,132 @@
+"""Word pieces with their place in the text: offsets count code points of the text exactly as given. No torch."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trainer.datasets.rows.words import Alignment, Words, align, join, words_in
+
+SEGMENT = 1 << 18  # code points that the tokenizer gets at once: bounds its memory on huge notes
+SEAM = re.compile(r"(?<=\w) (?=\w)")  # a blank between words, where tokenizing may be resumed without a difference
+SURROGATES = re.compile(r"[\ud800-\udfff]")  # not encodable, but pasted JSON can hold them
+
+
+class Pieces:
+    """The word pieces of one text without special tokens; the repr shows how many, never what."""
+
+    __slots__ = ("ids", "starts", "ends", "continues")
+
+    def __init__(self, ids: np.ndarray, starts: np.ndarray, ends: np.ndarray, continues: np.ndarray | None = None):
+        self.ids, self.starts, self.ends = ids, starts, ends  # each (pieces,); offsets in code points of the text
+        self.continues = np.zeros(len(ids), dtype=bool) if continues is None else continues  # WordPiece's ##
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"Pieces({len(self):,})"
+
+    def first(self, count: int) -> "Pieces":
+        """The first `count` pieces."""
+        return Pieces(*(column[:count] for column in (self.ids, self.starts, self.ends, self.continues)))
+
+    def align(self, words: Words) -> Alignment:
+        """Which piece speaks for which of some words of the same text."""
+        return align(words, self.starts, self.ends, self.continues)
+
+
+class Frame(NamedTuple):
+    """The special tokens that the tokenizer's own template puts before and after one sequence, and the padding id."""
+
+    before: list[int]
+    after: list[int]
+    pad_id: int
+
+
+def cut(text: str, tokenizer: Any) -> Pieces:
+    """The pieces of a text by a fast tokenizer, whatever that normalises, lower-cases or drops."""
+    ids, offsets = [], []
+    for start, segment in _segments(SURROGATES.sub("\ufffd", text)):
+        encoded = tokenizer(
+            segment,
+            add_special_tokens=False,
+            truncation=False,
+            padding=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        ids.append(np.array(encoded["input_ids"], dtype=np.int32))
+        offsets.append(np.array(encoded["offset_mapping"], dtype=np.int32).reshape(-1, 2) + start)
+    starts, ends = np.concatenate(offsets).T
+    every = np.concatenate(ids)
+    return Pieces(every, starts, ends, _continues(every, tokenizer))
+
+
+def cut_words(words: Sequence[str], tokenizer: Any) -> tuple[Pieces, np.ndarray]:
+    """The pieces of given words joined by blanks, and the index of the one that each piece belongs to, (pieces,).
+
+    Aligned by offset, so a word without pieces shifts nothing.
+    """
+    given = join(words)
+    pieces = cut(given.text, tokenizer)
+    return pieces, given.owners(pieces.starts)
+
+
+def align_words(words: Sequence[str], tokenizer: Any) -> tuple[Pieces, Alignment, np.ndarray]:
+    """The pieces of given words joined by blanks, the words of that text, and the given word that each of those is in.
+
+    pieces: (pieces,); alignment and owners: (words,).
+    """
+    given = join(words)
+    pieces, words_within = cut(given.text, tokenizer), words_in(given.text)
+    return pieces, pieces.align(words_within), given.owners(words_within.starts)
+
+
+def windows(tokens: int, size: int) -> np.ndarray:
+    """Windows of at most `size` over a sequence: rows of (start, end, first kept, end of kept).
+
+    As few as can be with neighbours that share at least a quarter of `size`, all of one length, the last flush with
+    the end. Each token is kept by the window where it is farthest from the nearer edge, the ends of the text not
+    counting as edges; so the border between two neighbours is the middle of what they share.
+    """
+    if tokens <= size:
+        return np.array([[0, tokens, 0, tokens]] if tokens else np.empty((0, 4)), dtype=np.int64)
+    shared = size // 4
+    count = math.ceil((tokens - shared) / (size - shared))
+    length = math.ceil((tokens + (count - 1) * shared) / count)
+    starts = np.arange(count) * (tokens - length) // (count - 1)
+    ends = starts + length
+    borders = (starts[1:] + ends[:-1] + 1) // 2
+    return np.stack([starts, ends, np.append(0, borders), np.append(borders, tokens)], axis=1)
+
+
+def frame(tokenizer: Any) -> Frame:
+    """What the tokenizer puts around one sequence, read off a probe."""
+    probe = tokenizer("a", truncation=False, padding=False, return_special_tokens_mask=True)
+    ids, special = probe["input_ids"], probe["special_tokens_mask"]
+    first, last = special.index(0), len(special) - special[::-1].index(0)
+    return Frame(ids[:first], ids[last:], tokenizer.pad_token_id or 0)
+
+
+def _continues(ids: np.ndarray, tokenizer: Any) -> np.ndarray:
+    """Whether the tokenizer marks a piece as one that goes on with the piece before: (pieces,)."""
+    mark = getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None)
+    if not mark or not len(ids):
+        return np.zeros(len(ids), dtype=bool)
+    distinct, which = np.unique(ids, return_inverse=True)
+    marked = [piece.startswith(mark) for piece in tokenizer.convert_ids_to_tokens(distinct.tolist())]
+    return np.array(marked)[which] & (np.arange(len(ids)) > 0)
+
+
+def _segments(text: str) -> Iterator[tuple[int, str]]:
+    """(offset, part) of consecutive parts of a text; a text of ordinary length is one part."""
+    start = 0
+    while len(text) - start > SEGMENT and (seam := SEAM.search(text, start + SEGMENT)):
+        yield start, text[start : seam.start()]
+        start = seam.start()
+    yield start, text[start:]

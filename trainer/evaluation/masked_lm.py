@@ -1,0 +1,134 @@
+"""How well a masked LM fills the gaps of held-out text: accuracy, loss, perplexity, their intervals and what they cost.
+
+The masking is fixed: with the same tokenizer and max_tokens every model fills the same gaps, however it was trained.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from trainer.datasets.rows.corpus import Rows
+from trainer.datasets.rows.masking import IGNORED, Masking
+from trainer.datasets.rows.tokens import Tokens
+from trainer.evaluation import span_scores as costs
+from trainer.inference import BATCH_TOKENS, evaluating
+from trainer.inference.window_batches import check_finite
+from trainer.models.heads import forward, vocabulary_logits
+
+SCORED = 100_000  # pieces that are scored, of a split's first documents: some 15,000 gaps, an accuracy to within 0.01
+SEED = 0
+
+
+def scores(model: torch.nn.Module, tokenizer: Any, corpus: Tokens, *, max_tokens: int) -> dict[str, float]:
+    """accuracy: the share of masked pieces that the model names; loss: nats a masked piece; perplexity: e to the loss.
+
+    Documents are read in windows of at most max_tokens; 15 % of the pieces are masked.
+    """
+    return _ratios(_count(model, _held_out(tokenizer, corpus, max_tokens)).sum(axis=0))
+
+
+def evaluate(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    corpus: Tokens,
+    *,
+    max_tokens: int,
+    folder: Path | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+) -> dict:
+    """{"metrics", "n", "intervals", "cost"}: `scores` of so many documents, and what they cost.
+
+    intervals: the percentile bootstrap over documents, 95 %. cost: as span_scores says; latency is that of one
+    window alone, and tokens_per_second counts pieces that are not special.
+    """
+    rows = _held_out(tokenizer, corpus, max_tokens)
+    device = next(model.parameters()).device
+    costs.reset_peak(device)
+    began = time.perf_counter()
+    counts = _count(model, rows)
+    seconds = time.perf_counter() - began
+    peak = costs.peak_bytes(device)
+    cost = {
+        "params": sum(parameter.numel() for parameter in model.parameters()),
+        "disk_bytes": costs.weight_bytes(model, folder),
+        **_latency(model, rows, seed),
+        "tokens_per_second": int((rows.cuts.stops - rows.cuts.starts).sum()) / seconds,
+        "peak_memory_bytes": peak,
+    }
+    intervals = _bootstrap(counts, samples, seed)
+    return {"metrics": _ratios(counts.sum(axis=0)), "n": len(counts), "intervals": intervals, "cost": cost}
+
+
+def _held_out(tokenizer: Any, corpus: Tokens, max_tokens: int) -> Rows:
+    """The windows that are scored: all of a small split, the first documents of a large one."""
+    documents = max(1, int(np.searchsorted(corpus.ends, SCORED, side="right")))
+    part = Tokens(corpus.ids, corpus.ends[:documents])
+    return Rows(part, tokenizer, Masking(tokenizer), kind="documents", max_tokens=max_tokens, seed=SEED)
+
+
+def _batches(lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows of like length, at most BATCH_TOKENS padded pieces together, or one row."""
+    order, start = np.argsort(-lengths, kind="stable"), 0
+    while start < len(order):
+        count = max(1, BATCH_TOKENS // int(lengths[order[start]]))
+        yield order[start : start + count]
+        start += count
+
+
+def _count(model: torch.nn.Module, rows: Rows) -> np.ndarray:
+    """(documents, 3): masked pieces, those that the model names, and the nats of all."""
+    owners = np.searchsorted(rows.corpus.ends, rows.cuts.starts, side="right")  # (rows,): the document of each
+    counts = np.zeros((len(rows.corpus.ends), 3))
+    with evaluating(model):
+        for step, chosen in enumerate(_batches(rows.lengths)):
+            found, which = _fill(model, rows.batch(chosen, step=step))
+            np.add.at(counts, owners[chosen][which], found)
+    return counts
+
+
+@torch.inference_mode()
+def _fill(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """(gaps, 3): one, whether it is filled rightly, nats; and the row of each gap, (gaps,)."""
+    device = next(model.parameters()).device
+    masked = batch["labels"] != IGNORED
+    given = {name: batch[name].to(device) for name in ("input_ids", "attention_mask", "labels")}
+    logits = vocabulary_logits(forward(model, given, head="mlm").logits).float()  # (gaps, vocabulary)
+    gold = given["labels"][masked.to(device)]
+    nats = cross_entropy(logits, gold, reduction="none")
+    check_finite(nats, model)
+    found = torch.stack([torch.ones_like(nats), (logits.argmax(-1) == gold).float(), nats], dim=1)
+    return found.cpu().numpy().astype(np.float64), masked.nonzero()[:, 0].numpy()
+
+
+def _ratios(counts: np.ndarray) -> dict[str, Any]:
+    """accuracy, loss and perplexity from (..., 3) counts; each value has the leading shape."""
+    gaps, right, nats = np.moveaxis(counts, -1, 0)
+    loss = nats / np.maximum(gaps, 1)
+    ratios = {"accuracy": right / np.maximum(gaps, 1), "loss": loss, "perplexity": np.exp(loss)}
+    return {name: float(value) if value.ndim == 0 else value for name, value in ratios.items()}
+
+
+def _bootstrap(counts: np.ndarray, samples: int, seed: int) -> dict[str, list[float]]:
+    documents = len(counts)
+    draws = np.random.default_rng(seed).multinomial(documents, np.full(documents, 1 / documents), size=samples)
+    limits = {name: np.percentile(values, [2.5, 97.5]) for name, values in _ratios(draws @ counts).items()}
+    return {name: [float(low), float(high)] for name, (low, high) in limits.items()}
+
+
+def _latency(model: torch.nn.Module, rows: Rows, seed: int) -> dict[str, float]:
+    """Percentiles of the time for one window alone, in milliseconds, over a seeded choice of them."""
+    chosen = np.random.default_rng(seed).permutation(len(rows.lengths))[: costs.TIMED]
+    times = []
+    with evaluating(model):
+        for index in [chosen[0], *chosen]:  # the first is a rehearsal
+            began = time.perf_counter()
+            _fill(model, rows.batch([index], step=0))
+            times.append((time.perf_counter() - began) * 1000)
+    middle, slow = np.percentile(times[1:], [50, 95])
+    return {"latency_ms_p50": float(middle), "latency_ms_p95": float(slow)}

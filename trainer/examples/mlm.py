@@ -1,0 +1,63 @@
+"""Plain text: masked rows that train a masked language model, and its scores."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer import datasets
+from trainer.datasets.rows.corpus import Rows
+from trainer.datasets.rows.masking import Masking
+from trainer.datasets.rows.tokens import Tokens, tokens
+from trainer.evaluation import masked_lm
+from trainer.resolved import ResolvedDataset, ResolvedModel
+from trainer.tasks.mlm import MLM
+
+
+class MLMData:
+    """The splits of one text data set, each cut into pieces once for a tokenizer. There are no labels."""
+
+    labels = None
+
+    @classmethod
+    def fitted(cls, task: MLM, model: ResolvedModel) -> MLM:
+        """This task for scoring a model: the same for all."""
+        return task
+
+    def __init__(self, task: MLM, dataset: ResolvedDataset, *, limit: int | None = None):
+        self.task, self.dataset, self.limit = task, dataset, limit
+
+    def marks(self, max_tokens: int, lengths: np.ndarray) -> dict[str, Any]:
+        """What a model's config keeps of how it was trained: nothing."""
+        return {}
+
+    def texts(self, split: str) -> Iterator[str]:
+        """The documents of a split, streamed."""
+        return datasets.documents(self.dataset, split, limit=self.limit)
+
+    def rows(
+        self,
+        split: str,
+        tokenizer: Any,
+        *,
+        label_ids: Mapping[str, int] | None = None,
+        max_tokens: int,
+        seed: int = 0,
+    ) -> Rows:
+        """Training rows of a split, masked anew at every step as `seed` and the step say; there are no `label_ids`."""
+        masking = Masking(tokenizer, share=self.task.mask_share, whole_words=self.task.whole_words)
+        corpus = self._tokens(split, tokenizer)
+        return Rows(corpus, tokenizer, masking, kind=self.task.rows, max_tokens=max_tokens, seed=seed)
+
+    def scores(self, model, tokenizer, split: str, *, max_tokens: int) -> dict[str, float]:
+        """accuracy, loss (nats) and perplexity at the masked positions of a fixed masking, whatever the options."""
+        return masked_lm.scores(model, tokenizer, self._tokens(split, tokenizer), max_tokens=max_tokens)
+
+    def report(self, model, tokenizer, split: str, *, max_tokens: int, folder: Path | None = None) -> dict:
+        """Scores, intervals and costs, in the shape of `stillroom evaluate --json`."""
+        corpus = self._tokens(split, tokenizer)
+        return masked_lm.evaluate(model, tokenizer, corpus, max_tokens=max_tokens, folder=folder)
+
+    def _tokens(self, split: str, tokenizer: Any) -> Tokens:
+        return tokens(self.dataset, split, tokenizer, limit=self.limit)

@@ -1,0 +1,93 @@
+"""Files and folders that exist whole or not at all, and their hashes. No torch."""
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from trainer.errors import CorruptFile
+
+MANIFEST = "MANIFEST.json"
+
+
+def commit_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Fill `target` so that it exists complete or not at all, whenever the process dies or the disk fills.
+
+    `write` fills a temporary sibling; a manifest with the SHA-256 of each file is written last; files and folder are
+    synced; one rename commits; the parent is synced. A committed target is replaced only by a complete one.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.parent / f".tmp-{target.name}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    write(draft)
+    files = sorted(path for path in draft.rglob("*") if path.is_file())
+    for path in files:
+        _sync(path)
+    manifest = {path.relative_to(draft).as_posix(): file_sha256(path) for path in files}
+    write_file(draft / MANIFEST, json.dumps(manifest, indent=2).encode())
+    _sync(draft)
+    if target.exists():
+        # rename(2) cannot replace a folder that is not empty; an interrupted swap leaves the old one aside, unnamed.
+        aside = target.parent / f".old-{target.name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        target.replace(aside)
+        draft.replace(target)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        draft.replace(target)
+    _sync(target.parent)
+
+
+def verify_folder(folder: Path) -> None:
+    """Raise CorruptFile unless every file of the manifest is there and hashes to what it says."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        for name, expected in manifest.items():
+            if file_sha256(folder / name) != expected:
+                raise CorruptFile(f"{folder.name}/{name} does not match its checksum.")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CorruptFile(f"{folder.name} is damaged: {type(error).__name__} while checking its manifest.") from None
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file so that it holds the old or the new content, never something between."""
+    draft = path.with_name(f".tmp-{path.name}")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(draft)  # a write that fails does not say of which file
+        raise
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, computed once in a process while the file does not change."""
+    about = path.stat()
+    return _hash(os.fspath(path), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
+
+
+@functools.lru_cache(maxsize=16384)  # a data set of BRAT files has thousands
+def _hash(path: str, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> str:
+    return file_sha256(path)

@@ -1,0 +1,147 @@
+"""Windows of many texts in shared batches: what evaluation, the command line and the app read texts by.
+
+Windows of like length stand together under a budget of padded pieces, and on a CPU batches run side by side.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from trainer.datasets.rows.pieces import Frame, frame, windows
+from trainer.errors import BadSpec, NonFiniteOutputs, StillroomError
+from trainer.models.heads import document_reading, evaluating, inputs, is_classifier, model_limit
+
+
+class Cancelled(StillroomError):
+    """The caller's `cancelled` said so before the last window was read."""
+
+    next_step = "Nothing was kept; ask again for an answer."
+
+
+def read(
+    sequences: Sequence[np.ndarray],
+    window: int,
+    model: torch.nn.Module,
+    tokenizer: Any,
+    *,
+    keep: Callable[[torch.Tensor, np.ndarray, np.ndarray], None],
+    batch_tokens: int,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read every window of every sequence once; `keep` gets the logits of each batch, its rows and their places.
+
+    Returns where each sequence begins, and the last one ends, in all pieces together, and the table of all windows.
+    """
+    begins = np.cumsum([0, *map(len, sequences)])
+    flat = np.concatenate([np.empty(0, dtype=np.int32), *sequences])  # (pieces,) of all sequences
+    plans = [windows(len(sequence), window) + begin for sequence, begin in zip(sequences, begins[:-1], strict=True)]
+    table = np.concatenate([np.empty((0, 4), dtype=np.int64), *plans])
+    around = frame(tokenizer)
+    batches = _batches(table, len(around.before) + len(around.after), batch_tokens, share_of=thread_count(model))
+    done = 0
+    with evaluating(model), side_by_side(thread_count(model), len(batches)) as submit:
+        waiting = [submit(_read_batch, flat, rows, around, model, keep) for rows in batches]
+        for rows, result in zip(batches, waiting, strict=True):
+            if cancelled and cancelled():
+                raise Cancelled("The prediction was cancelled.")
+            result()
+            done += len(rows)
+            if progress:
+                progress(done, len(table))
+    return begins, table
+
+
+def window_size(
+    model: torch.nn.Module, tokenizer: Any, max_tokens: int | None = None, *, reading: str | None = None
+) -> int:
+    """Pieces that a window has room for beside the special tokens.
+
+    Without max_tokens: as the model was trained, for a classifier always, for a tagger where it reads a text in
+    windows; the model's limit otherwise, and where it does not say how it was trained.
+    """
+    limit, special = model_limit(model, tokenizer), tokenizer.num_special_tokens_to_add()
+    trained = document_reading(model)["max_tokens"] if reading == "windows" or is_classifier(model) else None
+    wanted = min(trained or limit, limit, tokenizer.model_max_length) if max_tokens is None else max_tokens
+    if not special < wanted <= limit:
+        raise BadSpec(
+            [("max_tokens", f"found {wanted:,}; this model reads {special + 1:,} to {limit:,} word pieces at once")],
+            next_step="Give a number in that range, or leave it out to use the model's own limit.",
+        )
+    return wanted - special
+
+
+def _batches(table: np.ndarray, special: int, batch_tokens: int, *, share_of: int) -> list[np.ndarray]:
+    """Rows of `table`, longest first, in batches whose padded pieces are a share of what there is, or of batch_tokens.
+
+    So as many batches as there are threads are no larger together than batch_tokens, and a few windows are shared out
+    evenly. A batch has one row at least.
+    """
+    lengths = table[:, 1] - table[:, 0] + special
+    order = np.argsort(-lengths, kind="stable")
+    budget = min(batch_tokens, int(lengths.sum())) // share_of
+    batches, start = [], 0
+    while start < len(order):
+        rows = max(1, budget // int(lengths[order[start]]))
+        batches.append(table[order[start : start + rows]])
+        start += rows
+    return batches
+
+
+def thread_count(model: torch.nn.Module) -> int:
+    """Batches that can run side by side: one on an accelerator, one a thread on a CPU."""
+    return torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
+
+
+@contextmanager
+def side_by_side(threads: int, batches: int) -> Iterator[Callable]:
+    """A function that takes a call and returns another, which gives its result.
+
+    On a CPU batches run side by side with one thread each: threads that share every operator wait for each other
+    hundreds of times a batch, which took 30 % longer on two cores. But so few batches that a fifth of the threads'
+    time would be idle are computed one after the other.
+    """
+    if threads == 1 or batches < 0.8 * threads * math.ceil(batches / threads):
+        yield functools.partial
+        return
+    # torch counts threads by thread, but a new one starts with the number set last: so it is set again at the end.
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield lambda *call: pool.submit(*call).result
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+@torch.inference_mode()
+def _read_batch(flat: np.ndarray, rows: np.ndarray, around: Frame, model: torch.nn.Module, keep: Callable) -> None:
+    """Read the windows `rows` of `flat` in one forward pass and hand on what the model says."""
+    start, end = rows.T[:2, :, None]  # each (batch, 1)
+    before, after = len(around.before), np.array([around.after], dtype=np.int64)
+    lengths = end - start
+    place = start - before + np.arange(before + lengths.max() + after.size)  # (batch, width): the piece under a column
+    ids = np.where((place >= start) & (place < end), flat[place.clip(0, len(flat) - 1)], around.pad_id).astype(np.int64)
+    ids[:, :before] = around.before
+    np.put_along_axis(ids, before + lengths + np.arange(after.size), after, axis=1)
+    mask = (place < end + after.size).astype(np.int64)
+    device = next(model.parameters()).device
+    batch = {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
+    logits = model(**inputs(model, batch)).logits.float()
+    real = batch["attention_mask"].bool()
+    check_finite(logits[real] if logits.ndim == 3 else logits, model)  # what stands at padding, nobody reads
+    keep(logits, rows, place)
+
+
+def check_finite(outputs: torch.Tensor, model: torch.nn.Module) -> None:
+    """Raise NonFiniteOutputs where outputs of a model, of any shape, are not numbers."""
+    if not torch.isfinite(outputs).all():
+        wrong = int((~torch.isfinite(outputs)).sum())
+        raise NonFiniteOutputs(
+            f"{wrong:,} of {outputs.numel():,} outputs of this {type(model).__name__} are NaN or infinite."
+        )

@@ -1,0 +1,40 @@
+"""Metric rows: one value for each job, step and name. A step that is replayed after a resume overwrites its rows."""
+
+import math
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from trainer.queue.store import metric, open_store, read
+
+_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+def record(connection: Connection, job_id: str, rows: Mapping[tuple[int, str], float | None]) -> None:
+    """Write rows {(step, name): value} within the caller's transaction, over what was there.
+
+    A value that is not finite is kept as null: it is a fact about the run, and SQL and JSON have no other word for it.
+    """
+    if not rows:
+        return
+    insert = _INSERT[connection.dialect.name](metric)
+    upsert = insert.on_conflict_do_update(
+        index_elements=[metric.c.job_id, metric.c.step, metric.c.name], set_={"value": insert.excluded.value}
+    )
+    values = [
+        {"job_id": job_id, "step": step, "name": name, "value": finite(value)} for (step, name), value in rows.items()
+    ]
+    connection.execute(upsert, values)
+
+
+def history(job_id: str, *, store: Engine | None = None) -> list[dict]:
+    """Every row of a job as {"step", "name", "value"}, by step and name; value is None where it was not finite."""
+    query = select(metric.c.step, metric.c.name, metric.c.value).where(metric.c.job_id == job_id)
+    query = query.order_by(metric.c.step, metric.c.name)
+    return read(store or open_store(), lambda connection: [dict(row) for row in connection.execute(query).mappings()])
+
+
+def finite(value: float | None) -> float | None:
+    """The value as a float, or None if it is not a finite number."""
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -1,0 +1,89 @@
+"""What a recipe minimises: a weighted sum of terms. Plain types without torch, so that pages can draw it."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from trainer.errors import BadSpec
+from trainer.prediction import Plain
+
+MAPS = ("first", "last", "spread")
+
+TermName = Literal[
+    "task",
+    "mlm",
+    "soft_targets",
+    "soft_cross_entropy",
+    "hidden_cosine",
+    "hidden_mse",
+    "attention_kl",
+    "attention_mse",
+    "embedding_cosine",
+    "relations",
+]
+
+
+class Term(Plain):
+    """One term of a loss and its weight; trainer.training.losses says what it computes and with which reduction.
+
+    pairs: (student level, teacher level), summed over. For hidden states level 0 is the embedding output and level k
+    the output of layer k; for attention and relations level k is layer k, from 1.
+    """
+
+    name: TermName
+    weight: float
+    temperature: float = 1.0
+    pairs: tuple[tuple[int, int], ...] = ()
+    projected: bool = False  # the student's states go through the one shared linear map that is discarded at the end
+    heads: int | None = None  # relation heads
+
+
+def last_layers(student: int, teacher: int) -> tuple[tuple[int, int], ...]:
+    """The pair of the two last layers."""
+    return ((student, teacher),)
+
+
+def uniform(student: int, teacher: int, *, embeddings: bool = False) -> tuple[tuple[int, int], ...]:
+    """Student layer k beside teacher layer k*T/S (rounded up where that is no whole number), with level 0 if asked.
+
+    12 -> 4 gives 3, 6, 9, 12 and 12 -> 6 gives 2, 4, ..., 12: the maps of the tiny and the compact objective.
+    """
+    check_depth(student, teacher)
+    start = 0 if embeddings else 1
+    return tuple((level, -(-level * teacher // student)) for level in range(start, student + 1))
+
+
+def layer_map(name: str | Sequence[int], student: int, teacher: int) -> tuple[int, ...]:
+    """The teacher layers (from 1) that a student's layers are copied from.
+
+    first: the first of each group of T/S layers (12 -> 6: 1,3,5,7,9,11; DistilBioBERT).
+    last: the last of each group (12 -> 6: 2,4,...,12; CompactBioBERT, DistilClinicalBERT).
+    spread: evenly from the first to the last (12 -> 6: 1,3,5,8,10,12; the original DistilBERT).
+    Or the layers themselves. Raises BadSpec where they do not fit.
+    """
+    if not isinstance(name, str):
+        return _own_layers(tuple(name), student, teacher)
+    check_depth(student, teacher)
+    if name == "first":
+        return tuple(index * teacher // student + 1 for index in range(student))
+    if name == "last":
+        return tuple(layer for _, layer in uniform(student, teacher))
+    steps = max(1, student - 1)
+    return tuple(1 + (2 * index * (teacher - 1) + steps) // (2 * steps) for index in range(student))  # round half up
+
+
+def check_depth(student: int, teacher: int) -> None:
+    """Raise BadSpec where the student has more layers than the teacher: no map of layers covers it."""
+    if student > teacher:
+        raise BadSpec(
+            [("student.layers", f"the student has {student} layers and its teacher only {teacher}")],
+            next_step=f"Give the student 1 to {teacher} layers, or choose a deeper teacher or the recipe minilm.",
+        )
+
+
+def _own_layers(layers: tuple[int, ...], student: int, teacher: int) -> tuple[int, ...]:
+    if len(layers) != student or not all(1 <= layer <= teacher for layer in layers):
+        raise BadSpec(
+            [("student.layer_map", f"found {list(layers)}; the student has {student} layers, the teacher {teacher}")],
+            next_step=f"Name {student} layers from 1 to {teacher}, or one of {', '.join(MAPS)}.",
+        )
+    return layers

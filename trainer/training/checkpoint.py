@@ -1,0 +1,138 @@
+"""Exact training state on disk: weights and optimiser moments as safetensors, the rest as JSON.
+
+Batches and dropout noise are functions of (seed, step), so no random or loader state is kept.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from trainer.datasets.rows import words
+from trainer.errors import CorruptFile
+from trainer.files import MANIFEST, commit_folder, verify_folder
+from trainer.run import Run, checkpoint_step
+
+KEEP = 2  # newest checkpoints that stay, besides the best one
+
+
+@dataclass
+class Progress:
+    """What the loop knows besides tensors: finished steps, dev scores so far, whether it stopped early, and by which
+    definition of a word it was taught.
+    """
+
+    step: int = 0
+    best_step: int | None = None
+    best_score: float | None = None
+    evaluations_since_best: int = 0
+    stopped: bool = False
+    evaluations: list[dict] = field(default_factory=list)
+    words: int = words.VERSION
+
+    def record(self, score: float, metrics: dict) -> None:
+        """Take in a dev evaluation at the present step; the first of equal scores stays the best."""
+        self.evaluations.append({"step": self.step, **metrics})
+        if self.best_score is None or score > self.best_score:
+            self.best_step, self.best_score, self.evaluations_since_best = self.step, score, 0
+        else:
+            self.evaluations_since_best += 1
+
+
+def save(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
+    """Commit checkpoints/step-<n> whole or not at all, then drop the ones that nobody needs."""
+
+    def write(folder: Path) -> None:
+        save_file(_weights(model), folder / "model.safetensors")
+        save_file(_moments(optimizer), folder / "optimizer.safetensors")
+        (folder / "progress.json").write_text(json.dumps(asdict(progress)))
+
+    target = run.folder / "checkpoints" / f"step-{progress.step}"
+    commit_folder(target, write)
+    _prune(run, progress)
+    run.emit("checkpoint", step=progress.step)
+    return target
+
+
+def latest(run: Run) -> Path | None:
+    """The newest checkpoint of any attempt that passes its checksums; damaged ones are skipped, and that is said."""
+    for folder in run.checkpoints():
+        try:
+            verify_folder(folder)
+            return folder
+        except CorruptFile as error:
+            run.emit("note", message=f"Skipped a damaged checkpoint: {error.message}")
+    return None
+
+
+def at_step(run: Run, step: int) -> Path:
+    """The checkpoint of one step, in whichever attempt holds it undamaged."""
+    for folder in run.checkpoints():
+        if checkpoint_step(folder) == step:
+            try:
+                verify_folder(folder)
+                return folder
+            except CorruptFile:
+                continue
+    raise CorruptFile(
+        f"The checkpoint of step {step}, the best one, is missing or damaged.",
+        next_step="Run the job again from the start (retry with --fresh).",
+    )
+
+
+def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Put weights and moments back and return the progress; bit for bit what `save` was given."""
+    restore_weights(folder, model)
+    moments = load_file(folder / "optimizer.safetensors")
+    for index, parameter in enumerate(_parameters(optimizer)):
+        # Every moment of one parameter, under its position in the optimiser: names are the model's affair.
+        state = {name.split(".", 1)[1]: value for name, value in moments.items() if name.split(".", 1)[0] == str(index)}
+        if state:
+            optimizer.state[parameter] = {
+                name: value.to(value.device if name == "step" else parameter.device) for name, value in state.items()
+            }
+    return Progress(**{"words": 1} | json.loads((folder / "progress.json").read_text()))  # older ones do not say it
+
+
+def restore_weights(folder: Path, model: torch.nn.Module) -> None:
+    """Put the weights of a checkpoint into `model`; tied tensors were stored once."""
+    stored = load_file(folder / "model.safetensors")
+    missing, unexpected = model.load_state_dict(stored, strict=False)
+    untied = set(missing) & set(_weights(model))
+    if untied or unexpected:
+        raise CorruptFile(f"{folder.name} belongs to another architecture: {sorted(untied | set(unexpected))[:3]}.")
+
+
+def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """State dict with each tensor once, under the first of its names (safetensors refuses shared memory)."""
+    seen, weights = set(), {}
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen or tensor.numel() == 0:
+            seen.add(tensor.data_ptr())
+            weights[name] = tensor.contiguous()
+    return weights
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    return {
+        f"{index}.{name}": value.contiguous()
+        for index, parameter in enumerate(_parameters(optimizer))
+        for name, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _prune(run: Run, progress: Progress) -> None:
+    """Only this attempt's own folder is touched: another attempt may still be reading its own."""
+    own = [folder for folder in run.checkpoints() if folder.parent == run.folder / "checkpoints"]
+    for folder in own[KEEP:]:
+        if checkpoint_step(folder) != progress.best_step:
+            # Without its manifest it is no checkpoint any more, so dying half-way leaves nothing that looks like one.
+            (folder / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)

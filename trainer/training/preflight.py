@@ -1,0 +1,284 @@
+"""A trial of a job in a process of its own: the real models, batches and losses, for a rehearsal and two steps.
+
+Only the first examples are taught and scored; how many steps the run has, and what max_tokens cuts, is counted on all
+of the data. Reads spec.json of a run folder and writes trial.json beside it; nothing else remains.
+"""
+
+import json
+import logging
+import math
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import torch
+
+from trainer import datasets, fit
+from trainer.datasets.rows import corpus
+from trainer.datasets.rows.batches import Batches
+from trainer.errors import StillroomError
+from trainer.evaluation import masked_lm
+from trainer.examples import open_data
+from trainer.files import write_file
+from trainer.resolved import ResolvedDataset
+from trainer.run import Run, RunSpec
+from trainer.spec import Schedule
+from trainer.training import loop, memory, teacher_cache
+from trainer.training.estimate import Estimate
+from trainer.training.setup import Lesson, prepare
+
+RESULT = "trial.json"
+BATCHES = 3  # so many are filled with real examples: one to rehearse, two to measure
+SCORED = 64  # examples of the dev split
+FEWEST = 16  # examples
+COUNTED = 20_000  # documents whose pieces decide which are kept, where a vocabulary is trimmed
+NICENESS = 10
+WHOLE = 1 << 30  # a window that nothing is longer than
+
+log = logging.getLogger(__name__)
+
+
+def excerpt(task: Any, dataset: ResolvedDataset, *, limit: int | None, examples: int) -> Any:
+    """The first examples of a data set; which word pieces are used is counted on more of them."""
+    data = open_data(task, dataset, limit=min(examples, limit or examples))
+    whole = open_data(task, dataset, limit=limit)
+    data.texts = lambda split: islice(whole.texts(split), COUNTED)
+    return data
+
+
+class Whole(NamedTuple):
+    """All of the data, as batches see it: pieces of each row; and how much more of it there is than in the excerpt."""
+
+    lengths: np.ndarray  # (rows,)
+    dev: float  # dev split : its excerpt
+    cut: float
+    split: float
+    units: int = 0  # what a teacher's outputs are kept by
+    partial: bool = False
+    pieces: np.ndarray | None = None  # (rows,) where a row takes up more places than it has pieces
+
+
+def run(folder: Path) -> int:
+    """Make the trial of a run folder and write what came of it: {"estimate"} or {"error"}; the exit code."""
+    began = time.perf_counter() - (time.time() - psutil.Process().create_time())  # importing is a part of it
+    os.nice(NICENESS)
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+    trial = Run(Path(folder).absolute())
+    torch.set_num_threads(trial.spec.threads)
+    said = answer(trial.spec, cache=trial.cache, began=began)
+    write_file(trial.folder / RESULT, json.dumps(said).encode())
+    return 0
+
+
+def answer(ready: RunSpec, *, cache: Path, began: float | None = None) -> dict:
+    """{"estimate"} as Estimate has it, or {"error"} as StillroomError.to_json; a bug is still an exception."""
+    try:
+        return {"estimate": estimate(ready, cache=cache, began=began).model_dump()}
+    except StillroomError as error:
+        return {"error": error.to_json()}
+    except (RuntimeError, MemoryError) as error:
+        if not memory.ran_out(error):
+            raise
+        return {"error": memory.OutOfMemory.of(ready.spec, ready.device).to_json()}
+
+
+def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Estimate:
+    """What a run will cost, from a rehearsal and two steps of it. Raises what the run itself would raise.
+
+    cache: where the teacher's outputs for the excerpt go. began: when the process started, on time.perf_counter.
+    """
+    began = time.perf_counter() if began is None else began
+    fit.check(ready)
+    examples = _examples(ready)
+    lesson = prepare(_shortened(ready, examples), cache=cache, opening=partial(excerpt, examples=examples))
+    preparing_s = time.perf_counter() - began
+    seconds_per_place = _steps(lesson)
+    data = open_data(ready.spec.task, ready.dataset, limit=min(SCORED, ready.spec.limit or SCORED))
+    evaluation_s = _scoring(lesson, data, lesson.learner.student, lesson.tokenizer)
+    teacher_s = _teacher_seconds(lesson, data)
+    peak = _peak_bytes(ready.device)  # before the whole data are counted, which a run does not do twice
+    whole = (_labelled if ready.spec.task.labelled else _documents)(ready, lesson, data)
+    schedule, (steps, places, tokens, epochs) = ready.spec.schedule, _course(whole, ready)
+    learner = lesson.learner
+    return Estimate(
+        device=ready.device,
+        threads=ready.threads,
+        params=_count(learner.student.parameters()),
+        trained=_count(parameter for parameter in learner.parameters() if parameter.requires_grad),
+        teacher_params=_count(lesson.taught[0].parameters()) if lesson.taught else None,
+        steps=steps,
+        seconds_per_step=seconds_per_place * places,
+        tokens_per_step=tokens,
+        evaluations=math.ceil(steps / schedule.evaluate_every) if schedule.evaluate_every else epochs,
+        evaluation_s=evaluation_s * whole.dev,
+        teacher_s=teacher_s(whole),
+        preparing_s=preparing_s,
+        peak_memory_bytes=peak,
+        outputs_bytes=lesson.kept.unit_bytes * whole.units if lesson.kept else 0,
+        cut=whole.cut,
+        split=whole.split,
+        partial=whole.partial,
+    )
+
+
+def _examples(ready: RunSpec) -> int:
+    """How many examples fill a few batches of a run."""
+    spec, mean = ready.spec, _mean_length(ready)
+    # The teacher's own batches set the peak too.
+    read = teacher_cache.BATCH_TOKENS / mean if spec.kind == "distill" else 0
+    return math.ceil(max(FEWEST, BATCHES * _per_batch(spec.schedule, mean), read))
+
+
+def _shortened(ready: RunSpec, examples: int) -> RunSpec:
+    """The same run with no more text for the teacher to label than there are examples."""
+    if not ready.unlabelled:
+        return ready
+    recipe = ready.spec.recipe
+    limit = min(examples, recipe.unlabelled_limit or examples)
+    recipe = recipe.model_copy(update={"unlabelled_limit": limit})
+    return ready.model_copy(update={"spec": ready.spec.model_copy(update={"recipe": recipe})})
+
+
+def _mean_length(ready: RunSpec) -> float:
+    """Words of an example, which are no more than its pieces, so that batches get full."""
+    task, texts = ready.spec.task, open_data(ready.spec.task, ready.dataset, limit=1000).texts("train")
+    words = [len(text.split()) for text in texts]
+    mean = sum(words) / max(1, len(words))
+    said = f"{getattr(task, 'rows', '')} {getattr(task, 'reading', '')}"
+    return max(1.0, min(mean, ready.spec.schedule.max_tokens) if "truncate" in said else mean)
+
+
+def _per_batch(schedule: Schedule, mean: float) -> float:
+    if schedule.batch_tokens:
+        return schedule.batch_tokens / mean
+    return schedule.batch_size * max(1.0, schedule.max_tokens / mean)
+
+
+def _steps(lesson: Lesson) -> float:
+    """Seconds for a padded place of a batch: two steps after a rehearsal on the largest batch, which sets the peak."""
+    lengths, batches = lesson.rows.lengths, lesson.batches.epoch(0)
+    places = [len(batch) * int(lengths[batch].max()) for batch in batches]
+    order = sorted(range(len(batches)), key=places.__getitem__, reverse=True)
+    middle = order[len(order) // 2 :][:1] + order[:1]
+    chosen = [order[0], *middle]  # the rehearsal, a usual batch, and the largest once more
+    schedule = lesson.ready.spec.schedule.model_copy(update={"accumulate": 1})
+    steps = loop.train(
+        lesson.learner,
+        loop.optimizer_for(lesson.learner, schedule),
+        batch_at=lambda step: lesson.batch_at(chosen[step]),
+        schedule=schedule,
+        total=len(chosen),
+        seed=lesson.ready.spec.seed,
+        precision=lesson.ready.spec.compute.precision,
+    )
+    next(steps)
+    seconds = _timed(lambda: list(steps))
+    return seconds / sum(places[index] for index in chosen[1:])
+
+
+def _scoring(lesson: Lesson, data: Any, model: torch.nn.Module, tokenizer: Any) -> float:
+    """Seconds to score a model on the dev examples of `data`."""
+    return _timed(lambda: data.scores(model.eval(), tokenizer, "dev", max_tokens=lesson.max_tokens))
+
+
+def _teacher_seconds(lesson: Lesson, data: Any) -> Callable[[Whole], float]:
+    """What the teacher costs besides the steps, as a function of the whole data: its outputs once, and its scores."""
+    if lesson.taught is None:
+        return lambda whole: 0.0
+    teacher, tokenizer = lesson.taught
+    scoring_s = _scoring(lesson, data, teacher, tokenizer)
+    outputs_s, pieces = 0.0, int(lesson.rows.lengths.sum())
+    if lesson.kept is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            rows, cache = lesson.rows, Path(folder)
+            options = {"levels": lesson.learner.taught_levels, "weights": "", "cache": cache}
+            outputs_s = _timed(lambda: teacher_cache.lessons(teacher, rows, **options))
+    return lambda whole: outputs_s * whole.lengths.sum() / pieces + 2 * scoring_s * whole.dev  # dev and test
+
+
+def _labelled(ready: RunSpec, lesson: Lesson, scored: Any) -> Whole:
+    spec = ready.spec
+    data = open_data(spec.task, ready.dataset, limit=spec.limit)
+    if ready.unlabelled:
+        data.read_unlabelled(ready.unlabelled, limit=spec.recipe.unlabelled_limit)
+    options = {"label_ids": lesson.learner.student.config.label2id, "seed": spec.seed}
+    rows = data.rows("train", lesson.tokenizer, max_tokens=lesson.max_tokens, **options)
+    pieces, longer = getattr(rows, "pieces", rows.lengths), np.zeros(1)
+    if rows.lengths.max() >= lesson.max_tokens:
+        uncut = data.rows("train", lesson.tokenizer, max_tokens=WHOLE, **options).lengths
+        longer = uncut[uncut > lesson.max_tokens]
+    dev = len(data.examples("dev")) / len(scored.examples("dev"))
+    if getattr(spec.task, "reading", None) == "truncate":
+        lost = (longer - lesson.max_tokens).clip(min=0).sum()
+        cut = float(lost / (lost + pieces.sum()))
+        return Whole(rows.lengths, dev=dev, cut=cut, split=0.0, units=rows.units, pieces=pieces)
+    split = float(longer.sum() / max(longer.sum(), pieces.sum()))
+    return Whole(rows.lengths, dev=dev, cut=0.0, split=split, units=rows.units, pieces=pieces)
+
+
+def _documents(ready: RunSpec, lesson: Lesson, scored: Any) -> Whole:
+    """A corpus may be larger than what can be cut while a person waits: a sample of it stands for the rest."""
+    spec, kind = ready.spec, ready.spec.task.rows
+    stated = corpus.statistics(ready.dataset, lesson.tokenizer, max_tokens=lesson.max_tokens)
+    share = min(1.0, spec.limit / stated.documents) if spec.limit else 1.0
+    rows = max(1, round(stated.rows[kind].rows * share))
+    packed = kind == "packed"
+    lengths = np.full(rows, lesson.max_tokens) if packed else np.resize(lesson.rows.lengths, rows)
+    documents = np.diff(lesson.rows.corpus.ends, prepend=0) - 1
+    longer = documents[documents > lesson.max_tokens].sum() / documents.sum() if kind == "documents" else 0.0
+    return Whole(
+        lengths,
+        dev=_dev_share(ready, scored.limit, stated.pieces / stated.documents),
+        cut=stated.lost if kind == "truncated" else 0.0,
+        split=float(longer),
+        partial=not stated.complete,
+    )
+
+
+def _dev_share(ready: RunSpec, scored: int, mean: float) -> float:
+    """How much more of the dev split a run scores than the trial: both stop at so many pieces."""
+    most = math.ceil(masked_lm.SCORED / max(1.0, mean))
+    there = min(most, ready.spec.limit or most, _length(datasets.documents(ready.dataset, "dev", limit=most)))
+    return max(1, there) / max(1, min(there, scored))
+
+
+def _course(whole: Whole, ready: RunSpec) -> tuple[int, float, float, int]:
+    """Steps of the run; padded places and pieces of a step, on average; epochs that are begun."""
+    spec, schedule = ready.spec, ready.spec.schedule
+    sizes = {"batch_tokens": schedule.batch_tokens, "batch_size": schedule.batch_size}
+    batches = Batches(whole.lengths, seed=spec.seed, **sizes)
+    epoch, parts = batches.epoch(0), schedule.accumulate
+    steps = schedule.steps or max(1, batches.steps(schedule.epochs) // parts)
+    places = sum(len(batch) * int(whole.lengths[batch].max()) for batch in epoch) / len(epoch)
+    tokens = float((whole.lengths if whole.pieces is None else whole.pieces).sum()) / len(epoch)
+    return steps, places * parts, tokens * parts, batches.epoch_of(steps * parts - 1) + 1
+
+
+def _peak_bytes(device: str) -> int:
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS says bytes, Linux KiB
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _count(parameters: Iterable[torch.nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _length(items: Iterator) -> int:
+    return sum(1 for _ in items)

@@ -1,0 +1,85 @@
+"""Terms that compare logits over a vocabulary, some positions at a time, their gradient made on the way.
+
+The logits of 300 positions over 30,522 pieces are 37 MB, and a loss walks through them and their gradients half a dozen
+times. A group of positions stays nearer to the processor, and its memory serves the next. Making the gradient in the
+forward pass, group by group, is the idea of Hsu et al. 2024, "Liger Kernel: Efficient Triton Kernels for LLM
+Training"; the terms themselves are those of trainer.training.losses.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.nn.functional import linear
+
+from trainer.models.heads import VocabularyProjection
+
+GROUP_BYTES = 20 << 20  # of logits in fp32; from 32 MB on glibc gives memory back, and the system clears it anew
+
+Compare = Callable[[torch.Tensor, torch.Tensor | None, torch.Tensor], torch.Tensor]
+
+
+def vocabulary_loss(
+    student: VocabularyProjection, teacher: VocabularyProjection | None, labels: torch.Tensor, compare: Compare
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sum of some terms, which goes backward to the student, and each of them, (terms,), which does not.
+
+    compare(the student's logits, the teacher's, labels) gives the terms of a group of positions, (terms,): weighted
+    means over these positions. labels: (positions,).
+    """
+    return _ByGroups.apply(compare, teacher, labels, *student)
+
+
+class _ByGroups(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, compare, teacher, labels, hidden, weight, bias):
+        kind = _arithmetic(hidden)
+        mine, theirs = _cast(VocabularyProjection(hidden, weight, bias), kind), teacher and _cast(teacher, kind)
+        to_hidden, to_weight, to_bias, found = torch.empty_like(mine.hidden), None, None, []
+        for group in _groups(len(hidden), len(weight), hidden.device):
+            with torch.enable_grad():
+                said = linear(mine.hidden[group], mine.weight, mine.bias).requires_grad_()
+                taught = theirs and linear(theirs.hidden[group], theirs.weight, theirs.bias)
+                terms = compare(said, taught, labels[group]) * (len(said) / max(1, len(hidden)))
+                (slope,) = torch.autograd.grad(terms.sum(), said)
+            found.append(terms.detach())
+            torch.mm(slope, mine.weight, out=to_hidden[group])
+            if ctx.needs_input_grad[4]:
+                to_weight = _plus_product(to_weight, slope.t(), mine.hidden[group], weight.dtype)
+            if ctx.needs_input_grad[5]:
+                summed = slope.sum(0, dtype=bias.dtype)
+                to_bias = summed if to_bias is None else to_bias.add_(summed)
+        ctx.save_for_backward(to_hidden.to(hidden.dtype), to_weight, to_bias)
+        terms = torch.stack(found).sum(0)
+        ctx.mark_non_differentiable(terms)
+        return terms.sum(), terms
+
+    @staticmethod
+    def backward(ctx, scale, _):
+        one = scale.device.type == "cpu" and scale == 1  # asking a GPU would wait for it
+        slopes = (each if each is None or one else each * scale for each in ctx.saved_tensors)
+        return None, None, None, *slopes
+
+
+def _arithmetic(tensor: torch.Tensor) -> torch.dtype:
+    """What autocast would compute products of it in."""
+    device = tensor.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
+
+
+def _cast(head: VocabularyProjection, kind: torch.dtype) -> VocabularyProjection:
+    return VocabularyProjection(*(each if each is None else each.to(kind) for each in head))
+
+
+def _plus_product(total: torch.Tensor | None, left: torch.Tensor, right: torch.Tensor, kind: torch.dtype):
+    """total + left @ right in `kind`, in place; None counts as zero."""
+    if total is None:
+        return (left @ right).to(kind)
+    return total.addmm_(left, right) if left.dtype == kind else total.add_(left @ right)
+
+
+def _groups(positions: int, vocabulary: int, device: torch.device) -> Iterator[slice]:
+    """Equal parts of the positions, one at least; a GPU takes them all at once."""
+    count = math.ceil(positions * vocabulary * 4 / GROUP_BYTES) if device.type == "cpu" else 1
+    rows = max(1, math.ceil(positions / max(1, count)))
+    return (slice(start, start + rows) for start in range(0, max(1, positions), rows))

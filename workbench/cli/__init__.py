@@ -1,0 +1,383 @@
+"""The `stillroom` command. Heavy modules are imported inside the commands, so that `--help` is instant.
+
+With `--json` a command prints one JSON document on stdout and nothing else. An error is text on stderr, and then also
+{"error": {...}} on stdout. Exit codes: 0 done; 1 a job or an operation failed; 2 bad input, spec or name.
+"""
+
+import codecs
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from trainer.errors import BadData, BadSpec, Refused, StillroomError, Unavailable, UnknownName
+from trainer.home import unavailable as state_error
+from trainer.offline import go_offline
+from trainer.references import expanded
+from trainer.training.memory import OutOfMemory, ran_out
+from workbench.cli import dataset_commands, terminal
+from workbench.cli import demo_commands as demo_commands
+from workbench.launch.logs import lines
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes
+DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
+FETCHING = (["zoo", "fetch"], ["datasets", "fetch"])  # the commands that reach the network
+
+app = typer.Typer(
+    help="Fine-tune and compare compact clinical language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they print local variables, and a local variable may be a note
+)
+zoo_app = typer.Typer(help="List the models, build one without a network, or fetch one from the Hub.")
+app.add_typer(zoo_app, name="zoo")
+app.add_typer(dataset_commands.datasets_app, name="datasets")
+app.command("demo")(demo_commands.demo)
+app.add_typer(demo_commands.space_app, name="space")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, as `stillroom jobs` lists it.")]
+ZooId = Annotated[str, typer.Argument(metavar="ID", help="A model's id, as `stillroom zoo` lists it.")]
+Model = Annotated[str, typer.Option("--model", metavar="M", help="Zoo id, run id, ./folder or org/name.")]
+TextFile = Annotated[
+    Path, typer.Option("--text-file", parser=expanded, metavar="F", help="UTF-8 text, read exactly as it is.")
+]
+Reading = Literal["windows", "truncate", "whole"]
+Grain = Literal["section", "sentence", "phrase", "word", "piece"]
+Split = Literal["train", "dev", "test"]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in arguments
+    if arguments[:2] not in FETCHING:
+        go_offline()
+    try:
+        code = app(arguments, prog_name="stillroom", standalone_mode=False)
+    except StillroomError as error:
+        terminal.print_error(error.to_json(), as_json=as_json)
+        code = BAD_INPUT if isinstance(error, BadSpec | BadData | UnknownName | Refused) else FAILED
+    except Exception as error:
+        if typed := _typed(error):
+            terminal.print_error(typed.to_json(), as_json=as_json)
+            sys.exit(FAILED)
+        if not hasattr(error, "format_message"):  # not one of typer's own usage errors
+            raise
+        error.show()
+        if as_json:
+            usage = {"type": "UsageError", "message": error.format_message(), "next_step": "See `stillroom --help`."}
+            terminal.print_json({"error": usage})
+        code = BAD_INPUT
+    sys.exit(code or DONE)
+
+
+def _typed(error: Exception) -> StillroomError | None:
+    """What to say where the system refused something: a file, a folder, or memory; None for what is a fault of ours."""
+    if isinstance(error, OSError) and error.filename is not None:
+        step = "Give another path, or correct what is in its way."
+        return state_error(error) or Unavailable(f"{os.fsdecode(error.filename)}: {error.strerror}.", next_step=step)
+    if ran_out(error):
+        step = "Take a smaller model or a shorter text, or free memory, which a training job may hold."
+        return OutOfMemory("This needs more memory than there is.", next_step=step)
+    return None
+
+
+@app.command()
+def up(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: 8501, or the next free one.")] = None,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="Only the app and its lab.")] = False,
+) -> None:
+    """Start the app, its lab and one worker per device; Ctrl-C stops them gently."""
+    from workbench.cli import up as stack
+
+    raise typer.Exit(stack.run(port=port, workers=not no_worker, say=terminal.say))
+
+
+@app.command()
+def worker(
+    device: Annotated[str, typer.Option(metavar="cpu|cuda:0", help="Where this worker's jobs run.")] = "cpu",
+    drain: Annotated[bool, typer.Option("--drain", help="Exit when the queue is empty.")] = False,
+) -> None:
+    """Take jobs from the queue and run them, one after the other."""
+    from trainer.queue.worker import work
+
+    if not DEVICE.fullmatch(device):
+        raise BadSpec([("--device", f"found {device!r:.80}; write cpu, mps, cuda or cuda:0")])
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    threads = os.environ.get("STILLROOM_WORKER_THREADS")
+    work(device=device, drain=drain, threads=int(threads) if threads else None)
+
+
+@app.command()
+def submit(
+    spec: Annotated[
+        Path, typer.Argument(parser=expanded, metavar="SPEC.yaml", help="A job spec or a chain; specs/ has some.")
+    ],
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 unless all succeeded.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Queue the job that a spec describes, or those of a chain; one that is queued or running is not queued twice."""
+    from trainer.chain import read
+    from workbench.launch import submission
+
+    given = read(spec)
+    steps = submission.submit(given)
+    if wait:
+        _say_if_no_worker()
+        steps = submission.wait(steps, view=(lambda *_: None) if as_json else terminal.show_step)
+    document = submission.document(steps, whole=wait)
+    terminal.answer(document, as_json=as_json, view=lambda: terminal.show_steps(steps, whole=wait))
+    if wait and any(job.state != "succeeded" for job in steps.values()):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def jobs(as_json: AsJson = False) -> None:
+    """List the jobs, newest first."""
+    from trainer import queue
+
+    found = queue.jobs()
+    terminal.answer([job.to_json() for job in found], as_json=as_json, view=lambda: terminal.show_jobs(found))
+
+
+@app.command("job")
+def show_job(job_id: JobId, as_json: AsJson = False) -> None:
+    """Show one job."""
+    from trainer import queue
+
+    job = queue.job(job_id)
+    terminal.answer(job.to_json(), as_json=as_json, view=lambda: terminal.show_job(job))
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print what the newest attempt at a job has printed."""
+    from trainer import queue
+
+    queue.job(job_id)  # an unknown id is an error; a job that has not printed yet is not
+    parts = lines(job_id, follow=follow)
+    if as_json:
+        terminal.print_json({"id": job_id, "log": "".join(parts)})
+    else:
+        for part in parts:
+            print(part, end="", flush=True)
+
+
+@app.command()
+def cancel(job_id: JobId, as_json: AsJson = False) -> None:
+    """Cancel a queued or running job; a running one stops within seconds."""
+    from trainer import queue
+
+    job = queue.cancel(job_id)
+    terminal.answer(job.to_json(), as_json=as_json, view=lambda: terminal.show_state(job))
+
+
+@app.command()
+def retry(
+    job_id: JobId,
+    fresh: Annotated[bool, typer.Option("--fresh", help="A new job from step 0, from the same spec.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
+    from trainer import queue
+
+    job = queue.retry(job_id, fresh=fresh)
+    terminal.answer(job.to_json(), as_json=as_json, view=lambda: terminal.show_state(job))
+
+
+@zoo_app.callback(invoke_without_command=True)
+def zoo(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the models, build one without a network, or fetch one from the Hub."""
+    if context.invoked_subcommand:
+        return
+    from trainer import zoo as registry
+    from trainer.queue import published
+
+    entries = [
+        entry.model_dump(mode="json") | {"weights_here": registry.weights_here(entry) is not None}
+        for entry in [*registry.entries().values(), *published.runs()]
+    ]
+    terminal.answer(entries, as_json=as_json, view=lambda: terminal.show_zoo(entries))
+
+
+@zoo_app.command("build")
+def build(
+    model_id: ZooId,
+    out: Annotated[Path, typer.Option("--out", parser=expanded, metavar="DIR", help="A folder that is not there yet.")],
+) -> None:
+    """Build the masked language model with random weights; needs no network."""
+    entry = _entry(model_id)
+    if out.exists():
+        raise Refused(f"{out} is there already.", next_step="Give a folder that is not there yet; nothing was written.")
+    from trainer import models
+
+    network = models.build(entry, head="mlm")
+    models.save(network, None, out)
+    terminal.say(f"{out}: {sum(p.numel() for p in network.parameters()):,} parameters, random weights")
+
+
+@zoo_app.command("fetch")
+def fetch(
+    model_id: ZooId,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read a pickle once, weights only, in a process of its own.")
+    ] = False,
+) -> None:
+    """Fetch a model's weights from the Hub, check their hashes and keep them as safetensors."""
+    entry = _entry(model_id)
+    from trainer import models
+
+    terminal.say(str(models.fetch(entry, allow_pickle=allow_pickle)))
+
+
+@app.command()
+def predict(
+    model: Model,
+    text_file: TextFile,
+    reading: Annotated[Reading, typer.Option(help="How a text longer than the model's window is read.")] = "windows",
+    max_tokens: Annotated[int | None, typer.Option(min=8, help="Window in word pieces; default: the model's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what one model finds in a text; offsets count Unicode code points."""
+    from trainer.zoo import resolve
+    from workbench.predict import predict as predict_note
+
+    note, resolved = _note(text_file), resolve(model)
+    found = predict_note(note, resolved, reading=reading, max_tokens=max_tokens)
+    terminal.answer(found.to_json(), as_json=as_json, view=lambda: terminal.show_prediction(note.text, found))
+
+
+@app.command()
+def compare(
+    models: Annotated[list[str], typer.Option("--model", metavar="M", help="M, M@reading or M@reading:max_tokens.")],
+    text_file: TextFile,
+    as_json: AsJson = False,
+) -> None:
+    """Show where two or more models disagree about a text."""
+    from trainer.zoo import resolve
+    from workbench.compare import compare as compare_predictions
+    from workbench.predict import Arm
+    from workbench.predict import predict as predict_note
+
+    arms = [Arm.parse(text) for text in models]
+    if len({arm.name for arm in arms}) < max(2, len(arms)):
+        raise BadSpec([("--model", f"found {', '.join(models)}; give two or more different arms")])
+    note, resolved = _note(text_file), [resolve(arm.model) for arm in arms]  # all of them before one is loaded
+    compared = compare_predictions(
+        [
+            predict_note(note, model, reading=arm.reading, max_tokens=arm.max_tokens, name=arm.name)
+            for model, arm in zip(resolved, arms, strict=True)
+        ]
+    )
+    terminal.answer(compared.to_json(), as_json=as_json, view=lambda: terminal.show_comparison(note.text, compared))
+
+
+@app.command()
+def explain(
+    model: Model,
+    text_file: TextFile,
+    target: Annotated[str | None, typer.Option(metavar="T", help="START:END:LABEL or LABEL; none lists them.")] = None,
+    method: Annotated[str, typer.Option(metavar="NAME", help="How to attribute.")] = "integrated_gradients",
+    grain: Annotated[Grain | None, typer.Option(help="What gets a score; default: the method's.")] = None,
+    context: Annotated[bool, typer.Option("--context", help="Explain with what is around the target's words.")] = False,
+    checks: Annotated[bool, typer.Option("--checks", help="Also infidelity, sensitivity, randomised weights.")] = False,
+    reading: Annotated[Reading, typer.Option(help="How a text longer than the model's window is read.")] = "windows",
+    max_tokens: Annotated[int | None, typer.Option(min=8, help="Window in word pieces; default: the model's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which parts of a text a model's answer rests on, and how far to rely on that."""
+    from trainer.zoo import resolve
+    from workbench import explain as why
+    from workbench.predict import predict as predict_note
+
+    note, resolved, how = _note(text_file), resolve(model), {"reading": reading, "max_tokens": max_tokens}
+    if target is None:
+        found = why.targets.found(predict_note(note, resolved, **how))
+        document = {"targets": found}
+        terminal.answer(document, as_json=as_json, view=lambda: terminal.show_targets(note.text, found))
+        return
+    how |= {"method_name": method, "grain": grain, "context": context, "checks": checks}
+    answer = why.explain(note, resolved, target, **how)
+    terminal.answer(answer.to_json(), as_json=as_json, view=lambda: terminal.show_explanation(note.text, answer))
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    dataset: Annotated[str, typer.Option("--dataset", metavar="D", help="Data-set id or a folder.")],
+    split: Annotated[Split, typer.Option(help="The split to score.")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many sentences or documents.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a model on labelled data: F1 of words or documents with a bootstrap 95 % interval, and what it costs."""
+    from trainer import datasets
+    from trainer import zoo as registry
+    from trainer.examples import open_data, task_of
+    from trainer.spec import parse
+    from workbench.launch.submission import settled
+
+    found, held = registry.resolve(model), datasets.resolve(dataset)
+    task = registry.task_of(found)
+    spec = settled(parse({"kind": "evaluate", "model": model, "dataset": dataset, "split": split, "task": task}))
+    data = open_data(task_of(spec.task.name, found), held, limit=limit)
+
+    from trainer import models  # torch, after what can be wrong without it
+
+    network, tokenizer = models.load(found)
+    report = data.report(network, tokenizer, split, max_tokens=None, folder=Path(found.path))
+    terminal.answer(report, as_json=as_json, view=lambda: terminal.show_scores(report))
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[
+        Path, typer.Option("--out", parser=expanded, metavar="DIR", help="A folder that is empty or not there yet.")
+    ],
+    form: Annotated[Literal["safetensors"], typer.Option("--format", help="What to write.")] = "safetensors",
+    half: Annotated[bool, typer.Option("--half", help="16-bit numbers: half the size.")] = False,
+) -> None:
+    """Copy a model with its tokenizer and model card into a folder of its own."""
+    from trainer.zoo import resolve
+
+    found = resolve(model)
+    from trainer.models.export import export as write_model
+
+    terminal.say(str(write_model(found, out, half=half)))
+
+
+def _entry(model_id: str):
+    from trainer import zoo as registry
+
+    entries = registry.entries()
+    if model_id not in entries:
+        raise UnknownName("model", model_id, entries, next_step="`stillroom zoo` lists them.")
+    return entries[model_id]
+
+
+def _note(path: Path):
+    """The file as a note. A byte order mark stays in it: offsets count the code points of the file as it is."""
+    from workbench.note import Note, read_upload
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadData(f"{error.strerror}.", path=path, next_step="Give the path of a text file.") from None
+    note = read_upload(data, str(path))
+    return Note("\ufeff" + note.text) if data.startswith(codecs.BOM_UTF8) else note
+
+
+def _say_if_no_worker() -> None:
+    from trainer import queue
+
+    if not queue.workers():
+        terminal.say("No worker is running; start one with `stillroom worker`.", stderr=True)

@@ -1,0 +1,6 @@
+"""`python -m workbench.cli`: the `stillroom` command."""
+
+from workbench.cli import main
+
+if __name__ == "__main__":
+    main()

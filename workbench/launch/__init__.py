@@ -1,0 +1,1 @@
+"""From a draft to queued jobs: forms, plans, trials, submission, and jobs in words. No torch."""

@@ -1,0 +1,141 @@
+"""What a training job will do, before it is queued: who teaches whom, which terms run, what does not fit. No torch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from trainer import zoo
+from trainer.errors import BadSpec, StillroomError
+from trainer.recipes.objective import Term, layer_map
+from trainer.resolved import ResolvedModel
+from trainer.spec import TRAINED, JobSpec
+from trainer.zoo import compatibility
+from trainer.zoo.compatibility import Shape
+from workbench.launch import sizes
+
+T = TypeVar("T")
+
+MEANINGS = {
+    "task": "Cross-entropy against the gold labels; label by label where a document may have several.",
+    "mlm": "Cross-entropy at the masked positions: say which piece was hidden.",
+    "soft_targets": "Divergence of the two output distributions, softened by the temperature.",
+    "soft_cross_entropy": "Cross-entropy of the student's outputs against the teacher's distribution.",
+    "hidden_cosine": "Turns the student's hidden states in the direction of the teacher's.",
+    "hidden_mse": "Squared distance of the hidden states.",
+    "attention_kl": "Divergence of the attention maps, head by head.",
+    "attention_mse": "Squared distance of the attention maps, head by head.",
+    "embedding_cosine": "Turns the embedding outputs in the direction of the teacher's.",
+    "relations": "How queries, keys and values relate among themselves, whatever the width.",
+}
+NAMES = {
+    "task": "Gold labels",
+    "mlm": "Masked LM",
+    "soft_targets": "Soft targets",
+    "soft_cross_entropy": "Soft cross-entropy",
+    "hidden_cosine": "Hidden states, cosine",
+    "hidden_mse": "Hidden states, squared error",
+    "attention_kl": "Attention maps, KL",
+    "attention_mse": "Attention maps, squared error",
+    "embedding_cosine": "Embeddings, cosine",
+    "relations": "Self-attention relations",
+}
+OUTPUTS = ("soft_targets", "soft_cross_entropy")  # terms that compare what the two heads say
+SOFTENED = ("soft_targets",)  # terms in which the temperature counts
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job as it would run. A shape is None where the model is not here yet, or cannot be read.
+
+    terms: those with a weight. copied: (layer of the student, layer of its base), 0 the embeddings.
+    Sizes count parameters; `made` is True where the student is not its base as it is.
+    """
+
+    teacher: Shape | None = None
+    base: Shape | None = None
+    student: Shape | None = None
+    teacher_size: int | None = None
+    base_size: int | None = None
+    student_size: int | None = None
+    embeddings: int | None = None
+    made: bool = False
+    from_teacher: bool = False
+    terms: tuple[Term, ...] = ()
+    copied: tuple[tuple[int, int], ...] = ()
+
+
+def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
+    """What a spec comes to. `labels`: the entity types of its data set, where they are known."""
+    base, teacher = _known_model(spec.start), _known_model(spec.teacher)
+    if not base or (spec.teacher and not teacher) or spec.kind not in TRAINED:
+        return Plan()
+    student = compatibility.changed(base.shape, spec.change)
+    terms = _known(lambda: compatibility.plan(spec, student, teacher and teacher.shape), ())
+    outputs = len(teacher.shape.labels) if teacher else len(labels) if spec.task.head != "ner" else 2 * len(labels) + 1
+    size = sizes.size(student, head=spec.task.head, labels=outputs, change=spec.change)
+    return Plan(
+        teacher=teacher and teacher.shape,
+        base=base.shape,
+        student=student,
+        teacher_size=teacher and _size(teacher, spec.task.head, len(teacher.shape.labels)),
+        base_size=_size(base, spec.task.head, outputs),
+        student_size=size.total if size else (None if spec.change else sizes.stored(base.path)),
+        embeddings=size.embeddings if size else None,
+        made=spec.change is not None,
+        from_teacher=spec.start == spec.teacher,
+        terms=terms,
+        copied=_copied(spec, base.shape, student),
+    )
+
+
+def said_levels(term: Term) -> str:
+    """What a term compares, in words: outputs, or layers of the student with layers of the teacher."""
+    if not term.pairs:
+        return "outputs" if term.name in OUTPUTS else "own outputs"
+    if term.pairs == ((0, 0),):
+        return "embeddings"
+    layers = ", ".join(f"{low}→{high}" for low, high in term.pairs if low)
+    return f"{'embeddings and ' if term.pairs[0][0] == 0 else ''}layers {layers}"
+
+
+@dataclass(frozen=True)
+class _Found:
+    shape: Shape
+    path: str
+
+
+def _known_model(reference: str | None) -> _Found | None:
+    """A model that is here and whose sizes can be read; what is wrong with any other is said at its field."""
+    try:
+        found = zoo.resolve(reference) if reference else None
+        return _Found(_shape(found), found.path) if found else None
+    except StillroomError:
+        return None
+
+
+@lru_cache(maxsize=64)
+def _shape(found: ResolvedModel) -> Shape:
+    return compatibility.shape(found)
+
+
+def _known(find: Callable[[], T], otherwise: T) -> T:
+    try:
+        return find()
+    except BadSpec:
+        return otherwise
+
+
+def _copied(spec: JobSpec, base: Shape, student: Shape) -> tuple[tuple[int, int], ...]:
+    change = spec.change
+    if change is None or change.start == "random":
+        return ()
+    if change.start == "embeddings" or change.architecture:
+        return ((0, 0),)
+    layers = _known(lambda: layer_map(change.layer_map, student.layers, base.layers), ())
+    return tuple(enumerate((0, *layers))) if layers else ()
+
+
+def _size(found: _Found, head: str, labels: int) -> int | None:
+    known = sizes.size(found.shape, head=head, labels=labels)
+    return known.total if known else sizes.stored(found.path)

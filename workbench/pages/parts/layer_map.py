@@ -1,0 +1,98 @@
+"""The layer map as a figure: teacher on the left, student on the right, lines for what is copied and compared."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from trainer.recipes.objective import Term
+from workbench.widgets.charts import DASHES, colors
+
+ROW_PX, LEAST_PX, MOST_PX = 34, 260, 560
+LEFT, RIGHT = 0.0, 1.0
+SIDE_BY_SIDE = 0.09  # of a row, between the lines of terms that compare the same levels
+
+
+def layer_map_figure(
+    student: int,
+    teacher: int,
+    *,
+    terms: Sequence[Term],
+    names: dict[str, str],
+    copied: Sequence[tuple[int, int]] = (),
+    outputs: Sequence[str] = (),
+    base: int | None = None,
+    titles: tuple[str, str] = ("Teacher", "Student"),
+) -> go.Figure:
+    """Levels from the embeddings (0) over the layers to the outputs; a student's level stands at its share of them.
+
+    student, teacher: their layers. copied: (student level, teacher level). names: what each term is called. outputs:
+    terms that compare what the heads say. Colours are those of the app's theme, put in by the browser.
+    """
+    top = teacher + 1
+    figure = go.Figure()
+    if copied:
+        ends = [((LEFT, high), (RIGHT, _height(low, student, teacher))) for low, high in copied]
+        _lines(figure, ends, "copied at the start", line={"color": "rgba(128,128,128,.45)", "width": 9}, text="copied")
+    drawn = [(term, _pairs(term, student, teacher, outputs)) for term in terms]
+    drawn = [(term, pairs) for term, pairs in drawn if pairs]
+    for place, (term, pairs) in enumerate(drawn):
+        aside = SIDE_BY_SIDE * (place - (len(drawn) - 1) / 2) * max(1, top / 8)
+        ends = [((LEFT, high + aside), (RIGHT, _height(low, student, teacher) + aside)) for low, high in pairs]
+        color = colors()[place % len(colors())]
+        line = {"color": color, "width": 2.5, "dash": DASHES[place % len(DASHES)]}
+        _lines(figure, ends, names.get(term.name, term.name), line=line, text="compared")
+    for x, layers, of in ((LEFT, teacher, "teacher"), (RIGHT, student, "student")):
+        _levels(figure, x, [_height(level, layers, teacher) for level in range(layers + 2)], layers, of)
+    return _framed(figure, top=top, titles=titles)
+
+
+def _pairs(term: Term, student: int, teacher: int, outputs: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    return ((student + 1, teacher + 1),) if term.name in outputs else term.pairs
+
+
+def _height(level: int, layers: int, teacher: int) -> float:
+    """Where a level of a model of so many layers stands, in rows of the teacher: both begin and end together."""
+    return teacher + 1 if level > layers else level * teacher / layers
+
+
+def _lines(figure: go.Figure, ends, name: str, *, line: dict, text: str) -> None:
+    xs, ys = [], []
+    for (x0, y0), (x1, y1) in ends:
+        xs += [x0, x1, None]
+        ys += [y0, y1, None]
+    figure.add_scatter(x=xs, y=ys, name=name, mode="lines", line=line, hoverinfo="name")
+
+
+def _levels(figure: go.Figure, x: float, heights: Sequence[float], layers: int, of: str) -> None:
+    said = [_word(level, layers) for level in range(layers + 2)]
+    figure.add_scatter(
+        x=[x] * len(heights),
+        y=heights,
+        mode="markers+text",
+        marker={"size": 13, "symbol": "square", "color": "rgb(128,128,128)"},
+        text=said,
+        textposition="middle left" if x == LEFT else "middle right",
+        hovertext=[f"{of}: {word}" if not word.isdigit() else f"{of}: layer {word}" for word in said],
+        hoverinfo="text",
+        showlegend=False,
+        cliponaxis=False,
+    )
+
+
+def _word(level: int, layers: int) -> str:
+    return "embeddings" if level == 0 else "outputs" if level > layers else str(level)
+
+
+def _framed(figure: go.Figure, *, top: int, titles: tuple[str, str]) -> go.Figure:
+    figure.update_xaxes(
+        range=[-0.55, 1.55], tickvals=[LEFT, RIGHT], ticktext=list(titles), showgrid=False, zeroline=False, side="top"
+    )
+    figure.update_yaxes(title="Layer", range=[-0.6, top + 0.6], showticklabels=False, showgrid=False, zeroline=False)
+    figure.update_layout(
+        height=min(MOST_PX, max(LEAST_PX, ROW_PX * (top + 1) + 130)),
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        legend={"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top", "xanchor": "left"},
+        hovermode="closest",
+        dragmode=False,
+    )
+    return figure

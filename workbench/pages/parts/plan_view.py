@@ -1,0 +1,103 @@
+"""What a job would do, drawn: sizes of teacher and student, the layer map, and the terms of the loss."""
+
+import streamlit as st
+
+from trainer.spec import JobSpec
+from workbench.launch import job_plan
+from workbench.launch.job_plan import Plan
+from workbench.pages.parts import layer_map
+
+PLOT = {"displayModeBar": False}
+
+
+def draw(spec: JobSpec, plan: Plan) -> None:
+    """All that is known of a training job before it runs; nothing where no model of it could be looked at."""
+    if plan.student is None:
+        st.caption("Sizes and layers are shown when the models that are named here can be read.")
+        return
+    st.header("What it will do", anchor=False)
+    _sizes(plan)
+    if plan.teacher or plan.copied:
+        _map(plan)
+    _terms(spec, plan)
+
+
+def count(params: int) -> str:
+    """22.7 M, 304 k."""
+    return f"{params / 1e6:.1f} M" if params >= 1e6 else f"{params / 1e3:.0f} k"
+
+
+def _sizes(plan: Plan) -> None:
+    of = ("Teacher", plan.teacher, plan.teacher_size) if plan.teacher else ("Base", plan.base, plan.base_size)
+    learner = "Student" if plan.teacher else "Model"
+    shown = [(learner, plan.student, plan.student_size)]
+    if plan.teacher or plan.made:
+        shown.insert(0, of)
+    with st.grid(2, min_column_width=150):
+        for label, shape, params in shown:
+            smaller = len(shown) > 1 and label == learner and params and of[2]
+            share = f"{params / of[2]:.0%} of {of[0].lower()}" if smaller else None
+            value = count(params) if params else "not known"
+            with st.container(gap="xxsmall"):
+                st.metric(f"{label}, parameters", value, delta=share, delta_color="off", delta_arrow="off")
+                form = f"{shape.layers} layers × {shape.hidden:,}, {shape.heads} heads"
+                st.caption(f"{form}, {shape.vocabulary:,} pieces")
+    if plan.embeddings and plan.student_size:
+        st.caption(f"{plan.embeddings / plan.student_size:.0%} of the {learner.lower()}'s parameters are embeddings.")
+
+
+def _map(plan: Plan) -> None:
+    # A student is copied from its base; where that is not its teacher, the lines of what is copied have no left end.
+    copied = plan.copied if plan.from_teacher or not plan.teacher else ()
+    left = plan.teacher or plan.base
+    figure = layer_map.layer_map_figure(
+        plan.student.layers,
+        left.layers,
+        terms=plan.terms if plan.teacher else (),
+        names=job_plan.NAMES,
+        copied=copied,
+        outputs=job_plan.OUTPUTS,
+        titles=("Teacher" if plan.teacher else "Base", "Student" if plan.teacher else "Model"),
+    )
+    st.markdown("**Layer map**")
+    st.plotly_chart(figure, key="train.map", config=PLOT, alt=_said(plan))
+    if plan.copied:
+        st.caption(_copies(plan))
+
+
+def _copies(plan: Plan) -> str:
+    origin = "the teacher" if plan.from_teacher else "the base"
+    layers = plan.copied[1:]
+    if not layers:
+        return f"The embeddings start from those of {origin}, the layers at random."
+    low, high = (", ".join(str(pair[side]) for pair in layers) for side in (0, 1))
+    return f"The embeddings and layers {low} start as copies of the embeddings and layers {high} of {origin}."
+
+
+def _said(plan: Plan) -> str:
+    """The map in words, for those who cannot see it."""
+    copied = [f"layer {low} copied from {high}" for low, high in plan.copied if low]
+    compared = [f"{job_plan.NAMES[term.name]}: {job_plan.said_levels(term)}" for term in plan.terms]
+    return "Layer map. " + "; ".join([*copied, *compared])
+
+
+def _terms(spec: JobSpec, plan: Plan) -> None:
+    st.markdown("**Terms of the loss**")
+    for term in plan.terms:
+        facts = [f"weight {term.weight:.4g}"]
+        if term.name in job_plan.SOFTENED:
+            facts.append(f"temperature {term.temperature:g}")
+        facts.append(job_plan.said_levels(term))
+        if term.projected and plan.teacher and plan.student.hidden != plan.teacher.hidden:
+            facts.append("through a projection")
+        if term.heads:
+            facts.append(f"{term.heads} relation heads")
+        with st.container(border=True, gap="xxsmall"):
+            with st.container(horizontal=True, horizontal_alignment="distribute", gap="small"):
+                st.markdown(f"**{job_plan.NAMES[term.name]}**", width="content")
+                st.caption(" · ".join(facts), width="content")
+            st.caption(job_plan.MEANINGS[term.name])
+    if not plan.terms:
+        st.caption("No term has a weight.")
+    elif getattr(spec.recipe, "exact", False):
+        st.caption("As the papers' code ran, and not in the clean way: see the recipe's `exact`.")

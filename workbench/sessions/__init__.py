@@ -1,0 +1,1 @@
+"""What a page has asked the lab, and how it stands."""

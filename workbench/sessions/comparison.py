@@ -1,0 +1,83 @@
+"""A comparison while it runs and afterwards: a note, its arms, and the lab's answers."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from trainer.errors import BadSpec, StillroomError
+from trainer.prediction import Prediction
+from workbench import highlight, lab
+from workbench.compare import Comparison, compare, context
+from workbench.note import Note
+from workbench.predict import Arm
+
+
+class Stopped(StillroomError):
+    """A person stopped a model before it was done."""
+
+    next_step = "Press Compare to run it again."
+
+
+class Run(NamedTuple):
+    """What the panes show: a note, the arms by name with their titles, and the lab's answers, done or not."""
+
+    note: Note
+    arms: dict[str, str]
+    answers: tuple[lab.Answer, ...]
+    whole: tuple[Prediction, ...] = ()  # where the answers are on the first `context` tokens: those on all of it
+    context: int | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether every answer is there."""
+        return all(answer.done() for answer in self.answers)
+
+    @property
+    def panes(self) -> list[highlight.Pane]:
+        """The panes as they stand now."""
+        panes = [_pane(*arm, answer) for arm, answer in zip(self.arms.items(), self.answers, strict=True)]
+        return [self._placed(*pair) for pair in zip(panes, self.whole, strict=True)] if self.whole else panes
+
+    @property
+    def found(self) -> list[Prediction]:
+        """The predictions that are there, in the order of the arms."""
+        return [pane.prediction for pane in self.panes if pane.prediction]
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """Of the arms that have answered; None for fewer than two."""
+        return compare(self.found) if len(self.found) > 1 else None
+
+    def stop(self) -> None:
+        """Cancel whatever is not done."""
+        for answer in self.answers:
+            answer.cancel()
+
+    def _placed(self, pane: highlight.Pane, whole: Prediction) -> highlight.Pane:
+        end = context.end_of(whole, self.context)
+        if pane.prediction is None or end is None:
+            return pane
+        return pane._replace(prediction=context.placed(pane.prediction, whole, end, len(self.note.text)))
+
+
+def start(note: Note | None, arms: dict[str, str]) -> Run:
+    """Ask the lab. Raises BadSpec for too few arms, and Note's error where there is no note."""
+    if len(arms) < 2:
+        raise BadSpec([("models", f"found {len(arms)}; choose two to four")], next_step="Choose one more above.")
+    note = note or Note("")
+    return Run(note, arms, asked([note.text] * len(arms), arms))
+
+
+def asked(texts: Iterable[str], arms: Iterable[str]) -> tuple[lab.Answer, ...]:
+    """An answer for each arm on its text."""
+    return tuple(lab.shared().submit(text, Arm.parse(arm)) for text, arm in zip(texts, arms, strict=True))
+
+
+def _pane(name: str, title: str, answer: lab.Answer) -> highlight.Pane:
+    if answer.cancelled():
+        return highlight.Pane(name, title, error=Stopped("Stopped."))
+    if not answer.done():
+        waiting = {"stage": answer.stage, "ahead": answer.place, "progress": answer.progress}
+        return highlight.Pane(name, title, **waiting)
+    if error := answer.exception():
+        return highlight.Pane(name, title, error=error)
+    return highlight.Pane(name, title, prediction=answer.result())

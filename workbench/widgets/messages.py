@@ -1,0 +1,32 @@
+"""Text and errors as Streamlit shows them: nothing that a person typed becomes markup."""
+
+import re
+
+import streamlit as st
+
+from trainer.errors import BadSpec, StillroomError
+
+_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+
+
+_ADDRESS = re.compile(r"(://|\bwww\.)")
+
+
+def plain(text: object) -> str:
+    """Text that Streamlit's Markdown shows as it is: every ASCII punctuation mark escaped.
+
+    Names and messages may carry what a person typed or a link carried (`![](http://...)`, `:red[x]`, `$x$`). A word
+    joiner, which takes no room, keeps a bare web address from becoming a link; no escape does.
+    """
+    return _PUNCTUATION.sub(r"\\\1", _ADDRESS.sub("\\1\N{WORD JOINER}", str(text)))
+
+
+def show_error(error: StillroomError) -> None:
+    """An error with its next step, beside what caused it; a BadSpec names each field on a line of its own."""
+    fields = [f"**{plain(name)}**: {plain(problem)}" for name, problem in error.fields] if _has_fields(error) else []
+    lines = fields or [plain(error.message)]
+    st.error("\n\n".join([*lines, plain(error.next_step)]).strip(), icon=":material/error:")
+
+
+def _has_fields(error: StillroomError) -> bool:
+    return isinstance(error, BadSpec) and len(error.fields) > 1
