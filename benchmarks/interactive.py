@@ -25,7 +25,7 @@ from trainer import queue
 from trainer.queue.engines import tied
 from trainer.run import attempts, runs_dir
 from trainer.spec import parse
-from workbench.cli import up
+from workbench.cli import processes
 from workbench.lab import Lab
 from workbench.predict import Arm
 
@@ -121,7 +121,7 @@ def _rate(job: Job, meanwhile: Callable[[], None]) -> float:
 @contextlib.contextmanager
 def _worker() -> Iterator[None]:
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    worker = subprocess.Popen(tied([sys.executable, "-m", "workbench.cli", "worker"]), cwd=up.ROOT, **quiet)
+    worker = subprocess.Popen(tied([sys.executable, "-m", "workbench.cli", "worker"]), cwd=processes.ROOT, **quiet)
     try:
         yield
     finally:
@@ -147,7 +147,7 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         os.environ["STILLROOM_HOME"] = home
-        os.environ |= up.child_environment(workers=1)
+        os.environ |= processes.child_environment(workers=1)
         found = case(chosen.model, gap_s=chosen.gap, stretch_s=chosen.stretch, rounds=chosen.rounds)
     measure.show([found], as_json=chosen.json)
 

@@ -20,10 +20,10 @@ TRAINER = [
     "errors",
     "bounds",
     "prediction",
+    "references",
     "home",
     "files",
     "resolved",
-    "references",
     "offline",
     "plain_yaml",
     "markdown",
@@ -303,6 +303,13 @@ def test_every_file_of_a_folder_is_in_its_table(table, folder):
 def _public(body: list[ast.stmt]) -> Iterator[ast.AST]:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return (node for node in body if isinstance(node, kinds) and not node.name.startswith("_"))
+
+
+def test_a_package_defines_no_name_that_one_of_its_modules_has():
+    """`from package import name` would give the one or the other, by what happens to be loaded."""
+    for package in (path for path in SOURCES if path.name == "__init__.py"):
+        modules = {path.stem for path in package.parent.iterdir() if path.is_dir() or path.suffix == ".py"}
+        assert not modules & {node.name for node in _public(syntax(package)[0].body)}, shown(package)
 
 
 def test_every_public_name_has_a_docstring():

@@ -18,7 +18,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from workbench import space
-from workbench.cli import up
+from workbench.cli import processes
 
 ROOT = Path(__file__).parents[2]
 AUDITED = ROOT / "tests" / "audited"
@@ -28,7 +28,7 @@ DOCKER = json.loads(re.search(r"^CMD (\[.*\])$", space._filled("Dockerfile"), re
 
 def command(kind: str, port: int) -> list[str]:
     if kind == "up":
-        return up._streamlit(port)
+        return processes._streamlit(port)
     options = DOCKER[3:] if kind == "space" else ["--server.headless=true"]
     options = [option for option in options if not option.startswith("--server.port")]
     return [sys.executable, "-m", "streamlit", "run", "app.py", *options, f"--server.port={port}"]

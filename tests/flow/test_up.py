@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from trainer import queue
 from trainer.queue import store
-from workbench.cli import up
+from workbench.cli import processes
 
 
 class Stack:
@@ -105,20 +105,20 @@ def test_a_worker_that_dies_is_started_again_and_the_app_that_dies_ends_all(star
 
 
 def test_a_worker_that_dies_at_once_is_started_ever_later_and_at_last_no_more(monkeypatch):
-    monkeypatch.setattr(up, "BACKOFF_S", 0.05)
-    monkeypatch.setattr(up, "MAX_BACKOFF_S", 0.2)
+    monkeypatch.setattr(processes, "BACKOFF_S", 0.05)
+    monkeypatch.setattr(processes, "MAX_BACKOFF_S", 0.2)
     said, began = [], time.monotonic()
-    kept = up.Kept("cpu", [sys.executable, "-S", "-c", "raise SystemExit(3)"], dict(os.environ), said.append)
+    kept = processes.Kept("cpu", [sys.executable, "-S", "-c", "raise SystemExit(3)"], dict(os.environ), said.append)
     while not any("not started again" in line for line in said):
         assert time.monotonic() - began < 60, said
         kept.look()
         time.sleep(0.01)
-    assert len(said) == up.DEATHS and kept.child is None
+    assert len(said) == processes.DEATHS and kept.child is None
     waits = [line.partition(" again in ")[2].partition(" s")[0] for line in said[:-1]]
     assert waits == ["0.05", "0.1", "0.2", "0.2", "0.2"]
     assert time.monotonic() - began >= 0.75
     kept.look()
-    assert kept.child is None and len(said) == up.DEATHS
+    assert kept.child is None and len(said) == processes.DEATHS
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")

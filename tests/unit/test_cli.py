@@ -15,7 +15,7 @@ from trainer import datasets, queue, spec
 from trainer.errors import Unavailable
 from trainer.run import Run, runs_dir
 from workbench import cli
-from workbench.cli import terminal, up
+from workbench.cli import processes, terminal
 from workbench.launch import logs
 
 ROOT = Path(__file__).parents[2]
@@ -351,13 +351,13 @@ def test_table_cells():
 
 def test_up_takes_the_next_free_port_but_only_the_port_it_was_told():
     with socket.socket() as taken:
-        taken.bind((up.ADDRESS, 0))
+        taken.bind((processes.ADDRESS, 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(Unavailable, match=f"Port {port} is taken"):
-            up._port(port)
-        assert not up._free(port)
-    assert up._port(None) >= up.FIRST_PORT
+            processes._port(port)
+        assert not processes._free(port)
+    assert processes._port(None) >= processes.FIRST_PORT
 
 
 @pytest.mark.parametrize(
@@ -379,15 +379,15 @@ def test_cuda_devices_are_counted_without_torch(tmp_path, monkeypatch, listed, v
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert up.cuda_devices() == devices
+    assert processes.cuda_devices() == devices
 
 
 @pytest.mark.parametrize(
     ("cores", "workers", "lab", "each"), [(1, 1, 1, 1), (2, 1, 1, 1), (16, 1, 4, 12), (16, 2, 4, 6), (8, 0, 8, 1)]
 )
 def test_lab_and_workers_share_the_cores(home, monkeypatch, cores, workers, lab, each):
-    monkeypatch.setattr(up, "cores", lambda: cores)
-    environment = up.child_environment(workers=workers)
+    monkeypatch.setattr(processes, "cores", lambda: cores)
+    environment = processes.child_environment(workers=workers)
     assert environment["STILLROOM_LAB_THREADS"] == str(lab)
     assert environment["STILLROOM_WORKER_THREADS"] == str(each) or not workers
     assert environment["STILLROOM_HOME"] == str(home)

@@ -93,9 +93,9 @@ def up(
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Only the app and its lab.")] = False,
 ) -> None:
     """Start the app, its lab and one worker per device; Ctrl-C stops them gently."""
-    from workbench.cli import up as stack
+    from workbench.cli import processes
 
-    raise typer.Exit(stack.run(port=port, workers=not no_worker, say=terminal.say))
+    raise typer.Exit(processes.run(port=port, workers=not no_worker, say=terminal.say))
 
 
 @app.command()

@@ -1,7 +1,6 @@
 """The lab's child process: it answers frames until its input ends, and leaves no text anywhere."""
 
 import contextlib
-import importlib
 import os
 import queue
 import threading
@@ -94,9 +93,10 @@ def _import_libraries() -> None:
     """What every request needs: seconds that are not lost when the first one is cancelled."""
     import torch
 
+    import trainer.inference.target_score
+    import trainer.models  # noqa: F401
+
     torch.set_num_threads(int(os.environ.get("STILLROOM_LAB_THREADS") or min(2, os.cpu_count() or 1)))
-    for name in ("models", "inference", "probe"):
-        importlib.import_module(f"trainer.{name}")
 
 
 if __name__ == "__main__":

@@ -13,12 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from trainer.errors import Unavailable
+from trainer.home import ROOT, home
 from trainer.queue.engines import cores, tied
 
-ROOT = Path(__file__).resolve().parents[1]
 ADDRESS, FIRST_PORT = "127.0.0.1", 8501
 STOP_S, POLL_S = 60, 0.2
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -153,8 +152,6 @@ def _streamlit(port: int) -> list[str]:
 
 def child_environment(*, workers: int) -> dict[str, str]:
     """The children's environment: absolute state folder (they run in the project's folder) and a share of the cores."""
-    from trainer.home import home
-
     lab = max(1, cores() // 4) if workers else cores()
     shares = {
         "STILLROOM_LAB_THREADS": lab,
