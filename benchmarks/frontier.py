@@ -44,8 +44,8 @@ def finished(path: Path) -> dict[str, Job]:
             done.setdefault(JobSpec.model_validate(job.spec).digest, job)
     found, ids = {}, {}
     for step in chain.read(path).each(settled).steps:
-        earlier = chain.references(step.spec.model_dump(mode="json")).values()
-        if not all(said[1:] in ids for said in earlier if said.startswith("@")):
+        earlier = [each.name for each in step.spec.references("model")]
+        if not all(name[1:] in ids for name in earlier if name.startswith("@")):
             continue  # it waits for a step that has not succeeded
         if job := done.get(step.bound(ids).digest):
             ids[step.name] = job.id

@@ -21,12 +21,11 @@ import yaml
 from trainer import spec as specs
 from trainer.errors import BadSpec, UnknownName
 from trainer.plain_yaml import parse_yaml
-from trainer.spec import JobSpec
+from trainer.spec import MODEL_FIELDS, JobSpec
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,59}")
 WITHOUT_MODEL = ("evaluate",)  # kinds whose job leaves no model behind
 
-_REFERENCES = ("model", "teacher", "student")
 _MERGED = ("schedule", "compute")  # a step changes single fields of these; everything else it replaces
 _INSTEAD = {"epochs": "steps", "steps": "epochs", "batch_tokens": "batch_size", "batch_size": "batch_tokens"}
 
@@ -40,8 +39,8 @@ class Step:
 
     def bound(self, ids: Mapping[str, str]) -> JobSpec:
         """The spec with run ids in the place of "@name"; `ids` maps step names to them."""
-        said = references(self.spec.model_dump(mode="json"))
-        return replaced(self.spec, {field: ids[name[1:]] for field, name in said.items() if name.startswith("@")})
+        steps = [each for each in self.spec.references("model") if each.name.startswith("@")]
+        return replaced(self.spec, {each.field: ids[each.name[1:]] for each in steps})
 
 
 @dataclass(frozen=True)
@@ -61,21 +60,6 @@ class Chain:
         if wrong:
             raise BadSpec(wrong)
         return Chain(tuple(changed))
-
-
-def references(said: Mapping[str, Any]) -> dict[str, str]:
-    """The model references of a spec, as written or as stored, by field: model, model.0, teacher, student.base ..."""
-    found = {}
-    for field in _REFERENCES:
-        value = said.get(field)
-        if isinstance(value, Mapping):
-            held = {f"{field}.base": value.get("base")}
-        elif isinstance(value, list | tuple):
-            held = {f"{field}.{place}": one for place, one in enumerate(value)}
-        else:
-            held = {field: value}
-        found |= {name: one for name, one in held.items() if isinstance(one, str)}
-    return found
 
 
 def replaced(spec: JobSpec, values: Mapping[str, str]) -> JobSpec:
@@ -104,7 +88,7 @@ def read(path: str | Path) -> JobSpec | Chain:
     if isinstance(given, Mapping) and "steps" in given:
         return parse(given)
     spec = specs.read(path)
-    if wrong := list(_wrong_references(references(spec.model_dump(mode="json")), {}, None)):
+    if wrong := list(_wrong_references(spec.model_dump(mode="json"), {}, None)):
         raise BadSpec(wrong)
     return spec
 
@@ -118,7 +102,7 @@ def parse(given: Mapping[str, Any]) -> Chain:
     steps, kinds = [], {name: _defaulted(common, own).get("kind") for name, own in named.items()}
     for name, own in named.items():
         said = _defaulted(common, own)
-        problems = list(_wrong_references(references(said), kinds, name))
+        problems = list(_wrong_references(said, kinds, name))
         try:
             steps.append(Step(name, specs.parse(said)))
         except BadSpec as error:
@@ -161,13 +145,12 @@ def _defaulted(common: Mapping, own: Mapping) -> dict:
     return said
 
 
-def _wrong_references(said: Mapping[str, str], kinds: Mapping[str, Any], name: str | None) -> Iterator[tuple[str, str]]:
+def _wrong_references(said: Mapping[str, Any], kinds: Mapping[str, Any], name: str | None) -> Iterator[tuple[str, str]]:
     """(field, problem) of each "@name" in a step that no earlier step fulfils; `kinds` are all steps, in order."""
     order = list(kinds)
     earlier = order[: order.index(name)] if name else []
-    for field, reference in said.items():
-        step = reference[1:]
-        if not reference.startswith("@") or (step in earlier and kinds[step] not in WITHOUT_MODEL):
+    for field, step in _named_steps({field: said.get(field) for field in MODEL_FIELDS}):
+        if step in earlier and kinds[step] not in WITHOUT_MODEL:
             continue
         if step in earlier:
             yield field, f"step {step!r} makes no model: its kind is {kinds[step]}"
@@ -175,6 +158,16 @@ def _wrong_references(said: Mapping[str, str], kinds: Mapping[str, Any], name: s
             yield field, f"step {step!r} does not come before {name!r}; a step can only use what is made before it"
         else:
             yield field, str(UnknownName("earlier step", step, earlier))
+
+
+def _named_steps(written: Any, field: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted field, step) of each "@name" in what a person wrote, which need not be a valid spec."""
+    if isinstance(written, str) and written.startswith("@"):
+        yield field, written[1:]
+    if not isinstance(written, Mapping | list | tuple):
+        return
+    for part, value in written.items() if isinstance(written, Mapping) else enumerate(written):
+        yield from _named_steps(value, f"{field}.{part}" if field else str(part))
 
 
 def _place(field: str, name: str, own: Mapping, common: Mapping) -> str:

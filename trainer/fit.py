@@ -167,10 +167,7 @@ def splits(spec: JobSpec) -> tuple[str, ...]:
 
 def base_field(spec: JobSpec) -> str:
     """Where a person finds the reference of what is trained or scored."""
-    field = "student" if spec.kind == "distill" else "model"
-    if spec.change is None:
-        return field if not spec.others else f"{field}.0"
-    return f"{field}.base" if spec.change.base else "teacher"
+    return spec.references()[0].field
 
 
 def _heads(spec: JobSpec, start: Model | None, teacher: Model | None, others: Sequence[Model | None]) -> Problems:

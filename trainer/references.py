@@ -7,8 +7,19 @@ then the Hub. `~` is the home folder everywhere, and a name may hold blanks, `@`
 import os
 import re
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 _PATH = re.compile(r"[./~\\]|[A-Za-z]:[\\/]")  # what only a path begins with; C:\ is that of another system
+Kind = Literal["model", "data set"]
+
+
+class Reference(NamedTuple):
+    """A model or data set that a spec refers to: where that is written, and what it is to the run."""
+
+    field: str  # dotted: model, model.0, student.base, teacher, dataset, recipe.unlabelled
+    input: str  # its name in RunSpec.inputs: model, others.0, teacher, dataset, unlabelled
+    name: str
+    kind: Kind
 
 
 def expanded(written: str) -> Path:

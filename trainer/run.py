@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -48,20 +48,28 @@ class RunSpec(Plain):
     threads: int
     device: str
 
+    @classmethod
+    def of(
+        cls, spec: JobSpec, inputs: Mapping[str, Input], *, id: str, attempt: int, threads: int, device: str
+    ) -> Self:
+        """An attempt at a spec whose references came to `inputs`; `threads` is for a spec that says none."""
+        threads = spec.compute.threads or threads
+        return cls(id=id, attempt=attempt, spec=spec, threads=threads, device=device, **_fields_of(inputs))
+
     @property
     def inputs(self) -> dict[str, Input]:
-        """What the job references, by the name it has in JobSpec.inputs."""
+        """What the job references, by the name it has in JobSpec.references."""
         others = {f"others.{number}": model for number, model in enumerate(self.others)}
         each = {"model": self.model, **others, "teacher": self.teacher}
         each |= {"dataset": self.dataset, "unlabelled": self.unlabelled}
         return {name: resolved for name, resolved in each.items() if resolved}
 
-    def with_inputs(self, inputs: Mapping[str, Input]) -> "RunSpec":
+    def with_inputs(self, inputs: Mapping[str, Input]) -> Self:
         """The same run with these in the place of its own."""
-        return self.model_copy(update=fields_of(inputs))
+        return self.model_copy(update=_fields_of(inputs))
 
 
-def fields_of(inputs: Mapping[str, Input]) -> dict[str, Any]:
+def _fields_of(inputs: Mapping[str, Input]) -> dict[str, Any]:
     """The fields of a RunSpec that hold these inputs."""
     others = tuple(model for name, model in inputs.items() if name.startswith("others."))
     return {name: each for name, each in inputs.items() if not name.startswith("others.")} | {"others": others}

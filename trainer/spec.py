@@ -14,6 +14,7 @@ from trainer.errors import BadSpec, UnknownName
 from trainer.plain_yaml import parse_yaml
 from trainer.prediction import Plain
 from trainer.recipes import RECIPES
+from trainer.references import Kind, Reference
 from trainer.tasks import TASKS
 
 
@@ -159,10 +160,11 @@ def _models(value: Any) -> Any:
     return tuple(value)
 
 
-Reference = Annotated[str, Field(min_length=1, max_length=300)]
-Model = Annotated[Reference | Change, BeforeValidator(_model)]
-Models = Annotated[Reference | Change | tuple[Reference, ...], BeforeValidator(_models)]
+ReferenceName = Annotated[str, Field(min_length=1, max_length=300)]
+Model = Annotated[ReferenceName | Change, BeforeValidator(_model)]
+Models = Annotated[ReferenceName | Change | tuple[ReferenceName, ...], BeforeValidator(_models)]
 TRAINED = ("pretrain", "distill", "finetune")  # kinds whose jobs train; the others read models as they are
+MODEL_FIELDS = ("model", "teacher", "student")
 
 
 class JobSpec(Plain):
@@ -172,7 +174,7 @@ class JobSpec(Plain):
     model: Models | None = Field(
         None, description="Zoo id, run id, ./folder, org/name, or what to change in a base; average: a list of them"
     )
-    teacher: Reference | None = Field(None, description="The model that is taught from: a reference")
+    teacher: ReferenceName | None = Field(None, description="The model that is taught from: a reference")
     student: Model | None = Field(None, description="The model that learns: a reference, or what to change in a base")
     dataset: str = Field(min_length=1, max_length=300, description="Data-set id, a folder or hf:owner/name")
     task: TaskChoice | None = Field(None, description="What the model is asked to do; empty: as the data set")
@@ -248,6 +250,23 @@ class JobSpec(Plain):
         """The text data set that the recipe uses besides `dataset`, if any."""
         return getattr(self.recipe, "unlabelled", None)
 
+    def references(self, kind: Kind | None = None) -> tuple[Reference, ...]:
+        """Everything that it refers to, or all of one kind; what is trained or scored comes first."""
+        models = [(self._start_field, "model", self.start)]
+        models += [(f"model.{place}", f"others.{place - 1}", name) for place, name in enumerate(self.others, 1)]
+        models += [("teacher", "teacher", self.teacher)] if self.teacher else []
+        data = [("dataset", "dataset", self.dataset)]
+        data += [("recipe.unlabelled", "unlabelled", self.unlabelled)] if self.unlabelled else []
+        every = (*(Reference(*each, "model") for each in models), *(Reference(*each, "data set") for each in data))
+        return tuple(each for each in every if kind in (None, each.kind))
+
+    @property
+    def _start_field(self) -> str:
+        field = "student" if self.kind == "distill" else "model"
+        if self.change is None:
+            return field if not self.others else f"{field}.0"
+        return f"{field}.base" if self.change.base else "teacher"
+
     @property
     def made_from(self) -> str:
         """The start in words: `minilm`, `minilm with layers 3, hidden 128`, or `the average of a, b`."""
@@ -271,7 +290,7 @@ class JobSpec(Plain):
         """The spec as a person would write it: only what differs from the defaults."""
         said = self.model_dump(mode="json", exclude_none=True)
         bare = {"kind": self.kind, "dataset": self.dataset}
-        bare |= {name: said[name] for name in ("model", "teacher", "student") if name in said}
+        bare |= {name: said[name] for name in MODEL_FIELDS if name in said}
         usual = JobSpec.model_validate(bare | ({"recipe": self.recipe.name} if self.kind == "distill" else {}))
         usual = usual.model_dump(mode="json", exclude_none=True)
         for name in list(said):

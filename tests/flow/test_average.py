@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from trainer import chain, models
+from trainer import models
 from trainer.chain import parse
 from trainer.models.export import read_about
 from trainer.queue import worker
@@ -54,9 +54,7 @@ def test_the_average_of_two_runs_is_a_model_that_is_scored_and_used(home):
     steps = parse(yaml.safe_load(written)).steps
     made = {f"run-{jobs[name].id}": jobs[name] for name in ("one", "two", "both")}
     assert [step.name for step in steps] == list(made), "the card is a chain of all the runs behind the model"
-    assert list(chain.references(steps[-1].spec.model_dump(mode="json")).values()) == [
-        f"@{name}" for name in list(made)[:2]
-    ]
+    assert [each.name for each in steps[-1].spec.references("model")] == [f"@{name}" for name in list(made)[:2]]
     ids = {name: job.id for name, job in made.items()}
     for step in steps:
         assert step.bound(ids).digest == JobSpec.model_validate(made[step.name].spec).digest, "and makes it again"

@@ -63,14 +63,46 @@ def test_a_chain_is_its_steps_in_order_with_common_fields_as_defaults():
     assert (teacher.spec.schedule.max_tokens, student.spec.schedule.steps) == (128, 9)
 
 
+def named(spec):
+    """The models of a spec by the field in which each is written."""
+    return {each.field: each.name for each in spec.references("model")}
+
+
+@pytest.mark.parametrize(
+    ("given", "fields", "inputs"),
+    [
+        ({"kind": "finetune", "model": "a"}, ["model", "dataset"], ["model", "dataset"]),
+        ({"kind": "finetune", "model": {"base": "a", "layers": 1}}, ["model.base", "dataset"], ["model", "dataset"]),
+        (
+            {"kind": "average", "model": ["a", "b", "c"]},
+            ["model.0", "model.1", "model.2", "dataset"],
+            ["model", "others.0", "others.1", "dataset"],
+        ),
+        (
+            {"teacher": "t", "student": "s", "kind": "distill", "recipe": {"name": "task_kd", "unlabelled": "u"}},
+            ["student", "teacher", "dataset", "recipe.unlabelled"],
+            ["model", "teacher", "dataset", "unlabelled"],
+        ),
+        (
+            {"teacher": "t", "student": {"layers": 3}} | TEACH,
+            ["teacher", "teacher", "dataset"],
+            ["model", "teacher", "dataset"],
+        ),
+    ],
+)
+def test_a_spec_says_all_that_it_refers_to_where_it_is_written_and_what_it_is_to_the_run(given, fields, inputs):
+    references = parse({"dataset": "bc5cdr"} | given).references()
+    assert [each.field for each in references] == fields
+    assert [each.input for each in references] == inputs
+
+
 def test_references_are_found_and_replaced_wherever_one_may_stand():
     given = {"teacher": "@a", "student": {"base": "@b", "layers": 3}, "dataset": "bc5cdr"} | TEACH
     step = chain.Step("c", parse(given))
-    assert chain.references(given) == {"teacher": "@a", "student.base": "@b"}
+    assert named(step.spec) == {"teacher": "@a", "student.base": "@b"}
     bound = step.bound({"a": "00000000-1", "b": "00000000-2"})
-    assert chain.references(bound.model_dump()) == {"teacher": "00000000-1", "student.base": "00000000-2"}
+    assert named(bound) == {"teacher": "00000000-1", "student.base": "00000000-2"}
     assert bound == parse(given | {"teacher": "00000000-1", "student": {"base": "00000000-2", "layers": 3}})
-    assert chain.references({"model": {"layers": 3, "base": None}}) == {}
 
 
 @pytest.mark.parametrize(
@@ -514,9 +546,7 @@ class Chains(RuleBasedStateMachine):
         given = made(*steps)
         jobs = queue.submit_chain(given, store=self.store)
         self.needs = {
-            jobs[step.name].id: {
-                jobs[name[1:]].id for name in chain.references(step.spec.model_dump()).values() if name.startswith("@")
-            }
+            jobs[step.name].id: {jobs[name[1:]].id for name in named(step.spec).values() if name.startswith("@")}
             for step in given.steps
         }
         self.own = dict.fromkeys(self.needs, "queued")  # in the order of the chain

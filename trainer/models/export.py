@@ -68,8 +68,8 @@ def lineage(run: RunSpec) -> dict[str, str]:
         if earlier:
             steps |= earlier
             step_of[found.reference] = list(earlier)[-1]
-    said = chain.references(run.spec.model_dump(mode="json"))
-    named = {field: f"@{step_of[reference]}" for field, reference in said.items() if reference in step_of}
+    models = run.spec.references("model")
+    named = {each.field: f"@{step_of[each.name]}" for each in models if each.name in step_of}
     return steps | {f"run-{run.id}": chain.replaced(run.spec, named).to_yaml()}
 
 

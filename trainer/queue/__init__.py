@@ -15,7 +15,7 @@ from typing import Literal
 
 from sqlalchemy import Connection, Engine, Row, and_, case, func, insert, null, select, update
 
-from trainer.chain import Chain, references
+from trainer.chain import Chain
 from trainer.errors import Refused, UnknownName
 from trainer.home import home, present
 from trainer.prediction import Plain
@@ -288,7 +288,7 @@ def _insert(connection: Connection, spec: JobSpec, priority: int, now: Mapping[s
     values |= {"spec": spec.model_dump(mode="json"), "priority": priority, "turn": _next_turn(connection)}
     connection.execute(insert(jobs_table).values(values | {"created_at": time.time()}))
     inputs.fix(connection, values["id"], now)
-    needs.record(connection, values["id"], references(values["spec"]).values())
+    needs.record(connection, values["id"], [each.name for each in spec.references("model")])
     _refuse_if_hindered(connection, values["id"])
     return values["id"]
 

@@ -22,20 +22,17 @@ from trainer.spec import JobSpec
 _DATA = ("dataset", "unlabelled")
 
 
-def references(spec: JobSpec) -> dict[str, str]:
-    """Everything that a spec references: model, others.0, others.1 ..., teacher, dataset, unlabelled."""
-    others = {f"others.{number}": other for number, other in enumerate(spec.others)}
-    each = {"model": spec.start, **others, "teacher": spec.teacher}
-    each |= {"dataset": spec.dataset, "unlabelled": spec.unlabelled}
-    return {name: reference for name, reference in each.items() if reference}
+def resolve(spec: JobSpec) -> dict[str, Input]:
+    """All that a spec references, as it is now. Raises what is wrong with a reference."""
+    return {each.input: _resolve(each.input, each.name) for each in spec.references()}
 
 
 def there(spec: JobSpec) -> dict[str, Input]:
     """What of it can be found now; the job will say what is wrong with the rest, unless that is still to be made."""
     resolved = {}
-    for name, reference in references(spec).items():
+    for each in spec.references():
         try:
-            resolved[name] = _resolve(name, reference)
+            resolved[each.input] = _resolve(each.input, each.name)
         except StateError:
             raise
         except (StillroomError, OSError):
@@ -58,7 +55,7 @@ def of_attempt(spec: JobSpec, job_id: str, store: Engine) -> dict[str, Input]:
     Raises what is wrong with a reference, too.
     """
     before = read(store, lambda connection: known(connection, job_id))
-    now = {name: _again(name, each, before.get(name)) for name, each in references(spec).items()}
+    now = {each.input: _again(each.input, each.name, before.get(each.input)) for each in spec.references()}
     if changes := list(_changes(before, now)):
         fresh = f"`stillroom retry {job_id} --fresh`, or submit the chain again that it is a step of"
         next_step = f"Restore the files, or start anew with those of now: {fresh}."

@@ -18,7 +18,7 @@ from trainer.queue import inputs
 from trainer.queue.engines import ENGINES, Handle, LocalEngine, Process, cores, environment
 from trainer.queue.progress import RETRIES, Tail, ending, result_of, stalled, typed
 from trainer.queue.store import open_store
-from trainer.run import Run, RunSpec, attempts, checkpoint_step, fields_of, runs_dir
+from trainer.run import Run, RunSpec, attempts, checkpoint_step, runs_dir
 from trainer.spec import parse
 
 log = logging.getLogger(__name__)
@@ -154,15 +154,9 @@ class Shift:
         spec = parse(lease.spec)
         # The number of threads changes the bits of a sum, so a resumed run keeps that of its first attempt.
         fixed = next(filter(None, map(_threads, reversed(earlier))), None)
-        ready = RunSpec(
-            id=lease.id,
-            attempt=lease.token,
-            spec=spec,
-            **fields_of(inputs.of_attempt(spec, lease.id, self.store)),
-            threads=spec.compute.threads or fixed or self.threads,
-            device=self.me.device,
-        )
-        return Run.create(runs_dir(), ready)
+        resolved = inputs.of_attempt(spec, lease.id, self.store)
+        how = {"threads": fixed or self.threads, "device": self.me.device}
+        return Run.create(runs_dir(), RunSpec.of(spec, resolved, id=lease.id, attempt=lease.token, **how))
 
     def _settle(self, lease: queue.Lease, run: Run, tail: Tail, *, why: str | None, code: int | None) -> None:
         """Write how the attempt ended; a cancel that was seen wins over whatever the child still did."""

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from trainer import datasets, fit, queue, zoo
-from trainer.chain import WITHOUT_MODEL, Chain, references, replaced
+from trainer.chain import WITHOUT_MODEL, Chain, replaced
 from trainer.errors import BadSpec, StillroomError, Unavailable
 from trainer.fit import Model
 from trainer.home import StateError
@@ -44,14 +44,13 @@ def look(spec: JobSpec, steps: Mapping[str, Model] = MappingProxyType({}), *, mo
     read, because a person waits.
     """
     found, wrong = {}, []
-    for find, fields in ((_model, references(spec.model_dump())), (_dataset, _data(spec))):
-        for field, reference in fields.items():
-            try:
-                found[field] = find(reference)
-            except StateError:
-                raise
-            except StillroomError as error:
-                wrong.append((field, str(error)))
+    for each in {each.field: each for each in spec.references()}.values():  # a teacher may be the start too
+        try:
+            found[each.field] = _model(each.name) if each.kind == "model" else _dataset(each.name)
+        except StateError:
+            raise
+        except StillroomError as error:
+            wrong.append((each.field, str(error)))
     missing = {field for field, _ in wrong}
 
     def known(name: str | None, *fields: str) -> Model | None:
@@ -121,12 +120,6 @@ def document(steps: Mapping[str, Job], *, whole: bool) -> dict:
     last = list(steps.values())[-1]
     ids = {} if "" in steps else {"ids": {name: job.id for name, job in steps.items()}}
     return (last.to_json() if whole else {"id": last.id}) | ids
-
-
-def _data(spec: JobSpec) -> dict[str, str]:
-    """The data-set references of a spec by dotted field."""
-    unlabelled = getattr(spec.recipe, "unlabelled", None)
-    return {"dataset": spec.dataset} | ({"recipe.unlabelled": unlabelled} if unlabelled else {})
 
 
 def _model(reference: str) -> str:

@@ -13,8 +13,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from trainer import datasets, queue, zoo
+from trainer import queue
 from trainer.errors import StillroomError
+from trainer.queue import inputs
 from trainer.queue.engines import cores, environment, tied
 from trainer.run import Run, RunSpec
 from trainer.spec import JobSpec
@@ -121,19 +122,10 @@ class Trial:
 
 def _ready(spec: JobSpec) -> RunSpec:
     """What a worker would prepare: references found, device and threads fixed."""
-    unlabelled, workers = spec.unlabelled, queue.workers()
-    threads = os.environ.get("STILLROOM_WORKER_THREADS")
-    return RunSpec(
-        id=f"{spec.digest[:8]}-0",
-        attempt=1,
-        spec=spec,
-        model=zoo.resolve(spec.start),
-        teacher=zoo.resolve(spec.teacher) if spec.teacher else None,
-        dataset=datasets.resolve(spec.dataset),
-        unlabelled=datasets.resolve(unlabelled) if unlabelled else None,
-        threads=spec.compute.threads or int(threads or cores()),
-        device=workers[0].device if workers else "cpu",
-    )
+    workers = queue.workers()
+    threads = int(os.environ.get("STILLROOM_WORKER_THREADS") or cores())
+    device = workers[0].device if workers else "cpu"
+    return RunSpec.of(spec, inputs.resolve(spec), id=f"{spec.digest[:8]}-0", attempt=1, threads=threads, device=device)
 
 
 def _busy() -> bool:
