@@ -211,7 +211,7 @@ def _outputs_count(spec: JobSpec, start: Model | None, teacher: Model) -> bool:
         terms = compatibility.plan(spec, student, teacher.shape)
     except BadSpec:
         return False
-    return any(term.name in ("soft_targets", "soft_cross_entropy") for term in terms)
+    return any(term.traits.compares == "logits" for term in terms)
 
 
 def _label_counts(spec: JobSpec, data: datasets.Report | None, start: Model | None, teacher: Model | None) -> Problems:

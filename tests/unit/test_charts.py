@@ -1,15 +1,14 @@
 """Figures: what is drawn, where, and from which numbers."""
 
-from trainer.recipes.objective import Term, uniform
-from workbench.launch import job_plan, runs
+from trainer.recipes.layer_maps import uniform
+from trainer.recipes.terms import TERMS, Term
+from workbench.launch import runs
 from workbench.pages.parts import layer_map as diagram
 from workbench.widgets import charts
 
 
 def layer_map(student: int, teacher: int, *terms: Term, copied=()):
-    figure = diagram.layer_map_figure(
-        student, teacher, terms=terms, names=job_plan.NAMES, copied=copied, outputs=job_plan.OUTPUTS
-    )
+    figure = diagram.layer_map_figure(student, teacher, terms=terms, copied=copied)
     lines = {trace.name: list(zip(trace.x, trace.y, strict=True)) for trace in figure.data if trace.mode == "lines"}
     return figure, lines
 
@@ -32,18 +31,13 @@ def test_terms_of_the_same_levels_do_not_hide_each_other():
     pairs = uniform(2, 4)
     kinds = ("attention_kl", "hidden_cosine")
     _, lines = layer_map(2, 4, *(Term(name=name, weight=1, pairs=pairs) for name in kinds))
-    first, second = (lines[job_plan.NAMES[name]] for name in kinds)
+    first, second = (lines[TERMS[name].title] for name in kinds)
     assert 0 < abs(first[0][1] - second[0][1]) < 0.5
 
 
 def test_terms_of_outputs_join_the_outputs_and_gold_labels_nothing():
     _, lines = layer_map(2, 4, Term(name="soft_targets", weight=1), Term(name="task", weight=1))
     assert lines == {"Soft targets": [(0.0, 5), (1.0, 5), (None, None)]}
-
-
-def test_every_term_has_a_name_and_a_sentence():
-    names = set(Term.model_fields["name"].annotation.__args__)
-    assert set(job_plan.NAMES) == set(job_plan.MEANINGS) == names
 
 
 def history(**values: list[float]) -> list[dict]:
@@ -53,10 +47,10 @@ def history(**values: list[float]) -> list[dict]:
 
 def test_the_terms_are_drawn_as_they_enter_the_sum():
     figure = charts.terms_figure(
-        history(loss=[3, 2], loss__mlm=[1, 1], loss__soft_targets=[2, 1]), names=job_plan.NAMES
+        history(loss=[3, 2], loss__mlm=[1, 1], loss__soft_targets=[2, 1], loss__of_old=[0.5, 0.2])
     )
     drawn = {trace.name: list(trace.y) for trace in figure.data}
-    assert drawn == {"sum": [3, 2], "Soft targets": [2, 1], "Masked LM": [1, 1]}
+    assert drawn == {"sum": [3, 2], "Soft targets": [2, 1], "Masked LM": [1, 1], "of_old": [0.5, 0.2]}
     assert figure.layout.xaxis.title.text and figure.layout.yaxis.title.text
 
 

@@ -19,7 +19,7 @@ from trainer.architectures.layer_outputs import capturing, quicken_attention
 from trainer.errors import Unavailable
 from trainer.inference.target_score import Probe, Score
 from trainer.models import heads, suitability
-from trainer.recipes.objective import Term
+from trainer.recipes.terms import Term
 from trainer.training.module import Learner
 
 HEADS = {

@@ -12,8 +12,8 @@ from trainer.recipes.distil import Distil
 from trainer.recipes.finetune import Finetune
 from trainer.recipes.minilm import MiniLM
 from trainer.recipes.mlm import MaskedLM
-from trainer.recipes.objective import Term
 from trainer.recipes.task_kd import TaskKD
+from trainer.recipes.terms import Term
 from trainer.recipes.tiny import Tiny
 from trainer.spec import Schedule
 from trainer.training.loop import optimizer_for

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from trainer import models
-from trainer.recipes.objective import layer_map
+from trainer.recipes.layer_maps import layer_map
 from trainer.spec import parse, read
 from trainer.training.loop import learning_rate
 from trainer.zoo import compatibility, entries

@@ -24,7 +24,7 @@ from trainer.architectures.minialbert import MiniAlbertForMaskedLM, MiniAlbertFo
 from trainer.errors import BadSpec
 from trainer.models import export, seeded
 from trainer.models.students import make
-from trainer.recipes.objective import layer_map
+from trainer.recipes.layer_maps import layer_map
 from trainer.spec import Change
 
 TEXTS = ["naloxone reverses the effect of clonidine .", "no adverse events were seen in the patients ."]

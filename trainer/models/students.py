@@ -15,7 +15,7 @@ from trainer.architectures import quicken
 from trainer.architectures.lengthening import lengthen, lengthened_config
 from trainer.architectures.minialbert import MiniAlbertConfig
 from trainer.models import HEADS, seeded
-from trainer.recipes.objective import layer_map
+from trainer.recipes.layer_maps import layer_map
 from trainer.spec import Change
 from trainer.zoo import vocabulary
 from trainer.zoo.compatibility import STACKS, check_change, sizes

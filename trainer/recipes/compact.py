@@ -6,7 +6,8 @@ from pydantic import Field
 
 from trainer.bounds import FACTOR
 from trainer.prediction import Plain
-from trainer.recipes.objective import Term, uniform
+from trainer.recipes.layer_maps import uniform
+from trainer.recipes.terms import Term
 
 
 class Compact(Plain):

@@ -6,7 +6,8 @@ from pydantic import Field
 
 from trainer.bounds import FACTOR
 from trainer.prediction import Plain
-from trainer.recipes.objective import Term, last_layers
+from trainer.recipes.layer_maps import last_layers
+from trainer.recipes.terms import Term
 
 
 class Distil(Plain):

@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from trainer.prediction import Plain
-from trainer.recipes.objective import Term
+from trainer.recipes.terms import Term
 
 
 class Finetune(Plain):

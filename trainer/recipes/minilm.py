@@ -6,7 +6,7 @@ from pydantic import Field
 
 from trainer.bounds import FACTOR
 from trainer.prediction import Plain
-from trainer.recipes.objective import Term
+from trainer.recipes.terms import Term
 
 
 class MiniLM(Plain):

@@ -6,7 +6,8 @@ from pydantic import Field
 
 from trainer.bounds import COUNT, FACTOR
 from trainer.prediction import Plain
-from trainer.recipes.objective import Term, last_layers, uniform
+from trainer.recipes.layer_maps import last_layers, uniform
+from trainer.recipes.terms import Term
 
 
 class TaskKD(Plain):

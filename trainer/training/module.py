@@ -4,7 +4,7 @@ Every recipe runs here: fine-tuning and continual pre-training are plans without
 where a term asks for it: heads only at positions that count, the teacher without autograd, maps of single layers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,14 +21,9 @@ from trainer.models.heads import (
     unit_states,
     vocabulary_logits,
 )
-from trainer.recipes.objective import Term
+from trainer.recipes.terms import Term
 from trainer.training import losses
 from trainer.training.vocabulary_loss import vocabulary_loss
-
-TAUGHT = ("soft_targets", "soft_cross_entropy")  # terms that compare what the two heads say
-OUTPUTS = ("mlm", "task", *TAUGHT)  # terms of what the student's head says
-STATES = ("hidden_cosine", "hidden_mse", "embedding_cosine")
-MAPS = ("attention_kl", "attention_mse")
 
 
 class Pass(NamedTuple):
@@ -80,7 +75,7 @@ class Learner(torch.nn.Module):
     @property
     def taught_levels(self) -> tuple[int, ...]:
         """The teacher's levels whose hidden states a term compares, lowest first."""
-        return tuple(sorted(self._levels(1)))
+        return tuple(sorted(self._levels("states", 1)))
 
     def to(self, device, *args, **kwargs) -> "Learner":
         for model in self._teacher:
@@ -98,7 +93,7 @@ class Learner(torch.nn.Module):
         teacher = self._teach(batch)
         total, terms = self._output_terms(student, teacher, batch)
         for term in self.plan:
-            if term.name not in OUTPUTS:
+            if not term.traits.needs_logits:
                 pairs = (self._layer_term(term, pair, student, teacher, batch) for pair in term.pairs)
                 terms[term.name] = term.weight * sum(pairs)
                 total = total + terms[term.name]
@@ -115,15 +110,15 @@ class Learner(torch.nn.Module):
 
     def _run(self, model: torch.nn.Module, batch: Mapping, *, side: int) -> Pass:
         """side: 0 for the student, 1 for the teacher, as in the pairs of a term."""
-        maps, vectors = (self._layers(names, side) for names in (MAPS, ("relations",)))
-        speaks = any(term.name in (TAUGHT if side else OUTPUTS) for term in self.plan)
+        states, maps, vectors = (self._levels(compared, side) for compared in ("states", "maps", "vectors"))
+        speaks = any(term.traits.needs_logits and (side == 0 or term.traits.needs_teacher) for term in self.plan)
         with capturing(model, maps=maps, vectors=vectors, after_dropout=self.exact) as seen:
-            said = forward(model, batch, head=self.head, levels=self._levels(side), speaks=speaks)
+            said = forward(model, batch, head=self.head, levels=states, speaks=speaks)
         return Pass(said.states, seen, said.logits)
 
     def _output_terms(self, student: Pass, teacher: Pass | None, batch: Mapping) -> tuple[torch.Tensor | float, dict]:
         """The sum of the weighted terms on what the heads say, and each of them."""
-        terms = [term for term in self.plan if term.name in OUTPUTS]
+        terms = [term for term in self.plan if term.traits.needs_logits]
         if not terms:
             return 0.0, {}
 
@@ -140,41 +135,47 @@ class Learner(torch.nn.Module):
         return total, dict(zip((term.name for term in terms), each.unbind(), strict=True))
 
     def _layer_term(self, term: Term, pair: tuple[int, int], student: Pass, teacher: Pass, batch: Mapping):
+        """A term that looks inside the two models, for one pair of their levels."""
         mask, (low, high) = batch["attention_mask"], pair
-        if term.name in MAPS:
+        loss = _function(term)
+        if term.traits.compares == "maps":
             maps = (student.seen.maps[low], teacher.seen.maps[high])
-            return losses.attention_mse(*maps) if term.name == "attention_mse" else losses.attention_kl(*maps, mask)
-        if term.name == "relations":
+            return loss(*maps) if term.traits.padding else loss(*maps, mask)
+        if term.traits.compares == "vectors":
             kinds = zip(student.seen.vectors[low], teacher.seen.vectors[high], strict=True)
-            return sum(losses.relations(mine, theirs, mask, heads=term.heads) for mine, theirs in kinds)
+            return sum(loss(mine, theirs, mask, heads=term.heads) for mine, theirs in kinds)
         mine, theirs = student.states[low], teacher.states[high]
         if self.projection is not None and term.projected:
             mine = self.projection(mine)
-        if term.name == "hidden_mse":
-            return losses.hidden_mse(mine, theirs)
-        # A masked LM compares every real token, a labelled task what carries a label.
+        return loss(mine, theirs) if term.traits.padding else loss(*self._counted(mine, theirs, batch))
+
+    def _counted(self, mine: torch.Tensor, theirs: torch.Tensor, batch: Mapping) -> Iterator[torch.Tensor]:
+        """The states of both that count: at every real token of a masked LM, of a labelled task what has a label."""
         if self.head == "mlm":
-            return losses.hidden_cosine(*(_rows(states, _real(mask)) for states in (mine, theirs)))
-        chosen = (
+            where = _real(batch["attention_mask"])
+            return (_rows(states, where) for states in (mine, theirs))
+        return (
             states if states.ndim == 2 else unit_states(model, states, batch)
             for model, states in ((self.student, mine), (self.teacher, theirs))
         )
-        return losses.hidden_cosine(*chosen)
 
-    def _levels(self, side: int) -> set[int]:
-        return {pair[side] for term in self.plan if term.name in STATES for pair in term.pairs}
+    def _levels(self, compared: str, side: int) -> set[int]:
+        """The levels of one side whose states, maps or vectors a term compares."""
+        return {pair[side] for term in self.plan if term.traits.compares == compared for pair in term.pairs}
 
-    def _layers(self, names: Sequence[str], side: int) -> set[int]:
-        return {pair[side] for term in self.plan if term.name in names for pair in term.pairs}
+
+def _function(term: Term, *, sets: bool = False) -> Callable[..., torch.Tensor]:
+    """What computes a term; sets: where a document may have several labels."""
+    traits = term.traits
+    return getattr(losses, (sets and traits.of_sets) or traits.function or term.name)
 
 
 def _output_term(term: Term, mine: torch.Tensor, theirs: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
     """One term on logits, (units, classes); labels in floating point: documents with several each."""
-    sets = labels.is_floating_point()
-    if term.name in TAUGHT:
-        compare = losses.soft_label_sets if sets else getattr(losses, term.name)
-        return compare(mine, theirs, temperature=term.temperature)
-    return (losses.label_sets if sets else losses.hard_labels)(mine, labels, ignored=IGNORED)
+    loss = _function(term, sets=labels.is_floating_point())
+    if term.traits.compares == "labels":
+        return loss(mine, labels, ignored=IGNORED)
+    return loss(mine, theirs, temperature=term.temperature) if term.traits.softened else loss(mine, theirs)
 
 
 def _real(mask: torch.Tensor) -> torch.Tensor | None:
@@ -197,7 +198,7 @@ def _projection(student: int, teacher: int | None, plan: Sequence[Term], *, head
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return torch.nn.Linear(student, teacher)
-    unequal = [term.name for term in plan if term.name in STATES and student != teacher]
+    unequal = [term.name for term in plan if term.traits.needs_same_width and student != teacher]
     if unequal and not asked:
         raise BadSpec(
             [

@@ -111,7 +111,7 @@ def prepare(
     labels = data.labels if taught is None or not task.labelled else inference.output_names(taught[0])
     student, tokenizer = _student(ready, labels, data)
     terms = spec.recipe.plan(_depth(student), _depth(taught[0] if taught else student))
-    live = taught is not None and (task.head == "mlm" or any(term.pairs and "attention" in term.name for term in terms))
+    live = taught is not None and (task.head == "mlm" or any(term.traits.needs_same_pieces for term in terms))
     limits = [inference.model_limit(*pair) for pair in ((student, tokenizer), taught) if pair]
     max_tokens = min(spec.schedule.max_tokens, *limits)
     options = {"label_ids": student.config.label2id, "max_tokens": max_tokens, "seed": spec.seed}

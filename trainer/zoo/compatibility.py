@@ -9,7 +9,8 @@ from typing import Any
 from trainer.datasets import tags
 from trainer.errors import BadSpec, StillroomError
 from trainer.prediction import Plain
-from trainer.recipes.objective import Term, layer_map
+from trainer.recipes.layer_maps import layer_map
+from trainer.recipes.terms import Term
 from trainer.resolved import ResolvedModel
 from trainer.spec import Change, JobSpec
 from trainer.tasks import TASKS
@@ -28,8 +29,6 @@ LENGTHENED = ("bert", "roberta")  # those that a sliding window can be given
 HIDDEN = ("longformer", "big_bird")  # those that show no attention, neither maps nor vectors
 EMBEDDED = ("bert", "distilbert", "minialbert")  # those whose embeddings a MiniALBERT can take over
 REDUCTION = 16  # hidden size : inner size of a MiniALBERT's adapters
-MAPS = ("attention_kl", "attention_mse")
-WIDE = ("hidden_cosine", "hidden_mse", "embedding_cosine")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 Problems = Iterator[tuple[str, str]]  # (dotted field, what is wrong with it and the nearest fix)
@@ -267,30 +266,30 @@ def _starting(change: Change, base: Shape, student: Shape) -> Problems:
 
 
 def _term(term: Term, spec: JobSpec, teacher: Shape, student: Shape) -> Problems:
-    # A masked-LM teacher reads the student's pieces whatever the term; a tagging teacher only where maps are compared.
-    together = term.name in MAPS or (spec.task.head == "mlm" and term.name not in ("mlm", "task"))
+    traits = term.traits
+    # A masked-LM teacher reads the student's pieces whatever the term; a tagging teacher only for some.
+    together = traits.needs_same_pieces or (spec.task.head == "mlm" and traits.needs_teacher)
     if together and (teacher.pieces, teacher.vocabulary) != (student.pieces, student.vocabulary):
         yield (
             "student.vocabulary" if student.pieces.endswith("trimmed") else "student",
             f"{term.name} needs the same word pieces; the teacher has {teacher.vocabulary:,}, the student "
             f"{student.vocabulary:,} others. Start the student from the teacher's vocabulary",
         )
-    if term.name in MAPS and teacher.heads != student.heads:
+    if traits.needs_same_heads and teacher.heads != student.heads:
         fix = f"give the student {teacher.heads} heads" if student.hidden % teacher.heads == 0 else "drop the term"
         yield "student.heads", f"{term.name} compares {teacher.heads} with {student.heads} attention maps; {fix}"
-    if term.name in (*MAPS, "relations"):
+    if traits.needs_attention:
         for side in (teacher, student):
             if side.model_type in HIDDEN:
                 fix = "choose the recipe distil, task_kd or mlm"
                 yield "recipe", f"{term.name} compares attention, which a {side.model_type} does not show; {fix}"
-    if term.name in WIDE and not term.projected and teacher.hidden != student.hidden:
+    if traits.needs_same_width and not term.projected and teacher.hidden != student.hidden:
         fix = "or choose the recipe tiny, minilm or task_kd"
         yield "student.hidden", f"{term.name} needs the teacher's width {teacher.hidden}, found {student.hidden}; {fix}"
-    if term.name == "relations":
-        if wrong := [size for size in (teacher.hidden, student.hidden) if size % term.heads]:
-            yield "recipe.relation_heads", f"{term.heads} relation heads do not divide the hidden size {wrong[0]}"
-        if not all(1 <= layer <= teacher.layers for _, layer in term.pairs):
-            yield "recipe.teacher_layer", f"the teacher has layers 1 to {teacher.layers}"
+    if wrong := [size for size in (teacher.hidden, student.hidden) if term.heads and size % term.heads]:
+        yield "recipe.relation_heads", f"{term.heads} relation heads do not divide the hidden size {wrong[0]}"
+    if any(layer > teacher.layers for _, layer in term.pairs):
+        yield "recipe.teacher_layer", f"the teacher has layers 1 to {teacher.layers}"
 
 
 def _model_type(config: Mapping[str, Any]) -> str:

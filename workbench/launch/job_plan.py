@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from trainer import zoo
 from trainer.errors import BadSpec, StillroomError
-from trainer.recipes.objective import Term, layer_map
+from trainer.recipes.layer_maps import layer_map
+from trainer.recipes.terms import Term
 from trainer.resolved import ResolvedModel
 from trainer.spec import TRAINED, JobSpec
 from trainer.zoo import compatibility
@@ -15,33 +16,6 @@ from trainer.zoo.compatibility import Shape
 from workbench.launch import sizes
 
 T = TypeVar("T")
-
-MEANINGS = {
-    "task": "Cross-entropy against the gold labels; label by label where a document may have several.",
-    "mlm": "Cross-entropy at the masked positions: say which piece was hidden.",
-    "soft_targets": "Divergence of the two output distributions, softened by the temperature.",
-    "soft_cross_entropy": "Cross-entropy of the student's outputs against the teacher's distribution.",
-    "hidden_cosine": "Turns the student's hidden states in the direction of the teacher's.",
-    "hidden_mse": "Squared distance of the hidden states.",
-    "attention_kl": "Divergence of the attention maps, head by head.",
-    "attention_mse": "Squared distance of the attention maps, head by head.",
-    "embedding_cosine": "Turns the embedding outputs in the direction of the teacher's.",
-    "relations": "How queries, keys and values relate among themselves, whatever the width.",
-}
-NAMES = {
-    "task": "Gold labels",
-    "mlm": "Masked LM",
-    "soft_targets": "Soft targets",
-    "soft_cross_entropy": "Soft cross-entropy",
-    "hidden_cosine": "Hidden states, cosine",
-    "hidden_mse": "Hidden states, squared error",
-    "attention_kl": "Attention maps, KL",
-    "attention_mse": "Attention maps, squared error",
-    "embedding_cosine": "Embeddings, cosine",
-    "relations": "Self-attention relations",
-}
-OUTPUTS = ("soft_targets", "soft_cross_entropy")  # terms that compare what the two heads say
-SOFTENED = ("soft_targets",)  # terms in which the temperature counts
 
 
 @dataclass(frozen=True)
@@ -89,10 +63,10 @@ def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
     )
 
 
-def said_levels(term: Term) -> str:
+def levels_of(term: Term) -> str:
     """What a term compares, in words: outputs, or layers of the student with layers of the teacher."""
     if not term.pairs:
-        return "outputs" if term.name in OUTPUTS else "own outputs"
+        return "outputs" if term.traits.needs_teacher else "own outputs"
     if term.pairs == ((0, 0),):
         return "embeddings"
     layers = ", ".join(f"{low}→{high}" for low, high in term.pairs if low)

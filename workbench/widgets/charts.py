@@ -8,6 +8,8 @@ import plotly.graph_objects as go
 import plotly.io as pio
 import streamlit  # noqa: F401 registers the template whose colours the browser replaces
 
+from trainer.recipes.terms import TERMS
+
 MOST_POINTS = 800  # a line on a screen shows no more; a live chart is sent again at every beat
 FEW = 50  # steps
 BESIDE = {"f1": ("precision", "recall"), "macro_f1": ("micro_f1",)}  # scores that are drawn with another
@@ -62,20 +64,21 @@ def terms(history: Sequence[Mapping]) -> list[str]:
     return sorted((name.removeprefix(TERM) for name in names), key=lambda name: -first[TERM + name])
 
 
-def terms_figure(history: Sequence[Mapping], *, names: Mapping[str, str], steps: int | None = None) -> go.Figure:
-    """Each term as it enters the sum, that is with its weight, and the sum in bold.
-
-    Smoothed where there are many steps. names: what a term is called.
-    """
+def terms_figure(history: Sequence[Mapping], *, steps: int | None = None) -> go.Figure:
+    """Each term as it enters the sum, that is with its weight, and the sum in bold; smoothed over many steps."""
     figure = go.Figure()
     sum_of = series(history, "loss")
     few = len(sum_of[0]) < FEW
-    drawn = [("sum", sum_of), *((names.get(name, name), series(history, TERM + name)) for name in terms(history))]
+    drawn = [("sum", sum_of), *((_title(name), series(history, TERM + name)) for name in terms(history))]
     for (name, points), color, dash in zip(drawn, cycle(colors()), cycle(DASHES)):
         line = {"color": color, "dash": dash, "width": 2.5 if name == "sum" else 1.8}
         _curve(figure, thin(points) if few else calm(points), name, line=line)
     figure.update_yaxes(title="Weighted loss" + ("" if few else ", smoothed"), rangemode="tozero")
     return _framed(figure, steps=steps)
+
+
+def _title(term: str) -> str:
+    return TERMS[term].title if term in TERMS else term  # a run of another version may have other terms
 
 
 def score_figure(history: Sequence[Mapping], *, score: str = "f1", steps: int | None = None) -> go.Figure | None:

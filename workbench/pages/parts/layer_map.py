@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from trainer.recipes.objective import Term
+from trainer.recipes.terms import Term
 from workbench.widgets.charts import DASHES, colors
 
 ROW_PX, LEAST_PX, MOST_PX = 34, 260, 560
@@ -17,37 +17,36 @@ def layer_map_figure(
     teacher: int,
     *,
     terms: Sequence[Term],
-    names: dict[str, str],
     copied: Sequence[tuple[int, int]] = (),
-    outputs: Sequence[str] = (),
     base: int | None = None,
     titles: tuple[str, str] = ("Teacher", "Student"),
 ) -> go.Figure:
     """Levels from the embeddings (0) over the layers to the outputs; a student's level stands at its share of them.
 
-    student, teacher: their layers. copied: (student level, teacher level). names: what each term is called. outputs:
-    terms that compare what the heads say. Colours are those of the app's theme, put in by the browser.
+    student, teacher: their layers. copied: (student level, teacher level). Colours are those of the app's
+    theme, put in by the browser.
     """
     top = teacher + 1
     figure = go.Figure()
     if copied:
         ends = [((LEFT, high), (RIGHT, _height(low, student, teacher))) for low, high in copied]
         _lines(figure, ends, "copied at the start", line={"color": "rgba(128,128,128,.45)", "width": 9}, text="copied")
-    drawn = [(term, _pairs(term, student, teacher, outputs)) for term in terms]
+    drawn = [(term, _pairs(term, student, teacher)) for term in terms]
     drawn = [(term, pairs) for term, pairs in drawn if pairs]
     for place, (term, pairs) in enumerate(drawn):
         aside = SIDE_BY_SIDE * (place - (len(drawn) - 1) / 2) * max(1, top / 8)
         ends = [((LEFT, high + aside), (RIGHT, _height(low, student, teacher) + aside)) for low, high in pairs]
         color = colors()[place % len(colors())]
         line = {"color": color, "width": 2.5, "dash": DASHES[place % len(DASHES)]}
-        _lines(figure, ends, names.get(term.name, term.name), line=line, text="compared")
+        _lines(figure, ends, term.traits.title, line=line, text="compared")
     for x, layers, of in ((LEFT, teacher, "teacher"), (RIGHT, student, "student")):
         _levels(figure, x, [_height(level, layers, teacher) for level in range(layers + 2)], layers, of)
     return _framed(figure, top=top, titles=titles)
 
 
-def _pairs(term: Term, student: int, teacher: int, outputs: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    return ((student + 1, teacher + 1),) if term.name in outputs else term.pairs
+def _pairs(term: Term, student: int, teacher: int) -> tuple[tuple[int, int], ...]:
+    """The levels that a term joins; one of gold labels joins none."""
+    return ((student + 1, teacher + 1),) if term.traits.compares == "logits" else term.pairs
 
 
 def _height(level: int, layers: int, teacher: int) -> float:

@@ -54,9 +54,7 @@ def _map(plan: Plan) -> None:
         plan.student.layers,
         left.layers,
         terms=plan.terms if plan.teacher else (),
-        names=job_plan.NAMES,
         copied=copied,
-        outputs=job_plan.OUTPUTS,
         titles=("Teacher" if plan.teacher else "Base", "Student" if plan.teacher else "Model"),
     )
     st.markdown("**Layer map**")
@@ -77,7 +75,7 @@ def _copies(plan: Plan) -> str:
 def _said(plan: Plan) -> str:
     """The map in words, for those who cannot see it."""
     copied = [f"layer {low} copied from {high}" for low, high in plan.copied if low]
-    compared = [f"{job_plan.NAMES[term.name]}: {job_plan.said_levels(term)}" for term in plan.terms]
+    compared = [f"{term.traits.title}: {job_plan.levels_of(term)}" for term in plan.terms]
     return "Layer map. " + "; ".join([*copied, *compared])
 
 
@@ -85,18 +83,18 @@ def _terms(spec: JobSpec, plan: Plan) -> None:
     st.markdown("**Terms of the loss**")
     for term in plan.terms:
         facts = [f"weight {term.weight:.4g}"]
-        if term.name in job_plan.SOFTENED:
+        if term.traits.softened:
             facts.append(f"temperature {term.temperature:g}")
-        facts.append(job_plan.said_levels(term))
+        facts.append(job_plan.levels_of(term))
         if term.projected and plan.teacher and plan.student.hidden != plan.teacher.hidden:
             facts.append("through a projection")
         if term.heads:
             facts.append(f"{term.heads} relation heads")
         with st.container(border=True, gap="xxsmall"):
             with st.container(horizontal=True, horizontal_alignment="distribute", gap="small"):
-                st.markdown(f"**{job_plan.NAMES[term.name]}**", width="content")
+                st.markdown(f"**{term.traits.title}**", width="content")
                 st.caption(" · ".join(facts), width="content")
-            st.caption(job_plan.MEANINGS[term.name])
+            st.caption(term.traits.meaning)
     if not plan.terms:
         st.caption("No term has a weight.")
     elif getattr(spec.recipe, "exact", False):

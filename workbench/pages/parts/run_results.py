@@ -9,7 +9,7 @@ from trainer import queue
 from trainer.queue import Job, metrics
 from trainer.run import attempts, runs_dir
 from trainer.spec import TRAINED
-from workbench.launch import job_plan, runs, wording
+from workbench.launch import runs, wording
 from workbench.pages.parts import cost_estimate
 from workbench.widgets import charts
 from workbench.widgets.messages import plain
@@ -23,11 +23,7 @@ def curves(job_id: str) -> None:
     _figures(job, history)
     score = runs.score(job.spec)
     several = len(charts.terms(history)) > 1
-    loss = (
-        charts.terms_figure(history, names=job_plan.NAMES, steps=job.steps)
-        if several
-        else charts.loss_figure(history, steps=job.steps)
-    )
+    loss = charts.terms_figure(history, steps=job.steps) if several else charts.loss_figure(history, steps=job.steps)
     scores = charts.score_figure(history, score=score, steps=job.steps)
     if not (loss or scores):
         if not wording.over(job):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.errors import BadSpec
-from trainer.recipes.objective import MAPS, check_depth, last_layers, layer_map, uniform
+from trainer.recipes.layer_maps import MAPS, check_depth, last_layers, layer_map, uniform
 
 depths = st.integers(1, 48).flatmap(lambda teacher: st.tuples(st.integers(1, teacher), st.just(teacher)))
 

@@ -1,40 +1,10 @@
-"""What a recipe minimises: a weighted sum of terms. Plain types without torch, so that pages can draw it."""
+"""Layer maps: the layers of a teacher that a student copies, or is compared with. No torch."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from trainer.errors import BadSpec
-from trainer.prediction import Plain
 
 MAPS = ("first", "last", "spread")
-
-TermName = Literal[
-    "task",
-    "mlm",
-    "soft_targets",
-    "soft_cross_entropy",
-    "hidden_cosine",
-    "hidden_mse",
-    "attention_kl",
-    "attention_mse",
-    "embedding_cosine",
-    "relations",
-]
-
-
-class Term(Plain):
-    """One term of a loss and its weight; trainer.training.losses says what it computes and with which reduction.
-
-    pairs: (student level, teacher level), summed over. For hidden states level 0 is the embedding output and level k
-    the output of layer k; for attention and relations level k is layer k, from 1.
-    """
-
-    name: TermName
-    weight: float
-    temperature: float = 1.0
-    pairs: tuple[tuple[int, int], ...] = ()
-    projected: bool = False  # the student's states go through the one shared linear map that is discarded at the end
-    heads: int | None = None  # relation heads
 
 
 def last_layers(student: int, teacher: int) -> tuple[tuple[int, int], ...]:
