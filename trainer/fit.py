@@ -97,7 +97,7 @@ def promised(spec: JobSpec, name: str, data: datasets.Report | None, start: Mode
         # How many pieces are left when a vocabulary is trimmed is not known before it is done.
         shape = None if change.vocabulary else compatibility.changed(shape, change)
     if shape:
-        labels = source.shape.labels if source and source.shape else task.tags(says) if task.head == "ner" else says
+        labels = source.shape.labels if source and source.shape else tags.iob2(says) if task.head == "ner" else says
         shape = shape.model_copy(update={"head": task.head, "labels": labels, "multi_label": multi_label})
     window = (change.max_tokens if change and change.attention else None) or (start.window if start else None)
     return Model(reference=name, head=task.head, says=says, multi_label=multi_label, window=window, shape=shape)

@@ -2,16 +2,15 @@
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 from browser.app_server import new_page, served
+from left_models import leave
 
 from trainer import queue
 from trainer.queue import store
 from trainer.queue.engines import Process
-from trainer.run import runs_dir
 from trainer.spec import parse
 
 pytestmark = pytest.mark.browser
@@ -31,8 +30,7 @@ def published(model: Path, seed: int, *, silence: float = 0.0) -> str:
     spec = {"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice", "seed": seed}
     job = queue.submit(parse(spec))
     lease = queue.claim(store.open_store(), worker)
-    folder = runs_dir() / job.id / "attempt-1" / "artifacts" / "model"
-    shutil.copytree(model, folder)
+    folder = leave(job.id, model)
     weights = load_file(folder / "model.safetensors")
     weights["classifier.weight"] = torch.randn(3, 32, generator=torch.Generator().manual_seed(seed))
     weights["classifier.bias"] += torch.tensor([silence, 0.0, 0.0])

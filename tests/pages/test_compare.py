@@ -3,18 +3,18 @@
 import json
 import os
 import re
-import shutil
 import time
 from pathlib import Path
 
 import pytest
 import streamlit as st
+from left_models import leave
 from streamlit.testing.v1 import AppTest
 
 from trainer import queue, zoo
+from trainer.queue import published as published_runs
 from trainer.queue import store
 from trainer.queue.engines import Process
-from trainer.run import runs_dir
 from trainer.spec import parse
 from workbench import lab
 from workbench.note import MAX_BYTES, samples
@@ -39,8 +39,7 @@ def published(model, seed: int) -> str:
     spec = {"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice", "seed": seed}
     job = queue.submit(parse(spec))
     lease = queue.claim(store.open_store(), worker)
-    folder = runs_dir() / job.id / "attempt-1" / "artifacts" / "model"
-    shutil.copytree(model, folder)
+    folder = leave(job.id, model)
     queue.finish(store.open_store(), lease, state="succeeded", artifact=str(folder))
     return job.id
 
@@ -276,7 +275,7 @@ def test_a_model_that_fails_does_so_in_its_own_pane(runs):
 
 
 def test_without_any_model_the_note_is_shown_and_what_to_do(home, monkeypatch):
-    monkeypatch.setattr(zoo, "ready", lambda **_: [])
+    monkeypatch.setattr(published_runs, "ready", lambda **_: [])
     page = opened()
     assert "No model" in said(page) and "sr-line" in html(page)
     page.button(key="compare").click()

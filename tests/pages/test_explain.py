@@ -8,6 +8,7 @@ from pages.test_compare import CANARY, HOSTILE, published
 from streamlit.testing.v1 import AppTest
 
 from trainer import zoo
+from trainer.queue import published as published_runs
 from workbench import lab
 from workbench.note import samples
 from workbench.pages.compare import Run
@@ -295,6 +296,6 @@ def test_stop_ends_what_waits_and_says_so(runs, monkeypatch):
 
 
 def test_without_a_note_or_a_model_nothing_is_asked(home, monkeypatch):
-    monkeypatch.setattr(zoo, "ready", lambda **_: [])
+    monkeypatch.setattr(published_runs, "ready", lambda **_: [])
     page = AppTest.from_string(PAGE, default_timeout=30)
     assert "No model" in said(ran(page)) and "explain_findings" not in page.session_state

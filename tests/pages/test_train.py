@@ -542,7 +542,7 @@ def test_the_classifier_that_ships_is_offered_and_without_one_the_form_asks(home
     assert f"{kind} needs {field}" not in texts(page)
 
     others = {name: entry for name, entry in zoo.entries().items() if entry.task != "classification"}
-    monkeypatch.setattr(zoo, "zoo", lambda: others)
+    monkeypatch.setattr("trainer.queue.published.entries", lambda: others)
     page = choose(opened(), kind)
     page.selectbox(key=f"train.{kind}.task.name").set_value("classification").run()
     assert not page.exception

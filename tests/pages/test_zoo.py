@@ -1,16 +1,15 @@
 """The Zoo page: every entry and every published run, filters that add up, and the details of the selected one."""
 
 import os
-import shutil
 
 import pytest
+from left_models import leave
 from streamlit.testing.v1 import AppTest
 
 from trainer import queue, zoo
 from trainer.queue import Progress, store
 from trainer.queue import published as published_runs
 from trainer.queue.engines import Process
-from trainer.run import runs_dir
 from trainer.spec import parse
 
 PAGE = "from workbench.pages import zoo; zoo.render()"
@@ -40,8 +39,7 @@ def published(home, tiny_model) -> str:
     worker = queue.enlist(store.open_store(), device="cpu", process=Process.of(os.getpid()))
     job = queue.submit(parse({"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice"}))
     lease = queue.claim(store.open_store(), worker)
-    folder = runs_dir() / job.id / "attempt-1" / "artifacts" / "model"
-    shutil.copytree(tiny_model, folder)
+    folder = leave(job.id, tiny_model)
     scores = Progress(metrics={"test_f1": 0.5})
     queue.finish(store.open_store(), lease, state="succeeded", artifact=str(folder), progress=scores)
     return job.id

@@ -278,10 +278,12 @@ def plain(text: str) -> str:
     """Without what words treat otherwise than the pipeline, on purpose; test_words.py says how.
 
     The pipeline leaves signs beyond ASCII to the word beside them, ends a word before the marks at its end, joins what
-    is before and after a zero-width space, and takes "[SEP]" for one word, because BERT's tokenizer does.
+    is before and after a zero-width space or form feed, and takes "[SEP]" for one word, because BERT's tokenizer does.
     """
     usual = (each if each.isascii() or unicodedata.category(each)[0] in "LNPZ" else " " for each in text)
-    return "".join(usual).translate({code: " " for code in (*range(9), *range(14, 32), 91, 93, 127, 0x200B)})
+    return "".join(usual).translate(
+        {code: " " for code in (*range(9), *range(11, 13), *range(14, 32), 91, 93, 127, 0x85, 0x200B)}
+    )
 
 
 @pytest.mark.parametrize("text", TEXTS)

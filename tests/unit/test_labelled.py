@@ -8,6 +8,7 @@ import pytest
 from trainer import datasets
 from trainer.datasets.readers.labelled import LabelledDocument, field_of, read
 from trainer.errors import BadData, CorruptFile
+from trainer.examples import open_data
 from trainer.tasks.classification import Classification
 
 CANARY = "canary7d1"
@@ -211,9 +212,9 @@ def test_what_the_card_says_counts():
 
 def test_labels_are_those_of_train_and_no_other_is_let_pass(tmp_path):
     good = folder(tmp_path / "good")
-    data = Classification().open(datasets.resolve(str(good)))
+    data = open_data(Classification(), datasets.resolve(str(good)))
     assert (data.labels, data.multi_label, list(data.texts("dev"))) == (("a", "b"), False, [row["text"] for row in ONE])
-    several = Classification().open(datasets.resolve(str(folder(tmp_path / "several", SEVERAL))))
+    several = open_data(Classification(), datasets.resolve(str(folder(tmp_path / "several", SEVERAL))))
     assert (several.labels, several.multi_label) == (("a", "b"), True)
     wrong = folder(tmp_path / "wrong", test=jsonl([*ONE, {"text": CANARY, "label": "c"}]))
     [problem] = datasets.check(wrong, task="classification").problems
@@ -222,7 +223,7 @@ def test_labels_are_those_of_train_and_no_other_is_let_pass(tmp_path):
     single = datasets.check(folder(tmp_path / "single", ONE[:1]), task="classification")
     assert "holds only the label a; there is nothing to tell apart" in single.problems[0].message
     with pytest.raises(BadData, match="without the field `labels`; it has `label`"):
-        Classification(multi_label=True).open(datasets.resolve(str(good))).examples("train")
+        open_data(Classification(multi_label=True), datasets.resolve(str(good))).examples("train")
 
 
 def test_a_changed_file_and_a_missing_split_are_refused(tmp_path):

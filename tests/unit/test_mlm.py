@@ -411,7 +411,7 @@ def test_statistics_are_those_of_the_corpus(mine, tokenizer):
 
 
 def test_unknown_pieces_are_counted(tmp_path, tokenizer):
-    (tmp_path / "odd.txt").write_text("one \u4e00\U00013000 two\n")
+    (tmp_path / "odd.txt").write_text("one \u4e00\U00013000 two\nthree\nfour\n")
     found = corpus.statistics(str(tmp_path / "odd.txt"), tokenizer, max_tokens=32)
     ids = pieces_of(tokenizer, "one \u4e00\U00013000 two")
     assert found.unknown == pytest.approx(ids.count(tokenizer.unk_token_id) / len(ids)) and found.unknown > 0

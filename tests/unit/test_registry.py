@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from left_models import leave
 
 from trainer import files, queue
 from trainer import zoo as registry
@@ -17,6 +18,7 @@ from trainer.queue import lease
 from trainer.queue import published as published_runs
 from trainer.queue.published import ready
 from trainer.queue.store import open_store
+from trainer.run import runs_dir
 from trainer.spec import parse
 from trainer.zoo import entries, resolve, weights, weights_here
 
@@ -38,7 +40,8 @@ def run_of(home, tiny_model):
         if state != "queued":
             store = open_store()
             me = lease.enlist(store, device="cpu", process=lease.Process.of(os.getpid()))
-            lease.finish(store, lease.claim(store, me), state=state, artifact=artifact)
+            folder = leave(job.id, artifact, state=state)
+            lease.finish(store, lease.claim(store, me), state=state, artifact=artifact and str(folder))
         return job.id
 
     return end
@@ -160,8 +163,9 @@ def test_a_published_run_is_a_model(home, tiny_model, run_of):
     (entry,) = published_runs.runs()
     assert (entry.id, entry.source, entry.task, entry.labels) == (run_id, "run", "ner", ("Disease",))
     assert entry.params["encoder"] == json.loads((tiny_model / "stillroom.json").read_text())["params"]
-    assert weights_here(entry) == tiny_model
-    assert resolve(run_id).path == str(tiny_model)
+    folder = runs_dir() / run_id / "attempt-1" / "artifacts" / "model"
+    assert weights_here(entry) == folder
+    assert resolve(run_id).path == str(folder)
     assert run_id in {entry.id for entry in ready(task="ner")}
 
 
@@ -177,13 +181,15 @@ def test_a_run_that_was_pretrained_is_a_model_without_a_task(home, tiny_model, t
 
 def test_runs_without_a_model_say_why(home, run_of, tmp_path):
     waiting = run_of("queued")
-    with pytest.raises(Unavailable, match="queued"):
+    with pytest.raises(Unavailable, match="has not begun"):
         resolve(waiting)
     queue.cancel(waiting)
     with pytest.raises(Unavailable, match="left no model"):
         resolve(run_of(kind="evaluate", artifact=None))
-    with pytest.raises(UnknownName):
+    with pytest.raises(Unavailable, match="There is no run 00000000-1"):
         resolve("00000000-1")
+    with pytest.raises(Unavailable, match="it has failed"):
+        resolve(run_of("failed", seed=7, artifact=None))
     gone = run_of(seed=3, artifact=str(tmp_path / "gone"))
     assert published_runs.runs() == []
     with pytest.raises(CorruptFile):
@@ -272,7 +278,7 @@ def test_a_flipped_byte_is_found_by_the_zoos_pin(home, tiny_model, monkeypatch):
     place = shutil.copytree(tiny_model, home / "models" / "bio-tinybert")
     pins = {"model.safetensors": files.sha256(place / "model.safetensors")}
     entry = entries()["bio-tinybert"].model_copy(update={"files": pins})
-    monkeypatch.setattr(registry, "zoo", lambda: {"bio-tinybert": entry})
+    monkeypatch.setattr(registry, "entries", lambda: {"bio-tinybert": entry})
     assert resolve("bio-tinybert").sha256 == pins["model.safetensors"]
     data = bytearray((place / "model.safetensors").read_bytes())
     data[-1] ^= 1

@@ -141,7 +141,7 @@ def test_a_single_spec_that_waits_says_so(stillroom, inputs, tmp_path):
     assert code == 2 and "its kind is evaluate" in json.loads(out)["error"]["fields"][0]["problem"]
     queue.cancel(first.id)
     path.write_text(yaml.safe_dump({"kind": "evaluate", "model": first.id, "dataset": inputs[1], "seed": 1}))
-    assert "it is cancelled" in stillroom("submit", path)[2]
+    assert "is unknown here, has not begun or is not over" in stillroom("submit", path)[2]
 
 
 def test_a_bad_chain_names_each_field_and_queues_nothing(stillroom, write, inputs):

@@ -254,7 +254,7 @@ def _run_folder(run_id: str) -> Path:
     ended = [(run, result) for run in attempts(runs_dir(), run_id) if (result := run.result)]
     if not ended:
         raise Unavailable(
-            f"Run {run_id} has no model: no attempt at it has ended.",
+            f"There is no run {run_id} that has left a model: it is unknown here, has not begun or is not over.",
             next_step="Wait for it, or choose a run that succeeded; `stillroom jobs` lists them.",
         )
     run, result = ended[0]
