@@ -390,5 +390,9 @@ def read(path: str | Path) -> JobSpec:
         what = getattr(error, "problem", None) or _UNREADABLE.get(type(error), "a value in it cannot be read")
         raise BadSpec([("spec", f"{path}{place} is not YAML: {what}")]) from None
     if not isinstance(given, Mapping):
-        raise BadSpec([("spec", f"{path} must hold fields such as `kind: finetune`, found {type(given).__name__}")])
+        raise BadSpec([("spec", f"{path} must hold fields such as `kind: finetune`, found {_found(given)}")])
     return parse(given)
+
+
+def _found(given: Any) -> str:
+    return "nothing" if given is None else "a list" if isinstance(given, list) else "a single value"

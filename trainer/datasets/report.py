@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, computed_field
 
 from trainer.datasets import hub, rules
-from trainer.datasets.cards import MarkedCounts, SentenceCounts, TextCounts, card
+from trainer.datasets.cards import MarkedCounts, SentenceCounts, TextCounts, card, cards
 from trainer.datasets.places import SPLITS, digest, locate, require_task, split_files
 from trainer.datasets.readers import brat, labelled, tagged, text
 from trainer.datasets.readers.entities import Tally
@@ -150,16 +150,20 @@ class _Problems:
         self.kept.append(Problem.of(error, file, split, learning=learning))
 
 
-def check(path: str | Path, *, task: str = "ner", limit: int = LIMIT) -> Report:
+def check(path: str | Path, *, task: str | None = None, limit: int = LIMIT) -> Report:
     """Read a data set (an id, a folder, or one file or BRAT folder) to its end: the first `limit` problems, and what it
     holds.
 
-    What passes can be trained on: besides wrong rows, everything that training would refuse is a problem. Raises
-    UnknownName for an unknown task, or a path that is neither a file nor a folder.
+    task: as in a spec, by default the one of the card of a data set that ships, or else ner. What passes can be trained
+    on: besides wrong rows, everything that training would refuse is a problem. Raises UnknownName for an unknown task,
+    or a path that is neither a file nor a folder.
     """
-    if task not in TASKS:
+    if task and task not in TASKS:
         raise UnknownName("task", task, TASKS)
     place, problems = locate(str(path)), _Problems()
+    if not task:
+        shipped = cards().get(str(path))
+        task = shipped.task if shipped else "ner"
     # Of a split alone the rows are checked, and nothing else can be.
     alone = TASKS[task].labelled and place.is_file() or task == "ner" and brat.is_split(place)
     files = {place.stem.partition(".")[0]: place} if alone else _files(place, task, problems)

@@ -37,7 +37,10 @@ def fetch_dataset(
 @datasets_app.command("check")
 def check(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A folder with train, dev and test, or one file.")],
-    task: Annotated[str, typer.Option("--task", metavar="T", help="What the data is for.")] = "ner",
+    task: Annotated[
+        str | None,
+        typer.Option("--task", metavar="T", help="What the data are for; default: as the card says, or ner."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every row; exits 2 if something is wrong, and names file and line."""

@@ -116,7 +116,8 @@ def show_report(report) -> None:
     """What a data set holds and what is wrong in it, problem by problem with its line."""
     counted = [what for what in _COUNTED if any(hasattr(split, what) for split in report.splits.values())]
     rows = [(name, *(getattr(split, what, None) for what in counted)) for name, split in report.splits.items()]
-    _table(("split", *counted), rows)
+    if rows:
+        _table(("split", *counted), rows)
     for note in report.notes:
         say(note)
     for problem in report.problems:
