@@ -78,6 +78,29 @@ def tiny_classifier(tmp_path_factory) -> Path:
     return _published(folder, "BertForSequenceClassification", CLASSES, about, **options)
 
 
+@pytest.fixture
+def no_private_operators(monkeypatch):
+    """torch as it would be if it renamed the operators that are not public and that we use."""
+    import torch
+
+    from trainer.architectures import blocks
+
+    namespace, hidden = type(torch.ops.aten), ("_softmax_backward_data", blocks.KERNEL, f"{blocks.KERNEL}_backward")
+    look = namespace.__getattr__
+
+    def renamed(self, name: str):
+        if name in hidden:
+            raise AttributeError(name)
+        return look(self, name)
+
+    monkeypatch.setattr(namespace, "__getattr__", renamed)
+    for name in hidden:
+        monkeypatch.delitem(vars(torch.ops.aten), name, raising=False)
+    blocks.kernels.cache_clear()
+    yield
+    blocks.kernels.cache_clear()
+
+
 @pytest.fixture(scope="module")
 def one_lab():
     """A lab of this process, where child processes would only cost time."""

@@ -75,6 +75,11 @@ def test_all_that_a_query_sees_shares_one_softmax_however_blocks_are_grouped(mon
     assert len(groups[0]) == {1: 24, 400: 14, 1 << 30: 4}[room] and groups[0] == groups[1]
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_it_does_without_torchs_private_operators_too(monkeypatch, dropout, no_private_operators):
+    test_all_that_a_query_sees_shares_one_softmax_however_blocks_are_grouped(monkeypatch, 400, dropout)
+
+
 @pytest.mark.parametrize("dropout", [0.0, 1e-12, 0.2])
 def test_the_backward_pass_sees_the_noise_of_the_forward(dropout):
     tensors, *ways = seen_in_blocks(dtype=torch.double, rows=2, count=4)

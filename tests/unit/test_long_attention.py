@@ -109,6 +109,13 @@ def test_states_and_gradients_are_those_of_transformers(kind, tokens, training):
             torch.testing.assert_close(ours.grad / scale, theirs.grad / scale, rtol=0, atol=2e-5, msg=name)
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("kind", "tokens"), [("longformer", 5), ("longformer", 43), ("big_bird", 7), ("big_bird", 61)])
+def test_they_are_without_torchs_private_kernels_too(kind, tokens, training, no_private_operators):
+    test_states_and_gradients_are_those_of_transformers(kind, tokens, training)
+    assert blocks.kernels() is None
+
+
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_whole_model_says_the_same_and_keeps_its_names(kind):
     theirs, ours = pair(kind, "mlm")
@@ -357,6 +364,18 @@ def test_training_takes_the_blocks_of_transformers_and_no_random_number(length):
         assert np.array_equal(np.random.rand(3), expected), "NumPy's generator is as it was"
         torch.testing.assert_close(mine, theirs.train()(**inputs).last_hidden_state, rtol=0, atol=1e-5)
         assert not torch.allclose(mine, ours.eval()(**inputs).last_hidden_state, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", bigbird.DRAWING)
+def test_where_transformers_draws_no_blocks_ours_are_taken(name, monkeypatch):
+    model, inputs = pair("big_bird")[1], given("big_bird", 64)
+    monkeypatch.delattr(bigbird.library.BigBirdBlockSparseAttention, name)
+    bigbird.library_blocks.cache_clear()
+    with torch.no_grad():
+        drawn = model.train()(**inputs).last_hidden_state
+        model.encoder.config.seeded_blocks = model.config.seeded_blocks = True
+        assert torch.equal(drawn, model(**inputs).last_hidden_state)
+    bigbird.library_blocks.cache_clear()
 
 
 def test_a_short_batch_does_not_change_the_next_long_one():

@@ -2,27 +2,43 @@
 
 Importing this package makes what is lacking known to transformers' Auto classes: an entry of ARCHITECTURES is a model
 type and the function that registers its configuration and models. QUICK names the class that takes the place of one of
-transformers', with the same parameters under the same names.
+transformers', with the same parameters under the same names. Each stands on parts of transformers that are not public;
+where one of them was renamed, that architecture alone is left out.
 """
 
+import importlib
+import logging
 import os
+from types import ModuleType
 
 import torch
-from transformers.activations import NewGELUActivation
+from transformers.activations import ACT2FN
 
-from trainer.architectures import bigbird, longformer, minialbert
 from trainer.errors import UnknownName
 from trainer.zoo.attention_pattern import LOCAL
 
-ARCHITECTURES = {"minialbert": minialbert.register}
-QUICK = {**longformer.QUICK, **bigbird.QUICK}
+log = logging.getLogger(__name__)
+
+
+def available(name: str) -> ModuleType | None:
+    """A module of this package; None, and a warning, where transformers no longer has what it is built on."""
+    try:
+        return importlib.import_module(f"{__name__}.{name}")
+    except (ImportError, AttributeError) as error:
+        log.warning("This version of transformers is not the one that %s was made for: %s", name, error)
+        return None
+
+
+ARCHITECTURES = {name: ours.register for name in ("minialbert",) if (ours := available(name))}
+QUICK = dict(pair for name in ("longformer", "bigbird") if (ours := available(name)) for pair in ours.QUICK.items())
 ATTENTION = ("fast", "transformers")
+NewGELU = type(ACT2FN["gelu_new"])
 
 for register in ARCHITECTURES.values():
     register()
 
 
-class GELUTanh(NewGELUActivation):
+class GELUTanh(NewGELU):
     """The GELU of BigBird and ALBERT, `gelu_new`, as one operator: transformers writes eight, each over all states."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -40,7 +56,7 @@ def quicken(model: torch.nn.Module) -> torch.nn.Module:
         raise UnknownName("STILLROOM_ATTENTION", wanted, ATTENTION)
     if wanted == "fast":
         sparse = getattr(model.config, "attention_type", "block_sparse") == "block_sparse"
-        quick = {NewGELUActivation: GELUTanh} | (QUICK if sparse else {})
+        quick = {NewGELU: GELUTanh} | (QUICK if sparse else {})
         for module in model.modules():
             module.__class__ = quick.get(type(module), type(module))
     return model

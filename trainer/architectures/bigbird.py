@@ -21,7 +21,7 @@ import torch
 from torch.nn.functional import pad
 from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 from transformers.models.big_bird import modeling_big_bird as library
-from transformers.utils.generic import can_return_tuple
+from transformers.utils import can_return_tuple
 
 from trainer.architectures.blocks import (
     LOW,
@@ -34,6 +34,14 @@ from trainer.architectures.blocks import (
     keeps_levels,
     refuse_maps,
     used,
+)
+
+# Functions of transformers' attention, not public, that draw its blocks in training.
+DRAWING = (
+    "_bigbird_block_rand_mask",
+    "_bigbird_block_rand_mask_with_head",
+    "_get_rand_attn_plan",
+    "_get_single_block_row_attention",
 )
 
 
@@ -137,7 +145,8 @@ class BigBirdBlockSparseAttention(library.BigBirdBlockSparseAttention):
         heads, chosen = self.num_attention_heads, self.num_random_blocks
         if seeded:
             return draw(self.seed, heads, count, chosen)
-        return library_blocks(self.seed, heads, count, chosen, self.block_size, self.max_seqlen)
+        blocks = library_blocks(self.seed, heads, count, chosen, self.block_size, self.max_seqlen)
+        return draw(self.seed, heads, count, chosen) if blocks is None else blocks
 
 
 class BigBirdLayer(library.BigBirdLayer):
@@ -206,12 +215,15 @@ def draw(layer: int, heads: int, count: int, chosen: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=256)
-def library_blocks(layer: int, heads: int, count: int, chosen: int, size: int, longest: int) -> torch.Tensor:
+def library_blocks(layer: int, heads: int, count: int, chosen: int, size: int, longest: int) -> torch.Tensor | None:
     """(heads, count - 2, chosen): the blocks that transformers draws in training for an input of count x size tokens.
 
-    Its own functions draw them, from NumPy's global generator, which is put back as it was.
+    Its own functions draw them, from NumPy's global generator, which is put back as it was. They are not public: None
+    where transformers has renamed one.
     """
     theirs, tokens = library.BigBirdBlockSparseAttention, count * size
+    if not all(hasattr(theirs, name) for name in DRAWING):
+        return None
     layer_like = SimpleNamespace(training=True, _get_single_block_row_attention=theirs._get_single_block_row_attention)
     before = np.random.get_state()
     try:

@@ -9,7 +9,7 @@ memory grow with the number of blocks, not with its square.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import torch
@@ -23,9 +23,20 @@ LOW = -3e4  # hides a key: e to it is 0 in every number format, yet a row of hid
 PIECE = 1024  # tokens of a piece of the feed-forward part on a CPU
 FUSED, WRITTEN_OUT = 1 << 22, 1 << 20  # elements of keys, and of scores, in a group on a CPU
 ON_ACCELERATOR = 1 << 28
-# What scaled_dot_product_attention calls on a CPU. With the sums it also gives, nothing is computed twice.
-_FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_FUSED_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+KERNEL = "_scaled_dot_product_flash_attention_for_cpu"  # of torch, and not public
+
+
+@cache
+def kernels() -> tuple[Callable, Callable] | None:
+    """What scaled_dot_product_attention calls on a CPU, forward and backward; None where torch does not have them.
+
+    They also give the logarithms of the sums, so nothing is computed twice. Without them all keys are put together and
+    go through scaled_dot_product_attention itself, which takes longer and gives the same.
+    """
+    try:
+        return getattr(torch.ops.aten, KERNEL), getattr(torch.ops.aten, f"{KERNEL}_backward")
+    except AttributeError:
+        return None
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias=None, *, dropout: float = 0.0):
@@ -239,13 +250,14 @@ class _Blocks(torch.autograd.Function):
         out, ctx.sums = torch.empty_like(query, memory_format=torch.contiguous_format), []
         ctx.heads, ctx.ways, ctx.dropout = heads, ways, dropout
         ctx.seed = int(torch.randint(2**62, ())) if dropout else None
-        ctx.fused = not dropout and query.device.type == "cpu"
+        ctx.fused = not dropout and query.device.type == "cpu" and kernels() is not None
         ctx.dropped = levels(dropout) if query.device.type == "cpu" else 0
         with torch.autocast(query.device.type, enabled=False):
             for number, group in enumerate(_groups(query, heads, ways, dropout)):
                 asked, parts = _inputs(query, sources, group, heads, ways)
                 if ctx.fused:
-                    found, sums = _joined([_FUSED(asked, key, value, attn_mask=bias) for key, value, bias in parts])
+                    kernel, _ = kernels()
+                    found, sums = _joined([kernel(asked, key, value, attn_mask=bias) for key, value, bias in parts])
                     ctx.sums.append(sums)  # the logarithms of the soft-max's sums, as the kernel's backward wants them
                 elif ctx.dropped:
                     found = attended(_scaled(asked), parts, _kept(asked, parts, ctx, number), ctx.dropped)
@@ -301,9 +313,8 @@ def _backward(grad: torch.Tensor, out: torch.Tensor, asked: torch.Tensor, parts:
     """The gradients of queries, of the keys of each part and of their values; `out` and `sums` are those of all parts,
     which makes the kernel's shares those of the one soft-max (Dao 2023, FlashAttention-2, algorithm 2).
     """
-    found = [
-        _FUSED_BACKWARD(grad, asked, key, value, out, sums, 0.0, False, attn_mask=bias) for key, value, bias in parts
-    ]
+    _, kernel = kernels()
+    found = [kernel(grad, asked, key, value, out, sums, 0.0, False, attn_mask=bias) for key, value, bias in parts]
     to_asked, to_keys, to_values = zip(*found, strict=True)
     return [sum(to_asked[1:], to_asked[0]), *to_keys, *to_values]
 

@@ -73,11 +73,22 @@ def gradients(
     shares = probabilities(query, parts)
     found = [grad @ value.transpose(-1, -2) for _, value, _ in parts]
     found = _only(noise, torch.cat(found, dim=-1) if found[1:] else found[0])
-    scores = _by_part(torch.ops.aten._softmax_backward_data(found, shares, -1, shares.dtype), parts)
+    scores = _by_part(softmax_gradient(found, shares), parts)
     to_query = [part @ key for part, (key, _, _) in zip(scores, parts, strict=True)]
     to_keys = [part.transpose(-1, -2) @ query for part in scores]
     to_values = [share.transpose(-1, -2) @ grad for share in _by_part(_only(noise, shares), parts)]
     return sum(to_query[1:], to_query[0]), to_keys, to_values
+
+
+def softmax_gradient(grad: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """The gradient of the scores whose soft-max over the last axis is `shares`, from that of the shares.
+
+    torch's own operator of it is not public; where there is none the formula is written out, in more passes.
+    """
+    fused = getattr(torch.ops.aten, "_softmax_backward_data", None)
+    if fused is not None:
+        return fused(grad, shares, -1, shares.dtype)
+    return shares * (grad - (grad * shares).sum(-1, keepdim=True))
 
 
 def levels(p: float) -> int:

@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 
 from trainer.architectures.dropout import attend, drop, probabilities
 from trainer.errors import Unavailable
 
-NAME = "stillroom"  # a key of the registry
+NAME, FUSED = "stillroom", "sdpa"  # keys of the registry: ours, and transformers' for torch's fused attention
 # What models pass along that changes nothing, or stands in the mask already.
 _HARMLESS = ("is_causal", "sliding_window", "position_ids", "use_cache", "return_dict")
 _HARMLESS += ("output_attentions", "output_hidden_states", "cu_seq_lens_q", "cu_seq_lens_k", "deterministic")
@@ -39,6 +37,14 @@ class Seen:
 _open: list[Seen] = []  # innermost last
 
 
+def attention_of(config: PreTrainedConfig) -> str | None:
+    """The name of the attention function that a model uses; None where transformers does not say.
+
+    It can be set in public (`set_attn_implementation`), but not read.
+    """
+    return getattr(config, "_attn_implementation", None)
+
+
 @contextmanager
 def capturing(
     model: torch.nn.Module, *, maps: Collection[int] = (), vectors: Collection[int] = (), after_dropout: bool = False
@@ -52,7 +58,7 @@ def capturing(
     if not maps and not vectors:
         yield Seen(frozenset(), frozenset(), after_dropout)
         return
-    if model.config._attn_implementation != NAME:
+    if attention_of(model.config) != NAME:
         model.set_attn_implementation(NAME)
     seen = Seen(frozenset(maps), frozenset(vectors), after_dropout)
     _open.append(seen)
@@ -73,7 +79,7 @@ def quicken_attention(model: torch.nn.Module) -> None:
     On the CPU torch's own attention with dropout writes the maps out as well, and draws its noise slowly: a fifth of a
     small model's step. Models whose attention does not go through transformers' interface stay as they are.
     """
-    if model.config._attn_implementation == "sdpa":
+    if attention_of(model.config) == FUSED:
         model.set_attn_implementation(NAME)
 
 
@@ -89,7 +95,7 @@ def _attention(module, query, key, value, attention_mask, dropout: float = 0.0, 
         _is_plain(module, query, key, attention_mask, options),
     )
     if not plain or not (wanted or (dropout and query.device.type == "cpu")):  # a map that is not plain is not shown
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
+        return _fused(module, query, key, value, attention_mask, dropout, scaling, **options)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     query, key = query.to(value.dtype), key.to(value.dtype)
     bias = _bias(attention_mask, value.dtype)
@@ -124,5 +130,6 @@ def _bias(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
     return mask.clamp(min=lowest).to(dtype)
 
 
+_fused = AttentionInterface()[FUSED]
 AttentionInterface.register(NAME, _attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionMaskInterface.register(NAME, AttentionMaskInterface()[FUSED])

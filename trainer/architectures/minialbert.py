@@ -8,6 +8,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import (
+    AttentionInterface,
     AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
@@ -27,10 +28,13 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.bert.modeling_bert import eager_attention_forward
-from transformers.utils.generic import can_return_tuple
+from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
+
+from trainer.architectures.layer_outputs import attention_of
+
+# Under this name, which transformers looks for in the code of a model whose attention may be set.
+ALL_ATTENTION_FUNCTIONS = AttentionInterface()
 
 
 @strict
@@ -116,12 +120,20 @@ class Attention(nn.Module):
         """states: (B, n, H); returns the new states and the attention map (B, heads, n, n), or None where fused."""
         cut = (*states.shape[:-1], -1, self.head_width)
         query, key, value = (part(states).view(cut).transpose(1, 2) for part in (self.query, self.key, self.value))
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention_of(self.config), _with_map)
         dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
         context, attention_map = attend(
             self, query, key, value, attention_mask, dropout=dropout, scaling=self.head_width**-0.5, **given
         )
         return self.LayerNorm(states + self.dropout(self.dense(context.reshape(states.shape)))), attention_map
+
+
+def _with_map(module, query, key, value, mask, *, scaling: float, dropout: float, **_):
+    """Attention that keeps its map, which transformers calls eager and leaves to each model."""
+    scores = query @ key.transpose(2, 3) * scaling
+    shares = torch.softmax(scores if mask is None else scores + mask, dim=-1)
+    shares = nn.functional.dropout(shares, dropout, module.training)
+    return (shares @ value).transpose(1, 2).contiguous(), shares
 
 
 class SharedLayer(GradientCheckpointingLayer):

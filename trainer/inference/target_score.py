@@ -14,19 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from transformers.models.bert.modeling_bert import BertLayer
-from transformers.models.roberta.modeling_roberta import RobertaLayer
 
 from trainer.architectures import global_attention
-from trainer.architectures.layer_outputs import capturing
+from trainer.architectures.layer_outputs import attention_of, capturing
 from trainer.errors import Unavailable
 from trainer.inference.window_batches import Cancelled, check_finite, evaluating, side_by_side, thread_count
 from trainer.models.heads import inputs, is_classifier
 from trainer.models.suitability import TRIED, unlike
 
-BASELINES = ("mask", "pad")
 BATCH_TOKENS = 1024  # pieces a batch and thread; with gradients more leave the caches
-_ONE_QUERY_LAYERS = (BertLayer, RobertaLayer)
 
 
 class Score(NamedTuple):
@@ -162,7 +158,7 @@ class Probe:
         Raises Unavailable for a model whose attention is not one full map a layer.
         """
         config = self.model.config
-        layers, before = getattr(config, "num_hidden_layers", 1), getattr(config, "_attn_implementation", None)
+        layers, before = getattr(config, "num_hidden_layers", 1), attention_of(config)
         self.follow.check()
         try:
             with evaluating(self.model), torch.no_grad(), capturing(self.model, maps=range(1, layers + 1)) as seen:
@@ -173,7 +169,7 @@ class Probe:
                 next_step="Choose another method, such as integrated_gradients, or a model of the BERT family.",
             ) from None
         finally:
-            if before is not None and config._attn_implementation != before:
+            if before is not None and attention_of(config) != before:
                 self.model.set_attn_implementation(before)
         self.follow.add(1)
         return np.stack([seen.maps[layer][0].mean(0).cpu().numpy() for layer in range(1, layers + 1)])
@@ -294,7 +290,7 @@ def last_layer_at(model: torch.nn.Module, places: Sequence[int]) -> Iterator[boo
     the layer is one.
     """
     layers = getattr(getattr(getattr(model, "base_model", None), "encoder", None), "layer", None)
-    if not layers or type(layers[-1]) not in _ONE_QUERY_LAYERS or layers[-1].is_decoder:
+    if not layers or not _has_bert_parts(layers[-1]) or layers[-1].is_decoder:
         yield False
         return
     whole = layers[-1]
@@ -303,6 +299,15 @@ def last_layer_at(model: torch.nn.Module, places: Sequence[int]) -> Iterator[boo
         yield True
     finally:
         layers[-1] = whole
+
+
+def _has_bert_parts(layer: torch.nn.Module) -> bool:
+    """Whether this is BERT's layer or RoBERTa's, with the parts that _LayerAt computes. None of that is public: a layer
+    that has other names is computed as it is, at every place.
+    """
+    inner = getattr(getattr(layer, "attention", None), "self", None)
+    parts = all(hasattr(inner, name) for name in ("query", "key", "value", "attention_head_size", "scaling"))
+    return type(layer).__name__ in ("BertLayer", "RobertaLayer") and parts and hasattr(layer, "feed_forward_chunk")
 
 
 class _LayerAt(torch.nn.Module):

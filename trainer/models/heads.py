@@ -16,7 +16,6 @@ import torch
 from torch.func import functional_call
 from torch.nn.functional import linear
 from transformers.modeling_outputs import BaseModelOutput
-from transformers.models.mobilebert.modeling_mobilebert import MobileBertLMPredictionHead
 
 from trainer.architectures import global_attention
 from trainer.errors import Unavailable
@@ -212,12 +211,17 @@ def _last_steps(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
     below = set(model.base_model.modules())
     for module in model.modules():
         to_vocabulary = isinstance(module, torch.nn.Linear) and module.out_features == model.config.vocab_size
-        if module not in below and (to_vocabulary or isinstance(module, MobileBertLMPredictionHead)):
+        if module not in below and (to_vocabulary or _is_mobilebert(module)):
             yield module
 
 
+def _is_mobilebert(module: torch.nn.Module) -> bool:
+    """Whether this is MobileBERT's head. Its class is not public: a head of another name is computed as it is."""
+    return type(module).__name__ == "MobileBertLMPredictionHead"
+
+
 def _projection(module: torch.nn.Module, entering: torch.Tensor) -> VocabularyProjection:
-    if isinstance(module, MobileBertLMPredictionHead):  # its embeddings are narrower than its states
+    if _is_mobilebert(module):  # its embeddings are narrower than its states
         weight = torch.cat([module.decoder.weight, module.dense.weight.t()], dim=1)
         return VocabularyProjection(module.transform(entering), weight, module.decoder.bias)
     return VocabularyProjection(entering, module.weight, module.bias)

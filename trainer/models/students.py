@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from trainer.architectures import quicken
 from trainer.architectures.lengthening import lengthen, lengthened_config
-from trainer.architectures.minialbert import MiniAlbertConfig
 from trainer.models import HEADS, seeded
 from trainer.recipes.layer_maps import layer_map
 from trainer.spec import Change
@@ -88,7 +87,8 @@ def _config(base: PreTrainedConfig, change: Change) -> PreTrainedConfig:
 def _minialbert(base: PreTrainedConfig, change: Change, *, width: int) -> PreTrainedConfig:
     same = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
     kept = {name: getattr(base, name) for name in (*same, "pad_token_id")}
-    config = MiniAlbertConfig(embedding_size=change.embedding or base.hidden_size, intermediate_size=width, **kept)
+    widths = {"embedding_size": change.embedding or base.hidden_size, "intermediate_size": width}
+    config = CONFIG_MAPPING["minialbert"](**widths, **kept)
     config.id2label, config.label2id = base.id2label, base.label2id
     return config
 

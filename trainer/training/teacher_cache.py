@@ -119,9 +119,16 @@ def _reserved(path: Path, shape: tuple[int, int], dtype: type) -> np.memmap:
 
 def _let_go(*files: np.memmap) -> None:
     """Keep no page of these files in this process: they stay in the system's cache, which is not what can run out."""
-    for file in files:
-        if hasattr(mmap, "MADV_DONTNEED") and file.size:  # numpy forgets the mapping of an empty array
-            file._mmap.madvise(mmap.MADV_DONTNEED)  # a shared mapping: what was written is kept
+    for mapping in map(_mapping, files):
+        if hasattr(mmap, "MADV_DONTNEED") and mapping is not None:
+            mapping.madvise(mmap.MADV_DONTNEED)  # a shared mapping: what was written is kept
+
+
+def _mapping(array: np.ndarray) -> mmap.mmap | None:
+    """The mapped file below an array or a view of it; None below an empty one, whose mapping numpy forgets."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array if isinstance(array, mmap.mmap) else None
 
 
 def _compute(
