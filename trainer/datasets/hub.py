@@ -93,18 +93,33 @@ def _pinned(reference: str) -> Any:
 
 def _builder(reference: str) -> Any:
     """The library's reader of a data set in this machine's cache."""
-    from datasets.packaged_modules.cache.cache import Cache
-
     name, config, revision = _parts(reference)
-    where = {"repo_id": name, "dataset_name": name.partition("/")[2], "config_name": config}
     try:
-        builder = Cache(**where, version="auto", hash="auto")
-    except ValueError:
+        builder = _cached(name, config)
+    except (ValueError, OSError):
         raise _not_here(reference) from None
     if revision and builder.hash != revision:
         raise _not_here(reference, f"; its cache has the revision {builder.hash}")
     _check(builder, reference)
     return builder
+
+
+def _cached(name: str, config: str | None) -> Any:
+    """The library's reader of what its cache has of a data set; ValueError or OSError where that is nothing.
+
+    The class is not public. Where it was renamed the library is asked for the data set, which without a network gives
+    the same reader; so it is asked only in a process that is kept offline.
+    """
+    try:
+        from datasets.packaged_modules.cache.cache import Cache
+    except ImportError:
+        from datasets import load_dataset_builder
+        from huggingface_hub import is_offline_mode
+
+        if not is_offline_mode():
+            raise FileNotFoundError(name) from None
+        return load_dataset_builder(name, config)
+    return Cache(repo_id=name, dataset_name=name.partition("/")[2], config_name=config, version="auto", hash="auto")
 
 
 def fetch(reference: str) -> ResolvedDataset:

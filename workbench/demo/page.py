@@ -116,7 +116,15 @@ def _grains() -> list[tuple[str, str]]:
 def _leaving(page: gr.Blocks):
     def leave(request: gr.Request) -> None:
         visit.leave(request.session_hash)
-        # Gradio would keep the session's choices, which quote the note, for an hour.
-        page.state_holder.session_data.pop(request.session_hash, None)
+        _forget(page, request.session_hash)
 
     return leave
+
+
+def _forget(page: gr.Blocks, session: str) -> None:
+    """Drop a session's choices, which quote the note: Gradio keeps them for an hour, and has no public way to.
+
+    Where its table of sessions has another name, that hour is what is left.
+    """
+    sessions = getattr(getattr(page, "state_holder", None), "session_data", {})
+    sessions.pop(session, None)
