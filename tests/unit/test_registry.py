@@ -142,6 +142,8 @@ def test_the_hub_cache_is_looked_up(home, tiny_model, tmp_path, monkeypatch):
     with pytest.raises(Unavailable) as caught:
         resolve("some/model")
     assert "hf download some/model" in str(caught.value)
+    with pytest.raises(Unavailable):  # no name that the Hub would have
+        resolve("some/mo..del")
     cached = in_hub_cache(tmp_path / "hub", "some/model", "a" * 40, tiny_model)
     assert (resolve("some/model").path, resolve("some/model").zoo_id) == (str(cached), None)
     # A pinned entry takes its pinned revision, not what main was.

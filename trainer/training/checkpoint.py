@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, load_model, save_file, save_model
 
 from trainer.datasets.rows import words
 from trainer.errors import CorruptFile
@@ -46,7 +46,7 @@ def save(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer, pro
     """Commit checkpoints/step-<n> whole or not at all, then drop the ones that nobody needs."""
 
     def write(folder: Path) -> None:
-        save_file(_weights(model), folder / "model.safetensors")
+        save_model(model, folder / "model.safetensors")  # tied tensors once
         save_file(_moments(optimizer), folder / "optimizer.safetensors")
         (folder / "progress.json").write_text(json.dumps(asdict(progress)))
 
@@ -99,21 +99,9 @@ def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimiz
 
 def restore_weights(folder: Path, model: torch.nn.Module) -> None:
     """Put the weights of a checkpoint into `model`; tied tensors were stored once."""
-    stored = load_file(folder / "model.safetensors")
-    missing, unexpected = model.load_state_dict(stored, strict=False)
-    untied = set(missing) & set(_weights(model))
-    if untied or unexpected:
-        raise CorruptFile(f"{folder.name} belongs to another architecture: {sorted(untied | set(unexpected))[:3]}.")
-
-
-def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """State dict with each tensor once, under the first of its names (safetensors refuses shared memory)."""
-    seen, weights = set(), {}
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen or tensor.numel() == 0:
-            seen.add(tensor.data_ptr())
-            weights[name] = tensor.contiguous()
-    return weights
+    missing, unexpected = load_model(model, folder / "model.safetensors", strict=False)
+    if missing or unexpected:
+        raise CorruptFile(f"{folder.name} belongs to another architecture: {sorted({*missing, *unexpected})[:3]}.")
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:

@@ -191,17 +191,14 @@ def fetched(entry: ModelEntry) -> Path:
 
 
 def _in_hub_cache(hub_id: str | None, revision: str | None = None) -> Path | None:
-    from huggingface_hub import constants
+    """The folder of a Hub model in the client's cache, with its config at least; of `main` if no revision is asked."""
+    from huggingface_hub import try_to_load_from_cache
 
-    if not hub_id:
-        return None
-    repository = Path(constants.HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}"
     try:
-        revision = revision or (repository / "refs" / "main").read_text(encoding="utf-8").strip()
-    except OSError:
+        config = try_to_load_from_cache(hub_id, "config.json", revision=revision) if hub_id else None
+    except (ValueError, OSError):  # no name that the Hub would have, or a cache that cannot be read
         return None
-    folder = repository / "snapshots" / revision
-    return folder if folder.is_dir() else None
+    return Path(config).parent if isinstance(config, str) else None  # what the Hub is known to lack has another type
 
 
 def find(reference: str) -> ModelEntry | None:

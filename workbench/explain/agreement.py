@@ -1,6 +1,6 @@
 """Two explanations of one target side by side: how far they agree, and where they differ most. No note text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -73,19 +73,20 @@ def compare(one: Explanation, other: Explanation, *, k: int = 10, most: int = 5)
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float | None:
     """Spearman's rank correlation, ties sharing their mean rank; None where all values of a side are equal."""
-    a, b = (ranks - ranks.mean() for ranks in map(_ranks, (one, other)))
-    size = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / size if size else None
+    from scipy.stats import spearmanr  # a second of imports
+
+    return _correlation(spearmanr, one, other)
 
 
 def kendall(one: np.ndarray, other: np.ndarray) -> float | None:
     """Kendall's tau-b (1945), which corrects for ties; None where all values of a side are equal."""
-    agree = untied_one = untied_other = 0
-    for index in range(len(one) - 1):  # row by row: a few thousand parts need no table of all pairs
-        a, b = np.sign(one[index + 1 :] - one[index]), np.sign(other[index + 1 :] - other[index])
-        agree, untied_one, untied_other = agree + a @ b, untied_one + a @ a, untied_other + b @ b
-    size = float(np.sqrt(float(untied_one) * float(untied_other)))
-    return float(agree) / size if size else None
+    from scipy.stats import kendalltau
+
+    return _correlation(kendalltau, one, other)
+
+
+def _correlation(measure: Callable, one: np.ndarray, other: np.ndarray) -> float | None:
+    return float(measure(one, other).statistic) if np.ptp(one) and np.ptp(other) else None
 
 
 def strongest(explanation: Explanation, *, apart_from: tuple[int, int] | None = None) -> tuple[int, int] | None:
@@ -131,10 +132,3 @@ def _spread(explanation: Explanation, places: Sequence[tuple[int, int]]) -> np.n
         common = np.minimum(ends[low:high], part.end) - np.maximum(starts[low:high], part.start)
         scores[low:high] += part.score * common / (part.end - part.start)
     return scores
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1, equal values sharing the mean of theirs."""
-    distinct, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[which]

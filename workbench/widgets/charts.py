@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 
+import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
 import streamlit  # noqa: F401 registers the template whose colours the browser replaces
@@ -27,11 +28,7 @@ def series(history: Sequence[Mapping], name: str) -> Series:
 
 def smooth(values: Sequence[float], *, weight: float = 0.9) -> list[float]:
     """Exponential moving average, corrected for its start (Adam's bias correction), so that it begins at values[0]."""
-    smoothed, average = [], 0.0
-    for count, value in enumerate(values, start=1):
-        average = weight * average + (1 - weight) * value
-        smoothed.append(average / (1 - weight**count))
-    return smoothed
+    return pd.Series(values, dtype=float).ewm(alpha=1 - weight).mean().tolist()
 
 
 def thin(points: Series, *, most: int = MOST_POINTS) -> Series:
