@@ -48,7 +48,7 @@ def test_what_neither_ranks_high_is_no_difference_worth_showing():
 
 def test_parts_that_one_did_not_see_are_left_out():
     found = compare(explanation([5, 4, 0], unread=((20, 40),)), explanation([1, 2, 9]))
-    assert found.spearman == -1
+    assert found.spearman == pytest.approx(-1)
     assert [item.start for item in found.differences] == [0, 10]
     with pytest.raises(BadSpec, match="no part of it was seen by both"):
         compare(explanation([5, 0], unread=((10, 20),)), explanation([0, 5], unread=((0, 10),)))
