@@ -98,7 +98,7 @@ def parse(given: Mapping[str, Any]) -> Chain:
     named = _named(given.get("steps"))
     common = {field: value for field, value in given.items() if field in JobSpec.model_fields}
     unknown = [field for field in given if field not in common and field != "steps"]
-    wrong = [(str(field), str(UnknownName("field", field, [*JobSpec.model_fields, "steps"]))) for field in unknown]
+    wrong = [(str(field), UnknownName("field", field, [*JobSpec.model_fields, "steps"]).message) for field in unknown]
     steps, kinds = [], {name: _defaulted(common, own).get("kind") for name, own in named.items()}
     for name, own in named.items():
         said = _defaulted(common, own)
@@ -157,7 +157,7 @@ def _wrong_references(said: Mapping[str, Any], kinds: Mapping[str, Any], name: s
         elif step in order:
             yield field, f"step {step!r} does not come before {name!r}; a step can only use what is made before it"
         else:
-            yield field, str(UnknownName("earlier step", step, earlier))
+            yield field, UnknownName("earlier step", step, earlier).message
 
 
 def _named_steps(written: Any, field: str = "") -> Iterator[tuple[str, str]]:

@@ -33,7 +33,7 @@ class StillroomError(Exception):
 class BadSpec(StillroomError):
     """A job spec, or a request, that does not validate."""
 
-    next_step = "Correct the fields named above and submit again; nothing was queued."
+    next_step = "Correct the fields named above and try again; nothing was done."
 
     def __init__(self, fields: Sequence[tuple[str, str]], *, next_step: str = ""):
         self.fields = tuple((printable(name), printable(problem)) for name, problem in fields)  # dotted name, problem
@@ -60,7 +60,8 @@ class UnknownName(StillroomError):
         near = difflib.get_close_matches(str(name), known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         listed = ", ".join(known[:40]) + (f" and {len(known) - 40} more" if len(known) > 40 else "")
-        super().__init__(f"There is no {what} {name!r}.{hint} Known: {listed or 'none yet'}.", next_step=next_step)
+        message = f"There is no {what} {name!r}.{hint} Known: {listed or 'none yet'}."
+        super().__init__(message, next_step=next_step or ("Give one of these." if known else ""))
 
 
 class Unavailable(StillroomError):
@@ -69,6 +70,8 @@ class Unavailable(StillroomError):
 
 class CorruptFile(StillroomError):
     """A file whose content is not what its manifest, checksum or format says."""
+
+    next_step = "Copy or fetch it again from where it came."
 
 
 class Refused(StillroomError):

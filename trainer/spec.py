@@ -351,7 +351,7 @@ def _problem(item: Mapping) -> tuple[str, str]:
         parts = {"schedule": Schedule, "compute": Compute, "model": Change, "student": Change}
         owner = JobSpec if len(item["loc"]) == 1 else parts.get(item["loc"][0])
         allowed = owner.model_fields if owner else _options(item["loc"][0])
-        return name, str(UnknownName("field", item["loc"][-1], allowed))
+        return name, UnknownName("field", item["loc"][-1], allowed).message
     found = "" if item["type"] in ("missing", "value_error") else f" (found {shown(item['input'])})"
     return name, item["msg"].removeprefix("Value error, ") + found
 

@@ -118,8 +118,10 @@ def wrong(name: str, kind: str, code: int, out: str, err: str, *, as_json: bool,
         return f"{where}: no JSON on stdout"
     if code and name != "datasets check":
         error = document.get("error", {})
-        if not (error.get("type") and error.get("message")):
-            return f"{where}: no error in the JSON"
+        if lacking := [field for field in ("type", "message", "next_step") if not error.get(field)]:
+            return f"{where}: an error without {' and '.join(lacking)}"
+        if name != "submit" and "queued" in error["next_step"]:
+            return f"{where}: it speaks of the queue"
     return None
 
 

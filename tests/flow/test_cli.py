@@ -1,6 +1,7 @@
 """The command line with a real model: a note to a comparison, and a spec to a model that can be compared."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,15 @@ def test_an_exported_model_finds_the_same(stillroom, tiny_model, note, tmp_path)
     assert spans[0] == spans[1]
     code, _, err = stillroom("export", "--model", tiny_model, "--out", tmp_path / "copy")
     assert (code, "is not empty" in err) == (2, True)
+
+
+def test_the_card_of_a_model_that_no_run_made_says_what_can_be_known(stillroom, tiny_model, tmp_path):
+    folder = shutil.copytree(tiny_model, tmp_path / "theirs")
+    (folder / "stillroom.json").unlink()
+    assert stillroom("export", "--model", folder, "--out", tmp_path / "copy")[0] == 0
+    card = (tmp_path / "copy" / "README.md").read_text()
+    assert "Task: ner. Labels: Disease." in card and "\n0 parameters" not in card
+    assert "None" not in card and "How it was made" not in card
 
 
 def test_a_spec_becomes_a_model_that_can_be_compared(stillroom, tiny_model, note, tmp_path):

@@ -44,7 +44,9 @@ def load(reference: str | ResolvedDataset, split: str, *, limit: int | None = No
     """
     sentences = [placed.sentence for placed in islice(_sentences(_here(reference), split), limit)]
     if not sentences:
-        raise BadData(f"the split {split!r} holds no sentence.", path=_name(reference))
+        raise BadData(
+            f"the split {split!r} holds no sentence.", path=_name(reference), next_step="Fill it, or take another."
+        )
     return sentences
 
 
@@ -76,7 +78,9 @@ def labelled_documents(
     """
     found = list(islice(_labelled(reference, split, field), limit))
     if not found:
-        raise BadData(f"the split {split!r} holds no document.", path=_name(reference))
+        raise BadData(
+            f"the split {split!r} holds no document.", path=_name(reference), next_step="Fill it, or take another."
+        )
     return found
 
 

@@ -314,7 +314,8 @@ def _read_tokenizer(folder: Path, entry: ModelEntry | None, *, vocabulary: int |
         if options := casing.corrections(tokenizer, stated, where=str(folder)):
             tokenizer = _open_tokenizer(folder, options)
             casing.correct(tokenizer, options)
-            log.warning("The vocabulary of %s contradicts its other files; it is read with %s.", folder, options)
+            shown = ", ".join(f"{name}: {str(value).lower()}" for name, value in options.items())
+            log.warning("The vocabulary of %s contradicts its other files; it is read with %s.", folder, shown)
     if not tokenizer.is_fast:
         raise Unavailable(
             f"The tokenizer of {folder} ({type(tokenizer).__name__}) does not say where its pieces stand in a text.",

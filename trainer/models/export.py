@@ -8,12 +8,15 @@ from textwrap import indent
 import torch
 
 from trainer import chain, markdown, models
+from trainer.datasets import tags
 from trainer.errors import Refused
 from trainer.files import MANIFEST, commit_folder, write_file
 from trainer.resolved import ResolvedModel
 from trainer.run import RunSpec
 from trainer.tasks import TASKS
 from trainer.zoo import ABOUT, RUN_ID
+from trainer.zoo.compatibility import shape
+from trainer.zoo.outputs import LABELLED
 
 
 def publish(
@@ -38,7 +41,7 @@ def export(found: ResolvedModel, folder: Path, *, half: bool = False) -> Path:
     if folder.exists() and any(folder.iterdir()):
         raise Refused(f"{folder} is not empty.", next_step="Choose a new folder, or empty this one yourself.")
     model, tokenizer = models.load(found)
-    about = read_about(Path(found.path)) or {"base": found.reference}
+    about = read_about(Path(found.path)) or _of_others(found, model)
     publish(
         folder,
         model,
@@ -48,6 +51,18 @@ def export(found: ResolvedModel, folder: Path, *, half: bool = False) -> Path:
     )
     (folder / MANIFEST).unlink()  # the registry checks weights by its own checksum
     return folder
+
+
+def _of_others(found: ResolvedModel, model: torch.nn.Module) -> dict:
+    """What can be said of a model that no run made: what its head gives, and its size."""
+    its = shape(found)
+    labels = tags.read(its.labels).kinds if its.head == "ner" else its.labels
+    return {
+        "base": found.reference,
+        "task": its.head if its.head in TASKS and (labels or its.head not in LABELLED) else None,
+        "labels": list(labels),
+        "params": sum(parameter.numel() for parameter in model.parameters()),
+    }
 
 
 def read_about(folder: Path) -> dict:
@@ -91,12 +106,12 @@ def model_card(about: Mapping) -> str:
         if rows
         else ["Not scored yet."]
     )
-    command = f"stillroom evaluate --model <this folder> --dataset {about.get('dataset')}"
+    labels = markdown.inline(", ".join(about.get("labels", [])))
     return "\n".join(
         [
             f"# {markdown.inline(_title(about))}",
             "",
-            f"Task: {about.get('task')}. Labels: {markdown.inline(', '.join(about.get('labels', []))) or 'none'}.",
+            f"Task: {about.get('task') or 'none'}. Labels: {labels or 'none'}.",
             *_reads(about),
             f"{about.get('params', 0):,} parameters, weights stored as {about.get('dtype', 'float32')}.",
             "",
@@ -107,19 +122,27 @@ def model_card(about: Mapping) -> str:
             "",
             *_teacher(about),
             *_data(about),
-            f"Intervals are percentile bootstrap over test {task.unit}. Scored with float32 weights, as trained;",
-            f"{markdown.code(command)} scores the file itself.",
-            "",
-            "## How it was made",
-            "",
-            "Save this as spec.yaml, then `stillroom submit spec.yaml` and `stillroom worker --drain`:",
-            "",
-            markdown.block(_recipe(about), "yaml"),
-            "",
+            *(_made(about, task.unit) if about.get("spec") else []),
             *(f"SHA-256 of {what}: `{about[name]}`." for name, what in _HASHES.items() if about.get(name)),
             "",
         ]
     )
+
+
+def _made(about: Mapping, unit: str) -> list[str]:
+    """How the scores and the model came about, with the commands that repeat both."""
+    command = f"stillroom evaluate --model <this folder> --dataset {about.get('dataset')}"
+    return [
+        f"Intervals are percentile bootstrap over test {unit}. Scored with float32 weights, as trained;",
+        f"{markdown.code(command)} scores the file itself.",
+        "",
+        "## How it was made",
+        "",
+        "Save this as spec.yaml, then `stillroom submit spec.yaml` and `stillroom worker --drain`:",
+        "",
+        markdown.block(_recipe(about), "yaml"),
+        "",
+    ]
 
 
 _HASHES = {

@@ -161,7 +161,8 @@ def _check_links(entries: Mapping[str, ModelEntry], file: str) -> None:
         for field in ("teacher", "start"):
             other = getattr(entry, field)
             if other is not None and other not in entries:
-                raise BadData(f"entry {entry.id}, field {field}: {UnknownName('entry', other, entries)}", path=file)
+                unknown = UnknownName("entry", other, entries).message
+                raise BadData(f"entry {entry.id}, field {field}: {unknown}", path=file)
         if entry.hub_id and hub_ids.count(entry.hub_id) > 1:
             raise BadData(f"entry {entry.id}, field hub_id: another entry has it too.", path=file)
         if "model_type" not in entry.architecture:

@@ -18,6 +18,7 @@ WEIGHTS = "model.safetensors"
 HEADER_CAP = 10 * 2**20  # bytes of JSON in front of the tensors; the largest real one here has under 0.1 MB
 LARGEST = 2**53  # whole numbers up to here are exact as a float too
 TEXT_CAP = 50 * 2**20  # bytes of a config or tokenizer file
+_CHOOSE = "Give a folder that holds config.json, the tokenizer and model.safetensors."
 _PICKLES = (".bin", ".pt", ".pt2", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz")
 
 
@@ -37,10 +38,11 @@ def check_folder(folder: Path) -> None:
     that are none), or Unavailable (nothing says what the head is).
     """
     if not (folder / "config.json").is_file():
-        raise CorruptFile(f"{folder} is not a model folder: it has no config.json.")
+        raise CorruptFile(f"{folder} is not a model folder: it has no config.json.", next_step=_CHOOSE)
     for path in texts(folder):
         if path.stat().st_size > TEXT_CAP:
-            raise Refused(f"{path.name} of {folder} is larger than {TEXT_CAP // 2**20} MB.")
+            what = f"{path.name} of {folder} is larger than {TEXT_CAP // 2**20} MB."
+            raise Refused(what, next_step="Take what is not configuration or tokenizer out of it.")
     for name in ("config.json", "tokenizer_config.json"):
         settings = read_json(folder / name)
         if settings is None and (folder / name).exists():
@@ -94,7 +96,7 @@ def _no_weights(folder: Path) -> None:
         raise Unavailable(f"{folder} holds its weights in several files.", next_step=f"Save them as one {WEIGHTS}.")
     if "adapter_config.json" in names:
         raise Unavailable(f"{folder} holds an adapter, not a model.", next_step="Merge it into its base and save that.")
-    raise CorruptFile(f"{folder} holds no {WEIGHTS}.")
+    raise CorruptFile(f"{folder} holds no {WEIGHTS}.", next_step=_CHOOSE)
 
 
 def _check_header(path: Path) -> None:
@@ -115,7 +117,8 @@ def _header(path: Path) -> tuple[int, dict[str, dict]]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > HEADER_CAP:
-            raise Refused(f"{path} has a header of {length:,} bytes; allowed are {HEADER_CAP:,}.")
+            what = f"{path} has a header of {length:,} bytes; allowed are {HEADER_CAP:,}."
+            raise Refused(what, next_step="Copy or fetch it again from where it came.")
         header = json.loads(file.read(length))
     return length, {name: tensor for name, tensor in header.items() if name != "__metadata__"}
 
