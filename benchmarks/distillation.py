@@ -1,10 +1,10 @@
-"""One distillation step: Stillroom's learner against the authors' way of computing the same objective, in one run.
+"""One distillation step: Stillroom's objective against the authors' way of computing the same objective, in one run.
 
     python -m benchmarks.distillation [--json] [--case distil-minilm ...] [--rounds N]
 
 Peer: what the papers' scripts do, written plainly: both masked LMs run whole (vocabulary logits of every position, all
 hidden states and, for the layer objectives, attention maps from eager attention), the masked rows are picked
-afterwards by masked_select, and torch's AdamW with its defaults steps. Ours: the learner and the optimiser of
+afterwards by masked_select, and torch's AdamW with its defaults steps. Ours: the objective and the optimiser of
 training.loop. Both see the same weights, batch, learning rate and threads; losses are compared with dropout off and
 timed with it on; a case in bf16 (`compute: {precision: bf16}`) says by how much its loss differs. Peak memory is that
 of two steps in a fresh process for each side.
@@ -27,7 +27,7 @@ from trainer.evaluation import span_scores
 from trainer.recipes import RECIPES
 from trainer.spec import Schedule
 from trainer.training import loop
-from trainer.training.module import IGNORED, Learner
+from trainer.training.objective import IGNORED, Objective
 
 ROWS, TOKENS, SHARE, VOCABULARY, MASK_ID = 16, 128, 0.15, 30522, 103
 SCHEDULE = Schedule(steps=1000, batch_size=ROWS, lr=1e-4)
@@ -74,25 +74,25 @@ def masked_batch(seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def ours(case: Case, batch: dict, *, dropout: bool) -> tuple[Callable[[], float], torch.nn.Module]:
-    """A function that takes one step and returns its loss, and the learner."""
+    """A function that takes one step and returns its loss, and the objective."""
     teacher, student = (
         build(shape, seed=seed, attention="sdpa") for seed, shape in enumerate((case.teacher, case.student))
     )
     terms = _plan(case)
-    learner = Learner(student, terms, head="mlm", teacher=teacher.eval(), seed=2)
-    quicken(learner)
-    optimizer = loop.optimizer_for(learner, SCHEDULE)
-    learner.train(dropout)
+    objective = Objective(student, terms, head="mlm", teacher=teacher.eval(), seed=2)
+    quicken(objective)
+    optimizer = loop.optimizer_for(objective, SCHEDULE)
+    objective.train(dropout)
 
     def step() -> float:
         with loop.arithmetic(torch.device("cpu"), case.precision):
-            loss = learner(batch)["loss"]
+            loss = objective(batch)["loss"]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return float(loss.detach())
 
-    return step, learner
+    return step, objective
 
 
 def peer(case: Case, batch: dict, *, dropout: bool) -> tuple[Callable[[], float], torch.nn.Module]:

@@ -22,7 +22,7 @@ from trainer.evaluation import span_scores
 from trainer.examples.ner import NERRows, encode
 from trainer.spec import parse
 from trainer.training import loop
-from trainer.training.module import Learner
+from trainer.training.objective import Objective
 from trainer.zoo import resolve
 
 SCHEDULE = {"batch_tokens": 640, "lr": 2e-4}
@@ -55,12 +55,12 @@ def ours(setting: Setting) -> tuple[float, torch.nn.Module]:
     model, _ = setting.fresh()
     spec, schedule = setting.spec, setting.spec.schedule
     depth = model.config.num_hidden_layers
-    learner = Learner(model, spec.recipe.plan(depth, depth), head=spec.task.head)
+    objective = Objective(model, spec.recipe.plan(depth, depth), head=spec.task.head)
     batches = Batches(setting.rows.lengths, seed=spec.seed, batch_tokens=schedule.batch_tokens, batch_size=None)
     began = time.perf_counter()
     steps = loop.train(
-        learner,
-        loop.optimizer_for(learner, schedule),
+        objective,
+        loop.optimizer_for(objective, schedule),
         batch_at=lambda step: setting.rows.batch(batches.at(step)),
         schedule=schedule,
         total=batches.steps(schedule.epochs),

@@ -26,7 +26,7 @@ from trainer.models.heads import document_reading, is_classifier
 from trainer.resolved import ResolvedModel
 from trainer.run import Result, Run
 from trainer.training import checkpoint, loop, memory
-from trainer.training.setup import Lesson, prepare
+from trainer.training.setup import TrainingSetup, prepare
 
 FINISHED, FAILED, DISK_FULL, STOPPED = 0, 1, 28, 143  # exit codes; the worker reads them
 LOGGED_STEPS = 2000  # so many step events of a run at most
@@ -78,19 +78,19 @@ def train(run: Run, stopping: Callable[[], bool]) -> Result:
     """Pre-train, distil or fine-tune; keep the best dev score, score it on test, publish the model."""
     device = torch.device(run.spec.device)
     span_scores.reset_peak(device)
-    lesson = prepare(run.spec, cache=run.cache, asking=_asking(run, stopping))
-    notes = _data_notes(lesson.data)
-    best = _fit(run, lesson, stopping)
+    setup = prepare(run.spec, cache=run.cache, asking=_asking(run, stopping))
+    notes = _data_notes(setup.data)
+    best = _fit(run, setup, stopping)
     peak = span_scores.peak_bytes(device)
-    checkpoint.restore_weights(checkpoint.at_step(run, best.best_step), lesson.learner)
-    task, student = run.spec.spec.task, lesson.learner.student
+    checkpoint.restore_weights(checkpoint.at_step(run, best.best_step), setup.objective)
+    task, student = run.spec.spec.task, setup.objective.student
     _say(run, f"Scoring the best checkpoint, that of step {best.best_step}, on the test split.")
-    report = lesson.data.report(student, lesson.tokenizer, "test", max_tokens=lesson.max_tokens)
+    report = setup.data.report(student, setup.tokenizer, "test", max_tokens=setup.max_tokens)
     metrics = {f"dev_{task.score}": best.best_score, "best_step": float(best.best_step), "peak_memory_bytes": peak}
     metrics |= {f"test_{name}": value for name, value in report["metrics"].items()}
-    metrics |= _kept(task.score, report["metrics"], lesson.teacher_scores("test"))
+    metrics |= _kept(task.score, report["metrics"], setup.teacher_scores("test"))
     about = _about(run, student, metrics=metrics, report=report) | {"data_notes": notes}
-    export.publish(run.folder / "artifacts" / "model", student, lesson.tokenizer, about)
+    export.publish(run.folder / "artifacts" / "model", student, setup.tokenizer, about)
     return Result(state="succeeded", metrics=metrics, report=report, artifact="artifacts/model")
 
 
@@ -160,13 +160,13 @@ def _max_tokens(run: Run, model, tokenizer) -> int:
     return min(run.spec.spec.schedule.max_tokens, limit, trained or limit)
 
 
-def _fit(run: Run, lesson: Lesson, stopping: Callable[[], bool]) -> checkpoint.Progress:
+def _fit(run: Run, setup: TrainingSetup, stopping: Callable[[], bool]) -> checkpoint.Progress:
     """Train from the last checkpoint to the end or to an early stop; the best checkpoint is on disk afterwards."""
-    spec, learner, total = run.spec.spec, lesson.learner, lesson.total
+    spec, objective, total = run.spec.spec, setup.objective, setup.total
     schedule = spec.schedule
-    optimizer = loop.optimizer_for(learner, schedule)
+    optimizer = loop.optimizer_for(objective, schedule)
     found = checkpoint.latest(run)
-    progress = checkpoint.restore(found, learner, optimizer) if found else checkpoint.Progress()
+    progress = checkpoint.restore(found, objective, optimizer) if found else checkpoint.Progress()
     if progress.words != words.VERSION and getattr(spec.task, "labelling", None) == "first":
         raise CorruptFile(
             "This run was begun by an older version, which cut words otherwise: its first steps learned other labels.",
@@ -177,12 +177,12 @@ def _fit(run: Run, lesson: Lesson, stopping: Callable[[], bool]) -> checkpoint.P
     log.info("Training from step %d to %d on %s with %d threads.", progress.step, total, run.spec.device, threads)
     if progress.stopped:
         return progress
-    if teacher := lesson.teacher_scores("dev"):
+    if teacher := setup.teacher_scores("dev"):
         run.emit("evaluation", step=progress.step, metrics=_named("teacher_dev", teacher))
     steps = loop.train(
-        learner,
+        objective,
         optimizer,
-        batch_at=lesson.batch_at,
+        batch_at=setup.batch_at,
         schedule=schedule,
         total=total,
         start=progress.step,
@@ -196,16 +196,16 @@ def _fit(run: Run, lesson: Lesson, stopping: Callable[[], bool]) -> checkpoint.P
             run.emit("step", step=step.number, metrics=step.metrics)
         if step.number % max(1, total // LOGGED_LINES) == 0:
             log.info("Step %d of %d: %s", step.number, total, _figures(step.metrics))
-        due = _evaluation_due(step.number, total=total, every=schedule.evaluate_every, lesson=lesson)
+        due = _evaluation_due(step.number, total=total, every=schedule.evaluate_every, setup=setup)
         if due:
-            metrics = _named("dev", lesson.dev_scores())
+            metrics = _named("dev", setup.dev_scores())
             progress.record(metrics[f"dev_{spec.task.score}"], metrics)
             progress.stopped = step.number == total or progress.evaluations_since_best >= (schedule.patience or total)
             run.emit("evaluation", step=step.number, metrics=metrics)
             log.info("Dev after step %d: %s", step.number, _figures(metrics))
         stop_now = stopping()
         if due or stop_now or step.number % schedule.checkpoint_every == 0:
-            checkpoint.save(run, learner, optimizer, progress)
+            checkpoint.save(run, objective, optimizer, progress)
         if progress.stopped:
             break
         if stop_now:
@@ -226,11 +226,11 @@ def _kept(score: str, student: dict[str, float], teacher: dict[str, float]) -> d
     return {f"teacher_test_{name}": value for name, value in teacher.items()} | {"retention": share}
 
 
-def _evaluation_due(step: int, *, total: int, every: int | None, lesson: Lesson) -> bool:
+def _evaluation_due(step: int, *, total: int, every: int | None, setup: TrainingSetup) -> bool:
     """At the end always; otherwise every so many steps, or whenever the next step would begin a new epoch."""
     if step == total:
         return True
-    return step % every == 0 if every else lesson.epoch_of(step) != lesson.epoch_of(step - 1)
+    return step % every == 0 if every else setup.epoch_of(step) != setup.epoch_of(step - 1)
 
 
 def _about(run: Run, model, *, metrics: dict, report: dict) -> dict:

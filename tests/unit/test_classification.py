@@ -23,7 +23,7 @@ from trainer.recipes.finetune import Finetune
 from trainer.resolved import ResolvedDataset
 from trainer.tasks.classification import Classification
 from trainer.training import teacher_cache
-from trainer.training.module import Learner
+from trainer.training.objective import Objective
 from trainer.zoo import compatibility
 
 TEXTS = ("fever", " ".join(f"cough {number} and chills" for number in range(30)), "no pain")
@@ -89,13 +89,13 @@ def test_windows_are_pooled_document_by_document(how):
 def test_the_loss_is_that_of_the_pooled_logits(head, pooling):
     model, given = bert(head, layers=2, dropout=0.0), batch(head)
     model.config.document_reading = {"pooling": pooling}
-    learner = Learner(model, Finetune.plan(2, 2), head="classification").train()
+    objective = Objective(model, Finetune.plan(2, 2), head="classification").train()
     logits = model(input_ids=given["input_ids"], attention_mask=given["attention_mask"]).logits
     first = logits[:2].mean(0) if pooling == "mean" else logits[:2].amax(0)
     pooled = torch.stack([first, *logits[2:]])
     functional = torch.nn.functional
     judge = functional.cross_entropy if head == "classification" else functional.binary_cross_entropy_with_logits
-    torch.testing.assert_close(learner(given)["loss"], judge(pooled, given["labels"]))
+    torch.testing.assert_close(objective(given)["loss"], judge(pooled, given["labels"]))
 
 
 # Rows
@@ -244,13 +244,13 @@ def test_a_student_takes_over_the_whole_head(tokenizer):
 def test_a_teachers_outputs_are_kept_by_document_and_read_all_of_it(tokenizer, tmp_path):
     teacher = bert("classification", layers=2, vocabulary=len(tokenizer))
     rows = rows_of(tokenizer, most_windows=2)
-    kept = teacher_cache.lessons(teacher, rows, levels=[2], weights="w", cache=tmp_path)
+    kept = teacher_cache.teacher_outputs(teacher, rows, levels=[2], weights="w", cache=tmp_path)
     assert kept.logits.shape == (3, 3) and kept.states.shape == (3, 1, 24)
     found = inference.classify(TEXTS, teacher, tokenizer, max_tokens=16).probabilities
     np.testing.assert_allclose(torch.tensor(np.array(kept.logits)).softmax(-1).numpy(), found, atol=1e-5)
     teacher.config.document_reading = {"pooling": "max"}
-    other = teacher_cache.lessons(teacher, rows, levels=[2], weights="w", cache=tmp_path)
-    assert not np.allclose(other.logits[1], kept.logits[1]), "another pooling is another lesson"
+    other = teacher_cache.teacher_outputs(teacher, rows, levels=[2], weights="w", cache=tmp_path)
+    assert not np.allclose(other.logits[1], kept.logits[1]), "another pooling is another output"
 
 
 def test_a_teacher_of_another_task_does_not_fit():

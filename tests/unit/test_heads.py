@@ -20,7 +20,7 @@ from trainer.errors import Unavailable
 from trainer.inference.target_score import Probe, Score
 from trainer.models import heads, suitability
 from trainer.recipes.terms import Term
-from trainer.training.module import Learner
+from trainer.training.objective import Objective
 
 HEADS = {
     "ner": ("TOKEN_CLASSIFICATION", MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING),
@@ -93,7 +93,7 @@ def test_every_head_trains_as_it_is_read_or_is_refused(head, kind):
             expected = whole(network, batch)
             said = heads.forward(network, batch, head=head)
             assert close(heads.vocabulary_logits(said.logits), expected)
-            # As a learner has it, with our attention, and with maps where it has plain ones.
+            # As an objective has it, with our attention, and with maps where it has plain ones.
             quicken_attention(network)
             assert close(heads.vocabulary_logits(heads.forward(network, batch, head=head).logits), expected)
             _check_maps(network, batch, expected)
@@ -109,7 +109,7 @@ def _check_maps(network, batch, expected):
         with capturing(network, maps=layers) as seen:
             found = whole(network, batch)
     except (Unavailable, ValueError, AttributeError):
-        return  # said by Probe.attention and by the learner
+        return  # said by Probe.attention and by the objective
     finally:
         network.set_attn_implementation(before)
     assert close(found, expected)
@@ -140,8 +140,8 @@ def test_gradients_are_those_of_the_models_own_forward_pass(head, kind):
     torch.nn.functional.cross_entropy(whole(network, batch), labels).backward()
     expected = {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
     network.zero_grad()
-    learner = Learner(network, [Term(name="mlm" if head == "mlm" else "task", weight=1.0)], head=head).eval()
-    learner(batch)["loss"].backward()
+    objective = Objective(network, [Term(name="mlm" if head == "mlm" else "task", weight=1.0)], head=head).eval()
+    objective(batch)["loss"].backward()
     gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():

@@ -17,7 +17,7 @@ from trainer.architectures import GELUTanh, bigbird, blocks, global_attention, l
 from trainer.errors import Unavailable, UnknownName
 from trainer.models import seeded
 from trainer.recipes import RECIPES
-from trainer.training.module import Learner
+from trainer.training.objective import Objective
 from trainer.zoo import entries
 
 SIZES = {
@@ -486,15 +486,15 @@ def test_global_tokens_follow_the_task():
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_a_learner_trains_it(kind):
+def test_an_objective_trains_it(kind):
     _, model = pair(kind, "mlm", attention_probs_dropout_prob=0.1)
-    learner = Learner(model, RECIPES["mlm"]().plan(2, 2), head="mlm").train()
-    optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-2)
+    objective = Objective(model, RECIPES["mlm"]().plan(2, 2), head="mlm").train()
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-2)
     inputs = {name: values[:2] for name, values in given(kind, 61).items() if name != "global_attention_mask"}
     labels = torch.where(torch.arange(61) % 3 == 0, inputs["input_ids"], -100)
     losses = []
     for _ in range(12):
-        loss = learner(inputs | {"labels": labels})["loss"]
+        loss = objective(inputs | {"labels": labels})["loss"]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

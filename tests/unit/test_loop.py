@@ -15,7 +15,7 @@ SCHEDULE = Schedule.model_validate({"steps": 6, "batch_size": 4, "lr": 0.01, "wa
 
 
 class Net(torch.nn.Module):
-    """A learner: batch -> loss terms."""
+    """An objective: batch -> loss terms."""
 
     def __init__(self):
         super().__init__()
@@ -31,10 +31,10 @@ def batch_at(step):
     return {"input_ids": torch.full((4, 5), float(step + 1)), "attention_mask": torch.ones(4, 5)}
 
 
-def begin(learner, optimizer=None, *, start=0, schedule=SCHEDULE, batch_at=batch_at, seed=3):
-    optimizer = optimizer or optimizer_for(learner, schedule)
+def begin(objective, optimizer=None, *, start=0, schedule=SCHEDULE, batch_at=batch_at, seed=3):
+    optimizer = optimizer or optimizer_for(objective, schedule)
     options = {"schedule": schedule, "start": start, "total": 6, "seed": seed}
-    return train(learner, optimizer, batch_at=batch_at, **options)
+    return train(objective, optimizer, batch_at=batch_at, **options)
 
 
 def same(one, other):
@@ -68,12 +68,12 @@ def test_a_step_equals_one_written_by_hand():
         decay = 0.01 if p.ndim > 1 else 0.0
         # First AdamW step: both moments are the gradient after bias correction.
         by_hand[name] = p.detach() * (1 - rate * decay) - rate * gradient / (gradient.abs() + 1e-8)
-    learner = Net().eval()
-    step = next(begin(learner))
+    objective = Net().eval()
+    step = next(begin(objective))
     assert step.number == 1
     assert step.metrics["loss"] == step.metrics["loss.square"] == pytest.approx(loss.item())
     assert step.metrics["lr"] == learning_rate(0, total=6, schedule=SCHEDULE)
-    for name, p in learner.named_parameters():
+    for name, p in objective.named_parameters():
         assert torch.allclose(p, by_hand[name], atol=1e-6), name
 
 
@@ -107,10 +107,10 @@ def test_accumulated_batches_are_one_step_of_their_mean():
 
     results = []
     for schedule, batches in ((SCHEDULE.model_copy(update={"accumulate": 2}), batch_at), (SCHEDULE, joined)):
-        learner = Net()
-        learner.layers[1].p = 0.0
+        objective = Net()
+        objective.layers[1].p = 0.0
         results.append(
-            (learner, [step.metrics["loss"] for step in begin(learner, schedule=schedule, batch_at=batches)])
+            (objective, [step.metrics["loss"] for step in begin(objective, schedule=schedule, batch_at=batches)])
         )
     (halves, some), (whole, others) = results
     assert len(some) == 6 and some == pytest.approx(others, rel=1e-4)
@@ -135,12 +135,12 @@ def test_a_resumed_step_takes_the_same_accumulated_batches():
 
 @pytest.mark.parametrize("precision, dtype", [("auto", "float32"), ("fp32", "float32"), ("bf16", "bfloat16")])
 def test_precision_is_that_of_the_products_and_never_of_the_weights(precision, dtype):
-    learner, seen = Net(), []
-    learner.layers[0].register_forward_hook(lambda module, given, said: seen.append(said.dtype))
+    objective, seen = Net(), []
+    objective.layers[0].register_forward_hook(lambda module, given, said: seen.append(said.dtype))
     options = {"schedule": SCHEDULE, "total": 1, "precision": precision}
-    [step] = train(learner, optimizer_for(learner, SCHEDULE), batch_at=batch_at, **options)
+    [step] = train(objective, optimizer_for(objective, SCHEDULE), batch_at=batch_at, **options)
     assert seen == [getattr(torch, dtype)]
-    assert {parameter.dtype for parameter in learner.parameters()} == {torch.float32} and step.metrics["loss"] > 0
+    assert {parameter.dtype for parameter in objective.parameters()} == {torch.float32} and step.metrics["loss"] > 0
 
 
 @pytest.mark.parametrize("has", [{}, {"avx2": True, "avx512_f": True}, {"avx512_bf16": False, "cpu_name": "AMD EPYC"}])
@@ -171,8 +171,8 @@ def test_a_nan_stops_before_it_reaches_a_weight():
                 terms["loss"] = terms["loss"] * float("nan")
             return terms
 
-    learner = Poisoned()
+    objective = Poisoned()
     with pytest.raises(NonFiniteLoss, match="step 3") as error:
-        list(begin(learner))
+        list(begin(objective))
     assert "learning rate" in error.value.next_step
-    assert all(torch.equal(value, kept[0][name]) for name, value in learner.state_dict().items())
+    assert all(torch.equal(value, kept[0][name]) for name, value in objective.state_dict().items())

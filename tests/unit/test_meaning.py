@@ -232,7 +232,7 @@ def test_a_teacher_whose_outputs_are_no_numbers_teaches_nothing(tmp_path):
     sentences = encode(NER(), [(["fever"], ["B-X"])], tokenizer, label_ids=model.config.label2id, max_tokens=16)
     rows = NERRows(sentences, pad_id=0, words=True)
     with pytest.raises(NonFiniteOutputs):
-        teacher_cache.lessons(model, rows, levels=[1], weights="w", cache=tmp_path)
+        teacher_cache.teacher_outputs(model, rows, levels=[1], weights="w", cache=tmp_path)
 
 
 def test_without_a_class_a_tagger_is_known_by_its_tensors(tmp_path):
@@ -310,11 +310,11 @@ def test_a_student_learns_the_scheme_of_its_teacher(tmp_path, scheme):
     options = {"id": "00000000-1", "attempt": 1, "threads": 1, "device": "cpu"}
     dataset = datasets.resolve(str(tmp_path / "d"))
     made = prepare(RunSpec(spec=spec, model=teacher, teacher=teacher, dataset=dataset, **options), cache=tmp_path)
-    terms = made.learner.eval()(made.batch_at(0))
+    terms = made.objective.eval()(made.batch_at(0))
     assert terms["loss.task"].item() < 1e-3, "the gold labels are those that the teacher is sure of"
     assert terms["loss.soft_targets"].item() < 1e-3
     assert made.dev_scores()["f1"] == made.teacher_scores("dev")["f1"] == 1.0
-    student, tokenizer = made.learner.student, made.tokenizer
+    student, tokenizer = made.objective.student, made.tokenizer
     assert covered(inference.predict(TEXT, student, tokenizer, name="s"))[-1] == SPANS[-1]
     models.save(student, tokenizer, tmp_path / "saved")
     again, tokenizer = models.load(str(tmp_path / "saved"))

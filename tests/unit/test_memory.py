@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 from trainer.datasets.rows import corpus
 from trainer.evaluation import masked_lm as perplexity
-from trainer.training import setup as lesson
 from trainer.execute import execute
 torch.set_num_threads(1)
 taken = next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]

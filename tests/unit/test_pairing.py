@@ -349,12 +349,12 @@ def build_and_train(ready, accepted, cache):
     from trainer.training.setup import prepare
 
     torch.set_num_threads(1)
-    lesson = prepare(ready, cache=cache)
-    made = sizes(lesson.learner.student.config.to_dict())
+    setup = prepare(ready, cache=cache)
+    made = sizes(setup.objective.student.config.to_dict())
     compared = ("model_type", "layers", "hidden", "embedding", "heads", "intermediate", "labels")
     assert {name: getattr(made, name) for name in compared} == {name: getattr(accepted, name) for name in compared}
     assert made.vocabulary <= accepted.vocabulary
-    terms = lesson.learner.train()(lesson.batch_at(0))
+    terms = setup.objective.train()(setup.batch_at(0))
     terms["loss"].backward()
     promised = {f"loss.{term.name}" for term in plan(ready.spec, accepted, shape(ready.teacher))}
     assert set(terms) == promised | {"loss"}

@@ -59,11 +59,11 @@ def test_the_steps_are_those_of_the_run(kind, home, tiny_model, text, tmp_path):
     found = preflight.estimate(run, cache=tmp_path / "trial")
     real = setup.prepare(run, cache=tmp_path / "run")
     assert found.steps == pytest.approx(real.total, rel=0.1 if kind == "pretrain" else 0)
-    assert found.params == sum(p.numel() for p in real.learner.student.parameters())
+    assert found.params == sum(p.numel() for p in real.objective.student.parameters())
     assert found.trained == found.params
     assert found.evaluations == 2
     assert (found.teacher_s > 0) == (kind == "distill") == (found.teacher_params is not None)
-    assert found.outputs_bytes == (sum(kept.nbytes for kept in real.kept) if kind == "distill" else 0)
+    assert found.outputs_bytes == (sum(kept.nbytes for kept in real.teacher_outputs) if kind == "distill" else 0)
     assert 0 < found.seconds_per_step < 5 and found.peak_memory_bytes > 1e8
     assert found.total_s > found.training_s > 0
 
@@ -105,7 +105,7 @@ def test_a_vocabulary_is_trimmed_on_more_than_the_examples_that_are_tried(home, 
     run = ready(spec_of("distill", tiny_model, text, student={"layers": 1, "vocabulary": 3000}))
     found = preflight.estimate(run, cache=tmp_path / "trial")
     real = setup.prepare(run, cache=tmp_path / "run")
-    assert found.params == sum(p.numel() for p in real.learner.student.parameters())
+    assert found.params == sum(p.numel() for p in real.objective.student.parameters())
 
 
 def test_what_the_run_would_say_is_said_as_a_typed_error(home, tiny_model, text, tmp_path, monkeypatch):

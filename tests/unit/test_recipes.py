@@ -30,7 +30,7 @@ from trainer.spec import parse
 from trainer.tasks import TASKS
 from trainer.training import checkpoint
 from trainer.training.loop import NonFiniteLoss, optimizer_for, train
-from trainer.training.module import Learner
+from trainer.training.objective import Objective
 from trainer.training.setup import prepare
 from trainer.zoo import compatibility, vocabulary
 
@@ -89,13 +89,13 @@ def is_exact(recipe):
     return getattr(recipe, "exact", False) and getattr(recipe, "teacher_drops_out", True)
 
 
-def learner_of(recipe, head=None, *, layers=(STUDENT, TEACHER), dropout=0.0, hidden=24):
-    """A learner with random weights; `hidden` is the student's width, the teacher's is 24."""
+def objective_of(recipe, head=None, *, layers=(STUDENT, TEACHER), dropout=0.0, hidden=24):
+    """An objective with random weights; `hidden` is the student's width, the teacher's is 24."""
     head, (low, high) = head or head_of(recipe), layers
     teacher = bert(head, layers=high, seed=1, dropout=dropout) if recipe.kind == "distill" else None
     student = bert(head, layers=low, hidden=hidden, seed=2, dropout=dropout)
     plan, kind = recipe.plan(low, high), "classification" if head == "several labels" else head
-    return Learner(student, plan, head=kind, teacher=teacher, exact=is_exact(recipe))
+    return Objective(student, plan, head=kind, teacher=teacher, exact=is_exact(recipe))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -144,9 +144,9 @@ def test_levels_of_the_papers():
 @every_variant
 def test_the_gradient_is_that_of_small_differences(recipe, head):
     """In double precision, along a random direction through every trained weight."""
-    learner, given = learner_of(recipe, head).to(torch.float64), batch(head)
-    parameters = dict(learner.named_parameters())
-    learner.train()(given)["loss"].backward()
+    objective, given = objective_of(recipe, head).to(torch.float64), batch(head)
+    parameters = dict(objective.named_parameters())
+    objective.train()(given)["loss"].backward()
     noise = torch.Generator().manual_seed(0)
     ways = {name: torch.randn(p.shape, generator=noise, dtype=torch.float64) for name, p in parameters.items()}
     # PyTorch never trains the row of the padding token, though some terms count the states at padding.
@@ -157,7 +157,7 @@ def test_the_gradient_is_that_of_small_differences(recipe, head):
     def at(step):
         for name, p in parameters.items():
             p.add_(step * ways[name])
-        loss = learner(given)["loss"]
+        loss = objective(given)["loss"]
         for name, p in parameters.items():
             p.sub_(step * ways[name])
         return loss
@@ -177,36 +177,38 @@ def test_one_batch_can_be_learned_by_heart(recipe, head):
     """With a teacher that is right, so that its soft targets and the labels do not contradict each other."""
     torch.set_num_threads(1)
     total = SCHEDULE.steps
-    learner, given = (
-        learner_of(recipe, head, layers=(1, 2)),
+    objective, given = (
+        objective_of(recipe, head, layers=(1, 2)),
         batch(head, rows=2 + (task_of(head) == "classification"), tokens=6),
     )
-    if learner.teacher:
+    if objective.teacher:
         if "owners" in given:  # and sure of it: a coin a label is further from its label than a class is
-            learner.teacher.classifier.weight.mul_(4)
-        given["labels"] = said_labels(learner, given)
+            objective.teacher.classifier.weight.mul_(4)
+        given["labels"] = said_labels(objective, given)
     steps = list(
-        train(learner, optimizer_for(learner, SCHEDULE), batch_at=lambda step: given, schedule=SCHEDULE, total=total)
+        train(
+            objective, optimizer_for(objective, SCHEDULE), batch_at=lambda step: given, schedule=SCHEDULE, total=total
+        )
     )
     first, last = steps[0].metrics, steps[-1].metrics
     # A soft cross-entropy ends at the entropy of the teacher, which its divergence leaves out.
-    soft = any(term.name == "soft_cross_entropy" for term in learner.plan)
-    floor = Categorical(logits=teacher_logits(learner, given)).entropy().mean().item() if soft else 0.0
+    soft = any(term.name == "soft_cross_entropy" for term in objective.plan)
+    floor = Categorical(logits=teacher_logits(objective, given)).entropy().mean().item() if soft else 0.0
     assert last["loss"] - floor < 0.3 * (first["loss"] - floor), (first, last, floor)
     assert all(last[name] < value for name, value in first.items() if name.startswith("loss.")), (first, last)
 
 
 @torch.no_grad()
-def teacher_logits(learner, given):
+def teacher_logits(objective, given):
     """What the teacher says where something counts: (positions, classes), or of the windows of documents."""
     inputs = {name: given[name] for name in ("input_ids", "attention_mask")}
-    said = learner.teacher(**inputs).logits
+    said = objective.teacher(**inputs).logits
     return said if "owners" in given else said[given["labels"] != -100]
 
 
-def said_labels(learner, given):
+def said_labels(objective, given):
     """The labels that the teacher gives, in the places of those of the batch."""
-    said, labels = teacher_logits(learner, given), given["labels"].clone()
+    said, labels = teacher_logits(objective, given), given["labels"].clone()
     if "owners" not in given:
         labels[labels != -100] = said.argmax(-1)
         return labels
@@ -220,9 +222,9 @@ def test_the_exact_mode_is_the_clean_one_but_for_dropout(name):
     for dropout in (0.0, 0.2):
         for exact in (False, True):
             recipe = kind(exact=exact)
-            learner = learner_of(recipe, dropout=dropout)
+            objective = objective_of(recipe, dropout=dropout)
             torch.manual_seed(0)
-            found[dropout, exact] = learner.train()(batch(head_of(recipe)))
+            found[dropout, exact] = objective.train()(batch(head_of(recipe)))
     names = {term.name for term in kind(exact=True).plan(STUDENT, TEACHER)}
     common = [f"loss.{name}" for name in names if f"loss.{name}" in found[0.0, False]]
     assert common
@@ -302,14 +304,14 @@ def ready_of(recipe, folders, head=None):
 
 
 def begin(recipe, folders, cache, head=None):
-    lesson = prepare(ready_of(recipe, folders, head), cache=cache)
-    return lesson, optimizer_for(lesson.learner, lesson.ready.spec.schedule)
+    setup = prepare(ready_of(recipe, folders, head), cache=cache)
+    return setup, optimizer_for(setup.objective, setup.ready.spec.schedule)
 
 
-def steps_of(lesson, optimizer, *, start=0, total=STEPS):
-    schedule, seed = lesson.ready.spec.schedule, lesson.ready.spec.seed
+def steps_of(setup, optimizer, *, start=0, total=STEPS):
+    schedule, seed = setup.ready.spec.schedule, setup.ready.spec.seed
     options = {"schedule": schedule, "total": total, "start": start, "seed": seed}
-    return train(lesson.learner, optimizer, batch_at=lesson.batch_at, **options)
+    return train(setup.objective, optimizer, batch_at=setup.batch_at, **options)
 
 
 def run_in(folder):
@@ -328,9 +330,9 @@ def run_in(folder):
     ],
 )
 def test_a_run_puts_its_teacher_into_the_mode_of_the_recipe(recipe, drops_out, folders, tmp_path):
-    learner = begin(recipe, folders, tmp_path)[0].learner
-    assert learner.teacher.training == drops_out
-    assert learner.exact == drops_out, "and takes maps from before or after dropout to match"
+    objective = begin(recipe, folders, tmp_path)[0].objective
+    assert objective.teacher.training == drops_out
+    assert objective.exact == drops_out, "and takes maps from before or after dropout to match"
 
 
 @every_variant
@@ -342,76 +344,76 @@ def test_a_resumed_run_ends_with_the_same_bits(recipe, head, folders, tmp_path):
     steps = steps_of(first, optimizer)
     losses = [next(steps).metrics["loss"] for _ in range(STEPS // 2)]
     run = run_in(tmp_path / "00000000-1" / "attempt-1")
-    checkpoint.save(run, first.learner, optimizer, checkpoint.Progress(step=STEPS // 2))
+    checkpoint.save(run, first.objective, optimizer, checkpoint.Progress(step=STEPS // 2))
     torch.rand(17)  # noise drawn elsewhere must not matter
 
     second, optimizer = begin(recipe, folders, tmp_path, head)
-    progress = checkpoint.restore(checkpoint.latest(run), second.learner, optimizer)
+    progress = checkpoint.restore(checkpoint.latest(run), second.objective, optimizer)
     losses += [step.metrics["loss"] for step in steps_of(second, optimizer, start=progress.step)]
     assert losses == untouched
-    ended, expected = second.learner.state_dict(), whole.learner.state_dict()
+    ended, expected = second.objective.state_dict(), whole.objective.state_dict()
     assert set(ended) == set(expected)
     assert all(torch.equal(value, expected[name]) for name, value in ended.items())
-    assert any(name.startswith("projection.") for name in ended) == (whole.learner.projection is not None)
+    assert any(name.startswith("projection.") for name in ended) == (whole.objective.projection is not None)
 
 
 @every_variant
 def test_the_loss_of_a_bad_step_changes_nothing_and_the_last_checkpoint_is_kept(recipe, head, folders, tmp_path):
-    lesson, optimizer = begin(recipe, folders, tmp_path, head)
+    setup, optimizer = begin(recipe, folders, tmp_path, head)
     run, kept = run_in(tmp_path / "00000000-1" / "attempt-1"), {}
     with pytest.raises(NonFiniteLoss, match="At step 3 the loss was nan") as error:
-        for step in steps_of(lesson, optimizer):
-            checkpoint.save(run, lesson.learner, optimizer, checkpoint.Progress(step=step.number))
-            kept = copy.deepcopy(lesson.learner.state_dict())
+        for step in steps_of(setup, optimizer):
+            checkpoint.save(run, setup.objective, optimizer, checkpoint.Progress(step=step.number))
+            kept = copy.deepcopy(setup.objective.state_dict())
             if step.number == 2:
-                embeddings = lesson.learner.student.base_model.embeddings
+                embeddings = setup.objective.student.base_model.embeddings
                 embeddings.register_forward_hook(lambda module, given, output: output * float("nan"))
     assert "learning rate" in error.value.next_step and "checkpoint is kept" in error.value.next_step
     assert checkpoint.latest(run).name == "step-2"
-    checkpoint.restore_weights(checkpoint.latest(run), lesson.learner)
-    for name, value in lesson.learner.state_dict().items():
+    checkpoint.restore_weights(checkpoint.latest(run), setup.objective)
+    for name, value in setup.objective.state_dict().items():
         assert value.isfinite().all() and torch.equal(value, kept[name]), name
 
 
 @every_variant
 def test_steps_go_on_when_the_data_is_used_up(recipe, head, folders, tmp_path):
-    lesson, optimizer = begin(recipe, folders, tmp_path, head)
-    epoch = lesson.batches.steps(1)
+    setup, optimizer = begin(recipe, folders, tmp_path, head)
+    epoch = setup.batches.steps(1)
     total = 2 * epoch + 1
-    steps = list(steps_of(lesson, optimizer, total=total))
-    assert len(steps) == total and lesson.epoch_of(total - 1) == 2
+    steps = list(steps_of(setup, optimizer, total=total))
+    assert len(steps) == total and setup.epoch_of(total - 1) == 2
     assert all(np.isfinite(step.metrics["loss"]) for step in steps)
     for first in (0, epoch):
-        used = np.concatenate([lesson.batches.at(step) for step in range(first, first + epoch)])
-        assert sorted(used) == list(range(len(lesson.rows.lengths)))
+        used = np.concatenate([setup.batches.at(step) for step in range(first, first + epoch)])
+        assert sorted(used) == list(range(len(setup.rows.lengths)))
 
 
 @pytest.mark.parametrize("attention", [0.0, 1.0], ids=["kept", "live"])
 def test_sentences_without_labels_are_labelled_by_the_teacher(attention, folders, tmp_path):
     """Whether the teacher's outputs are kept or the teacher runs beside the student."""
     recipe = TaskKD(labels=1.0, attention_kl=attention, unlabelled="text", unlabelled_limit=3)
-    lesson, _ = begin(recipe, folders, tmp_path)
-    assert (lesson.kept is None) == bool(attention)
-    rows = len(lesson.rows.lengths)
+    setup, _ = begin(recipe, folders, tmp_path)
+    assert (setup.teacher_outputs is None) == bool(attention)
+    rows = len(setup.rows.lengths)
     last = rows // (5 + 3)  # rows a sentence: five have labels, three follow without
-    given = lesson.rows.batch(range(rows - last, rows))
+    given = setup.rows.batch(range(rows - last, rows))
     words = given["words"][given["words"] >= 0]
     assert len(words) == len(SENTENCE.split()) and (given["labels"] == -100).all()
-    terms = lesson.learner(given | lesson.kept.at(words) if lesson.kept else given)
+    terms = setup.objective(given | setup.teacher_outputs.at(words) if setup.teacher_outputs else given)
     assert terms["loss.task"] == 0
     assert terms["loss.soft_targets"] > 0 and terms["loss.hidden_cosine"] > 0
 
 
 @pytest.mark.parametrize("hidden", [12])
 def test_the_projection_is_restored_too(hidden, tmp_path):
-    learner = learner_of(Tiny(), hidden=hidden)
-    optimizer = optimizer_for(learner, SCHEDULE)
-    learner.train()(batch())["loss"].backward()
+    objective = objective_of(Tiny(), hidden=hidden)
+    optimizer = optimizer_for(objective, SCHEDULE)
+    objective.train()(batch())["loss"].backward()
     optimizer.step()
     run = run_in(tmp_path / "00000000-1" / "attempt-1")
-    checkpoint.save(run, learner, optimizer, checkpoint.Progress(step=1))
-    other = learner_of(Tiny(), hidden=hidden)
-    assert not torch.equal(other.projection.weight, learner.projection.weight)
+    checkpoint.save(run, objective, optimizer, checkpoint.Progress(step=1))
+    other = objective_of(Tiny(), hidden=hidden)
+    assert not torch.equal(other.projection.weight, objective.projection.weight)
     checkpoint.restore(checkpoint.latest(run), other, optimizer_for(other, SCHEDULE))
-    assert torch.equal(other.projection.weight, learner.projection.weight)
-    assert torch.equal(other.projection.bias, learner.projection.bias)
+    assert torch.equal(other.projection.weight, objective.projection.weight)
+    assert torch.equal(other.projection.bias, objective.projection.bias)

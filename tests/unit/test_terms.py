@@ -16,7 +16,7 @@ from trainer.recipes.terms import TERMS, Term, TermTraits
 from trainer.spec import Schedule, parse
 from trainer.training import losses
 from trainer.training.loop import optimizer_for
-from trainer.training.module import Learner
+from trainer.training.objective import Objective
 from trainer.zoo.compatibility import Shape, check
 from workbench.launch.job_plan import levels_of
 
@@ -92,13 +92,13 @@ def test_a_dummy_term_trains_a_step(dummy, head):
     _, term = dummy
     pair = [bert(head, layers=layers, hidden=WIDTH, seed=layers, dropout=0.0) for layers in (TEACHER, STUDENT)]
     kind = "classification" if head == "several labels" else head
-    learner, given = Learner(pair[1], [term], head=kind, teacher=pair[0]), batch(head)
-    optimizer = optimizer_for(learner, Schedule.model_validate({"steps": 1, "batch_size": 4, "lr": 0.001}))
-    before = learner.train()(given)
+    objective, given = Objective(pair[1], [term], head=kind, teacher=pair[0]), batch(head)
+    optimizer = optimizer_for(objective, Schedule.model_validate({"steps": 1, "batch_size": 4, "lr": 0.001}))
+    before = objective.train()(given)
     before["loss"].backward()
     optimizer.step()
     assert set(before) == {"loss", "loss.dummy"} and before["loss"] > 0
-    assert learner(given)["loss"] < before["loss"]
+    assert objective(given)["loss"] < before["loss"]
 
 
 def drawn(student, term):

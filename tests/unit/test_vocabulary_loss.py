@@ -11,7 +11,7 @@ from benchmarks.distillation import build
 from trainer.models.heads import VocabularyProjection
 from trainer.recipes.distil import Distil
 from trainer.training import losses, vocabulary_loss
-from trainer.training.module import Learner
+from trainer.training.objective import Objective
 
 WORDS, WIDTH = 50, 8
 ONE = WORDS * 4  # bytes of the logits of a position
@@ -83,7 +83,7 @@ def test_half_precision_is_that_of_autocast(monkeypatch):
     torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-5, atol=0)  # the loss itself: the same products
 
 
-def test_a_learner_says_the_same_in_groups_as_at_once(monkeypatch):
+def test_an_objective_says_the_same_in_groups_as_at_once(monkeypatch):
     shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
     found = []
     for group in (1, 1 << 40):
@@ -91,8 +91,8 @@ def test_a_learner_says_the_same_in_groups_as_at_once(monkeypatch):
         student, teacher = (
             build(shape | {"num_hidden_layers": layers}, seed=layers, attention="sdpa").eval() for layers in (1, 2)
         )
-        learner = Learner(student, Distil().plan(1, 2), head="mlm", teacher=teacher).eval()
-        terms = learner(batch("mlm"))
+        objective = Objective(student, Distil().plan(1, 2), head="mlm", teacher=teacher).eval()
+        terms = objective(batch("mlm"))
         terms["loss"].backward()
         found.append([terms["loss"].item(), *(each.grad for each in student.parameters() if each.grad is not None)])
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)

@@ -31,7 +31,7 @@ def layer_map(name: str | Sequence[int], student: int, teacher: int) -> tuple[in
     Or the layers themselves. Raises BadSpec where they do not fit.
     """
     if not isinstance(name, str):
-        return _own_layers(tuple(name), student, teacher)
+        return _listed_layers(tuple(name), student, teacher)
     check_depth(student, teacher)
     if name == "first":
         return tuple(index * teacher // student + 1 for index in range(student))
@@ -50,7 +50,7 @@ def check_depth(student: int, teacher: int) -> None:
         )
 
 
-def _own_layers(layers: tuple[int, ...], student: int, teacher: int) -> tuple[int, ...]:
+def _listed_layers(layers: tuple[int, ...], student: int, teacher: int) -> tuple[int, ...]:
     if len(layers) != student or not all(1 <= layer <= teacher for layer in layers):
         raise BadSpec(
             [("student.layer_map", f"found {list(layers)}; the student has {student} layers, the teacher {teacher}")],

@@ -40,7 +40,7 @@ class TaskKD(Plain):
     def plan(self, student: int, teacher: int) -> tuple[Term, ...]:
         """The terms for a student and a teacher of so many layers."""
         pairs = uniform(student, teacher) if self.levels == "all" else last_layers(student, teacher)
-        states = self.hidden_cosine / len(pairs)  # a learner sums over pairs
+        states = self.hidden_cosine / len(pairs)  # an objective sums over pairs
         terms = [
             Term(name="soft_targets", weight=self.soft_targets, temperature=self.temperature),
             Term(name="task", weight=self.labels),

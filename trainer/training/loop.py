@@ -75,7 +75,7 @@ def check_precision(device: torch.device, precision: str) -> None:
 
 
 def train(
-    learner: torch.nn.Module,
+    objective: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
     batch_at: Callable[[int], dict[str, torch.Tensor]],
@@ -87,25 +87,25 @@ def train(
 ) -> Iterator[Step]:
     """Take steps `start` to `total` and yield after each one. The state after a step depends on (seed, step) alone.
 
-    learner: batch -> loss terms, each a scalar; "loss" is minimised, all are reported (trainer.training.module).
+    objective: batch -> loss terms, each a scalar; "loss" is minimised, all are reported (trainer.training.objective).
     batch_at: 0-based number of a batch -> batch on the CPU (input_ids, attention_mask, ...: (rows, tokens)); a step
     takes `schedule.accumulate` of them and averages their gradients. precision: as in trainer.spec.Compute; weights,
     gradients, optimiser and losses stay in fp32 whatever it says.
     Raises NonFiniteLoss before a bad step can change a weight.
     """
-    quicken(learner)
-    device = next(learner.parameters()).device
+    quicken(objective)
+    device = next(objective.parameters()).device
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for step in range(start, total):
         began = time.perf_counter()
-        learner.train()
+        objective.train()
         parts = schedule.accumulate
         measured: Counter[str] = Counter()
         for part in range(step * parts, (step + 1) * parts):
             torch.manual_seed(_noise_seed(seed, part))  # dropout needs no state of its own
             batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch_at(part).items()}
             with arithmetic(device, precision):
-                terms = learner(batch)
+                terms = objective(batch)
             (terms["loss"] / parts).backward()
             measured.update({name: float(value.detach()) / parts for name, value in terms.items()})
             measured.update(_size(batch))

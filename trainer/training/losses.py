@@ -104,8 +104,8 @@ def relations(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor, 
     heads and related to themselves by scaled dot products; padding keys get no probability.
     student, teacher: (B, n, H) of either width, both divisible by `heads`; mask: (B, n), 1 for real tokens.
     """
-    target, said = (_relation(_precise(vectors), mask, heads) for vectors in (teacher, student))
-    divergence = (target.exp() * (target - said)).sum(-1)  # (B, heads, n)
+    target, predicted = (_relation(_precise(vectors), mask, heads) for vectors in (teacher, student))
+    divergence = (target.exp() * (target - predicted)).sum(-1)  # (B, heads, n)
     real = mask[:, None, :].to(divergence.dtype)
     return (divergence * real).sum() / (heads * real.sum()).clamp(min=1)
 
@@ -123,11 +123,11 @@ class _SoftLabels(torch.autograd.Function):
         divergence, entropy = student.new_zeros(()), student.new_zeros(())
         rows = ROWS if student.device.type == "cpu" else max(1, len(student))
         for mine, theirs, out in zip(student.split(rows), teacher.split(rows), gradient.split(rows), strict=True):
-            said, target = log_softmax(mine / temperature, dim=-1), log_softmax(theirs / temperature, dim=-1)
+            predicted, target = log_softmax(mine / temperature, dim=-1), log_softmax(theirs / temperature, dim=-1)
             likely = target.exp()
-            torch.sub(said.exp(), likely, out=out)
+            torch.sub(predicted.exp(), likely, out=out)
             entropy -= torch.dot(likely.flatten(), target.flatten())
-            divergence += torch.dot(likely.flatten(), target.sub_(said).flatten())
+            divergence += torch.dot(likely.flatten(), target.sub_(predicted).flatten())
         ctx.save_for_backward(gradient.div_(temperature))
         ctx.mark_non_differentiable(entropy)
         return divergence, entropy

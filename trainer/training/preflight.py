@@ -34,7 +34,7 @@ from trainer.run import Run, RunSpec
 from trainer.spec import Schedule
 from trainer.training import loop, memory, teacher_cache
 from trainer.training.estimate import Estimate
-from trainer.training.setup import Lesson, prepare
+from trainer.training.setup import TrainingSetup, prepare
 
 RESULT = "trial.json"
 BATCHES = 3  # so many are filled with real examples: one to rehearse, two to measure
@@ -99,22 +99,22 @@ def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Esti
     began = time.perf_counter() if began is None else began
     fit.check(ready)
     examples = _examples(ready)
-    lesson = prepare(_shortened(ready, examples), cache=cache, opening=partial(excerpt, examples=examples))
+    setup = prepare(_shortened(ready, examples), cache=cache, opening=partial(excerpt, examples=examples))
     preparing_s = time.perf_counter() - began
-    seconds_per_place = _steps(lesson)
+    seconds_per_place = _steps(setup)
     data = open_data(ready.spec.task, ready.dataset, limit=min(SCORED, ready.spec.limit or SCORED))
-    evaluation_s = _scoring(lesson, data, lesson.learner.student, lesson.tokenizer)
-    teacher_s = _teacher_seconds(lesson, data)
+    evaluation_s = _scoring(setup, data, setup.objective.student, setup.tokenizer)
+    teacher_s = _teacher_seconds(setup, data)
     peak = _peak_bytes(ready.device)  # before the whole data are counted, which a run does not do twice
-    whole = (_labelled if ready.spec.task.labelled else _documents)(ready, lesson, data)
+    whole = (_labelled if ready.spec.task.labelled else _documents)(ready, setup, data)
     schedule, (steps, places, tokens, epochs) = ready.spec.schedule, _course(whole, ready)
-    learner = lesson.learner
+    objective = setup.objective
     return Estimate(
         device=ready.device,
         threads=ready.threads,
-        params=_count(learner.student.parameters()),
-        trained=_count(parameter for parameter in learner.parameters() if parameter.requires_grad),
-        teacher_params=_count(lesson.taught[0].parameters()) if lesson.taught else None,
+        params=_count(objective.student.parameters()),
+        trained=_count(parameter for parameter in objective.parameters() if parameter.requires_grad),
+        teacher_params=_count(setup.teacher[0].parameters()) if setup.teacher else None,
         steps=steps,
         seconds_per_step=seconds_per_place * places,
         tokens_per_step=tokens,
@@ -123,7 +123,7 @@ def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Esti
         teacher_s=teacher_s(whole),
         preparing_s=preparing_s,
         peak_memory_bytes=peak,
-        outputs_bytes=lesson.kept.unit_bytes * whole.units if lesson.kept else 0,
+        outputs_bytes=setup.teacher_outputs.unit_bytes * whole.units if setup.teacher_outputs else 0,
         cut=whole.cut,
         split=whole.split,
         partial=whole.partial,
@@ -163,78 +163,78 @@ def _per_batch(schedule: Schedule, mean: float) -> float:
     return schedule.batch_size * max(1.0, schedule.max_tokens / mean)
 
 
-def _steps(lesson: Lesson) -> float:
+def _steps(setup: TrainingSetup) -> float:
     """Seconds for a padded place of a batch: two steps after a rehearsal on the largest batch, which sets the peak."""
-    lengths, batches = lesson.rows.lengths, lesson.batches.epoch(0)
+    lengths, batches = setup.rows.lengths, setup.batches.epoch(0)
     places = [len(batch) * int(lengths[batch].max()) for batch in batches]
     order = sorted(range(len(batches)), key=places.__getitem__, reverse=True)
     middle = order[len(order) // 2 :][:1] + order[:1]
     chosen = [order[0], *middle]  # the rehearsal, a usual batch, and the largest once more
-    schedule = lesson.ready.spec.schedule.model_copy(update={"accumulate": 1})
+    schedule = setup.ready.spec.schedule.model_copy(update={"accumulate": 1})
     steps = loop.train(
-        lesson.learner,
-        loop.optimizer_for(lesson.learner, schedule),
-        batch_at=lambda step: lesson.batch_at(chosen[step]),
+        setup.objective,
+        loop.optimizer_for(setup.objective, schedule),
+        batch_at=lambda step: setup.batch_at(chosen[step]),
         schedule=schedule,
         total=len(chosen),
-        seed=lesson.ready.spec.seed,
-        precision=lesson.ready.spec.compute.precision,
+        seed=setup.ready.spec.seed,
+        precision=setup.ready.spec.compute.precision,
     )
     next(steps)
     seconds = _timed(lambda: list(steps))
     return seconds / sum(places[index] for index in chosen[1:])
 
 
-def _scoring(lesson: Lesson, data: Any, model: torch.nn.Module, tokenizer: Any) -> float:
+def _scoring(setup: TrainingSetup, data: Any, model: torch.nn.Module, tokenizer: Any) -> float:
     """Seconds to score a model on the dev examples of `data`."""
-    return _timed(lambda: data.scores(model.eval(), tokenizer, "dev", max_tokens=lesson.max_tokens))
+    return _timed(lambda: data.scores(model.eval(), tokenizer, "dev", max_tokens=setup.max_tokens))
 
 
-def _teacher_seconds(lesson: Lesson, data: Any) -> Callable[[Whole], float]:
+def _teacher_seconds(setup: TrainingSetup, data: Any) -> Callable[[Whole], float]:
     """What the teacher costs besides the steps, as a function of the whole data: its outputs once, and its scores."""
-    if lesson.taught is None:
+    if setup.teacher is None:
         return lambda whole: 0.0
-    teacher, tokenizer = lesson.taught
-    scoring_s = _scoring(lesson, data, teacher, tokenizer)
-    outputs_s, pieces = 0.0, int(lesson.rows.lengths.sum())
-    if lesson.kept is not None:
+    teacher, tokenizer = setup.teacher
+    scoring_s = _scoring(setup, data, teacher, tokenizer)
+    outputs_s, pieces = 0.0, int(setup.rows.lengths.sum())
+    if setup.teacher_outputs is not None:
         with tempfile.TemporaryDirectory() as folder:
-            rows, cache = lesson.rows, Path(folder)
-            options = {"levels": lesson.learner.taught_levels, "weights": "", "cache": cache}
-            outputs_s = _timed(lambda: teacher_cache.lessons(teacher, rows, **options))
+            rows, cache = setup.rows, Path(folder)
+            options = {"levels": setup.objective.teacher_levels, "weights": "", "cache": cache}
+            outputs_s = _timed(lambda: teacher_cache.teacher_outputs(teacher, rows, **options))
     return lambda whole: outputs_s * whole.lengths.sum() / pieces + 2 * scoring_s * whole.dev  # dev and test
 
 
-def _labelled(ready: RunSpec, lesson: Lesson, scored: Any) -> Whole:
+def _labelled(ready: RunSpec, setup: TrainingSetup, scored: Any) -> Whole:
     spec = ready.spec
     data = open_data(spec.task, ready.dataset, limit=spec.limit)
     if ready.unlabelled:
         data.read_unlabelled(ready.unlabelled, limit=spec.recipe.unlabelled_limit)
-    options = {"label_ids": lesson.learner.student.config.label2id, "seed": spec.seed}
-    rows = data.rows("train", lesson.tokenizer, max_tokens=lesson.max_tokens, **options)
+    options = {"label_ids": setup.objective.student.config.label2id, "seed": spec.seed}
+    rows = data.rows("train", setup.tokenizer, max_tokens=setup.max_tokens, **options)
     pieces, longer = getattr(rows, "pieces", rows.lengths), np.zeros(1)
-    if rows.lengths.max() >= lesson.max_tokens:
-        uncut = data.rows("train", lesson.tokenizer, max_tokens=WHOLE, **options).lengths
-        longer = uncut[uncut > lesson.max_tokens]
+    if rows.lengths.max() >= setup.max_tokens:
+        uncut = data.rows("train", setup.tokenizer, max_tokens=WHOLE, **options).lengths
+        longer = uncut[uncut > setup.max_tokens]
     dev = len(data.examples("dev")) / len(scored.examples("dev"))
     if getattr(spec.task, "reading", None) == "truncate":
-        lost = (longer - lesson.max_tokens).clip(min=0).sum()
+        lost = (longer - setup.max_tokens).clip(min=0).sum()
         cut = float(lost / (lost + pieces.sum()))
         return Whole(rows.lengths, dev=dev, cut=cut, split=0.0, units=rows.units, pieces=pieces)
     split = float(longer.sum() / max(longer.sum(), pieces.sum()))
     return Whole(rows.lengths, dev=dev, cut=0.0, split=split, units=rows.units, pieces=pieces)
 
 
-def _documents(ready: RunSpec, lesson: Lesson, scored: Any) -> Whole:
+def _documents(ready: RunSpec, setup: TrainingSetup, scored: Any) -> Whole:
     """A corpus may be larger than what can be cut while a person waits: a sample of it stands for the rest."""
     spec, kind = ready.spec, ready.spec.task.rows
-    stated = corpus.statistics(ready.dataset, lesson.tokenizer, max_tokens=lesson.max_tokens)
+    stated = corpus.statistics(ready.dataset, setup.tokenizer, max_tokens=setup.max_tokens)
     share = min(1.0, spec.limit / stated.documents) if spec.limit else 1.0
     rows = max(1, round(stated.rows[kind].rows * share))
     packed = kind == "packed"
-    lengths = np.full(rows, lesson.max_tokens) if packed else np.resize(lesson.rows.lengths, rows)
-    documents = np.diff(lesson.rows.corpus.ends, prepend=0) - 1
-    longer = documents[documents > lesson.max_tokens].sum() / documents.sum() if kind == "documents" else 0.0
+    lengths = np.full(rows, setup.max_tokens) if packed else np.resize(setup.rows.lengths, rows)
+    documents = np.diff(setup.rows.corpus.ends, prepend=0) - 1
+    longer = documents[documents > setup.max_tokens].sum() / documents.sum() if kind == "documents" else 0.0
     return Whole(
         lengths,
         dev=_dev_share(ready, scored.limit, stated.pieces / stated.documents),

@@ -1,4 +1,4 @@
-"""Everything that a run trains with, put together from its spec: learner, tokenizer, rows, batches, teacher.
+"""Everything that a run trains with, put together from its spec: objective, tokenizer, rows, batches, teacher.
 
 `execute` trains it; a preflight takes two steps of it.
 """
@@ -22,22 +22,22 @@ from trainer.models import students
 from trainer.models.heads import unit_numbers
 from trainer.run import RunSpec
 from trainer.training import loop, teacher_cache
-from trainer.training.module import Learner
+from trainer.training.objective import Objective
 
 
 @dataclass
-class Lesson:
-    """One run's training, ready to take steps. `taught` is the teacher with its tokenizer, where there is one."""
+class TrainingSetup:
+    """One run's training, ready to take steps. teacher: with its tokenizer. teacher_outputs: unless it runs live."""
 
     ready: RunSpec
     cache: Path
     data: Any
-    learner: Learner
+    objective: Objective
     tokenizer: Any
     rows: Any
     max_tokens: int
-    taught: tuple[torch.nn.Module, Any] | None
-    kept: teacher_cache.Lessons | None
+    teacher: tuple[torch.nn.Module, Any] | None
+    teacher_outputs: teacher_cache.TeacherOutputs | None
 
     @cached_property
     def batches(self) -> Batches:
@@ -57,30 +57,30 @@ class Lesson:
         return self.batches.epoch_of(step * self.ready.spec.schedule.accumulate)
 
     def batch_at(self, step: int) -> dict[str, torch.Tensor]:
-        """Batch number `step` from 0, on the CPU, with what the teacher says about it where that is kept."""
+        """Batch number `step` from 0, on the CPU, with the teacher's outputs for it where they are cached."""
         batch = self.rows.batch(self.batches.at(step), step=step)
-        if self.kept is None:
+        if self.teacher_outputs is None:
             return batch
-        return batch | self.kept.at(unit_numbers(batch))
+        return batch | self.teacher_outputs.at(unit_numbers(batch))
 
     def dev_scores(self) -> dict[str, float]:
         """The student's scores on the dev split."""
-        return self.data.scores(self.learner.student, self.tokenizer, "dev", max_tokens=self.max_tokens)
+        return self.data.scores(self.objective.student, self.tokenizer, "dev", max_tokens=self.max_tokens)
 
     def teacher_scores(self, split: str) -> dict[str, float]:
-        """The teacher's scores on a split, computed once for a teacher and a data set and kept; {} without one."""
-        if self.taught is None:
+        """The teacher's scores on a split, computed once per teacher and data set, then cached; {} without one."""
+        if self.teacher is None:
             return {}
         path = self.cache / "scores" / f"{self._teacher_key(split)}.json"
         if path.is_file():
             return json.loads(path.read_bytes())
-        teacher, tokenizer = self.taught
+        teacher, tokenizer = self.teacher
         training = teacher.training
-        found = self.data.scores(teacher.eval(), tokenizer, split, max_tokens=self.max_tokens)
+        scores = self.data.scores(teacher.eval(), tokenizer, split, max_tokens=self.max_tokens)
         teacher.train(training)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps(found).encode())
-        return found
+        write_file(path, json.dumps(scores).encode())
+        return scores
 
     def _teacher_key(self, split: str) -> str:
         ready = self.ready
@@ -94,49 +94,49 @@ def prepare(
     cache: Path,
     asking: Callable[[int, int], None] | None = None,
     opening: Callable[..., Any] = open_data,
-) -> Lesson:
+) -> TrainingSetup:
     """Load data, models and rows of a run that fits (trainer.fit.check), on its device. BadSpec where the device has no
     such precision.
 
     opening: how data are opened; a trial opens only the first of them.
-    asking: told how far the teacher's outputs are while they are computed (teaching.lessons), which can take minutes.
+    asking: called while the teacher's outputs are computed, which can take minutes, with (rows done, rows in all).
     """
     spec, task = ready.spec, ready.spec.task
     loop.check_precision(torch.device(ready.device), spec.compute.precision)
     data = opening(task, ready.dataset, limit=spec.limit)
     if ready.unlabelled:
         data.read_unlabelled(ready.unlabelled, limit=spec.recipe.unlabelled_limit)
-    taught = _teacher(ready)
+    teacher = _teacher(ready)
     # What a teacher can say is what its student learns to say, in its order.
-    labels = data.labels if taught is None or not task.labelled else inference.output_names(taught[0])
+    labels = data.labels if teacher is None or not task.labelled else inference.output_names(teacher[0])
     student, tokenizer = _student(ready, labels, data)
-    terms = spec.recipe.plan(_depth(student), _depth(taught[0] if taught else student))
-    live = taught is not None and (task.head == "mlm" or any(term.traits.needs_same_pieces for term in terms))
-    limits = [inference.model_limit(*pair) for pair in ((student, tokenizer), taught) if pair]
+    terms = spec.recipe.plan(_depth(student), _depth(teacher[0] if teacher else student))
+    live = teacher is not None and (task.head == "mlm" or any(term.traits.needs_same_pieces for term in terms))
+    limits = [inference.model_limit(*pair) for pair in ((student, tokenizer), teacher) if pair]
     max_tokens = min(spec.schedule.max_tokens, *limits)
     options = {"label_ids": student.config.label2id, "max_tokens": max_tokens, "seed": spec.seed}
-    if taught and task.labelled:
+    if teacher and task.labelled:
         options["taught"] = True
     rows = data.rows("train", tokenizer, **options)
     student.config.update(data.marks(max_tokens, rows.lengths))
-    learner = Learner(
+    objective = Objective(
         student,
         terms,
         head=task.head,
-        teacher=taught[0] if live else None,
-        teacher_width=taught[0].config.hidden_size if taught else None,
+        teacher=teacher[0] if live else None,
+        teacher_width=teacher[0].config.hidden_size if teacher else None,
         exact=getattr(spec.recipe, "exact", False) and getattr(spec.recipe, "teacher_drops_out", True),
         seed=spec.seed,
     ).to(ready.device)
-    kept = None
-    if taught and not live:
-        taught[0].to(ready.device)
-        theirs = data.rows("train", taught[1], **options)
-        said = {"levels": learner.taught_levels, "weights": ready.teacher.sha256}
-        kept = teacher_cache.lessons(taught[0], theirs, **said, cache=cache, progress=asking)
+    outputs = None
+    if teacher and not live:
+        teacher[0].to(ready.device)
+        theirs = data.rows("train", teacher[1], **options)
+        key = {"levels": objective.teacher_levels, "weights": ready.teacher.sha256}
+        outputs = teacher_cache.teacher_outputs(teacher[0], theirs, **key, cache=cache, progress=asking)
         if task.head == "ner":
             rows = rows.answered_by(theirs)
-    return Lesson(ready, cache, data, learner, tokenizer, rows, max_tokens, taught, kept)
+    return TrainingSetup(ready, cache, data, objective, tokenizer, rows, max_tokens, teacher, outputs)
 
 
 def _teacher(ready: RunSpec) -> tuple[torch.nn.Module, Any] | None:

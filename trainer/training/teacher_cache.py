@@ -1,6 +1,6 @@
-"""What a teacher says about a fixed data set, computed once and kept by content: later epochs and runs pay nothing.
+"""Content-addressed cache of teacher outputs: computed once per data set, so later epochs and runs pay nothing.
 
-Kept by unit, that is by word, at its first piece, or by document, so that the student may cut words differently.
+Stored per unit, that is per word, at its first piece, or per document, so that the student may cut words differently.
 """
 
 import hashlib
@@ -22,12 +22,12 @@ from trainer.files import commit_folder, verify_folder
 from trainer.inference.window_batches import check_finite
 from trainer.models.heads import document_reading, forward, is_classifier, unit_numbers, unit_states
 
-FORMAT = 1  # of what is kept; another number leaves old files alone
+FORMAT = 1  # of the stored files; another number leaves old files alone
 BATCH_TOKENS = 4096
 LOGITS, STATES = "logits.npy", "states.npy"
 
 
-class Lessons(NamedTuple):
+class TeacherOutputs(NamedTuple):
     """Outputs of a teacher by unit: logits (units, labels) fp32, hidden states (units, levels, hidden) fp16 on disk."""
 
     logits: np.memmap
@@ -36,20 +36,20 @@ class Lessons(NamedTuple):
     @property
     def unit_bytes(self) -> int:
         """What a unit takes up on disk."""
-        return sum(kept[:1].nbytes for kept in self)
+        return sum(file[:1].nbytes for file in self)
 
     def at(self, numbers: torch.Tensor) -> dict[str, torch.Tensor]:
         """teacher_logits (units, labels) and teacher_states (units, levels, hidden), fp32, of the units `numbers`."""
         chosen = numbers.numpy()
-        found = {
+        outputs = {
             "teacher_logits": torch.from_numpy(self.logits[chosen]),
             "teacher_states": torch.from_numpy(self.states[chosen].astype(np.float32)),
         }
         _let_go(*self)
-        return found
+        return outputs
 
 
-def lessons(
+def teacher_outputs(
     teacher: torch.nn.Module,
     rows,
     *,
@@ -57,28 +57,28 @@ def lessons(
     weights: str,
     cache: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> Lessons:
+) -> TeacherOutputs:
     """The teacher's outputs for `rows` (with their units), from `cache` or computed now on the teacher's device.
 
-    levels: whose hidden states are kept, from 0, the embedding output. weights: SHA-256 of the teacher's file. The key
+    levels: whose hidden states are stored, 0 the embedding output. weights: SHA-256 of the teacher's file. The key
     covers both and every piece and unit of the rows, so other data, another tokenizer or another teacher never meet old
     outputs; a damaged folder is computed again. progress gets (rows done, rows in all) after each batch, and stops the
-    work by raising; nothing is kept then. Raises OSError (ENOSPC) before any work where the disk has no room.
+    work by raising; nothing is stored then. Raises OSError (ENOSPC) before any work where the disk has no room.
     """
-    said: list = [document_reading(teacher)["pooling"]] if is_classifier(teacher) else []
+    settings: list = [document_reading(teacher)["pooling"]] if is_classifier(teacher) else []
     if tuple(levels) != (teacher.config.num_hidden_layers,):  # the last alone has the key that it had before levels
-        said.append(list(levels))
-    folder = Path(cache) / "teacher" / _key(rows, [FORMAT, weights, *said])
+        settings.append(list(levels))
+    folder = Path(cache) / "teacher" / _key(rows, [FORMAT, weights, *settings])
     folder.parent.mkdir(parents=True, exist_ok=True)
     with alone(folder):  # of two runs that start together one asks the teacher, and the other waits
         if not _whole(folder):
             commit_folder(folder, lambda draft: _fill(draft, teacher, rows, levels, progress))
     logits, states = (np.load(folder / name, mmap_mode="r") for name in (LOGITS, STATES))
-    return Lessons(logits, states.reshape(len(states), len(levels), teacher.config.hidden_size))
+    return TeacherOutputs(logits, states.reshape(len(states), len(levels), teacher.config.hidden_size))
 
 
-def _key(rows, said: list) -> str:
-    digest = hashlib.sha256(json.dumps(said).encode())
+def _key(rows, settings: list) -> str:
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for row in rows.content():
         digest.update(np.array(row, dtype=np.int64).tobytes())
     return digest.hexdigest()
@@ -104,24 +104,24 @@ def _fill(draft: Path, teacher: torch.nn.Module, rows, levels: Sequence[int], pr
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    for kept in files:
-        kept.flush()
+    for file in files:
+        file.flush()
 
 
 def _reserved(path: Path, shape: tuple[int, int], dtype: type) -> np.memmap:
     """A mapped file with its room on the disk: one that finds the disk full later ends the process (SIGBUS)."""
-    kept = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    mapped = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return kept
+    return mapped
 
 
 def _let_go(*files: np.memmap) -> None:
     """Keep no page of these files in this process: they stay in the system's cache, which is not what can run out."""
     for mapping in map(_mapping, files):
         if hasattr(mmap, "MADV_DONTNEED") and mapping is not None:
-            mapping.madvise(mmap.MADV_DONTNEED)  # a shared mapping: what was written is kept
+            mapping.madvise(mmap.MADV_DONTNEED)  # a shared mapping: what was written stays
 
 
 def _mapping(array: np.ndarray) -> mmap.mmap | None:
@@ -145,12 +145,11 @@ def _compute(
         batch = {name: tensor.to(device) for name, tensor in rows.batch(indices).items()}
         numbers = unit_numbers(batch).cpu().numpy()
         with torch.inference_mode():
-            said = forward(teacher, batch, head=head, levels=levels)
-            outputs = said.logits.float()
-            check_finite(outputs, teacher)
-            logits[numbers] = outputs.cpu().numpy()
+            output = forward(teacher, batch, head=head, levels=levels)
+            check_finite(output.logits.float(), teacher)
+            logits[numbers] = output.logits.float().cpu().numpy()
             for place, level in enumerate(levels):
-                part = unit_states(teacher, said.states[level], batch).half().cpu().numpy()
+                part = unit_states(teacher, output.states[level], batch).half().cpu().numpy()
                 states[numbers, place * part.shape[1] : (place + 1) * part.shape[1]] = part
         _let_go(logits, states)
         done += len(indices)

@@ -1,4 +1,4 @@
-"""The learner against a straightforward implementation: whole forward passes, every logit, then the formula."""
+"""The objective against a straightforward implementation: whole forward passes, every logit, then the formula."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from trainer.recipes.terms import Term
 from trainer.recipes.tiny import Tiny
 from trainer.spec import Schedule
 from trainer.training.loop import optimizer_for
-from trainer.training.module import Learner
+from trainer.training.objective import Objective
 
 TEACHER, STUDENT = 4, 2  # layers
 
@@ -153,93 +153,93 @@ CASES = {
 }
 
 
-def learner_of(recipe, *, head="mlm", hidden=24, dropout=0.0, seed=0, **options):
-    """A learner of a tiny pair, and the teacher."""
+def objective_of(recipe, *, head="mlm", hidden=24, dropout=0.0, seed=0, **options):
+    """An objective of a tiny pair, and the teacher."""
     teacher = bert(head, layers=TEACHER, seed=1, dropout=dropout) if recipe.kind == "distill" else None
     student = bert(head, layers=STUDENT, hidden=hidden, seed=2, dropout=dropout)
     plan = recipe.plan(STUDENT, TEACHER)
     exact = getattr(recipe, "exact", False)
-    return Learner(student, plan, head=head, teacher=teacher, exact=exact, seed=seed, **options), teacher
+    return Objective(student, plan, head=head, teacher=teacher, exact=exact, seed=seed, **options), teacher
 
 
 @pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize("case", CASES)
 def test_the_loss_and_its_gradients_are_those_of_a_straightforward_implementation(case, padded):
     recipe, head, hidden, straightforward = CASES[case]
-    learner, teacher = learner_of(recipe, head=head, hidden=hidden)
-    student, given = learner.student, batch(head, padded=padded)
+    objective, teacher = objective_of(recipe, head=head, hidden=hidden)
+    student, given = objective.student, batch(head, padded=padded)
     options = {"models": (student, teacher)} if straightforward is straightforward_minilm else {}
     with torch.no_grad():
         theirs = whole(teacher, given) if teacher else None
-    expected = straightforward(recipe, whole(student, given), theirs, given, learner.projection, **options)
+    expected = straightforward(recipe, whole(student, given), theirs, given, objective.projection, **options)
     expected.backward()
-    wanted = {name: p.grad.clone() for name, p in learner.named_parameters() if p.grad is not None}
-    learner.zero_grad()
-    found = learner.train()(given)["loss"]
+    wanted = {name: p.grad.clone() for name, p in objective.named_parameters() if p.grad is not None}
+    objective.zero_grad()
+    found = objective.train()(given)["loss"]
     found.backward()
     assert found.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
-    got = {name: p.grad for name, p in learner.named_parameters() if p.grad is not None}
+    got = {name: p.grad for name, p in objective.named_parameters() if p.grad is not None}
     assert set(got) == set(wanted) and got
     for name, gradient in got.items():
         assert torch.allclose(gradient, wanted[name], atol=1e-4, rtol=1e-3), name
 
 
 def test_the_terms_are_reported_one_by_one_as_they_are_weighed():
-    learner, _ = learner_of(Distil())
-    terms = learner(batch())
+    objective, _ = objective_of(Distil())
+    terms = objective(batch())
     parts = {name: value.item() for name, value in terms.items() if name != "loss"}
     assert set(parts) == {"loss.mlm", "loss.soft_targets", "loss.hidden_cosine"}
     assert sum(parts.values()) == pytest.approx(terms["loss"].item(), rel=1e-6)
-    heavier, _ = learner_of(Distil(mlm=6.0))
+    heavier, _ = objective_of(Distil(mlm=6.0))
     assert heavier(batch())["loss.mlm"].item() == pytest.approx(3 * parts["loss.mlm"], rel=1e-6)
 
 
 def test_a_term_without_weight_is_not_computed():
-    learner, _ = learner_of(Compact(attention_kl=0, hidden_cosine=0))
-    assert set(learner(batch())) == {"loss", "loss.mlm", "loss.soft_targets"}
-    assert learner.teacher.config._attn_implementation == "sdpa"  # no map is asked for
+    objective, _ = objective_of(Compact(attention_kl=0, hidden_cosine=0))
+    assert set(objective(batch())) == {"loss", "loss.mlm", "loss.soft_targets"}
+    assert objective.teacher.config._attn_implementation == "sdpa"  # no map is asked for
 
 
 @pytest.mark.parametrize(("recipe", "head"), [(Distil(), "mlm"), (MaskedLM(), "mlm"), (TaskKD(), "ner")])
 def test_heads_are_computed_only_where_something_counts(recipe, head):
-    learner, teacher = learner_of(recipe, head=head)
+    objective, teacher = objective_of(recipe, head=head)
     given, seen = batch(head), []
-    for model in filter(None, (learner.student, teacher)):
+    for model in filter(None, (objective.student, teacher)):
         part = model.cls.predictions.transform if head == "mlm" else model.classifier
         part.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
-    learner(given)
-    count, width = int((given["labels"] != -100).sum()), learner.student.config.hidden_size if head == "mlm" else 3
+    objective(given)
+    count, width = int((given["labels"] != -100).sum()), objective.student.config.hidden_size if head == "mlm" else 3
     assert 0 < count < given["labels"].numel() / 2
     assert seen == [(count, width)] * (2 if teacher else 1)
 
 
 def test_a_teacher_whose_outputs_nobody_compares_has_no_head_computed():
-    learner, teacher = learner_of(MiniLM(relation_heads=6))
+    objective, teacher = objective_of(MiniLM(relation_heads=6))
     teacher.cls.predictions.transform.register_forward_hook(lambda *_: pytest.fail("the teacher's head was computed"))
-    learner(batch())
+    objective(batch())
 
 
 @pytest.mark.parametrize("exact", [False, True])
 def test_the_teacher_is_taught_nothing(exact):
-    learner, teacher = learner_of(Compact(exact=exact), dropout=0.1)
+    objective, teacher = objective_of(Compact(exact=exact), dropout=0.1)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    optimizer = optimizer_for(learner, Schedule.model_validate({"steps": 1, "batch_size": 4, "lr": 0.01}))
-    learner.train()(batch())["loss"].backward()
+    optimizer = optimizer_for(objective, Schedule.model_validate({"steps": 1, "batch_size": 4, "lr": 0.01}))
+    objective.train()(batch())["loss"].backward()
     optimizer.step()
     assert teacher.training == exact, "in eval mode, but in training mode as the papers' code ran"
-    assert learner.eval().training is False and teacher.training == exact
+    assert objective.eval().training is False and teacher.training == exact
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    assert trained == {id(p) for p in learner.student.parameters()}
+    assert trained == {id(p) for p in objective.student.parameters()}
     assert not trained & {id(p) for p in teacher.parameters()}
-    assert {name.partition(".")[0] for name in learner.state_dict()} == {"student"}
+    assert {name.partition(".")[0] for name in objective.state_dict()} == {"student"}
 
 
 def test_the_teacher_follows_to_another_device_or_type():
-    learner, teacher = learner_of(Distil())
-    assert learner.to(torch.float64) is learner
-    assert {p.dtype for p in (*teacher.parameters(), *learner.parameters())} == {torch.float64}
+    objective, teacher = objective_of(Distil())
+    assert objective.to(torch.float64) is objective
+    assert {p.dtype for p in (*teacher.parameters(), *objective.parameters())} == {torch.float64}
 
 
 @pytest.mark.parametrize("recipe", [Distil, Tiny, Compact])
@@ -248,9 +248,9 @@ def test_exact_and_clean_mode_differ_by_dropout_and_nothing_else(recipe):
     losses = {}
     for dropout in (0.0, 0.2):
         for exact in (False, True):
-            learner, _ = learner_of(recipe(exact=exact), hidden=hidden, dropout=dropout)
+            objective, _ = objective_of(recipe(exact=exact), hidden=hidden, dropout=dropout)
             torch.manual_seed(0)
-            losses[dropout, exact] = learner.train()(batch())["loss"].item()
+            losses[dropout, exact] = objective.train()(batch())["loss"].item()
     assert losses[0.0, False] == losses[0.0, True]
     assert losses[0.2, False] != losses[0.2, True]
 
@@ -262,20 +262,20 @@ def test_the_clean_mode_compares_maps_before_dropout_and_the_exact_mode_after_it
         twin, student = (bert(layers=2, seed=1, dropout=0.3) for _ in range(2))
         for model in (twin, student):
             model.bert.embeddings.dropout.p = 0.0  # so that both see the same in their first layer
-        learner = Learner(student, plan, head="mlm", teacher=twin, exact=exact)
-        found[exact] = learner.train()(batch())["loss"].item()
+        objective = Objective(student, plan, head="mlm", teacher=twin, exact=exact)
+        found[exact] = objective.train()(batch())["loss"].item()
     assert found[False] == 0 and found[True] > 0.01
 
 
 def test_one_projection_serves_every_level():
-    learner, _ = learner_of(Tiny(), hidden=12)
-    (weight, bias) = learner.projection.parameters()
+    objective, _ = objective_of(Tiny(), hidden=12)
+    (weight, bias) = objective.projection.parameters()
     assert (weight.shape, bias.shape) == ((24, 12), (24,))
     calls = []
-    learner.projection.register_forward_hook(lambda module, given, output: calls.append(tuple(output.shape)))
-    learner(batch())
+    objective.projection.register_forward_hook(lambda module, given, output: calls.append(tuple(output.shape)))
+    objective(batch())
     assert calls == [(4, 9, 24)] * 3
-    assert {name for name, _ in learner.named_parameters() if not name.startswith("student.")} == {
+    assert {name for name, _ in objective.named_parameters() if not name.startswith("student.")} == {
         "projection.weight",
         "projection.bias",
     }
@@ -285,7 +285,7 @@ def test_the_projection_is_fixed_by_the_seed_and_draws_nothing_from_others():
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    one, same, other = (learner_of(Tiny(), hidden=12, seed=seed)[0].projection.weight for seed in (0, 0, 1))
+    one, same, other = (objective_of(Tiny(), hidden=12, seed=seed)[0].projection.weight for seed in (0, 0, 1))
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(one, same) and not torch.equal(one, other)
     limit = 12**-0.5  # PyTorch's own start of a linear layer
@@ -303,13 +303,13 @@ def test_the_projection_is_fixed_by_the_seed_and_draws_nothing_from_others():
     ],
 )
 def test_a_projection_is_there_only_where_it_is_needed(recipe, head, hidden, projected):
-    learner, _ = learner_of(recipe, head=head, hidden=hidden)
-    assert (learner.projection is not None) == projected
+    objective, _ = objective_of(recipe, head=head, hidden=hidden)
+    assert (objective.projection is not None) == projected
 
 
 def test_states_of_two_widths_are_refused():
     with pytest.raises(BadSpec, match="12 wide and its teacher 24; hidden_cosine compares them") as error:
-        learner_of(Distil(), hidden=12)
+        objective_of(Distil(), hidden=12)
     assert error.value.fields[0][0] == "student.hidden" and "minilm" in error.value.next_step
 
 
@@ -323,7 +323,7 @@ def test_states_of_two_widths_are_refused():
 )
 def test_kept_outputs_do_the_same_as_the_teacher_itself(recipe, levels):
     given = batch("ner")
-    live, teacher = learner_of(recipe, head="ner", hidden=12)
+    live, teacher = objective_of(recipe, head="ner", hidden=12)
     expected = live(given)
     with torch.no_grad():
         output = whole(teacher, given)
@@ -332,9 +332,9 @@ def test_kept_outputs_do_the_same_as_the_teacher_itself(recipe, levels):
     kept = {"teacher_logits": output.logits[where], "teacher_states": states}
     words = torch.where(where, torch.arange(where.numel()).view(where.shape), -1)
     student = bert("ner", layers=STUDENT, hidden=12, seed=2, dropout=0.0)
-    cached = Learner(student, live.plan, head="ner", teacher_width=24)
+    cached = Objective(student, live.plan, head="ner", teacher_width=24)
     found = cached(given | kept | {"words": words})
-    assert cached.taught_levels == tuple(levels)
+    assert cached.teacher_levels == tuple(levels)
     assert cached.teacher is None and set(found) == set(expected)
     for name, value in expected.items():
         assert found[name].item() == pytest.approx(value.item(), rel=1e-5), name
@@ -345,8 +345,8 @@ def test_words_count_also_where_they_have_no_label():
     given = batch("ner")
     words = torch.where(given["labels"] != -100, 0, -1)
     unlabelled = given | {"words": words, "labels": torch.full_like(given["labels"], -100)}
-    learner, _ = learner_of(TaskKD(labels=1.0, attention_kl=1.0), head="ner")
-    with_labels, without = learner(given), learner(unlabelled)
+    objective, _ = objective_of(TaskKD(labels=1.0, attention_kl=1.0), head="ner")
+    with_labels, without = objective(given), objective(unlabelled)
     assert without["loss.task"] == 0 and with_labels["loss.task"] > 0
     for name in ("loss.soft_targets", "loss.hidden_cosine", "loss.attention_kl"):
         assert without[name].item() == pytest.approx(with_labels[name].item(), rel=1e-6)
@@ -356,13 +356,13 @@ def test_words_count_also_where_they_have_no_label():
 def test_a_batch_in_which_nothing_counts_changes_nothing_by_its_labels(recipe, head):
     given = batch(head)
     given["labels"] = torch.full_like(given["labels"], -100)
-    learner, _ = learner_of(recipe, head=head)
-    terms = learner.train()(given)
+    objective, _ = objective_of(recipe, head=head)
+    terms = objective.train()(given)
     terms["loss"].backward()
     assert all(value.isfinite() for value in terms.values())
     for name in {"loss.mlm", "loss.task", "loss.soft_targets"} & set(terms):
         assert terms[name] == 0
-    assert all(p.grad.isfinite().all() for p in learner.parameters() if p.grad is not None)
+    assert all(p.grad.isfinite().all() for p in objective.parameters() if p.grad is not None)
 
 
 def test_positions_are_those_of_labels_or_of_words():

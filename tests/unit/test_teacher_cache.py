@@ -57,7 +57,7 @@ def passes(taught):
 
 def keep(taught, cache, rows=None, *, weights="a" * 64, levels=(2,)):
     model, tokenizer = taught
-    return teacher_cache.lessons(model, rows or rows_of(tokenizer), levels=levels, weights=weights, cache=cache)
+    return teacher_cache.teacher_outputs(model, rows or rows_of(tokenizer), levels=levels, weights=weights, cache=cache)
 
 
 @pytest.mark.parametrize("levels", [(2,), (1, 2), (0, 1), ()])
@@ -225,12 +225,12 @@ def test_a_caller_is_told_how_far_it_is_and_may_stop_it_and_nothing_is_kept(taug
 
     options = {"levels": (1, 2), "weights": "a" * 64, "cache": tmp_path}
     with pytest.raises(Enough):
-        teacher_cache.lessons(taught[0], rows, progress=stop, **options)
+        teacher_cache.teacher_outputs(taught[0], rows, progress=stop, **options)
     stopped = passes.count
     left = [path for path in (tmp_path / "teacher").rglob("*") if path.suffix != ".lock"]
     assert 0 < stopped < len(rows.lengths) and not left
     told.clear()
-    teacher_cache.lessons(taught[0], rows, progress=lambda *at: told.append(at), **options)
+    teacher_cache.teacher_outputs(taught[0], rows, progress=lambda *at: told.append(at), **options)
     assert passes.count > stopped and told[-1] == (len(rows.lengths),) * 2 and told == sorted(told)
 
 
@@ -268,7 +268,7 @@ def test_what_was_read_of_the_files_does_not_stay_in_the_process(tmp_path):
     shapes = {teacher_cache.LOGITS: (units, 3), teacher_cache.STATES: (units, 384)}
     files = [np.lib.format.open_memmap(tmp_path / name, "w+", np.float16, shape) for name, shape in shapes.items()]
     files[1][:] = np.arange(units)[:, None] % 1000
-    kept = teacher_cache.Lessons(files[0], files[1].reshape(units, 1, 384))
+    kept = teacher_cache.TeacherOutputs(files[0], files[1].reshape(units, 1, 384))
     teacher_cache._let_go(*kept)
     before = mapped_bytes()
     for start in range(0, units, 1000):

@@ -1,11 +1,11 @@
-"""The learner: a student, what is trained beside it, and the terms of its recipe for a batch.
+"""The training objective: a student, the projection trained with it, and the terms of its recipe for a batch.
 
 Every recipe runs here: fine-tuning and continual pre-training are plans without a teacher. What costs time is done only
 where a term asks for it: heads only at positions that count, the teacher without autograd, maps of single layers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 
@@ -31,12 +31,12 @@ class Pass(NamedTuple):
 
     states: Mapping[int, torch.Tensor]  # level -> (rows, tokens, hidden), or (units, hidden) from a cache
     seen: Seen | None
-    # Logits at what counts, (units, classes), or what leads to those of pieces.
-    said: torch.Tensor | VocabularyProjection | None
+    # At what counts, (units, classes), or what leads to those of pieces.
+    logits: torch.Tensor | VocabularyProjection | None
 
 
-class Learner(torch.nn.Module):
-    """batch -> loss terms. Holds the student and the shared projection; the teacher is not part of its state.
+class Objective(torch.nn.Module):
+    """batch -> loss terms. Holds the student and the shared projection; the teacher is not part of its state dict.
 
     head: "mlm" compares at masked positions and hidden states at every real token; "ner" compares both at the labelled
     positions, "classification" at whole documents, so that teacher and student may cut words differently.
@@ -73,11 +73,11 @@ class Learner(torch.nn.Module):
         return self._teacher[0] if self._teacher else None
 
     @property
-    def taught_levels(self) -> tuple[int, ...]:
+    def teacher_levels(self) -> tuple[int, ...]:
         """The teacher's levels whose hidden states a term compares, lowest first."""
         return tuple(sorted(self._levels("states", 1)))
 
-    def to(self, device, *args, **kwargs) -> "Learner":
+    def to(self, device, *args, **kwargs) -> Self:
         for model in self._teacher:
             model.to(device)
         return super().to(device, *args, **kwargs)
@@ -86,7 +86,7 @@ class Learner(torch.nn.Module):
         """The terms, each weighted, under their names, and their sum as "loss".
 
         batch: input_ids, attention_mask, labels (rows, tokens); with a cached teacher also words (rows, tokens), -1
-        where no word begins, teacher_logits (units, classes) and teacher_states (units, taught_levels, hidden of the
+        where no word begins, teacher_logits (units, classes) and teacher_states (units, teacher_levels, hidden of the
         teacher). Of documents the fields are those of trainer.tasks.classification.
         """
         student = self._run(self.student, batch, side=0)
@@ -101,7 +101,7 @@ class Learner(torch.nn.Module):
 
     def _teach(self, batch: Mapping) -> Pass | None:
         if "teacher_logits" in batch:
-            states = zip(self.taught_levels, batch["teacher_states"].unbind(1), strict=True)
+            states = zip(self.teacher_levels, batch["teacher_states"].unbind(1), strict=True)
             return Pass(dict(states), None, batch["teacher_logits"])
         if self.teacher is None:
             return None
@@ -113,8 +113,8 @@ class Learner(torch.nn.Module):
         states, maps, vectors = (self._levels(compared, side) for compared in ("states", "maps", "vectors"))
         speaks = any(term.traits.needs_logits and (side == 0 or term.traits.needs_teacher) for term in self.plan)
         with capturing(model, maps=maps, vectors=vectors, after_dropout=self.exact) as seen:
-            said = forward(model, batch, head=self.head, levels=states, speaks=speaks)
-        return Pass(said.states, seen, said.logits)
+            output = forward(model, batch, head=self.head, levels=states, speaks=speaks)
+        return Pass(output.states, seen, output.logits)
 
     def _output_terms(self, student: Pass, teacher: Pass | None, batch: Mapping) -> tuple[torch.Tensor | float, dict]:
         """The sum of the weighted terms on what the heads say, and each of them."""
@@ -125,9 +125,9 @@ class Learner(torch.nn.Module):
         def compare(mine: torch.Tensor, theirs: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
             return torch.stack([term.weight * _output_term(term, mine, theirs, labels) for term in terms])
 
-        mine, theirs = student.said, teacher.said if teacher else None
+        mine, theirs = student.logits, teacher.logits if teacher else None
         labels = batch["labels"] if "owners" in batch else batch["labels"].flatten()[positions(batch)]
-        if all(isinstance(said, VocabularyProjection | None) for said in (mine, theirs)):
+        if all(isinstance(logits, VocabularyProjection | None) for logits in (mine, theirs)):
             total, each = vocabulary_loss(mine, theirs, labels, compare)
         else:
             each = compare(vocabulary_logits(mine), None if theirs is None else vocabulary_logits(theirs), labels)
