@@ -163,7 +163,7 @@ def test_a_chain_goes_on_after_a_run_folder_has_vanished(made, start):
     shutil.rmtree(runs_dir() / ids["a"])
     queue.retry(ids["b"])
     assert start("drain").wait(timeout=60) == 0
-    assert queue.job(ids["b"]).error["type"] == "CorruptFile", "with a sentence, and nothing waits for it"
+    assert queue.job(ids["b"]).error["type"] == "Unavailable", "with a sentence, and nothing waits for it"
     assert states(ids) == {"a": "succeeded", "b": "failed", "c": "cancelled"}
     again = submit(given)
     assert not set(again.values()) & set(ids.values())

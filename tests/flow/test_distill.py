@@ -251,7 +251,7 @@ def test_a_pair_that_does_not_fit_fails_before_anything_is_loaded(home, tiny, co
     assert [item["field"] for item in error["fields"]] == ["student.layers"]
 
 
-def test_a_loss_that_is_no_number_fails_with_what_to_do(home, tiny, corpus, tmp_path):
+def test_a_teacher_whose_outputs_are_no_numbers_fails_with_what_to_do(home, tiny, corpus, tmp_path):
     model, tokenizer = models.load(tiny)
     with torch.no_grad():
         model.bert.encoder.layer[-1].output.dense.bias[0] = float("nan")
@@ -260,4 +260,4 @@ def test_a_loss_that_is_no_number_fails_with_what_to_do(home, tiny, corpus, tmp_
     broken = ResolvedModel(reference="./teacher", path=str(tmp_path / "broken"), sha256=digest)
     given = {"kind": "distill", "teacher": "./teacher", "student": "./start", "recipe": "distil", "dataset": corpus}
     error = failed(start(home, given, model=tiny, teacher=broken, dataset=corpus))
-    assert error["type"] == "NonFiniteLoss" and "learning rate" in error["next_step"]
+    assert error["type"] == "NonFiniteOutputs" and "choose another model" in error["next_step"]
