@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from tiny_pair import batch, bert
+from tiny_pair import TAGS, batch, bert
 
 from trainer.errors import BadSpec
 from trainer.prediction import Plain
@@ -59,6 +59,7 @@ MISFITS = {
     "maps of every place": [("heads", "student.heads"), ("pieces", "student"), ("model_type", "recipe")],
     "vectors": [("hidden", "recipe.relation_heads"), ("pieces", "student"), ("model_type", "recipe")],
 }
+PIECE_BY_PIECE = ("states of every place", "maps", "maps of every place", "vectors")
 OTHER = {"pieces": "others", "hidden": 30, "heads": 2, "model_type": "longformer"}
 
 
@@ -127,14 +128,15 @@ def test_a_dummy_term_is_drawn_on_the_plan(dummy):
 
 def shape(**fields):
     sizes = {"layers": TEACHER, "hidden": WIDTH, "embedding": WIDTH, "heads": 4, "intermediate": 48, "vocabulary": 50}
-    return Shape(model_type="bert", pieces="cased", fewest=9, positions=40, **sizes).model_copy(update=fields)
+    known = {"model_type": "bert", "pieces": "cased", "fewest": 9, "positions": 40, "labels": TAGS}
+    return Shape(**sizes, **known).model_copy(update=fields)
 
 
-def verdict(**unlike):
+def verdict(task="mlm", **unlike):
     """The fields that are refused where a student is unlike its teacher."""
-    spec = parse({"kind": "distill", "teacher": "t", "dataset": "d", "student": "s", "recipe": "dummy"})
+    names = {"teacher": "t", "student": "s", "dataset": "d", "task": task}
     try:
-        check(spec, shape(), shape(layers=STUDENT, **unlike))
+        check(parse({"kind": "distill", "recipe": "dummy", **names}), shape(), shape(layers=STUDENT, **unlike))
     except BadSpec as error:
         return {field: problem for field, problem in error.fields}
     return {}
@@ -145,6 +147,13 @@ def test_a_dummy_term_is_refused_where_it_does_not_fit(dummy):
     assert verdict() == {}
     refused = [(unlike, field) for unlike, value in OTHER.items() for field in verdict(**{unlike: value})]
     assert sorted(refused) == sorted(MISFITS.get(name, []))
+
+
+def test_a_tagger_may_cut_words_otherwise_unless_a_term_compares_piece_by_piece(dummy):
+    name, _ = dummy
+    assert verdict(task="ner") == {}
+    refused = verdict(task="ner", pieces="others")
+    assert list(refused) == (["student"] if name in PIECE_BY_PIECE else [])
 
 
 def test_a_term_that_is_not_in_the_table_is_refused():

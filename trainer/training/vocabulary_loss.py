@@ -35,14 +35,14 @@ class _ByGroups(torch.autograd.Function):
     def forward(ctx, compare, teacher, labels, hidden, weight, bias):
         kind = _arithmetic(hidden)
         mine, theirs = _cast(VocabularyProjection(hidden, weight, bias), kind), teacher and _cast(teacher, kind)
-        to_hidden, to_weight, to_bias, found = torch.empty_like(mine.hidden), None, None, []
+        to_hidden, to_weight, to_bias, parts = torch.empty_like(mine.hidden), None, None, []
         for group in _groups(len(hidden), len(weight), hidden.device):
             with torch.enable_grad():
-                said = linear(mine.hidden[group], mine.weight, mine.bias).requires_grad_()
-                taught = theirs and linear(theirs.hidden[group], theirs.weight, theirs.bias)
-                terms = compare(said, taught, labels[group]) * (len(said) / max(1, len(hidden)))
-                (slope,) = torch.autograd.grad(terms.sum(), said)
-            found.append(terms.detach())
+                logits = linear(mine.hidden[group], mine.weight, mine.bias).requires_grad_()
+                targets = theirs and linear(theirs.hidden[group], theirs.weight, theirs.bias)
+                terms = compare(logits, targets, labels[group]) * (len(logits) / max(1, len(hidden)))
+                (slope,) = torch.autograd.grad(terms.sum(), logits)
+            parts.append(terms.detach())
             torch.mm(slope, mine.weight, out=to_hidden[group])
             if ctx.needs_input_grad[4]:
                 to_weight = _plus_product(to_weight, slope.t(), mine.hidden[group], weight.dtype)
@@ -50,7 +50,7 @@ class _ByGroups(torch.autograd.Function):
                 summed = slope.sum(0, dtype=bias.dtype)
                 to_bias = summed if to_bias is None else to_bias.add_(summed)
         ctx.save_for_backward(to_hidden.to(hidden.dtype), to_weight, to_bias)
-        terms = torch.stack(found).sum(0)
+        terms = torch.stack(parts).sum(0)
         ctx.mark_non_differentiable(terms)
         return terms.sum(), terms
 
