@@ -50,7 +50,6 @@ from trainer.queue.store import worker as workers_table
 from trainer.resolved import Input
 from trainer.run import runs_dir
 from trainer.spec import JobSpec, parse
-from trainer.zoo.weights import WEIGHTS
 
 __all__ = [
     "Job",
@@ -60,6 +59,7 @@ __all__ = [
     "Watch",
     "Worker",
     "WorkerInfo",
+    "artifacts",
     "backoff_s",
     "cancel",
     "claim",
@@ -238,6 +238,14 @@ def jobs(*, store: Engine | None = None, limit: int = 200) -> list[Job]:
     return read(store or open_store(), look)
 
 
+def artifacts(*, store: Engine | None = None) -> dict[str, Path]:
+    """What each job that succeeded has made, by id, the newest first; whether it is still there is not looked at."""
+    made = select(_job.id, _job.artifact).where(_job.state == "succeeded", _job.artifact != "")
+    made = made.order_by(_job.created_at.desc(), _job.turn.desc())
+    rows, state = read(store or open_store(), lambda connection: connection.execute(made).all()), home()
+    return {row.id: _place(row.artifact, state) for row in rows}
+
+
 def workers(store: Engine | None = None) -> list[WorkerInfo]:
     """The workers that live: on this machine by their process, on others by a sign of life of late."""
     return read(store or open_store(), _workers)
@@ -268,14 +276,16 @@ def _going_on(connection: Connection, digest: str, now: Mapping[str, Input]) -> 
 
 def _done(connection: Connection, digest: str, now: Mapping[str, Input]) -> str | None:
     """The newest job of this spec that has succeeded with these inputs, unless the model that it made is gone."""
+    from trainer.zoo.weights import WEIGHTS  # the zoo needs the data sets, and these numpy
+
     query = select(_job.id, _job.artifact).where(_job.digest == digest, _job.state == "succeeded")
     rows = connection.execute(query.order_by(_job.number.desc())).all()
-    there = (row for row in rows if row.artifact is None or (_place(row.artifact) / WEIGHTS).is_file())
+    there = (row for row in rows if row.artifact is None or (_place(row.artifact, home()) / WEIGHTS).is_file())
     return next((row.id for row in there if inputs.same(connection, row.id, now)), None)
 
 
-def _place(artifact: str) -> Path:
-    return home() / present(artifact, home())
+def _place(artifact: str, state: Path) -> Path:
+    return state / present(artifact, state)
 
 
 def _insert(connection: Connection, spec: JobSpec, priority: int, now: Mapping[str, Input]) -> str:
@@ -342,7 +352,7 @@ def _to_job(row: Row, places: Mapping[str, int], needed: Mapping[str, Mapping[st
     progress = 1.0 if row.state == "succeeded" else share
     states = needed.get(row.id, {})
     missing = [needed_id for needed_id, state in states.items() if row.state == "queued" and state != "succeeded"]
-    plain["artifact"] = str(_place(row.artifact)) if row.artifact else None
+    plain["artifact"] = str(_place(row.artifact, home())) if row.artifact else None
     waits = {"needs": tuple(states), "waits_for": tuple(missing), "held": moves or row.state != "running"}
     return Job(progress=progress, eta_seconds=eta_s, place=places.get(row.id), **waits, **plain)
 

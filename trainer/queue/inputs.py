@@ -10,7 +10,6 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, insert, select
 
-from trainer import datasets, zoo
 from trainer.errors import CorruptFile, Refused, StillroomError
 from trainer.home import StateError, home, portable, present
 from trainer.queue.store import input as inputs_table
@@ -100,6 +99,8 @@ def _type(name: str) -> type[Input]:
 
 
 def _resolve(name: str, reference: str) -> Input:
+    from trainer import datasets, zoo  # numpy: who only looks at jobs does not wait for it
+
     return datasets.resolve(reference) if name in _DATA else zoo.resolve(reference)
 
 

@@ -18,10 +18,8 @@ from trainer.errors import BadData, BadSpec, Refused, StillroomError, Unavailabl
 from trainer.home import unavailable as state_error
 from trainer.offline import go_offline
 from trainer.references import expanded
-from trainer.training.memory import OutOfMemory, ran_out
 from workbench.cli import dataset_commands, terminal
 from workbench.cli import demo_commands as demo_commands
-from workbench.launch.logs import lines
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes
 DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
@@ -81,6 +79,8 @@ def _typed(error: Exception) -> StillroomError | None:
     if isinstance(error, OSError) and error.filename is not None:
         step = "Give another path, or correct what is in its way."
         return state_error(error) or Unavailable(f"{os.fsdecode(error.filename)}: {error.strerror}.", next_step=step)
+    from trainer.training.memory import OutOfMemory, ran_out
+
     if ran_out(error):
         step = "Take a smaller model or a shorter text, or free memory, which a training job may hold."
         return OutOfMemory("This needs more memory than there is.", next_step=step)
@@ -162,6 +162,7 @@ def logs(
 ) -> None:
     """Print what the newest attempt at a job has printed."""
     from trainer import queue
+    from workbench.launch.logs import lines
 
     queue.job(job_id)  # an unknown id is an error; a job that has not printed yet is not
     parts = lines(job_id, follow=follow)

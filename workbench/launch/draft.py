@@ -179,15 +179,12 @@ class Draft:
 
     def models(self, field: str) -> dict[str, zoo.ModelEntry]:
         """The models whose weights are here and that can stand in a field."""
-        ready = published.ready()
-        if self.task not in LABELLED:
+        ready, task = published.ready(), self.task
+        if task not in LABELLED:
             return {entry.id: entry for entry in ready if entry.task is None}
         own = field == "teacher" or self.kind not in TRAINED  # where the model must have the head already
-        return {entry.id: entry for entry in ready if entry.task == self.task or (not own and not self._unlike(entry))}
-
-    def _unlike(self, entry: zoo.ModelEntry) -> bool:
-        """Whether a model was made for another task that has labels: no usual start for this one."""
-        return entry.task is not None and entry.task != self.task
+        fitting = (task,) if own else (task, None)  # one made for another task is no usual start for this one
+        return {entry.id: entry for entry in ready if entry.task in fitting}
 
     @property
     def _chosen(self) -> dict[str, str]:
