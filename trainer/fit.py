@@ -18,7 +18,6 @@ from trainer.prediction import Plain
 from trainer.resolved import ResolvedDataset, ResolvedModel
 from trainer.run import RunSpec
 from trainer.spec import TRAINED, JobSpec, Schedule
-from trainer.tasks import TASKS
 from trainer.zoo import compatibility
 from trainer.zoo.compatibility import Shape
 from trainer.zoo.outputs import SEVERAL, check_says_labels, head_of
@@ -148,16 +147,6 @@ def check(ready: RunSpec) -> None:
     )
     if wrong:
         raise BadSpec(wrong, next_step="Correct what is named here, and submit a new job.")
-
-
-def suits(candidate: Model, dataset: ResolvedDataset, task: str, *, split: str = "test") -> bool:
-    """Whether a model can be scored on a split as it is: it has the head, and can say every label of the split."""
-    if candidate.head != task or candidate.unclear or not TASKS[task].labelled:
-        return candidate.head == task and not candidate.unclear
-    stated = candidate.multi_label if task == "classification" else None
-    report = datasets.survey(dataset, task=task, multi_label=stated)
-    usable = split in report.splits and not any(problem.split in ("", split) for problem in _rows(report))
-    return usable and set(report.splits[split].labels) <= set(candidate.says)
 
 
 def splits(spec: JobSpec) -> tuple[str, ...]:

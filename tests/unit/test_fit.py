@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from unit.test_data_rules import classified, tagged
 
-from trainer import datasets, fit, queue, zoo
+from trainer import datasets, queue, zoo
 from trainer.chain import parse as parse_chain
 from trainer.errors import BadSpec
 from trainer.evaluation import document_scores, span_scores
@@ -203,14 +203,6 @@ def test_the_command_line_queues_nothing_that_cannot_run(home, tiny_model, tmp_p
     (field,), (problem,) = answers[0]["error"]["fields"], answers[1]["problems"]
     assert field["problem"] == f"{problem['file']}, line {problem['line']}: {problem['message']} {problem['next_step']}"
     assert "train a model on this data set" not in field["problem"] and queue.jobs() == []
-
-
-def test_what_suits_a_model_is_known_without_loading_it(home, tiny_model, tiny_classifier, words, documents):
-    tagger, classifier = (fit.model(zoo.resolve(str(path))) for path in (tiny_model, tiny_classifier))
-    held = datasets.resolve(str(words))
-    assert fit.suits(tagger, held, "ner") and not fit.suits(classifier, held, "ner")
-    assert not fit.suits(classifier, datasets.resolve(str(documents)), "classification"), "other labels"
-    assert fit.suits(classifier, datasets.resolve("mtsamples-slice"), "classification")
 
 
 def trained(home, name, fields):

@@ -13,7 +13,7 @@ from workbench import highlight
 from workbench.compare import compare
 from workbench.highlight import STEPPING, STYLE, Pane, panes, results, shown
 from workbench.highlight.disagreements import APART, MEANINGS
-from workbench.highlight.markup import TAGS
+from workbench.highlight.markup import TAGS, Html, escape
 from workbench.highlight.panes import NOT_READ, ROWS
 
 HOSTILE = [
@@ -310,3 +310,9 @@ def test_a_ruler_shows_what_was_read_and_where_windows_meet(tokens, read, seams)
         assert cells == sorted(cells, key="sr-tail".__eq__)  # the tail is at the end
         assert 0 < cells.count("sr-read sr-seam") <= len(seams) if seams else "sr-read sr-seam" not in cells
     assert (NOT_READ in panes._ruler(coverage)) == (read < tokens)
+
+
+def test_what_is_html_is_known_by_its_type():
+    made = Html("<b>1</b>")
+    assert escape(made) is made and escape("<b>1</b>") == "&lt;b&gt;1&lt;/b&gt;"
+    assert made + "<i>" == "<b>1</b>&lt;i&gt;" and type(made + made) is Html

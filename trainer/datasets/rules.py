@@ -10,7 +10,6 @@ from trainer.datasets.readers.entities import outcome
 from trainer.errors import BadData
 
 KINDS = {"ner": "entity type", "classification": "label"}  # what stands in `labels`, by task
-UNITS = {"ner": "sentence", "classification": "document", "mlm": "document"}
 LISTED = 12  # labels that a message names
 
 

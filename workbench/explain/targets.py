@@ -1,6 +1,6 @@
 """What is explained: one type a task. A target says which logits count and makes one score of them.
 
-A task joins with a type that has `label`, `check`, `places` and `score`, and a line in TARGETS.
+A task joins with a type that has `label`, `check`, `places` and `score`, and a place in Target and in `parse`.
 """
 
 import re
@@ -84,7 +84,6 @@ class LabelTarget(Plain):
 
 
 Target = SpanTarget | LabelTarget
-TARGETS = {kind.task: kind for kind in (SpanTarget, LabelTarget)}
 
 
 def parse(text: str) -> Target:

@@ -117,7 +117,7 @@ def excerpt(text: str, region: Disagreement) -> str:
     after = re.split(r"\s", text[region.end : region.end + _AROUND][::-1], maxsplit=1)[-1][::-1]
     inner = text[region.start : region.end]
     inner = inner if len(inner) <= _EXCERPT else f"{inner[:_EXCERPT]}…"
-    around = [f'<span class="sr-around">{escape(part)}</span>' for part in (before, after)]
+    around = [Html(f'<span class="sr-around">{escape(part)}</span>') for part in (before, after)]
     return escape(inner).join(around)
 
 

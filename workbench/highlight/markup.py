@@ -5,10 +5,11 @@ ever gets into an attribute. Colours come from highlight.css alone, mixed with t
 own, so they suit light and dark.
 """
 
-import html
 import re
 from collections.abc import Iterable
 from pathlib import Path
+
+import markupsafe
 
 from workbench import predict
 
@@ -21,8 +22,11 @@ SLOTS = 8  # colours of the style sheet; a ninth label begins again, and is told
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
-class Html(str):
-    """Finished HTML. `st.html` takes it through _repr_html_; of a plain str it would change the white space."""
+class Html(markupsafe.Markup):
+    """Finished HTML: text that is put together with it is escaped on the way.
+
+    `st.html` takes it through _repr_html_; of a plain str it would change the white space.
+    """
 
     def _repr_html_(self) -> str:
         return str(self)
@@ -44,10 +48,12 @@ def shown(text: str) -> str:
     return _UNSHOWABLE.sub(_picture, text)
 
 
-def escape(text: str) -> str:
-    """Text as HTML: the browser shows exactly these characters."""
+def escape(text: str) -> Html:
+    """Text as HTML: the browser shows exactly these characters. What is HTML already stays what it is."""
+    if isinstance(text, Html):
+        return text
     # A bare carriage return would be read as a line feed; as a character reference it stays what it is.
-    return html.escape(shown(text)).replace("\r", "&#13;")
+    return Html(markupsafe.escape(shown(text))).replace("\r", Html("&#13;"))
 
 
 def _picture(match: re.Match) -> str:

@@ -33,7 +33,7 @@ def document(report: Report) -> Html:
         f"<h1>Comparison of models on one note</h1>{_about(report)}",
         _models(report, arms),
         costs(found, report.weights, arms),
-        agreement(found, arms) + _no_agreement(report) + meanings(report.comparison),
+        f"{agreement(found, arms)}{_no_agreement(report)}{meanings(report.comparison)}",
         f"<h2>Disagreements</h2>{''.join(_disagreements(report, arms)) or '<p>None.</p>'}",
         _note(report) if report.with_text else "",
         f'<p class="sr-about sr-foot">{_versions()} {_WARNING}</p>',
@@ -106,14 +106,14 @@ def _note(report: Report) -> str:
 def _rows(report: Report) -> Iterator[str]:
     text, marks, row_ends = report.note.text, list(_marks(report)), {end for _, end in rows(report.note.text)}
     starts, ends = {start for start, _ in marks}, {end for _, end in marks}
-    row, marked = "", False
+    row, marked = Html(), False
     for start, end in pairwise(sorted({0, *row_ends, *starts, *ends})):
         marked = start in starts or (marked and start not in ends)
         piece = escape(text[start:end])
-        row += f"<mark>{piece}</mark>" if marked else piece
+        row += Html(f"<mark>{piece}</mark>") if marked else piece
         if end in row_ends:
             yield f'<div dir="auto">{row}</div>'
-            row = ""
+            row = Html()
 
 
 def _marks(report: Report) -> Iterator[tuple[int, int]]:
