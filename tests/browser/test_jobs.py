@@ -77,10 +77,10 @@ def test_a_running_job_moves_by_itself_until_it_ends(page: Page, address, start)
     page.evaluate("window.notReloaded = true")
 
     report(lease, 10)
-    expect(page.get_by_text("25% · step 10 of 40 · about 30 s left")).to_be_visible()
+    expect(page.get_by_text("25% · step 10 of 40 · about 30 seconds left")).to_be_visible()
     expect(page.locator(".js-plotly-plot")).to_have_count(2)
     report(lease, 30)
-    expect(page.get_by_text("75% · step 30 of 40 · about 10 s left")).to_be_visible()
+    expect(page.get_by_text("75% · step 30 of 40 · about 10 seconds left")).to_be_visible()
     expect(page.get_by_test_id("stMetric").filter(has_text="Dev F1, latest")).to_contain_text("0.375")
 
     queue.finish(store.open_store(), lease, state="succeeded", artifact="/a/model")

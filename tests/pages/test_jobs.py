@@ -131,7 +131,7 @@ def test_a_running_job_shows_its_figures_and_curves(start):
     assert [metric.delta for metric in page.metric] == ["step 20", "step 40", "step 40"]
     assert len(page.get("plotly_chart")) == 2
     assert page.get("progress")[0].value == 33
-    assert "about 40 s left" in page.get("progress")[0].proto.text
+    assert "about 40 seconds left" in page.get("progress")[0].proto.text
 
 
 def test_what_the_page_shows_is_the_stored_spec(start):

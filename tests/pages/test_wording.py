@@ -36,8 +36,8 @@ def rows(name: str, values: dict[int, float | None]) -> list[dict]:
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (90, "2 min"), (3570, "1 h 0 min"), (3600, "1 h 0 min")]
-    + [(11_100, "3 h 5 min"), (-3, "0 s")],
+    [(0, "0 seconds"), (59.4, "59 seconds"), (59.6, "1 minute"), (90, "2 minutes"), (3570, "1 hour"), (3600, "1 hour")]
+    + [(11_100, "3 hours and 5 minutes"), (-3, "0 seconds")],
 )
 def test_durations(seconds, said):
     assert wording.duration(seconds) == said
@@ -45,7 +45,7 @@ def test_durations(seconds, said):
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0, "just now"), (-9, "just now"), (5, "5 s ago"), (60, "1 min ago"), (7199, "1 h ago"), (86_400, "1 day ago")]
+    [(0, "now"), (-9, "now"), (5, "5 seconds ago"), (60, "a minute ago"), (7199, "2 hours ago"), (86_400, "a day ago")]
     + [(200_000, "2 days ago")],
 )
 def test_ages(seconds, said):
@@ -54,15 +54,16 @@ def test_ages(seconds, said):
 
 def test_progress_says_only_what_is_known():
     assert wording.progress(JOB) == "25% · step 10 of 40"
-    assert wording.progress(JOB.model_copy(update={"eta_seconds": 95.0})) == "25% · step 10 of 40 · about 2 min left"
+    timed = JOB.model_copy(update={"eta_seconds": 95.0})
+    assert wording.progress(timed) == "25% · step 10 of 40 · about 2 minutes left"
     assert wording.progress(JOB.model_copy(update={"steps": None, "progress": 0.0})) == "0% · preparing"
 
 
 def test_times_of_a_job_that_runs_and_of_one_that_ran():
-    assert wording.times(JOB, now=120.0) == "Queued 2 min ago · running for 2 min"
+    assert wording.times(JOB, now=120.0) == "Queued 2 minutes ago · running for 2 minutes"
     ended = JOB.model_copy(update={"state": "failed", "ended_at": 75.0})
-    assert wording.times(ended, now=7200.0) == "Queued 2 h ago · ran for 45 s"
-    assert wording.times(JOB.model_copy(update={"started_at": None}), now=120.0) == "Queued 2 min ago"
+    assert wording.times(ended, now=7200.0) == "Queued 2 hours ago · ran for 45 seconds"
+    assert wording.times(JOB.model_copy(update={"started_at": None}), now=120.0) == "Queued 2 minutes ago"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Mapping, Sequence
 
+import humanize
+
 from trainer.queue import Job
 from trainer.spec import Change, JobSpec
 
@@ -89,14 +91,14 @@ def evidence(report: Mapping) -> str:
 
 
 def progress(job: Job) -> str:
-    """36 % · step 640 of 1,800 · about 6 min left."""
+    """36 % · step 640 of 1,800 · about 6 minutes left."""
     steps = f"step {job.step:,} of {job.steps:,}" if job.steps else "preparing"
     left = [f"about {duration(job.eta_seconds)} left"] if job.eta_seconds is not None else []
     return " · ".join([f"{job.progress:.0%}", steps, *left])
 
 
 def times(job: Job, *, now: float | None = None) -> str:
-    """Queued 7 min ago · running for 6 min."""
+    """Queued 7 minutes ago · running for 6 minutes."""
     now = time.time() if now is None else now
     said = [f"Queued {ago(job.created_at, now=now)}"]
     if job.started_at:
@@ -106,19 +108,12 @@ def times(job: Job, *, now: float | None = None) -> str:
 
 
 def ago(moment: float, *, now: float | None = None) -> str:
-    """In whole units of the largest that fits: just now, 42 s ago, 7 min ago, 3 h ago, 2 days ago."""
-    seconds = (time.time() if now is None else now) - moment
-    for size, unit in ((86400, "day"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {unit}{'s' if unit == 'day' and count > 1 else ''} ago"
-    return f"{int(seconds)} s ago" if seconds >= 5 else "just now"
+    """now, 42 seconds ago, 7 minutes ago, 3 hours ago, 2 days ago."""
+    return humanize.naturaltime(max(0, (time.time() if now is None else now) - moment))
 
 
 def duration(seconds: float) -> str:
-    """42 s, 7 min, 3 h 5 min."""
+    """42 seconds, 7 minutes, 3 hours and 5 minutes."""
     whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes = round(whole / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    smallest = "seconds" if whole < 60 else "minutes"
+    return humanize.precisedelta(whole, minimum_unit=smallest, format="%.0f")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import humanize
 import pandas as pd
 import streamlit as st
 
@@ -159,9 +160,9 @@ def truth(job: Job, history: Sequence[Mapping], report: Mapping, found: Estimate
 
 def long(value: float) -> str:
     """42 s, 72 min, 2.5 h: short enough for a narrow column."""
-    if 3600 <= value < 6000:
-        return f"{value / 60:.0f} min"
-    return wording.duration(value) if value < 3600 else f"{value / 3600:.1f} h"
+    if value < 59.5:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 6000 else f"{value / 3600:.1f} h"
 
 
 def seconds(value: float) -> str:
@@ -171,4 +172,4 @@ def seconds(value: float) -> str:
 
 def size(value: float) -> str:
     """850 MB, 1.2 GB."""
-    return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
+    return humanize.naturalsize(value, format="%.3g")
