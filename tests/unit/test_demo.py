@@ -16,7 +16,7 @@ from workbench.demo import endpoints, first, page, visit
 from workbench.demo import events as page_events
 from workbench.demo.events import Events
 from workbench.demo.wait_times import Pace
-from workbench.explain import explain
+from workbench.explain import ExplainOptions, explain
 from workbench.note import DEMO_CHARACTERS, Note
 
 CANARY = "canary note zq1"
@@ -37,7 +37,7 @@ def idle_lab(monkeypatch) -> list:
     """A lab that never answers: the answers it was asked for."""
     asked = []
 
-    def ask(text: str, arm, target: str = "", *, deadline_s: float, **how) -> lab.Answer:
+    def ask(text: str, arm, target: str = "", options=None, *, deadline_s: float) -> lab.Answer:
         assert deadline_s <= 120, "nobody may keep the lab from others for long"
         asked.append(lab.Answer())
         return asked[-1]
@@ -183,7 +183,7 @@ def test_the_api_answers_in_the_public_shape_and_no_error_quotes_the_note(real_l
 def test_an_explanation_by_the_api_is_that_of_the_command_line(real_lab):
     text, target = "Naloxone reverses the hypotension.", "0:8:Chemical"
     found = endpoints.explain(text, first.ARMS[1], target, "saliency", "word")
-    expected = explain(Note(text), first.ARMS[1], target, method_name="saliency", grain="word").to_json()
+    expected = explain(Note(text), first.ARMS[1], target, ExplainOptions(method="saliency", grain="word")).to_json()
     assert found.keys() == expected.keys() and found["trusted"] == expected["trusted"]
     for one, other in zip(found["attributions"], expected["attributions"], strict=True):
         assert one == pytest.approx(other, abs=1e-4)

@@ -10,7 +10,7 @@ from toy_models import BagOfWords, read_tokenizer
 from trainer import models
 from trainer.datasets.rows.pieces import cut
 from trainer.inference.target_score import Probe, Score
-from workbench.explain import METHODS, explain_text, faithfulness
+from workbench.explain import METHODS, ExplainOptions, explain_text, faithfulness
 from workbench.explain.methods import method, scores
 
 FILLER = "the patient was seen in clinic today and we went over all of the plan with her at length again"
@@ -94,14 +94,15 @@ def test_what_changes_nothing_is_not_trusted(tokenizer):
 
 
 def test_one_part_alone_cannot_be_trusted(bag):
-    found = explain_text("insulin nausea cancer", *bag, "yes", name="toy", grain="section")
+    found = explain_text("insulin nausea cancer", *bag, "yes", ExplainOptions(grain="section"), name="toy")
     assert len(found.attributions) == 1
     assert found.trusted is False
 
 
 @pytest.mark.parametrize("name", SIGNED)
 def test_a_method_that_finds_the_truth_is_trusted(bag, name):
-    found = explain_text(TEXT, *bag, "yes", name="toy", method_name=name, grain="word", options=OPTIONS.get(name))
+    options = ExplainOptions(method=name, grain="word", method_options=OPTIONS.get(name, {}))
+    found = explain_text(TEXT, *bag, "yes", options, name="toy")
     assert found.trusted is True
     best = max(found.attributions, key=lambda part: part.score)
     assert TEXT[best.start : best.end] == "insulin"
@@ -109,7 +110,7 @@ def test_a_method_that_finds_the_truth_is_trusted(bag, name):
 
 def test_a_method_that_cannot_see_the_truth_is_not_trusted(bag):
     """The gradient of a linear model is the same everywhere: its length says nothing."""
-    assert explain_text(TEXT, *bag, "yes", name="toy", method_name="saliency").trusted is False
+    assert explain_text(TEXT, *bag, "yes", ExplainOptions(method="saliency"), name="toy").trusted is False
 
 
 def test_parts_that_cannot_be_hidden_take_no_part(case):
@@ -138,9 +139,8 @@ def test_sensitivity_is_nothing_where_noise_changes_nothing_and_grows_with_it(ca
 def test_shuffled_weights_change_an_explanation_that_is_of_the_model(tiny_model):
     model, tokenizer = models.load(str(tiny_model))
     text = f"{FILLER} {FILLER}"
-    found = explain_text(
-        text, model, tokenizer, "4:11:Disease", name="tiny", options={"steps": 8}, checks=True, orders=0
-    )
+    options = ExplainOptions(method_options={"steps": 8}, checks=True, orders=0)
+    found = explain_text(text, model, tokenizer, "4:11:Disease", options, name="tiny")
     assert abs(found.checks.randomised) < 0.7
     assert found.checks.infidelity >= 0 and found.checks.sensitivity > 0
     assert found.to_json()["checks"]["randomised"] == found.checks.randomised

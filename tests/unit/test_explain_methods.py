@@ -10,7 +10,7 @@ from toy_models import BagOfWords, OwnWordTagger, read_tokenizer
 from trainer import models, zoo
 from trainer.errors import BadData, BadSpec, StillroomError, Unavailable, UnknownName
 from trainer.inference import Cancelled
-from workbench.explain import GRAINS, METHODS, ablate, explain, explain_stream, explain_text
+from workbench.explain import GRAINS, METHODS, ExplainOptions, ablate, explain, explain_stream, explain_text
 from workbench.explain.methods import method
 from workbench.note import Note
 
@@ -37,10 +37,23 @@ def tokenizer(tiny_model):
     return read_tokenizer(tiny_model)
 
 
-def why(tagger, *, text=TEXT, target=TARGET, method_name="integrated_gradients", orders=0, **how):
-    options = FEW.get(method_name)
-    given = {"name": "tiny", "options": options, "orders": orders} | how
-    return explain_text(text, *tagger, target, method_name=method_name, **given)
+SALIENCY = ExplainOptions(method="saliency")
+
+
+def why(
+    tagger,
+    *,
+    text=TEXT,
+    target=TARGET,
+    method="integrated_gradients",
+    options=None,
+    progress=None,
+    cancelled=None,
+    **how,
+):
+    few = FEW.get(method, {}) if options is None else options
+    chosen = ExplainOptions(method=method, method_options=few, **{"orders": 0} | how)
+    return explain_text(text, *tagger, target, chosen, name="tiny", progress=progress, cancelled=cancelled)
 
 
 def scores(explanation) -> np.ndarray:
@@ -58,7 +71,7 @@ def test_an_entry_declares_itself(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_scores_depend_on_the_text_and_are_the_same_twice(tagger, name):
     before = {key: value.clone() for key, value in tagger[0].state_dict().items()}
-    first, second = why(tagger, method_name=name), why(tagger, method_name=name)
+    first, second = why(tagger, method=name), why(tagger, method=name)
     assert first.attributions == second.attributions
     assert np.ptp(scores(first)) > 0
     assert all((value == before[key]).all() for key, value in tagger[0].state_dict().items())
@@ -69,7 +82,7 @@ def test_scores_depend_on_the_text_and_are_the_same_twice(tagger, name):
 @pytest.mark.parametrize("grain", GRAINS)
 @pytest.mark.parametrize("name", METHODS)
 def test_parts_are_places_in_the_text_in_order(tagger, name, grain):
-    found = why(tagger, method_name=name, grain=grain)
+    found = why(tagger, method=name, grain=grain)
     places = [(part.start, part.end) for part in found.attributions]
     assert found.grain == grain
     assert places == sorted(places)
@@ -84,7 +97,7 @@ def test_parts_are_places_in_the_text_in_order(tagger, name, grain):
 
 @pytest.mark.parametrize("name", [name for name, kind in METHODS.items() if kind.at == "pieces"])
 def test_sums_are_kept_across_grains(tagger, name):
-    by_grain = {grain: why(tagger, method_name=name, grain=grain).attributions for grain in GRAINS}
+    by_grain = {grain: why(tagger, method=name, grain=grain).attributions for grain in GRAINS}
     for coarse, fine in zip(GRAINS, GRAINS[1:], strict=False):
         assert len(by_grain[coarse]) <= len(by_grain[fine])
         for part in by_grain[coarse]:
@@ -94,15 +107,15 @@ def test_sums_are_kept_across_grains(tagger, name):
 
 @pytest.mark.parametrize("name", [name for name, kind in METHODS.items() if kind.complete])
 def test_scores_of_a_complete_method_sum_to_what_the_text_adds(tagger, name):
-    found = why(tagger, method_name=name)
-    gap = why(tagger, method_name="occlusion", options={"width": 100}, grain="piece")  # hides everything at once
+    found = why(tagger, method=name)
+    gap = why(tagger, method="occlusion", options={"width": 100}, grain="piece")  # hides everything at once
     assert scores(found).sum() == pytest.approx(scores(gap)[0], abs=0.02)
     assert found.convergence_delta == pytest.approx(scores(found).sum() - scores(gap)[0], abs=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name, kind in METHODS.items() if not kind.complete])
 def test_a_method_that_promises_no_sum_states_no_delta(tagger, name):
-    assert why(tagger, method_name=name).convergence_delta is None
+    assert why(tagger, method=name).convergence_delta is None
 
 
 @pytest.mark.parametrize("name", [n for n in TARGETED if n not in ("saliency", "input_x_gradient")])
@@ -110,7 +123,7 @@ def test_a_linear_models_true_attributions_come_out(tokenizer, name):
     """In a bag of words a part's attribution is the sum of its words' weights."""
     model = BagOfWords(tokenizer, {"insulin": 3.0, "nausea": -2.0, "fever": 1.0}, bias=-1.0)
     options = {"gradient_shap": {"noise": 0.0}, "occlusion": {"width": 1}} | FEW
-    found = why((model, tokenizer), target="yes", method_name=name, grain="sentence", options=options.get(name))
+    found = why((model, tokenizer), target="yes", method=name, grain="sentence", options=options.get(name))
     expected = {"nausea": -2.0, "Insulin": 3.0, "fever": 1.0}
     for part in found.attributions:
         true = sum(weight for word, weight in expected.items() if word in TEXT[part.start : part.end])
@@ -123,7 +136,7 @@ def test_nothing_but_the_targets_own_words_counts_where_nothing_else_can(tokeniz
     start = TEXT.index("Insulin")
     target = f"{start}:{start + 7}:Disease"
     options = {"width": 1} if name == "occlusion" else FEW.get(name)
-    found = why((model, tokenizer), target=target, method_name=name, grain="word", options=options)
+    found = why((model, tokenizer), target=target, method=name, grain="word", options=options)
     own = [part.score for part in found.attributions if part.start == start]
     others = [abs(part.score) for part in found.attributions if part.start != start]
     assert abs(own[0]) > 0.5
@@ -133,13 +146,13 @@ def test_nothing_but_the_targets_own_words_counts_where_nothing_else_can(tokeniz
 @pytest.mark.parametrize("name", TARGETED)
 def test_another_target_has_another_explanation(tagger, name):
     fever = TEXT.index("fever")
-    other = why(tagger, target=f"{fever}:{fever + 5}:Disease", method_name=name)
-    assert not np.allclose(scores(why(tagger, method_name=name)), scores(other))
+    other = why(tagger, target=f"{fever}:{fever + 5}:Disease", method=name)
+    assert not np.allclose(scores(why(tagger, method=name)), scores(other))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_with_context_the_targets_own_words_have_nothing(tagger, name):
-    found = why(tagger, method_name=name, grain="word", context=True)
+    found = why(tagger, method=name, grain="word", context=True)
     inside = [part.score for part in found.attributions if SPAN[0] <= part.start and part.end <= SPAN[1]]
     outside = [part.score for part in found.attributions if part.end <= SPAN[0]]
     assert len(inside) == 3 and any(outside)
@@ -152,7 +165,7 @@ def test_a_long_note_is_explained_in_the_targets_window(tagger, name):
     text = "Nothing of note here. " * 60 + TEXT + " Nothing after it either." * 60
     shift = text.index(TEXT)
     target = f"{SPAN[0] + shift}:{SPAN[1] + shift}:Disease"
-    found = why(tagger, text=text, target=target, method_name=name, max_tokens=128)
+    found = why(tagger, text=text, target=target, method=name, max_tokens=128)
     (first, start), (end, last) = found.coverage.unread
     assert (first, last) == (0, len(text))
     assert 0 < start <= SPAN[0] + shift and SPAN[1] + shift <= end < len(text)
@@ -162,7 +175,7 @@ def test_a_long_note_is_explained_in_the_targets_window(tagger, name):
         assert not (unread and part.score)
     assert any(part.score for part in found.attributions)
     changed = "Someone" + text[7:]  # outside the window, and as many word pieces as before
-    again = why(tagger, text=changed, target=target, method_name=name, max_tokens=128)
+    again = why(tagger, text=changed, target=target, method=name, max_tokens=128)
     seen = [part for part in found.attributions if part.start >= start and part.end <= end]
     assert seen == [part for part in again.attributions if part.start >= start and part.end <= end]
 
@@ -176,7 +189,7 @@ def test_a_window_that_inference_keeps_the_target_in_is_the_one_that_is_explaine
     table = inference.windows(len(pieces), 62)
     for piece in (5, 60, 150, len(pieces) - 3):
         target = f"{pieces.starts[piece]}:{pieces.ends[piece]}:Disease"
-        found = why(tagger, text=text, target=target, method_name="saliency", grain="piece", max_tokens=64)
+        found = why(tagger, text=text, target=target, method="saliency", grain="piece", max_tokens=64)
         start, end = next((row[0], row[1]) for row in table if row[2] <= piece < row[3])
         kept = [pieces.starts[start], pieces.ends[end - 1]]
         seen = [part for part in found.attributions if part.score]
@@ -184,7 +197,7 @@ def test_a_window_that_inference_keeps_the_target_in_is_the_one_that_is_explaine
 
 
 def test_whole_reads_as_far_as_the_model_can_and_truncate_may_miss_the_target(tagger):
-    whole = why(tagger, method_name="saliency", reading="whole")
+    whole = why(tagger, method="saliency", reading="whole")
     assert whole.coverage.unread == ()
     late = TEXT.index("fever")
     with pytest.raises(BadSpec, match=f"found {late}:{late + 5}, where the model reads no word"):
@@ -212,34 +225,36 @@ def test_cancelling_stops_between_two_batches(tagger, name):
         return len(asked) > 1
 
     with pytest.raises(Cancelled):
-        why(tagger, method_name=name, cancelled=cancelled)
+        why(tagger, method=name, cancelled=cancelled)
     assert len(asked) == 2
-    assert why(tagger, method_name=name).attributions, "the model is as it was"
+    assert why(tagger, method=name).attributions, "the model is as it was"
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_progress_ends_at_the_rows_that_were_foretold(tagger, name):
     seen = []
-    why(tagger, method_name=name, orders=2, progress=lambda done, rows: seen.append((done, rows)))
+    why(tagger, method=name, orders=2, progress=lambda done, rows: seen.append((done, rows)))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert len({rows for _, rows in seen}) == 1
     assert seen[-1][0] == seen[-1][1]
 
 
 def test_a_stream_gives_sentences_first_and_then_what_was_asked(tagger):
-    text, how = TEXT + " More of it. " * 5, {"name": "tiny", "options": {"steps": 5}, "orders": 2}
-    coarse, fine = explain_stream(text, *tagger, TARGET, **how)
+    text, options = TEXT + " More of it. " * 5, ExplainOptions(method_options={"steps": 5}, orders=2)
+    coarse, fine = explain_stream(text, *tagger, TARGET, options, name="tiny")
     assert (coarse.method, coarse.grain, coarse.faithfulness) == ("feature_ablation", "sentence", None)
     assert (fine.method, fine.grain) == ("integrated_gradients", "word")
     assert fine.faithfulness is not None
-    alone = list(explain_stream(text, *tagger, TARGET, name="tiny", method_name="feature_ablation", orders=2))
+    ablation = ExplainOptions(method="feature_ablation", orders=2)
+    alone = list(explain_stream(text, *tagger, TARGET, ablation, name="tiny"))
     assert len(alone) == 1
 
 
 def test_a_stream_says_a_mistake_before_it_computes(tagger):
     reads = []
     with pytest.raises(BadSpec, match="steps"):
-        next(explain_stream(TEXT, *tagger, TARGET, name="tiny", options={"steps": 0}, progress=reads.append))
+        wrong = ExplainOptions(method_options={"steps": 0})
+        next(explain_stream(TEXT, *tagger, TARGET, wrong, name="tiny", progress=reads.append))
     assert not reads
 
 
@@ -247,7 +262,7 @@ def test_hiding_the_targets_words_takes_its_probability_away(tokenizer):
     model = OwnWordTagger(tokenizer, {"insulin": 5.0})
     start = TEXT.index("Insulin")
     target, places = f"{start}:{start + 7}:Disease", [(start, start + 7)]
-    gone = ablate(TEXT, model, tokenizer, target, places, context=False)
+    gone = ablate(TEXT, model, tokenizer, target, places, ExplainOptions(context=False))
     assert (gone.before, gone.after) == (pytest.approx(0.99, abs=0.02), pytest.approx(2 / 3, abs=0.01))
     stays = ablate(TEXT, model, tokenizer, target, places)
     assert stays.before == stays.after == gone.before
@@ -255,7 +270,7 @@ def test_hiding_the_targets_words_takes_its_probability_away(tokenizer):
 
 
 def test_explain_takes_a_note_and_a_model_reference(tiny_model):
-    found = explain(Note(TEXT), str(tiny_model), TARGET, method_name="saliency")
+    found = explain(Note(TEXT), str(tiny_model), TARGET, SALIENCY)
     assert (found.model, found.target, found.baseline) == (str(tiny_model), TARGET, "mask")
     assert set(found.to_json()) == {
         "target",
@@ -266,7 +281,7 @@ def test_explain_takes_a_note_and_a_model_reference(tiny_model):
         "trusted",
     }
     assert set(found.to_json()["attributions"][0]) == {"start", "end", "score"}
-    named = explain(Note(TEXT), zoo.resolve(str(tiny_model)), TARGET, name="mine", method_name="saliency")
+    named = explain(Note(TEXT), zoo.resolve(str(tiny_model)), TARGET, SALIENCY, name="mine")
     assert named.model == "mine"
 
 
@@ -297,9 +312,9 @@ def test_a_label_that_the_model_does_not_know_and_a_span_for_a_document_model(to
 
 def test_methods_options_grains_and_baselines_that_are_not_there(tagger):
     with pytest.raises(UnknownName, match="Did you mean 'saliency'"):
-        why(tagger, method_name="salience")
+        why(tagger, method="salience")
     with pytest.raises(BadSpec, match=r"kernel_shap\.samples"):
-        why(tagger, method_name="kernel_shap", options={"samples": 1})
+        why(tagger, method="kernel_shap", options={"samples": 1})
     with pytest.raises(UnknownName, match="phrase"):
         why(tagger, grain="letter")
     with pytest.raises(UnknownName, match="Known: mask, pad"):
@@ -328,11 +343,11 @@ def test_rollout_needs_attention_maps(tokenizer):
     )
     longformer = LongformerForTokenClassification(config).eval()
     with pytest.raises(Unavailable, match="full attention map") as raised:
-        why((longformer, tokenizer), method_name="attention_rollout")
+        why((longformer, tokenizer), method="attention_rollout")
     assert "integrated_gradients" in raised.value.next_step
     assert why((longformer, tokenizer), options={"steps": 3}).attributions, "other methods work"
     with pytest.raises(Unavailable, match="BagOfWords does not show"):
-        why((BagOfWords(tokenizer, {}, bias=0.0), tokenizer), target="yes", method_name="attention_rollout")
+        why((BagOfWords(tokenizer, {}, bias=0.0), tokenizer), target="yes", method="attention_rollout")
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -340,11 +355,11 @@ def test_no_note_text_in_what_is_kept_said_or_logged(tagger, caplog, capsys, tmp
     monkeypatch.chdir(tmp_path)
     secret = "Zebulon Quux"
     with caplog.at_level(logging.DEBUG):
-        found = why(tagger, text=f"{secret} {TEXT}", method_name=name, target="0:7:Disease", orders=1)
+        found = why(tagger, text=f"{secret} {TEXT}", method=name, target="0:7:Disease", orders=1)
         said = repr(found) + str(found.to_json())
         for target in ("0:7:Zebra", "0:90000:Disease"):
             with pytest.raises(StillroomError) as raised:
-                why(tagger, text=f"{secret} {TEXT}", method_name=name, target=target)
+                why(tagger, text=f"{secret} {TEXT}", method=name, target=target)
             said += str(raised.value)
     said += caplog.text + "".join(capsys.readouterr())
     assert not any(word.lower() in said.lower() for word in secret.split())

@@ -6,7 +6,7 @@ from unit.test_explain_agreement import explanation
 from trainer import models
 from trainer.errors import UnknownName
 from trainer.zoo import resolve
-from workbench.explain import METHODS, explain_text
+from workbench.explain import METHODS, ExplainOptions, explain_text
 from workbench.explain.grains import GRAINS
 from workbench.explain.ranking import coarser, grains_of, ranked
 
@@ -35,8 +35,8 @@ def test_only_scores_that_add_up_are_shown_in_larger_parts():
 @pytest.mark.parametrize("asked", ["word", "piece"])
 def test_larger_parts_are_what_the_model_would_have_answered(tiny_model, grain, asked):
     model, tokenizer = models.load(resolve(str(tiny_model)))
-    how = {"name": "m", "method_name": "saliency", "orders": 0}
-    fine, own = (explain_text(TEXT, model, tokenizer, "9:14:Disease", grain=one, **how) for one in (asked, grain))
+    each = [ExplainOptions(method="saliency", orders=0, grain=one) for one in (asked, grain)]
+    fine, own = (explain_text(TEXT, model, tokenizer, "9:14:Disease", options, name="m") for options in each)
     shown = coarser(fine, TEXT, grain)
     assert shown.grain == grain
     assert [(part.start, part.end) for part in shown.attributions] == [(p.start, p.end) for p in own.attributions]

@@ -17,7 +17,7 @@ import torch
 from transformers import BertConfig, BertForTokenClassification
 
 from trainer.errors import BadData, BadSpec, UnknownName
-from workbench.explain import explain
+from workbench.explain import ExplainOptions, explain
 from workbench.lab import InProcessLab, Lab, LabFailed, OutOfMemory, TooLate, process, shared
 from workbench.lab.failures import revived, typed
 from workbench.lab.frames import receive, send
@@ -50,8 +50,8 @@ def either(request, lab):
 
 def long_work(lab, model, **options):
     """An explanation that takes minutes."""
-    how = {"orders": 20_000, "options": {"steps": 4}}
-    return lab.explain(TEXT, Arm.parse(str(model)), TARGET, **how, **options)
+    how = ExplainOptions(orders=20_000, method_options={"steps": 4})
+    return lab.explain(TEXT, Arm.parse(str(model)), TARGET, how, **options)
 
 
 def long_reading(lab, model, **options):
@@ -106,8 +106,8 @@ def test_errors_are_typed_and_cost_only_their_request(either, tiny_model):
     wrong = [
         (either.submit("Fever", Arm.parse("minlm")), UnknownName, "minilm"),
         (either.submit(" ", arm), BadData, "empty"),
-        (either.explain(TEXT, arm, TARGET, method_name="lime"), UnknownName, "There is no method 'lime'"),
-        (either.explain(TEXT, arm, TARGET, options={"steps": 1}), BadSpec, "steps"),
+        (either.explain(TEXT, arm, TARGET, ExplainOptions(method="lime")), UnknownName, "There is no method 'lime'"),
+        (either.explain(TEXT, arm, TARGET, ExplainOptions(method_options={"steps": 1})), BadSpec, "steps"),
         (either.explain(TEXT, arm, "12:20:Drug"), UnknownName, "Known: Disease"),
         (either.ablate(TEXT, arm, "0:9999:Disease", [(0, 5)]), BadSpec, "found 0:9999"),
         (either.submit("Fever", Arm.parse(f"{tiny_model}@windows:9999")), BadSpec, "max_tokens"),
@@ -117,11 +117,6 @@ def test_errors_are_typed_and_cost_only_their_request(either, tiny_model):
         with pytest.raises(kind, match=said):
             answer.result(TIMEOUT_S)
     assert fine.result(TIMEOUT_S).task == "ner"
-
-
-def test_an_option_that_explanations_do_not_have_is_said_at_once(lab, tiny_model):
-    with pytest.raises(TypeError, match="no option 'step'"):
-        lab.explain(TEXT, Arm.parse(str(tiny_model)), TARGET, step=3)
 
 
 def test_a_killed_child_fails_its_request_and_the_next_gets_a_fresh_one(lab, tiny_model):
@@ -176,9 +171,10 @@ def test_the_server_has_one_lab():
 
 
 def test_an_explanation_comes_coarse_first_as_this_process_would_give_it(either, tiny_model):
-    arm, how = Arm.parse(f"{tiny_model}@windows:64"), {"orders": 2, "options": {"steps": 4}}
-    answer = either.explain(TEXT, arm, TARGET, **how)
-    found, here = answer.result(TIMEOUT_S), explain(Note(TEXT), arm.model, TARGET, max_tokens=64, **how)
+    arm, how = Arm.parse(f"{tiny_model}@windows:64"), ExplainOptions(orders=2, method_options={"steps": 4})
+    answer = either.explain(TEXT, arm, TARGET, how)
+    here = explain(Note(TEXT), arm.model, TARGET, how.model_copy(update={"max_tokens": 64}))
+    found = answer.result(TIMEOUT_S)
     assert (found.model, found.target, found.grain) == (arm.name, TARGET, "word")
     expected = [part.score for part in here.attributions]
     assert [part.score for part in found.attributions] == pytest.approx(expected, rel=1e-3, abs=1e-7)
@@ -305,7 +301,7 @@ def test_a_canary_in_a_note_that_fails_or_crashes_a_model_is_in_no_file_log_erro
         failing = lab.submit(f"Fever {canary}", Arm.parse(str(broken)))
         with pytest.raises(LabFailed, match="failed with RuntimeError") as failed:
             failing.result(TIMEOUT_S)
-        work = lab.explain(f"{canary} " + TEXT, Arm.parse(str(tiny_model)), TARGET, orders=20_000)
+        work = lab.explain(f"{canary} " + TEXT, Arm.parse(str(tiny_model)), TARGET, ExplainOptions(orders=20_000))
         until(lambda: work.progress)
         for place in ("cmdline", "environ"):
             assert canary.encode() not in Path(f"/proc/{lab.pid}/{place}").read_bytes()
@@ -324,11 +320,11 @@ def test_a_canary_in_a_note_that_fails_or_crashes_a_model_is_in_no_file_log_erro
 
 
 def test_memory_that_runs_out_in_the_child_is_said_and_ends_it(lab):
-    arm, how = Arm.parse("minilm-ncbi"), {"orders": 0, "options": {"steps": 50}}
-    lab.explain("Fever after naloxone.", arm, TARGET, **how).result(TIMEOUT_S)  # whatever is imported is in memory
+    arm, how = Arm.parse("minilm-ncbi"), ExplainOptions(orders=0, method_options={"steps": 50})
+    lab.explain("Fever after naloxone.", arm, TARGET, how).result(TIMEOUT_S)  # whatever is imported is in memory
     limit = psutil.Process(lab.pid).memory_info().vms + 4 * 2**20
     resource.prlimit(lab.pid, resource.RLIMIT_AS, (limit, limit))
     with pytest.raises(OutOfMemory, match="Memory ran out while the model worked") as caught:
-        lab.explain("Fever after naloxone. " * 200, arm, TARGET, **how).result(TIMEOUT_S)
+        lab.explain("Fever after naloxone. " * 200, arm, TARGET, how).result(TIMEOUT_S)
     assert "naloxone" not in str(caught.value) and "smaller model" in caught.value.next_step
     assert lab.pid is None  # the next request starts a fresh one

@@ -33,6 +33,7 @@ TEXT = "aspirin warfarin , asthma and lung cancer ."
 SPANS = [("Drug", "aspirin"), ("Drug", "warfarin"), ("Disease", "asthma"), ("Disease", "lung cancer")]
 GOLD = ["B-Drug", "B-Drug", "O", "B-Disease", "O", "B-Disease", "I-Disease", "O"]
 BLOOD = ("A", "B", "AB", "O")
+UNMEASURED = why.ExplainOptions(orders=0)
 
 
 def said(spelling: str, kinds=("Drug", "Disease")) -> list[str]:
@@ -76,7 +77,7 @@ def test_every_scheme_says_the_same(tmp_path, scheme, caplog):
     report = span_scores.evaluate(model, tokenizer, [sentence], split="test")
     assert {name for name in report["metrics"] if name.startswith("f1")} == {"f1", "f1.Disease", "f1.Drug"}
     assert report["metrics"]["f1"] == 1.0
-    answer = why.explain_text(TEXT, model, tokenizer, "30:41:Disease", name="m", orders=0)
+    answer = why.explain_text(TEXT, model, tokenizer, "30:41:Disease", UNMEASURED, name="m")
     assert answer.probability > 0.99
     shape = compatibility.shape(zoo.resolve(str(folder)))
     assert set(shape.labels) == set(labels) and zoo.task_of(zoo.resolve(str(folder))) == "ner"
@@ -101,7 +102,7 @@ def test_an_entity_type_called_o_is_one(tmp_path):
     assert covered(inference.predict("fever and aspirin", model, tokenizer, name="m"), "fever and") == [("O", "fever")]
     gold = Sentence(("fever", "and"), ("B-O", "O"))
     assert span_scores.evaluate(model, tokenizer, [gold])["metrics"]["f1.O"] == 1.0
-    assert why.explain_text("fever and", model, tokenizer, "0:5:O", name="m", orders=0).probability > 0.99
+    assert why.explain_text("fever and", model, tokenizer, "0:5:O", UNMEASURED, name="m").probability > 0.99
 
 
 def test_gold_tags_are_taught_in_the_scheme_of_the_teacher(tmp_path):
@@ -148,7 +149,7 @@ def test_a_class_called_o_is_a_label_like_any_other(tmp_path):
     assert (prediction.task, prediction.chosen, prediction.spans) == ("classification", ("O",), ())
     assert prediction.label_set == tuple(sorted(BLOOD))
     for label, probability in zip(BLOOD, expected, strict=True):
-        answer = why.explain(Note(TEXT), str(folder), label, orders=0)
+        answer = why.explain(Note(TEXT), str(folder), label, UNMEASURED)
         assert answer.probability == pytest.approx(probability, abs=1e-6)
     with pytest.raises(BadSpec, match="labels whole texts"):
         why.explain(Note(TEXT), str(folder), "0:7:O")
@@ -240,7 +241,7 @@ def test_without_a_class_a_tagger_is_known_by_its_tensors(tmp_path):
     assert "architectures" not in json.loads((folder / "config.json").read_text())
     assert covered(predict(Note(TEXT), str(folder))) == SPANS
     assert zoo.task_of(zoo.resolve(str(folder))) == "ner"
-    assert why.explain(Note(TEXT), str(folder), "0:7:Drug", orders=0).probability > 0.99
+    assert why.explain(Note(TEXT), str(folder), "0:7:Drug", UNMEASURED).probability > 0.99
     groups = known.classifier(tmp_path / "c", [0.0, 1.0, 0.5, 3.0], BLOOD, architectures=None)
     assert predict(Note(TEXT), str(groups)).chosen == ("O",)
     tagged = known.classifier(tmp_path / "d", [0.0, 1.0], ["O", "B-Drug"], architectures=None)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import psutil
 
@@ -85,8 +85,24 @@ class Process(NamedTuple):
 class Handle:
     """A started child. `process` is what a later worker needs to find it."""
 
-    popen: subprocess.Popen
+    popen: subprocess.Popen[bytes]
     process: Process
+
+
+class Engine(Protocol):
+    """Where a run executes; the worker starts, watches and stops it there."""
+
+    def start(self, run: Run, *, env: Mapping[str, str]) -> Handle:
+        """Start the child of a run; what it prints is appended to run.log."""
+
+    def alive(self, handle: Handle) -> bool:
+        """Whether the child runs; once it does not, nothing that it started does."""
+
+    def exit_code(self, handle: Handle) -> int | None:
+        """None while it runs; negative for the number of the signal that ended it."""
+
+    def stop(self, handle: Handle, *, force: bool = False) -> None:
+        """Ask the child to commit and leave, or end it. Does not wait."""
 
 
 class LocalEngine:
@@ -122,7 +138,7 @@ class LocalEngine:
             _signal_group(handle.popen.pid, signal.SIGKILL if force else signal.SIGTERM)
 
 
-ENGINES = {"local": LocalEngine}
+ENGINES: dict[str, type[Engine]] = {"local": LocalEngine}
 
 
 def tied(command: list[str]) -> list[str]:

@@ -14,8 +14,8 @@ from trainer import queue
 from trainer.bounds import COUNT
 from trainer.errors import LeaseLost, StillroomError
 from trainer.home import StateError, StateUnavailable
-from trainer.queue import inputs
-from trainer.queue.engines import ENGINES, Handle, LocalEngine, Process, cores, environment
+from trainer.queue import engines, inputs
+from trainer.queue.engines import ENGINES, Handle, Process, cores, environment
 from trainer.queue.progress import RETRIES, Tail, ending, result_of, stalled, typed
 from trainer.queue.store import open_store
 from trainer.run import Run, RunSpec, attempts, checkpoint_step, runs_dir
@@ -155,8 +155,9 @@ class Shift:
         # The number of threads changes the bits of a sum, so a resumed run keeps that of its first attempt.
         fixed = next(filter(None, map(_threads, reversed(earlier))), None)
         resolved = inputs.of_attempt(spec, lease.id, self.store)
-        how = {"threads": fixed or self.threads, "device": self.me.device}
-        return Run.create(runs_dir(), RunSpec.of(spec, resolved, id=lease.id, attempt=lease.token, **how))
+        threads, device = fixed or self.threads, self.me.device
+        ready = RunSpec.of(spec, resolved, id=lease.id, attempt=lease.token, threads=threads, device=device)
+        return Run.create(runs_dir(), ready)
 
     def _settle(self, lease: queue.Lease, run: Run, tail: Tail, *, why: str | None, code: int | None) -> None:
         """Write how the attempt ended; a cancel that was seen wins over whatever the child still did."""
@@ -194,7 +195,7 @@ class Attempt:
     lease: queue.Lease
     run: Run
     tail: Tail
-    engine: LocalEngine
+    engine: engines.Engine
     handle: Handle
     why: str | None = None  # the child was told to stop: cancel | leave | stall | silent
     kill_at: float = float("inf")

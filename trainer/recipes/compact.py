@@ -5,12 +5,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from trainer.bounds import FACTOR
-from trainer.prediction import Plain
 from trainer.recipes.layer_maps import uniform
+from trainer.recipes.recipe import Recipe
 from trainer.recipes.terms import Term
 
 
-class Compact(Plain):
+class Compact(Recipe):
     """MLM + 3 x (attention KL + hidden cosine) + 5 x soft targets at T = 1, layer by layer.
 
     The weights are those of the code of Rohanian et al. 2022 and Nouriborji et al. 2023 (MiniALBERT); a recursion of

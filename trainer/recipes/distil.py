@@ -5,12 +5,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from trainer.bounds import FACTOR
-from trainer.prediction import Plain
 from trainer.recipes.layer_maps import last_layers
+from trainer.recipes.recipe import Recipe
 from trainer.recipes.terms import Term
 
 
-class Distil(Plain):
+class Distil(Recipe):
     """2 x MLM + 5 x soft targets (T = 2) + 1 x cosine of the last hidden states.
 
     The weights are those of Rohanian et al. 2022 (Compact-Biomedical-Transformers) and 2023 (Lightweight-Clinical-

@@ -2,11 +2,11 @@
 
 from typing import ClassVar, Literal
 
-from trainer.prediction import Plain
+from trainer.recipes.recipe import Recipe
 from trainer.recipes.terms import Term
 
 
-class Finetune(Plain):
+class Finetune(Recipe):
     """Train every weight on labelled data."""
 
     kind: ClassVar = "finetune"

@@ -5,11 +5,11 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from trainer.bounds import FACTOR
-from trainer.prediction import Plain
+from trainer.recipes.recipe import Recipe
 from trainer.recipes.terms import Term
 
 
-class MiniLM(Plain):
+class MiniLM(Recipe):
     """Self-attention relations of one teacher layer, in as many relation heads as both widths can be cut into.
 
     Wang et al. 2021, "MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained

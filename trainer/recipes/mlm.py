@@ -2,11 +2,11 @@
 
 from typing import ClassVar, Literal
 
-from trainer.prediction import Plain
+from trainer.recipes.recipe import Recipe
 from trainer.recipes.terms import Term
 
 
-class MaskedLM(Plain):
+class MaskedLM(Recipe):
     """Cross-entropy at the masked positions, weight 1 (Devlin et al. 2019).
 
     So were made BioDistilBERT, BioTinyBERT, BioMobileBERT (Rohanian et al. 2022), ClinicalDistilBERT and

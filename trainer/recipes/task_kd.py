@@ -5,12 +5,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from trainer.bounds import COUNT, FACTOR
-from trainer.prediction import Plain
 from trainer.recipes.layer_maps import last_layers, uniform
+from trainer.recipes.recipe import Recipe
 from trainer.recipes.terms import Term
 
 
-class TaskKD(Plain):
+class TaskKD(Recipe):
     """The teacher's soft targets (Hinton et al. 2015, with the factor T^2), its hidden states, and gold labels.
 
     Teacher and student meet at the labelled positions (the first piece of each word, or the document), so they may cut

@@ -5,12 +5,12 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from trainer.bounds import FACTOR
-from trainer.prediction import Plain
 from trainer.recipes.layer_maps import uniform
+from trainer.recipes.recipe import Recipe
 from trainer.recipes.terms import Term
 
 
-class Tiny(Plain):
+class Tiny(Recipe):
     """Attention MSE + hidden-state MSE through one shared projection + soft cross-entropy at T = 1; no hard MLM loss.
 
     All weights are 1, as in the code of Rohanian et al. 2022 and 2023; the layer terms are TinyBERT's (Jiao et al.

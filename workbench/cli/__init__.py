@@ -300,14 +300,16 @@ def explain(
     from workbench import explain as why
     from workbench.predict import predict as predict_note
 
-    note, resolved, how = _note(text_file), resolve(model), {"reading": reading, "max_tokens": max_tokens}
+    note, resolved = _note(text_file), resolve(model)
     if target is None:
-        found = why.targets.found(predict_note(note, resolved, **how))
+        found = why.targets.found(predict_note(note, resolved, reading=reading, max_tokens=max_tokens))
         document = {"targets": found}
         terminal.answer(document, as_json=as_json, view=lambda: terminal.show_targets(note.text, found))
         return
-    how |= {"method_name": method, "grain": grain, "context": context, "checks": checks}
-    answer = why.explain(note, resolved, target, **how)
+    options = why.ExplainOptions(
+        method=method, grain=grain, context=context, checks=checks, reading=reading, max_tokens=max_tokens
+    )
+    answer = why.explain(note, resolved, target, options)
     terminal.answer(answer.to_json(), as_json=as_json, view=lambda: terminal.show_explanation(note.text, answer))
 
 

@@ -9,7 +9,7 @@ from trainer.tasks import LABELLED
 from workbench import highlight, lab
 from workbench.compare.arms import titles
 from workbench.demo.wait_times import PACE
-from workbench.explain import GRAINS, METHODS, targets
+from workbench.explain import GRAINS, METHODS, ExplainOptions, targets
 from workbench.note import demo_note
 from workbench.predict import Arm
 from workbench.sessions.comparison import Run
@@ -115,8 +115,8 @@ def why(text: str, name: str, target: str, method: str, grain: str = "") -> Inqu
     if parsed.label not in labels:
         raise NotOffered("label of this model", labels)
     parsed.check(text)
-    how = {"method_name": method, "grain": grain or None, "deadline_s": DEADLINE_S}
-    inquiry = Inquiry(note, target, {chosen.name: offered()[chosen.name]}, how)
+    options = ExplainOptions(method=method, grain=grain or None)
+    inquiry = Inquiry(note, target, {chosen.name: offered()[chosen.name]}, options, deadline_s=DEADLINE_S)
     PACE.follow(inquiry.answers[0], kind(name, method), len(text))
     return inquiry
 

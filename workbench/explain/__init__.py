@@ -25,6 +25,7 @@ from workbench.explain.agreement import Ablation
 from workbench.explain.explanation import Attribution, Explanation
 from workbench.explain.grains import GRAINS, units
 from workbench.explain.methods import METHODS, method, scores
+from workbench.explain.options import METHOD, ExplainOptions
 from workbench.explain.targets import Target, parse, require_task
 from workbench.model_cache import SHELF
 from workbench.note import Note
@@ -32,20 +33,32 @@ from workbench.note import Note
 if TYPE_CHECKING:
     from trainer.inference.target_score import Follow, Probe
 
-__all__ = ["GRAINS", "METHODS", "ablate", "explain", "explain_stream", "explain_text", "targets"]
-METHOD = "integrated_gradients"
-COARSE = ("feature_ablation", "sentence")
+__all__ = [
+    "GRAINS",
+    "METHOD",
+    "METHODS",
+    "ExplainOptions",
+    "ablate",
+    "explain",
+    "explain_stream",
+    "explain_text",
+    "targets",
+]
+USUAL = ExplainOptions()
+COARSE = {"method": "feature_ablation", "grain": "sentence", "method_options": {}, "orders": 0, "checks": False}
 
 
-def explain(note: Note, model: str | ResolvedModel, target: Target | str, *, name: str = "", **how: Any) -> Explanation:
+def explain(
+    note: Note, model: str | ResolvedModel, target: Target | str, options: ExplainOptions = USUAL, *, name: str = ""
+) -> Explanation:
     """Why a model says `target` of a note, computed in this process (which imports torch here).
 
-    The options are those of explain_text. `name` is how the explanation names its model; by default the reference.
+    `name` is how the explanation names its model; by default the reference. Raises what explain_text raises.
     """
     resolved = zoo.resolve(model) if isinstance(model, str) else model
     target = parse(target) if isinstance(target, str) else target
-    method(how.get("method_name", METHOD), how.get("options"))  # what is wrong is said before a model is loaded
-    return explain_text(note.text, *SHELF.take(resolved), target, name=name or resolved.reference, **how)
+    method(options.method, options.method_options)  # what is wrong is said before a model is loaded
+    return explain_text(note.text, *SHELF.take(resolved), target, options, name=name or resolved.reference)
 
 
 def explain_text(
@@ -53,50 +66,36 @@ def explain_text(
     model: Any,
     tokenizer: Any,
     target: Target | str,
+    options: ExplainOptions = USUAL,
     *,
     name: str,
-    method_name: str = METHOD,
-    options: dict | None = None,
-    grain: str | None = None,
-    baseline: str | None = None,
-    context: bool = False,
-    orders: int = faithfulness.ORDERS,
-    checks: bool = False,
-    reading: str = "windows",
-    max_tokens: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Explanation:
     """Explain one target with a loaded model.
 
-    method_name, options: an entry of METHODS and its options. grain: one of GRAINS, by default the method's. baseline:
-    "mask" or "pad", the token whose word embedding hidden pieces get; by default mask where the tokenizer has one.
-    context: the target's own words stay in place, so what is around them is explained. orders: random orders that
-    faithfulness is measured against, 0 for none. checks: infidelity, sensitivity and randomised weights too. reading
-    and max_tokens: as in trainer.inference.predict_many. progress gets (rows read, rows in all) after each batch,
-    cancelled is asked before each. Raises BadSpec, BadData, UnknownName, Unavailable and Cancelled; messages hold
-    offsets alone.
+    progress gets (rows read, rows in all) after each batch, cancelled is asked before each. Raises BadSpec, BadData,
+    UnknownName, Unavailable and Cancelled; messages hold offsets alone.
     """
     from trainer.inference.target_score import Follow
 
     began = time.perf_counter()
-    chosen = method(method_name, options)
-    grain = grain or chosen.grain
+    chosen = method(options.method, options.method_options)
+    grain = options.grain or chosen.grain
     follow = Follow(progress=progress, cancelled=cancelled)
-    seen = _look(text, model, tokenizer, target, baseline, context, reading, max_tokens, follow)
+    seen = _look(text, model, tokenizer, target, options, follow)
     parts = units(text, seen.pieces, grain)
     owner = parts.owner[seen.start : seen.end] - parts.owner[seen.start]  # (m,)
     count = int(owner[-1]) + 1
-    follow.rows = (
-        follow.done + chosen.rows(count) + 3 + faithfulness.rows(len(np.unique(owner[seen.probe.free])), orders)
-    )
+    compared = faithfulness.rows(len(np.unique(owner[seen.probe.free])), options.orders)
+    follow.rows = follow.done + chosen.rows(count) + 3 + compared
 
     found = scores(chosen, seen.probe, owner)
     shown, hidden = seen.probe.log_odds(np.array([[True], [False]]).repeat(len(owner), axis=1))
     probability = seen.probe.probabilities(np.ones((1, len(owner)), dtype=bool))[0]
     measured, trusted = None, None
-    if orders and seen.probe.free.any():
-        measured, trusted = faithfulness.measure(seen.probe, owner, found, orders=orders)
+    if options.orders and seen.probe.free.any():
+        measured, trusted = faithfulness.measure(seen.probe, owner, found, orders=options.orders)
     every = np.zeros(len(parts.places))
     every[parts.owner[seen.start] :][:count] = found
     seconds = time.perf_counter() - began
@@ -114,26 +113,27 @@ def explain_text(
         convergence_delta=found.sum() - (shown - hidden) if chosen.complete else None,
         faithfulness=measured,
         trusted=trusted,
-        checks=faithfulness.check(chosen, seen.probe, owner, found) if checks else None,
+        checks=faithfulness.check(chosen, seen.probe, owner, found) if options.checks else None,
         baseline=seen.baseline,
-        context=context,
+        context=options.context,
         options=chosen.model_dump(exclude={"name"}),
         coverage=_coverage(text, seen),
         cost=Cost(latency_ms=1000 * seconds, tokens_per_second=follow.done * len(owner) / seconds),
     )
 
 
-def explain_stream(text: str, model: Any, tokenizer: Any, target: Target | str, **how: Any) -> Iterator[Explanation]:
+def explain_stream(
+    text: str, model: Any, tokenizer: Any, target: Target | str, options: ExplainOptions = USUAL, **how: Any
+) -> Iterator[Explanation]:
     """First which sentences count, by hiding each in turn, without faithfulness; then what explain_text answers.
 
-    The options are explain_text's; progress starts anew for the second answer. An answer that would be the first one
-    again but for its faithfulness comes once.
+    how: the name, progress and cancelled of explain_text; progress starts anew for the second answer. An answer that
+    would be the first one again but for its faithfulness comes once.
     """
-    chosen = method(how.get("method_name", METHOD), how.get("options"))
-    if (chosen.name, how.get("grain") or chosen.grain) != COARSE:
-        coarse = {"method_name": COARSE[0], "grain": COARSE[1], "options": None, "orders": 0, "checks": False}
-        yield explain_text(text, model, tokenizer, target, **how | coarse)
-    yield explain_text(text, model, tokenizer, target, **how)
+    chosen = method(options.method, options.method_options)
+    if (chosen.name, options.grain or chosen.grain) != (COARSE["method"], COARSE["grain"]):
+        yield explain_text(text, model, tokenizer, target, options.model_copy(update=COARSE), **how)
+    yield explain_text(text, model, tokenizer, target, options, **how)
 
 
 def ablate(
@@ -142,17 +142,13 @@ def ablate(
     tokenizer: Any,
     target: Target | str,
     places: Sequence[tuple[int, int]],
-    *,
-    baseline: str | None = None,
-    context: bool = True,
-    reading: str = "windows",
-    max_tokens: int | None = None,
+    options: ExplainOptions = ExplainOptions(context=True),  # noqa: B008 (it is frozen)
 ) -> Ablation:
     """The target's probability with everything, and with every piece hidden that touches one of [start, end) places.
 
-    context: the target's own words stay. Raises what explain_text raises.
+    Of the options, those that say how the text is read and hidden count. Raises what explain_text raises.
     """
-    seen = _look(text, model, tokenizer, target, baseline, context, reading, max_tokens, None)
+    seen = _look(text, model, tokenizer, target, options, None)
     starts, ends = (each[seen.start : seen.end] for each in (seen.pieces.starts, seen.pieces.ends))
     touched = np.zeros(len(starts), dtype=bool)
     for start, end in places:
@@ -177,10 +173,7 @@ def _look(
     model: Any,
     tokenizer: Any,
     target: Target | str,
-    baseline: str | None,
-    context: bool,
-    reading: str,
-    max_tokens: int | None,
+    options: ExplainOptions,
     follow: "Follow | None",
 ) -> _Look:
     from trainer import inference
@@ -189,9 +182,10 @@ def _look(
     target = parse(target) if isinstance(target, str) else target
     columns = target.columns(names := require_task(target, model))
     target.check(text)
-    baseline, baseline_id = _baseline(baseline, tokenizer)
-    pieces, room = cut(text, tokenizer), inference.window_size(model, tokenizer, max_tokens, reading=reading)
-    read = pieces.first(inference.readable(len(pieces), reading, room))
+    baseline, baseline_id = _baseline(options.baseline, tokenizer)
+    room = inference.window_size(model, tokenizer, options.max_tokens, reading=options.reading)
+    pieces = cut(text, tokenizer)
+    read = pieces.first(inference.readable(len(pieces), options.reading, room))
     if not len(read):
         raise BadData("The model reads no word piece in this note.", next_step="Choose another note.")
     words = read.align(words_in(text))
@@ -200,7 +194,7 @@ def _look(
 
     def open_window(start: int, end: int) -> _Look:
         free = np.ones(end - start, dtype=bool)
-        if context:
+        if options.context:
             owner = units(text, read, "word").owner
             free = ~np.isin(owner[start:end], owner[places])
         probe = Probe(

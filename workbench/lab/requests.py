@@ -8,11 +8,11 @@ from trainer.resolved import ResolvedModel
 from workbench import explain
 from workbench.explain.agreement import Ablation
 from workbench.explain.explanation import Explanation
+from workbench.explain.options import ExplainOptions
 from workbench.model_cache import SHELF
 from workbench.note import Note
 from workbench.predict import Arm, predict
 
-HOW = {"method_name", "options", "grain", "baseline", "context", "orders", "checks"}  # of explain_text
 RESULTS = {"predict": Prediction, "explain": Explanation, "ablate": Ablation}
 
 Tell = Callable[..., None]  # takes stage, progress or coarse, as Answer.tell does
@@ -43,22 +43,23 @@ def answer(frame: dict, *, tell: Tell, cancelled: Callable[[], bool]) -> Plain:
     workbench.predict and workbench.explain raise, and trainer.inference.window_batches.Cancelled.
     """
     note, model = Note(frame["text"]), ResolvedModel.model_validate(frame["model"])
-    if frame["kind"] == "explain":  # what is wrong is said before a model is loaded
-        explain.methods.method(frame["options"].get("method_name", explain.METHOD), frame["options"].get("options"))
-    if "target" in frame["options"]:
-        explain.targets.parse(frame["options"]["target"])
+    arm = Arm.model_validate(frame["arm"])
+    window = {"reading": arm.reading, "max_tokens": arm.max_tokens}
+    how = {"name": frame["name"], "cancelled": cancelled, "progress": lambda done, rows: tell(progress=done / rows)}
+    if frame["kind"] == "predict":
+        tell(stage="loading")
+        SHELF.take(model)
+        tell(stage="reading")
+        return predict(note, model, **window, **how)
+    target, options = frame["options"]["target"], ExplainOptions.model_validate(frame["options"]["how"] | window)
+    explain.methods.method(options.method, options.method_options)  # what is wrong is said before a model is loaded
+    explain.targets.parse(target)
     tell(stage="loading")
     loaded = SHELF.take(model)
-    tell(stage="reading" if frame["kind"] == "predict" else "explaining")
-    arm = Arm.model_validate(frame["arm"])
-    how = {"reading": arm.reading, "max_tokens": arm.max_tokens} | frame["options"]
+    tell(stage="explaining")
     if frame["kind"] == "ablate":
-        return explain.ablate(note.text, *loaded, **how)
-    how |= {"name": frame["name"], "cancelled": cancelled}
-    how["progress"] = lambda done, rows: tell(progress=done / rows)
-    if frame["kind"] == "predict":
-        return predict(note, model, **how)
-    stream = explain.explain_stream(note.text, *loaded, **how)
+        return explain.ablate(note.text, *loaded, target, frame["options"]["places"], options)
+    stream = explain.explain_stream(note.text, *loaded, target, options, **how)
     coarse = next(stream)
     tell(coarse=coarse)
     return next(stream, coarse)

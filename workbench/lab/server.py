@@ -3,15 +3,15 @@
 import atexit
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 from trainer import zoo
 from trainer.prediction import Plain
+from workbench.explain import USUAL, ExplainOptions
 from workbench.lab import requests
 from workbench.lab.answers import Answer, Line
 from workbench.lab.failures import LabFailed, OutOfMemory, revived, shutting_down, typed
 from workbench.lab.process import Process
-from workbench.lab.requests import HOW, RESULTS, Request
+from workbench.lab.requests import RESULTS, Request
 from workbench.model_cache import SHELF
 from workbench.predict import Arm
 
@@ -30,14 +30,22 @@ class InProcessLab:
         """
         return self._line.join(Request(text, arm), deadline_s)
 
-    def explain(self, text: str, arm: Arm, target: str, *, deadline_s: float | None = None, **how: Any) -> Answer:
+    def explain(
+        self,
+        text: str,
+        arm: Arm,
+        target: str,
+        options: ExplainOptions = USUAL,
+        *,
+        deadline_s: float | None = None,
+    ) -> Answer:
         """Why the arm says `target` (START:END:LABEL or LABEL): an Answer with an Explanation, `coarse` before it.
 
-        how: method_name, options, grain, baseline, context, orders and checks of workbench.explain.explain_text.
+        The text is read as the arm says.
         """
-        if unknown := set(how) - HOW:
-            raise TypeError(f"explain has no option {sorted(unknown)[0]!r}; it has {', '.join(sorted(HOW))}")
-        return self._line.join(Request(text, arm, "explain", {"target": target, **how}), deadline_s)
+        return self._line.join(
+            Request(text, arm, "explain", {"target": target, "how": options.model_dump()}), deadline_s
+        )
 
     def ablate(
         self,
@@ -51,7 +59,8 @@ class InProcessLab:
         deadline_s: float | None = None,
     ) -> Answer:
         """The target's probability without the [start, end) places of the text: an Answer with an Ablation."""
-        options = {"target": target, "places": list(places), "baseline": baseline, "context": context}
+        how = ExplainOptions(baseline=baseline, context=context).model_dump()
+        options = {"target": target, "places": list(places), "how": how}
         return self._line.join(Request(text, arm, "ablate", options), deadline_s)
 
     def close(self) -> None:

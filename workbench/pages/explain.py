@@ -4,8 +4,6 @@ The address holds the sample's id, the models and a finding's offsets and label,
 in this session's memory alone.
 """
 
-from typing import Any
-
 import streamlit as st
 
 from trainer.errors import StillroomError
@@ -13,7 +11,7 @@ from trainer.queue import published
 from trainer.tasks import LABELLED
 from workbench import highlight, lab
 from workbench.compare.arms import models
-from workbench.explain import targets
+from workbench.explain import ExplainOptions, targets
 from workbench.explain.agreement import compare
 from workbench.explain.wording import PARTS, agreeing
 from workbench.note import Note, samples
@@ -54,12 +52,12 @@ def render() -> None:
         follow(lambda: _read(found, chosen), every_s=POLL_S, moving=True, over=lambda: found.done)
         return
     with asking:
-        target, pressed, how = _ask(found, linked)
+        target, pressed, options = _ask(found, linked)
         if pressed or (linked and target):
-            _start(note, target, chosen, how)
+            _start(note, target, chosen, options)
         st.session_state.pop("explain_linked", None)  # after the start: until then it is still to be explained
         inquiry = _current(note, chosen)
-        if inquiry and how is not None and not inquiry.answers_to(note, target, chosen, how):
+        if inquiry and options and not inquiry.answers_to(note, target, chosen, options):
             st.caption("Below is the previous explanation. Press Explain for what is chosen above.")
     _write_address(arms, target, found)
     if inquiry:
@@ -175,7 +173,7 @@ def _read(found: Findings, titles: dict[str, str]) -> None:
     st.html(highlight.results(found.note.text, found.panes(titles)))
 
 
-def _ask(found: Findings, linked: str) -> tuple[str, bool, dict[str, Any] | None]:
+def _ask(found: Findings, linked: str) -> tuple[str, bool, ExplainOptions | None]:
     """The target that is chosen, whether its explanation is asked for, and how; None where that is wrong."""
     offered = dict(list(found.targets().items())[:MOST_TARGETS])
     state = st.session_state
@@ -211,9 +209,9 @@ def _ask(found: Findings, linked: str) -> tuple[str, bool, dict[str, Any] | None
 # --- Asking and showing
 
 
-def _start(note: Note, target: str, arms: dict[str, str], how: dict[str, Any] | None) -> None:
+def _start(note: Note, target: str, arms: dict[str, str], options: ExplainOptions | None) -> None:
     """Ask the lab; what is wrong with the target, or with a number, is said before."""
-    if how is None:
+    if options is None:
         st.error("Nothing was explained: correct the number that is marked in *How it is computed*.")
         return
     try:
@@ -222,7 +220,7 @@ def _start(note: Note, target: str, arms: dict[str, str], how: dict[str, Any] | 
         show_error(error)
         return
     _forget()
-    st.session_state.explain_inquiry = Inquiry(note, target, arms, how)
+    st.session_state.explain_inquiry = Inquiry(note, target, arms, options)
 
 
 def _forget() -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from trainer.errors import StillroomError
 from workbench import highlight, lab
-from workbench.explain import agreement, targets
+from workbench.explain import ExplainOptions, agreement, targets
 from workbench.explain.explanation import Explanation
 from workbench.explain.grains import heading
 from workbench.explain.ranking import coarser, grains_of
@@ -66,18 +66,27 @@ class Findings(NamedTuple):
 class Inquiry:
     """One target of a note, asked of one or two models at once; `arms` are their titles by name.
 
-    `how` are options of explain_text. The answers fill by themselves; `settled` is when nothing more will come.
+    The answers fill by themselves; `settled` is when nothing more will come. `deadline_s` is as in the lab.
     """
 
-    def __init__(self, note: Note, target: str, arms: Mapping[str, str], how: Mapping[str, Any]):
-        self.note, self.target, self.arms, self.how = note, target, dict(arms), dict(how)
-        self.answers = [lab.shared().explain(note.text, Arm.parse(arm), target, **how) for arm in arms]
+    def __init__(
+        self,
+        note: Note,
+        target: str,
+        arms: Mapping[str, str],
+        options: ExplainOptions,
+        *,
+        deadline_s: float | None = None,
+    ):
+        self.note, self.target, self.arms, self.options = note, target, dict(arms), options
+        ask = lab.shared().explain
+        self.answers = [ask(note.text, Arm.parse(arm), target, options, deadline_s=deadline_s) for arm in arms]
         self.without: dict[tuple[Place, int], lab.Answer] | None = None  # by place and side, once all have answered
         self._paces = [_Pace() for _ in self.answers]
 
-    def answers_to(self, note: Note, target: str, arms: Mapping[str, str], how: Mapping[str, Any]) -> bool:
+    def answers_to(self, note: Note, target: str, arms: Mapping[str, str], options: ExplainOptions) -> bool:
         """Whether it asked exactly this."""
-        return (self.note, self.target, self.arms, self.how) == (note, target, dict(arms), dict(how))
+        return (self.note, self.target, self.arms, self.options) == (note, target, dict(arms), options)
 
     @property
     def explained(self) -> bool:

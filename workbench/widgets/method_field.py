@@ -1,11 +1,9 @@
 """Choosing how an explanation is computed: method with its options, parts, baseline, context and checks."""
 
-from typing import Any
-
 import streamlit as st
 
 from trainer.errors import BadSpec
-from workbench.explain import GRAINS, METHODS, method
+from workbench.explain import GRAINS, METHODS, ExplainOptions, method
 from workbench.explain.wording import PARTS, meaning
 from workbench.launch import form
 from workbench.widgets.messages import plain
@@ -13,8 +11,8 @@ from workbench.widgets.messages import plain
 _BASELINES = {None: "the usual one", "mask": "mask", "pad": "padding"}
 
 
-def choose() -> dict[str, Any] | None:
-    """What is chosen, as options of workbench.explain.explain_text; None where a number is wrong, which is said."""
+def choose() -> ExplainOptions | None:
+    """What is chosen; None where a number is wrong, which is said."""
     with st.expander("How it is computed"):
         first, second, third = st.columns(3)
         kept = {"persist_state": "session"}
@@ -42,8 +40,11 @@ def choose() -> dict[str, Any] | None:
             key="explain_checks",
             **kept,
         )
-    chosen = {"method_name": name, "options": options, "grain": grain, "baseline": baseline}
-    return None if options is None else chosen | {"context": context, "checks": checks}
+    if options is None:
+        return None
+    return ExplainOptions(
+        method=name, method_options=options, grain=grain, baseline=baseline, context=context, checks=checks
+    )
 
 
 def _options(name: str) -> dict[str, float] | None:

@@ -1,19 +1,15 @@
 """Attribution methods: one file a way to say what a score rests on.
 
-A method declares its options, `title`, `grain` (its default), `complete` (its scores sum to the score minus the
-baseline's), `unit` (of a score), `signed` (a score may speak against the label), `targeted` (it depends on the label
-that is asked about) and `at`: with "pieces" it gives a score a word piece, which add up to any grain; with "units" it
-hides whole units and gives a score each. `rows(units)` foretells how many rows the model reads. The first paragraph of
-its docstring is one plain sentence, which pages show. Nothing here needs torch before `attribute` is called.
+What a method declares stands in workbench.explain.traits. Nothing here needs torch before `attribute` is called.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
 
 from trainer.errors import BadSpec, UnknownName
-from trainer.prediction import Plain
 from workbench.explain.methods.attention_rollout import AttentionRollout
 from workbench.explain.methods.feature_ablation import FeatureAblation
 from workbench.explain.methods.gradient_shap import GradientShap
@@ -22,11 +18,12 @@ from workbench.explain.methods.integrated_gradients import IntegratedGradients
 from workbench.explain.methods.kernel_shap import KernelShap
 from workbench.explain.methods.occlusion import Occlusion
 from workbench.explain.methods.saliency import Saliency
+from workbench.explain.traits import Method, PieceMethod, UnitMethod
 
 if TYPE_CHECKING:
     from trainer.inference.target_score import Probe
 
-METHODS = {
+METHODS: dict[str, type[Method]] = {
     "integrated_gradients": IntegratedGradients,
     "saliency": Saliency,
     "input_x_gradient": InputXGradient,
@@ -38,7 +35,7 @@ METHODS = {
 }
 
 
-def method(name: str, options: dict | None = None) -> Plain:
+def method(name: str, options: Mapping[str, Any] | None = None) -> Method:
     """The method of that name with these options. Raises UnknownName, or BadSpec that names each wrong option."""
     if name not in METHODS:
         raise UnknownName("method", name, METHODS, next_step="Give one of them as the method.")
@@ -49,12 +46,13 @@ def method(name: str, options: dict | None = None) -> Plain:
         raise BadSpec(wrong, next_step=f"Its options: {', '.join(_options(METHODS[name])) or 'none'}.") from None
 
 
-def scores(chosen: Plain, probe: "Probe", owner: np.ndarray) -> np.ndarray:
+def scores(chosen: Method, probe: "Probe", owner: np.ndarray) -> np.ndarray:
     """A score a unit, (units,); owner: (m,) the unit of each piece that the probe shows."""
-    if chosen.at == "units":
+    if isinstance(chosen, UnitMethod):
         return np.asarray(chosen.attribute(probe, owner), dtype=float)
+    assert isinstance(chosen, PieceMethod)
     return np.bincount(owner, weights=chosen.attribute(probe))
 
 
-def _options(kind: type[Plain]) -> list[str]:
+def _options(kind: type[Method]) -> list[str]:
     return [name for name in kind.model_fields if name != "name"]

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from trainer.prediction import Plain
+from workbench.explain.traits import PieceMethod
 
 if TYPE_CHECKING:
     from trainer.inference.target_score import Probe
 
 
-class AttentionRollout(Plain):
+class AttentionRollout(PieceMethod):
     """Where the model looked, through all its layers: attention maps, half of each the residual path, multiplied.
 
     The mean over the target's places. Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", equations
@@ -21,7 +21,6 @@ class AttentionRollout(Plain):
 
     title: ClassVar = "Attention rollout"
     grain: ClassVar = "word"
-    at: ClassVar = "pieces"
     complete: ClassVar = False
     unit: ClassVar = "share of attention"
     signed: ClassVar = False

@@ -4,19 +4,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from trainer.prediction import Plain
 from workbench.explain.presence import presence
+from workbench.explain.traits import UnitMethod
 
 if TYPE_CHECKING:
     from trainer.inference.target_score import Probe
 
 
-class FeatureAblation(Plain):
+class FeatureAblation(UnitMethod):
     """How far the score falls when one part is hidden and everything else is there (Captum's FeatureAblation)."""
 
     title: ClassVar = "Leave one out"
     grain: ClassVar = "sentence"
-    at: ClassVar = "units"
     complete: ClassVar = False
     unit: ClassVar = "log-odds"
     signed: ClassVar = True

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from trainer.prediction import Plain
+from workbench.explain.traits import PieceMethod
 
 if TYPE_CHECKING:
     from trainer.inference.target_score import Probe
 
 
-class GradientShap(Plain):
+class GradientShap(PieceMethod):
     """As integrated gradients, at random points with a little noise: the mean of the gradient times the difference.
 
     Lundberg and Lee 2017 and Erion et al. 2021, with the one baseline that the other methods have; `noise` moves the
@@ -20,7 +20,6 @@ class GradientShap(Plain):
 
     title: ClassVar = "Gradient SHAP"
     grain: ClassVar = "word"
-    at: ClassVar = "pieces"
     complete: ClassVar = False
     unit: ClassVar = "log-odds"
     signed: ClassVar = True

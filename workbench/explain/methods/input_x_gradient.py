@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from trainer.prediction import Plain
+from workbench.explain.traits import PieceMethod
 
 if TYPE_CHECKING:
     from trainer.inference.target_score import Probe
 
 
-class InputXGradient(Plain):
+class InputXGradient(PieceMethod):
     """What each part would add if the model were linear around this note: the gradient times the word embedding.
 
     Summed over the embedding's dimensions; the baseline is the zero vector. Shrikumar et al. 2016, "Not Just a Black
@@ -19,7 +19,6 @@ class InputXGradient(Plain):
 
     title: ClassVar = "Input x gradient"
     grain: ClassVar = "word"
-    at: ClassVar = "pieces"
     complete: ClassVar = False
     unit: ClassVar = "log-odds"
     signed: ClassVar = True

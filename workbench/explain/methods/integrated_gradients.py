@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from trainer.prediction import Plain
+from workbench.explain.traits import PieceMethod
 
 if TYPE_CHECKING:
     from trainer.inference.target_score import Probe
 
 
-class IntegratedGradients(Plain):
+class IntegratedGradients(PieceMethod):
     """What each part adds while the note fades in from the baseline: the gradient's integral, times the difference.
 
     The integral is along the straight line from the baseline's word embeddings to the text's. Sundararajan, Taly and
@@ -21,7 +21,6 @@ class IntegratedGradients(Plain):
 
     title: ClassVar = "Integrated gradients"
     grain: ClassVar = "word"
-    at: ClassVar = "pieces"
     complete: ClassVar = True
     unit: ClassVar = "log-odds"
     signed: ClassVar = True

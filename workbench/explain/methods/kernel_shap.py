@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from trainer.prediction import Plain
 from workbench.explain.presence import presence
+from workbench.explain.traits import UnitMethod
 
 if TYPE_CHECKING:
     from trainer.inference.target_score import Probe
 
 
-class KernelShap(Plain):
+class KernelShap(UnitMethod):
     """Each part's fair share of the score: Shapley values, fitted to the scores of random subsets of the parts.
 
     Lundberg and Lee 2017; Captum's KernelShap. Two of the subsets are all and none, with a weight so large that the
@@ -21,7 +21,6 @@ class KernelShap(Plain):
 
     title: ClassVar = "KernelSHAP"
     grain: ClassVar = "sentence"
-    at: ClassVar = "units"
     complete: ClassVar = True
     unit: ClassVar = "log-odds"
     signed: ClassVar = True

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from trainer.prediction import Plain
 from workbench.explain.presence import presence
+from workbench.explain.traits import UnitMethod
 
 if TYPE_CHECKING:
     from trainer.inference.target_score import Probe
 
 
-class Occlusion(Plain):
+class Occlusion(UnitMethod):
     """How far the score falls when neighbouring parts are hidden together, averaged over the runs that hide a part.
 
     Zeiler and Fergus 2014 (Captum's Occlusion): it sees what several parts say twice, where leaving one out does not.
@@ -20,7 +20,6 @@ class Occlusion(Plain):
 
     title: ClassVar = "Occlusion"
     grain: ClassVar = "phrase"
-    at: ClassVar = "units"
     complete: ClassVar = False
     unit: ClassVar = "log-odds"
     signed: ClassVar = True

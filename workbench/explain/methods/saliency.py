@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from trainer.prediction import Plain
+from workbench.explain.traits import PieceMethod
 
 if TYPE_CHECKING:
     from trainer.inference.target_score import Probe
 
 
-class Saliency(Plain):
+class Saliency(PieceMethod):
     """How much a small change of each part could matter: the length of the score's gradient at its word embedding.
 
     Simonyan, Vedaldi and Zisserman 2013, with the Euclidean norm of Li et al. 2016 for text. It has no sign.
@@ -18,7 +18,6 @@ class Saliency(Plain):
 
     title: ClassVar = "Gradient"
     grain: ClassVar = "word"
-    at: ClassVar = "pieces"
     complete: ClassVar = False
     unit: ClassVar = "gradient length"
     signed: ClassVar = False
