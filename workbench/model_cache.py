@@ -34,7 +34,7 @@ class Shelf:
 
     def __init__(self, *, limit_bytes: int | None = None):
         self._limit_bytes = limit_bytes
-        self._loaded: OrderedDict[tuple[str, str], _Loaded] = OrderedDict()
+        self._loaded: OrderedDict[tuple, _Loaded] = OrderedDict()
         self._lock = threading.Lock()
 
     def take(self, model: ResolvedModel) -> tuple[Any, Any]:
@@ -44,7 +44,7 @@ class Shelf:
         """
         from trainer import models
 
-        key = (model.path, model.sha256)
+        key = (model.path, model.sha256, *sorted(model.files.items()))  # a config that was corrected is read again
         with self._lock:
             if key not in self._loaded:
                 weights.check_folder(Path(model.path))

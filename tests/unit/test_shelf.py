@@ -1,5 +1,6 @@
 """The shelf: models bounded by the bytes they take, and none that does not fit into memory."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -60,6 +61,17 @@ def test_a_model_that_does_not_fit_is_refused_with_sizes_after_all_others_left(r
             kept.take(resolved["b"])
     kept.take(resolved["a"])
     assert "".join(loads) == "aa"  # it went, to make room
+
+
+def test_a_folder_whose_config_or_tokenizer_was_corrected_is_read_again(resolved, loads):
+    kept, folder = Shelf(limit_bytes=2**40), Path(resolved["a"].path)
+    kept.take(resolved["a"])
+    for name in ("config.json", "tokenizer_config.json"):
+        written = json.loads((folder / name).read_text(encoding="utf-8"))
+        (folder / name).write_text(json.dumps(written | {"corrected": True}), encoding="utf-8")
+        again = zoo.resolve(str(folder))
+        assert kept.take(again)[0] is kept.take(again)[0]
+    assert kept.take(again)[0].config.corrected and "".join(loads) == "aaa"
 
 
 def test_clear_gives_every_model_back(resolved, loads):

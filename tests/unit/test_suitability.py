@@ -1,5 +1,6 @@
 """Which models are read at all: those that answer a text alike alone and beside longer ones, by ids and a mask."""
 
+import known_models as known
 import numpy as np
 import pytest
 import torch
@@ -8,7 +9,7 @@ from families import small_config, small_tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from trainer import inference, models
-from trainer.errors import Unavailable
+from trainer.errors import CorruptFile, Unavailable
 
 LABELS = {0: "no", 1: "yes", 2: "perhaps"}
 TEXTS = ["a b c d e f g h a b c d", "a", "c d e", "h g f e d"]
@@ -107,3 +108,34 @@ def test_a_fresh_head_is_fresh_whatever_its_layers_are_called(saved):
     )
     assert torch.equal(fresh, again) and not torch.equal(fresh, other)
     assert float(fresh.abs().max()) < 0.1 < float(before.abs().max())
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"num_attention_heads": 5},
+        {"num_attention_heads": 0},
+        {"hidden_size": -1},
+        {"hidden_act": "none such"},
+        {"pad_token_id": 10**6},
+        {"hidden_dropout_prob": 7},
+        {"num_hidden_layers": 0},
+        {"document_reading": "windows"},
+        {"document_reading": {"max_tokens": "many"}},
+    ],
+    ids=str,
+)
+def test_a_config_that_no_network_or_other_weights_can_have_is_one_error(tmp_path, fault):
+    folder = known.edit(known.tagger(tmp_path / "m", {}, ["O", "B-X", "I-X"]), **fault)
+    with pytest.raises(CorruptFile, match=r"config\.json") as caught:
+        models.load(str(folder))
+    assert caught.value.next_step
+    with pytest.raises(Unavailable, match="architecture"):
+        models.load(str(known.edit(folder, model_type=["bert"])))
+
+
+def test_how_a_computation_is_cut_into_parts_changes_no_answer(tmp_path):
+    folder = known.tagger(tmp_path / "m", {"aspirin": "B-X"}, ["O", "B-X", "I-X"])
+    spans = inference.predict("aspirin for asthma", *models.load(str(folder)), name="m").spans
+    known.edit(folder, chunk_size_feed_forward=4)
+    assert inference.predict("aspirin for asthma", *models.load(str(folder)), name="m").spans == spans != ()

@@ -37,6 +37,7 @@ from trainer.datasets import tags
 from trainer.errors import BadSpec, CorruptFile, Refused, Unavailable
 from trainer.files import commit_folder
 from trainer.models import suitability
+from trainer.models.heads import check_document_reading
 from trainer.resolved import ResolvedModel
 from trainer.zoo import ABOUT, ROOT, ModelEntry, casing, entries, fetched, hub, remedies, resolve, weights_here
 from trainer.zoo.outputs import HEADS as HEAD_CLASSES
@@ -53,9 +54,10 @@ HEADS = {
 }
 _KINDS = {"ner": "token-classification", "classification": "sequence-classification"}
 MISNAMED = ("modernbert",)  # of transformers' own, those that a published config.json calls bert
-# Config fields that choose files, kernels or other people's modules, and the empty block that adapter-transformers
-# left in the nlpie configs.
+# Config fields that choose files, kernels or other people's modules, one that only cuts a computation into parts (and
+# must divide every length), and the empty block that adapter-transformers left in the nlpie configs.
 _NOT_SIZES = ("adapters", "transformers_weights", "fusion_config", "attn_implementation", "_attn_implementation")
+_NOT_SIZES += ("chunk_size_feed_forward",)
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")
 _COPY_TOKENIZER = "Copy the tokenizer files of the model it comes from (tokenizer.json, tokenizer_config.json) there."
 _CONVERT_TIMEOUT_S = 600
@@ -179,18 +181,18 @@ def _read_config(folder: Path, entry: ModelEntry | None, outputs: Outputs) -> Pr
         said |= {"id2label": dict(enumerate(outputs.labels)), "num_labels": len(outputs.labels)}
         said["label2id"] = {label: number for number, label in enumerate(outputs.labels)}
     kind = said["model_type"] = _model_type(said, entry)
-    if kind not in CONFIG_MAPPING or "quantization_config" in said:
-        what = "quantised weights" if kind in CONFIG_MAPPING else f"the architecture {kind!r}"
+    known = isinstance(kind, str) and kind in CONFIG_MAPPING
+    if not known or "quantization_config" in said:
+        what = "quantised weights" if known else f"the architecture {kind!r:.80}"
         raise Unavailable(
             f"{folder} needs {what}, which this version does not read.", next_step="Choose another checkpoint."
         )
     try:
-        return CONFIG_MAPPING[kind].from_dict({name: said[name] for name in said if name not in _NOT_SIZES})
+        config = CONFIG_MAPPING[kind].from_dict({name: said[name] for name in said if name not in _NOT_SIZES})
+        check_document_reading(config)
     except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
-        raise CorruptFile(
-            f"config.json of {folder} is not a valid {kind} config ({type(error).__name__}).",
-            next_step="Fetch or copy the model again, or correct the file.",
-        ) from None
+        raise suitability.bad_config(kind, f"of {folder}", error) from None
+    return config
 
 
 def _model_type(said: Mapping, entry: ModelEntry | None) -> object:
@@ -250,7 +252,7 @@ def _assemble(
     options = {}
     if "add_pooling_layer" in inspect.signature(cls).parameters and not any("pooler." in name for name in weights):
         options["add_pooling_layer"] = False  # rather no pooler than a random one
-    with _quiet(), seeded(seed):
+    with _quiet(), seeded(seed), suitability.buildable(cls, config):
         model, told = cls.from_pretrained(
             None,
             config=config,
@@ -266,6 +268,7 @@ def _assemble(
     _check_complete(
         [name for name in sorted(wanting) if not fresh or (name.startswith(body) and ".pooler." not in name)], cls
     )
+    suitability.check_layers(told["unexpected_keys"], cls)
     if told["unexpected_keys"]:
         log.info("%d tensors have no place in %s and were left out.", len(told["unexpected_keys"]), cls.__name__)
     if config.model_type == "mobilebert":

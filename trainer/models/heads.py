@@ -165,6 +165,14 @@ def document_reading(model: torch.nn.Module) -> dict[str, Any]:
     return usual | (getattr(model.config, "document_reading", None) or {})
 
 
+def check_document_reading(config: Any) -> None:
+    """ValueError where a config says something else under this name than what `document_reading` gives."""
+    stated = getattr(config, "document_reading", None) or {}
+    longest = stated.get("max_tokens") if isinstance(stated, Mapping) else ""
+    if longest is not None and (type(longest) is not int or longest < 1):
+        raise ValueError(f"document_reading is {stated!r:.80}; it holds reading, pooling and max_tokens, a number")
+
+
 @dataclass
 class _States(BaseModelOutput):
     """What an encoder gives, with nothing in all its other fields."""

@@ -5,7 +5,9 @@ with the texts beside it, or with what its tokenizer would have told it, is no a
 """
 
 import inspect
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from trainer.datasets.rows.batches import pad
 from trainer.datasets.rows.pieces import frame
-from trainer.errors import Unavailable
+from trainer.errors import CorruptFile, Unavailable
 from trainer.models.heads import evaluating, inputs, model_limit
 
 # Architectures that tests have tried: they are not tried again each time they are loaded.
@@ -28,6 +30,7 @@ _MORE = {  # parameters of a forward pass that stand for what a note does not ha
     "input_shape_ids": "the shape of each character",
 }
 _ALIKE = 1e-4  # of the largest logit; rounding in fp32 stays far below
+_IN_LAYER = re.compile(r"(^|\.)(layers?|h|blocks?|block_list)\.\d+\..*weight$")  # buffers of older files are none
 LENGTHS = (4, 5, 7, 11, 40)  # pieces of the texts of a trial
 
 
@@ -44,6 +47,40 @@ def check_class(cls: type[PreTrainedModel], config: PreTrainedConfig) -> None:
         raise Unavailable(
             f"A {cls.__name__} is made of an encoder and a decoder, which this version does not read.",
             next_step=ENCODERS,
+        )
+
+
+@contextmanager
+def buildable(cls: type[PreTrainedModel], config: PreTrainedConfig) -> Iterator[None]:
+    """CorruptFile instead of an error in the block, where no network can have these sizes, whatever its weights."""
+    try:
+        yield
+    except Exception:
+        try:
+            with torch.device("meta"):  # takes no memory, so that this is not what is missing
+                cls(config)
+        except Exception as error:
+            raise bad_config(config.model_type, "of the model", error) from None
+        raise
+
+
+def bad_config(kind: str, where: str, error: Exception) -> CorruptFile:
+    """What to say of a config.json that holds what its architecture cannot have."""
+    why = f"{type(error).__name__}: {' '.join(str(error).split()):.160}"
+    return CorruptFile(
+        f"config.json {where} is not a valid {kind} config ({why}).",
+        next_step="Fetch or copy the model again, or correct the file.",
+    )
+
+
+def check_layers(left_out: Sequence[str], cls: type[PreTrainedModel]) -> None:
+    """Raise CorruptFile where weights of a layer have no place in the network: a layer left out, or a part of each."""
+    layers = sorted(name for name in left_out if _IN_LAYER.search(name))
+    if layers:
+        raise CorruptFile(
+            f"config.json describes a smaller network than the weights are of: {len(layers)} tensors of layers have no "
+            f"place in {cls.__name__}, such as {', '.join(layers[:3])}.",
+            next_step="Correct config.json (num_hidden_layers), or choose a checkpoint that this version reads whole.",
         )
 
 
