@@ -18,6 +18,7 @@ import torch
 from benchmarks import measure
 from trainer import datasets, inference, models
 from trainer.datasets.rows.batches import Batches
+from trainer.datasets.tags import iob2
 from trainer.evaluation import span_scores
 from trainer.examples.ner import NERRows, encode
 from trainer.spec import parse
@@ -39,7 +40,7 @@ class Setting:
         self.train = datasets.load(dataset, "train")
         if examples:  # a seeded sample, since the lengths of neighbours are alike
             self.train = random.Random(0).sample(self.train, examples)
-        self.tags = self.spec.task.tags(datasets.entity_types(self.train))
+        self.tags = iob2(datasets.entity_types(self.train))
         model, self.tokenizer = self.fresh()
         ids = model.config.label2id
         self.max_tokens = inference.model_limit(model, self.tokenizer)

@@ -150,7 +150,7 @@ def _data_notes(data) -> list[str]:
 def _loaded(run: Run, found: ResolvedModel) -> tuple:
     """A model as it is, with its tokenizer; for text with the masked-LM head, which it may have to be given."""
     task = run.spec.spec.task
-    return models.load(found, task=None if task.labelled else task.head)
+    return models.load(found, task=None if task.labelled else task.name)
 
 
 def _max_tokens(run: Run, model, tokenizer) -> int:
@@ -241,7 +241,7 @@ def _about(run: Run, model, *, metrics: dict, report: dict) -> dict:
         "task": spec.task.name,
         "labelling": getattr(spec.task, "labelling", None),
         "labels": inference.label_set(model) if spec.task.labelled else [],
-        "multi_label": inference.is_multi_label(model) if spec.task.name == "classification" else None,
+        "multi_label": inference.is_multi_label(model) if spec.task.answers == "labels" else None,
         "document_reading": getattr(model.config, "document_reading", None),
         "base": spec.start,
         "made_from": spec.made_from,

@@ -11,16 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trainer import datasets
-from trainer.datasets import rules, tags
+from trainer.datasets import rules
 from trainer.datasets.places import is_hub, split_files
 from trainer.errors import BadSpec, StillroomError
 from trainer.prediction import Plain
 from trainer.resolved import ResolvedDataset, ResolvedModel
 from trainer.run import RunSpec
 from trainer.spec import TRAINED, JobSpec, Schedule
+from trainer.tasks import TASKS, with_data
 from trainer.zoo import compatibility
 from trainer.zoo.compatibility import Shape
-from trainer.zoo.outputs import SEVERAL, check_says_labels, head_of
+from trainer.zoo.outputs import HEADS, SEVERAL, check_labels, head_of, label_set, names_for, task_of
 from trainer.zoo.weights import outputs_of, read_json
 
 LARGE_BYTES = 50_000_000  # a text data set of more is read when the job starts, row by row
@@ -35,13 +36,15 @@ Problems = Iterator[tuple[str, str]]  # (dotted field of the spec, what is wrong
 class Model(Plain):
     """What of a model decides where it can be used.
 
-    head: the task of its output layer, "encoder" without one, None where that is unknown. says: the entity types or
-    labels that it can give. window: the longest input in word pieces, None if unknown. unclear: why its files do not
-    say what its outputs mean. shape: its sizes, None where its config does not tell them all.
+    head: its output layer, one of zoo.outputs.HEADS, None where that is unknown. task: what it was trained for, None
+    without such a head. says: the entity types or labels that it can give. window: the longest input in word pieces,
+    None if unknown. unclear: why its files do not say what its outputs mean. shape: its sizes, None where its config
+    does not tell them all.
     """
 
     reference: str
     head: str | None
+    task: str | None = None
     says: tuple[str, ...] = ()
     multi_label: bool = False
     window: int | None = None
@@ -65,6 +68,7 @@ def model(found: ResolvedModel) -> Model:
     return Model(
         reference=found.reference,
         head=head,
+        task=task_of(head, config),
         says=says,
         multi_label=config.get("problem_type") == SEVERAL,
         window=_window(shape, config) if shape else None,
@@ -74,12 +78,9 @@ def model(found: ResolvedModel) -> Model:
 
 
 def _says(head: str | None, labels: Sequence[str], config: Mapping) -> tuple[str, ...]:
-    if head == "ner":
-        return tags.read(labels).kinds
-    if head != "classification":
-        return ()
-    check_says_labels(config.get("problem_type"), labels)
-    return tuple(sorted(labels))
+    if head and HEADS[head].labelled:
+        check_labels(head, labels, problem_type=config.get("problem_type"))
+    return label_set(head, labels)
 
 
 def promised(spec: JobSpec, name: str, data: datasets.Report | None, start: Model | None, teacher: Model | None):
@@ -96,10 +97,12 @@ def promised(spec: JobSpec, name: str, data: datasets.Report | None, start: Mode
         # How many pieces are left when a vocabulary is trimmed is not known before it is done.
         shape = None if change.vocabulary else compatibility.changed(shape, change)
     if shape:
-        labels = source.shape.labels if source and source.shape else tags.iob2(says) if task.head == "ner" else says
+        labels = source.shape.labels if source and source.shape else names_for(task.head, says)
         shape = shape.model_copy(update={"head": task.head, "labels": labels, "multi_label": multi_label})
     window = (change.max_tokens if change and change.attention else None) or (start.window if start else None)
-    return Model(reference=name, head=task.head, says=says, multi_label=multi_label, window=window, shape=shape)
+    return Model(
+        reference=name, head=task.head, task=task.name, says=says, multi_label=multi_label, window=window, shape=shape
+    )
 
 
 def survey(
@@ -161,19 +164,19 @@ def base_field(spec: JobSpec) -> str:
 
 def _heads(spec: JobSpec, start: Model | None, teacher: Model | None, others: Sequence[Model | None]) -> Problems:
     """Models that are read as they are need the head of the task; so does a teacher whose outputs count."""
-    task = spec.task.head
+    task = spec.task.name
     if spec.kind not in TRAINED:
         for field, each in _members(spec, start, others):
             if each and each.unclear and spec.task.labelled:
                 yield field, each.unclear
-            elif each and each.head != task:
+            elif each and each.task != task:
                 yield (
                     field,
                     f"{_is(each)}; {task} needs a model of that kind. Choose one, or train one for {task} first.",
                 )
     elif teacher and teacher.unclear and spec.task.labelled:
         yield "teacher", teacher.unclear
-    elif teacher and teacher.head != task and (spec.task.labelled or _outputs_count(spec, start, teacher)):
+    elif teacher and teacher.task != task and (spec.task.labelled or _outputs_count(spec, start, teacher)):
         yield (
             "teacher",
             f"{_is(teacher)}; {task} needs one that was trained for that. Choose or train such a one first.",
@@ -183,7 +186,7 @@ def _heads(spec: JobSpec, start: Model | None, teacher: Model | None, others: Se
 def _is(one: Model) -> str:
     if one.head is None:
         return "its kind of head is unknown here"
-    return "it has no head" if one.head == "encoder" else f"it is a model for {one.head}"
+    return f"it is a model for {one.task}" if one.task else "it has no head"
 
 
 def _members(spec: JobSpec, start: Model | None, others: Sequence[Model | None]) -> Iterator[tuple[str, Model | None]]:
@@ -205,13 +208,13 @@ def _outputs_count(spec: JobSpec, start: Model | None, teacher: Model) -> bool:
 
 def _label_counts(spec: JobSpec, data: datasets.Report | None, start: Model | None, teacher: Model | None) -> Problems:
     """One label per document or several: model, task and data have to mean the same."""
-    if spec.task.name != "classification":
+    if spec.task.answers != "labels":
         return
     said = {True: "several labels", False: "one label"}
     judge = teacher if spec.kind == "distill" else start if spec.kind not in TRAINED else None
-    if judge is None or judge.head != "classification":
+    if judge is None or judge.task != spec.task.name:
         return
-    field, stated = ("teacher" if judge is teacher else base_field(spec)), spec.task.multi_label
+    field, stated = ("teacher" if judge is teacher else base_field(spec)), getattr(spec.task, "multi_label", None)
     several = stated if stated is not None else _several(spec, data) if judge is teacher and data else None
     if several is not None and several != judge.multi_label:
         whose = "the task says" if stated is not None else "the data set has"
@@ -243,7 +246,7 @@ def _data(
             ("the model", each) if not spec.others else (each.reference, each) for each in (start, *others) if each
         ]
     for who, each in speakers:
-        if each and each.head == spec.task.head:
+        if each and each.task == spec.task.name:
             found = rules.sayable(data.splits, data.files, each.says, task=spec.task.name, who=who, wanted=wanted)
             wrong += [datasets.Problem.of(error, error.path, split) for split, error in found]
     yield from _listed(spec, wrong)
@@ -265,8 +268,8 @@ def _unlabelled(spec: JobSpec, unlabelled: ResolvedDataset | None) -> Problems:
     """The text that a teacher labels: its train split alone is read."""
     if unlabelled is None or is_hub(unlabelled):
         return
-    field, task = "recipe.unlabelled", "mlm" if datasets.is_text(unlabelled) else "ner"
-    if task != "mlm" and spec.task.name != "ner":
+    field, task = "recipe.unlabelled", with_data("text")[0] if datasets.is_text(unlabelled) else spec.task.name
+    if TASKS[task].data not in ("text", "tagged"):
         yield field, f"{Path(unlabelled.path).name}: {spec.task.name} needs text here. Give a folder with train.txt."
         return
     if _size(unlabelled) <= LARGE_BYTES:
@@ -310,11 +313,12 @@ def _windows(spec: JobSpec, start: Model | None, teacher: Model | None) -> Probl
 
 def _stated(spec: JobSpec, start: Model | None) -> bool | None:
     """Whether documents have several labels as far as task or model say; None: as the data set has it."""
-    if spec.task.name != "classification":
+    if spec.task.answers != "labels":
         return None
-    if spec.task.multi_label is None and spec.kind not in TRAINED and start and start.head == "classification":
+    stated = getattr(spec.task, "multi_label", None)
+    if stated is None and spec.kind not in TRAINED and start and start.task == spec.task.name:
         return start.multi_label
-    return spec.task.multi_label
+    return stated
 
 
 def _several(spec: JobSpec, data: datasets.Report | None) -> bool:

@@ -15,7 +15,7 @@ from trainer.plain_yaml import parse_yaml
 from trainer.prediction import Plain
 from trainer.recipes import RECIPES
 from trainer.references import Kind, Reference
-from trainer.tasks import TASKS
+from trainer.tasks import TASKS, trained_by
 
 
 def _no_bool(value: Any) -> Any:
@@ -192,14 +192,14 @@ class JobSpec(Plain):
         if not isinstance(given, Mapping):
             return given
         given = dict(given)
-        usual = {"finetune": "finetune", "pretrain": "mlm"}.get(str(given.get("kind")))
-        if given.get("recipe") is None and usual:
-            given["recipe"] = usual
+        fitting = [name for name, recipe in RECIPES.items() if recipe.kind == given.get("kind")]
+        if given.get("recipe") is None and len(fitting) == 1:
+            given["recipe"] = fitting[0]
         if given.get("task") is None:
             recipe = given.get("recipe")
             name = recipe.get("name") if isinstance(recipe, Mapping) else getattr(recipe, "name", recipe)
             known = RECIPES.get(name) if isinstance(name, str) else None
-            given["task"] = _usual_task(known.tasks if known else tuple(TASKS), given.get("dataset"))
+            given["task"] = _usual_task(trained_by(known), given.get("dataset"))
         return given
 
     @model_validator(mode="after")
@@ -328,8 +328,8 @@ def _check_recipe(spec: JobSpec) -> None:
     if spec.recipe is None or spec.recipe.name not in allowed:
         found = f"found {spec.recipe.name}" if spec.recipe else "none is given"
         raise ValueError(f"{spec.kind} needs a recipe of: {', '.join(allowed)} ({found})")
-    if spec.task.name not in spec.recipe.tasks:
-        raise ValueError(f"recipe {spec.recipe.name} trains: {', '.join(spec.recipe.tasks)}; found {spec.task.name}")
+    if spec.task.name not in (able := trained_by(spec.recipe)):
+        raise ValueError(f"recipe {spec.recipe.name} trains: {', '.join(able)}; found {spec.task.name}")
 
 
 def _shortest(said: Mapping, usual: Mapping) -> dict:

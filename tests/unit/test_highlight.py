@@ -198,7 +198,7 @@ def test_what_is_awaited_says_how_many_are_before_it_and_how_far_it_is():
 def test_figures_and_their_meaning_are_stated():
     one, other = prediction("a", [(0, 5, "Disease")]), prediction("b", [(0, 5, "Disease")])
     html = results("Fever", [Pane("a", prediction=one), Pane("b", prediction=other)], compare([one, other]))
-    assert "No disagreements" in html and "100% agreement" in html and MEANINGS["ner"] in html
+    assert "No disagreements" in html and "100% agreement" in html and MEANINGS["spans"] in html
     gene = prediction("b", labels=("Gene",))
     html = results("Fever", [Pane("a", prediction=one), Pane("b", prediction=gene)], compare([one, gene]))
     assert "no label in common" in html
@@ -233,7 +233,7 @@ def test_labels_of_the_whole_note_are_bars_likeliest_first():
 
 def test_labels_that_differ_are_a_disagreement_of_the_whole_note():
     html = results(*shown_together(classified("a", ("x", 0.9), ("y", 0.1)), classified("b", ("y", 0.6), ("x", 0.4))))
-    assert "1 disagreement<" in html and "0% agreement" in html and MEANINGS["classification"] in html
+    assert "1 disagreement<" in html and "0% agreement" in html and MEANINGS["labels"] in html
     listed = re.search(r'The whole note <b>1</b></h2><ol class="sr-list">(.*?)</ol>', html)[1]
     assert re.findall(r"sr-chip sr-l\d\">(\w)<", listed) == ["x", "y"]
     assert "href" not in listed, "there is no place to jump to"

@@ -218,7 +218,7 @@ def folders(tmp_path_factory, tiny_model):
     for name, config in configs.items():
         for head in ("mlm", "ner"):
             with models.seeded(0):
-                model = models.HEADS[head][type(config)](config)
+                model = models.CLASSES[head][type(config)](config)
             models.save(model, tokenizer, top / f"{name}-{head}")
             found[f"{name}-{head}"] = resolved(top / f"{name}-{head}")
     return found

@@ -27,7 +27,7 @@ from trainer.recipes.tiny import Tiny
 from trainer.resolved import ResolvedModel
 from trainer.run import Run, RunSpec
 from trainer.spec import parse
-from trainer.tasks import TASKS
+from trainer.tasks import TASKS, trained_by
 from trainer.training import checkpoint
 from trainer.training.loop import NonFiniteLoss, optimizer_for, train
 from trainer.training.objective import Objective
@@ -57,8 +57,8 @@ def choices(kind):
 def variants():
     """Every recipe with every kind of head that it trains: a task with several labels a document counts as another."""
     for name, kind in RECIPES.items():
-        for head in [head for task in kind.tasks for head in HEADS_OF[task]]:
-            told = name if head == HEADS_OF[kind.tasks[0]][0] else f"{name}-{head.replace(' ', '-')}"
+        for head in [head for task in trained_by(kind) for head in HEADS_OF[task]]:
+            told = name if head == HEADS_OF[trained_by(kind)[0]][0] else f"{name}-{head.replace(' ', '-')}"
             yield pytest.param(kind(), head, id=told)
             if off := [field for field in weights(kind) if kind.model_fields[field].default == 0]:
                 yield pytest.param(kind(**dict.fromkeys(off, 1.0)), head, id=f"{told}-all-terms")
@@ -78,7 +78,7 @@ def test_every_task_is_tried():
 
 
 def head_of(recipe):
-    return TASKS[recipe.tasks[0]].head
+    return TASKS[trained_by(recipe)[0]].head
 
 
 def task_of(head):
@@ -102,7 +102,7 @@ def objective_of(recipe, head=None, *, layers=(STUDENT, TEACHER), dropout=0.0, h
 def test_a_recipe_says_what_it_is(name):
     kind = RECIPES[name]
     assert kind.model_fields["name"].default == name == kind().name
-    assert kind.kind in ("finetune", "pretrain", "distill") and set(kind.tasks) <= set(TASKS)
+    assert kind.kind in ("finetune", "pretrain", "distill") and trained_by(kind)
     assert all(info.description for field, info in kind.model_fields.items() if field != "name")
     terms = kind().plan(STUDENT, TEACHER)
     assert any(term.weight for term in terms)

@@ -9,7 +9,7 @@ from transformers import AutoConfig, BertConfig, BigBirdConfig, DistilBertConfig
 
 from trainer import models, zoo
 from trainer.architectures.minialbert import MiniAlbertConfig
-from trainer.models import HEADS, students
+from trainer.models import CLASSES, students
 from trainer.resolved import ResolvedModel
 from trainer.spec import Change
 from trainer.zoo import compatibility
@@ -51,7 +51,7 @@ CONFIGS = [
 
 def counted(config, head: str) -> int:
     with torch.device("meta"):
-        model = HEADS[head][type(config)](config)
+        model = CLASSES[head][type(config)](config)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -100,7 +100,7 @@ def test_a_lengthened_model_has_the_size_that_is_foretold(kind, tiny_model):
     _, tokenizer = models.load(str(tiny_model))
     options = {"vocab_size": len(tokenizer), "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = {"roberta": RobertaConfig, "bert": BertConfig}[kind](**options, intermediate_size=32)
-    base = HEADS["mlm"][type(config)](config).eval()
+    base = CLASSES["mlm"][type(config)](config).eval()
     for change in (Change(attention="sliding_window"), Change(attention="sliding_window", max_tokens=96)):
         made, _ = students.make(base, tokenizer, change, texts=lambda: ())
         shape = compatibility.changed(compatibility.sizes(config.to_dict()), change)

@@ -15,7 +15,7 @@ import torch
 from transformers.activations import ACT2FN
 
 from trainer.errors import UnknownName
-from trainer.zoo.attention_pattern import LOCAL
+from trainer.zoo.outputs import HEADS
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +62,13 @@ def quicken(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def global_attention(model: torch.nn.Module, input_ids: torch.Tensor, head: str) -> dict[str, torch.Tensor]:
+def global_attention(model: torch.nn.Module, input_ids: torch.Tensor, head: str | None) -> dict[str, torch.Tensor]:
     """What a model's encoder is told of global tokens, to be passed to `base_model` besides ids and mask.
 
     Only a Longformer asks for it: the first token where `head` classifies a whole text, as transformers' own head does;
-    no token for those of reach.LOCAL. input_ids: (rows, tokens).
+    no token for any other. input_ids: (rows, tokens).
     """
-    if model.config.model_type != "longformer" or head in LOCAL:
+    if model.config.model_type != "longformer" or head is None or not HEADS[head].whole_text:
         return {}
     chosen = torch.zeros_like(input_ids)
     chosen[:, 0] = 1

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from trainer.datasets import hub, tags
 from trainer.datasets.cards import DatasetCard, card, cards
-from trainer.datasets.places import SPLITS, digest, is_hub, require_task, resolve, split_files, tasks_of
+from trainer.datasets.places import SPLITS, digest, is_hub, require_data, resolve, split_files, tasks_of
 from trainer.datasets.readers import labelled, tagged, text
 from trainer.datasets.readers.conll import Placed, Sentence, sentences, write
 from trainer.datasets.readers.labelled import Field, LabelledDocument
 from trainer.datasets.report import Problem, Report, check, survey
 from trainer.errors import BadData, CorruptFile
 from trainer.resolved import ResolvedDataset
+from trainer.tasks import TASKS
 
 __all__ = [
     "DatasetCard",
@@ -62,7 +63,7 @@ def documents(reference: str | ResolvedDataset, split: str, *, limit: int | None
         files = hub.splits(dataset.path)
         return islice(_texts(files, split, dataset.path, lambda name: hub.texts(dataset.path, name)), limit)
     place = _here(dataset)
-    require_task(place, "mlm")
+    require_data(place, "text")
     files = split_files(place)
     stream = _texts(files, split, place.name, lambda path: (found.text for found in text.read(path, name=_at(path))))
     return islice(stream, limit)
@@ -99,7 +100,7 @@ def label_field(reference: str | ResolvedDataset, *, multi_label: bool | None = 
 
 def is_text(dataset: ResolvedDataset) -> bool:
     """Whether a data set can be read as documents without labels."""
-    return is_hub(dataset) or "mlm" in tasks_of(Path(dataset.path))
+    return is_hub(dataset) or any(TASKS[task].data == "text" for task in tasks_of(Path(dataset.path)))
 
 
 def entity_types(sentences: Iterable[Sentence]) -> tuple[str, ...]:
@@ -129,7 +130,7 @@ def _at(path: Path) -> str:
 
 
 def _sentences(place: Path, split: str) -> Iterator[Placed]:
-    require_task(place, "ner")
+    require_data(place, "tagged")
     return tagged.read(path := _split(place, split), name=_at(path))
 
 
@@ -138,7 +139,7 @@ def _labelled(reference: str | ResolvedDataset, split: str, field: Field) -> Ite
     if is_hub(dataset):
         return hub.labelled(dataset.path, split, field=field)
     place = _here(reference)
-    require_task(place, "classification")
+    require_data(place, "labelled")
     return labelled.read(path := _split(place, split), field=field, name=_at(path))
 
 

@@ -2,14 +2,16 @@
 
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from trainer.errors import BadData
 from trainer.plain_yaml import parse_yaml
 from trainer.prediction import Plain
+from trainer.tasks import TASKS, with_data
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 CARD = "card.yaml"
@@ -90,12 +92,26 @@ class _Card(Plain):
     citation: str
     changes: str = ""
     notes: tuple[str, ...] = ()
+    task: str
+
+    data: ClassVar[str]
+
+    @field_validator("task")
+    @classmethod
+    def _has_such_data(cls, task: str) -> str:
+        if task not in (able := with_data(cls.data)):
+            raise PydanticCustomError("task", "Input should be {able}", {"able": " or ".join(map(repr, able))})
+        return task
+
+    def labels_for(self, multi_label: bool | None) -> tuple[str, ...]:
+        """The labels of a task, which may say whether documents have several; None: as the card says."""
+        return self.labels
 
 
 class LabelledCard(_Card):
     """The card of a data set with labels: entity types, without B- and I-."""
 
-    task: Literal["ner"]
+    data: ClassVar = "tagged"
     labels: tuple[str, ...]
     splits: dict[str, SentenceSplit | MarkedSplit] = Field(min_length=1)
 
@@ -103,7 +119,7 @@ class LabelledCard(_Card):
 class TextCard(_Card):
     """The card of a data set without labels, for masked language modelling."""
 
-    task: Literal["mlm"]
+    data: ClassVar = "text"
     labels: tuple[()] = ()
     splits: dict[str, TextSplit] = Field(min_length=1)
 
@@ -115,19 +131,18 @@ class DocumentCard(_Card):
     those of the other one, where rows have both.
     """
 
-    task: Literal["classification"]
+    data: ClassVar = "labelled"
     multi_label: bool = False
     labels: tuple[str, ...]
     other_labels: tuple[str, ...] = ()
     splits: dict[str, DocumentSplit] = Field(min_length=1)
 
     def labels_for(self, multi_label: bool | None) -> tuple[str, ...]:
-        """The labels of a task that says whether documents have several; None: as the card says."""
         return self.labels if multi_label in (None, self.multi_label) else self.other_labels
 
 
 DatasetCard = LabelledCard | TextCard | DocumentCard
-_KINDS = {"ner": LabelledCard, "mlm": TextCard, "classification": DocumentCard}
+_KINDS = {kind.data: kind for kind in (LabelledCard, TextCard, DocumentCard)}
 
 
 def cards() -> dict[str, DatasetCard]:
@@ -149,8 +164,9 @@ def _read(folder: Path) -> DatasetCard:
     place = f"{folder.name}/{CARD}"
     try:
         said = parse_yaml((folder / CARD).read_text(encoding="utf-8"))
-        kind = said.get("task") if isinstance(said, dict) else None
-        return _KINDS.get(kind if isinstance(kind, str) else None, LabelledCard).model_validate(said)
+        task = said.get("task") if isinstance(said, dict) else None
+        kind = _KINDS[TASKS[task].data] if isinstance(task, str) and task in TASKS else LabelledCard
+        return kind.model_validate(said)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
         raise BadData(f"{wrong}.", path=place, next_step="Correct these fields, or remove the card.") from None

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from trainer.datasets import hub
 from trainer.datasets.cards import CARD, DATA, card, cards
+from trainer.datasets.formats import FORMATS
 from trainer.datasets.readers import brat, labelled, spans, text
 from trainer.errors import BadData, CorruptFile, Refused, UnknownName
 from trainer.files import sha256
 from trainer.references import here
 from trainer.resolved import ResolvedDataset
+from trainer.tasks import TASKS, with_data
 
 SPLITS = ("train", "dev", "test")
-# By task. A .jsonl file serves two: its labels count for classification, and are ignored for mlm.
-SUFFIXES = {"ner": (".conll", *spans.SUFFIXES), "mlm": text.SUFFIXES, "classification": labelled.SUFFIXES}
 LAYOUT = (
     "A data set is a folder that holds train.conll, dev.conll and test.conll with tagged words; or these three with "
     f"entities by offset ({', '.join(spans.SUFFIXES)}, or folders of BRAT files); or these three with "
@@ -22,7 +22,7 @@ LAYOUT = (
     f"{', '.join(text.SUFFIXES[1:])}); or one such text file; or hf:owner/name, a data set of the Hub "
     "that `stillroom datasets fetch` has brought here."
 )
-_DOCUMENTS = tuple(dict.fromkeys((*text.SUFFIXES, *labelled.SUFFIXES)))
+_DOCUMENTS = tuple(dict.fromkeys((*FORMATS["text"].suffixes, *FORMATS["labelled"].suffixes)))
 
 
 def locate(reference: str) -> Path:
@@ -102,28 +102,39 @@ def tasks_of(place: Path) -> tuple[str, ...]:
     Labelled documents are text as well, so they serve mlm too.
     """
     if place.is_dir() and (stated := card(place)):
-        return (stated.task, "mlm") if stated.task == "classification" else (stated.task,)
+        text_too = with_data("text") if TASKS[stated.task].data == "labelled" else ()
+        return (stated.task, *text_too)
     files = split_files(place).values()
     if any(path.is_dir() for path in files):  # BRAT
-        return ("ner",)
-    able = [task for task, ends in SUFFIXES.items() if all(path.name.endswith(ends) for path in files)]
-    if "ner" not in able and all(path.name.endswith(spans.ENDINGS) for path in files):
-        able = ["ner"] * all(map(spans.has_entities, files)) + able
-    return tuple(able)
+        return with_data("tagged")
+    able = [name for name, each in FORMATS.items() if all(path.name.endswith(each.suffixes) for path in files)]
+    if "tagged" not in able and all(path.name.endswith(spans.ENDINGS) for path in files):
+        able = ["tagged"] * all(map(spans.has_entities, files)) + able
+    return tuple(task for kind in able for task in with_data(kind))
 
 
 def require_task(place: Path, task: str) -> None:
     """Raise BadData where a data set does not serve a task."""
     if task not in (can := tasks_of(place)):
         what = f"its splits are for the task {' or '.join(can)}, not {task}."
-        next_step = f"Use it for that task, or add train{SUFFIXES[task][0]} to a data set without a card."
-        if task == "ner" and all(path.name.endswith(spans.ENDINGS) for path in split_files(place).values()):
+        like = FORMATS[TASKS[task].data].suffixes[0]
+        next_step = f"Use it for that task, or add train{like} to a data set without a card."
+        if TASKS[task].data == "tagged" and all(
+            path.name.endswith(spans.ENDINGS) for path in split_files(place).values()
+        ):
             next_step = "Use it for that task, or give every row the list `entities` (usual name: train.spans.jsonl)."
         raise BadData(what, path=place.name, next_step=next_step)
 
 
+def require_data(place: Path, kind: str) -> None:
+    """Raise BadData where a data set serves no task with data of this kind."""
+    tasks = with_data(kind)
+    if not {*tasks} & {*tasks_of(place)}:
+        require_task(place, tasks[0])
+
+
 def _search(folder: Path) -> dict[str, Path]:
-    for suffixes in (SUFFIXES["ner"], _DOCUMENTS):
+    for suffixes in (FORMATS["tagged"].suffixes, _DOCUMENTS):
         found = {split: [name for end in suffixes if (name := folder / f"{split}{end}").is_file()] for split in SPLITS}
         if twice := next((paths for paths in found.values() if len(paths) > 1), None):
             what = f"{twice[0].name} and {twice[1].name} are both this split."

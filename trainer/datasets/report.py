@@ -20,7 +20,7 @@ from trainer.datasets.tags import kind_of
 from trainer.errors import BadData, StillroomError, UnknownName
 from trainer.prediction import Plain
 from trainer.resolved import ResolvedDataset
-from trainer.tasks import TASKS
+from trainer.tasks import TASKS, USUAL
 
 LIMIT = 50  # problems that are kept; the rest are counted
 
@@ -163,11 +163,11 @@ def check(path: str | Path, *, task: str | None = None, limit: int = LIMIT) -> R
     place, problems = locate(str(path)), _Problems()
     if not task:
         shipped = cards().get(str(path))
-        task = shipped.task if shipped else "ner"
+        task = shipped.task if shipped else USUAL
     # Of a split alone the rows are checked, and nothing else can be.
-    alone = TASKS[task].labelled and place.is_file() or task == "ner" and brat.is_split(place)
+    alone = TASKS[task].labelled and place.is_file() or TASKS[task].data == "tagged" and brat.is_split(place)
     files = {place.stem.partition(".")[0]: place} if alone else _files(place, task, problems)
-    report = _report(place, task, files, _READERS[task](place, files, None), problems, whole=not alone)
+    report = _report(place, task, files, _READERS[TASKS[task].data](place, files, None), problems, whole=not alone)
     over = len(report.problems) - limit
     if over <= 0:
         return report
@@ -188,7 +188,7 @@ def _survey(path: str, sha256: str, task: str, multi_label: bool | None) -> Repo
     if not place.is_absolute():
         return _hub_report(path, task, multi_label, problems)
     files = _files(place, task, problems)
-    return _report(place, task, files, _READERS[task](place, files, multi_label), problems)
+    return _report(place, task, files, _READERS[TASKS[task].data](place, files, multi_label), problems)
 
 
 def _report(
@@ -327,7 +327,7 @@ def _hub_report(reference: str, task: str, multi_label: bool | None, problems: _
     def read(file: Path, name: str, report: Callable) -> tuple[ClassifiedSplit, np.ndarray]:
         return _classified(hub.labelled(reference, file.name, field=field), name, report, field)
 
-    files = {split: Path(split) for split in hub.splits(reference)} if task == "classification" else {}
+    files = {split: Path(split) for split in hub.splits(reference)} if TASKS[task].data == "labelled" else {}
     for split in (split for split in SPLITS if split not in files):
         error = BadData(f"there is no {split} split.", path=reference, next_step="Save it as files of a folder.")
         problems.add(error, reference, split)
@@ -348,9 +348,9 @@ def _classified_reader(place: Path, files: dict[str, Path], multi_label: bool | 
     return partial(_read_classified, field=field)
 
 
-# By task: the place and its split files give what reads one of them.
+# By kind of data: the place and its split files give what reads one of them.
 _READERS = {
-    "ner": lambda *_: _read_tagged,
-    "mlm": _text_reader,
-    "classification": _classified_reader,
+    "tagged": lambda *_: _read_tagged,
+    "text": _text_reader,
+    "labelled": _classified_reader,
 }

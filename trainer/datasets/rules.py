@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from trainer.datasets.readers.entities import outcome
 from trainer.errors import BadData
+from trainer.tasks import TASKS, answers
 
-KINDS = {"ner": "entity type", "classification": "label"}  # what stands in `labels`, by task
 LISTED = 12  # labels that a message names
 
 
@@ -22,7 +22,7 @@ def learnable(splits: Mapping, names: Mapping[str, str], *, task: str) -> Iterat
     train = splits.get("train")
     if train is None or not train.examples:
         return
-    if task == "mlm":
+    if not TASKS[task].labelled:
         yield from _lent(splits, names)
         return
     if problem := _nothing_to_learn(train, names["train"], task):
@@ -32,7 +32,7 @@ def learnable(splits: Mapping, names: Mapping[str, str], *, task: str) -> Iterat
     for split in ("dev", "test"):
         if split in splits:
             for label, line in _foreign(splits[split], train.labels):
-                what = f"the {KINDS[task]} {label!r} is not in train, which has {listed(train.labels)}."
+                what = f"the {TASKS[task].label} {label!r} is not in train, which has {listed(train.labels)}."
                 yield split, BadData(what, path=names[split], line=line, next_step=next_step)
 
 
@@ -48,7 +48,7 @@ def sayable(
     for split in wanted:
         if split in splits:
             for label, line in _foreign(splits[split], known):
-                what = f"{who} does not know the {KINDS[task]} {label!r}; it knows {listed(known)}."
+                what = f"{who} does not know the {TASKS[task].label} {label!r}; it knows {listed(known)}."
                 yield split, BadData(what, path=names[split], line=line, next_step=next_step)
 
 
@@ -66,7 +66,7 @@ def notes(splits: Mapping, repeated: Mapping[str, int], *, task: str, split: str
             plural = f"{units(splits[first])}{'s' * (number != 1)}"
             said.append(f"In both {first} and {second}: {number:,} {plural}. Scores on {second} look better for it.")
     for name in ("dev", "test"):
-        if task == "ner" and split in (None, name) and _is_empty(splits.get(name)):
+        if answers(task) == "spans" and split in (None, name) and _is_empty(splits.get(name)):
             said.append(f"The {name} split holds no entity: its F1 is 0 whatever a model says.")
     return tuple(said)
 
@@ -84,7 +84,7 @@ def outside(not_annotated: Mapping[str, int], *, task: str) -> list[str]:
     if not not_annotated:
         return []
     said = ", ".join(f"{label} ({number:,} times)" for label, number in not_annotated.items())
-    if task == "ner":
+    if answers(task) == "spans":
         return [
             f"The model also says {said}, which this data set does not mark: they count neither for nor against it."
         ]
@@ -110,15 +110,15 @@ def listed(labels: Collection[str]) -> str:
 
 
 def _kind(task: str, number: int) -> str:
-    return f"{KINDS[task]}{'s' * (number != 1)}"
+    return f"{TASKS[task].label}{'s' * (number != 1)}"
 
 
 def _nothing_to_learn(train, name: str, task: str) -> BadData | None:
-    if task == "ner" and not train.labels:
+    if answers(task) == "spans" and not train.labels:
         what = "the split holds no entity; there is nothing to learn."
         return BadData(what, path=name, next_step="Mark the entities of train.")
     fewest = 1 if getattr(train, "multi_label", False) else 2
-    if task == "classification" and len(train.labels) < fewest:
+    if answers(task) == "labels" and len(train.labels) < fewest:
         held = f"only the label {listed(train.labels)}" if train.labels else "no label"
         what = f"the split holds {held}; there is nothing to tell apart."
         return BadData(what, path=name, next_step="Add documents of another label to train.")

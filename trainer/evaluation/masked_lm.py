@@ -19,6 +19,7 @@ from trainer.evaluation import span_scores as costs
 from trainer.inference import BATCH_TOKENS, evaluating
 from trainer.inference.window_batches import check_finite
 from trainer.models.heads import forward, vocabulary_logits
+from trainer.tasks import MLM
 
 SCORED = 100_000  # pieces that are scored, of a split's first documents: some 15,000 gaps, an accuracy to within 0.01
 SEED = 0
@@ -98,7 +99,7 @@ def _fill(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[np.nd
     device = next(model.parameters()).device
     masked = batch["labels"] != IGNORED
     given = {name: batch[name].to(device) for name in ("input_ids", "attention_mask", "labels")}
-    logits = vocabulary_logits(forward(model, given, head="mlm").logits).float()  # (gaps, vocabulary)
+    logits = vocabulary_logits(forward(model, given, head=MLM.head).logits).float()  # (gaps, vocabulary)
     gold = given["labels"][masked.to(device)]
     nats = cross_entropy(logits, gold, reduction="none")
     check_finite(nats, model)

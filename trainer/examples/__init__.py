@@ -1,17 +1,17 @@
 """Examples: what a task does with data. One file per task: its splits, its training rows and their batches, its scores.
 
 The data of a task read each split once and offer `texts`, `rows`, `scores` and `report`, and how a model was trained
-for the task. What the task is, its options, stands in trainer.tasks.
+for the task. What the task is, its options and traits, stands in the file of the same name in trainer/tasks/: a file
+here says with DATA which of its types belongs to it.
 """
 
+from importlib import import_module
 from typing import Any
 
-from trainer.examples.classification import ClassificationData
-from trainer.examples.mlm import MLMData
-from trainer.examples.ner import NERData
 from trainer.resolved import ResolvedDataset, ResolvedModel
+from trainer.tasks import TASKS
 
-EXAMPLES = {"ner": NERData, "classification": ClassificationData, "mlm": MLMData}
+EXAMPLES = {name: import_module(f"{__name__}.{name}").DATA for name in TASKS}
 
 
 def open_data(task: Any, dataset: ResolvedDataset, *, limit: int | None = None) -> Any:

@@ -74,7 +74,7 @@ class ClassificationData:
     @property
     def survey(self) -> Report:
         """What all splits hold."""
-        return datasets.survey(self.dataset, task="classification", multi_label=self.task.multi_label)
+        return datasets.survey(self.dataset, task=self.task.name, multi_label=self.task.multi_label)
 
     def read_unlabelled(self, dataset: ResolvedDataset, *, limit: int | None = None) -> None:
         """Take in the first `limit` documents of a text data set, for a teacher to label."""
@@ -180,6 +180,10 @@ class ClassificationRows:
         """How many documents there are: a teacher's outputs are kept by document."""
         return len(self.rows)
 
+    def answered_by(self, theirs: "ClassificationRows") -> "ClassificationRows":
+        """These rows: a teacher says something of every document."""
+        return self
+
     def content(self) -> Iterator[list[int]]:
         """Everything that a teacher's outputs depend on, as whole numbers, row by row."""
         return ([len(row.ids), *row.windows[:, :2].ravel().tolist(), *row.ids.tolist()] for row in self.rows)
@@ -212,3 +216,6 @@ class ClassificationRows:
             return plan
         random = np.random.default_rng((self.seed, step, index))  # so a resumed run draws the same ones
         return plan[np.sort(random.choice(len(plan), most, replace=False))]
+
+
+DATA = ClassificationData

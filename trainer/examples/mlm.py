@@ -61,3 +61,6 @@ class MLMData:
 
     def _tokens(self, split: str, tokenizer: Any) -> Tokens:
         return tokens(self.dataset, split, tokenizer, limit=self.limit)
+
+
+DATA = MLMData

@@ -137,7 +137,7 @@ class NERData:
     @property
     def survey(self) -> Report:
         """What all splits hold."""
-        return datasets.survey(self.dataset, task="ner")
+        return datasets.survey(self.dataset, task=self.task.name)
 
     def read_unlabelled(self, dataset: ResolvedDataset, *, limit: int | None = None) -> None:
         """Take in the first `limit` sentences of another data set, for a teacher to label."""
@@ -216,3 +216,6 @@ class NERRows:
     def batch(self, indices: Sequence[int], *, step: int | None = None) -> dict[str, torch.Tensor]:
         """input_ids, attention_mask, labels and, if asked for, words: each (rows, longest). Every step is alike."""
         return collate([self.rows[index] for index in indices], padding=self._padding)
+
+
+DATA = NERData

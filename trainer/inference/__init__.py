@@ -16,7 +16,7 @@ import torch
 
 from trainer.datasets.rows.pieces import Pieces, align_words, cut, cut_words, windows
 from trainer.datasets.rows.words import expand_tags, join, words_in
-from trainer.datasets.tags import Tags, has_borders
+from trainer.datasets.tags import Tags
 from trainer.datasets.tags import read as read_tags
 from trainer.errors import BadSpec, UnknownName
 from trainer.inference import decoding
@@ -24,7 +24,9 @@ from trainer.inference.window_batches import Cancelled, evaluating, window_size
 from trainer.inference.window_batches import read as read_windows
 from trainer.models.heads import document_reading, model_limit
 from trainer.prediction import CONTEXTS, Cost, Coverage, LabelScore, Prediction, Span
-from trainer.zoo.outputs import LABELLED, SEVERAL, check_says_labels, head_of_class
+from trainer.tasks import TASKS
+from trainer.zoo import outputs
+from trainer.zoo.outputs import HEADS, SEVERAL, check_says_labels, head_of_model, task_of
 
 __all__ = [
     "Best",
@@ -43,6 +45,7 @@ __all__ = [
     "tag_names",
     "tag_words",
     "tags_of",
+    "task",
     "windows",
 ]
 
@@ -89,15 +92,15 @@ def predict_many(
     UnknownName and Cancelled.
     """
     began = time.perf_counter()
-    task = head(model)
+    answered = task(model)
     window = window_size(model, tokenizer, max_tokens, reading=reading)
     found = [cut(text, tokenizer) for text in texts]
     read = [pieces.first(readable(len(pieces), reading, window)) for pieces in found]
     follow = {"batch_tokens": batch_tokens, "progress": progress, "cancelled": cancelled}
-    said = (_classified if task == "classification" else _tagged)(texts, read, window, model, tokenizer, **follow)
+    said = _ANSWERS[TASKS[answered].answers](texts, read, window, model, tokenizer, **follow)
     coverages = [_coverage(*each, window) for each in zip(texts, found, read, strict=True)]
     costs = _costs(time.perf_counter() - began, [len(pieces) for pieces in read])
-    common = {"model": name, "label_set": label_set(model), "task": task}
+    common = {"model": name, "label_set": label_set(model), "task": answered}
     return [
         Prediction(**common, **fields, coverage=coverage, cost=cost)
         for fields, coverage, cost in zip(said, coverages, costs, strict=True)
@@ -128,7 +131,7 @@ def classify(
 
     A text without pieces is read as an empty one. Raises BadSpec and UnknownName.
     """
-    if head(model) != "classification":
+    if HEADS[head(model)].says != "labels":
         raise BadSpec([("model", f"it has no head for whole documents ({_about(model)})")], next_step=_FINE_TUNE)
     window = window_size(model, tokenizer, max_tokens, reading=reading)
     found = [cut(text, tokenizer) for text in texts]
@@ -190,22 +193,25 @@ def tags_of(model: torch.nn.Module) -> Tags:
     """What the tags of a model mean. Raises BadSpec if its head is not one for named entities, or its labels cannot be
     read as tags.
     """
-    if head(model) != "ner":
+    if HEADS[head(model)].says != "tags":
         raise BadSpec([("model", f"it has no head for named entities ({_about(model)})")], next_step=_FINE_TUNE)
     return read_tags(output_names(model))
 
 
 def head(model: torch.nn.Module) -> str:
-    """The labelled task of a model's head, by its class. Raises BadSpec for a model whose head gives no labels."""
-    known = head_of_class(type(model).__name__)
-    if known is None and hasattr(model.config, "id2label"):  # a class of no library: only its labels can tell
-        known = "ner" if has_borders(output_names(model)) else "classification"
-    if known not in LABELLED:
+    """The head of a model, by zoo.outputs. Raises BadSpec for a model whose head gives no labels."""
+    known = head_of_model(model)
+    if known is None or not HEADS[known].labelled:
         what = f"it has no head for named entities or whole documents ({_about(model)})"
         raise BadSpec([("model", what)], next_step=_FINE_TUNE)
-    if known == "classification":
+    if HEADS[known].says == "labels":
         check_says_labels(getattr(model.config, "problem_type", None), output_names(model))
     return known
+
+
+def task(model: torch.nn.Module) -> str:
+    """The task of a model, which says what its predictions hold. Raises what `head` raises."""
+    return task_of(head(model), vars(model.config))
 
 
 def output_names(model: torch.nn.Module) -> list[str]:
@@ -215,7 +221,7 @@ def output_names(model: torch.nn.Module) -> list[str]:
 
 def label_set(model: torch.nn.Module) -> tuple[str, ...]:
     """Everything that a model can say: entity types, or labels of documents. Raises BadSpec without such a head."""
-    return tags_of(model).kinds if head(model) == "ner" else tuple(sorted(output_names(model)))
+    return outputs.label_set(head(model), output_names(model))
 
 
 def is_multi_label(model: torch.nn.Module) -> bool:
@@ -291,6 +297,9 @@ def _classified(texts: Sequence[str], read: Sequence[Pieces], *where: Any, **fol
         labels = tuple(LabelScore(label=label, score=score) for label, score in ranked)
         said.append({"labels": labels, "threshold": threshold})
     return said
+
+
+_ANSWERS = {"spans": _tagged, "labels": _classified}  # by what a task answers
 
 
 def _probabilities(logits: np.ndarray, model: torch.nn.Module, pooling: str | None) -> np.ndarray:

@@ -19,8 +19,9 @@ from trainer.architectures import global_attention
 from trainer.architectures.layer_outputs import attention_of, capturing
 from trainer.errors import Unavailable
 from trainer.inference.window_batches import Cancelled, check_finite, evaluating, side_by_side, thread_count
-from trainer.models.heads import inputs, is_classifier
+from trainer.models.heads import inputs
 from trainer.models.suitability import TRIED, unlike
+from trainer.zoo.outputs import head_of_model
 
 BATCH_TOKENS = 1024  # pieces a batch and thread; with gradients more leave the caches
 
@@ -177,8 +178,8 @@ class Probe:
     def logits(self, words: torch.Tensor) -> torch.Tensor:
         """Logits at the target's places, (rows, n, E) -> (rows, places, labels); differentiable."""
         # A Longformer's own class would place its global token by the ids, which are not there.
-        places, head = words.new_zeros(words.shape[:2], dtype=torch.long), "classification"
-        told = global_attention(self.model, places, head) if is_classifier(self.model) else {}
+        places = words.new_zeros(words.shape[:2], dtype=torch.long)
+        told = global_attention(self.model, places, head_of_model(self.model))
         said = self.model(inputs_embeds=words, **told).logits
         if said.ndim == 2:  # a head that says something about the whole text
             said = said[:, None]

@@ -39,20 +39,19 @@ from trainer.files import commit_folder
 from trainer.models import suitability
 from trainer.models.heads import check_document_reading
 from trainer.resolved import ResolvedModel
+from trainer.tasks import TASKS
 from trainer.zoo import ABOUT, ROOT, ModelEntry, casing, entries, fetched, hub, remedies, resolve, weights_here
-from trainer.zoo.outputs import HEADS as HEAD_CLASSES
-from trainer.zoo.outputs import ONE, Outputs, check_says_labels, class_of
+from trainer.zoo.outputs import ENCODER, HEADS, LABELS, ONE, TAGS, VOCABULARY, Outputs, check_says_labels, class_of
 from trainer.zoo.weights import WEIGHTS, check_folder, check_hashes, outputs_of, read_json
 
 log = logging.getLogger(__name__)
 
-HEADS = {
-    "encoder": MODEL_MAPPING,
-    "mlm": MODEL_FOR_MASKED_LM_MAPPING,
-    "ner": MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
-    "classification": MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+CLASSES = {  # by head
+    ENCODER.name: MODEL_MAPPING,
+    VOCABULARY.name: MODEL_FOR_MASKED_LM_MAPPING,
+    TAGS.name: MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    LABELS.name: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
 }
-_KINDS = {"ner": "token-classification", "classification": "sequence-classification"}
 MISNAMED = ("modernbert",)  # of transformers' own, those that a published config.json calls bert
 # Config fields that choose files, kernels or other people's modules, one that only cuts a computation into parts (and
 # must divide every length), and the empty block that adapter-transformers left in the nlpie configs.
@@ -68,12 +67,12 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model in eval mode, fp32 on the CPU, and its tokenizer with the casing and length that the zoo states.
 
-    Without a task the model has the head that its config.json names. `task="ner"` and `task="classification"` need a
-    folder with such a head; with `labels` (every IOB2 tag, or class, in order) the head is made anew, its weights fixed
-    by `seed`, unless the folder's own has exactly these labels. `task="mlm"` makes a masked-LM head where the folder
-    has none, tied to its embeddings. Tensors that the model has no place for (another task's head, an unused pooler)
-    are counted in the log; a tensor of the encoder that the file lacks is a CorruptFile. Long attention is fast
-    (architectures.quicken).
+    task: a task or a head (zoo.outputs); without one the model has the head that its config.json names. A task with
+    labels needs a folder with its head; with `labels` (every IOB2 tag, or class, in order) the head is made anew, its
+    weights fixed by `seed`, unless the folder's own has exactly these labels. A masked-LM head is made where the folder
+    has none, tied to its embeddings. Tensors that the model has no place for (another task's head, an
+    unused pooler) are counted in the log; a tensor of the encoder that the file lacks is a CorruptFile. Long attention
+    is fast (architectures.quicken).
     """
     found = resolve(reference) if isinstance(reference, str) else reference
     folder, entry = Path(found.path), entries().get(found.zoo_id)
@@ -82,34 +81,34 @@ def load(
     outputs = outputs_of(folder)
     config = _read_config(folder, entry, outputs)
     own = _own_head(outputs, folder)
-    head = task or own
-    if task in _KINDS and labels is None and own != task:
+    head = TASKS[task].head if task in TASKS else task or own
+    if HEADS[head].labelled and labels is None and own != head:
         raise Unavailable(
-            f"{found.reference} has no {_KINDS[task]} head.",
+            f"{found.reference} has no {HEADS[head].kind} head.",
             next_step="Fine-tune it on a data set first, or choose a model that is fine-tuned.",
         )
-    fresh = head == "mlm" != own
+    fresh = HEADS[head] is VOCABULARY and own != head
     if labels is not None:
         fresh = not (own == head and list(config.id2label.values()) == list(labels))
         _set_labels(config, labels)
     network = _model_class(config, head)
     suitability.check_class(network, config)
     model = quicken(_assemble(network, config, _read_weights(found), fresh=fresh, seed=seed)).eval()
-    if head == "ner" and labels is None:
+    if HEADS[head].says == "tags" and labels is None:
         _say_scheme(outputs, folder)
     tokenizer = _read_tokenizer(folder, entry, vocabulary=getattr(config, "vocab_size", None))
-    if head != "encoder":
+    if HEADS[head].says:
         suitability.check_answers(model, tokenizer)
     return model, tokenizer
 
 
 def build(
-    entry: ModelEntry, *, head: str = "mlm", labels: Sequence[str] | None = None, seed: int = 0
+    entry: ModelEntry, *, head: str = VOCABULARY.name, labels: Sequence[str] | None = None, seed: int = 0
 ) -> PreTrainedModel:
     """The architecture of an entry with random weights (eval mode, fp32, CPU); the same seed gives the same bits.
 
-    head: encoder (with its pooler), mlm, or ner or classification (with `labels`). Needs no network. Unavailable where
-    this version does not have the architecture, or does not know its configuration.
+    head: one of zoo.outputs.HEADS, the encoder with its pooler, those with names with `labels`. Needs no network.
+    Unavailable where this version does not have the architecture, or does not know its configuration.
     """
     config = build_config(entry)
     if labels is not None:
@@ -122,7 +121,7 @@ def parameter_counts(entry: ModelEntry) -> dict[str, int]:
     """{"encoder", "mlm"}: parameters of the encoder with its pooler and of the masked LM, tied weights once."""
     config = build_config(entry)
     with _quiet(), torch.device("meta"):
-        models = {head: _model_class(config, head)(config) for head in ("encoder", "mlm")}
+        models = {head: _model_class(config, head)(config) for head in (ENCODER.name, VOCABULARY.name)}
     return {head: sum(parameter.numel() for parameter in model.parameters()) for head, model in models.items()}
 
 
@@ -205,17 +204,18 @@ def _model_type(said: Mapping, entry: ModelEntry | None) -> object:
 
 def _own_head(outputs: Outputs, folder: Path) -> str:
     if outputs.head is None:
+        endings = [ending for head in HEADS.values() for ending in head.endings]
         raise Unavailable(
             f"{folder} holds a {outputs.named}, a kind of model that this version does not use.",
-            next_step=f"Choose a model whose class ends in one of: {', '.join(HEAD_CLASSES)}.",
+            next_step=f"Choose a model whose class ends in one of: {', '.join(endings)}.",
         )
     return outputs.head
 
 
 def _model_class(config: PreTrainedConfig, head: str) -> type[PreTrainedModel]:
-    if type(config) not in HEADS[head]:
+    if type(config) not in CLASSES[head]:
         raise Unavailable(f"There is no {head} head for {config.model_type}.", next_step="Choose another model.")
-    return HEADS[head][type(config)]
+    return CLASSES[head][type(config)]
 
 
 def _say_scheme(outputs: Outputs, folder: Path) -> None:
@@ -275,7 +275,7 @@ def _assemble(
         # The embedding of a piece takes in that of the next one: past the end of a text there is nothing, so padding,
         # which stands there in a batch, is nothing as well. Published files hold some other row for it.
         model.get_input_embeddings().weight.data[config.pad_token_id or 0] = 0
-    if fresh and cls in (HEADS[kind].get(type(config), None) for kind in _KINDS):
+    if fresh and cls in (CLASSES[name].get(type(config), None) for name, head in HEADS.items() if head.labelled):
         _start_head(model, wanting, std=getattr(config, "initializer_range", 0.02), seed=seed)
     return model
 

@@ -13,10 +13,10 @@ from trainer.errors import Refused
 from trainer.files import MANIFEST, commit_folder, write_file
 from trainer.resolved import ResolvedModel
 from trainer.run import RunSpec
-from trainer.tasks import TASKS
+from trainer.tasks import MLM, TASKS, answers
 from trainer.zoo import ABOUT, RUN_ID
 from trainer.zoo.compatibility import shape
-from trainer.zoo.outputs import LABELLED
+from trainer.zoo.outputs import HEADS, task_of
 
 
 def publish(
@@ -56,10 +56,12 @@ def export(found: ResolvedModel, folder: Path, *, half: bool = False) -> Path:
 def _of_others(found: ResolvedModel, model: torch.nn.Module) -> dict:
     """What can be said of a model that no run made: what its head gives, and its size."""
     its = shape(found)
-    labels = tags.read(its.labels).kinds if its.head == "ner" else its.labels
+    task = task_of(its.head, model.config.to_dict())
+    tagged = task and HEADS[its.head].says == "tags"
+    labels = tags.read(its.labels).kinds if tagged else its.labels
     return {
         "base": found.reference,
-        "task": its.head if its.head in TASKS and (labels or its.head not in LABELLED) else None,
+        "task": task if task and (labels or not TASKS[task].labelled) else None,
         "labels": list(labels),
         "params": sum(parameter.numel() for parameter in model.parameters()),
     }
@@ -100,7 +102,7 @@ def model_card(about: Mapping) -> str:
         for name, value in about.get("metrics", {}).items()
         if name.startswith("test_")
     ]
-    task = TASKS[about["task"]] if about.get("task") in TASKS else TASKS["mlm"]
+    task = TASKS.get(about.get("task"), MLM)
     scores = (
         [f"| test score, {task.level} | value | 95 % interval |", "|---|---|---|", *rows]
         if rows
@@ -174,7 +176,7 @@ def _reads(about: Mapping) -> list[str]:
     reading = about.get("document_reading")
     if not reading:
         return []
-    if about.get("task") == "ner":
+    if answers(about.get("task")) == "spans":
         return [f"Texts are read in windows of {reading['max_tokens']:,} word pieces, as long as its training rows."]
     given = (
         "A document may have several labels: those with a probability of 0.5 or more (sigmoid)."

@@ -19,10 +19,10 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from trainer.architectures import global_attention
 from trainer.errors import Unavailable
+from trainer.zoo.outputs import HEADS, VOCABULARY, head_of_model
 
 IGNORED = -100
 _ALIKE = 1e-3  # of the largest logit: products of other shapes round otherwise, a step left out changes much more
-_KINDS = {"mlm": "masked-LM", "ner": "token-classification", "classification": "sequence-classification"}
 
 
 class VocabularyProjection(NamedTuple):
@@ -57,7 +57,7 @@ def forward(
     speaks: whether anything needs the logits; if not, the encoder alone is computed. Raises Unavailable for a model
     without this head, and where a level does not hold one state for each piece.
     """
-    where = None if head == "classification" else positions(batch)
+    where = None if HEADS[head].whole_text else positions(batch)
     narrow = speaks and narrows(model, head)
     deep = any(level != model.config.num_hidden_layers for level in levels)
     with _watching(model, head, where if narrow else None) as seen:
@@ -80,7 +80,7 @@ _narrow: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 def narrows(model: torch.nn.Module, head: str) -> bool:
     """Whether a head says the same of single positions as of all of them: tried once for a model."""
-    if head == "classification":
+    if HEADS[head].whole_text:
         return False
     if model not in _narrow:
         try:
@@ -98,7 +98,7 @@ def vocabulary_logits(said: torch.Tensor | VocabularyProjection) -> torch.Tensor
 def inputs(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """What a forward pass of this model takes of a batch: the one place that knows."""
     given = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    return given | global_attention(model, given["input_ids"], "classification" if is_classifier(model) else "ner")
+    return given | global_attention(model, given["input_ids"], head_of_model(model))
 
 
 @contextmanager
@@ -114,7 +114,8 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 def is_classifier(model: torch.nn.Module) -> bool:
     """Whether a model has a head for whole documents."""
-    return type(model).__name__.endswith("ForSequenceClassification")
+    head = head_of_model(model)
+    return head is not None and HEADS[head].whole_text
 
 
 def window_states(model: torch.nn.Module, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -209,7 +210,7 @@ def _watching(model: torch.nn.Module, head: str, where: torch.Tensor | None) -> 
 
     with ExitStack() as stack:
         stack.callback(model.base_model.register_forward_hook(joint).remove)
-        for module in _last_steps(model) if head == "mlm" and where is not None else ():
+        for module in _last_steps(model) if HEADS[head] is VOCABULARY and where is not None else ():
             stack.callback(module.register_forward_pre_hook(last_step).remove)
         yield seen
 
@@ -283,7 +284,7 @@ def _logits(model: torch.nn.Module, output: Any, head: str, *, axes: int) -> tor
     logits = getattr(output, "logits", None)
     if logits is None or logits.ndim != axes:
         raise Unavailable(
-            f"{type(model).__name__} has no {_KINDS[head]} head.",
+            f"{type(model).__name__} has no {HEADS[head].kind} head.",
             next_step="Load the model with that head, or choose another architecture.",
         )
     return logits

@@ -13,7 +13,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from trainer.architectures import quicken
 from trainer.architectures.lengthening import lengthen, lengthened_config
-from trainer.models import HEADS, seeded
+from trainer.models import CLASSES, seeded
 from trainer.recipes.layer_maps import layer_map
 from trainer.spec import Change
 from trainer.zoo import vocabulary
@@ -95,8 +95,8 @@ def _minialbert(base: PreTrainedConfig, change: Change, *, width: int) -> PreTra
 
 def _class_like(base: PreTrainedModel, config: PreTrainedConfig) -> type[PreTrainedModel]:
     kind = type(base.config)
-    head = next(head for head, classes in HEADS.items() if kind in classes and isinstance(base, classes[kind]))
-    return HEADS[head][type(config)]
+    head = next(head for head, classes in CLASSES.items() if kind in classes and isinstance(base, classes[kind]))
+    return CLASSES[head][type(config)]
 
 
 def _start(student: PreTrainedModel, base: PreTrainedModel, change: Change, kept: np.ndarray | None) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainer.queue import artifacts
-from trainer.tasks import LABELLED
+from trainer.tasks import answers
 from trainer.zoo import ABOUT, ModelEntry, Tokenizer, entries, weights_here
 from trainer.zoo.weights import WEIGHTS, read_json
 
@@ -113,7 +113,7 @@ def _run_entry(run_id: str, folder: Path, about: Mapping, base: ModelEntry | Non
         licence=base.licence if base else None,
         family=base.family if base else "local",
         role="run",
-        task=about.get("task") if about.get("task") in LABELLED else None,
+        task=about.get("task") if answers(about.get("task")) else None,
         labels=tuple(about.get("labels", ())),
         params={"encoder": about.get("params"), "mlm": None},
         reported=tuple(

@@ -19,7 +19,7 @@ class Compact(Recipe):
     """
 
     kind: ClassVar = "distill"
-    tasks: ClassVar = ("mlm",)
+    labelled: ClassVar = False
     name: Literal["compact"] = "compact"
     mlm: float = Field(1.0, ge=0, le=FACTOR, description="Weight of the hard-label masked-LM loss")
     attention_kl: float = Field(3.0, ge=0, le=FACTOR, description="Weight of the attention maps' divergence")

@@ -19,7 +19,7 @@ class Distil(Recipe):
     """
 
     kind: ClassVar = "distill"
-    tasks: ClassVar = ("mlm",)
+    labelled: ClassVar = False
     name: Literal["distil"] = "distil"
     mlm: float = Field(2.0, ge=0, le=FACTOR, description="Weight of the hard-label masked-LM loss")
     soft_targets: float = Field(5.0, ge=0, le=FACTOR, description="Weight of the teacher's soft targets")

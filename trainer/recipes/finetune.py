@@ -10,7 +10,7 @@ class Finetune(Recipe):
     """Train every weight on labelled data."""
 
     kind: ClassVar = "finetune"
-    tasks: ClassVar = ("ner", "classification")
+    labelled: ClassVar = True
     name: Literal["finetune"] = "finetune"
 
     @staticmethod

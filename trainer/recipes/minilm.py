@@ -20,7 +20,7 @@ class MiniLM(Recipe):
     """
 
     kind: ClassVar = "distill"
-    tasks: ClassVar = ("mlm",)
+    labelled: ClassVar = False
     teacher_drops_out: ClassVar = False  # in the exact mode too: only the other papers' code left it in training mode
     name: Literal["minilm"] = "minilm"
     relations: float = Field(1.0, ge=0, le=FACTOR, description="Weight of the three relations")

@@ -14,7 +14,7 @@ class MaskedLM(Recipe):
     """
 
     kind: ClassVar = "pretrain"
-    tasks: ClassVar = ("mlm",)
+    labelled: ClassVar = False
     name: Literal["mlm"] = "mlm"
 
     @staticmethod

@@ -10,11 +10,11 @@ from trainer.recipes.terms import Term
 class Recipe(Plain):
     """A loss plugged into the one training loop: its traits as class variables, its options as fields.
 
-    kind: the kind of job it belongs to. tasks: what it can train; the first is the default.
+    kind: the kind of job it belongs to. labelled: whether it trains tasks with labels or those without; None: both.
     """
 
     kind: ClassVar[str]
-    tasks: ClassVar[tuple[str, ...]]
+    labelled: ClassVar[bool | None]
     teacher_drops_out: ClassVar[bool] = True  # in the exact mode
     name: str
 

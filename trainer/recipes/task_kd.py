@@ -22,7 +22,7 @@ class TaskKD(Recipe):
     """
 
     kind: ClassVar = "distill"
-    tasks: ClassVar = ("ner", "classification")
+    labelled: ClassVar = True
     name: Literal["task_kd"] = "task_kd"
     temperature: float = Field(2.0, gt=0, le=FACTOR, description="Temperature of the soft targets")
     soft_targets: float = Field(1.0, ge=0, le=FACTOR, description="Weight of the teacher's soft targets")

@@ -19,7 +19,7 @@ class Tiny(Recipe):
     """
 
     kind: ClassVar = "distill"
-    tasks: ClassVar = ("mlm",)
+    labelled: ClassVar = False
     name: Literal["tiny"] = "tiny"
     attention_mse: float = Field(1.0, ge=0, le=FACTOR, description="Weight of the attention maps' squared error")
     hidden_mse: float = Field(1.0, ge=0, le=FACTOR, description="Weight of the projected hidden states' squared error")

@@ -4,10 +4,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from trainer.prediction import Plain
+from trainer.tasks.traits import Task
 
 
-class Classification(Plain):
+class Classification(Task):
     """Labels of whole documents, of any length.
 
     A document longer than max_tokens is read in overlapping windows, those of pieces.windows; the head gives
@@ -16,9 +16,12 @@ class Classification(Plain):
     it may not show (as where every window carries the label of its document), and what is trained is what is scored.
     """
 
+    title: ClassVar = "Labels of whole documents"
+    answers: ClassVar = "labels"
     head: ClassVar = "classification"
-    score: ClassVar = "macro_f1"
+    data: ClassVar = "labelled"
     labelled: ClassVar = True
+    score: ClassVar = "macro_f1"
     level: ClassVar = "whole documents"
     unit: ClassVar = "documents"
     name: Literal["classification"] = "classification"

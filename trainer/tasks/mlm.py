@@ -4,10 +4,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from trainer.prediction import Plain
+from trainer.tasks.traits import Task
 
 
-class MLM(Plain):
+class MLM(Task):
     """Pieces are hidden and the model says what they were: 15 %, 80/10/10, as in all systems of the papers.
 
     mask_share: Devlin et al. 2019. whole_words: their later variant (Cui et al. 2021); the papers' runs mask word
@@ -15,9 +15,12 @@ class MLM(Plain):
     "truncated" reads only the start of each, as the PubMed runs of the compact-biomedical models did.
     """
 
+    title: ClassVar = "Masked language model"
+    answers: ClassVar = None
     head: ClassVar = "mlm"
-    score: ClassVar = "accuracy"
+    data: ClassVar = "text"
     labelled: ClassVar = False
+    score: ClassVar = "accuracy"
     level: ClassVar = "masked tokens"
     unit: ClassVar = "documents"
     name: Literal["mlm"] = "mlm"

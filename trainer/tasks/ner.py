@@ -4,10 +4,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from trainer.prediction import Plain
+from trainer.tasks.traits import Task
 
 
-class NER(Plain):
+class NER(Task):
     """Token classification with word-level tags.
 
     `labelling` says which pieces of a word carry its tag. "first" scores words, as the field does today. "all" is
@@ -17,9 +17,13 @@ class NER(Plain):
     as many sentences that follow each other as fit, so that a model also learns to read in long windows.
     """
 
+    title: ClassVar = "Named entities in a text"
+    answers: ClassVar = "spans"
     head: ClassVar = "ner"
-    score: ClassVar = "f1"
+    data: ClassVar = "tagged"
     labelled: ClassVar = True
+    label: ClassVar = "entity type"
+    score: ClassVar = "f1"
     level: ClassVar = "word level"
     unit: ClassVar = "sentences"
     name: Literal["ner"] = "ner"

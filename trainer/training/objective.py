@@ -24,6 +24,7 @@ from trainer.models.heads import (
 from trainer.recipes.terms import Term
 from trainer.training import losses
 from trainer.training.vocabulary_loss import vocabulary_loss
+from trainer.zoo.outputs import HEADS
 
 
 class Pass(NamedTuple):
@@ -38,8 +39,9 @@ class Pass(NamedTuple):
 class Objective(torch.nn.Module):
     """batch -> loss terms. Holds the student and the shared projection; the teacher is not part of its state dict.
 
-    head: "mlm" compares at masked positions and hidden states at every real token; "ner" compares both at the labelled
-    positions, "classification" at whole documents, so that teacher and student may cut words differently.
+    head: one of zoo.outputs.HEADS. A masked LM compares at masked positions, and hidden states at every real token; a
+    tagger compares both at the labelled positions, a classifier at whole documents, so that teacher and student may cut
+    words differently.
     `exact` is the papers' mode: the teacher drops out as the student does, and maps are those after dropout.
     """
 
@@ -151,7 +153,7 @@ class Objective(torch.nn.Module):
 
     def _counted(self, mine: torch.Tensor, theirs: torch.Tensor, batch: Mapping) -> Iterator[torch.Tensor]:
         """The states of both that count: at every real token of a masked LM, of a labelled task what has a label."""
-        if self.head == "mlm":
+        if not HEADS[self.head].labelled:
             where = _real(batch["attention_mask"])
             return (_rows(states, where) for states in (mine, theirs))
         return (
@@ -194,7 +196,7 @@ def _projection(student: int, teacher: int | None, plan: Sequence[Term], *, head
     The tiny objective has it at any widths; a task term only where the widths differ.
     """
     asked = any(term.projected for term in plan)
-    if asked and teacher and (head == "mlm" or student != teacher):
+    if asked and teacher and (not HEADS[head].labelled or student != teacher):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return torch.nn.Linear(student, teacher)

@@ -23,6 +23,7 @@ from trainer.models.heads import unit_numbers
 from trainer.run import RunSpec
 from trainer.training import loop, teacher_cache
 from trainer.training.objective import Objective
+from trainer.zoo.outputs import mark
 
 
 @dataclass
@@ -111,14 +112,14 @@ def prepare(
     labels = data.labels if teacher is None or not task.labelled else inference.output_names(teacher[0])
     student, tokenizer = _student(ready, labels, data)
     terms = spec.recipe.plan(_depth(student), _depth(teacher[0] if teacher else student))
-    live = teacher is not None and (task.head == "mlm" or any(term.traits.needs_same_pieces for term in terms))
+    live = teacher is not None and (not task.labelled or any(term.traits.needs_same_pieces for term in terms))
     limits = [inference.model_limit(*pair) for pair in ((student, tokenizer), teacher) if pair]
     max_tokens = min(spec.schedule.max_tokens, *limits)
     options = {"label_ids": student.config.label2id, "max_tokens": max_tokens, "seed": spec.seed}
     if teacher and task.labelled:
         options["taught"] = True
     rows = data.rows("train", tokenizer, **options)
-    student.config.update(data.marks(max_tokens, rows.lengths))
+    student.config.update(data.marks(max_tokens, rows.lengths) | mark(task.name))
     objective = Objective(
         student,
         terms,
@@ -134,18 +135,17 @@ def prepare(
         theirs = data.rows("train", teacher[1], **options)
         key = {"levels": objective.teacher_levels, "weights": ready.teacher.sha256}
         outputs = teacher_cache.teacher_outputs(teacher[0], theirs, **key, cache=cache, progress=asking)
-        if task.head == "ner":
-            rows = rows.answered_by(theirs)
+        rows = rows.answered_by(theirs)
     return TrainingSetup(ready, cache, data, objective, tokenizer, rows, max_tokens, teacher, outputs)
 
 
 def _teacher(ready: RunSpec) -> tuple[torch.nn.Module, Any] | None:
-    return models.load(ready.teacher, task=ready.spec.task.head) if ready.teacher else None
+    return models.load(ready.teacher, task=ready.spec.task.name) if ready.teacher else None
 
 
 def _student(ready: RunSpec, labels: Sequence[str] | None, data: Any) -> tuple[torch.nn.Module, Any]:
     spec = ready.spec
-    student, tokenizer = models.load(ready.model, task=spec.task.head, labels=labels, seed=spec.seed)
+    student, tokenizer = models.load(ready.model, task=spec.task.name, labels=labels, seed=spec.seed)
     if spec.change is None:
         return student, tokenizer
     return students.make(student, tokenizer, spec.change, texts=lambda: data.texts("train"), seed=spec.seed)

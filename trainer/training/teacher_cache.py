@@ -21,6 +21,7 @@ from trainer.errors import CorruptFile
 from trainer.files import commit_folder, verify_folder
 from trainer.inference.window_batches import check_finite
 from trainer.models.heads import document_reading, forward, is_classifier, unit_numbers, unit_states
+from trainer.zoo.outputs import head_of_model
 
 FORMAT = 1  # of the stored files; another number leaves old files alone
 BATCH_TOKENS = 4096
@@ -139,7 +140,7 @@ def _compute(
     states: np.memmap,  # (units, levels x hidden)
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    device, head = next(teacher.parameters()).device, "classification" if is_classifier(teacher) else "ner"
+    device, head = next(teacher.parameters()).device, head_of_model(teacher)
     done = 0
     for indices in Batches(rows.lengths, seed=0, batch_tokens=BATCH_TOKENS, batch_size=None).epoch(0):
         batch = {name: tensor.to(device) for name, tensor in rows.batch(indices).items()}

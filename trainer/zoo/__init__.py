@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
 from trainer import references
-from trainer.datasets import tags
 from trainer.errors import BadData, BadSpec, Unavailable, UnknownName
 from trainer.files import sha256
 from trainer.home import ROOT, home, place, present
@@ -24,8 +23,9 @@ from trainer.plain_yaml import parse_yaml
 from trainer.prediction import Plain
 from trainer.resolved import ResolvedModel
 from trainer.run import attempts, runs_dir
-from trainer.tasks import LABELLED
-from trainer.zoo.outputs import check_says_labels
+from trainer.tasks import TASKS, answers
+from trainer.zoo import outputs
+from trainer.zoo.outputs import HEADS, check_labels
 from trainer.zoo.weights import WEIGHTS, check_folder, check_hashes, outputs_of, read_json, texts
 
 ABOUT = "stillroom.json"
@@ -67,6 +67,12 @@ class Reported(TypedDict):
     note: str | None
 
 
+def _labelled(task: str) -> str:
+    if not answers(task):
+        raise ValueError(f"write one of: {', '.join(name for name in TASKS if answers(name))}")
+    return task
+
+
 class ModelEntry(Plain):
     """One model: an entry of model_zoo.yaml or a published run. None means not known."""
 
@@ -86,7 +92,7 @@ class ModelEntry(Plain):
     licence: str | None
     family: str
     role: Literal["teacher", "student", "continual", "long", "rival", "starter", "embedded", "run", "start"]
-    task: Literal["ner", "classification"] | None = None
+    task: Annotated[str, AfterValidator(_labelled)] | None = None
     labels: tuple[str, ...] = ()
     params: Params
     stated_params: Count | None = None  # what its authors say
@@ -99,16 +105,14 @@ class ModelEntry(Plain):
 def task_of(found: ResolvedModel) -> str:
     """The labelled task that a model folder can do; BadSpec where its head says no labels, or what cannot be read."""
     head, named, labels = outputs_of(folder := Path(found.path))
-    if head not in LABELLED:
+    if head is None or not HEADS[head].labelled:
         raise BadSpec(
             [("model", f"{found.reference} has no head that gives labels (it is a {named or 'bare encoder'})")],
             next_step="Fine-tune it first, or choose a model that is fine-tuned.",
         )
-    if head == "ner":
-        tags.read(labels)
-    else:
-        check_says_labels((read_json(folder / "config.json") or {}).get("problem_type"), labels)
-    return head
+    config = read_json(folder / "config.json") or {}
+    check_labels(head, labels, problem_type=config.get("problem_type"))
+    return outputs.task_of(head, config)
 
 
 @functools.cache

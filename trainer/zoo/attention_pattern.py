@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer.prediction import Plain
+from trainer.zoo.outputs import ENCODER, HEADS
 
 _USUAL_LAYERS = {"longformer": 12, "big_bird": 12, "modernbert": 22}  # what a config leaves out is its class's default
-LOCAL = ("ner", "mlm", "encoder")  # heads without global tokens; others read a whole text at its first token
 
 
 class Reach(Plain):
@@ -40,7 +40,7 @@ class Reach(Plain):
         return f"each token sees {listed}; {far}{short}"
 
 
-def reach(config: Mapping[str, Any], *, head: str = "ner") -> Reach:
+def reach(config: Mapping[str, Any], *, head: str = ENCODER.name) -> Reach:
     """The attention pattern of a model: sliding windows of Longformer and ModernBERT, blocks of BigBird, or everything.
 
     head: decides the global tokens of a Longformer, as architectures.global_attention does. A BigBird block counts as
@@ -51,7 +51,7 @@ def reach(config: Mapping[str, Any], *, head: str = "ner") -> Reach:
     if kind == "longformer":
         windows = config.get("attention_window", 512)
         windows = [windows] * layers if isinstance(windows, int) else windows
-        shared, through = int(head not in LOCAL), sum(windows) // 2
+        shared, through = int(HEADS[head].whole_text), sum(windows) // 2
         return Reach(side=min(windows) // 2, shared=shared, layers=layers, through=through)
     if kind == "big_bird" and config.get("attention_type", "block_sparse") == "block_sparse":
         size, drawn = config.get("block_size", 64), config.get("num_random_blocks", 3)

@@ -13,8 +13,7 @@ from trainer.recipes.layer_maps import layer_map
 from trainer.recipes.terms import Term
 from trainer.resolved import ResolvedModel
 from trainer.spec import Change, JobSpec
-from trainer.tasks import TASKS
-from trainer.zoo.outputs import SEVERAL, class_of, head_of, labels_of, says_values
+from trainer.zoo.outputs import ENCODER, HEADS, SEVERAL, class_of, head_of, labels_of, says_values
 from trainer.zoo.vocabulary import smallest, too_few
 from trainer.zoo.weights import outputs_of
 
@@ -88,7 +87,7 @@ def sizes(config: Mapping[str, Any], *, head: str | None = None, labels: Sequenc
         padding=config.get("pad_token_id") or 0,
         token_types=config.get("type_vocab_size"),
         head=head,
-        labels=() if head == "classification" and says_values(config, labels) else labels,
+        labels=() if head in HEADS and HEADS[head].says == "labels" and says_values(config, labels) else labels,
         multi_label=config.get("problem_type") == SEVERAL,
     )
 
@@ -186,9 +185,9 @@ def _sameness(spec: JobSpec, teacher: Shape, student: Shape) -> Problems:
         return
     if not teacher.labels:
         yield "teacher", "it has no label head; fine-tune it on this data set first"
-    elif teacher.head in TASKS and teacher.head != spec.task.head:
+    elif teacher.head in HEADS and teacher.head not in (spec.task.head, ENCODER.name):
         yield "teacher", f"it is a model for {teacher.head}; {spec.task.name} needs one that was fine-tuned for that"
-    elif teacher.head == spec.task.head == "ner":
+    elif teacher.head == spec.task.head and HEADS[teacher.head].says == "tags":
         try:
             tags.read(teacher.labels)
         except BadSpec as error:
@@ -268,7 +267,7 @@ def _starting(change: Change, base: Shape, student: Shape) -> Problems:
 def _term(term: Term, spec: JobSpec, teacher: Shape, student: Shape) -> Problems:
     traits = term.traits
     # A masked-LM teacher reads the student's pieces whatever the term; a tagging teacher only for some.
-    together = traits.needs_same_pieces or (spec.task.head == "mlm" and traits.needs_teacher)
+    together = traits.needs_same_pieces or (not spec.task.labelled and traits.needs_teacher)
     if together and (teacher.pieces, teacher.vocabulary) != (student.pieces, student.vocabulary):
         yield (
             "student.vocabulary" if student.pieces.endswith("trimmed") else "student",

@@ -4,21 +4,43 @@ The one place that knows: loading, checks, evaluation, predictions, explanations
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
+from trainer.datasets import tags
 from trainer.errors import BadSpec, CorruptFile, Unavailable
+from trainer.tasks import TASKS
 
-# What a model's class can do, by the end of its name. A masked LM's head has no labels.
-HEADS = {
-    "ForMaskedLM": "mlm",
-    "ForPreTraining": "mlm",
-    "ForTokenClassification": "ner",
-    "ForSequenceClassification": "classification",
-    "Model": "encoder",
-}
+
+class Head(NamedTuple):
+    """The output layer of a model; its name stands in specs, entries and results.
+
+    kind: what it is called in messages. endings: of the names of its classes in transformers. says: what an output
+    stands for: a tag, a label, a piece of the vocabulary; None without outputs. whole_text: whether it says one thing
+    of a text, read at its first token, and not of each of its pieces.
+    """
+
+    name: str
+    kind: str
+    endings: tuple[str, ...]
+    says: Literal["tags", "labels", "pieces"] | None
+    whole_text: bool = False
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its outputs have names."""
+        return self.says in ("tags", "labels")
+
+
+TAGS = Head("ner", "token-classification", ("ForTokenClassification",), says="tags")
+LABELS = Head(
+    "classification", "sequence-classification", ("ForSequenceClassification",), says="labels", whole_text=True
+)
+VOCABULARY = Head("mlm", "masked-LM", ("ForMaskedLM", "ForPreTraining"), says="pieces")
+ENCODER = Head("encoder", "encoder", ("Model",), says=None)
+HEADS = {head.name: head for head in (VOCABULARY, TAGS, LABELS, ENCODER)}
+MARK = "stillroom_task"  # in a config.json: the task, where it is not the usual one of the head
 MOST = 100_000  # labels that a model may have
-LABELLED = ("ner", "classification")  # heads whose outputs are labels
 SEVERAL = "multi_label_classification"  # transformers' problem_type of a head with a probability for each label
 ONE = "single_label_classification"
 _VALUE = "regression"
@@ -47,7 +69,7 @@ def read(config: Mapping[str, Any], shapes: Shapes, *, where: str) -> Outputs:
     """What a model folder says of its outputs. CorruptFile or Unavailable names `where` and what in it does not do."""
     head, outputs = head_of(config, shapes, where=where), _outputs(shapes)
     labels: tuple[str, ...] = ()
-    if head in LABELLED:
+    if head and HEADS[head].labelled:
         labels = labels_of(config, where=where)
         count = len(labels) or config.get("num_labels") or outputs or 2
         if type(count) is not int or not 0 < count <= MOST or count != (outputs or count):
@@ -72,11 +94,11 @@ def head_of(config: Mapping[str, Any], shapes: Shapes | None = None, *, where: s
         return head_of_class(named)
     names = list(shapes := shapes or {})
     if any(name.startswith(_VOCABULARY) for name in names):
-        return "mlm"
+        return VOCABULARY.name
     if any(name in shapes for name in _DEEPER):
-        return "classification"
+        return LABELS.name
     if "classifier.weight" not in shapes:
-        return "encoder"
+        return ENCODER.name
     pooled = any("pooler." in name for name in names)  # a tagger has none, but old files of taggers kept one
     tagged = any(_BORDER.fullmatch(str(label)) for label in (config.get("id2label") or {}).values())
     if "head.dense.weight" in shapes or config.get("model_type") == "mobilebert" or (pooled and tagged):
@@ -85,12 +107,51 @@ def head_of(config: Mapping[str, Any], shapes: Shapes | None = None, *, where: s
             "for words or one for whole texts.",
             next_step=_WRITE_CLASS,
         )
-    return "classification" if pooled else "ner"
+    return LABELS.name if pooled else TAGS.name
 
 
 def head_of_class(name: str) -> str | None:
     """The head of a class of transformers, or of one that is named like them; None for any other."""
-    return next((head for ending, head in HEADS.items() if name.endswith(ending)), None)
+    return next((head.name for head in HEADS.values() if name.endswith(head.endings)), None)
+
+
+def head_of_model(model: Any) -> str | None:
+    """The head of a loaded model, by its class; of a class of no library only its labels can tell. None: unknown."""
+    if known := head_of_class(type(model).__name__):
+        return known
+    labels = getattr(model.config, "id2label", None)
+    return (TAGS if tags.has_borders(labels.values()) else LABELS).name if labels else None
+
+
+def task_of(head: str | None, config: Mapping[str, Any]) -> str | None:
+    """The task of a model with this head: what its config.json is marked with, or the usual one; None without any."""
+    able = [name for name, task in TASKS.items() if task.head == head]
+    return config.get(MARK) if config.get(MARK) in able else next(iter(able), None)
+
+
+def mark(task: str) -> dict[str, str]:
+    """What a config.json keeps, so that `task_of` gives the task of its model: nothing for the usual one of a head."""
+    return {} if task_of(TASKS[task].head, {}) == task else {MARK: task}
+
+
+def check_labels(head: str, names: Sequence[str], *, problem_type: str | None = None) -> None:
+    """BadSpec where outputs of these names do not say plainly what a head with labels gives."""
+    if HEADS[head].says == "tags":
+        tags.read(names)
+    else:
+        check_says_labels(problem_type, names)
+
+
+def label_set(head: str | None, names: Sequence[str]) -> tuple[str, ...]:
+    """Everything that outputs of these names can say: entity types or labels, sorted; nothing without labels."""
+    if head is None or not HEADS[head].labelled:
+        return ()
+    return tags.read(names).kinds if HEADS[head].says == "tags" else tuple(sorted(names))
+
+
+def names_for(head: str, labels: Iterable[str]) -> tuple[str, ...]:
+    """The names of the outputs of a new head that is to say these entity types or labels."""
+    return tags.iob2(labels) if HEADS[head].says == "tags" else tuple(labels)
 
 
 def labels_of(config: Mapping[str, Any], *, where: str = "the model") -> tuple[str, ...]:

@@ -221,7 +221,7 @@ def build(
         raise Refused(f"{out} is there already.", next_step="Give a folder that is not there yet; nothing was written.")
     from trainer import models
 
-    network = models.build(entry, head="mlm")
+    network = models.build(entry)
     models.save(network, None, out)
     terminal.say(f"{out}: {sum(p.numel() for p in network.parameters()):,} parameters, random weights")
 

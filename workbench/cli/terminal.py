@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from trainer.tasks import answers
+
 PIPED_WIDTH = 200  # columns when nobody watches, so that `| grep` sees whole rows
 
 
@@ -129,7 +131,7 @@ def show_report(report) -> None:
 
 def show_prediction(text: str, found) -> None:
     """The spans with the text they cover, or the labels of the whole; what was read, and what it cost."""
-    if found.task == "classification":
+    if answers(found.task) == "labels":
         given = set(found.chosen)
         ranked = [(said.label, said.score, "given" if said.label in given else "") for said in found.labels]
         _table(("label", "probability", ""), ranked)
@@ -157,7 +159,7 @@ def show_comparison(text: str, compared) -> None:
 
 
 def _agreement(compared) -> str:
-    measures = sorted({_MEASURES[found.task] for found in compared.predictions})
+    measures = sorted({_MEASURES[answers(found.task)] for found in compared.predictions})
     return f"agreement: {', '.join(measures)} {compared.agreement:.3f}."
 
 
@@ -197,7 +199,7 @@ def show_scores(report: Mapping) -> None:
 _COUNTED = ("sentences", "documents", "tokens", "entities", "characters", "longest")  # of a split, as far as it has it
 _PLACES = re.compile(r"[0-9]{1,15}:[0-9]{1,15}:")  # START:END: of a target
 _SPLITS = ("train", "dev", "test")
-_MEASURES = {"ner": "mean F1 of the pairs", "classification": "mean agreement of the pairs"}
+_MEASURES = {"spans": "mean F1 of the pairs", "labels": "mean agreement of the pairs"}  # by what they answer
 
 
 def _console(*, stderr: bool = False) -> Console:

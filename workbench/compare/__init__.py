@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from trainer.errors import BadSpec
 from trainer.prediction import Plain, Prediction, Span
+from trainer.tasks import answers
 from workbench.compare.filters import Filter, filtered
 
 
@@ -69,7 +70,7 @@ class Comparison(Plain):
         """Why there is no figure of agreement, as a sentence; None where there is one."""
         if self.agreement is not None:
             return None
-        pairs = [(one, other) for one, other in combinations(self.predictions, 2) if one.task == other.task]
+        pairs = [(one, other) for one, other in combinations(self.predictions, 2) if _comparable(one, other)]
         if not pairs:
             return "One model marks words, the other labels the whole note: nothing to compare."
         if not any(set(one.label_set) & set(other.label_set) for one, other in pairs):
@@ -103,7 +104,7 @@ def compare(predictions: Sequence[Prediction]) -> Comparison:
 
 def agreed(comparison: Comparison, arm: Prediction) -> list[bool | None]:
     """Of each span of an arm, whether every arm that could say its label has it too; None where no other arm could."""
-    others = [other for other in comparison.predictions if other.task == "ner" and other.model != arm.model]
+    others = [other for other in comparison.predictions if answers(other.task) == "spans" and other.model != arm.model]
     known = [(other.label_set, set(map(_place, other.spans))) for other in others]
 
     def same(span: Span) -> bool | None:
@@ -160,7 +161,7 @@ def label_agreement(one: Prediction, other: Prediction) -> float | None:
     return len(first & second) / len(first | second) if first or second else None
 
 
-AGREEMENTS = {"ner": span_f1, "classification": label_agreement}
+AGREEMENTS = {"spans": span_f1, "labels": label_agreement}  # by what the models answer
 
 
 class AgreementRow(NamedTuple):
@@ -187,14 +188,18 @@ def agreement_rows(predictions: Sequence[Prediction]) -> list[AgreementRow]:
 
 def _row(label: str | None, predictions: Sequence[Prediction]) -> AgreementRow:
     figures = tuple(
-        _agreement(one, other) if label is None or one.task == "ner" else None
+        _agreement(one, other) if label is None or answers(one.task) == "spans" else None
         for one, other in combinations(predictions, 2)
     )
     return AgreementRow(label, figures, _mean(figures))
 
 
 def _agreement(one: Prediction, other: Prediction) -> float | None:
-    return AGREEMENTS[one.task](one, other) if one.task == other.task else None
+    return AGREEMENTS[answers(one.task)](one, other) if _comparable(one, other) else None
+
+
+def _comparable(one: Prediction, other: Prediction) -> bool:
+    return answers(one.task) == answers(other.task)
 
 
 def _mean(figures: Iterable[float | None]) -> float | None:
@@ -204,7 +209,7 @@ def _mean(figures: Iterable[float | None]) -> float | None:
 
 def _document_disagreements(predictions: Sequence[Prediction]) -> Iterable[Disagreement]:
     """One for the labels of arms that each give one; or one for each label that some arm gives and another does not."""
-    said = [arm for arm in predictions if arm.task == "classification" and arm.labels]
+    said = [arm for arm in predictions if answers(arm.task) == "labels" and arm.labels]
     arms = [arm for arm in said if any(set(arm.label_set) & set(other.label_set) for other in said if other is not arm)]
     if all(arm.threshold is None for arm in arms):
         groups = [{label for arm in arms for label in arm.chosen}]
@@ -226,7 +231,7 @@ def _disagreements(predictions: Sequence[Prediction]) -> Iterable[Disagreement]:
         voters = [
             (arm, spans)
             for arm, spans in zip(predictions, region, strict=True)
-            if arm.task == "ner" and labels & ({span.label for span in spans} | set(arm.label_set))
+            if answers(arm.task) == "spans" and labels & ({span.label for span in spans} | set(arm.label_set))
         ]
         if len(voters) < 2 or len({frozenset(map(_place, spans)) for _, spans in voters}) < 2:
             continue

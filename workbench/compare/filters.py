@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from trainer.prediction import Plain, Prediction
+from trainer.tasks import answers
 
 
 class Filter(Plain):
@@ -28,7 +29,7 @@ def filtered(found: Prediction, by: Filter) -> Prediction:
     """
     if not by.active:
         return found
-    if found.task == "classification":
+    if answers(found.task) == "labels":
         return _document(found, by.least)
     spans = tuple(span for span in found.spans if span.score >= by.least and (span.label in by.labels or not by.labels))
     known = tuple(label for label in found.label_set if label in by.labels or not by.labels)
@@ -45,4 +46,4 @@ def _document(found: Prediction, least: float) -> Prediction:
 
 def given(found: Prediction) -> int:
     """How many spans, or labels of the whole note, a prediction gives."""
-    return len(found.chosen) if found.task == "classification" else len(found.spans)
+    return len(found.chosen) if answers(found.task) == "labels" else len(found.spans)

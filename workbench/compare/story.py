@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from trainer.prediction import Prediction
+from trainer.tasks import answers
 from workbench.compare import compare, context, span_f1
 from workbench.predict import Arm, letter
 
@@ -31,11 +32,11 @@ def story(whole: Sequence[Prediction], chosen: int | None) -> list[str]:
 
 
 def _cut_off(arm: Prediction) -> bool:
-    return bool(arm.task == "ner" and arm.coverage.unread and Arm.parse(arm.model).reading == "truncate")
+    return bool(answers(arm.task) == "spans" and arm.coverage.unread and Arm.parse(arm.model).reading == "truncate")
 
 
 def _reads_on(arm: Prediction) -> bool:
-    return bool(arm.task == "ner" and arm.coverage.reach and not arm.coverage.unread)
+    return bool(answers(arm.task) == "spans" and arm.coverage.reach and not arm.coverage.unread)
 
 
 def _things(number: int) -> str:

@@ -1,6 +1,6 @@
-"""What is explained: one type a task. A target says which logits count and makes one score of them.
+"""What is explained. A target says which logits count and makes one score of them.
 
-A task joins with a type that has `label`, `check`, `places` and `score`, and a place in Target and in `parse`.
+What a model answers decides which: a span of the text, or a label of the whole.
 """
 
 import re
@@ -13,6 +13,7 @@ from trainer.datasets import tags
 from trainer.datasets.rows.words import Alignment
 from trainer.errors import BadSpec, UnknownName
 from trainer.prediction import Plain, Prediction
+from trainer.tasks import answers
 
 _SPAN = re.compile(r"(\d{1,9}):(\d{1,9}):(.{1,200})", re.S)
 LIST_THEM = "`stillroom explain` without --target lists what the model found, written as targets."
@@ -26,7 +27,8 @@ class SpanTarget(Plain):
     reader asks about.
     """
 
-    task: ClassVar = "ner"
+    answers: ClassVar = "spans"
+    written: ClassVar = "marks spans: write START:END:LABEL"
     start: int
     end: int
     label: str
@@ -63,7 +65,8 @@ class LabelTarget(Plain):
     Of a window that is the first token's say: all of it, so every piece may count.
     """
 
-    task: ClassVar = "classification"
+    answers: ClassVar = "labels"
+    written: ClassVar = "labels whole texts: write LABEL"
     label: str
 
     def __str__(self) -> str:
@@ -84,6 +87,7 @@ class LabelTarget(Plain):
 
 
 Target = SpanTarget | LabelTarget
+TARGETS = {kind.answers: kind for kind in (SpanTarget, LabelTarget)}
 
 
 def parse(text: str) -> Target:
@@ -106,7 +110,7 @@ def require_task(target: Target, model: Any) -> list[str]:
     """The model's label names. BadSpec if the target is not of the kind that this model's head speaks of."""
     from trainer import inference
 
-    if target.task != (task := inference.head(model)):
-        wanted = {"ner": "marks spans: write START:END:LABEL", "classification": "labels whole texts: write LABEL"}
-        raise BadSpec([("target", f"found {str(target)!r:.80}; this model {wanted[task]}")], next_step=LIST_THEM)
+    if target.answers != (wanted := answers(inference.task(model))):
+        how = TARGETS[wanted].written
+        raise BadSpec([("target", f"found {str(target)!r:.80}; this model {how}")], next_step=LIST_THEM)
     return inference.output_names(model)

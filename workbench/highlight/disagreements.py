@@ -5,13 +5,15 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from trainer.tasks import answers
 from workbench.compare import Comparison, Disagreement, Group, grouped
 from workbench.highlight.markup import Html, chip, count, escape, letter, silence
 
-# By task, what the figure of agreement counts.
+# By what models answer, what the figure of agreement counts.
 MEANINGS = {
-    "ner": "Agreement: F1 of spans with equal borders and label, of the labels both models know, averaged over pairs.",
-    "classification": "Agreement: the share of pairs that give the note the same label; where a note may have several, "
+    "spans": "Agreement: F1 of spans with equal borders and label, of the labels both models know, averaged over "
+    "pairs.",
+    "labels": "Agreement: the share of pairs that give the note the same label; where a note may have several, "
     "the share of the given labels that both give.",
 }
 APART = "Models that mark words and models that label the whole note are compared among themselves only."
@@ -42,9 +44,9 @@ def rail(text: str, comparison: Comparison, arms: list[str], slots: dict[str, st
 
 def meanings(comparison: Comparison) -> str:
     """What the figures of agreement count."""
-    tasks = [prediction.task for prediction in comparison.predictions]
-    said = [MEANINGS[task] for task in MEANINGS if tasks.count(task) > 1]
-    said += [APART] if len(set(tasks)) > 1 else []
+    kinds = [answers(prediction.task) for prediction in comparison.predictions]
+    said = [MEANINGS[kind] for kind in MEANINGS if kinds.count(kind) > 1]
+    said += [APART] if len(set(kinds)) > 1 else []
     return "".join(f'<p class="sr-more">{words}</p>' for words in said)
 
 

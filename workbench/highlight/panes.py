@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from trainer.errors import StillroomError
 from trainer.prediction import Coverage, LabelScore, Prediction, Span
+from trainer.tasks import answers
 from workbench.compare import Comparison, Disagreement
 from workbench.highlight.disagreements import anchor, nothing, rail
 from workbench.highlight.markup import Html, chip, count, escape, letter, line, percent, silence, slots_of
@@ -131,7 +132,7 @@ def _stage(pane: Pane) -> str:
 def _facts(prediction: Prediction) -> str:
     ms = prediction.cost.latency_ms
     latency = f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms"
-    found = "" if prediction.task == "classification" else f"<span>{count(len(prediction.spans), 'span')}</span>"
+    found = "" if answers(prediction.task) == "labels" else f"<span>{count(len(prediction.spans), 'span')}</span>"
     return f"{found}<span>{latency}</span>{_coverage(prediction.coverage)}"
 
 

@@ -22,7 +22,7 @@ from trainer.prediction import Plain
 from trainer.queue import published
 from trainer.recipes import RECIPES
 from trainer.spec import TRAINED, Change, JobSpec
-from trainer.tasks import LABELLED, TASKS
+from trainer.tasks import TASKS, trained_by
 from workbench.launch import form
 
 KINDS = {
@@ -95,7 +95,7 @@ class Draft:
     @property
     def task(self) -> str:
         """The task that is chosen, or the recipe's own."""
-        tasks = self.recipe.tasks if self.recipe else tuple(TASKS)
+        tasks = trained_by(self.recipe)
         return self.get("task.name") if self.get("task.name") in tasks else tasks[0]
 
     @cached_property
@@ -107,7 +107,7 @@ class Draft:
     @property
     def fields(self) -> list[form.Leaf]:
         """The fields of this form; those that were never filled get the schema's default."""
-        tasks = {name: TASKS[name] for name in (self.recipe.tasks if self.recipe else TASKS)}
+        tasks = {name: TASKS[name] for name in trained_by(self.recipe)}
         tables = self.tables | {"task": tasks}
         leaves = [leaf for leaf in form.leaves(JobSpec, tables, self._chosen) if self._has(leaf.name)]
         if self.changed:
@@ -180,7 +180,7 @@ class Draft:
     def models(self, field: str) -> dict[str, zoo.ModelEntry]:
         """The models whose weights are here and that can stand in a field."""
         ready, task = published.ready(), self.task
-        if task not in LABELLED:
+        if not TASKS[task].answers:
             return {entry.id: entry for entry in ready if entry.task is None}
         own = field == "teacher" or self.kind not in TRAINED  # where the model must have the head already
         fitting = (task,) if own else (task, None)  # one made for another task is no usual start for this one
@@ -241,7 +241,7 @@ def _order(path: Path) -> tuple[int, bool, bool, str]:
 
 def usual(kind: str) -> dict:
     """Where a form begins if no ready spec is there: what is on every machine, as far as a kind has it."""
-    texts = [name for name, card in datasets.cards().items() if card.task == "mlm"]
+    texts = [name for name, card in datasets.cards().items() if not TASKS[card.task].labelled]
     given = {
         "finetune": {"model": "minilm", "dataset": "bc5cdr"},
         "distill": {"teacher": "minilm-bc5cdr", "student": {"layers": 3}, "recipe": "task_kd", "dataset": "bc5cdr"},

@@ -13,6 +13,7 @@ from trainer.resolved import ResolvedModel
 from trainer.spec import TRAINED, JobSpec
 from trainer.zoo import compatibility
 from trainer.zoo.compatibility import Shape
+from trainer.zoo.outputs import names_for
 from workbench.launch import sizes
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
         return Plan()
     student = compatibility.changed(base.shape, spec.change)
     terms = _known(lambda: compatibility.plan(spec, student, teacher and teacher.shape), ())
-    outputs = len(teacher.shape.labels) if teacher else len(labels) if spec.task.head != "ner" else 2 * len(labels) + 1
+    outputs = len(teacher.shape.labels) if teacher else len(names_for(spec.task.head, labels))
     size = sizes.size(student, head=spec.task.head, labels=outputs, change=spec.change)
     return Plan(
         teacher=teacher and teacher.shape,

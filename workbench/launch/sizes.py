@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from trainer.spec import Change
 from trainer.zoo.compatibility import Shape
+from trainer.zoo.outputs import HEADS, VOCABULARY
 from trainer.zoo.weights import WEIGHTS
 
 TOKEN_TYPES = {"bert": 2, "roberta": 1, "distilbert": 0, "longformer": 2, "big_bird": 2}  # where a config does not say
@@ -24,7 +25,7 @@ class Size(NamedTuple):
 
 
 def size(shape: Shape, *, head: str, labels: int = 0, change: Change | None = None) -> Size | None:
-    """The parameters of a model of this shape with its head: "ner", "classification" or "mlm"; None: not known."""
+    """The parameters of a model of this shape with its head (zoo.outputs); None: not known."""
     if shape.model_type == "minialbert":
         return _minialbert(shape, head, labels, (change and change.embedding) or shape.hidden)
     if shape.model_type not in TOKEN_TYPES:
@@ -58,16 +59,17 @@ def _minialbert(shape: Shape, head: str, labels: int, width: int) -> Size:
     shared = 4 * _linear(hidden, hidden) + _feed_forward(hidden, shape.intermediate) + 4 * hidden
     pooler = _linear(hidden, hidden)
     adapter = _linear(hidden, inner) + _linear(inner, hidden) + 2 * hidden
-    untied = shape.vocabulary * hidden if head == "mlm" else 0
+    untied = shape.vocabulary * hidden if HEADS[head] is VOCABULARY else 0
     body = embeddings + projector + shared + pooler + 2 * shape.layers * adapter
-    alone = "ner" if head == "classification" else head  # its classifier has no layer below the output
-    return Size(body + _head(alone, hidden, shape.vocabulary, labels) + untied, embeddings)
+    # Its classifier has no layer below the output.
+    top = _linear(hidden, labels) if HEADS[head].labelled else _head(head, hidden, shape.vocabulary, labels)
+    return Size(body + top + untied, embeddings)
 
 
 def _head(head: str, hidden: int, vocabulary: int, labels: int) -> int:
-    if head == "ner":
+    if HEADS[head].says == "tags":
         return _linear(hidden, labels)
-    if head == "classification":  # a pooler of BERT's, or a dense layer in its place
+    if HEADS[head].says == "labels":  # a pooler of BERT's, or a dense layer in its place
         return _linear(hidden, hidden) + _linear(hidden, labels)
     return _linear(hidden, hidden) + 2 * hidden + vocabulary  # transform, norm, and the bias of the tied decoder
 

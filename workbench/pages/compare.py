@@ -9,7 +9,7 @@ import streamlit as st
 
 from trainer.errors import BadSpec, StillroomError
 from trainer.queue import published
-from trainer.tasks import LABELLED
+from trainer.tasks import for_notes
 from trainer.zoo import ModelEntry
 from workbench import highlight
 from workbench.compare import presets
@@ -31,7 +31,7 @@ def render() -> None:
         "What two to four models find in one note, and where they differ. "
         "For research, not for clinical decisions. Nothing you enter is stored."
     )
-    ready = published.ready(task=LABELLED)
+    ready = published.ready(task=for_notes())
     titles = titles_of(ready, [*st.query_params.get_all("model"), *st.session_state.get("model", ())])
     _read_address(titles)
     note, problem = note_field.choose()

@@ -7,7 +7,7 @@ import streamlit as st
 from trainer import datasets, queue, zoo
 from trainer.errors import StillroomError
 from trainer.spec import TRAINED, JobSpec
-from trainer.tasks import TASKS
+from trainer.tasks import TASKS, trained_by
 from workbench.launch import draft, form, job_plan, submission
 from workbench.launch.draft import AS_IS, KINDS, MADE, MADE_FROM, WAYS, Draft
 from workbench.pages.parts import cost_estimate, dataset_field, plan_view, queueing
@@ -24,11 +24,6 @@ ABOUT = {
 WAY_LABELS = {
     "student": {MADE: "Teacher, smaller", MADE_FROM: "Another, smaller", AS_IS: "As it is"},
     "model": {AS_IS: "As it is", MADE: "Smaller"},
-}
-TASK_NAMES = {
-    "ner": "Named entities in a text",
-    "classification": "Labels of whole documents",
-    "mlm": "Masked language model",
 }
 DRAWN = ("model", "teacher", "student", "dataset", "recipe.name", "task.name")  # by hand, with the facts beside them
 SIZES = ("layers", "layer_map", "hidden", "heads", "vocabulary", "start")  # of a change; the rest is "more"
@@ -177,21 +172,21 @@ def _recipe(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
         "Recipe", list(recipes), key=f"{own.key}recipe.name", on_change=own.take_recipe, persist_state="session"
     )
     form.show_problems(shown.get("recipe.name", ()))
-    data = dataset_field.KINDS[own.task].data
+    data = dataset_field.kind(own).title
     first = own.recipe.__doc__.partition("\n")[0]
     st.caption(plain(f"{first} Learns on {data}."))
 
 
 def _task(own: Draft, shown: Mapping[str, Sequence[str]]) -> None:
     """What the model is asked to do; data and models of another task make room for those of this one."""
-    tasks = own.recipe.tasks if own.recipe else tuple(TASKS)
+    tasks = trained_by(own.recipe)
     st.session_state.setdefault(f"{own.key}task.name", own.task)
     if own.get("task.name") not in tasks:
         own.put("task.name", own.task)
     st.selectbox(
         "Task",
         tasks,
-        format_func=TASK_NAMES.get,
+        format_func=lambda name: TASKS[name].title,
         key=f"{own.key}task.name",
         on_change=own.take_task,
         persist_state="session",

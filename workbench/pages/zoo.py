@@ -10,9 +10,10 @@ import streamlit as st
 from trainer import zoo
 from trainer.errors import UnknownName
 from trainer.queue import published
-from trainer.tasks import LABELLED
+from trainer.tasks import TASKS, for_notes
 from trainer.zoo import ModelEntry
 from trainer.zoo.attention_pattern import reach
+from trainer.zoo.outputs import ENCODER
 from workbench.pages.parts.links import link
 from workbench.widgets.demo_mode import demo
 from workbench.widgets.messages import plain, show_error
@@ -171,7 +172,7 @@ def _facts(row: Row) -> dict[str, str]:
 
 def _attention(entry: ModelEntry) -> str | None:
     """How far a token sees, where that is not the whole input."""
-    found = reach(entry.architecture, head=entry.task or "mlm")
+    found = reach(entry.architecture, head=TASKS[entry.task].head if entry.task else ENCODER.name)
     return None if found.side is None else found.words
 
 
@@ -202,7 +203,7 @@ def _next(row: Row) -> None:
     name = row.entry.id
     if row.here:
         with st.container(horizontal=True):
-            if row.entry.task in LABELLED:
+            if row.entry.task in for_notes():
                 link("compare", label="Compare on a note", icon=":material/compare:", model=[name, f"{name}@truncate"])
             if not demo():
                 link("train", label="Fine-tune it", icon=":material/model_training:", model=name)

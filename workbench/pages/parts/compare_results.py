@@ -6,6 +6,7 @@ from typing import NamedTuple
 import streamlit as st
 
 from trainer.prediction import Prediction
+from trainer.tasks import answers
 from workbench import highlight
 from workbench.compare import Comparison, compare, context
 from workbench.compare.costs import Weights, weights
@@ -76,7 +77,7 @@ _LEAST = "Hides what a model is less sure of. Scores of different models are not
 
 
 def _labels(whole: Sequence[Prediction]) -> list[str]:
-    offered = sorted({label for found in whole if found.task == "ner" for label in found.label_set})
+    offered = sorted({label for found in whole if answers(found.task) == "spans" for label in found.label_set})
     if len(offered) < 2:
         return []
     st.session_state["compare_labels"] = [

@@ -1,13 +1,14 @@
 """The data set of a job on the Train page: its chooser, what it holds, and what is wrong with it."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import streamlit as st
 
 from trainer import datasets
+from trainer.datasets.formats import FORMATS, Format
 from trainer.errors import StillroomError
 from trainer.spec import JobSpec
+from trainer.tasks import TASKS
 from workbench.launch import form
 from workbench.launch.draft import Draft
 from workbench.widgets.messages import plain
@@ -16,18 +17,9 @@ LISTED = 6  # labels by name
 CHECKED_BYTES = 20_000_000  # a larger data set is read when the job is queued, not while a form is filled in
 
 
-class Kind(NamedTuple):
-    """What the data of a task are, in words: what a model learns on, and the files of a folder of one's own."""
-
-    data: str
-    files: str
-
-
-KINDS = {
-    "ner": Kind("tagged words", "train.conll, dev.conll and test.conll"),
-    "classification": Kind("labelled documents", "train, dev and test as .jsonl or .csv with text and label or labels"),
-    "mlm": Kind("plain text", "train.txt, one document a line"),
-}
+def kind(own: Draft) -> Format:
+    """What the data of the draft's task are, in words."""
+    return FORMATS[TASKS[own.task].data]
 
 
 def draw(own: Draft, shown: Mapping[str, Sequence[str]], report: datasets.Report | None) -> None:
@@ -37,7 +29,7 @@ def draw(own: Draft, shown: Mapping[str, Sequence[str]], report: datasets.Report
     """
     held = own.get("dataset")
     cards = own.cards | ({held: datasets.cards()[held]} if held in datasets.cards() else {})
-    files = KINDS[own.task].files
+    files = kind(own).files
     about = f"A data set that ships, or type the path of a folder with {files}."
     form.choose("Data set", list(cards), key=f"{own.key}dataset", help=about)
     wrong = shown.get("dataset", ())
@@ -46,7 +38,7 @@ def draw(own: Draft, shown: Mapping[str, Sequence[str]], report: datasets.Report
     if card := cards.get(reference):
         facts = (
             card.name,
-            _listed(_card_labels(card, own.get("task.multi_label"))),
+            _listed(card.labels_for(own.get("task.multi_label"))),
             _counts(card.splits),
             card.licence,
         )
@@ -81,10 +73,6 @@ def _listed(labels: Sequence[str]) -> str:
     )
 
 
-def _card_labels(card: datasets.DatasetCard, multi_label: bool | None) -> tuple[str, ...]:
-    return card.labels_for(multi_label) if card.task == "classification" else card.labels
-
-
 def _counts(splits: Mapping) -> str:
     unit = next(iter(splits.values())).unit if splits else "examples"
     return f"{unit}: " + ", ".join(f"{name} {split.examples:,}" for name, split in splits.items())
@@ -97,4 +85,4 @@ def labels(spec: JobSpec, report: datasets.Report | None) -> tuple[str, ...]:
     if report is not None:
         return report.labels
     card = datasets.cards().get(spec.dataset)
-    return _card_labels(card, getattr(spec.task, "multi_label", None)) if card and card.task == spec.task.name else ()
+    return card.labels_for(getattr(spec.task, "multi_label", None)) if card and card.task == spec.task.name else ()

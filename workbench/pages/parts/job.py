@@ -9,7 +9,7 @@ from trainer import queue
 from trainer.errors import StillroomError
 from trainer.queue import Job, published, store
 from trainer.run import Run, attempts, checkpoint_step, runs_dir
-from trainer.tasks import LABELLED
+from trainer.tasks import for_notes
 from workbench.launch import wording
 from workbench.pages.parts import run_overlay, run_results
 from workbench.pages.parts.links import go, link
@@ -186,7 +186,7 @@ def _last_checkpoint(job_id: str) -> int | None:
 
 def _beside(run_id: str) -> list[str]:
     """The arms of a first comparison: the new model and another with labels in common, or itself cut off."""
-    ready = {entry.id: entry for entry in published.ready(task=LABELLED)}
+    ready = {entry.id: entry for entry in published.ready(task=for_notes())}
     own = ready.get(run_id)
     others = [
         name
