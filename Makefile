@@ -1,6 +1,6 @@
 # make app    set up on first use, then run the app, its lab and one worker per device
 # make test   set up with the test tools, then run every test
-# make check  ruff and the tests: what continuous integration runs
+# make check  ruff, mypy and the tests: what continuous integration runs
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -26,6 +26,7 @@ test: $(VENV)/test.stamp
 check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(PYTEST)
 
 $(VENV)/app.stamp: pyproject.toml constraints.txt

@@ -5,6 +5,7 @@ Messages about notes carry lengths and offsets, never text.
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def printable(text: str) -> str:
@@ -25,7 +26,7 @@ class StillroomError(Exception):
     def __str__(self) -> str:
         return f"{self.message} {self.next_step}".strip()
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """The shape of `error` in job rows, result.json and --json output."""
         return {"type": type(self).__name__, "message": self.message, "next_step": self.next_step}
 
@@ -39,7 +40,7 @@ class BadSpec(StillroomError):
         self.fields = tuple((printable(name), printable(problem)) for name, problem in fields)  # dotted name, problem
         super().__init__("; ".join(f"{name}: {problem}" for name, problem in self.fields), next_step=next_step)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         return super().to_json() | {"fields": [{"field": name, "problem": problem} for name, problem in self.fields]}
 
 

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from trainer.errors import CorruptFile, StillroomError, Unavailable
 from trainer.references import expanded
@@ -21,7 +22,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class StateError(StillroomError):
     """The state itself is in the way, and not what was asked for; it is shown as the error that it is besides."""
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         return super().to_json() | {"type": type(self).__bases__[-1].__name__}
 
 
