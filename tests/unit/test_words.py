@@ -50,7 +50,27 @@ WORDS = (
         "ﬁne",
     ),
 )
-BLANKS = (" ", "  ", "\n", "\r\n", "\n\n- ", "\t", "\u00a0", "\u3000", "\u200b", ", ", "/", "; ", "", ":\n1. ", "\r")
+BLANKS = (
+    " ",
+    "  ",
+    "\n",
+    "\r\n",
+    "\n\n- ",
+    "\t",
+    "\u00a0",
+    "\u3000",
+    "\u200b",
+    "\f",
+    "\v",
+    "\x85",
+    "\u2028",
+    ", ",
+    "/",
+    "; ",
+    "",
+    ":\n1. ",
+    "\r",
+)
 texts = st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(BLANKS)), max_size=12).map(
     lambda pairs: "".join(word + blank for word, blank in pairs)
 )
@@ -165,6 +185,14 @@ def test_every_word_of_ordinary_text_has_a_piece_of_its_own(kind):
     text = "Meds:\naspirin\r\n- asthma/fever\t(COX-2)\nlung cancer"
     words = words_in(text)
     assert cut(text, tokenizer_of(kind)).align(words).alone.all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\t", "\f", "\v", "\x1d", "\x85", "\u2028", "\u00a0", "\u200b"])
+def test_words_on_both_sides_of_any_white_space_have_pieces_of_their_own(kind, between):
+    text = f"aspirin{between}warfarin"
+    alignment = cut(text, tokenizer_of(kind)).align(words_in(text))
+    assert alignment.alone.tolist() == [True, True]
 
 
 @pytest.mark.parametrize("kind", KINDS)

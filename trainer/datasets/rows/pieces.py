@@ -12,6 +12,8 @@ from trainer.datasets.rows.words import Alignment, Words, align, join, words_in
 SEGMENT = 1 << 18  # code points that the tokenizer gets at once: bounds its memory on huge notes
 SEAM = re.compile(r"(?<=\w) (?=\w)")  # a blank between words, where tokenizing may be resumed without a difference
 SURROGATES = re.compile(r"[\ud800-\udfff]")  # not encodable, but pasted JSON can hold them
+# White space that BERT's normaliser removes, which would glue the words beside a page break or a zero-width space.
+REMOVED = dict.fromkeys((0x0B, 0x0C, *range(0x1C, 0x20), 0x85, 0x200B), " ")
 
 
 class Pieces:
@@ -49,7 +51,8 @@ class Frame(NamedTuple):
 def cut(text: str, tokenizer: Any) -> Pieces:
     """The pieces of a text by a fast tokenizer, whatever that normalises, lower-cases or drops."""
     ids, offsets = [], []
-    for start, segment in _segments(SURROGATES.sub("\ufffd", text)):
+    text = SURROGATES.sub("\ufffd", text)
+    for start, segment in _segments(text.translate(REMOVED) if _mark(tokenizer) else text):
         encoded = tokenizer(
             segment,
             add_special_tokens=False,
@@ -115,12 +118,17 @@ def frame(tokenizer: Any) -> Frame:
 
 def _continues(ids: np.ndarray, tokenizer: Any) -> np.ndarray:
     """Whether the tokenizer marks a piece as one that goes on with the piece before: (pieces,)."""
-    mark = getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None)
+    mark = _mark(tokenizer)
     if not mark or not len(ids):
         return np.zeros(len(ids), dtype=bool)
     distinct, which = np.unique(ids, return_inverse=True)
     marked = [piece.startswith(mark) for piece in tokenizer.convert_ids_to_tokens(distinct.tolist())]
     return np.array(marked)[which] & (np.arange(len(ids)) > 0)
+
+
+def _mark(tokenizer: Any) -> str | None:
+    """What WordPiece puts before a piece that goes on with a word, ## for most; None for other tokenizers."""
+    return getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None)
 
 
 def _segments(text: str) -> Iterator[tuple[int, str]]:
