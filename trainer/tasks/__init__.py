@@ -9,8 +9,9 @@ from typing import Any
 from trainer.tasks.classification import Classification
 from trainer.tasks.mlm import MLM
 from trainer.tasks.ner import NER
+from trainer.tasks.traits import Task
 
-TASKS = {"ner": NER, "classification": Classification, "mlm": MLM}
+TASKS: dict[str, type[Task]] = {"ner": NER, "classification": Classification, "mlm": MLM}
 USUAL = next(iter(TASKS))  # where nobody says which
 
 

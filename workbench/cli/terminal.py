@@ -199,7 +199,10 @@ def show_scores(report: Mapping) -> None:
 _COUNTED = ("sentences", "documents", "tokens", "entities", "characters", "longest")  # of a split, as far as it has it
 _PLACES = re.compile(r"[0-9]{1,15}:[0-9]{1,15}:")  # START:END: of a target
 _SPLITS = ("train", "dev", "test")
-_MEASURES = {"spans": "mean F1 of the pairs", "labels": "mean agreement of the pairs"}  # by what they answer
+_MEASURES: dict[str | None, str] = {
+    "spans": "mean F1 of the pairs",
+    "labels": "mean agreement of the pairs",
+}  # by what they answer
 
 
 def _console(*, stderr: bool = False) -> Console:

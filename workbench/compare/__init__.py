@@ -4,7 +4,7 @@ Arms that tag words are compared span by span, arms that label the whole note la
 against the other.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -161,7 +161,11 @@ def label_agreement(one: Prediction, other: Prediction) -> float | None:
     return len(first & second) / len(first | second) if first or second else None
 
 
-AGREEMENTS = {"spans": span_f1, "labels": label_agreement}  # by what the models answer
+# By what the models answer.
+AGREEMENTS: dict[str | None, Callable[[Prediction, Prediction], float | None]] = {
+    "spans": span_f1,
+    "labels": label_agreement,
+}
 
 
 class AgreementRow(NamedTuple):
