@@ -64,7 +64,7 @@ def test_the_registry_is_light():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     seconds, torch, database = done.stdout.split()
     assert (torch, database) == ("False", "False")
-    assert float(seconds) < 0.1
+    assert float(seconds) < 0.3
 
 
 def test_the_embedded_model_is_here(home):
