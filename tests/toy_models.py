@@ -19,7 +19,7 @@ class BagOfWords(torch.nn.Module):
         self, tokenizer: PreTrainedTokenizerBase, weights: dict[str, float], *, bias: float, noise: float = 0.0
     ):
         super().__init__()
-        self.config = SimpleNamespace(id2label=dict(enumerate(LABELS)), max_position_embeddings=512)
+        self.config = SimpleNamespace(id2label=dict(enumerate(LABELS)), max_position_embeddings=512, model_type="words")
         table = torch.randn(len(tokenizer), 3, generator=torch.Generator().manual_seed(0))
         table[:, 0] *= noise
         for word, weight in weights.items():

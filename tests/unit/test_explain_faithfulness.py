@@ -1,7 +1,5 @@
 """Faithfulness on models whose true attributions are known: good scores are trusted, others are not."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,7 @@ from trainer.datasets.rows.pieces import cut
 from trainer.inference.target_score import Probe, Score
 from workbench.explain import METHODS, ExplainOptions, explain_text, faithfulness
 from workbench.explain.methods import method, scores
+from workbench.explain.traits import PieceMethod
 
 FILLER = "the patient was seen in clinic today and we went over all of the plan with her at length again"
 TEXT = f"{FILLER} insulin {FILLER} nausea {FILLER} cancer {FILLER} fever {FILLER} pain {FILLER}"
@@ -146,10 +145,20 @@ def test_shuffled_weights_change_an_explanation_that_is_of_the_model(tiny_model)
     assert found.to_json()["checks"]["randomised"] == found.checks.randomised
 
 
+class Places(PieceMethod):
+    """Says where a piece stands, whatever the model is."""
+
+    def rows(self, units: int) -> int:
+        return 0
+
+    def attribute(self, probe) -> np.ndarray:
+        return np.arange(len(probe.free), dtype=float)
+
+
 def test_an_explanation_that_ignores_the_model_is_found_out_by_shuffled_weights(case):
     probe, owner, _ = case
     before = {name: value.clone() for name, value in probe.model.state_dict().items()}
-    places = SimpleNamespace(at="pieces", attribute=lambda probe: np.arange(len(probe.free), dtype=float))
+    places = Places(name="places")
     assert faithfulness.randomised(places, probe, owner, scores(places, probe, owner)) == pytest.approx(1)
     assert all(torch.equal(value, before[name]) for name, value in probe.model.state_dict().items())
 

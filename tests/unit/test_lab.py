@@ -172,8 +172,8 @@ def test_the_server_has_one_lab():
 
 def test_an_explanation_comes_coarse_first_as_this_process_would_give_it(either, tiny_model):
     arm, how = Arm.parse(f"{tiny_model}@windows:64"), ExplainOptions(orders=2, method_options={"steps": 4})
+    here = explain(Note(TEXT), arm.model, TARGET, how.model_copy(update={"max_tokens": 64}))  # not at the same time
     answer = either.explain(TEXT, arm, TARGET, how)
-    here = explain(Note(TEXT), arm.model, TARGET, how.model_copy(update={"max_tokens": 64}))
     found = answer.result(TIMEOUT_S)
     assert (found.model, found.target, found.grain) == (arm.name, TARGET, "word")
     expected = [part.score for part in here.attributions]

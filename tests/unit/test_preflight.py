@@ -221,4 +221,4 @@ def test_the_facts_say_what_is_cut_and_what_is_an_upper_bound():
     said = "\n".join(cost_estimate._facts(found))
     assert found.total_s == 5 + 50 + 30
     assert "12.5% of the word pieces are cut off" in said and "upper bounds" in said
-    assert "The teacher's outputs take 1.2 GB of disk" in said and "All 17.0 M parameters are trained" in said
+    assert "The teacher's outputs take 1.23 GB of disk" in said and "All 17.0 M parameters are trained" in said

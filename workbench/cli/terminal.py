@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from trainer.tasks import answers
-
 PIPED_WIDTH = 200  # columns when nobody watches, so that `| grep` sees whole rows
 
 
@@ -131,6 +129,8 @@ def show_report(report) -> None:
 
 def show_prediction(text: str, found) -> None:
     """The spans with the text they cover, or the labels of the whole; what was read, and what it cost."""
+    from trainer.tasks import answers  # here, so that other commands need not wait for it
+
     if answers(found.task) == "labels":
         given = set(found.chosen)
         ranked = [(said.label, said.score, "given" if said.label in given else "") for said in found.labels]
@@ -159,6 +159,8 @@ def show_comparison(text: str, compared) -> None:
 
 
 def _agreement(compared) -> str:
+    from trainer.tasks import answers  # here, so that other commands need not wait for it
+
     measures = sorted({_MEASURES[answers(found.task)] for found in compared.predictions})
     return f"agreement: {', '.join(measures)} {compared.agreement:.3f}."
 
