@@ -59,12 +59,15 @@ def sha256(path: Path) -> str:
 
 
 def test_these_data_sets_ship():
-    assert set(datasets.cards()) == {*LABELLED, *TEXT, *DOCUMENTS, "maccrobat", "craft"}
+    assert set(datasets.cards()) == {*LABELLED, *TEXT, *DOCUMENTS, "maccrobat", "craft", "clinical-notes"}
     assert all(card.id == name for name, card in datasets.cards().items())
 
 
 # By documentation: 100 case reports; of CRAFT's 67 public articles those under CC BY or in the public domain.
-@pytest.mark.parametrize(("name", "documents", "labels"), [("maccrobat", [70, 15, 15], 39), ("craft", [34, 5, 7], 11)])
+@pytest.mark.parametrize(
+    ("name", "documents", "labels"),
+    [("maccrobat", [70, 15, 15], 39), ("craft", [34, 5, 7], 11), ("clinical-notes", [150, 30, 30], 3)],
+)
 def test_whole_documents_hold_the_entities_of_their_card(name, documents, labels):
     card, report = datasets.cards()[name], datasets.check(name, task="ner")
     assert report.ok and not any(report.repeated.values())
@@ -187,22 +190,54 @@ def test_the_text_slice_is_the_first_documents_of_each_split():
         assert b"".join(whole[:count]) == (DATA / "clinical-text-slice" / f"{split}.txt").read_bytes()
 
 
-def runs_of_ten(words: list[str]) -> set[int]:
-    """A hash of every ten words in a row."""
-    return {hash(tuple(words[start : start + 10])) for start in range(len(words) - 9)}
+def word_runs(text: str, count: int = 10) -> set[int]:
+    """A hash of every `count` words in a row, in lower case and without punctuation."""
+    words = re.findall(r"[a-z0-9]+", text.lower())
+    return {hash(tuple(words[start : start + count])) for start in range(len(words) - count + 1)}
 
 
 def test_the_text_shares_nothing_with_what_models_are_scored_on():
-    word, held = re.compile(r"[a-z0-9]+"), set()
+    scored = set()
     for name in FOLDERS:
         for split in ("dev", "test"):
             sentences = (" ".join(placed.sentence.words) for placed in conll.read(DATA / name / f"{split}.conll"))
-            held |= runs_of_ten(word.findall(" ".join(sentences).lower()))
+            scored |= word_runs(" ".join(sentences))
     for path in (DATA / "notes").glob("*.txt"):
-        held |= runs_of_ten(word.findall(path.read_text(encoding="utf-8").lower()))
+        scored |= word_runs(path.read_text(encoding="utf-8"))
     for split in ("train", "dev", "test"):
         for number, document in enumerate(datasets.documents("clinical-text", split), 1):
-            assert not runs_of_ten(word.findall(document.lower())) & held, f"{split}.txt, line {number}"
+            assert not word_runs(document) & scored, f"{split}.txt, line {number}"
+
+
+def marked_texts(name: str, split: str) -> list[str]:
+    with gzip.open(DATA / name / f"{split}.spans.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [json.loads(line)["text"] for line in lines]
+
+
+def test_what_may_be_trained_on_shares_no_thirteen_words_with_the_notes_that_are_scored():
+    scored = {
+        run
+        for split in ("dev", "test")
+        for text in marked_texts("clinical-notes", split)
+        for run in word_runs(text, 13)
+    }
+    fair = [*datasets.documents("clinical-text", "train"), *marked_texts("maccrobat", "train")]
+    assert not [number for number, text in enumerate(fair, 1) if word_runs(text, 13) & scored]
+
+
+def test_the_notes_hold_the_assertions_that_their_card_states():
+    stated = {  # written down from the documentation of the corpus, in the order of its table
+        "train": (1896, 809, 247, 145, 61, 47),
+        "dev": (395, 238, 31, 38, 8, 15),
+        "test": (350, 270, 38, 22, 10, 7),
+    }
+    for split, counts in stated.items():
+        with gzip.open(DATA / "clinical-notes" / f"{split}.spans.jsonl.gz", "rt", encoding="utf-8") as lines:
+            entities = [entity for line in lines for entity in json.loads(line)["entities"]]
+        by_value = Counter(entity["attributes"]["assertion"] for entity in entities if entity["label"] == "problem")
+        values = ("present", "absent", "hypothetical", "possible", "conditional", "family")
+        assert tuple(by_value[value] for value in values) == counts
+        assert not any(entity.get("attributes") for entity in entities if entity["label"] != "problem")
 
 
 @pytest.mark.parametrize("name", ["clinical-text", "mtsamples"])
@@ -276,27 +311,32 @@ def test_the_slice_of_the_notes_is_the_first_of_four_specialties():
 
 
 def test_no_sample_note_is_a_training_note():
-    word = re.compile(r"[a-z0-9]+")
-    samples = [
-        set(runs_of_ten(word.findall(path.read_text(encoding="utf-8").lower())))
-        for path in (DATA / "notes").glob("*.txt")
+    samples = [word_runs(path.read_text(encoding="utf-8")) for path in (DATA / "notes").glob("*.txt")]
+    notes = [
+        (f"{split}, line {note.line}", note.text)
+        for split in ("train", "dev", "test")
+        for note in notes_of("mtsamples", split, "label")
     ]
-    for split in ("train", "dev", "test"):
-        for note in notes_of("mtsamples", split, "label"):
-            own = runs_of_ten(word.findall(note.text.lower()))
-            assert all(len(own & sample) < len(own) / 4 for sample in samples), f"{split}, line {note.line}"
+    notes += [
+        (f"clinical-notes {split}", text)
+        for split in ("train", "dev", "test")
+        for text in marked_texts("clinical-notes", split)
+    ]
+    for place, text in notes:
+        runs = word_runs(text)
+        assert all(len(runs & sample) < len(runs) / 4 for sample in samples), place
 
 
 def test_no_scored_note_is_text_to_train_on():
     """Templates repeat phrases, but no document of clinical-text is as much as half of a dev or test note."""
-    word, owners, sizes = re.compile(r"[a-z0-9]+"), defaultdict(list), []
+    owners, sizes = defaultdict(list), []
     for note in (note for split in ("dev", "test") for note in notes_of("mtsamples", split, "label")):
-        own = runs_of_ten(word.findall(note.text.lower()))
-        for run in own:
+        runs = word_runs(note.text)
+        for run in runs:
             owners[run].append(len(sizes))
-        sizes.append(len(own))
+        sizes.append(len(runs))
     for document in datasets.documents("clinical-text", "train"):
-        shared = Counter(note for run in runs_of_ten(word.findall(document.lower())) for note in owners.get(run, ()))
+        shared = Counter(note for run in word_runs(document) for note in owners.get(run, ()))
         assert all(count < sizes[note] / 2 for note, count in shared.items())
 
 
