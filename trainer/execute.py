@@ -19,7 +19,7 @@ from trainer import fit, inference, models
 from trainer.datasets.rows import words
 from trainer.errors import CorruptFile, StillroomError
 from trainer.evaluation import span_scores
-from trainer.examples import fitted, open_data
+from trainer.examples import complete_task, open_data
 from trainer.models import export
 from trainer.models.average import average
 from trainer.models.heads import document_reading, is_classifier
@@ -136,7 +136,7 @@ KINDS = {"pretrain": train, "distill": train, "finetune": train, "average": aver
 
 def _data(run: Run):
     """The data set as the task uses it that the model was trained for."""
-    return open_data(fitted(run.spec.spec.task, run.spec.model), run.spec.dataset, limit=run.spec.spec.limit)
+    return open_data(complete_task(run.spec.spec.task, run.spec.model), run.spec.dataset, limit=run.spec.spec.limit)
 
 
 def _data_notes(data) -> list[str]:

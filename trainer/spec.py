@@ -14,8 +14,10 @@ from trainer.errors import BadSpec, UnknownName
 from trainer.plain_yaml import parse_yaml
 from trainer.prediction import Plain
 from trainer.recipes import RECIPES
+from trainer.recipes.recipe import Recipe
 from trainer.references import Kind, Reference
 from trainer.tasks import TASKS, trained_by
+from trainer.tasks.task import Task
 
 
 def _no_bool(value: Any) -> Any:
@@ -46,8 +48,8 @@ def _choice(what: str, table: Mapping[str, type[Plain]]) -> BeforeValidator:
     return BeforeValidator(choose)
 
 
-RecipeChoice = Annotated[SerializeAsAny[Plain], _choice("recipe", RECIPES)]
-TaskChoice = Annotated[SerializeAsAny[Plain], _choice("task", TASKS)]
+RecipeChoice = Annotated[SerializeAsAny[Recipe], _choice("recipe", RECIPES)]
+TaskChoice = Annotated[SerializeAsAny[Task], _choice("task", TASKS)]
 
 
 class Schedule(Plain):
@@ -177,7 +179,7 @@ class JobSpec(Plain):
     teacher: ReferenceName | None = Field(None, description="The model that is taught from: a reference")
     student: Model | None = Field(None, description="The model that learns: a reference, or what to change in a base")
     dataset: str = Field(min_length=1, max_length=300, description="Data-set id, a folder or hf:owner/name")
-    task: TaskChoice | None = Field(None, description="What the model is asked to do; empty: as the data set")
+    task: TaskChoice = Field(description="What the model is asked to do; empty: as the data set")
     recipe: RecipeChoice | None = Field(None, description="The loss; finetune and pretrain have one each")
     split: Literal["train", "dev", "test"] = Field("test", description="The split that evaluate scores")
     limit: Int | None = Field(None, gt=0, le=COUNT, description="Use only the first so many examples of each split")

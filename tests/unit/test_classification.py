@@ -16,7 +16,7 @@ from trainer.architectures.minialbert import MiniAlbertForSequenceClassification
 from trainer.datasets import LabelledDocument
 from trainer.datasets.rows.pieces import cut, windows
 from trainer.errors import BadSpec, Unavailable
-from trainer.examples import open_data, task_of
+from trainer.examples import open_data, read_task
 from trainer.examples.classification import IGNORED
 from trainer.models import heads, students
 from trainer.recipes.finetune import Finetune
@@ -211,7 +211,7 @@ def test_a_model_reads_as_it_was_trained(tokenizer, tmp_path):
     assert heads.document_reading(loaded) == {"reading": "truncate", "pooling": "max", "max_tokens": 24}
     found = zoo.resolve(str(tmp_path / "model"))
     assert zoo.task_of(found) == "classification"
-    assert task_of("classification", found) == Classification(multi_label=False, reading="truncate", pooling="max")
+    assert read_task("classification", found) == Classification(multi_label=False, reading="truncate", pooling="max")
     (long,) = inference.predict_many([TEXTS[1]], loaded, tokenizer, name="x", reading="truncate")
     assert long.coverage.tokens_read == 22
 

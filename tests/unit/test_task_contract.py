@@ -137,7 +137,7 @@ TASK = '''
 
 from typing import ClassVar, Literal
 
-from trainer.tasks.traits import Task
+from trainer.tasks.task import Task
 
 
 class Days(Task):
@@ -169,7 +169,7 @@ class DaysData(ClassificationData):
     """The splits of one data set of days."""
 
     @classmethod
-    def task_of(cls, model):
+    def read_task(cls, model):
         """The task: it has no options."""
         return Days()
 

@@ -14,6 +14,7 @@ from trainer.datasets import LabelledDocument, Report
 from trainer.datasets.rows.batches import pad
 from trainer.datasets.rows.pieces import Pieces, cut, frame, windows
 from trainer.evaluation import document_scores
+from trainer.examples.task_data import LabelledData
 from trainer.resolved import ResolvedDataset, ResolvedModel
 from trainer.tasks.classification import Classification
 from trainer.zoo.outputs import SEVERAL
@@ -27,11 +28,11 @@ def plan(task: Classification, pieces: Pieces, size: int) -> np.ndarray:
     return table if len(table) else np.zeros((1, 4), dtype=np.int64)
 
 
-class ClassificationData:
+class ClassificationData(LabelledData[Classification]):
     """The splits of one data set, read once. `unlabelled` documents (texts) are added to the training rows."""
 
     @classmethod
-    def task_of(cls, model: ResolvedModel) -> Classification:
+    def read_task(cls, model: ResolvedModel) -> Classification:
         """The task as a model was trained for it: one label or several, and how it reads."""
         config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
         reading = config.get("document_reading") or {}
@@ -39,14 +40,14 @@ class ClassificationData:
         return Classification(multi_label=config.get("problem_type") == SEVERAL, **reading)
 
     @classmethod
-    def fitted(cls, task: Classification, model: ResolvedModel) -> Classification:
+    def complete_task(cls, task: Classification, model: ResolvedModel) -> Classification:
         """This task for scoring a model: one label or several as the model gives, where the task leaves it open."""
         if task.multi_label is not None:
             return task
-        return task.model_copy(update={"multi_label": cls.task_of(model).multi_label})
+        return task.model_copy(update={"multi_label": cls.read_task(model).multi_label})
 
     def __init__(self, task: Classification, dataset: ResolvedDataset, *, limit: int | None = None):
-        self.task, self.dataset, self.limit = task, dataset, limit
+        super().__init__(task, dataset, limit=limit)
         self.unlabelled: Sequence[str] = ()
         self._read: dict[str, list] = {}
 
@@ -97,10 +98,10 @@ class ClassificationData:
         split: str,
         tokenizer: Any,
         *,
-        label_ids: Mapping[str, int],
+        label_ids: Mapping[str, int] | None = None,
         max_tokens: int,
         seed: int = 0,
-        taught: bool = False,
+        with_units: bool = False,
     ) -> "ClassificationRows":
         """Training rows of a split, one a document, the unlabelled ones after those of train."""
         extra = self.unlabelled if split == "train" else ()

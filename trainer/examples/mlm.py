@@ -4,33 +4,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from trainer import datasets
 from trainer.datasets.rows.corpus import Rows
 from trainer.datasets.rows.masking import Masking
 from trainer.datasets.rows.tokens import Tokens, tokens
 from trainer.evaluation import masked_lm
-from trainer.resolved import ResolvedDataset, ResolvedModel
+from trainer.examples.task_data import TaskData
 from trainer.tasks.mlm import MLM
 
 
-class MLMData:
+class MLMData(TaskData[MLM]):
     """The splits of one text data set, each cut into pieces once for a tokenizer. There are no labels."""
 
     labels = None
-
-    @classmethod
-    def fitted(cls, task: MLM, model: ResolvedModel) -> MLM:
-        """This task for scoring a model: the same for all."""
-        return task
-
-    def __init__(self, task: MLM, dataset: ResolvedDataset, *, limit: int | None = None):
-        self.task, self.dataset, self.limit = task, dataset, limit
-
-    def marks(self, max_tokens: int, lengths: np.ndarray) -> dict[str, Any]:
-        """What a model's config keeps of how it was trained: nothing."""
-        return {}
 
     def texts(self, split: str) -> Iterator[str]:
         """The documents of a split, streamed."""

@@ -17,6 +17,7 @@ from trainer.datasets.rows.words import expand_tags
 from trainer.datasets.tags import Tags, iob2
 from trainer.datasets.tags import read as read_tags
 from trainer.evaluation import span_scores
+from trainer.examples.task_data import LabelledData
 from trainer.resolved import ResolvedDataset, ResolvedModel
 from trainer.tasks.ner import NER
 
@@ -103,21 +104,16 @@ def _row(around: Frame, ids: np.ndarray, labels: np.ndarray, words: np.ndarray) 
     )
 
 
-class NERData:
+class NERData(LabelledData[NER]):
     """The splits of one data set, read once. `unlabelled` sentences (words) are added to the training rows."""
 
     @classmethod
-    def task_of(cls, model: ResolvedModel) -> NER:
+    def read_task(cls, model: ResolvedModel) -> NER:
         """The task as a model was trained for it: word level, whatever its own scheme."""
         return NER()
 
-    @classmethod
-    def fitted(cls, task: NER, model: ResolvedModel) -> NER:
-        """This task for scoring a model: the same for all."""
-        return task
-
     def __init__(self, task: NER, dataset: ResolvedDataset, *, limit: int | None = None):
-        self.task, self.dataset, self.limit = task, dataset, limit
+        super().__init__(task, dataset, limit=limit)
         self.unlabelled: Sequence[Sequence[str]] = ()
         self._read: dict[str, list] = {}
 
@@ -161,19 +157,19 @@ class NERData:
         split: str,
         tokenizer,
         *,
-        label_ids: Mapping[str, int],
+        label_ids: Mapping[str, int] | None = None,
         max_tokens: int,
         seed: int = 0,
-        taught: bool = False,
+        with_units: bool = False,
     ) -> "NERRows":
         """Training rows of a split, the unlabelled sentences after those of train; `seed` plays no part here.
 
-        taught: whether batches say where words begin, for a teacher whose outputs are kept by word.
+        with_units: whether batches say where words begin, for a teacher whose outputs are cached by word.
         """
         extra = [(each, None) for each in self.unlabelled] if split == "train" else []
         sentences = [*self.examples(split), *extra]
         found = encode(self.task, sentences, tokenizer, label_ids=label_ids, max_tokens=max_tokens)
-        return NERRows(found, pad_id=tokenizer.pad_token_id, words=taught)
+        return NERRows(found, pad_id=tokenizer.pad_token_id, words=with_units)
 
     def scores(self, model, tokenizer, split: str, *, max_tokens: int) -> dict[str, float]:
         """f1, precision and recall, micro and per entity type."""

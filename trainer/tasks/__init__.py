@@ -1,6 +1,6 @@
 """Tasks: what a model is asked to do. One file per task; pages read the options without torch.
 
-Whoever needs to know what a task reads, answers or counts asks its traits (trainer.tasks.traits): nobody compares its
+Whoever needs to know what a task reads, answers or counts asks its traits (trainer.tasks.task): nobody compares its
 name. What a task does with data stands in trainer/examples/, in a file of the same name.
 """
 
@@ -9,7 +9,7 @@ from typing import Any
 from trainer.tasks.classification import Classification
 from trainer.tasks.mlm import MLM
 from trainer.tasks.ner import NER
-from trainer.tasks.traits import Task
+from trainer.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {"ner": NER, "classification": Classification, "mlm": MLM}
 USUAL = next(iter(TASKS))  # where nobody says which

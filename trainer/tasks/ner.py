@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from trainer.tasks.traits import Task
+from trainer.tasks.task import Task
 
 
 class NER(Task):

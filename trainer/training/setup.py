@@ -117,7 +117,7 @@ def prepare(
     max_tokens = min(spec.schedule.max_tokens, *limits)
     options = {"label_ids": student.config.label2id, "max_tokens": max_tokens, "seed": spec.seed}
     if teacher and task.labelled:
-        options["taught"] = True
+        options["with_units"] = True
     rows = data.rows("train", tokenizer, **options)
     student.config.update(data.marks(max_tokens, rows.lengths) | mark(task.name))
     objective = Objective(

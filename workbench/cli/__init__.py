@@ -324,14 +324,14 @@ def evaluate(
     """Score a model on labelled data: F1 of words or documents with a bootstrap 95 % interval, and what it costs."""
     from trainer import datasets
     from trainer import zoo as registry
-    from trainer.examples import open_data, task_of
+    from trainer.examples import open_data, read_task
     from trainer.spec import parse
     from workbench.launch.submission import settled
 
     found, held = registry.resolve(model), datasets.resolve(dataset)
     task = registry.task_of(found)
     spec = settled(parse({"kind": "evaluate", "model": model, "dataset": dataset, "split": split, "task": task}))
-    data = open_data(task_of(spec.task.name, found), held, limit=limit)
+    data = open_data(read_task(spec.task.name, found), held, limit=limit)
 
     from trainer import models  # torch, after what can be wrong without it
 

@@ -1,0 +1,143 @@
+"""What the data of every task offer: texts, training rows, scores and reports of each split."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from trainer.datasets import Report
+from trainer.resolved import ResolvedDataset, ResolvedModel
+from trainer.tasks.task import Task
+
+T = TypeVar("T", bound=Task)
+
+
+class TrainingRows(Protocol):
+    """The training rows of a split, made into batches. lengths: (rows,) word pieces that each takes up in a batch."""
+
+    lengths: np.ndarray
+
+    def batch(self, indices: Sequence[int], *, step: int) -> dict[str, torch.Tensor]:
+        """The rows `indices` as tensors, input_ids and attention_mask (rows, longest) among them.
+
+        step: the training step; what is random, such as masks, is drawn anew for each.
+        """
+
+
+class LabelledRows(TrainingRows, Protocol):
+    """Rows with units (words or documents) that have labels, so that a teacher's outputs can be cached by unit.
+
+    pieces: (rows,) word pieces that are read of each in a step, without padding.
+    """
+
+    pieces: np.ndarray
+
+    def batch(self, indices: Sequence[int], *, step: int | None = None) -> dict[str, torch.Tensor]:
+        """As TrainingRows.batch; without a step nothing is drawn and everything is read."""
+
+    @property
+    def units(self) -> int:
+        """How many units there are."""
+
+    def answered_by(self, teacher_rows: Self) -> Self:
+        """These rows without the units that the teacher's rows have no word piece of."""
+
+    def content(self) -> Iterator[list[int]]:
+        """Everything that a teacher's outputs depend on, as integers, row by row."""
+
+
+class TaskData(ABC, Generic[T]):
+    """The splits of one data set as a task uses them: only the first `limit` examples of each, if given."""
+
+    def __init__(self, task: T, dataset: ResolvedDataset, *, limit: int | None = None):
+        self.task, self.dataset, self.limit = task, dataset, limit
+
+    @classmethod
+    def complete_task(cls, task: T, model: ResolvedModel) -> T:
+        """The task for scoring a model: options left open are set as the model was trained."""
+        return task
+
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[str, ...] | None:
+        """The labels of the whole training split, whatever the limit; None for a task without labels."""
+
+    @abstractmethod
+    def texts(self, split: str) -> Iterator[str]:
+        """The texts of a split, with train those without labels too."""
+
+    @abstractmethod
+    def rows(
+        self,
+        split: str,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        label_ids: Mapping[str, int] | None = None,
+        max_tokens: int,
+        seed: int = 0,
+    ) -> TrainingRows:
+        """The training rows of a split, none longer than `max_tokens` word pieces; `seed` is for what is drawn."""
+
+    def marks(self, max_tokens: int, lengths: np.ndarray) -> dict[str, Any]:
+        """What the model's config records, so that texts are later read as in training. lengths: as of the rows."""
+        return {}
+
+    @abstractmethod
+    def scores(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: str, *, max_tokens: int
+    ) -> dict[str, float]:
+        """The scores of a model on a split, task.score among them."""
+
+    @abstractmethod
+    def report(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        split: str,
+        *,
+        max_tokens: int,
+        folder: Path | None = None,
+    ) -> dict[str, Any]:
+        """Scores, intervals, costs and notes, as `stillroom evaluate --json` prints them."""
+
+
+class LabelledData(TaskData[T]):
+    """Data with labels. Examples without labels, which a teacher labels, are added to the training rows."""
+
+    @classmethod
+    @abstractmethod
+    def read_task(cls, model: ResolvedModel) -> T:
+        """The task as a model was trained for it, from the model's files."""
+
+    @property
+    @abstractmethod
+    def survey(self) -> Report:
+        """What all splits hold."""
+
+    @abstractmethod
+    def examples(self, split: str) -> Sequence[object]:
+        """The examples of a split, read once. Raises BadData where the split is missing or invalid."""
+
+    @abstractmethod
+    def read_unlabelled(self, dataset: ResolvedDataset, *, limit: int | None = None) -> None:
+        """Add the first `limit` examples of another data set, for a teacher to label."""
+
+    @abstractmethod
+    def rows(
+        self,
+        split: str,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        label_ids: Mapping[str, int] | None = None,
+        max_tokens: int,
+        seed: int = 0,
+        with_units: bool = False,
+    ) -> LabelledRows:
+        """As TaskData.rows, with the examples without labels at the end of train.
+
+        with_units: whether batches say where each unit begins, for a teacher whose outputs are cached by unit.
+        """
