@@ -25,12 +25,12 @@ FAMILIES = {
 }
 
 
-def family(name: str, mapping, own: type):
+def family(name: str, mapping, kind: type):
     """A tiny model of a family, its head and biases random too: fresh biases are zero and would hide a mistake."""
     config = MiniAlbertConfig(**FAMILIES[name]) if name == "minialbert" else CONFIG_MAPPING[name](**FAMILIES[name])
     config.num_labels = 5
     torch.manual_seed(0)
-    network = (own if name == "minialbert" else mapping[type(config)])(config).eval()
+    network = (kind if name == "minialbert" else mapping[type(config)])(config).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)

@@ -47,8 +47,8 @@ class Child:
     def __init__(self, folder: Path):
         self.folder = folder
         self.script = SCRIPT | json.loads(os.environ.get("SCRIPT", "{}"))
-        self.given = json.loads((folder / "spec.json").read_text())
-        if self.script["seed"] not in (None, self.given["spec"]["seed"]):
+        self.run_spec = json.loads((folder / "spec.json").read_text())
+        if self.script["seed"] not in (None, self.run_spec["spec"]["seed"]):
             self.script["at"] = None
         self.stopping = False
         signal.signal(signal.SIGTERM, self._on_term)
@@ -69,8 +69,8 @@ class Child:
         self.emit("checkpoint", step=step)
 
     def last(self) -> tuple[int, str]:
-        found = self.folder.parent.glob("attempt-*/checkpoints/step-*/MANIFEST.json")
-        steps = {int(path.parent.name.removeprefix("step-")): path.parent for path in found}
+        manifests = self.folder.parent.glob("attempt-*/checkpoints/step-*/MANIFEST.json")
+        steps = {int(path.parent.name.removeprefix("step-")): path.parent for path in manifests}
         return (max(steps), (steps[max(steps)] / "weights.txt").read_text()) if steps else (0, "")
 
     def misbehave(self):
@@ -124,7 +124,7 @@ class Child:
             if step == script["at"] and attempt <= script["attempts"]:
                 self.misbehave()
         artifact = self.folder / "artifacts" / "model"
-        model = self.given["model"]["path"].replace("$STILLROOM_HOME", str(self.folder.parents[2]))
+        model = self.run_spec["model"]["path"].replace("$STILLROOM_HOME", str(self.folder.parents[2]))
         shutil.copytree(model, artifact)  # a model that other runs can refer to
         (artifact / "weights.txt").write_text(weights)
         self.finish(state="succeeded", metrics={"test_f1": 0.5}, artifact="artifacts/model")
@@ -167,14 +167,14 @@ def database_in_memory(folder: Path):
 
 def processes_of(job_id: str) -> list[int]:
     """Processes that name the job's run folder in their command line."""
-    found = []
+    processes = []
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdigit() and f"runs/{job_id}/".encode() in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
+                processes.append(int(entry.name))
         except OSError:
             continue
-    return found
+    return processes
 
 
 def serve(timing: dict, drain: bool):

@@ -235,11 +235,11 @@ def test_only_highlight_makes_html():
         for name, call in calls(path):
             place = f"{shown(path)}:{call.lineno}"
             assert "unsafe_allow_html" not in {item.arg for item in call.keywords}, place
-            given = call.args[0] if call.args else None
+            argument = call.args[0] if call.args else None
             if name.endswith(".launch"):  # Gradio puts it into the head of its page
-                given = next((item.value for item in call.keywords if item.arg == "head"), given)
+                argument = next((item.value for item in call.keywords if item.arg == "head"), argument)
             if name.endswith((".html", ".iframe", ".HTML", ".launch")):
-                assert given and _of_highlight(given), f"{place}: pass what workbench/highlight has made"
+                assert argument and _of_highlight(argument), f"{place}: pass what workbench/highlight has made"
 
 
 def _of_highlight(node: ast.expr) -> bool:
@@ -252,12 +252,14 @@ def test_nothing_reads_pickles_or_runs_text_as_code():
     for path in EVERY_SOURCE:
         assert not tops(path) & PICKLES, shown(path)
         for name, call in calls(path):
-            place, said = f"{shown(path)}:{call.lineno}", keywords(call)
+            place, options = f"{shown(path)}:{call.lineno}", keywords(call)
             assert name not in {"eval", "exec", "os.system", "os.popen"}, place
             assert name not in {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all"}, place
-            assert not said.get("shell") and not said.get("trust_remote_code") and not said.get("allow_pickle"), place
+            assert (
+                not options.get("shell") and not options.get("trust_remote_code") and not options.get("allow_pickle")
+            ), place
             if name.endswith("torch.load") or name == "load" and "torch.load" in imported(path):
-                assert shown(path) == "trainer/models/convert.py" and said.get("weights_only") is True, place
+                assert shown(path) == "trainer/models/convert.py" and options.get("weights_only") is True, place
 
 
 def test_the_library_does_not_print():

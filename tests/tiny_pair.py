@@ -51,8 +51,8 @@ def batch(head="mlm", *, rows=4, tokens=9, padded=True, seed=0):
         owners = torch.tensor([0, *range(documents)])
         drawn = torch.randint(0, len(TAGS), (documents,), generator=noise)
         labels = drawn if head == "classification" else torch.rand(documents, len(TAGS), generator=noise).round()
-        found = {"input_ids": ids, "attention_mask": mask, "labels": labels, "owners": owners}
-        return found | {"documents": torch.arange(documents)}
+        documents_batch = {"input_ids": ids, "attention_mask": mask, "labels": labels, "owners": owners}
+        return documents_batch | {"documents": torch.arange(documents)}
     chosen = (torch.arange(tokens) % (3 if head == "mlm" else 2) == 1) & mask.bool()
     if head == "mlm":
         labels = torch.where(chosen, ids, IGNORED)

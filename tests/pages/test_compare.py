@@ -100,7 +100,7 @@ def html(page: AppTest) -> str:
     return next(element.value for element in page.html if element.value.startswith('<div class="sr"><div class="sr-re'))
 
 
-def said(page: AppTest) -> str:
+def words_on(page: AppTest) -> str:
     return "\n".join(element.value for kind in (page.error, page.warning) for element in kind)
 
 
@@ -195,8 +195,8 @@ def test_a_short_note_has_no_context_to_choose(runs):
 
 def test_a_link_that_names_a_model_which_is_not_here_says_so_and_interprets_nothing(runs):
     page = opened(*runs, "![x](http://evil.example/x.png)")
-    assert "not ready on this machine" in said(page)
-    assert "![x](http://" not in said(page)
+    assert "not ready on this machine" in words_on(page)
+    assert "![x](http://" not in words_on(page)
     assert page.multiselect(key="model").value == runs
 
 
@@ -219,12 +219,12 @@ def test_an_empty_note_is_refused_beside_the_note_and_the_panes_stay(runs):
     assert not page.error
     page.button(key="compare").click()
     page = ran(page)
-    assert "note is empty" in said(page)
+    assert "note is empty" in words_on(page)
     assert html(page).count("read all") == 2
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "problem"),
     [
         (b"%PDF-1.4", "PDF"),
         (b"\xff\x00", "binary"),
@@ -232,12 +232,12 @@ def test_an_empty_note_is_refused_beside_the_note_and_the_panes_stay(runs):
         ("\xe8".encode("latin-1"), "UTF"),
     ],
 )
-def test_an_upload_that_is_no_text_is_refused_with_a_remedy(runs, content, found):
+def test_an_upload_that_is_no_text_is_refused_with_a_remedy(runs, content, problem):
     page = opened(*runs)
     page.segmented_control(key="source").set_value("Upload").run()
     page.file_uploader(key="uploaded").set_value(("note.txt", content, "text/plain"))
     page = ran(page)
-    assert found in said(page).replace("\\", "")
+    assert problem in words_on(page).replace("\\", "")
 
 
 def test_an_uploaded_text_is_compared(runs):
@@ -254,7 +254,7 @@ def test_one_model_is_too_few(runs):
     page.multiselect(key="model").set_value(runs[:1])
     page.button(key="compare").click()
     page = ran(page)
-    assert "choose two to four" in said(page)
+    assert "choose two to four" in words_on(page)
     assert html(page).count('class="sr-pane"') == 2  # what was there stays
 
 
@@ -277,7 +277,7 @@ def test_a_model_that_fails_does_so_in_its_own_pane(runs):
 def test_without_any_model_the_note_is_shown_and_what_to_do(home, monkeypatch):
     monkeypatch.setattr(published_runs, "ready", lambda **_: [])
     page = opened()
-    assert "No model" in said(page) and "sr-line" in html(page)
+    assert "No model" in words_on(page) and "sr-line" in html(page)
     page.button(key="compare").click()
     assert "sr-line" in html(ran(page))
 
@@ -287,9 +287,9 @@ def test_without_any_model_the_note_is_shown_and_what_to_do(home, monkeypatch):
 
 def test_classifiers_show_ranked_labels_and_agree(classifiers):
     first, second, _ = classifiers
-    found = html(filled(opened(first, second, sample="sepsis-progress-note")))
-    assert found.count('class="sr-bars"') == 2 and found.count("sr-given") == 2 and "100% agreement" in found
-    assert "Cardiovascular / Pulmonary" in found and "share of pairs that give the note the same label" in found
+    panes = html(filled(opened(first, second, sample="sepsis-progress-note")))
+    assert panes.count('class="sr-bars"') == 2 and panes.count("sr-given") == 2 and "100% agreement" in panes
+    assert "Cardiovascular / Pulmonary" in panes and "share of pairs that give the note the same label" in panes
 
 
 def test_a_tagger_and_a_classifier_stand_side_by_side(classifiers):
@@ -316,12 +316,12 @@ def test_a_score_and_a_label_filter_panes_list_and_figures_without_asking_again(
     percent = round(100 * sorted(span.score for span in spans)[len(spans) // 2]) // 5 * 5
     page.slider(key="compare_least").set_value(percent)
     page = ran(page)
-    kept = [[span for span in answer.result().spans if span.score >= percent / 100] for answer in answers]
-    assert 0 < sum(map(len, kept)) < len(spans)
-    assert html(page).count('class="sr-score"') == sum(map(len, kept))
+    spans_shown = [[span for span in answer.result().spans if span.score >= percent / 100] for answer in answers]
+    assert 0 < sum(map(len, spans_shown)) < len(spans)
+    assert html(page).count('class="sr-score"') == sum(map(len, spans_shown))
     counts = ", ".join(
         f"{name} {len(few):,} of {len(answer.result().spans):,}"
-        for name, few, answer in zip("AB", kept, answers, strict=True)
+        for name, few, answer in zip("AB", spans_shown, answers, strict=True)
     )
     assert any(caption.value.startswith(f"Shown: {counts}; agreement ") for caption in page.caption)
     assert page.session_state["compare_run"].answers is answers
@@ -344,9 +344,9 @@ def test_a_score_that_hides_all_leaves_nothing_to_compare(mixed):
 def test_agreement_and_cost_stand_beneath(mixed):
     page = filled(opened(*mixed, sample=samples()[0].id))
     for answer in page.session_state["compare_run"].answers:
-        found = answer.result()
-        assert f"{found.cost.latency_ms:,.0f} ms" in shown_in(page, "Cost")
-        assert f"{found.coverage.tokens_read:,} of {found.coverage.tokens:,} (100%)" in shown_in(page, "Cost")
+        prediction = answer.result()
+        assert f"{prediction.cost.latency_ms:,.0f} ms" in shown_in(page, "Cost")
+        assert f"{prediction.coverage.tokens_read:,} of {prediction.coverage.tokens:,} (100%)" in shown_in(page, "Cost")
     assert shown_in(page, "Cost").count(" MB</td>") == 2 and shown_in(page, "Cost").count(" million</td>") == 2
     assert "All labels" in shown_in(page, "Agreement") and "Chemical" in shown_in(page, "Agreement")
 
@@ -361,23 +361,23 @@ def test_a_classifier_has_no_labels_to_choose_and_no_one_label_below_the_thresho
 
 def test_three_ways_to_read_is_one_click_and_tells_its_story(runs):
     page = filled(opened(*runs, sample=samples()[-1].id))
-    assert not told(page)
+    assert not unread_warning(page)
     next(button for button in page.button if button.label == "Three ways to read").click()
     page = filled(ran(page))
     arms = [f"{runs[0]}@truncate:128", f"{runs[0]}@windows", "minilm-bc5cdr-long@windows"]
     assert list(page.session_state["compare_run"].arms) == page.query_params["model"] == arms
     short, full, _ = (answer.result() for answer in page.session_state["compare_run"].answers)
     place = short.coverage.unread[0][0]
-    assert f"A read {short.coverage.tokens_read:,} of {short.coverage.tokens:,} tokens" in told(page)
-    assert f"B found {sum(span.start >= place for span in full.spans):,} things" in told(page)
+    assert f"A read {short.coverage.tokens_read:,} of {short.coverage.tokens:,} tokens" in unread_warning(page)
+    assert f"B found {sum(span.start >= place for span in full.spans):,} things" in unread_warning(page)
     assert html(page).count('<section class="sr-pane" tabindex="0">') == 3
 
     page.pills(key="sample").set_value(samples()[0].id)
     page = filled(ran(page))
-    assert bool(told(page)) == bool(page.session_state["compare_run"].answers[0].result().coverage.unread)
+    assert bool(unread_warning(page)) == bool(page.session_state["compare_run"].answers[0].result().coverage.unread)
 
 
-def told(page: AppTest) -> str:
+def unread_warning(page: AppTest) -> str:
     return next((text.value for text in page.markdown if "Find what the short model missed" in text.value), "")
 
 

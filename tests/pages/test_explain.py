@@ -76,7 +76,7 @@ def html(page: AppTest) -> str:
     return next(element.value for element in page.html if not element.value.startswith("<style>"))
 
 
-def said(page: AppTest) -> str:
+def words_on(page: AppTest) -> str:
     kinds = (page.error, page.warning, page.caption, page.markdown, page.header)
     return "\n".join(element.value for kind in kinds for element in kind).replace("\\", "")
 
@@ -104,12 +104,14 @@ def test_a_finding_is_explained_with_picture_verdict_and_table(runs):
     page = explained(ran(page))
     (answer,) = page.session_state["explain_inquiry"].answers
     assert answer.coarse.grain == "sentence" and answer.result().grain == "word"
-    found = html(page)
-    assert 'class="sr-part' in found and "<table>" in found and "log-odds" in found and 'class="sr-asked"' in found
-    assert ("Better than random orders" in found) != ("Do not rely on this" in found)
-    assert "convergence delta" in found and "steps 50" in found and "hidden parts become mask" in found
+    picture = html(page)
+    assert (
+        'class="sr-part' in picture and "<table>" in picture and "log-odds" in picture and 'class="sr-asked"' in picture
+    )
+    assert ("Better than random orders" in picture) != ("Do not rely on this" in picture)
+    assert "convergence delta" in picture and "steps 50" in picture and "hidden parts become mask" in picture
     assert page.query_params == {"model": runs[0], "target": target(page)}
-    assert "its score for Disease: " in said(page) and "without the " in said(page)
+    assert "its score for Disease: " in words_on(page) and "without the " in words_on(page)
 
 
 def test_larger_parts_are_shown_without_asking_again(runs):
@@ -131,9 +133,9 @@ def test_how_it_is_computed_is_the_persons_choice_and_is_stated(runs):
     page.toggle(key="explain_context").set_value(True)
     page.toggle(key="explain_checks").set_value(True)
     button(ran(page), "Explain").click()
-    found = html(explained(ran(page)))
-    assert "Leave one out" in found and "by phrase" in found and "hidden parts become pad" in found
-    assert "own words stay in place" in found and "Infidelity" in found and "Randomised weights" in found
+    picture = html(explained(ran(page)))
+    assert "Leave one out" in picture and "by phrase" in picture and "hidden parts become pad" in picture
+    assert "own words stay in place" in picture and "Infidelity" in picture and "Randomised weights" in picture
 
 
 def test_a_method_takes_its_options(runs):
@@ -161,8 +163,8 @@ def test_two_models_stand_side_by_side_with_their_agreement(runs):
     button(page, "Explain").click()
     page = explained(ran(page))
     assert html(page).count('class="sr-pane') == 2 + ('class="sr-panes' in html(page))
-    assert "Spearman 1.00, Kendall 1.00" in said(page), "both have the same weights"
-    assert "Of the 10 words that speak most for it, 10 are the same." in said(page)
+    assert "Spearman 1.00, Kendall 1.00" in words_on(page), "both have the same weights"
+    assert "Of the 10 words that speak most for it, 10 are the same." in words_on(page)
 
 
 def test_what_is_asked_anew_waits_for_the_button(runs):
@@ -170,7 +172,7 @@ def test_what_is_asked_anew_waits_for_the_button(runs):
     button(page, "Explain").click()
     page = explained(ran(page))
     page.selectbox(key="explain_method").set_value("saliency")
-    assert "Below is the previous explanation" in said(ran(page))
+    assert "Below is the previous explanation" in words_on(ran(page))
     targets(page).set_value(last := list(page.session_state["explain_findings"].targets())[-1])
     page = ran(page)
     page.selectbox(key="explain_second").set_value(runs[1])
@@ -186,7 +188,7 @@ def test_what_the_models_did_not_find_can_be_asked_about(runs):
     page.text_input(key="explain_free").set_value("10:16:Disease")
     button(page, "Explain").click()
     page = explained(ran(page))
-    assert "Disease: chills" in said(page) and "sr-part" in html(page)
+    assert "Disease: chills" in words_on(page) and "sr-part" in html(page)
     assert page.query_params == {"model": runs[0]}, "what a person typed is in no address"
 
 
@@ -196,7 +198,7 @@ def test_a_target_that_is_none_is_refused_beside_it(runs, typed):
     button(page, "Explain").click()
     page = ran(page)
     assert page.error and "explain_inquiry" not in page.session_state
-    assert "target" in said(page)
+    assert "target" in words_on(page)
 
 
 def test_a_label_that_the_model_lacks_fails_in_its_own_pane_and_is_in_no_address(runs, home):
@@ -226,7 +228,7 @@ def read_targets(run: str, text: str) -> list[str]:
 
 def test_a_sample_chosen_while_the_models_still_read_is_not_lost(runs, monkeypatch):
     gate, resolve = threading.Event(), zoo.resolve
-    monkeypatch.setattr(zoo, "resolve", lambda *given: (gate.wait(30), resolve(*given))[1])
+    monkeypatch.setattr(zoo, "resolve", lambda *arguments: (gate.wait(30), resolve(*arguments))[1])
     first, second = samples()[:2]
     page = AppTest.from_string(PAGE, default_timeout=30)
     page.query_params.update({"model": [runs[0]], "sample": first.id, "target": "0:7:Disease"})
@@ -251,8 +253,8 @@ def test_note_models_and_findings_come_along_from_compare(runs):
     page.session_state["source"], page.session_state["compare_run"] = "Upload", run
     page = read(page.run())
     assert [page.selectbox(key=f"explain_{which}").value for which in ("first", "second")] == arms
-    found = page.session_state["explain_findings"]
-    assert found.note == run.note and tuple(found.answers.values()) == answers
+    findings = page.session_state["explain_findings"]
+    assert findings.note == run.note and tuple(findings.answers.values()) == answers
     page.selectbox(key="explain_second").set_value(None)
     assert page.selectbox(key="explain_second").value is None
     assert list(ran(page).session_state["explain_findings"].answers) == arms[:1], "a choice made here stays"
@@ -263,7 +265,7 @@ def test_a_classifier_is_asked_why_the_note_has_a_label(classifier):
     assert target(page) in targets(page).options[0] and ":" not in target(page)
     button(page, "Explain").click()
     page = explained(ran(page))
-    assert f"{target(page)}, of the whole note" in said(page) and "sr-part" in html(page)
+    assert f"{target(page)}, of the whole note" in words_on(page) and "sr-part" in html(page)
 
 
 def test_a_hostile_note_is_shown_as_text_and_is_in_no_address_and_no_file(runs, home):
@@ -280,7 +282,7 @@ def test_a_hostile_note_is_shown_as_text_and_is_in_no_address_and_no_file(runs, 
 def test_stop_ends_what_waits_and_says_so(runs, monkeypatch):
     page = opened(runs[0])
     gate, resolve = threading.Event(), zoo.resolve
-    monkeypatch.setattr(zoo, "resolve", lambda *given: (gate.wait(30), resolve(*given))[1])
+    monkeypatch.setattr(zoo, "resolve", lambda *arguments: (gate.wait(30), resolve(*arguments))[1])
     try:
         blocking = lab.shared().submit(SHORT, Arm.parse(runs[0]))
         button(page, "Explain").click()
@@ -298,4 +300,4 @@ def test_stop_ends_what_waits_and_says_so(runs, monkeypatch):
 def test_without_a_note_or_a_model_nothing_is_asked(home, monkeypatch):
     monkeypatch.setattr(published_runs, "ready", lambda **_: [])
     page = AppTest.from_string(PAGE, default_timeout=30)
-    assert "No model" in said(ran(page)) and "explain_findings" not in page.session_state
+    assert "No model" in words_on(ran(page)) and "explain_findings" not in page.session_state

@@ -27,7 +27,9 @@ def fragments(monkeypatch) -> list[str]:
     known: list[str] = []
     register = MemoryFragmentStorage.register
     monkeypatch.setattr(
-        MemoryFragmentStorage, "register", lambda *given, **how: (known.append(given[1]), register(*given, **how))[1]
+        MemoryFragmentStorage,
+        "register",
+        lambda *arguments, **how: (known.append(arguments[1]), register(*arguments, **how))[1],
     )
     return known
 

@@ -23,8 +23,8 @@ PAGE = "from workbench.pages import jobs; jobs.render()"
 
 
 def spec(**fields) -> JobSpec:
-    given = {"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice"} | fields
-    return parse({name: value for name, value in given.items() if value is not None})
+    usual = {"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice"} | fields
+    return parse({name: value for name, value in usual.items() if value is not None})
 
 
 @pytest.fixture
@@ -91,11 +91,11 @@ def test_the_list_shows_each_state_in_words(start):
     queue.submit(spec(seed=4))
     queue.cancel(queue.submit(spec(seed=5)).id)
     page = opened()
-    said = shown(page)
+    text = shown(page)
     for word in ("Running", "Queued", "Failed", "Succeeded", "Cancelled", "Number 1 in line", "line 4,217", "0.819"):
-        assert word in said
+        assert word in text
     assert page.get("progress")[0].value == 35  # 640 of 1,800, in whole percent
-    assert "No worker" not in said
+    assert "No worker" not in text
     links = [link.label for link in page.get("page_link")]
     assert {running.id, failed.id, succeeded.id} <= set(links)
 
@@ -346,10 +346,10 @@ def test_an_average_stands_beside_its_models(start):
 
 def test_an_estimate_is_held_against_the_truth(start):
     lease = start()
-    given = {"device": "cpu", "threads": 2, "params": 10, "trained": 10, "teacher_params": None, "steps": 44}
-    given |= {"seconds_per_step": 0.5, "tokens_per_step": 900, "evaluations": 3, "evaluation_s": 10, "teacher_s": 0}
-    given |= {"preparing_s": 5, "peak_memory_bytes": 1_200_000_000, "cut": 0, "split": 0}
-    estimate.keep(estimate.Estimate.model_validate(given), parse(queue.job(lease.id).spec).digest)
+    fields = {"device": "cpu", "threads": 2, "params": 10, "trained": 10, "teacher_params": None, "steps": 44}
+    fields |= {"seconds_per_step": 0.5, "tokens_per_step": 900, "evaluations": 3, "evaluation_s": 10, "teacher_s": 0}
+    fields |= {"preparing_s": 5, "peak_memory_bytes": 1_200_000_000, "cut": 0, "split": 0}
+    estimate.keep(estimate.Estimate.model_validate(fields), parse(queue.job(lease.id).spec).digest)
     speeds = {(step, "tokens_per_second"): 900.0 if step % 2 else 1800.0 for step in range(1, 41)}
     queue.renew(store.open_store(), lease, Progress(step=40, steps=44, rows=steps(40) | speeds))
     assert "Estimate and truth" not in shown(opened(lease.id))

@@ -40,8 +40,8 @@ def opened(**address: str) -> AppTest:
 
 def spec_of(page: AppTest) -> JobSpec | None:
     """The job that the YAML on the page says."""
-    said = [yaml.safe_load(code.value) for code in page.code]
-    return next((specs.parse(given) for given in said if isinstance(given, dict)), None)
+    documents = [yaml.safe_load(code.value) for code in page.code]
+    return next((specs.parse(fields) for fields in documents if isinstance(fields, dict)), None)
 
 
 def texts(page: AppTest) -> str:
@@ -86,10 +86,10 @@ def test_every_shipped_spec_is_one_click_away(home):
 
 def test_a_problem_stands_at_the_field_it_names_and_not_at_its_group():
     names = ["student.layers", "student.start", "student.layer_map", "student", "dataset"]
-    given = [("student.start", "a"), ("student.layer_map.tuple.0", "b"), ("student", "c"), ("spec", "no dataset")]
-    shown = form.assign([*given, ("elsewhere", "d")], names)
-    own = {"student.start": ["a"], "student.layer_map": ["b"], "student": ["c"], "dataset": ["no dataset"]}
-    assert shown == own | {"": ["elsewhere: d"]}
+    problems = [("student.start", "a"), ("student.layer_map.tuple.0", "b"), ("student", "c"), ("spec", "no dataset")]
+    shown = form.assign([*problems, ("elsewhere", "d")], names)
+    by_field = {"student.start": ["a"], "student.layer_map": ["b"], "student": ["c"], "dataset": ["no dataset"]}
+    assert shown == by_field | {"": ["elsewhere: d"]}
 
 
 def test_every_field_of_the_schema_has_a_widget_with_its_label_and_help(home):
@@ -300,9 +300,9 @@ def test_what_a_distillation_does_is_said_before_it_is_queued(home):
     assert figures(page) == {"Teacher, parameters": "22.6 M", "Student, parameters": "17.2 M"}
     assert page.metric[1].delta == "76% of teacher"
     assert len(page.get("plotly_chart")) == 1
-    said = [caption.value for caption in page.caption]
-    assert "weight 1 · temperature 2 · outputs" in said and "weight 1 · layers 3→6" in said
-    assert any("layers 1, 2, 3 start as copies of the embeddings and layers 2, 4, 6" in caption for caption in said)
+    captions = [caption.value for caption in page.caption]
+    assert "weight 1 · temperature 2 · outputs" in captions and "weight 1 · layers 3→6" in captions
+    assert any("layers 1, 2, 3 start as copies of the embeddings and layers 2, 4, 6" in caption for caption in captions)
     page.text_input(key="train.distill.recipe.hidden_cosine").set_value("0.0").run()
     assert "weight 1 · layers 3→6" not in [caption.value for caption in page.caption]
 
@@ -310,8 +310,8 @@ def test_what_a_distillation_does_is_said_before_it_is_queued(home):
 def test_a_teacher_whose_labels_do_not_fit_the_data_is_refused_at_the_data(home):
     page = opened(teacher="minilm-bc5cdr")
     page.selectbox(key="train.distill.teacher").set_value("minilm-ncbi").run()
-    said = "bc5cdr/train.conll, line 1: the teacher does not know the entity type 'Chemical'; it knows Disease."
-    assert said in texts(page)
+    message = "bc5cdr/train.conll, line 1: the teacher does not know the entity type 'Chemical'; it knows Disease."
+    assert message in texts(page)
     press(page)
     assert queue.jobs() == []
 
@@ -348,8 +348,14 @@ def test_another_recipe_brings_its_own_weights(home):
 
 def test_layers_may_be_listed(home):
     chosen = {"base": None, "layers": 3, "layer_map": [1, 3, 6]}
-    given = {"kind": "distill", "teacher": "minilm-bc5cdr", "student": chosen, "recipe": "task_kd", "dataset": "bc5cdr"}
-    old = queue.submit(specs.parse(given))
+    fields = {
+        "kind": "distill",
+        "teacher": "minilm-bc5cdr",
+        "student": chosen,
+        "recipe": "task_kd",
+        "dataset": "bc5cdr",
+    }
+    old = queue.submit(specs.parse(fields))
     page = opened(**{"from": old.id})
     assert page.text_input(key="train.distill.student.layer_map").value == "1, 3, 6"
     assert spec_of(page).student.layer_map == (1, 3, 6)
@@ -370,9 +376,9 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("given", KINDS, ids=lambda given: given["kind"])
-def test_a_job_of_any_kind_can_be_the_start_of_the_next(home, given):
-    old = queue.submit(specs.parse(BASE | given))
+@pytest.mark.parametrize("fields", KINDS, ids=lambda fields: fields["kind"])
+def test_a_job_of_any_kind_can_be_the_start_of_the_next(home, fields):
+    old = queue.submit(specs.parse(BASE | fields))
     page = opened(**{"from": old.id})
     assert spec_of(page) == specs.parse(old.spec)
 
@@ -395,10 +401,10 @@ def test_every_field_of_the_schema_can_be_set_in_some_form(home):
 
 
 def estimated(**fields) -> Estimate:
-    given = {"device": "cpu", "threads": 2, "params": 10, "trained": 10, "teacher_params": None, "steps": 1280}
-    given |= {"seconds_per_step": 0.5, "tokens_per_step": 900, "evaluations": 3, "evaluation_s": 10, "teacher_s": 0}
+    usual = {"device": "cpu", "threads": 2, "params": 10, "trained": 10, "teacher_params": None, "steps": 1280}
+    usual |= {"seconds_per_step": 0.5, "tokens_per_step": 900, "evaluations": 3, "evaluation_s": 10, "teacher_s": 0}
     return Estimate.model_validate(
-        given | {"preparing_s": 5, "peak_memory_bytes": 1.2e9, "cut": 0, "split": 0} | fields
+        usual | {"preparing_s": 5, "peak_memory_bytes": 1.2e9, "cut": 0, "split": 0} | fields
     )
 
 
@@ -408,8 +414,8 @@ def test_an_estimate_is_shown_for_the_very_settings_it_was_made_for(home):
     estimate.keep(estimated(cut=0.031, busy=True), spec_of(page).digest)
     page.run()
     assert figures(page)["Whole run, at most"] == "11 min" and figures(page)["Steps"] == "1,280"
-    said = "\n".join(caption.value for caption in page.caption)
-    assert "3.1% of the word pieces are cut off" in said and "upper bounds" in said
+    captions = "\n".join(caption.value for caption in page.caption)
+    assert "3.1% of the word pieces are cut off" in captions and "upper bounds" in captions
     page.text_input(key="train.finetune.seed").set_value("3").run()
     assert "Steps" not in figures(page)
 
@@ -465,8 +471,8 @@ def test_a_chain_that_ships_is_queued_whole(home, monkeypatch, tmp_path):
     monkeypatch.setattr(draft, "SPECS", tmp_path)
     draft._files.clear()
     page = opened()
-    said = [caption.value for caption in page.caption]
-    assert plain("First one, then the other. Steps: first → score.") in said
+    captions = [caption.value for caption in page.caption]
+    assert plain("First one, then the other. Steps: first → score.") in captions
     next(button for button in page.button if button.label == "Queue").click().run()
     draft._files.clear()
     assert not page.exception and not page.error

@@ -35,21 +35,21 @@ def rows(name: str, values: dict[int, float | None]) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "words"),
     [(0, "0 seconds"), (59.4, "59 seconds"), (59.6, "1 minute"), (90, "2 minutes"), (3570, "1 hour"), (3600, "1 hour")]
     + [(11_100, "3 hours and 5 minutes"), (-3, "0 seconds")],
 )
-def test_durations(seconds, said):
-    assert wording.duration(seconds) == said
+def test_durations(seconds, words):
+    assert wording.duration(seconds) == words
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "words"),
     [(0, "now"), (-9, "now"), (5, "5 seconds ago"), (60, "a minute ago"), (7199, "2 hours ago"), (86_400, "a day ago")]
     + [(200_000, "2 days ago")],
 )
-def test_ages(seconds, said):
-    assert wording.ago(1000.0, now=1000.0 + seconds) == said
+def test_ages(seconds, words):
+    assert wording.ago(1000.0, now=1000.0 + seconds) == words
 
 
 def test_progress_says_only_what_is_known():
@@ -67,7 +67,7 @@ def test_times_of_a_job_that_runs_and_of_one_that_ran():
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "words"),
     [
         ({"model": "minilm"}, "minilm"),
         ({"model": {"base": "minilm", "layers": 3, "hidden": None, "layer_map": "last"}}, "minilm with layers 3"),
@@ -76,8 +76,8 @@ def test_times_of_a_job_that_runs_and_of_one_that_ran():
         ({"model": {"base": "minilm"}}, "minilm"),
     ],
 )
-def test_a_model_is_named_by_its_start_and_what_was_changed(spec, said):
-    assert wording.model(spec) == (said or "t with layers 3, start random")
+def test_a_model_is_named_by_its_start_and_what_was_changed(spec, words):
+    assert wording.model(spec) == (words or "t with layers 3, start random")
 
 
 def test_what_a_job_does():

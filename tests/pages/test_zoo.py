@@ -28,7 +28,7 @@ def ids(page: AppTest) -> list[str]:
     return list(page.dataframe[0].value["Id"])
 
 
-def said(page: AppTest) -> str:
+def words_on(page: AppTest) -> str:
     kinds = ("header", "markdown", "caption", "text", "code")
     return "\n".join(str(element.value) for kind in kinds for element in page.get(kind))
 
@@ -61,7 +61,7 @@ def test_filters_add_up(home):
     page.text_input(key="zoo.text").set_value("BIRD").run()
     assert ids(page) == ["clinical-bigbird"]
     page.toggle(key="zoo.here").set_value(True).run()
-    assert not page.dataframe and "No model fits" in said(page)
+    assert not page.dataframe and "No model fits" in words_on(page)
 
 
 def test_weights_here_leaves_what_is_here(home):
@@ -72,7 +72,7 @@ def test_weights_here_leaves_what_is_here(home):
 
 def test_the_address_opens_a_model_with_its_sources(home):
     page = opened(model="tiny-clinicalbert")
-    words = said(page)
+    words = words_on(page)
     entry = zoo.entries()["tiny-clinicalbert"]
     assert page.header[0].value == "TinyClinicalBERT"
     for part in (
@@ -90,14 +90,14 @@ def test_the_address_opens_a_model_with_its_sources(home):
 
 def test_a_model_of_every_role_can_be_opened(home):
     for entry in {entry.role: entry for entry in zoo.entries().values()}.values():
-        assert entry.id in said(opened(model=entry.id))
+        assert entry.id in words_on(opened(model=entry.id))
 
 
 def test_a_published_run_is_a_model_like_any_other(published):
     page = opened(model=published)
     assert published in ids(page)
     assert "Compare on a note" in [link.label for link in page.get("page_link")]
-    assert "ner: Disease" in said(page)
+    assert "ner: Disease" in words_on(page)
 
 
 def test_an_unknown_model_is_an_error_with_what_is_known(home):
@@ -111,4 +111,4 @@ def test_a_model_whose_weights_are_here_can_be_used_at_once(home):
     page = opened(model="minilm")
     links = {link.label: link.proto.query_string for link in page.get("page_link")}
     assert links == {"Fine-tune it": "model=minilm"}
-    assert "stillroom zoo fetch" not in said(page)
+    assert "stillroom zoo fetch" not in words_on(page)

@@ -19,8 +19,8 @@ PARTS = st.lists(st.tuples(st.integers(0, 90), st.integers(0, 200), SCORES), max
 
 def side(parts, *, name="a", unread=(), level="better", words=(), **fields) -> Side:
     places, scores = [(a, b) for a, b, _ in parts], [score for *_, score in parts]
-    found = explanation(scores, places=places, unread=unread, **{"method": "integrated_gradients"} | fields)
-    return Side(name, explanation=found, verdict=Verdict(level, "title", tuple(words)), account=account(found))
+    answer = explanation(scores, places=places, unread=unread, **{"method": "integrated_gradients"} | fields)
+    return Side(name, explanation=answer, verdict=Verdict(level, "title", tuple(words)), account=account(answer))
 
 
 @settings(deadline=None)
@@ -31,15 +31,15 @@ def test_any_text_parts_and_names_give_our_tags_and_the_text_itself(text, first,
         side(first, name=f"a{name}", words=[name]),
         side(second, name=f"b{name}", unread=unread, method="saliency"),
     ]
-    found = Page(attribution(text, sides, asked))
-    assert found.panes == [shown(text)] * 2
+    picture = Page(attribution(text, sides, asked))
+    assert picture.panes == [shown(text)] * 2
     classes = set(re.findall(r"sr-[a-z0-9]+", STYLE)) | {"sr"}
-    for tag, attributes in found.tags:
+    for tag, attributes in picture.tags:
         assert tag in TAGS and set(attributes) <= ATTRIBUTES
         assert set(attributes.get("class", "sr").split()) <= classes
         assert re.fullmatch(r"sr-p\d+-\d", attributes.get("id", "sr-p0-0"))
         assert re.fullmatch(r"#sr-p\d+-\d", attributes.get("href", "#sr-p0-0"))
-    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    ids = [attributes["id"] for _, attributes in picture.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
 
 
@@ -50,8 +50,8 @@ OWN = [(0, 5, 2.0), (6, 9, 0.02), (10, 16, -1.0), (17, 22, 0.5), (23, 31, 0.0)]
 def test_sign_strength_rank_and_figure_of_a_part_are_in_the_note():
     html = attribution(WORDS, [side(OWN)])
     marks = re.findall(r'<mark class="sr-part sr-(for|against) sr-s(\d+) sr-short"[^>]*>(\w+)(.*?)</mark>', html)
-    told = [(sign, level, word, re.sub(r"<.*?>", "", chip)) for sign, level, word, chip in marks]
-    assert told == [
+    marks_shown = [(sign, level, word, re.sub(r"<.*?>", "", chip)) for sign, level, word, chip in marks]
+    assert marks_shown == [
         ("for", "10", "Fever", "1 +2.00"),
         ("for", "0", "and", "4 +0.02"),
         ("against", "5", "chills", "2 \N{MINUS SIGN}1.00"),
@@ -70,9 +70,9 @@ def test_the_table_is_sorted_and_every_jump_has_its_place():
     html = attribution(WORDS, [side(OWN)])
     rows = re.findall(r"<tr><td>(\d+)</td>.*?<bdi>(\w+)</bdi>.*?<td>(\d+%)</td></tr>", html)
     assert rows == [("1", "Fever", "57%"), ("2", "chills", "28%"), ("3", "after", "14%"), ("4", "and", "1%")]
-    found = Page(html)
-    jumps = [attributes["href"][1:] for tag, attributes in found.tags if tag == "a"]
-    assert sorted(jumps) == sorted(attributes["id"] for _, attributes in found.tags if "id" in attributes)
+    picture = Page(html)
+    jumps = [attributes["href"][1:] for tag, attributes in picture.tags if tag == "a"]
+    assert sorted(jumps) == sorted(attributes["id"] for _, attributes in picture.tags if "id" in attributes)
 
 
 def test_two_models_share_a_table_by_their_best_rank_and_say_what_one_lacks():
@@ -95,9 +95,9 @@ def test_a_long_table_says_how_many_it_leaves_out():
 
 
 def test_what_was_not_seen_says_so_once_and_what_is_asked_about_is_framed():
-    found = Page(attribution("Fever.\n\nChills.\nRash.\n", [side([(0, 5, 1.0)], unread=((8, 22),))], (0, 5)))
-    assert found.chips.count(UNSEEN) == 1
-    assert sum("sr-unread" in attributes.get("class", "") for _, attributes in found.tags) == 2  # one a line
+    picture = Page(attribution("Fever.\n\nChills.\nRash.\n", [side([(0, 5, 1.0)], unread=((8, 22),))], (0, 5)))
+    assert picture.chips.count(UNSEEN) == 1
+    assert sum("sr-unread" in attributes.get("class", "") for _, attributes in picture.tags) == 2  # one a line
     framed = attribution("Fever.", [side([(0, 5, 1.0)])], (0, 5))
     assert framed.count('class="sr-asked"') == 2  # in the legend, and in the note
 

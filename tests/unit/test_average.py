@@ -12,13 +12,13 @@ from trainer.zoo.compatibility import Shape, check_alike
 
 def test_every_parameter_is_the_mean_over_the_models():
     models = [bert(layers=2, seed=seed) for seed in (1, 2, 3)]
-    told = [{name: tensor.clone() for name, tensor in model.state_dict().items()} for model in models]
-    found = average(iter(models)).state_dict()
-    assert found.keys() == told[0].keys()
-    for name, tensor in found.items():
-        expected = torch.stack([state[name].double() for state in told]).mean(0)  # tied weights stand here twice
+    originals = [{name: tensor.clone() for name, tensor in model.state_dict().items()} for model in models]
+    averaged = average(iter(models)).state_dict()
+    assert averaged.keys() == originals[0].keys()
+    for name, tensor in averaged.items():
+        expected = torch.stack([state[name].double() for state in originals]).mean(0)  # tied weights stand here twice
         torch.testing.assert_close(tensor.double(), expected, rtol=0, atol=1e-7)
-    assert not all(torch.equal(tensor, told[0][name]) for name, tensor in found.items())
+    assert not all(torch.equal(tensor, originals[0][name]) for name, tensor in averaged.items())
 
 
 def test_models_of_other_sizes_have_no_average():
@@ -46,7 +46,7 @@ def test_the_same_sizes_with_other_word_pieces_are_not_alike():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("fields", "problem"),
     [
         ({"kind": "average", "model": "minilm"}, "average needs a list of the models"),
         ({"kind": "average", "model": ["minilm"]}, "write two or more references in a list"),
@@ -59,9 +59,9 @@ def test_the_same_sizes_with_other_word_pieces_are_not_alike():
         ({"kind": "distill", "teacher": "a", "student": ["a", "b"], "recipe": "task_kd"}, "write a reference"),
     ],
 )
-def test_a_list_of_models_is_for_averages_only(given, said):
-    with pytest.raises(BadSpec, match=said):
-        parse(given | {"dataset": "bc5cdr"})
+def test_a_list_of_models_is_for_averages_only(fields, problem):
+    with pytest.raises(BadSpec, match=problem):
+        parse(fields | {"dataset": "bc5cdr"})
 
 
 def test_a_spec_of_an_average_says_what_it_is_made_from():

@@ -63,14 +63,14 @@ def test_all_that_a_query_sees_shares_one_softmax_however_blocks_are_grouped(mon
     everything = partial(torch.ones, dtype=torch.int16)
     monkeypatch.setattr(blocks, "kept", lambda shape, *_: everything(shape))
     kept_share = 1.0 if dropout < 0.1 else 1 - dropout  # all is kept, and scaled as if it were not
-    monkeypatch.setattr(blocks, "_groups", lambda *given: groups.append(list(cut(*given))) or groups[-1])
-    found = []
+    monkeypatch.setattr(blocks, "_groups", lambda *arguments: groups.append(list(cut(*arguments))) or groups[-1])
+    gradients = []
     for way in (partial(in_blocks, dropout=dropout), one_by_one):
         inputs = [tensor.clone().requires_grad_() for tensor in tensors]
         out = way(inputs, *ways) * (kept_share if way is not one_by_one else 1)
         out.square().sum().backward()
-        found.append([out, *(tensor.grad for tensor in inputs)])
-    for blocked, plain in zip(*found, strict=True):
+        gradients.append([out, *(tensor.grad for tensor in inputs)])
+    for blocked, plain in zip(*gradients, strict=True):
         torch.testing.assert_close(blocked, plain, rtol=0, atol=1e-5)
     assert len(groups[0]) == {1: 24, 400: 14, 1 << 30: 4}[room] and groups[0] == groups[1]
 
@@ -94,9 +94,9 @@ def test_the_backward_pass_sees_the_noise_of_the_forward(dropout):
 
 def test_autocast_stops_where_blocks_begin():
     tensors, *ways = seen_in_blocks()
-    found = []
+    dtypes = []
     for enabled in (False, True):
         torch.manual_seed(0)
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            found.append(in_blocks(tensors, *ways, dropout=0.1))
-    assert torch.equal(*found), "else the backward pass, which runs outside of it, would compute something else"
+            dtypes.append(in_blocks(tensors, *ways, dropout=0.1))
+    assert torch.equal(*dtypes), "else the backward pass, which runs outside of it, would compute something else"

@@ -53,19 +53,19 @@ def inputs(**options):
 
 
 @torch.no_grad()
-def run(model, given, **options):
-    return model(**given, **options)
+def run(model, tensors, **options):
+    return model(**tensors, **options)
 
 
 @pytest.mark.parametrize("padded", [True, False])
 def test_maps_and_outputs_are_those_of_transformers(family, padded):
-    given = inputs(padded=padded)
-    fused = run(family, given)
+    tensors = inputs(padded=padded)
+    fused = run(family, tensors)
     with capturing(family, maps=EVERY) as seen:
-        captured = run(family, given)
+        captured = run(family, tensors)
     family.set_attn_implementation("eager")
-    eager = run(family, given, output_attentions=True)
-    real = given["attention_mask"].bool()
+    eager = run(family, tensors, output_attentions=True)
+    real = tensors["attention_mask"].bool()
     assert torch.allclose(captured.logits[real], fused.logits[real], atol=1e-5)
     assert sorted(seen.maps) == [1, 2, 3] and seen.layer == 3 and not seen.vectors
     for layer, shown in zip(EVERY, eager.attentions, strict=True):
@@ -76,21 +76,21 @@ def test_maps_and_outputs_are_those_of_transformers(family, padded):
 
 
 def test_layers_that_nobody_asks_for_run_fused(family):
-    given = inputs()
+    tensors = inputs()
     with capturing(family, maps={2}, vectors={3}) as seen:
-        captured = run(family, given)
+        captured = run(family, tensors)
     assert (set(seen.maps), set(seen.vectors), seen.layer) == ({2}, {3}, 3)
     family.set_attn_implementation("sdpa")
-    real = given["attention_mask"].bool()
-    assert torch.allclose(captured.logits[real], run(family, given).logits[real], atol=1e-5)
+    real = tensors["attention_mask"].bool()
+    assert torch.allclose(captured.logits[real], run(family, tensors).logits[real], atol=1e-5)
 
 
 def test_the_model_works_on_when_nothing_is_captured(family):
-    given = inputs()
-    fused = run(family, given)
+    tensors = inputs()
+    fused = run(family, tensors)
     with capturing(family, maps={1}) as first:
-        run(family, given)
-    after = run(family, given)
+        run(family, tensors)
+    after = run(family, tensors)
     assert first.layer == 3, "the pass after the block was not counted"
     assert torch.allclose(after.logits, fused.logits, atol=1e-5)
 
@@ -105,7 +105,7 @@ def test_vectors_are_queries_keys_and_values():
     model, shown = bert(layers=2), {}
     for name in ("query", "key", "value"):
         projection = getattr(model.bert.encoder.layer[1].attention.self, name)
-        projection.register_forward_hook(lambda module, given, out, name=name: shown.update({name: out}))
+        projection.register_forward_hook(lambda module, arguments, out, name=name: shown.update({name: out}))
     with capturing(model, vectors={2}) as seen:
         run(model, inputs())
     assert set(seen.vectors) == {2}
@@ -115,30 +115,30 @@ def test_vectors_are_queries_keys_and_values():
 
 def test_before_dropout_rows_sum_to_one_and_after_it_they_do_not():
     """Trap T3: what transformers returns in training mode is the map after dropout."""
-    model, given = bert(layers=2, dropout=0.4).train(), inputs(padded=False)
-    found = {}
+    model, tensors = bert(layers=2, dropout=0.4).train(), inputs(padded=False)
+    maps = {}
     for after in (False, True):
         torch.manual_seed(0)
         with capturing(model, maps={1, 2}, after_dropout=after) as seen:
-            run(model, given)
-        found[after] = seen.maps
+            run(model, tensors)
+        maps[after] = seen.maps
     for layer in (1, 2):
-        before, after = found[False][layer], found[True][layer]
+        before, after = maps[False][layer], maps[True][layer]
         assert torch.allclose(before.sum(-1), torch.ones(before.shape[:3]), atol=1e-6)
         assert (before > 0).all()
         dropped = after == 0
         assert 0.3 < dropped.float().mean() < 0.5
         assert torch.allclose(after[~dropped], before[~dropped] / 0.6, rtol=1e-4), "the same noise, and what is kept"
-    assert not torch.allclose(found[True][1].sum(-1), torch.ones(4, 4, 9), atol=0.1)
+    assert not torch.allclose(maps[True][1].sum(-1), torch.ones(4, 4, 9), atol=0.1)
 
 
 def test_the_context_in_training_is_that_of_the_dropped_map():
-    model, given = bert(layers=1, dropout=0.4).train(), inputs()
+    model, tensors = bert(layers=1, dropout=0.4).train(), inputs()
     attention = model.bert.encoder.layer[0].attention.self
     shown = {}
-    attention.register_forward_hook(lambda module, given, out: shown.update(context=out[0]))
+    attention.register_forward_hook(lambda module, tensors, out: shown.update(context=out[0]))
     with capturing(model, maps={1}, vectors={1}, after_dropout=True) as seen:
-        run(model, given)
+        run(model, tensors)
     value = seen.vectors[1][2].view(4, 9, 4, 6).transpose(1, 2)  # (rows, heads, tokens, width)
     expected = (seen.maps[1] @ value).transpose(1, 2).reshape(4, 9, 24)
     assert torch.allclose(shown["context"], expected, atol=1e-6)
@@ -156,20 +156,20 @@ def test_gradients_flow_through_maps_and_vectors():
 
     at = query.detach().clone()
     loss(at).backward()
-    found, step = query.grad[3, 5].item(), 1e-6
+    gradient, step = query.grad[3, 5].item(), 1e-6
     moved = torch.zeros_like(at)
     moved[3, 5] = step
     with torch.no_grad():
         slope = (loss(at + moved) - loss(at - moved)) / (2 * step)
-    assert found == pytest.approx(slope.item(), rel=1e-5)
+    assert gradient == pytest.approx(slope.item(), rel=1e-5)
 
 
 def test_two_models_may_be_captured_one_inside_the_other():
-    outer, inner, given = bert(layers=1), bert(layers=1, seed=1), inputs()
+    outer, inner, tensors = bert(layers=1), bert(layers=1, seed=1), inputs()
     with capturing(outer, maps={1}) as first:
-        run(outer, given)
+        run(outer, tensors)
         with capturing(inner, maps={1}) as second:
-            run(inner, given)
+            run(inner, tensors)
     assert (first.layer, second.layer) == (1, 1)
     assert not torch.equal(first.maps[1], second.maps[1])
 

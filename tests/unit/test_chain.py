@@ -38,9 +38,9 @@ def line(*names):
     return made({"name": first, "model": "minilm"}, *steps)
 
 
-def problems(given):
+def problems(chain_fields):
     with pytest.raises(BadSpec) as caught:
-        chain.parse(given)
+        chain.parse(chain_fields)
     fields = caught.value.fields
     assert len(set(fields)) == len(fields), "named twice"
     return dict(fields)
@@ -69,7 +69,7 @@ def named(spec):
 
 
 @pytest.mark.parametrize(
-    ("given", "fields", "inputs"),
+    ("spec_fields", "fields", "inputs"),
     [
         ({"kind": "finetune", "model": "a"}, ["model", "dataset"], ["model", "dataset"]),
         ({"kind": "finetune", "model": {"base": "a", "layers": 1}}, ["model.base", "dataset"], ["model", "dataset"]),
@@ -90,23 +90,23 @@ def named(spec):
         ),
     ],
 )
-def test_a_spec_says_all_that_it_refers_to_where_it_is_written_and_what_it_is_to_the_run(given, fields, inputs):
-    references = parse({"dataset": "bc5cdr"} | given).references()
+def test_a_spec_says_all_that_it_refers_to_where_it_is_written_and_what_it_is_to_the_run(spec_fields, fields, inputs):
+    references = parse({"dataset": "bc5cdr"} | spec_fields).references()
     assert [each.field for each in references] == fields
     assert [each.input for each in references] == inputs
 
 
 def test_references_are_found_and_replaced_wherever_one_may_stand():
-    given = {"teacher": "@a", "student": {"base": "@b", "layers": 3}, "dataset": "bc5cdr"} | TEACH
-    step = chain.Step("c", parse(given))
+    fields = {"teacher": "@a", "student": {"base": "@b", "layers": 3}, "dataset": "bc5cdr"} | TEACH
+    step = chain.Step("c", parse(fields))
     assert named(step.spec) == {"teacher": "@a", "student.base": "@b"}
     bound = step.bound({"a": "00000000-1", "b": "00000000-2"})
     assert named(bound) == {"teacher": "00000000-1", "student.base": "00000000-2"}
-    assert bound == parse(given | {"teacher": "00000000-1", "student": {"base": "00000000-2", "layers": 3}})
+    assert bound == parse(fields | {"teacher": "00000000-1", "student": {"base": "00000000-2", "layers": 3}})
 
 
 @pytest.mark.parametrize(
-    ("reference", "said"),
+    ("reference", "problem"),
     [
         ("@c", "does not come before 'b'"),
         ("@b", "does not come before 'b'"),
@@ -116,7 +116,7 @@ def test_references_are_found_and_replaced_wherever_one_may_stand():
     ],
 )
 @pytest.mark.parametrize("field", ["model", "teacher", "student", "student.base"])
-def test_a_step_can_only_use_a_model_that_an_earlier_one_makes(field, reference, said):
+def test_a_step_can_only_use_a_model_that_an_earlier_one_makes(field, reference, problem):
     names = {"model": {"model": reference}, "teacher": {"teacher": reference, "student": "minilm"}}
     names |= {"student": {"teacher": "minilm", "student": reference}}
     names |= {"student.base": {"teacher": "minilm", "student": {"base": reference}}}
@@ -126,8 +126,8 @@ def test_a_step_can_only_use_a_model_that_an_earlier_one_makes(field, reference,
         {"name": "b", **({"kind": "finetune"} if field == "model" else TEACH), **names[field]},
         {"name": "c", "kind": "finetune", "model": "minilm"},
     ]
-    found = problems({"dataset": "bc5cdr", "steps": steps})
-    assert found.keys() == {f"steps.b.{field}"} and said in found[f"steps.b.{field}"]
+    wrong = problems({"dataset": "bc5cdr", "steps": steps})
+    assert wrong.keys() == {f"steps.b.{field}"} and problem in wrong[f"steps.b.{field}"]
 
 
 def test_two_steps_that_wait_for_each_other_are_refused():
@@ -142,9 +142,9 @@ def test_steps_are_a_list(steps):
 
 def test_steps_that_cannot_be_told_apart_are_named_by_their_number():
     steps = [{"name": "a"}, {"name": "a"}, {}, {"name": 4}, {"name": "b.c"}, "finetune", {"name": "@d"}]
-    found = problems({"steps": steps})
-    assert list(found) == ["steps.2.name", "steps.3.name", "steps.4.name", "steps.5.name", "steps.6", "steps.7.name"]
-    assert "an earlier step is named a too" in found["steps.2.name"]
+    wrong = problems({"steps": steps})
+    assert list(wrong) == ["steps.2.name", "steps.3.name", "steps.4.name", "steps.5.name", "steps.6", "steps.7.name"]
+    assert "an earlier step is named a too" in wrong["steps.2.name"]
 
 
 def test_every_wrong_field_of_every_step_is_named_once():
@@ -153,12 +153,12 @@ def test_every_wrong_field_of_every_step_is_named_once():
         {"name": "b", "model": "@c", "limit": 0},
         {"name": "score", "kind": "evaluate", "model": "@a", "recipe": "finetune", "seed": 1},
     ]
-    found = problems({"kind": "finetune", "seed": "seven", "size": 3, "steps": steps})
+    wrong = problems({"kind": "finetune", "seed": "seven", "size": 3, "steps": steps})
     expected = {"size", "seed", "steps.a.dataset", "steps.a.schedule.lr", "steps.a.colour", "steps.b.dataset"}
-    assert set(found) == expected | {"steps.b.model", "steps.b.limit", "steps.score.dataset"}
-    assert "Known: " in found["size"] and "seven" in found["seed"]
-    found = problems({"dataset": "bc5cdr", "steps": steps[2:]})
-    assert "evaluate takes no recipe" in found["steps.score"] and "steps.score.model" in found
+    assert set(wrong) == expected | {"steps.b.model", "steps.b.limit", "steps.score.dataset"}
+    assert "Known: " in wrong["size"] and "seven" in wrong["seed"]
+    wrong = problems({"dataset": "bc5cdr", "steps": steps[2:]})
+    assert "evaluate takes no recipe" in wrong["steps.score"] and "steps.score.model" in wrong
 
 
 def test_read_tells_a_chain_from_a_spec(tmp_path):
@@ -170,7 +170,7 @@ def test_read_tells_a_chain_from_a_spec(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "field", "said"),
+    ("text", "field", "message"),
     [
         (
             "steps:\n  - {name: a, model: @b}\n",
@@ -185,13 +185,13 @@ def test_read_tells_a_chain_from_a_spec(tmp_path):
         (None, "spec", "there is no file"),
     ],
 )
-def test_a_file_that_is_no_chain_says_so(tmp_path, text, field, said):
+def test_a_file_that_is_no_chain_says_so(tmp_path, text, field, message):
     if text is not None:
         (tmp_path / "spec.yaml").write_text(text)
     with pytest.raises(BadSpec) as caught:
         chain.read(tmp_path / "spec.yaml")
-    ((found, problem),) = caught.value.fields
-    assert found == field and said in problem
+    ((place, problem),) = caught.value.fields
+    assert place == field and message in problem
 
 
 def test_problems_of_a_change_are_gathered_from_all_steps():
@@ -238,8 +238,8 @@ def end(store, worker):
     return claim_and_finish
 
 
-def ids_of(given):
-    return {name: job.id for name, job in queue.submit_chain(given).items()}
+def ids_of(chain_made):
+    return {name: job.id for name, job in queue.submit_chain(chain_made).items()}
 
 
 def state_of(job_id):
@@ -425,15 +425,15 @@ def test_a_step_whose_model_is_gone_is_made_again_with_all_that_follows(store, w
 
 
 def test_a_score_has_no_model_that_could_be_gone(store, worker, end, tmp_path):
-    given = made({"name": "a", "model": "minilm"}, {"name": "b", "kind": "evaluate", "model": "@a"})
-    first = ids_of(given)
+    chain_made = made({"name": "a", "model": "minilm"}, {"name": "b", "kind": "evaluate", "model": "@a"})
+    first = ids_of(chain_made)
     finish_with_model(store, worker, tmp_path, first["a"])
     end(first["b"])
-    assert ids_of(given) == first and queue.waiting(store) == (0, 0)
+    assert ids_of(chain_made) == first and queue.waiting(store) == (0, 0)
 
 
 def test_a_chain_is_submitted_whole_or_not_at_all(store, monkeypatch):
-    given = line("a", "b", "c")
+    steps = line("a", "b", "c")
     insert, calls = queue._insert, []
 
     def fails_third(*arguments):
@@ -444,7 +444,7 @@ def test_a_chain_is_submitted_whole_or_not_at_all(store, monkeypatch):
 
     monkeypatch.setattr(queue, "_insert", fails_third)
     with pytest.raises(RuntimeError):
-        queue.submit_chain(given)
+        queue.submit_chain(steps)
     assert queue.jobs() == []
 
 
@@ -467,9 +467,9 @@ def at_once(*calls):
 
 
 def test_sixteen_submits_of_a_chain_at_once_are_one_chain(store):
-    given = line("a", "b", "c")
-    found = at_once(*[lambda: {name: job.id for name, job in queue.submit_chain(given, store=store).items()}] * 16)
-    assert all(ids == found[0] for ids in found) and len(queue.jobs()) == 3
+    steps = line("a", "b", "c")
+    submitted = at_once(*[lambda: {name: job.id for name, job in queue.submit_chain(steps, store=store).items()}] * 16)
+    assert all(ids == submitted[0] for ids in submitted) and len(queue.jobs()) == 3
 
 
 def test_two_workers_share_a_chain_and_no_step_comes_too_early(store):
@@ -545,30 +545,30 @@ class Chains(RuleBasedStateMachine):
                 steps.append({"name": f"s{n}", "teacher": data.draw(names), "student": student} | TEACH)
             else:
                 steps.append({"name": f"s{n}", "model": data.draw(names)})
-        given = made(*steps)
-        jobs = queue.submit_chain(given, store=self.store)
+        chain_made = made(*steps)
+        jobs = queue.submit_chain(chain_made, store=self.store)
         self.needs = {
             jobs[step.name].id: {jobs[name[1:]].id for name in named(step.spec).values() if name.startswith("@")}
-            for step in given.steps
+            for step in chain_made.steps
         }
-        self.own = dict.fromkeys(self.needs, "queued")  # in the order of the chain
+        self.states = dict.fromkeys(self.needs, "queued")  # in the order of the chain
         self.asked, self.leases = set(), {}
 
     def state(self, job_id):
         """What the job should be by itself and by all that it needs."""
-        if self.own[job_id] == "queued" and any(self.is_bad(needed) for needed in self.needs[job_id]):
+        if self.states[job_id] == "queued" and any(self.is_bad(needed) for needed in self.needs[job_id]):
             return "stopped"
-        return self.own[job_id]
+        return self.states[job_id]
 
     def is_bad(self, job_id):
         return self.state(job_id) in ("failed", "cancelled", "stopped")
 
     def may_start(self):
-        queued = [job_id for job_id in self.own if self.state(job_id) == "queued"]
-        return [i for i in queued if all(self.own[needed] == "succeeded" for needed in self.needs[i])]
+        queued = [job_id for job_id in self.states if self.state(job_id) == "queued"]
+        return [i for i in queued if all(self.states[needed] == "succeeded" for needed in self.needs[i])]
 
     def end(self, job_id, state):
-        self.own[job_id] = "cancelled" if state == "queued" and job_id in self.asked else state
+        self.states[job_id] = "cancelled" if state == "queued" and job_id in self.asked else state
         self.asked.discard(job_id)
         del self.leases[job_id]
 
@@ -577,7 +577,7 @@ class Chains(RuleBasedStateMachine):
         lease, expected = queue.claim(self.store, self.worker), self.may_start()
         assert (lease.id in expected) if expected else lease is None
         if lease:
-            self.own[lease.id] = "running"
+            self.states[lease.id] = "running"
             self.leases[lease.id] = lease
 
     @precondition(lambda self: self.leases)
@@ -604,16 +604,16 @@ class Chains(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def cancel(self, data):
-        job_id = data.draw(st.sampled_from(sorted(self.own)))
+        job_id = data.draw(st.sampled_from(sorted(self.states)))
         queue.cancel(job_id, store=self.store)
         if self.state(job_id) == "queued":
-            self.own[job_id] = "cancelled"
-        elif self.own[job_id] == "running":
+            self.states[job_id] = "cancelled"
+        elif self.states[job_id] == "running":
             self.asked.add(job_id)
 
     @rule(data=st.data())
     def retry(self, data):
-        job_id = data.draw(st.sampled_from(sorted(self.own)))
+        job_id = data.draw(st.sampled_from(sorted(self.states)))
         state, hindered = self.state(job_id), any(self.is_bad(needed) for needed in self.needs[job_id])
         refused = state == "succeeded" or (state in ("failed", "cancelled", "stopped") and hindered)
         try:
@@ -623,25 +623,25 @@ class Chains(RuleBasedStateMachine):
         else:
             assert not refused
             if state in ("failed", "cancelled"):
-                self.own[job_id] = "queued"
+                self.states[job_id] = "queued"
 
     @invariant()
     def agrees(self):
-        found = {job.id: job for job in queue.jobs(store=self.store)}
-        for job_id, job in found.items():
+        jobs = {job.id: job for job in queue.jobs(store=self.store)}
+        for job_id, job in jobs.items():
             expected = self.state(job_id)
             assert job.state == ("cancelled" if expected == "stopped" else expected)
             assert set(job.needs) == self.needs[job_id]
             assert (job.error is not None) == (expected == "stopped")
             if expected == "stopped":
-                assert self.own[job.error["needed"]] in ("failed", "cancelled") and job.attempts == 0
+                assert self.states[job.error["needed"]] in ("failed", "cancelled") and job.attempts == 0
             if job.attempts:
-                assert all(self.own[needed] == "succeeded" for needed in self.needs[job_id]), "it began too early"
+                assert all(self.states[needed] == "succeeded" for needed in self.needs[job_id]), "it began too early"
         assert queue.waiting(self.store)[0] == len(self.may_start())
 
     def teardown(self):
         """Whatever has happened, the rest ends."""
-        if not hasattr(self, "own"):
+        if not hasattr(self, "states"):
             return
         for lease in self.leases.values():
             queue.finish(self.store, lease, state="succeeded")

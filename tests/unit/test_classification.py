@@ -38,9 +38,9 @@ def tokenizer(tiny_model):
 
 def data_of(*labels, field="label", **options):
     data = open_data(Classification(**options), ResolvedDataset(reference="none", path="/none", sha256=""))
-    given = labels or (("O",), ("B-Disease",), ("I-Disease",))
+    label_sets = labels or (("O",), ("B-Disease",), ("I-Disease",))
     data.field = field
-    data._read["train"] = [LabelledDocument(text, each, 1) for text, each in zip(TEXTS, given, strict=True)]
+    data._read["train"] = [LabelledDocument(text, each, 1) for text, each in zip(TEXTS, label_sets, strict=True)]
     return data
 
 
@@ -58,44 +58,44 @@ def test_a_document_has_the_mean_of_its_windows_own_logits(name, pooling):
     if hasattr(network.config, "classifier_pooling"):
         network.config.classifier_pooling = pooling
     mask = (torch.arange(12) < torch.tensor([[12], [8], [5]])).long()
-    given = {"input_ids": torch.randint(5, 60, (3, 12)), "attention_mask": mask}
-    batch = given | {"owners": torch.tensor([0, 1, 1]), "documents": torch.arange(2)}
+    tensors = {"input_ids": torch.randint(5, 60, (3, 12)), "attention_mask": mask}
+    batch = tensors | {"owners": torch.tensor([0, 1, 1]), "documents": torch.arange(2)}
     with torch.no_grad():
-        whole = network(**given).logits
+        whole = network(**tensors).logits
         logits = heads.forward(network, batch, head="classification").logits
     torch.testing.assert_close(logits, torch.stack([whole[0], whole[1:].mean(0)]), rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_without_the_head_is_named():
-    given = {"input_ids": torch.ones(1, 4, dtype=torch.long), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
+    tensors = {"input_ids": torch.ones(1, 4, dtype=torch.long), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
     for bare in (
         BertModel(BertConfig(num_hidden_layers=1, hidden_size=24, num_attention_heads=4)),
         bert("ner", layers=1),
     ):
         with pytest.raises(Unavailable, match="has no sequence-classification head"):
-            heads.forward(bare, given, head="classification")
+            heads.forward(bare, tensors, head="classification")
 
 
 @pytest.mark.parametrize("how", ["mean", "max"])
 def test_windows_are_pooled_document_by_document(how):
     values, owners = torch.randn(5, 3), torch.tensor([0, 1, 1, 1, 2])
-    found = heads.pooled(values, owners, 3, how=how)
+    logits = heads.pooled(values, owners, 3, how=how)
     whole = values[1:4].mean(0) if how == "mean" else values[1:4].amax(0)
-    torch.testing.assert_close(found, torch.stack([values[0], whole, values[4]]))
+    torch.testing.assert_close(logits, torch.stack([values[0], whole, values[4]]))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 @pytest.mark.parametrize("head", ["classification", "several labels"])
 def test_the_loss_is_that_of_the_pooled_logits(head, pooling):
-    model, given = bert(head, layers=2, dropout=0.0), batch(head)
+    model, tensors = bert(head, layers=2, dropout=0.0), batch(head)
     model.config.document_reading = {"pooling": pooling}
     objective = Objective(model, Finetune.plan(2, 2), head="classification").train()
-    logits = model(input_ids=given["input_ids"], attention_mask=given["attention_mask"]).logits
+    logits = model(input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"]).logits
     first = logits[:2].mean(0) if pooling == "mean" else logits[:2].amax(0)
     pooled = torch.stack([first, *logits[2:]])
     functional = torch.nn.functional
     judge = functional.cross_entropy if head == "classification" else functional.binary_cross_entropy_with_logits
-    torch.testing.assert_close(objective(given)["loss"], judge(pooled, given["labels"]))
+    torch.testing.assert_close(objective(tensors)["loss"], judge(pooled, tensors["labels"]))
 
 
 # Rows
@@ -103,12 +103,14 @@ def test_the_loss_is_that_of_the_pooled_logits(head, pooling):
 
 def test_short_documents_are_one_window_and_long_ones_are_the_windows_of_inference(tokenizer):
     rows = rows_of(tokenizer, most_windows=100)
-    given = rows.batch([0, 1, 2])
+    tensors = rows.batch([0, 1, 2])
     long = cut(TEXTS[1], tokenizer)
     plan = windows(len(long), 14)
-    assert given["owners"].tolist() == [0, *[1] * len(plan), 2]
-    assert given["labels"].tolist() == [0, 1, 2] and given["documents"].tolist() == [0, 1, 2]
-    for ids, mask, (start, end, *_) in zip(given["input_ids"][1:-1], given["attention_mask"][1:-1], plan, strict=True):
+    assert tensors["owners"].tolist() == [0, *[1] * len(plan), 2]
+    assert tensors["labels"].tolist() == [0, 1, 2] and tensors["documents"].tolist() == [0, 1, 2]
+    for ids, mask, (start, end, *_) in zip(
+        tensors["input_ids"][1:-1], tensors["attention_mask"][1:-1], plan, strict=True
+    ):
         wanted = [tokenizer.cls_token_id, *long.ids[start:end].tolist(), tokenizer.sep_token_id]
         assert ids[mask.bool()].tolist() == wanted
     assert rows.pieces.tolist() == [3, len(plan) * (plan[0, 1] - plan[0, 0] + 2), 4]
@@ -129,9 +131,9 @@ def test_a_step_reads_so_many_windows_and_others_each_time(tokenizer):
 
 
 def test_truncate_reads_the_start_and_no_more(tokenizer):
-    given = rows_of(tokenizer, reading="truncate").batch([1])
-    assert len(given["input_ids"]) == 1
-    assert given["input_ids"][0, 1:-1].tolist() == cut(TEXTS[1], tokenizer).ids[:14].tolist()
+    tensors = rows_of(tokenizer, reading="truncate").batch([1])
+    assert len(tensors["input_ids"]) == 1
+    assert tensors["input_ids"][0, 1:-1].tolist() == cut(TEXTS[1], tokenizer).ids[:14].tolist()
 
 
 def test_several_labels_are_a_row_of_zeros_and_ones_and_unlabelled_documents_have_none(tokenizer):
@@ -166,28 +168,30 @@ def test_a_batch_is_no_wider_than_its_budget(tokenizer):
 def test_labels_are_ranked_with_the_probabilities_of_the_pooled_logits(tokenizer, head, pooling):
     model = bert(head, layers=2, vocabulary=len(tokenizer))
     model.config.document_reading = {"reading": "windows", "pooling": pooling, "max_tokens": 16}
-    found = inference.predict_many(TEXTS, model, tokenizer, name="x")
-    for text, said in zip(TEXTS, found, strict=True):
+    predictions = inference.predict_many(TEXTS, model, tokenizer, name="x")
+    for text, prediction in zip(TEXTS, predictions, strict=True):
         ids = cut(text, tokenizer).ids
         logits = []
         for start, end, *_ in windows(len(ids), 14).tolist():
-            own = torch.tensor([[tokenizer.cls_token_id, *ids[start:end].tolist(), tokenizer.sep_token_id]])
+            piece_ids = torch.tensor([[tokenizer.cls_token_id, *ids[start:end].tolist(), tokenizer.sep_token_id]])
             with torch.no_grad():
-                logits.append(model(input_ids=own).logits[0])
+                logits.append(model(input_ids=piece_ids).logits[0])
         whole = torch.stack(logits).mean(0) if pooling == "mean" else torch.stack(logits).amax(0)
         wanted = whole.sigmoid() if head == "several labels" else whole.softmax(-1)
-        scores = {label.label: label.score for label in said.labels}
+        scores = {label.label: label.score for label in prediction.labels}
         assert [scores[tag] for tag in TAGS] == pytest.approx(wanted.tolist(), abs=1e-5)
-        assert [label.score for label in said.labels] == sorted(scores.values(), reverse=True)
-        given = [tag for tag in TAGS if scores[tag] >= 0.5] if head == "several labels" else [said.labels[0].label]
-        assert set(said.chosen) == set(given)
-        assert (said.task, said.spans, said.label_set) == ("classification", (), tuple(sorted(TAGS)))
-        assert (said.coverage.tokens, said.coverage.tokens_read, said.coverage.windows) == (
+        assert [label.score for label in prediction.labels] == sorted(scores.values(), reverse=True)
+        labels = (
+            [tag for tag in TAGS if scores[tag] >= 0.5] if head == "several labels" else [prediction.labels[0].label]
+        )
+        assert set(prediction.chosen) == set(labels)
+        assert (prediction.task, prediction.spans, prediction.label_set) == ("classification", (), tuple(sorted(TAGS)))
+        assert (prediction.coverage.tokens, prediction.coverage.tokens_read, prediction.coverage.windows) == (
             len(ids),
             len(ids),
             len(logits),
         )
-    assert ("threshold" in found[0].to_json()) == (head == "several labels")
+    assert ("threshold" in predictions[0].to_json()) == (head == "several labels")
 
 
 def test_readings_of_a_document(tokenizer):
@@ -209,9 +213,9 @@ def test_a_model_reads_as_it_was_trained(tokenizer, tmp_path):
     models.save(model, tokenizer, tmp_path / "model")
     loaded, _ = models.load(str(tmp_path / "model"))
     assert heads.document_reading(loaded) == {"reading": "truncate", "pooling": "max", "max_tokens": 24}
-    found = zoo.resolve(str(tmp_path / "model"))
-    assert zoo.task_of(found) == "classification"
-    assert read_task("classification", found) == Classification(multi_label=False, reading="truncate", pooling="max")
+    resolved = zoo.resolve(str(tmp_path / "model"))
+    assert zoo.task_of(resolved) == "classification"
+    assert read_task("classification", resolved) == Classification(multi_label=False, reading="truncate", pooling="max")
     (long,) = inference.predict_many([TEXTS[1]], loaded, tokenizer, name="x", reading="truncate")
     assert long.coverage.tokens_read == 22
 
@@ -236,35 +240,35 @@ def test_a_fresh_head_has_its_pooler_and_depends_on_the_seed_alone(base, tokeniz
 def test_a_student_takes_over_the_whole_head(tokenizer):
     base = bert("classification", layers=2, vocabulary=len(tokenizer))
     student, _ = students.make(base, tokenizer, spec.Change(layers=1), texts=lambda: (), seed=1)
-    weights, own = base.state_dict(), student.state_dict()
+    weights, weights_of_student = base.state_dict(), student.state_dict()
     for name in ("classifier.weight", "bert.pooler.dense.weight", "bert.pooler.dense.bias"):
-        assert torch.equal(own[name], weights[name])
+        assert torch.equal(weights_of_student[name], weights[name])
 
 
 def test_a_teachers_outputs_are_kept_by_document_and_read_all_of_it(tokenizer, tmp_path):
     teacher = bert("classification", layers=2, vocabulary=len(tokenizer))
     rows = rows_of(tokenizer, most_windows=2)
-    kept = teacher_cache.teacher_outputs(teacher, rows, levels=[2], weights="w", cache=tmp_path)
-    assert kept.logits.shape == (3, 3) and kept.states.shape == (3, 1, 24)
-    found = inference.classify(TEXTS, teacher, tokenizer, max_tokens=16).probabilities
-    np.testing.assert_allclose(torch.tensor(np.array(kept.logits)).softmax(-1).numpy(), found, atol=1e-5)
+    outputs = teacher_cache.teacher_outputs(teacher, rows, levels=[2], weights="w", cache=tmp_path)
+    assert outputs.logits.shape == (3, 3) and outputs.states.shape == (3, 1, 24)
+    probabilities = inference.classify(TEXTS, teacher, tokenizer, max_tokens=16).probabilities
+    np.testing.assert_allclose(torch.tensor(np.array(outputs.logits)).softmax(-1).numpy(), probabilities, atol=1e-5)
     teacher.config.document_reading = {"pooling": "max"}
     other = teacher_cache.teacher_outputs(teacher, rows, levels=[2], weights="w", cache=tmp_path)
-    assert not np.allclose(other.logits[1], kept.logits[1]), "another pooling is another output"
+    assert not np.allclose(other.logits[1], outputs.logits[1]), "another pooling is another output"
 
 
 def test_a_teacher_of_another_task_does_not_fit():
     config = {"model_type": "bert", "num_hidden_layers": 4, "hidden_size": 24, "num_attention_heads": 4}
     config |= {"intermediate_size": 48, "vocab_size": 50, "id2label": {"0": "x", "1": "y"}}
-    given = {"kind": "distill", "teacher": "t", "student": {"layers": 2}, "dataset": "mtsamples", "recipe": "task_kd"}
-    job = spec.parse(given)
+    fields = {"kind": "distill", "teacher": "t", "student": {"layers": 2}, "dataset": "mtsamples", "recipe": "task_kd"}
+    job = spec.parse(fields)
     assert job.task.name == "classification", "as the card of the data set says"
     tagger = compatibility.sizes(config | {"architectures": ["BertForTokenClassification"]})
     with pytest.raises(BadSpec, match="teacher: it is a model for ner; classification needs one"):
         compatibility.check(job, tagger, tagger)
     one = compatibility.sizes(config | {"architectures": ["BertForSequenceClassification"]})
     assert compatibility.check(job, one, one).layers == 2
-    several = spec.parse(given | {"task": {"name": "classification", "multi_label": True}})
+    several = spec.parse(fields | {"task": {"name": "classification", "multi_label": True}})
     with pytest.raises(BadSpec, match="task.multi_label: the teacher gives a document one label, the task several"):
         compatibility.check(several, one, one)
 
@@ -291,10 +295,10 @@ def test_the_task_of_a_job_is_that_of_its_data():
 def test_a_spec_is_written_as_a_person_writes_it():
     plain = spec.parse({"kind": "finetune", "model": "m", "dataset": "mtsamples"})
     assert "task" not in plain.to_yaml() and spec.parse(json.loads(plain.canonical)) == plain
-    told = spec.parse(
+    parsed = spec.parse(
         {"kind": "finetune", "model": "m", "dataset": "./mine", "task": {"name": "classification", "pooling": "max"}}
     )
-    assert "task: {name: classification, pooling: max}\n" in told.to_yaml()
+    assert "task: {name: classification, pooling: max}\n" in parsed.to_yaml()
 
 
 def test_the_task_imports_without_torch():

@@ -186,14 +186,14 @@ def test_a_failed_operation_exits_1(stillroom, home, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "problem"),
     [(b"  \r\n", "empty"), (b"%PDF-1.7 " + SECRET.encode(), "PDF"), (SECRET.encode() + b"\xff", "not UTF-8")],
 )
-def test_unreadable_notes_exit_2_and_stay_private(stillroom, home, tmp_path, data, said):
+def test_unreadable_notes_exit_2_and_stay_private(stillroom, home, tmp_path, data, problem):
     (tmp_path / "note.txt").write_bytes(data)
     code, out, err = stillroom("predict", "--model", "minilm-ncbi", "--text-file", tmp_path / "note.txt", "--json")
     assert code == 2
-    assert said in json.loads(out)["error"]["message"]
+    assert problem in json.loads(out)["error"]["message"]
     assert "Zebulon" not in out + err
 
 

@@ -114,9 +114,9 @@ def test_one_arm_or_one_name_twice_is_refused():
 
 
 def test_the_public_shape():
-    found = compare([prediction("a", (0, 5, "Disease")), prediction("b")]).to_json()
-    assert set(found) == {"predictions", "agreement", "disagreements"}
-    assert set(found["predictions"][0]) == {"model", "task", "spans", "labels", "coverage", "cost"}
+    comparison = compare([prediction("a", (0, 5, "Disease")), prediction("b")]).to_json()
+    assert set(comparison) == {"predictions", "agreement", "disagreements"}
+    assert set(comparison["predictions"][0]) == {"model", "task", "spans", "labels", "coverage", "cost"}
 
 
 def test_disagreements_are_grouped_by_kind_and_by_who_alone_found_them():
@@ -126,15 +126,15 @@ def test_disagreements_are_grouped_by_kind_and_by_who_alone_found_them():
     third = prediction(
         "c", (0, 3, "Disease"), (10, 13, "Disease"), (20, 23, "Disease"), labels=both, unread=((28, 50),)
     )
-    found = compare([one, other, third])
-    assert [(item.kind, item.start) for item in found.disagreements] == [
+    comparison = compare([one, other, third])
+    assert [(item.kind, item.start) for item in comparison.disagreements] == [
         ("only", 0),
         ("label", 10),
         ("boundary", 20),
         ("only", 30),
         ("only", 40),
     ]
-    assert grouped(found) == [
+    assert grouped(comparison) == [
         ("only", ("a",), (4,)),
         ("only", ("b",), (3,)),
         ("only", ("a", "c"), (0,)),
@@ -154,16 +154,16 @@ def test_disagreements_are_disjoint_in_order_and_hold_each_span_that_is_not_shar
         prediction(name, *((a, a + size, label) for a, size, label in spans), labels="Chemical Disease")
         for name, spans in (("a", first), ("b", second))
     ]
-    found = compare(arms)
-    regions = [(item.start, item.end) for item in found.disagreements]
+    comparison = compare(arms)
+    regions = [(item.start, item.end) for item in comparison.disagreements]
     assert all(a < b <= c < d for (a, b), (c, d) in zip(regions, regions[1:], strict=False))
     places = [{(span.start, span.end, span.label) for span in arm.spans} for arm in arms]
     for start, end, _ in places[0] ^ places[1]:
         assert any(a <= start and end <= b for a, b in regions)
-    assert (found.agreement in (1.0, None)) == (places[0] == places[1]) == (not regions)
-    assert (found.agreement is None) == (not places[0] and not places[1])
-    assert sorted(number for group in grouped(found) for number in group.items) == list(range(len(regions)))
-    assert compare(arms[::-1]).agreement == found.agreement
+    assert (comparison.agreement in (1.0, None)) == (places[0] == places[1]) == (not regions)
+    assert (comparison.agreement is None) == (not places[0] and not places[1])
+    assert sorted(number for group in grouped(comparison) for number in group.items) == list(range(len(regions)))
+    assert compare(arms[::-1]).agreement == comparison.agreement
 
 
 # Labels of the whole note
@@ -178,12 +178,12 @@ def classified(model: str, labels: str, *, threshold: float | None = None, score
 
 def test_the_share_of_pairs_with_the_same_label_is_the_agreement():
     arms = [classified("a", "x y"), classified("b", "x y"), classified("c", "y x")]
-    found = compare(arms)
-    assert found.agreement == pytest.approx(1 / 3)
-    assert [item.to_json() for item in found.disagreements] == [
+    comparison = compare(arms)
+    assert comparison.agreement == pytest.approx(1 / 3)
+    assert [item.to_json() for item in comparison.disagreements] == [
         {"start": None, "end": None, "votes": {"a": "x", "b": "x", "c": "y"}}
     ]
-    assert found.disagreements[0].kind == "document"
+    assert comparison.disagreements[0].kind == "document"
     assert votes(*arms[:2]) == [] and compare(arms[:2]).agreement == 1
 
 

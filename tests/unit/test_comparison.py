@@ -43,10 +43,10 @@ def test_three_ways_take_a_long_model_where_one_is_ready():
 
 def test_titles_are_unique_and_made_for_what_is_chosen_of_ready_models():
     ready = [entry("a", name="Same"), entry("b", name="Same"), entry("c")]
-    found = titles(ready, ["a@truncate:128", "b@windows:64", "c@whole", "gone@windows", "c@windows:2", "![x](y)", "c"])
-    assert len(set(found.values())) == len(found) == 9
-    assert found["a@truncate:128"] == "Same, a, first 128 tokens only" and found["c@whole"] == "C, in one window"
-    assert found["b@windows:64"] == "Same, b, in windows of 64 tokens" and found["c@truncate"] == "C, first window only"
+    named = titles(ready, ["a@truncate:128", "b@windows:64", "c@whole", "gone@windows", "c@windows:2", "![x](y)", "c"])
+    assert len(set(named.values())) == len(named) == 9
+    assert named["a@truncate:128"] == "Same, a, first 128 tokens only" and named["c@whole"] == "C, in one window"
+    assert named["b@windows:64"] == "Same, b, in windows of 64 tokens" and named["c@truncate"] == "C, first window only"
 
 
 def arm(
@@ -54,9 +54,9 @@ def arm(
 ) -> Prediction:
     unread = () if read == 3000 else ((600, 15_000),)
     coverage = Coverage(tokens=3000, tokens_read=read, windows=1, unread=unread, reach=reach)
-    found = tuple(Span(start=a, end=b, label="Disease", score=0.5) for a, b in spans)
+    spans_of_arm = tuple(Span(start=a, end=b, label="Disease", score=0.5) for a, b in spans)
     cost = Cost(latency_ms=1, tokens_per_second=1)
-    return Prediction(model=name, task="ner", spans=found, coverage=coverage, cost=cost, label_set=("Disease",))
+    return Prediction(model=name, task="ner", spans=spans_of_arm, coverage=coverage, cost=cost, label_set=("Disease",))
 
 
 SHORT = arm("m@truncate:128", (10, 20), read=126)
@@ -65,9 +65,9 @@ FULL = arm("m@windows", (10, 20), (1210, 1220), (2600, 2610))
 
 def test_the_story_tells_what_lies_beyond_and_where_it_comes_into_view():
     other = arm("l@windows", (10, 20), (1210, 1220))
-    read, found, move, last = story([SHORT, FULL, other], None)
+    read, reached, move, last = story([SHORT, FULL, other], None)
     assert read == "A read 126 of 3,000 tokens; B and C read all of them."
-    assert found.startswith("After that place B found 2 things and C found 1 thing.")
+    assert reached.startswith("After that place B found 2 things and C found 1 thing.")
     assert "to 512 tokens" in move and "between 256 and 512 tokens" in move
     assert last.endswith("they agree to 80%, and differ at 1 place.")
     assert "B found 2 things. A could not" in story([SHORT, FULL], None)[1]

@@ -5,9 +5,9 @@ from workbench.compare import context
 
 
 def prediction(spans=(), **coverage) -> Prediction:
-    said = tuple(Span(start=a, end=b, label="Disease", score=0.5) for a, b in spans)
+    entities = tuple(Span(start=a, end=b, label="Disease", score=0.5) for a, b in spans)
     cost = Cost(latency_ms=1, tokens_per_second=1)
-    return Prediction(model="m", task="ner", spans=said, coverage=Coverage(windows=1, **coverage), cost=cost)
+    return Prediction(model="m", task="ner", spans=entities, coverage=Coverage(windows=1, **coverage), cost=cost)
 
 
 WHOLE = prediction([(10, 20), (600, 610), (1200, 1210)], tokens=300, tokens_read=300, reach=((128, 600), (256, 1205)))
@@ -25,7 +25,10 @@ def test_a_finding_is_in_view_when_its_last_character_is():
 
 
 def test_what_is_beyond_the_context_is_unread_of_the_whole_note():
-    found = context.placed(prediction(tokens=128, tokens_read=128), WHOLE, 600, 1400)
-    assert found.coverage.unread == ((600, 1400),) and (found.coverage.tokens, found.coverage.tokens_read) == (300, 128)
+    placed = context.placed(prediction(tokens=128, tokens_read=128), WHOLE, 600, 1400)
+    assert placed.coverage.unread == ((600, 1400),) and (placed.coverage.tokens, placed.coverage.tokens_read) == (
+        300,
+        128,
+    )
     cut = prediction(tokens=256, tokens_read=126, unread=((590, 1205),))  # a model that is cut off even earlier
     assert context.placed(cut, WHOLE, 1205, 1400).coverage.unread == ((590, 1400),)

@@ -36,24 +36,24 @@ def problems(folder, task):
 def test_labels_that_train_lacks_are_named_with_their_line(tmp_path, split):
     path = tagged(tmp_path / "mine", **{split: "c\tB-Disease\n\nd\tB-Drug\ne\tI-Drug\n\nf\tB-Drug\n\ng\tB-Gene\n"})
     assert [(where, line) for where, line, _ in problems(path, "ner")] == [(split, 3), (split, 8)]
-    said = problems(path, "ner")[0][2]
-    assert said.startswith(f"mine/{split}.conll, line 3: the entity type 'Drug' is not in train, which has Disease.")
-    assert said.endswith("Add examples of it to train, or take these out.")
+    message = problems(path, "ner")[0][2]
+    assert message.startswith(f"mine/{split}.conll, line 3: the entity type 'Drug' is not in train, which has Disease.")
+    assert message.endswith("Add examples of it to train, or take these out.")
     path = classified(tmp_path / "documents", **{split: ["eye", "skin", "skin"]})
-    ((where, line, said),) = problems(path, "classification")
-    assert (where, line) == (split, 2) and "the label 'skin' is not in train, which has eye, heart." in said
+    ((where, line, message),) = problems(path, "classification")
+    assert (where, line) == (split, 2) and "the label 'skin' is not in train, which has eye, heart." in message
     path = classified(tmp_path / "several", field="labels", **{split: [[], ["eye", "skin"]]})
-    ((where, line, said),) = problems(path, "classification")
-    assert (where, line) == (split, 2) and "'skin'" in said
+    ((where, line, message),) = problems(path, "classification")
+    assert (where, line) == (split, 2) and "'skin'" in message
 
 
 def test_train_has_to_hold_something_to_learn(tmp_path):
-    ((split, _, said),) = problems(tagged(tmp_path / "none", train="a\tO\n"), "ner")
-    assert split == "train" and "none/train.conll: the split holds no entity" in said
-    ((split, _, said),) = problems(classified(tmp_path / "one", train=["eye", "eye"]), "classification")
-    assert split == "train" and "the split holds only the label eye" in said
-    ((split, _, said),) = problems(classified(tmp_path / "no", field="labels", train=[[], []]), "classification")
-    assert split == "train" and "the split holds no label" in said
+    ((split, _, message),) = problems(tagged(tmp_path / "none", train="a\tO\n"), "ner")
+    assert split == "train" and "none/train.conll: the split holds no entity" in message
+    ((split, _, message),) = problems(classified(tmp_path / "one", train=["eye", "eye"]), "classification")
+    assert split == "train" and "the split holds only the label eye" in message
+    ((split, _, message),) = problems(classified(tmp_path / "no", field="labels", train=[[], []]), "classification")
+    assert split == "train" and "the split holds no label" in message
     one_of_several = classified(tmp_path / "yes", field="labels", train=[[], ["eye"]], dev=[["eye"]], test=[[]])
     assert not problems(one_of_several, "classification")
 
@@ -77,8 +77,10 @@ def test_text_has_to_have_something_for_every_split(tmp_path):
         assert sorted(sum(parts, [])) == sorted(path.read_text().splitlines()), "each document is in one split"
         assert bool(problems(path, "mlm")) == (not all(parts)) == (number < 3)
     (tmp_path / "same.txt").write_text("Note.\n" * 30)
-    ((split, _, said),) = problems(tmp_path / "same.txt", "mlm")
-    assert split == "train" and "same.txt: 30 documents, which have to serve as train and as dev and test too." in said
+    ((split, _, message),) = problems(tmp_path / "same.txt", "mlm")
+    assert (
+        split == "train" and "same.txt: 30 documents, which have to serve as train and as dev and test too." in message
+    )
 
 
 def test_what_splits_share_is_found_whatever_its_white_space_and_case(tmp_path):

@@ -37,12 +37,12 @@ def problem(tmp_path: Path, text: str | bytes) -> BadData:
 
 
 def test_reads_words_and_tags(tmp_path):
-    found = datasets.load(str(folder(tmp_path / "mine")), "train")
-    assert found == [
+    sentences = datasets.load(str(folder(tmp_path / "mine")), "train")
+    assert sentences == [
         Sentence(("Aspirin", "helps"), ("B-Chemical", "O")),
         Sentence(("No", "heart", "failure"), ("O", "B-Disease", "I-Disease")),
     ]
-    assert datasets.entity_types(found) == ("Chemical", "Disease")
+    assert datasets.entity_types(sentences) == ("Chemical", "Disease")
 
 
 @pytest.mark.parametrize(
@@ -106,12 +106,12 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_row_is_named_with_its_line_and_a_remedy(tmp_path, name):
-    text, line, found, remedy = WRONG[name]
+    text, line, detail, remedy = WRONG[name]
     error = problem(tmp_path, text)
     assert error.line == line
     assert error.path == "mine/train.conll"
     assert f"mine/train.conll, line {line}: " in str(error)
-    assert found in str(error) and remedy in str(error)
+    assert detail in str(error) and remedy in str(error)
     assert "secret" not in str(error), "a message quotes a word of the data"
     assert str(tmp_path) not in str(error), "a message shows a path of the machine"
 
@@ -209,8 +209,8 @@ def test_a_folder_and_an_id_are_found(tmp_path, monkeypatch):
     folder(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)
     for reference in ("mine", "./mine", str(tmp_path / "mine")):
-        found = datasets.resolve(reference)
-        assert (found.reference, found.path) == (reference, str(tmp_path / "mine"))
+        dataset = datasets.resolve(reference)
+        assert (dataset.reference, dataset.path) == (reference, str(tmp_path / "mine"))
     (tmp_path / "bc5cdr").mkdir()
     assert datasets.resolve("bc5cdr").path != str(tmp_path / "bc5cdr")
 
@@ -288,7 +288,7 @@ def test_a_split_may_not_be_a_link_out_of_its_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "problem"),
     [
         ("id: [1", "line 1: this is not YAML"),
         ("just words", "card: Input should be"),
@@ -297,10 +297,10 @@ def test_a_split_may_not_be_a_link_out_of_its_folder(tmp_path):
         (b"\xff\xfe", "this is not YAML"),
     ],
 )
-def test_a_wrong_card_names_its_fields(tmp_path, text, found):
+def test_a_wrong_card_names_its_fields(tmp_path, text, problem):
     path = folder(tmp_path / "mine")
     (path / "card.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(BadData, match=f"mine/card.yaml.*{found}"):
+    with pytest.raises(BadData, match=f"mine/card.yaml.*{problem}"):
         datasets.resolve(str(path))
 
 

@@ -25,11 +25,11 @@ CANARY = "canary note zq1"
 @pytest.fixture(scope="module")
 def real_lab():
     """One lab in this process for the module; the demo asks it."""
-    own = lab.InProcessLab()
+    in_process = lab.InProcessLab()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lab, "shared", lambda: own)
-        yield own
-    own.close()
+        patch.setattr(lab, "shared", lambda: in_process)
+        yield in_process
+    in_process.close()
 
 
 @pytest.fixture
@@ -74,10 +74,10 @@ def test_what_may_not_be_asked_never_reaches_the_lab(idle_lab, text, models, err
 
 
 def test_the_longest_note_is_accepted_and_leaving_cancels_and_forgets(idle_lab):
-    own = visit.of("someone")
-    own.run = visit.ask("x" * DEMO_CHARACTERS, first.ARMS)
-    own.inquiry = visit.why("Fever", first.ARMS[0], "0:5:Disease", "saliency")
-    assert [pane.stage for pane in own.run.panes] == ["waiting", "waiting"] and visit.of("someone") is own
+    session = visit.of("someone")
+    session.run = visit.ask("x" * DEMO_CHARACTERS, first.ARMS)
+    session.inquiry = visit.why("Fever", first.ARMS[0], "0:5:Disease", "saliency")
+    assert [pane.stage for pane in session.run.panes] == ["waiting", "waiting"] and visit.of("someone") is session
     visit.leave("someone")
     assert "someone" not in visit.VISITS and len(idle_lab) == 3 and all(answer.cancelled() for answer in idle_lab)
     visit.leave("someone")  # closing twice is nothing
@@ -121,11 +121,11 @@ def test_the_shipped_view_is_what_the_models_say(real_lab):
     view = first.shipped()
     assert view, "note or weights have changed: run `python -m workbench.demo.first`"
     again = visit.ask(first.note().text, first.ARMS)
-    for kept, answer in zip(view.predictions, again.answers, strict=True):
+    for prediction, answer in zip(view.predictions, again.answers, strict=True):
         now = answer.result()
-        assert [(s.start, s.end, s.label) for s in kept.spans] == [(s.start, s.end, s.label) for s in now.spans]
-        assert [s.score for s in kept.spans] == pytest.approx([s.score for s in now.spans], abs=1e-4)
-        assert kept.coverage == now.coverage and kept.model == now.model
+        assert [(s.start, s.end, s.label) for s in prediction.spans] == [(s.start, s.end, s.label) for s in now.spans]
+        assert [s.score for s in prediction.spans] == pytest.approx([s.score for s in now.spans], abs=1e-4)
+        assert prediction.coverage == now.coverage and prediction.model == now.model
     assert compare(view.predictions).disagreements, "a first view without a disagreement shows nothing"
 
 
@@ -166,10 +166,10 @@ def test_the_page_takes_html_from_highlight_alone_and_stores_nothing(idle_lab):
 
 
 def test_the_api_answers_in_the_public_shape_and_no_error_quotes_the_note(real_lab, monkeypatch):
-    found = endpoints.compare("Naloxone reverses the hypotension.\r\n\ud800", list(first.ARMS))
-    assert set(found) == {"predictions", "agreement", "disagreements"}
-    assert [each["model"] for each in found["predictions"]] == list(first.ARMS)
-    assert {"start": 0, "end": 8, "label": "Chemical"}.items() <= found["predictions"][0]["spans"][0].items()
+    document = endpoints.compare("Naloxone reverses the hypotension.\r\n\ud800", list(first.ARMS))
+    assert set(document) == {"predictions", "agreement", "disagreements"}
+    assert [each["model"] for each in document["predictions"]] == list(first.ARMS)
+    assert {"start": 0, "end": 8, "label": "Chemical"}.items() <= document["predictions"][0]["spans"][0].items()
 
     def fails(*_):
         raise ValueError(CANARY)
@@ -182,10 +182,10 @@ def test_the_api_answers_in_the_public_shape_and_no_error_quotes_the_note(real_l
 
 def test_an_explanation_by_the_api_is_that_of_the_command_line(real_lab):
     text, target = "Naloxone reverses the hypotension.", "0:8:Chemical"
-    found = endpoints.explain(text, first.ARMS[1], target, "saliency", "word")
+    explanation = endpoints.explain(text, first.ARMS[1], target, "saliency", "word")
     expected = explain(Note(text), first.ARMS[1], target, ExplainOptions(method="saliency", grain="word")).to_json()
-    assert found.keys() == expected.keys() and found["trusted"] == expected["trusted"]
-    for one, other in zip(found["attributions"], expected["attributions"], strict=True):
+    assert explanation.keys() == expected.keys() and explanation["trusted"] == expected["trusted"]
+    for one, other in zip(explanation["attributions"], expected["attributions"], strict=True):
         assert one == pytest.approx(other, abs=1e-4)
     for wrong in (
         ("word", "x", ""),
@@ -222,8 +222,8 @@ def test_stopping_an_event_frees_the_lab(idle_lab):
     assert len(idle_lab) == 2 and all(answer.cancelled() for answer in idle_lab)
     ((picture, line),) = asyncio.run(drawn(events.explain(f"{first.ARMS[0]} 0:5:Disease", "saliency", "", Asked()), 1))
     assert "&lt;b&gt;" in picture and "Disease: Fever" in line and idle_lab[-1].cancelled()
-    results, said, why, told = events.stop(Asked())
-    assert "Stopped." in results and "stopped" in why and said == told == highlight.status("Stopped.")
+    results, shown, why, status = events.stop(Asked())
+    assert "Stopped." in results and "stopped" in why and shown == status == highlight.status("Stopped.")
     assert events.stop(Asked("another")) == (gr.skip(),) * 4
     visit.leave("someone")
 

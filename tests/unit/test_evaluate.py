@@ -36,24 +36,24 @@ def tagger(tiny_model):
 
 def test_scores_are_those_counted_by_hand():
     """Gold: D, C | none | CC, C. Said: D (right), D (wrong type) | C (nothing there) | one C too long: 1 of 4 said."""
-    found = span_scores.scores(GOLD, SAID)
-    assert found["precision"] == 1 / 4
-    assert found["recall"] == 1 / 4
-    assert found["f1"] == 1 / 4
-    assert (found["precision.D"], found["recall.D"], found["f1.D"]) == (1 / 2, 1, 2 / 3)
-    assert (found["precision.C"], found["recall.C"], found["f1.C"]) == (0, 0, 0)
+    scores = span_scores.scores(GOLD, SAID)
+    assert scores["precision"] == 1 / 4
+    assert scores["recall"] == 1 / 4
+    assert scores["f1"] == 1 / 4
+    assert (scores["precision.D"], scores["recall.D"], scores["f1.D"]) == (1 / 2, 1, 2 / 3)
+    assert (scores["precision.C"], scores["recall.C"], scores["f1.C"]) == (0, 0, 0)
 
 
 @given(pairs=pairs)
 @settings(max_examples=60, deadline=None)
 def test_scores_equal_seqeval(pairs):
-    gold, said = ([[pair[side] for pair in sentence] for sentence in pairs] for side in (0, 1))
-    found = span_scores.scores(gold, said)
+    gold, predicted = ([[pair[side] for pair in sentence] for sentence in pairs] for side in (0, 1))
+    scores = span_scores.scores(gold, predicted)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        report = classification_report([*gold, ["B-C"]], [*said, ["B-C"]], output_dict=True)
-    again = span_scores.scores([*gold, ["B-C"]], [*said, ["B-C"]])  # seqeval fails where there is no entity at all
-    assert set(found) <= set(again)
+        report = classification_report([*gold, ["B-C"]], [*predicted, ["B-C"]], output_dict=True)
+    again = span_scores.scores([*gold, ["B-C"]], [*predicted, ["B-C"]])  # seqeval fails where there is no entity at all
+    assert set(scores) <= set(again)
     for suffix, name in (("", "micro avg"), (".C", "C"), (".D", "D")):
         for mine, theirs in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
             if name in report:
@@ -85,37 +85,37 @@ def test_the_interval_is_that_of_drawing_sentences_again_and_again():
     """The shortcut over equal sentences against the plain bootstrap: indices drawn, tags scored."""
     rng = np.random.default_rng(5)
     gold = [["B-D", "O", "B-C"] for _ in range(60)]
-    said = [[*rng.choice([["B-D"], ["O"]]), "O", *rng.choice([["B-C"], ["B-D"], ["B-C"]])] for _ in range(60)]
+    predicted = [[*rng.choice([["B-D"], ["O"]]), "O", *rng.choice([["B-C"], ["B-D"], ["B-C"]])] for _ in range(60)]
     drawn = [rng.integers(60, size=60) for _ in range(400)]
-    plain = [span_scores.scores([gold[i] for i in chosen], [said[i] for i in chosen]) for chosen in drawn]
-    found = span_scores.bootstrap(gold, said, samples=4000)
-    assert set(found) == set(span_scores.scores(gold, said))
+    plain = [span_scores.scores([gold[i] for i in chosen], [predicted[i] for i in chosen]) for chosen in drawn]
+    interval = span_scores.bootstrap(gold, predicted, samples=4000)
+    assert set(interval) == set(span_scores.scores(gold, predicted))
     for name in ("f1", "precision", "recall.D", "f1.C"):
         expected = np.percentile([scores[name] for scores in plain], [2.5, 97.5])
-        np.testing.assert_allclose(found[name], expected, atol=0.02)
+        np.testing.assert_allclose(interval[name], expected, atol=0.02)
 
 
 def test_intervals_hold_the_score_repeat_and_narrow_with_more_sentences():
-    found = span_scores.bootstrap(GOLD * 20, SAID * 20)
-    assert found == span_scores.bootstrap(GOLD * 20, SAID * 20)
-    assert found != span_scores.bootstrap(GOLD * 20, SAID * 20, seed=1)
+    interval = span_scores.bootstrap(GOLD * 20, SAID * 20)
+    assert interval == span_scores.bootstrap(GOLD * 20, SAID * 20)
+    assert interval != span_scores.bootstrap(GOLD * 20, SAID * 20, seed=1)
     for name, score in span_scores.scores(GOLD, SAID).items():
-        assert found[name][0] <= score <= found[name][1]
+        assert interval[name][0] <= score <= interval[name][1]
     wide, narrow = (span_scores.bootstrap(GOLD * n, SAID * n)["f1"] for n in (5, 200))
     assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0]) > 0
     assert span_scores.bootstrap(GOLD * 9, GOLD * 9)["f1"] == [1, 1]
 
 
 def test_the_report_has_the_public_shape(tagger):
-    found = span_scores.evaluate(*tagger, SENTENCES, samples=50)
-    assert set(found) == {"metrics", "n", "intervals", "cost"}
-    assert found["n"] == len(SENTENCES)
-    assert set(found["intervals"]) == set(found["metrics"]) >= {"f1", "precision", "recall", "f1.Disease"}
+    report = span_scores.evaluate(*tagger, SENTENCES, samples=50)
+    assert set(report) == {"metrics", "n", "intervals", "cost"}
+    assert report["n"] == len(SENTENCES)
+    assert set(report["intervals"]) == set(report["metrics"]) >= {"f1", "precision", "recall", "f1.Disease"}
     words, gold = zip(*SENTENCES, strict=True)
     predicted = inference.tag_words(words, *tagger)
     gold = inference.expand(words, gold, tagger[1])
-    assert found["metrics"] == span_scores.scores(gold, predicted) == span_scores.word_scores(*tagger, SENTENCES)
-    cost = found["cost"]
+    assert report["metrics"] == span_scores.scores(gold, predicted) == span_scores.word_scores(*tagger, SENTENCES)
+    cost = report["cost"]
     assert cost["params"] == sum(p.numel() for p in tagger[0].parameters())
     assert cost["disk_bytes"] == 4 * cost["params"]
     assert 0 < cost["latency_ms_p50"] <= cost["latency_ms_p95"]
@@ -133,8 +133,8 @@ def test_the_papers_scheme_counts_pieces(tagger):
 
 
 def test_disk_bytes_are_those_of_the_weights_in_the_folder(tagger, tiny_model):
-    found = span_scores.evaluate(*tagger, SENTENCES[:2], samples=9, folder=tiny_model)
-    assert found["cost"]["disk_bytes"] == (tiny_model / "model.safetensors").stat().st_size
+    report = span_scores.evaluate(*tagger, SENTENCES[:2], samples=9, folder=tiny_model)
+    assert report["cost"]["disk_bytes"] == (tiny_model / "model.safetensors").stat().st_size
 
 
 def test_types_that_the_model_cannot_say_are_refused_with_both_sets(tagger):

@@ -15,8 +15,8 @@ from trainer.spec import parse
 
 
 def test_retention_is_the_share_of_the_teachers_score():
-    found = _kept("f1", {"f1": 0.6, "precision": 0.9}, {"f1": 0.8, "precision": 0.5})
-    assert found == {"teacher_test_f1": 0.8, "teacher_test_precision": 0.5, "retention": pytest.approx(0.75)}
+    shares = _kept("f1", {"f1": 0.6, "precision": 0.9}, {"f1": 0.8, "precision": 0.5})
+    assert shares == {"teacher_test_f1": 0.8, "teacher_test_precision": 0.5, "retention": pytest.approx(0.75)}
     assert _kept("f1", {"f1": 0.6}, {}) == {}, "without a teacher there is nothing to keep"
 
 
@@ -33,8 +33,8 @@ def test_events_carry_the_scores_of_the_whole_split():
 
 @pytest.mark.parametrize(("asked", "read"), [(512, 512), (48, 48), (2048, 512)])
 def test_a_tagger_is_scored_in_the_windows_that_are_asked_for_and_not_in_those_it_reads_notes_in(asked, read):
-    said = {"kind": "evaluate", "model": "minilm-ncbi", "dataset": "ncbi-disease"}
-    spec = parse(said | {"schedule": {"max_tokens": asked, "batch_tokens": asked}})
+    fields = {"kind": "evaluate", "model": "minilm-ncbi", "dataset": "ncbi-disease"}
+    spec = parse(fields | {"schedule": {"max_tokens": asked, "batch_tokens": asked}})
     model, tokenizer = models.load("minilm-ncbi")
     assert document_reading(model)["max_tokens"] == 64
     assert _max_tokens(SimpleNamespace(spec=SimpleNamespace(spec=spec)), model, tokenizer) == read
@@ -53,10 +53,10 @@ def test_what_reading_leaves_out_of_the_data_is_in_the_log_and_on_the_model_card
         (tmp_path / "data" / split / "d.ann").write_text(
             "".join(f"{row}\n" for row in [*rows, "R1\tOn Arg1:T1 Arg2:T3"])
         )
-    said = {"kind": "finetune", "model": str(tiny_model), "dataset": str(tmp_path / "data")}
-    spec = parse(said | {"schedule": {"steps": 1, "batch_size": 1, "max_tokens": 64}})
-    found = {"model": zoo.resolve(spec.model), "dataset": datasets.resolve(spec.dataset)}
-    run = Run.create(home / "runs", RunSpec(id="00000000-1", attempt=1, spec=spec, threads=1, device="cpu", **found))
+    fields = {"kind": "finetune", "model": str(tiny_model), "dataset": str(tmp_path / "data")}
+    spec = parse(fields | {"schedule": {"steps": 1, "batch_size": 1, "max_tokens": 64}})
+    resolved = {"model": zoo.resolve(spec.model), "dataset": datasets.resolve(spec.dataset)}
+    run = Run.create(home / "runs", RunSpec(id="00000000-1", attempt=1, spec=spec, threads=1, device="cpu", **resolved))
     with caplog.at_level("INFO"):
         assert execute(run.folder) == 0, run.result
     note = "train: entities 3 given, 2 kept; overlapping a longer one: 1"
@@ -69,12 +69,12 @@ def test_what_reading_leaves_out_of_the_data_is_in_the_log_and_on_the_model_card
 
 def test_a_run_that_was_taught_words_of_an_older_cut_does_not_go_on(home, tiny_model, monkeypatch):
     """Half its steps would have learned other labels; from the start it can be run again."""
-    said = {"kind": "finetune", "model": str(tiny_model), "dataset": "ncbi-disease-slice", "limit": 4}
-    spec = parse(said | {"schedule": {"steps": 1, "batch_size": 1, "max_tokens": 64}})
-    found = {"model": zoo.resolve(spec.model), "dataset": datasets.resolve(spec.dataset)}
+    fields = {"kind": "finetune", "model": str(tiny_model), "dataset": "ncbi-disease-slice", "limit": 4}
+    spec = parse(fields | {"schedule": {"steps": 1, "batch_size": 1, "max_tokens": 64}})
+    resolved = {"model": zoo.resolve(spec.model), "dataset": datasets.resolve(spec.dataset)}
     first, second = (
         Run.create(
-            home / "runs", RunSpec(id="00000000-1", attempt=attempt, spec=spec, threads=1, device="cpu", **found)
+            home / "runs", RunSpec(id="00000000-1", attempt=attempt, spec=spec, threads=1, device="cpu", **resolved)
         )
         for attempt in (1, 2)
     )

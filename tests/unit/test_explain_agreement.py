@@ -13,10 +13,10 @@ from workbench.explain.explanation import Attribution, Explanation
 def explanation(scores, *, places=None, unread=(), **fields) -> Explanation:
     places = places or [(10 * n, 10 * n + 8) for n in range(len(scores))]
     parts = [Attribution(start=a, end=b, score=s) for (a, b), s in zip(places, scores, strict=True)]
-    given = {"model": "m", "target": "0:8:Disease", "method": "saliency", "grain": "word", "baseline": "mask"}
-    given |= {"log_odds": 1.0, "probability": 0.7, "cost": Cost(latency_ms=1, tokens_per_second=1)}
+    usual = {"model": "m", "target": "0:8:Disease", "method": "saliency", "grain": "word", "baseline": "mask"}
+    usual |= {"log_odds": 1.0, "probability": 0.7, "cost": Cost(latency_ms=1, tokens_per_second=1)}
     coverage = Coverage(tokens=9, tokens_read=9, windows=1, unread=unread)
-    return Explanation(**given | fields, attributions=parts, coverage=coverage)
+    return Explanation(**usual | fields, attributions=parts, coverage=coverage)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -34,22 +34,22 @@ def test_no_ranks_no_correlation():
 
 
 def test_where_two_explanations_differ_most_comes_first():
-    found = compare(explanation([5, 4, 3, 2, 1]), explanation([1, 4, 3, 2, 5]), k=2)
-    assert found.overlap == 0.5
-    assert found.k == 2
-    assert [(item.start, item.first, item.second) for item in found.differences] == [(0, 1, 5), (40, 5, 1)]
-    assert found.spearman == pytest.approx(stats.spearmanr([5, 4, 3, 2, 1], [1, 4, 3, 2, 5]).statistic)
+    agreement = compare(explanation([5, 4, 3, 2, 1]), explanation([1, 4, 3, 2, 5]), k=2)
+    assert agreement.overlap == 0.5
+    assert agreement.k == 2
+    assert [(item.start, item.first, item.second) for item in agreement.differences] == [(0, 1, 5), (40, 5, 1)]
+    assert agreement.spearman == pytest.approx(stats.spearmanr([5, 4, 3, 2, 1], [1, 4, 3, 2, 5]).statistic)
 
 
 def test_what_neither_ranks_high_is_no_difference_worth_showing():
-    found = compare(explanation([9, 8, 1, 2, 3, 4]), explanation([8, 9, 4, 3, 2, 1]), k=2)
-    assert [(item.start, item.first, item.second) for item in found.differences] == [(0, 1, 2), (10, 2, 1)]
+    agreement = compare(explanation([9, 8, 1, 2, 3, 4]), explanation([8, 9, 4, 3, 2, 1]), k=2)
+    assert [(item.start, item.first, item.second) for item in agreement.differences] == [(0, 1, 2), (10, 2, 1)]
 
 
 def test_parts_that_one_did_not_see_are_left_out():
-    found = compare(explanation([5, 4, 0], unread=((20, 40),)), explanation([1, 2, 9]))
-    assert found.spearman == pytest.approx(-1)
-    assert [item.start for item in found.differences] == [0, 10]
+    agreement = compare(explanation([5, 4, 0], unread=((20, 40),)), explanation([1, 2, 9]))
+    assert agreement.spearman == pytest.approx(-1)
+    assert [item.start for item in agreement.differences] == [0, 10]
     with pytest.raises(BadSpec, match="no part of it was seen by both"):
         compare(explanation([5, 0], unread=((10, 20),)), explanation([0, 5], unread=((0, 10),)))
 
@@ -57,10 +57,10 @@ def test_parts_that_one_did_not_see_are_left_out():
 def test_another_cut_is_shared_out_by_characters():
     one = explanation([3, 2, 1], places=[(0, 4), (4, 8), (10, 12)])
     other = explanation([4, 1], places=[(0, 8), (10, 12)])
-    found = compare(one, other, k=1)
-    assert found.overlap == 1
+    agreement = compare(one, other, k=1)
+    assert agreement.overlap == 1
     halves = explanation([2, 2, 1], places=[(0, 4), (4, 8), (10, 12)])
-    assert found == compare(one, halves, k=1)
+    assert agreement == compare(one, halves, k=1)
 
 
 def test_only_one_target_and_one_grain_can_be_compared():
@@ -71,24 +71,24 @@ def test_only_one_target_and_one_grain_can_be_compared():
 
 
 def test_the_strongest_part_may_be_asked_for_apart_from_the_target():
-    found = explanation([5, -9, 2, 3])
-    assert strongest(found) == (0, 8)
-    assert strongest(found, apart_from=(4, 6)) == (30, 38)
+    answer = explanation([5, -9, 2, 3])
+    assert strongest(answer) == (0, 8)
+    assert strongest(answer, apart_from=(4, 6)) == (30, 38)
     assert strongest(explanation([0, -1])) is None
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "said"),
+    ("before", "after", "expected"),
     [(0.93, 0.41, "falls from 0.93 to 0.41"), (0.41, 0.93, "rises from 0.41 to 0.93"), (0.931, 0.929, "stays at 0.93")],
 )
-def test_an_ablation_as_a_sentence(before, after, said):
+def test_an_ablation_as_a_sentence(before, after, expected):
     ablation = Ablation(target="12:20:Disease", hidden=((120, 180),), before=before, after=after)
-    found = sentence("minilm", ablation, part="sentence")
-    assert found == f"minilm: without the sentence at 120-180, its score for 12:20:Disease {said}."
+    text = sentence("minilm", ablation, part="sentence")
+    assert text == f"minilm: without the sentence at 120-180, its score for 12:20:Disease {expected}."
 
 
 def test_what_a_page_passes_is_quoted_and_nothing_else():
     ablation = Ablation(target="12:20:Disease", hidden=((1, 5), (9, 12)), before=0.9, after=0.5)
-    found = sentence("minilm", ablation, name="PLAN", quote="Stop it.")
-    assert "part at 1-5, 9-12 (PLAN) \u201cStop it.\u201d, its score for 12:20:Disease falls" in found
+    text = sentence("minilm", ablation, name="PLAN", quote="Stop it.")
+    assert "part at 1-5, 9-12 (PLAN) \u201cStop it.\u201d, its score for 12:20:Disease falls" in text
     assert "its score for Disease: sepsis falls" in sentence("minilm", ablation, target="Disease: sepsis")

@@ -51,19 +51,19 @@ def test_the_document_is_the_public_shape_and_nothing_else(tiny_model, note, hom
     ]
     done = subprocess.run([sys.executable, "-m", "workbench.cli", *words], capture_output=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, b"")
-    found = json.loads(done.stdout)
-    assert set(found) == {"target", "method", "attributions", "convergence_delta", "faithfulness", "trusted"}
-    assert (found["target"], found["method"], found["convergence_delta"]) == (TARGET, "saliency", None)
-    assert set(found["faithfulness"]) == {
+    document = json.loads(done.stdout)
+    assert set(document) == {"target", "method", "attributions", "convergence_delta", "faithfulness", "trusted"}
+    assert (document["target"], document["method"], document["convergence_delta"]) == (TARGET, "saliency", None)
+    assert set(document["faithfulness"]) == {
         "comprehensiveness",
         "sufficiency",
         "random_comprehensiveness",
         "random_sufficiency",
     }
-    assert isinstance(found["trusted"], bool)
-    covered = [TEXT[part["start"] : part["end"]] for part in found["attributions"]]
+    assert isinstance(document["trusted"], bool)
+    covered = [TEXT[part["start"] : part["end"]] for part in document["attributions"]]
     assert {"ataxia", "telangiectasia", "\U0001f600", "aspirin"} <= set(covered)
-    assert all(set(part) == {"start", "end", "score"} for part in found["attributions"])
+    assert all(set(part) == {"start", "end", "score"} for part in document["attributions"])
 
 
 def test_without_a_target_it_lists_what_can_be_asked(explain):
@@ -82,14 +82,22 @@ def test_without_a_target_it_lists_what_can_be_asked(explain):
 def test_a_person_sees_parts_trust_baseline_and_coverage(explain):
     code, out, _ = explain("--target", TARGET, "--grain", "phrase", "--context", "--checks")
     assert code == 0
-    for said in ("No nausea;", "phrase, ", "random", "steps 50", "baseline mask", "left in place", "convergence delta"):
-        assert said in out, said
-    for said in ("infidelity", "sensitivity", "randomised", "Read "):
-        assert said in out, said
+    for words in (
+        "No nausea;",
+        "phrase, ",
+        "random",
+        "steps 50",
+        "baseline mask",
+        "left in place",
+        "convergence delta",
+    ):
+        assert words in out, words
+    for words in ("infidelity", "sensitivity", "randomised", "Read "):
+        assert words in out, words
 
 
 @pytest.mark.parametrize(
-    ("words", "kind", "said"),
+    ("words", "kind", "message"),
     [
         (("--target", "5:9:Disese"), "UnknownName", "Did you mean 'Disease'"),
         (("--target", "5:9999:Disease"), "BadSpec", f"the text has {len(TEXT)} characters"),
@@ -100,11 +108,11 @@ def test_a_person_sees_parts_trust_baseline_and_coverage(explain):
         (("--target", LATE, "--reading", "truncate", "--max-tokens", "8"), "BadSpec", "reads no word"),
     ],
 )
-def test_a_mistake_is_bad_input_and_says_what_is_allowed(explain, words, kind, said):
+def test_a_mistake_is_bad_input_and_says_what_is_allowed(explain, words, kind, message):
     code, out, err = explain(*words, "--json")
     error = json.loads(out)["error"]
     assert (code, error["type"]) == (2, kind)
-    assert said in error["message"] and said in err.replace("\n", " ")
+    assert message in error["message"] and message in err.replace("\n", " ")
     assert error["next_step"]
     assert "telangiectasia" not in out + err
 

@@ -64,12 +64,12 @@ def test_the_figures_are_those_of_a_plain_loop(case):
 
     random = np.random.default_rng(3)
     others = np.mean([falls(random.permutation(len(true))) for _ in range(4)], axis=0)
-    found, trusted = faithfulness.measure(probe, owner, true, orders=4, seed=3)
-    own = falls(np.argsort(-true, kind="stable"))
-    assert (found.comprehensiveness, found.sufficiency) == pytest.approx(own, abs=1e-5)
-    assert (found.random_comprehensiveness, found.random_sufficiency) == pytest.approx(tuple(others), abs=1e-5)
+    figures, trusted = faithfulness.measure(probe, owner, true, orders=4, seed=3)
+    curve = falls(np.argsort(-true, kind="stable"))
+    assert (figures.comprehensiveness, figures.sufficiency) == pytest.approx(curve, abs=1e-5)
+    assert (figures.random_comprehensiveness, figures.random_sufficiency) == pytest.approx(tuple(others), abs=1e-5)
     assert trusted
-    assert found.comprehensiveness > 0.8 and found.sufficiency < 0.1
+    assert figures.comprehensiveness > 0.8 and figures.sufficiency < 0.1
 
 
 def test_shuffled_scores_are_not_trusted(case):
@@ -87,23 +87,23 @@ def test_the_opposite_of_the_truth_and_scores_that_are_all_alike_are_not_trusted
 
 def test_what_changes_nothing_is_not_trusted(tokenizer):
     """A model that looks at no word: no order can be better than another."""
-    found = explain_text(TEXT, BagOfWords(tokenizer, {}, bias=3.0), tokenizer, "yes", name="blind")
-    assert found.trusted is False
-    assert found.faithfulness.comprehensiveness == found.faithfulness.random_comprehensiveness == 0
+    explanation = explain_text(TEXT, BagOfWords(tokenizer, {}, bias=3.0), tokenizer, "yes", name="blind")
+    assert explanation.trusted is False
+    assert explanation.faithfulness.comprehensiveness == explanation.faithfulness.random_comprehensiveness == 0
 
 
 def test_one_part_alone_cannot_be_trusted(bag):
-    found = explain_text("insulin nausea cancer", *bag, "yes", ExplainOptions(grain="section"), name="toy")
-    assert len(found.attributions) == 1
-    assert found.trusted is False
+    explanation = explain_text("insulin nausea cancer", *bag, "yes", ExplainOptions(grain="section"), name="toy")
+    assert len(explanation.attributions) == 1
+    assert explanation.trusted is False
 
 
 @pytest.mark.parametrize("name", SIGNED)
 def test_a_method_that_finds_the_truth_is_trusted(bag, name):
     options = ExplainOptions(method=name, grain="word", method_options=OPTIONS.get(name, {}))
-    found = explain_text(TEXT, *bag, "yes", options, name="toy")
-    assert found.trusted is True
-    best = max(found.attributions, key=lambda part: part.score)
+    explanation = explain_text(TEXT, *bag, "yes", options, name="toy")
+    assert explanation.trusted is True
+    best = max(explanation.attributions, key=lambda part: part.score)
     assert TEXT[best.start : best.end] == "insulin"
 
 
@@ -116,9 +116,9 @@ def test_parts_that_cannot_be_hidden_take_no_part(case):
     probe, owner, true = case
     fixed = probe.moved(probe.words)
     fixed.free = np.arange(len(owner)) != int(np.argmax(true))
-    found, _ = faithfulness.measure(fixed, owner, true, orders=3)
+    figures, _ = faithfulness.measure(fixed, owner, true, orders=3)
     without = np.where(fixed.free, true, -9)  # the highest one ranks last instead, and still nothing changes
-    assert faithfulness.measure(fixed, owner, without, orders=3)[0] == found
+    assert faithfulness.measure(fixed, owner, without, orders=3)[0] == figures
 
 
 def test_infidelity_of_the_truth_is_nothing_and_of_another_is_not(case):
@@ -139,10 +139,10 @@ def test_shuffled_weights_change_an_explanation_that_is_of_the_model(tiny_model)
     model, tokenizer = models.load(str(tiny_model))
     text = f"{FILLER} {FILLER}"
     options = ExplainOptions(method_options={"steps": 8}, checks=True, orders=0)
-    found = explain_text(text, model, tokenizer, "4:11:Disease", options, name="tiny")
-    assert abs(found.checks.randomised) < 0.7
-    assert found.checks.infidelity >= 0 and found.checks.sensitivity > 0
-    assert found.to_json()["checks"]["randomised"] == found.checks.randomised
+    explanation = explain_text(text, model, tokenizer, "4:11:Disease", options, name="tiny")
+    assert abs(explanation.checks.randomised) < 0.7
+    assert explanation.checks.infidelity >= 0 and explanation.checks.sensitivity > 0
+    assert explanation.to_json()["checks"]["randomised"] == explanation.checks.randomised
 
 
 class Places(PieceMethod):

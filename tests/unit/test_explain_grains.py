@@ -24,18 +24,18 @@ def tokenizer(tiny_model):
 def parts(text: str, grain: str) -> list[str]:
     """The stretches of a text between breaks, without blanks around them."""
     cuts = [0, *breaks(text, grain).tolist(), len(text)]
-    return [found for a, b in zip(cuts, cuts[1:], strict=False) if (found := text[a:b].strip())]
+    return [part for a, b in zip(cuts, cuts[1:], strict=False) if (part := text[a:b].strip())]
 
 
 def test_sections_begin_at_headings():
-    found = parts(NOTE, "section")
-    assert [part.split()[0] for part in found] == ["CHIEF", "HISTORY", "PLAN:"]
+    sections = parts(NOTE, "section")
+    assert [part.split()[0] for part in sections] == ["CHIEF", "HISTORY", "PLAN:"]
 
 
 @pytest.mark.parametrize("grain", ["section", "sentence", "phrase"])
 def test_units_are_the_parts_between_breaks(tokenizer, grain):
-    found = units(NOTE, cut(NOTE, tokenizer), grain).places
-    assert [NOTE[start:end] for start, end in found] == parts(NOTE, grain)
+    places = units(NOTE, cut(NOTE, tokenizer), grain).places
+    assert [NOTE[start:end] for start, end in places] == parts(NOTE, grain)
 
 
 def test_a_place_has_the_heading_of_its_section():
@@ -49,8 +49,8 @@ def test_without_headings_paragraphs_are_sections():
 
 
 def test_sentences_end_at_stops_and_lines_but_not_at_abbreviations_wraps_or_list_numbers():
-    found = parts(NOTE, "sentence")
-    assert found == [
+    sentences = parts(NOTE, "sentence")
+    assert sentences == [
         "CHIEF COMPLAINT",
         "Pain.",
         "HISTORY OF PRESENT ILLNESS: Seen by Dr. Z at 10 a.m. for pain, fever (new); no\r\ncough.",
@@ -74,14 +74,14 @@ def test_a_lone_carriage_return_ends_a_line():
 @given(text=st.text(alphabet="aB .,:;()\r\n1\u0301\U0001f600\u0639\u00e9-", max_size=60))
 def test_parts_nest_and_cover_every_piece(tokenizer, text):
     pieces = cut(text, tokenizer)
-    found = [units(text, pieces, grain) for grain in GRAINS]
-    for each in found:
+    cuts = [units(text, pieces, grain) for grain in GRAINS]
+    for each in cuts:
         assert len(each.owner) == len(pieces)
         assert (np.diff(each.owner) >= 0).all()
         assert set(each.owner.tolist()) == set(range(len(each.places)))
         assert (each.places[:, 0] <= each.places[:, 1]).all()
         assert (each.places[1:, 0] >= each.places[:-1, 1]).all()
-    for coarse, fine in zip(found, found[1:], strict=False):
+    for coarse, fine in zip(cuts, cuts[1:], strict=False):
         pairs = set(zip(fine.owner.tolist(), coarse.owner.tolist(), strict=True))
         assert len(pairs) == len(fine.places), "no part is in two coarser ones"
 
@@ -89,10 +89,10 @@ def test_parts_nest_and_cover_every_piece(tokenizer, text):
 def test_pieces_of_one_character_stay_together(tokenizer):
     """Byte-level tokenizers cut an emoji into four pieces with the same offsets, and some cover nothing."""
     pieces = Pieces(np.arange(6), np.array([0, 1, 1, 1, 2, 3]), np.array([1, 2, 2, 2, 2, 4]))
-    found = units("a\U0001f600 b", pieces, "piece")
-    assert found.places.tolist() == [[0, 1], [1, 2], [3, 4]]
-    assert found.owner.tolist() == [0, 1, 1, 1, 1, 2]
-    assert found.sums(np.ones(6)).tolist() == [1, 4, 1]
+    pieces_found = units("a\U0001f600 b", pieces, "piece")
+    assert pieces_found.places.tolist() == [[0, 1], [1, 2], [3, 4]]
+    assert pieces_found.owner.tolist() == [0, 1, 1, 1, 1, 2]
+    assert pieces_found.sums(np.ones(6)).tolist() == [1, 4, 1]
 
 
 def test_an_unknown_grain_and_a_text_without_pieces(tokenizer):

@@ -82,9 +82,9 @@ def test_scores_depend_on_the_text_and_are_the_same_twice(tagger, name):
 @pytest.mark.parametrize("grain", GRAINS)
 @pytest.mark.parametrize("name", METHODS)
 def test_parts_are_places_in_the_text_in_order(tagger, name, grain):
-    found = why(tagger, method=name, grain=grain)
-    places = [(part.start, part.end) for part in found.attributions]
-    assert found.grain == grain
+    explanation = why(tagger, method=name, grain=grain)
+    places = [(part.start, part.end) for part in explanation.attributions]
+    assert explanation.grain == grain
     assert places == sorted(places)
     assert all(end <= start for (_, end), (start, _) in zip(places, places[1:], strict=False))
     for start, end in places:
@@ -107,10 +107,10 @@ def test_sums_are_kept_across_grains(tagger, name):
 
 @pytest.mark.parametrize("name", [name for name, kind in METHODS.items() if kind.complete])
 def test_scores_of_a_complete_method_sum_to_what_the_text_adds(tagger, name):
-    found = why(tagger, method=name)
+    explanation = why(tagger, method=name)
     gap = why(tagger, method="occlusion", options={"width": 100}, grain="piece")  # hides everything at once
-    assert scores(found).sum() == pytest.approx(scores(gap)[0], abs=0.02)
-    assert found.convergence_delta == pytest.approx(scores(found).sum() - scores(gap)[0], abs=1e-4)
+    assert scores(explanation).sum() == pytest.approx(scores(gap)[0], abs=0.02)
+    assert explanation.convergence_delta == pytest.approx(scores(explanation).sum() - scores(gap)[0], abs=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name, kind in METHODS.items() if not kind.complete])
@@ -123,9 +123,9 @@ def test_a_linear_models_true_attributions_come_out(tokenizer, name):
     """In a bag of words a part's attribution is the sum of its words' weights."""
     model = BagOfWords(tokenizer, {"insulin": 3.0, "nausea": -2.0, "fever": 1.0}, bias=-1.0)
     options = {"gradient_shap": {"noise": 0.0}, "occlusion": {"width": 1}} | FEW
-    found = why((model, tokenizer), target="yes", method=name, grain="sentence", options=options.get(name))
+    explanation = why((model, tokenizer), target="yes", method=name, grain="sentence", options=options.get(name))
     expected = {"nausea": -2.0, "Insulin": 3.0, "fever": 1.0}
-    for part in found.attributions:
+    for part in explanation.attributions:
         true = sum(weight for word, weight in expected.items() if word in TEXT[part.start : part.end])
         assert part.score == pytest.approx(true, abs=0.02)
 
@@ -136,10 +136,10 @@ def test_nothing_but_the_targets_own_words_counts_where_nothing_else_can(tokeniz
     start = TEXT.index("Insulin")
     target = f"{start}:{start + 7}:Disease"
     options = {"width": 1} if name == "occlusion" else FEW.get(name)
-    found = why((model, tokenizer), target=target, method=name, grain="word", options=options)
-    own = [part.score for part in found.attributions if part.start == start]
-    others = [abs(part.score) for part in found.attributions if part.start != start]
-    assert abs(own[0]) > 0.5
+    explanation = why((model, tokenizer), target=target, method=name, grain="word", options=options)
+    scores_of_target = [part.score for part in explanation.attributions if part.start == start]
+    others = [abs(part.score) for part in explanation.attributions if part.start != start]
+    assert abs(scores_of_target[0]) > 0.5
     assert max(others) < (0.2 if name == "kernel_shap" else 1e-5)
 
 
@@ -152,9 +152,9 @@ def test_another_target_has_another_explanation(tagger, name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_with_context_the_targets_own_words_have_nothing(tagger, name):
-    found = why(tagger, method=name, grain="word", context=True)
-    inside = [part.score for part in found.attributions if SPAN[0] <= part.start and part.end <= SPAN[1]]
-    outside = [part.score for part in found.attributions if part.end <= SPAN[0]]
+    explanation = why(tagger, method=name, grain="word", context=True)
+    inside = [part.score for part in explanation.attributions if SPAN[0] <= part.start and part.end <= SPAN[1]]
+    outside = [part.score for part in explanation.attributions if part.end <= SPAN[0]]
     assert len(inside) == 3 and any(outside)
     near = 1 if name == "occlusion" else 0  # it hides neighbours together, so their effect spreads
     assert near or inside == pytest.approx([0, 0, 0], abs=0.05 if name == "kernel_shap" else 1e-6)
@@ -165,18 +165,18 @@ def test_a_long_note_is_explained_in_the_targets_window(tagger, name):
     text = "Nothing of note here. " * 60 + TEXT + " Nothing after it either." * 60
     shift = text.index(TEXT)
     target = f"{SPAN[0] + shift}:{SPAN[1] + shift}:Disease"
-    found = why(tagger, text=text, target=target, method=name, max_tokens=128)
-    (first, start), (end, last) = found.coverage.unread
+    explanation = why(tagger, text=text, target=target, method=name, max_tokens=128)
+    (first, start), (end, last) = explanation.coverage.unread
     assert (first, last) == (0, len(text))
     assert 0 < start <= SPAN[0] + shift and SPAN[1] + shift <= end < len(text)
-    assert found.coverage.tokens_read <= 126 < found.coverage.tokens
-    for part in found.attributions:
+    assert explanation.coverage.tokens_read <= 126 < explanation.coverage.tokens
+    for part in explanation.attributions:
         unread = part.end <= start or part.start >= end
         assert not (unread and part.score)
-    assert any(part.score for part in found.attributions)
+    assert any(part.score for part in explanation.attributions)
     changed = "Someone" + text[7:]  # outside the window, and as many word pieces as before
     again = why(tagger, text=changed, target=target, method=name, max_tokens=128)
-    seen = [part for part in found.attributions if part.start >= start and part.end <= end]
+    seen = [part for part in explanation.attributions if part.start >= start and part.end <= end]
     assert seen == [part for part in again.attributions if part.start >= start and part.end <= end]
 
 
@@ -189,11 +189,11 @@ def test_a_window_that_inference_keeps_the_target_in_is_the_one_that_is_explaine
     table = inference.windows(len(pieces), 62)
     for piece in (5, 60, 150, len(pieces) - 3):
         target = f"{pieces.starts[piece]}:{pieces.ends[piece]}:Disease"
-        found = why(tagger, text=text, target=target, method="saliency", grain="piece", max_tokens=64)
+        explanation = why(tagger, text=text, target=target, method="saliency", grain="piece", max_tokens=64)
         start, end = next((row[0], row[1]) for row in table if row[2] <= piece < row[3])
-        kept = [pieces.starts[start], pieces.ends[end - 1]]
-        seen = [part for part in found.attributions if part.score]
-        assert [seen[0].start, seen[-1].end] == kept
+        window = [pieces.starts[start], pieces.ends[end - 1]]
+        seen = [part for part in explanation.attributions if part.score]
+        assert [seen[0].start, seen[-1].end] == window
 
 
 def test_whole_reads_as_far_as_the_model_can_and_truncate_may_miss_the_target(tagger):
@@ -209,11 +209,11 @@ def test_a_label_of_a_long_note_is_explained_where_it_is_said_most(tokenizer):
     text = "Nothing of note here. " * 60 + "Insulin helped. " + "Nothing after it. " * 60
     seen = []
     follow = {"progress": lambda done, rows: seen.append((done, rows)), "context": True}  # it has no words of its own
-    found = why((model, tokenizer), text=text, target="yes", grain="word", max_tokens=64, **follow)
+    explanation = why((model, tokenizer), text=text, target="yes", grain="word", max_tokens=64, **follow)
     assert seen[-1][0] == seen[-1][1]
-    best = max(found.attributions, key=lambda part: part.score)
+    best = max(explanation.attributions, key=lambda part: part.score)
     assert text[best.start : best.end] == "Insulin"
-    assert found.probability == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-4)
+    assert explanation.probability == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -270,9 +270,9 @@ def test_hiding_the_targets_words_takes_its_probability_away(tokenizer):
 
 
 def test_explain_takes_a_note_and_a_model_reference(tiny_model):
-    found = explain(Note(TEXT), str(tiny_model), TARGET, SALIENCY)
-    assert (found.model, found.target, found.baseline) == (str(tiny_model), TARGET, "mask")
-    assert set(found.to_json()) == {
+    explanation = explain(Note(TEXT), str(tiny_model), TARGET, SALIENCY)
+    assert (explanation.model, explanation.target, explanation.baseline) == (str(tiny_model), TARGET, "mask")
+    assert set(explanation.to_json()) == {
         "target",
         "method",
         "attributions",
@@ -280,13 +280,13 @@ def test_explain_takes_a_note_and_a_model_reference(tiny_model):
         "faithfulness",
         "trusted",
     }
-    assert set(found.to_json()["attributions"][0]) == {"start", "end", "score"}
+    assert set(explanation.to_json()["attributions"][0]) == {"start", "end", "score"}
     named = explain(Note(TEXT), zoo.resolve(str(tiny_model)), TARGET, SALIENCY, name="mine")
     assert named.model == "mine"
 
 
 @pytest.mark.parametrize(
-    ("target", "error", "said"),
+    ("target", "error", "message"),
     [
         ("5:9:Disese", UnknownName, "Did you mean 'Disease'"),
         ("5:9999:Disease", BadSpec, f"found 5:9999; the text has {len(TEXT)} characters"),
@@ -296,8 +296,8 @@ def test_explain_takes_a_note_and_a_model_reference(tiny_model):
         (" ", BadSpec, "write START:END:LABEL or LABEL"),
     ],
 )
-def test_a_target_that_cannot_be_explained_says_why(tagger, target, error, said):
-    with pytest.raises(error, match=said) as raised:
+def test_a_target_that_cannot_be_explained_says_why(tagger, target, error, message):
+    with pytest.raises(error, match=message) as raised:
         why(tagger, target=target)
     assert "without --target" in raised.value.next_step
 
@@ -355,12 +355,12 @@ def test_no_note_text_in_what_is_kept_said_or_logged(tagger, caplog, capsys, tmp
     monkeypatch.chdir(tmp_path)
     secret = "Zebulon Quux"
     with caplog.at_level(logging.DEBUG):
-        found = why(tagger, text=f"{secret} {TEXT}", method=name, target="0:7:Disease", orders=1)
-        said = repr(found) + str(found.to_json())
+        explanation = why(tagger, text=f"{secret} {TEXT}", method=name, target="0:7:Disease", orders=1)
+        output = repr(explanation) + str(explanation.to_json())
         for target in ("0:7:Zebra", "0:90000:Disease"):
             with pytest.raises(StillroomError) as raised:
                 why(tagger, text=f"{secret} {TEXT}", method=name, target=target)
-            said += str(raised.value)
-    said += caplog.text + "".join(capsys.readouterr())
-    assert not any(word.lower() in said.lower() for word in secret.split())
+            output += str(raised.value)
+    output += caplog.text + "".join(capsys.readouterr())
+    assert not any(word.lower() in output.lower() for word in secret.split())
     assert not any(Path(tmp_path).rglob("*"))

@@ -76,15 +76,15 @@ def plain(model):
 def test_a_label_of_a_longformer_is_explained(ours):
     """Its first token sees all others by weights of its own, whether the attention is ours or transformers'."""
     model = family("longformer", MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, None)
-    given = [0, *np.random.default_rng(0).integers(5, 60, size=len(UNITS)).tolist(), 2]
+    ids = [0, *np.random.default_rng(0).integers(5, 60, size=len(UNITS)).tolist(), 2]
     model = quicken(model) if ours else model
-    probe = open_probe(model, given, places=[0], baseline_id=4)
+    probe = open_probe(model, ids, places=[0], baseline_id=4)
     with torch.no_grad():
-        expected = model(input_ids=torch.tensor([given])).logits
-        local = model.classifier(model.base_model(input_ids=torch.tensor([given])).last_hidden_state)
+        expected = model(input_ids=torch.tensor([ids])).logits
+        local = model.classifier(model.base_model(input_ids=torch.tensor([ids])).last_hidden_state)
     with torch.no_grad():
-        found = probe.logits(probe.words[None])
-    assert torch.allclose(found[:, 0], expected, atol=1e-5)
+        logits = probe.logits(probe.words[None])
+    assert torch.allclose(logits[:, 0], expected, atol=1e-5)
     assert not torch.allclose(local, expected, atol=1e-2), "and the global token counts"
     added = scores(method("integrated_gradients", {"steps": 50}), probe, np.arange(18)).sum()
     whole, nothing = probe.log_odds(np.array([[True] * 18, [False] * 18]))
@@ -104,9 +104,9 @@ def of_pieces(attributions: torch.Tensor) -> np.ndarray:
 def test_integrated_gradients_equal_captums(probe, tagger, embedded):
     words, baseline = embedded
     expected = captum.attr.IntegratedGradients(plain(tagger[0])).attribute(words, baseline, n_steps=30)
-    found = scores(method("integrated_gradients", {"steps": 30}), probe, np.arange(18))
-    np.testing.assert_allclose(found, of_pieces(expected), atol=1e-4)
-    assert abs(found).max() > 0.1
+    attributions = scores(method("integrated_gradients", {"steps": 30}), probe, np.arange(18))
+    np.testing.assert_allclose(attributions, of_pieces(expected), atol=1e-4)
+    assert abs(attributions).max() > 0.1
 
 
 def test_integrated_gradients_equal_captums_on_the_embedding_layer(probe, tagger, ids):
@@ -120,15 +120,15 @@ def test_integrated_gradients_equal_captums_on_the_embedding_layer(probe, tagger
 
     layer = captum.attr.LayerIntegratedGradients(forward, model.get_input_embeddings())
     expected = layer.attribute(inputs, blank, n_steps=20, internal_batch_size=4)
-    found = scores(method("integrated_gradients", {"steps": 20}), probe, np.arange(18))
-    np.testing.assert_allclose(found, of_pieces(expected), atol=1e-4)
+    attributions = scores(method("integrated_gradients", {"steps": 20}), probe, np.arange(18))
+    np.testing.assert_allclose(attributions, of_pieces(expected), atol=1e-4)
 
 
 def test_saliency_and_input_x_gradient_equal_captums(probe, tagger, embedded):
     words = embedded[0].requires_grad_(True)
     expected = captum.attr.Saliency(plain(tagger[0])).attribute(words, abs=False)
-    found = scores(method("saliency"), probe, np.arange(18))
-    np.testing.assert_allclose(found, expected.norm(dim=-1)[0, 1:-1].numpy(), atol=1e-4)
+    attributions = scores(method("saliency"), probe, np.arange(18))
+    np.testing.assert_allclose(attributions, expected.norm(dim=-1)[0, 1:-1].numpy(), atol=1e-4)
     expected = captum.attr.InputXGradient(plain(tagger[0])).attribute(words)
     np.testing.assert_allclose(scores(method("input_x_gradient"), probe, np.arange(18)), of_pieces(expected), atol=1e-4)
 
@@ -140,16 +140,16 @@ def test_gradient_shap_equals_captums_at_the_same_random_points(probe, tagger, e
     np.random.seed(5)
     np.random.choice(1, 12)  # which baseline
     alphas = np.random.uniform(0.0, 1.0, 12)
-    found = probe.along_path(alphas, np.full(12, 1 / 12)).sum(-1)
-    np.testing.assert_allclose(found, of_pieces(expected), atol=1e-4)
+    attributions = probe.along_path(alphas, np.full(12, 1 / 12)).sum(-1)
+    np.testing.assert_allclose(attributions, of_pieces(expected), atol=1e-4)
 
 
 def test_gradient_shap_tends_to_integrated_gradients(probe):
     exact = scores(method("integrated_gradients", {"steps": 30}), probe, UNITS)
-    found = scores(method("gradient_shap", {"samples": 600, "noise": 0.0}), probe, UNITS)
-    np.testing.assert_allclose(found, exact, atol=0.1 * abs(exact).max())
+    attributions = scores(method("gradient_shap", {"samples": 600, "noise": 0.0}), probe, UNITS)
+    np.testing.assert_allclose(attributions, exact, atol=0.1 * abs(exact).max())
     noisy = scores(method("gradient_shap", {"samples": 600, "noise": 0.5}), probe, UNITS)
-    assert abs(noisy - found).max() > 0
+    assert abs(noisy - attributions).max() > 0
 
 
 @pytest.mark.parametrize("name", ["feature_ablation", "occlusion"])
@@ -187,8 +187,8 @@ def test_kernel_shap_equals_captums_on_embeddings(probe, tagger, embedded):
         expected = captum.attr.KernelShap(forward).attribute(
             whole, torch.zeros(1, 6), n_samples=50, perturbations_per_eval=8
         )
-    found = scores(method("kernel_shap", {"samples": 50}), probe, UNITS)
-    np.testing.assert_allclose(found, expected[0].numpy(), atol=1e-3)
+    attributions = scores(method("kernel_shap", {"samples": 50}), probe, UNITS)
+    np.testing.assert_allclose(attributions, expected[0].numpy(), atol=1e-3)
 
 
 def test_rollout_equals_the_papers_recursion_on_the_models_own_attentions(probe, tagger, ids):
@@ -198,12 +198,12 @@ def test_rollout_equals_the_papers_recursion_on_the_models_own_attentions(probe,
     model.set_attn_implementation("sdpa")
     flow = torch.eye(20)
     for layer in maps:
-        own = layer[0].mean(0) + torch.eye(20)
-        flow = (own / own.sum(-1, keepdim=True)) @ flow
+        attention = layer[0].mean(0) + torch.eye(20)
+        flow = (attention / attention.sum(-1, keepdim=True)) @ flow
     expected = flow[PLACES].mean(0)[1:-1].detach().numpy()
-    found = scores(method("attention_rollout"), probe, np.arange(18))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert found.sum() < 1
+    attributions = scores(method("attention_rollout"), probe, np.arange(18))
+    np.testing.assert_allclose(attributions, expected, atol=1e-6)
+    assert attributions.sum() < 1
 
 
 @pytest.mark.parametrize("name", ["bert", *TAGGERS])

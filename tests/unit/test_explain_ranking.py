@@ -17,9 +17,9 @@ TEXT = (
 
 
 def test_the_strongest_come_first_whatever_their_sign():
-    found = ranked(explanation([1, -3, 0, 2]))
-    assert [(part.rank, part.start, part.score) for part in found] == [(1, 10, -3), (2, 30, 2), (3, 0, 1)]
-    assert [part.share for part in found] == pytest.approx([1 / 2, 1 / 3, 1 / 6])
+    ranks = ranked(explanation([1, -3, 0, 2]))
+    assert [(part.rank, part.start, part.score) for part in ranks] == [(1, 10, -3), (2, 30, 2), (3, 0, 1)]
+    assert [part.share for part in ranks] == pytest.approx([1 / 2, 1 / 3, 1 / 6])
     assert ranked(explanation([0, 0])) == []
 
 
@@ -36,10 +36,10 @@ def test_only_scores_that_add_up_are_shown_in_larger_parts():
 def test_larger_parts_are_what_the_model_would_have_answered(tiny_model, grain, asked):
     model, tokenizer = models.load(resolve(str(tiny_model)))
     each = [ExplainOptions(method="saliency", orders=0, grain=one) for one in (asked, grain)]
-    fine, own = (explain_text(TEXT, model, tokenizer, "9:14:Disease", options, name="m") for options in each)
+    fine, coarse = (explain_text(TEXT, model, tokenizer, "9:14:Disease", options, name="m") for options in each)
     shown = coarser(fine, TEXT, grain)
     assert shown.grain == grain
-    assert [(part.start, part.end) for part in shown.attributions] == [(p.start, p.end) for p in own.attributions]
-    assert [p.score for p in shown.attributions] == pytest.approx([p.score for p in own.attributions])
+    assert [(part.start, part.end) for part in shown.attributions] == [(p.start, p.end) for p in coarse.attributions]
+    assert [p.score for p in shown.attributions] == pytest.approx([p.score for p in coarse.attributions])
     assert coarser(fine, TEXT, asked) is fine
     assert METHODS["saliency"].at == "pieces"

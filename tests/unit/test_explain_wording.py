@@ -12,23 +12,23 @@ from workbench.explain.targets import parse
 from workbench.explain.wording import account, agreeing, asked, figure, meaning, ordinal, verdict
 
 
-def measured(own: tuple[float, float], random: tuple[float, float], *, trusted: bool, **fields):
+def measured(measured_fall: tuple[float, float], random: tuple[float, float], *, trusted: bool, **fields):
     names = ("comprehensiveness", "sufficiency", "random_comprehensiveness", "random_sufficiency")
-    figures = Faithfulness(**dict(zip(names, (*own, *random), strict=True)))
+    figures = Faithfulness(**dict(zip(names, (*measured_fall, *random), strict=True)))
     return explanation([3, 2, -1], faithfulness=figures, trusted=trusted, **fields)
 
 
 def test_one_that_beats_random_orders_says_by_how_much():
-    found = verdict(measured((0.41, 0.02), (0.05, 0.6), trusted=True))
-    assert (found.level, found.title) == ("better", "Better than random orders")
-    assert found.reasons == (
+    judgement = verdict(measured((0.41, 0.02), (0.05, 0.6), trusted=True))
+    assert (judgement.level, judgement.title) == ("better", "Better than random orders")
+    assert judgement.reasons == (
         "Without the words that it ranks first the score falls by 0.41; without as many random words it falls by 0.05.",
         "With only those words the score falls by 0.02; with as many random ones it falls by 0.60.",
     )
 
 
 @pytest.mark.parametrize(
-    ("own", "random", "why"),
+    ("measured_fall", "random", "why"),
     [
         ((0.05, 0.6), (0.05, 0.5), "matters no more to the model than random words"),
         ((0.02, 0.3), (0.05, 0.5), "without those it names shows nothing"),
@@ -36,11 +36,11 @@ def test_one_that_beats_random_orders_says_by_how_much():
         ((0.07, 0.48), (0.05, 0.5), "too little to rule out chance"),
     ],
 )
-def test_one_that_does_not_says_do_not_rely_on_it_and_where_it_fails(own, random, why):
-    found = verdict(measured(own, random, trusted=False))
-    assert (found.level, found.title) == ("doubtful", "Do not rely on this")
-    assert why in found.reasons[0]
-    assert f"{own[0]:.2f}" in found.reasons[1]
+def test_one_that_does_not_says_do_not_rely_on_it_and_where_it_fails(measured_fall, random, why):
+    judgement = verdict(measured(measured_fall, random, trusted=False))
+    assert (judgement.level, judgement.title) == ("doubtful", "Do not rely on this")
+    assert why in judgement.reasons[0]
+    assert f"{measured_fall[0]:.2f}" in judgement.reasons[1]
 
 
 def test_a_score_of_almost_nothing_leaves_little_to_explain():
@@ -49,9 +49,9 @@ def test_a_score_of_almost_nothing_leaves_little_to_explain():
 
 
 def test_a_score_that_rises_or_stays_is_not_called_a_fall():
-    found = verdict(measured((-0.2, 0.001), (0.05, 0.5), trusted=False)).reasons
-    assert "it ranks first the score rises by 0.20" in found[1]
-    assert "With only those words the score stays;" in found[2]
+    reasons = verdict(measured((-0.2, 0.001), (0.05, 0.5), trusted=False)).reasons
+    assert "it ranks first the score rises by 0.20" in reasons[1]
+    assert "With only those words the score stays;" in reasons[2]
 
 
 def test_what_was_not_measured_says_so():
@@ -72,22 +72,22 @@ def test_a_sum_that_is_far_off_is_said():
 
 def test_checks_come_with_their_meaning_and_a_method_without_a_label_says_so():
     checks = Checks(infidelity=0.1234, sensitivity=0.5, randomised=None)
-    said = verdict(explanation([1, 2], method="attention_rollout", checks=checks)).reasons
-    assert "does not know the label" in said[1]
-    assert "Infidelity 0.123 " in said[2] and "Sensitivity 0.50 " in said[3] and "cannot be given" in said[4]
+    reasons = verdict(explanation([1, 2], method="attention_rollout", checks=checks)).reasons
+    assert "does not know the label" in reasons[1]
+    assert "Infidelity 0.123 " in reasons[2] and "Sensitivity 0.50 " in reasons[3] and "cannot be given" in reasons[4]
     assert "0.87" in verdict(explanation([1], checks=checks.model_copy(update={"randomised": 0.87}))).reasons[-1]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_a_plain_sentence_and_a_unit(name):
-    said = meaning(name)
-    assert said.endswith((".", ")")) and 30 < len(said) < 160 and not re.search(r"[=_\n]|\bar[Xx]iv", said)
+    sentence = meaning(name)
+    assert sentence.endswith((".", ")")) and 30 < len(sentence) < 160 and not re.search(r"[=_\n]|\bar[Xx]iv", sentence)
     assert METHODS[name].unit and METHODS[name].signed in (True, False)
 
 
 def test_how_it_was_computed_is_stated():
-    given = {"method": "integrated_gradients", "options": {"steps": 50}, "context": True, "probability": 0.9991}
-    assert account(explanation([1], **given)) == [
+    fields = {"method": "integrated_gradients", "options": {"steps": 50}, "context": True, "probability": 0.9991}
+    assert account(explanation([1], **fields)) == [
         "Integrated gradients, steps 50",
         "by word",
         "hidden parts become mask",
@@ -100,13 +100,13 @@ def test_targets_and_figures_read_as_a_person_says_them():
     assert asked(parse("3:9:Disease"), "sepsis") == "Disease: sepsis"
     assert asked(parse("3:9:Disease")) == "Disease: characters 3 to 9"
     assert asked(parse("Urology")) == "Urology, of the whole note"
-    said = [ordinal(number) for number in (1, 2, 3, 4, 11, 21, 112)]
-    assert said == ["1st", "2nd", "3rd", "4th", "11th", "21st", "112th"]
+    ordinals = [ordinal(number) for number in (1, 2, 3, 4, 11, 21, 112)]
+    assert ordinals == ["1st", "2nd", "3rd", "4th", "11th", "21st", "112th"]
     assert [figure(p) for p in (0.001, 0.5, 0.999)] == ["below 0.01", "0.50", "above 0.99"]
 
 
 def test_agreement_is_told_with_its_figures():
-    said = agreeing(compare(explanation([5, 4, 3, 2, 1]), explanation([1, 4, 3, 2, 5]), k=2), "word")
-    assert "Spearman -0.60" in said[0] and "Kendall -0.40" in said[0]
-    assert said[1] == "Of the 2 words that speak most for it, 1 is the same."
+    sentences = agreeing(compare(explanation([5, 4, 3, 2, 1]), explanation([1, 4, 3, 2, 5]), k=2), "word")
+    assert "Spearman -0.60" in sentences[0] and "Kendall -0.40" in sentences[0]
+    assert sentences[1] == "Of the 2 words that speak most for it, 1 is the same."
     assert "Spearman cannot be given" in agreeing(compare(explanation([1, 1]), explanation([1, 2])), "word")[0]

@@ -13,9 +13,9 @@ LABELS = ("Chemical", "Disease")
 
 
 def tagged(model: str, *spans: tuple, labels=LABELS) -> Prediction:
-    found = tuple(Span(start=a, end=b, label=label, score=score) for a, b, label, score in spans)
+    predicted = tuple(Span(start=a, end=b, label=label, score=score) for a, b, label, score in spans)
     coverage, cost = Coverage(tokens=9, tokens_read=9, windows=1), Cost(latency_ms=1, tokens_per_second=1)
-    return Prediction(model=model, task="ner", spans=found, coverage=coverage, cost=cost, label_set=labels)
+    return Prediction(model=model, task="ner", spans=predicted, coverage=coverage, cost=cost, label_set=labels)
 
 
 def classified(model: str, *scores: tuple, threshold=None) -> Prediction:
@@ -38,8 +38,8 @@ def test_spans_below_the_score_or_of_another_label_go():
 
 def test_agreement_and_disagreements_follow_the_filter():
     def compared(by: Filter) -> tuple:
-        found = compare([filtered(arm, by) for arm in (ONE, OTHER)])
-        return pytest.approx(found.agreement), [item.kind for item in found.disagreements]
+        comparison = compare([filtered(arm, by) for arm in (ONE, OTHER)])
+        return pytest.approx(comparison.agreement), [item.kind for item in comparison.disagreements]
 
     assert compared(Filter()) == (2 / 5, ["label", "only"])
     assert compared(Filter(least=0.65)) == (2 / 3, ["only"])
@@ -49,16 +49,16 @@ def test_agreement_and_disagreements_follow_the_filter():
 
 
 def test_of_several_labels_those_below_the_score_are_not_given():
-    found = classified("a", ("x", 0.9), ("y", 0.6), ("z", 0.2), threshold=0.5)
-    assert [filtered(found, Filter(least=least)).chosen for least in (0.1, 0.7, 0.95)] == [("x", "y"), ("x",), ()]
-    assert filtered(found, Filter(labels=("y",))).chosen == ("x", "y"), "labels are those of spans"
+    prediction = classified("a", ("x", 0.9), ("y", 0.6), ("z", 0.2), threshold=0.5)
+    assert [filtered(prediction, Filter(least=least)).chosen for least in (0.1, 0.7, 0.95)] == [("x", "y"), ("x",), ()]
+    assert filtered(prediction, Filter(labels=("y",))).chosen == ("x", "y"), "labels are those of spans"
 
 
 def test_the_one_label_is_given_if_it_is_sure_enough_and_no_second_one_ever():
-    found = classified("a", ("x", 0.45), ("y", 0.4), ("z", 0.15))
-    assert [filtered(found, Filter(least=least)).chosen for least in (0.1, 0.3, 0.45, 0.5)] == [("x",)] * 3 + [()]
-    assert given(found) == 1 and given(filtered(found, Filter(least=0.5))) == 0
-    assert filtered(found.model_copy(update={"labels": ()}), Filter(least=0.5)).chosen == ()
+    prediction = classified("a", ("x", 0.45), ("y", 0.4), ("z", 0.15))
+    assert [filtered(prediction, Filter(least=least)).chosen for least in (0.1, 0.3, 0.45, 0.5)] == [("x",)] * 3 + [()]
+    assert given(prediction) == 1 and given(filtered(prediction, Filter(least=0.5))) == 0
+    assert filtered(prediction.model_copy(update={"labels": ()}), Filter(least=0.5)).chosen == ()
 
 
 SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_from(LABELS), st.floats(0, 1)), max_size=8)
@@ -67,10 +67,10 @@ SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_fro
 @settings(deadline=None)
 @drawn(SPANS, st.floats(0, 1), st.floats(0, 1), st.sets(st.sampled_from(LABELS)))
 def test_a_stricter_filter_keeps_part_of_what_a_milder_one_keeps(spans, one, other, labels):
-    found = tagged("a", *((a, a + size, label, score) for a, size, label, score in spans))
+    prediction = tagged("a", *((a, a + size, label, score) for a, size, label, score in spans))
     mild, strict = (Filter(least=least, labels=tuple(labels)) for least in sorted((one, other)))
-    assert set(filtered(found, strict).spans) <= set(filtered(found, mild).spans) <= set(found.spans)
-    assert filtered(filtered(found, mild), strict) == filtered(found, strict)
+    assert set(filtered(prediction, strict).spans) <= set(filtered(prediction, mild).spans) <= set(prediction.spans)
+    assert filtered(filtered(prediction, mild), strict) == filtered(prediction, strict)
 
 
 def test_agreement_by_label_and_by_pair():
@@ -91,6 +91,6 @@ def test_a_mixed_pair_has_no_figure_in_any_row():
 
 def test_a_span_is_agreed_when_all_who_could_say_it_do():
     third = tagged("c", (0, 3, "Disease", 0.9), labels=("Disease",))
-    found = compare([ONE, OTHER, third])
-    assert agreed(found, ONE) == [True, False, False]
+    comparison = compare([ONE, OTHER, third])
+    assert agreed(comparison, ONE) == [True, False, False]
     assert agreed(compare([ONE, third]), ONE)[1] is None, "nobody else knows chemicals"

@@ -28,14 +28,14 @@ SCHEDULE = {"steps": 2, "batch_size": 2, "max_tokens": 16}
 
 def ready(spec, number=1):
     """What a worker prepares."""
-    found = {
+    resolved = {
         name: zoo.resolve(reference)
         for name, reference in (("model", spec.start), ("teacher", spec.teacher))
         if reference
     }
     others = tuple(zoo.resolve(name) for name in spec.others)
     unlabelled = datasets.resolve(spec.unlabelled) if spec.unlabelled else None
-    held = {"dataset": datasets.resolve(spec.dataset), "unlabelled": unlabelled, "others": others} | found
+    held = {"dataset": datasets.resolve(spec.dataset), "unlabelled": unlabelled, "others": others} | resolved
     return RunSpec(id=f"{spec.digest[:8]}-{number}", attempt=1, spec=spec, threads=1, device="cpu", **held)
 
 
@@ -111,11 +111,11 @@ def test_models_that_are_read_as_they_are_need_the_head_and_the_labels(
     assert "it has no head; ner needs" in refused(home, model="minilm", **scored)["model"]
     other = {"kind": "evaluate", "dataset": str(documents), "task": "classification"}
     assert "it is a model for ner" in refused(home, model=str(tiny_model), **other)["model"]
-    said = refused(home, model=str(tiny_classifier), **other)["dataset"]
-    assert "documents/test.jsonl, line 1: the model does not know the label 'eye'; it knows Cardiovascular" in said
+    message = refused(home, model=str(tiny_classifier), **other)["dataset"]
+    assert "documents/test.jsonl, line 1: the model does not know the label 'eye'; it knows Cardiovascular" in message
     foreign = tagged(tmp_path / "foreign", train=None, dev=None, test="d\tB-Disease\ne\tB-Drug\n")
-    said = refused(home, model=str(tiny_model), **scored | {"dataset": str(foreign)})["dataset"]
-    assert "foreign/test.conll, line 2: the model does not know the entity type 'Drug'; it knows Disease." in said
+    message = refused(home, model=str(tiny_model), **scored | {"dataset": str(foreign)})["dataset"]
+    assert "foreign/test.conll, line 2: the model does not know the entity type 'Drug'; it knows Disease." in message
     average = {
         "kind": "average",
         "model": [str(tiny_classifier), str(tiny_model)],
@@ -131,18 +131,18 @@ def test_a_teacher_needs_the_head_the_labels_and_their_number(
     assert "it is a model for classification" in refused(home, **taught(tiny_classifier, words))["teacher"]
     assert "it has no head" in refused(home, **taught("minilm", words))["teacher"]
     foreign = tagged(tmp_path / "foreign", dev="d\tB-Drug\n")
-    said = refused(home, **taught(tiny_model, foreign))["dataset"]
-    assert "foreign/dev.conll, line 1: the teacher does not know the entity type 'Drug'; it knows Disease." in said
+    message = refused(home, **taught(tiny_model, foreign))["dataset"]
+    assert "foreign/dev.conll, line 1: the teacher does not know the entity type 'Drug'; it knows Disease." in message
     several = classified(tmp_path / "several", field="labels")
-    said = refused(home, **taught(tiny_classifier, several), task="classification")["teacher"]
-    assert "it gives a document one label; the data set has several labels" in said
+    message = refused(home, **taught(tiny_classifier, several), task="classification")["teacher"]
+    assert "it gives a document one label; the data set has several labels" in message
     (tmp_path / "notes.txt").write_text("".join(f"Note {number}.\n" for number in range(9)))
     masked = taught(tiny_model, tmp_path / "notes.txt") | {"recipe": "distil"}
     assert "it is a model for ner; mlm needs" in refused(home, **masked)["teacher"]
 
 
 @pytest.mark.parametrize(
-    ("change", "field", "said"),
+    ("change", "field", "message"),
     [
         ({"vocabulary": 30_523}, "model.vocabulary", "the base has 30,522 word pieces"),
         ({"vocabulary": 100}, "model.vocabulary", "special tokens and single characters alone"),
@@ -151,10 +151,10 @@ def test_a_teacher_needs_the_head_the_labels_and_their_number(
         ({"attention": "sliding_window", "max_tokens": 64, "layers": 1}, "schedule.max_tokens", "reads up to 64"),
     ],
 )
-def test_sizes_that_do_not_fit_their_base(home, tiny_model, words, change, field, said):
+def test_sizes_that_do_not_fit_their_base(home, tiny_model, words, change, field, message):
     schedule = SCHEDULE | {"max_tokens": 600 if "attention" in change else 16}
     model = {"base": str(tiny_model)} | change
-    assert said in refused(home, kind="finetune", model=model, dataset=str(words), schedule=schedule)[field]
+    assert message in refused(home, kind="finetune", model=model, dataset=str(words), schedule=schedule)[field]
 
 
 @pytest.mark.parametrize("vocabulary", [0, -5, 99])
@@ -260,8 +260,8 @@ def test_documents_that_pass_check_are_trained_on(home, tiny_classifier, tmp_pat
 
 def test_text_that_cannot_be_seen_is_none(home, tiny_model, tmp_path):
     (tmp_path / "notes.txt").write_text("\u200b\n\u200b\u200b\n\u200e \u200b\n")
-    said = refused(home, kind="pretrain", model=str(tiny_model), dataset=str(tmp_path / "notes.txt"))["dataset"]
-    assert "the file holds no document" in said
+    message = refused(home, kind="pretrain", model=str(tiny_model), dataset=str(tmp_path / "notes.txt"))["dataset"]
+    assert "the file holds no document" in message
 
 
 @pytest.mark.parametrize("documents", [3, 4, 60])
@@ -300,9 +300,9 @@ def test_labels_that_a_data_set_does_not_mark_have_no_part_in_its_scores():
     assert span_scores.scores(gold, left)["f1"] == 1 and outside == {"Drug": 1}
     assert span_scores.judged(predicted, {"Disease", "Drug"}) == (predicted, {}), "marked in another split: it counts"
 
-    said = np.array([[True, False, False], [False, False, True]])
+    decided = np.array([[True, False, False], [False, False, True]])
     gold = np.array([[True, False, False], [False, True, False]])
-    graded = document_scores.Graded(("eye", "heart", "skin"), gold, said, said.astype(float), False)
+    graded = document_scores.Graded(("eye", "heart", "skin"), gold, decided, decided.astype(float), False)
     left, outside = document_scores.judged(graded, {"eye", "heart"})
     scores = document_scores.metrics(left)
     assert outside == {"skin": 1} and left.labels == ("eye", "heart") and "f1.skin" not in scores

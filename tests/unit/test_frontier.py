@@ -29,16 +29,16 @@ def steps(home, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(frontier, "SENTENCES", 4)
     path = tmp_path / "chain.yaml"
     path.write_text(CHAIN.format(model=tiny_model))
-    found = {step.name: step.spec for step in chain.read(path).each(settled).steps}
+    specs = {step.name: step.spec for step in chain.read(path).each(settled).steps}
     worker = queue.enlist(store.open_store(), device="cpu", process=Process.of(os.getpid()))
 
     def finish(step: str, score: float) -> None:
-        job = queue.submit(found[step])
+        job = queue.submit(specs[step])
         lease = queue.claim(store.open_store(), worker)
         assert lease.id == job.id
         model = zoo.resolve(str(tiny_model))
-        given = {"id": job.id, "attempt": 1, "threads": 1, "device": "cpu", "spec": JobSpec.model_validate(job.spec)}
-        ready = RunSpec(**given, model=model, teacher=model, dataset=datasets.resolve("ncbi-disease-slice"))
+        fields = {"id": job.id, "attempt": 1, "threads": 1, "device": "cpu", "spec": JobSpec.model_validate(job.spec)}
+        ready = RunSpec(**fields, model=model, teacher=model, dataset=datasets.resolve("ncbi-disease-slice"))
         run = Run.create(runs_dir(), ready)
         artifact = run.folder / "artifacts" / "model"
         artifact.parent.mkdir()
@@ -62,31 +62,31 @@ def asked(monkeypatch, capsys, *options) -> str:
 
 def test_rows_of_several_homes_make_one_table_and_one_picture(steps, tmp_path, monkeypatch, capsys):
     path, finish = steps
-    kept = tmp_path / "figures" / "kept.json"
+    file = tmp_path / "figures" / "kept.json"
     finish("L1-taught", 0.6)
-    first = asked(monkeypatch, capsys, path, "--record", kept, "--markdown")
+    first = asked(monkeypatch, capsys, path, "--record", file, "--markdown")
     assert "| L1 | 1.2 M | 0.600 [0.500, 0.700] | 1 | 75.0% |" in first and "not run" in first
-    [row] = json.loads(kept.read_text())
+    [row] = json.loads(file.read_text())
     spec = chain.read(path).each(settled).steps[0].spec
     assert row["seconds"] > 0 and row["teacher_seconds"] > 0
     assert (row["name"], row["digest"], row["seed"], row["precision"]) == ("L1-taught", spec.digest, 42, "fp32")
 
     monkeypatch.setenv("STILLROOM_HOME", str(tmp_path / "another machine"))
     picture = tmp_path / "chart.png"
-    assert asked(monkeypatch, capsys, path, "--record", kept, "--markdown", "--chart", picture) == first
+    assert asked(monkeypatch, capsys, path, "--record", file, "--markdown", "--chart", picture) == first
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_newer_rows_take_the_place_of_older_ones_and_seeds_stand_together(steps, tmp_path, monkeypatch, capsys):
     path, finish = steps
-    kept, old = tmp_path / "kept.json", {"name": "L1-alone", "f1": 0.1, "seed": 42}
-    kept.write_text(json.dumps([old, {"name": "L9-alone", "f1": 0.3, "seed": 42}]))
+    file, old = tmp_path / "kept.json", {"name": "L1-alone", "f1": 0.1, "seed": 42}
+    file.write_text(json.dumps([old, {"name": "L9-alone", "f1": 0.3, "seed": 42}]))
     for step, score in (("L1-taught", 0.6), ("L1-taught-s43", 0.7), ("L1-alone", 0.5)):
         finish(step, score)
-    [case] = [json.loads(line) for line in asked(monkeypatch, capsys, path, "--record", kept, "--json").splitlines()]
+    [case] = [json.loads(line) for line in asked(monkeypatch, capsys, path, "--record", file, "--json").splitlines()]
     assert case["f1"] == pytest.approx(0.65) and case["f1_by_seed"] == [0.6, 0.7] and case["alone_f1"] == 0.5
     assert case["retention"] == pytest.approx(0.65 / 0.8) and case["interval"] == pytest.approx([0.5, 0.7])
-    rows = {row["name"]: row for row in json.loads(kept.read_text())}
+    rows = {row["name"]: row for row in json.loads(file.read_text())}
     assert list(rows) == ["L1-alone", "L1-taught", "L1-taught-s43", "L9-alone"]
     assert rows["L1-alone"]["f1"] == 0.5 and rows["L1-alone"]["retention"] is rows["L1-alone"]["seconds"] is None
     assert rows["L9-alone"]["f1"] == 0.3

@@ -24,44 +24,44 @@ def graded(*, multi_label: bool, documents=60, seed=0, labels=LABELS) -> Graded:
     scores = noise.random(shape).round(1)  # with ties
     if multi_label:
         return Graded(labels, noise.random(shape) < 0.4, scores >= 0.5, scores, True)
-    gold, said = (noise.integers(0, len(labels) - (place == 0), documents) for place in range(2))  # c is never given
+    gold, decided = (noise.integers(0, len(labels) - (place == 0), documents) for place in range(2))  # c is never given
     numbers = np.arange(len(labels))
-    return Graded(labels, numbers == gold[:, None], numbers == said[:, None], scores, False)
+    return Graded(labels, numbers == gold[:, None], numbers == decided[:, None], scores, False)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_the_scores_are_those_of_scikit_learn(multi_label):
     judge = pytest.importorskip("sklearn.metrics")
-    given = graded(multi_label=multi_label)
-    gold, said = (part if multi_label else part.argmax(1) for part in (given.gold, given.said))
-    found = metrics(given)
-    assert found["accuracy"] == pytest.approx(judge.accuracy_score(gold, said))
+    case = graded(multi_label=multi_label)
+    gold, decided = (part if multi_label else part.argmax(1) for part in (case.gold, case.said))
+    scores = metrics(case)
+    assert scores["accuracy"] == pytest.approx(judge.accuracy_score(gold, decided))
     for average in ("macro", "micro"):
-        value = judge.f1_score(gold, said, average=average, zero_division=0)
-        assert found[f"{average}_f1"] == pytest.approx(value)
-    parts = judge.precision_recall_fscore_support(gold, said, labels=[0, 1, 2], zero_division=0)
+        value = judge.f1_score(gold, decided, average=average, zero_division=0)
+        assert scores[f"{average}_f1"] == pytest.approx(value)
+    parts = judge.precision_recall_fscore_support(gold, decided, labels=[0, 1, 2], zero_division=0)
     for name, values in zip(("precision", "recall", "f1", "support"), parts, strict=True):
-        assert [found[f"{name}.{label}"] for label in LABELS] == pytest.approx(list(values))
+        assert [scores[f"{name}.{label}"] for label in LABELS] == pytest.approx(list(values))
     if multi_label:
         for name, score in (("roc_auc", judge.roc_auc_score), ("average_precision", judge.average_precision_score)):
-            each = [score(gold[:, n], given.probabilities[:, n]) for n in range(3)]
-            assert [found[f"{name}.{label}"] for label in LABELS] == pytest.approx(each)
-            assert found[f"macro_{name}"] == pytest.approx(np.mean(each))
+            each = [score(gold[:, n], case.probabilities[:, n]) for n in range(3)]
+            assert [scores[f"{name}.{label}"] for label in LABELS] == pytest.approx(each)
+            assert scores[f"macro_{name}"] == pytest.approx(np.mean(each))
 
 
 def test_with_one_label_each_micro_f1_is_accuracy():
     """Trap T14: so it says nothing more."""
-    found = metrics(graded(multi_label=False))
-    assert found["micro_f1"] == found["accuracy"]
+    scores = metrics(graded(multi_label=False))
+    assert scores["micro_f1"] == scores["accuracy"]
 
 
 def test_macro_f1_is_over_the_labels_that_occur():
     rows = np.array([[True, False, False], [True, False, False], [False, True, False]])
-    said = np.array([[True, False, False], [False, True, False], [False, True, False]])
-    found = metrics(Graded(LABELS, rows, said, said.astype(float), False))
-    assert found["f1.a"] == found["f1.b"] == pytest.approx(2 / 3)
-    assert found["macro_f1"] == pytest.approx(2 / 3), "c is neither given nor predicted, and does not count as 0"
-    assert found["f1.c"] == 0 and found["support.c"] == 0
+    decided = np.array([[True, False, False], [False, True, False], [False, True, False]])
+    scores = metrics(Graded(LABELS, rows, decided, decided.astype(float), False))
+    assert scores["f1.a"] == scores["f1.b"] == pytest.approx(2 / 3)
+    assert scores["macro_f1"] == pytest.approx(2 / 3), "c is neither given nor predicted, and does not count as 0"
+    assert scores["f1.c"] == 0 and scores["support.c"] == 0
 
 
 def test_ranking_scores_by_hand():
@@ -81,13 +81,13 @@ def test_a_weight_is_a_document_that_comes_up_more_than_once():
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_intervals_are_those_of_drawing_documents(multi_label):
-    given = graded(multi_label=multi_label, documents=80)
-    found, noise = bootstrap(given, samples=2000), np.random.default_rng(1)
-    drawn = [metrics(given.of(noise.integers(0, 80, 80))) for _ in range(600)]
+    case = graded(multi_label=multi_label, documents=80)
+    intervals, noise = bootstrap(case, samples=2000), np.random.default_rng(1)
+    drawn = [metrics(case.of(noise.integers(0, 80, 80))) for _ in range(600)]
     for name in ("accuracy", "macro_f1", "f1.a", *(["macro_roc_auc"] if multi_label else [])):
         limits = np.percentile([each[name] for each in drawn], [2.5, 97.5])
-        assert found[name] == pytest.approx(list(limits), abs=0.03), name
-    assert not any(name.startswith("support") for name in found)
+        assert intervals[name] == pytest.approx(list(limits), abs=0.03), name
+    assert not any(name.startswith("support") for name in intervals)
 
 
 # A whole evaluation
@@ -105,17 +105,17 @@ def classifier(tokenizer, head="classification"):
 
 def documents(*labels: tuple[str, ...]):
     words = ["fever", "cough and chills " * 40, "no pain " * 300, "rash"]
-    return [LabelledDocument(words[n % 4], given, n + 1) for n, given in enumerate(labels)]
+    return [LabelledDocument(words[n % 4], labels_of, n + 1) for n, labels_of in enumerate(labels)]
 
 
 def test_a_report_has_the_long_documents_by_themselves_and_what_it_cost(tokenizer):
-    model, given = classifier(tokenizer), documents(*[(TAGS[n % 3],) for n in range(12)])
-    report = document_scores.evaluate(model, tokenizer, given, samples=50, max_tokens=32)
-    lengths = np.array([len(tokenizer(each.text, add_special_tokens=False)["input_ids"]) for each in given])
+    model, notes = classifier(tokenizer), documents(*[(TAGS[n % 3],) for n in range(12)])
+    report = document_scores.evaluate(model, tokenizer, notes, samples=50, max_tokens=32)
+    lengths = np.array([len(tokenizer(each.text, add_special_tokens=False)["input_ids"]) for each in notes])
     assert report["n"] == 12 and report["metrics"]["over_512.n"] == (lengths > 512).sum() == 3
     assert "over_1024.n" not in report["metrics"], "none is so long"
-    probabilities = inference.classify([each.text for each in given], model, tokenizer, max_tokens=32).probabilities
-    right = np.array([TAGS[row.argmax()] == each.labels[0] for row, each in zip(probabilities, given, strict=True)])
+    probabilities = inference.classify([each.text for each in notes], model, tokenizer, max_tokens=32).probabilities
+    right = np.array([TAGS[row.argmax()] == each.labels[0] for row, each in zip(probabilities, notes, strict=True)])
     assert report["metrics"]["accuracy"] == right.mean()
     assert report["metrics"]["over_512.accuracy"] == right[lengths > 512].mean()
     assert set(report["cost"]) == {

@@ -91,8 +91,8 @@ def test_every_head_trains_as_it_is_read_or_is_refused(head, kind):
         batch = batch_of(head, padded=padded)
         with torch.no_grad():
             expected = whole(network, batch)
-            said = heads.forward(network, batch, head=head)
-            assert close(heads.vocabulary_logits(said.logits), expected)
+            output = heads.forward(network, batch, head=head)
+            assert close(heads.vocabulary_logits(output.logits), expected)
             # As an objective has it, with our attention, and with maps where it has plain ones.
             quicken_attention(network)
             assert close(heads.vocabulary_logits(heads.forward(network, batch, head=head).logits), expected)
@@ -107,21 +107,21 @@ def _check_maps(network, batch, expected):
     before = network.config._attn_implementation
     try:
         with capturing(network, maps=layers) as seen:
-            found = whole(network, batch)
+            output = whole(network, batch)
     except (Unavailable, ValueError, AttributeError):
         return  # said by Probe.attention and by the objective
     finally:
         network.set_attn_implementation(before)
-    assert close(found, expected)
+    assert close(output, expected)
     assert all(torch.allclose(each.sum(-1), torch.ones(()), atol=1e-4) for each in seen.maps.values())
 
 
 def _check_alone_and_beside(network, head, kind):
     batch = batch_of(head)
-    given = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    alone = {name: value[1:, :5] for name, value in given.items()}
+    tensors = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    alone = {name: value[1:, :5] for name, value in tensors.items()}
     with torch.no_grad():
-        logits = network(**heads.inputs(network, given)).logits[1:]
+        logits = network(**heads.inputs(network, tensors)).logits[1:]
         difference = suitability.unlike(network(**heads.inputs(network, alone)).logits, logits[:, :5])
     try:
         suitability.check_answers(network, small_tokenizer())

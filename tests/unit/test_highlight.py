@@ -78,7 +78,7 @@ def prediction(name: str, spans=(), *, unread=(), labels=("Disease",)) -> Predic
 
 def page(text: str, *predictions: Prediction) -> Page:
     compared = compare(predictions) if len(predictions) > 1 else None
-    return Page(results(text, [Pane(found.model, prediction=found) for found in predictions], compared))
+    return Page(results(text, [Pane(prediction.model, prediction=prediction) for prediction in predictions], compared))
 
 
 TEXT = st.text(max_size=60) | st.lists(st.sampled_from(HOSTILE), max_size=3).map("".join)
@@ -92,15 +92,15 @@ ATTRIBUTES = {"class", "id", "href", "dir", "tabindex", "role", "aria-label", "a
 @given(TEXT, SPANS, SPANS, RANGES, LABEL)
 @example("".join(HOSTILE), [(0, 9, "Disease"), (3, 400, HOSTILE[1])], [(2, 30, HOSTILE[0])], ((20, 60),), "Disease")
 def test_any_text_spans_and_labels_give_our_tags_and_the_text_itself(text, first, second, unread, name):
-    found = page(text, prediction(f"a{name}", first), prediction(f"b{name}", second, unread=unread))
-    assert found.panes == [shown(text)] * 2
+    view = page(text, prediction(f"a{name}", first), prediction(f"b{name}", second, unread=unread))
+    assert view.panes == [shown(text)] * 2
     classes = set(re.findall(r"sr-[a-z0-9]+", STYLE)) | {"sr", "sr-n2"}
-    for tag, attributes in found.tags:
+    for tag, attributes in view.tags:
         assert tag in TAGS and set(attributes) <= ATTRIBUTES
         assert set(attributes.get("class", "sr").split()) <= classes
         assert re.fullmatch(r"sr-(d\d+-\d|g\d)", attributes.get("id", "sr-d0-0"))
         assert re.fullmatch(r"#sr-(d\d+-\d|g\d)", attributes.get("href", "#sr-d0-0"))
-    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    ids = [attributes["id"] for _, attributes in view.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
 
 
@@ -119,9 +119,9 @@ def test_what_cannot_be_shown_keeps_its_place(text):
 
 def test_every_jump_has_its_place_in_its_pane():
     text = "Fever and chills after naloxone"
-    found = page(text, prediction("a", [(0, 5, "Disease"), (10, 16, "Disease")]), prediction("b", [(0, 9, "Disease")]))
-    jumps = [attributes["href"][1:] for tag, attributes in found.tags if tag == "a"]
-    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    view = page(text, prediction("a", [(0, 5, "Disease"), (10, 16, "Disease")]), prediction("b", [(0, 9, "Disease")]))
+    jumps = [attributes["href"][1:] for tag, attributes in view.tags if tag == "a"]
+    ids = [attributes["id"] for _, attributes in view.tags if "id" in attributes]
     assert sorted(set(jumps)) == sorted(ids) == ["sr-d0-0", "sr-d0-1", "sr-d1-0", "sr-d1-1", "sr-g0", "sr-g1"]
 
 
@@ -129,7 +129,7 @@ def test_disagreements_stand_under_their_kind_with_its_count():
     text = "Fever. Chills. Rash. Cough."
     one = prediction("a", [(0, 5, "Disease"), (7, 13, "Disease"), (15, 19, "Disease")])
     other = prediction("b", [(0, 6, "Disease"), (21, 26, "Disease")], unread=((14, 20),))
-    html = results(text, [Pane(found.model, prediction=found) for found in (one, other)], compare([one, other]))
+    html = results(text, [Pane(arm.model, prediction=arm) for arm in (one, other)], compare([one, other]))
     a, b = (f'<b class="sr-arm">{name}</b>' for name in "AB")
     kinds = [f"Only {a}", f"Only {b}", "Other borders", f"Not read by {b}"]
     assert re.findall(r'<h2 class="sr-group" id="sr-g\d">(.*?) <b>1</b></h2>', html) == kinds
@@ -139,8 +139,11 @@ def test_disagreements_stand_under_their_kind_with_its_count():
 
 def test_a_span_shows_its_score_and_is_never_certain():
     sure = Span(start=7, end=13, label="Disease", score=0.999)
-    found = prediction("a", [(0, 5, "Disease")])
-    assert page("Fever. Chills.", found.model_copy(update={"spans": (*found.spans, sure)})).scores == ["50 %", "> 99 %"]
+    answer = prediction("a", [(0, 5, "Disease")])
+    assert page("Fever. Chills.", answer.model_copy(update={"spans": (*answer.spans, sure)})).scores == [
+        "50 %",
+        "> 99 %",
+    ]
 
 
 def test_the_script_that_steps_knows_no_note_and_makes_no_html():
@@ -165,17 +168,17 @@ def test_labels_are_words_and_one_label_has_one_colour_in_all_panes():
 
 def test_what_was_not_read_says_so_in_words_once_a_range():
     text = "Fever.\n\nChills.\nRash.\n"
-    found = page(text, prediction("a", unread=((8, 22),)))
-    assert found.chips == [NOT_READ]
-    assert sum("sr-unread" in attributes.get("class", "") for _, attributes in found.tags) == 2  # one a line
+    view = page(text, prediction("a", unread=((8, 22),)))
+    assert view.chips == [NOT_READ]
+    assert sum("sr-unread" in attributes.get("class", "") for _, attributes in view.tags) == 2  # one a line
     assert "read 4 of 9 tokens (44%)" in results(text, [Pane("a", prediction=prediction("a", unread=((8, 22),)))])
 
 
 def test_a_region_says_nothing_or_not_read_where_an_arm_is_silent():
     text = "Fever. Chills."
     seen = [(0, 5, "Disease"), (7, 13, "Disease")]
-    found = page(text, prediction("a", seen), prediction("b", unread=((6, 14),)))
-    listed, first, second = found.chips[:4], found.chips[4:6], found.chips[6:]
+    view = page(text, prediction("a", seen), prediction("b", unread=((6, 14),)))
+    listed, first, second = view.chips[:4], view.chips[4:6], view.chips[6:]
     assert listed == ["Disease", "nothing", "Disease", "not read"]
     assert first == ["Disease", "Disease"]
     assert second == ["nothing", NOT_READ, "not read"]
@@ -184,15 +187,15 @@ def test_a_region_says_nothing_or_not_read_where_an_arm_is_silent():
 def test_panes_without_a_prediction_show_their_stage_or_error_and_escape_it():
     error = Refused("found <b>this</b>", next_step="do & see")
     html = results("Fever", [Pane("<i>a</i>", stage="loading"), Pane("b", title="B & Co", error=error)])
-    found = Page(html)
-    assert found.panes[0] == "Fever" and "loading the model" in html
+    view = Page(html)
+    assert view.panes[0] == "Fever" and "loading the model" in html
     assert "found &lt;b&gt;this&lt;/b&gt;" in html and "do &amp; see" in html and "B &amp; Co" in html
 
 
 def test_what_is_awaited_says_how_many_are_before_it_and_how_far_it_is():
     panes = [Pane("a", stage="reading", progress=0.456), Pane("b", ahead=2), Pane("c", stage="reading"), Pane("d")]
-    said = re.findall(r'class="sr-stage">(.*?)<', results("Fever", panes))
-    assert said == ["reading the note, 46%", "waiting its turn, 2 before it", "reading the note", "waiting its turn"]
+    stages = re.findall(r'class="sr-stage">(.*?)<', results("Fever", panes))
+    assert stages == ["reading the note, 46%", "waiting its turn, 2 before it", "reading the note", "waiting its turn"]
 
 
 def test_figures_and_their_meaning_are_stated():
@@ -227,7 +230,7 @@ def test_labels_of_the_whole_note_are_bars_likeliest_first():
     assert "72 %" in html and "&lt; 1 %" in html and "span</span>" not in html
     many = classified("a", *((f"label {n}", 0.9 - n / 100) for n in range(20)), threshold=0.8)
     html = results("Fever", [Pane("a", prediction=many)])
-    assert len(bars(html)) == 11 and all(given for _, given, _ in bars(html)), "all that are given are listed"
+    assert len(bars(html)) == 11 and all(likely for _, likely, _ in bars(html)), "all that are given are listed"
     assert "9 less likely labels not shown" in html and "given from 80% on" in html
 
 
@@ -245,27 +248,27 @@ def test_models_of_two_kinds_stand_side_by_side_and_say_so():
     assert bars(html)[0][0] == "x" and "sr-span" in html
 
 
-def shown_together(*found: Prediction) -> tuple:
-    return "Fever", [Pane(each.model, prediction=each) for each in found], compare(found)
+def shown_together(*predictions: Prediction) -> tuple:
+    return "Fever", [Pane(each.model, prediction=each) for each in predictions], compare(predictions)
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(LABEL, st.floats(-0.1, 1.1)), min_size=1, max_size=12), st.none() | st.floats(0, 1))
 def test_any_label_is_escaped_and_no_score_leaves_the_fixed_classes(scores, threshold):
     first, second = (classified(name, *scores, threshold=threshold) for name in "ab")
-    found = page("Fever", first, second)
-    assert found.panes == ["Fever"] * 2
+    view = page("Fever", first, second)
+    assert view.panes == ["Fever"] * 2
     classes = set(re.findall(r"sr-[a-z0-9]+", STYLE)) | {"sr", "sr-n2"}
-    for tag, attributes in found.tags:
+    for tag, attributes in view.tags:
         assert tag in TAGS and set(attributes) <= ATTRIBUTES
         assert set(attributes.get("class", "sr").split()) <= classes
 
 
 def test_many_lines_share_rows_and_the_grid_has_room_for_them():
     text = "line\n" * (3 * ROWS + 1)
-    found = page(text, prediction("a"))
-    lines = sum(attributes.get("class") == "sr-line" for _, attributes in found.tags)
-    assert lines <= ROWS and found.panes == [text]
+    view = page(text, prediction("a"))
+    lines = sum(attributes.get("class") == "sr-line" for _, attributes in view.tags)
+    assert lines <= ROWS and view.panes == [text]
     assert f"grid-row: 1 / span {ROWS + 1};" in STYLE
 
 
@@ -275,14 +278,14 @@ def test_many_lines_share_rows_and_the_grid_has_room_for_them():
 )
 def test_rows_are_the_lines_unless_those_are_many_or_very_long(parts):
     text = "".join(parts)
-    found = panes.rows(text)
-    assert "".join(text[start:end] for start, end in found) == text and all(start < end for start, end in found)
-    assert len(found) <= ROWS
-    assert all(end - start <= max(panes.WIDEST + 1, len(text) // (ROWS // 2) + 2) for start, end in found)
+    row_texts = panes.rows(text)
+    assert "".join(text[start:end] for start, end in row_texts) == text and all(start < end for start, end in row_texts)
+    assert len(row_texts) <= ROWS
+    assert all(end - start <= max(panes.WIDEST + 1, len(text) // (ROWS // 2) + 2) for start, end in row_texts)
     lines = text.splitlines(keepends=True)
     if len(lines) <= ROWS and all(len(line) <= panes.WIDEST for line in lines):
-        assert [text[start:end] for start, end in found] == lines
-    for _, end in found[:-1]:
+        assert [text[start:end] for start, end in row_texts] == lines
+    for _, end in row_texts[:-1]:
         assert text[end - 1].isspace() or not any(map(str.isspace, text[end - panes.WIDEST : end])), "cut in a word"
 
 

@@ -112,8 +112,8 @@ def pipeline_spans(text, model, tokenizer):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tag = pipeline("token-classification", model=model, tokenizer=tokenizer, aggregation_strategy="first")
-        found = tag(text)
-    return [(e["start"], e["end"], e["entity_group"]) for e in found], [float(e["score"]) for e in found]
+        entities = tag(text)
+    return [(e["start"], e["end"], e["entity_group"]) for e in entities], [float(e["score"]) for e in entities]
 
 
 def triples(prediction):
@@ -184,12 +184,12 @@ def test_long_text_equals_a_plain_reading_of_each_window(tagger):
     model, tokenizer = tagger
     text = " ".join(TEXTS) * 2
     limit = 40
-    found = inference.predict(text, model, tokenizer, name="m", max_tokens=limit)
+    prediction = inference.predict(text, model, tokenizer, name="m", max_tokens=limit)
     ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-    assert found.coverage.tokens == found.coverage.tokens_read == len(ids) > 10 * limit
+    assert prediction.coverage.tokens == prediction.coverage.tokens_read == len(ids) > 10 * limit
     plan = inference.windows(len(ids), limit - 2)
-    assert found.coverage.windows == len(plan)
-    assert list(found.coverage.seams) == plan[1:, 2].tolist() and "seams" not in found.to_json()["coverage"]
+    assert prediction.coverage.windows == len(plan)
+    assert list(prediction.coverage.seams) == plan[1:, 2].tolist() and "seams" not in prediction.to_json()["coverage"]
     best = {}
     with torch.inference_mode():
         for (start, end, _, _), shown in zip(plan.tolist(), context(plan, len(ids)), strict=True):
@@ -201,10 +201,10 @@ def test_long_text_equals_a_plain_reading_of_each_window(tagger):
     words = words_in(text)
     aligned = word_pieces.cut(text, tokenizer).align(words)
     scores = np.array([float(each.values) for each in chosen])
-    said = aligned.read(np.array([int(each.indices) for each in chosen]), scores, read_tags(LABELS))
-    expected = decoding.spans(words.places.tolist(), *said)
-    assert triples(found) == [(s.start, s.end, s.label) for s in expected]
-    np.testing.assert_allclose([s.score for s in found.spans], [s.score for s in expected], atol=1e-5)
+    spans = aligned.read(np.array([int(each.indices) for each in chosen]), scores, read_tags(LABELS))
+    expected = decoding.spans(words.places.tolist(), *spans)
+    assert triples(prediction) == [(s.start, s.end, s.label) for s in expected]
+    np.testing.assert_allclose([s.score for s in prediction.spans], [s.score for s in expected], atol=1e-5)
     assert len({s.label for s in expected}) == 2
 
 
@@ -291,10 +291,10 @@ def test_spans_equal_those_of_the_pipeline(tagger, text):
     model, tokenizer = tagger
     text = plain(text)
     expected, expected_scores = pipeline_spans(text, model, tokenizer)
-    found = inference.predict(text, model, tokenizer, name="m")
-    assert found.coverage.windows == 1
-    assert triples(found) == expected
-    np.testing.assert_allclose([span.score for span in found.spans], expected_scores, atol=1e-5)
+    prediction = inference.predict(text, model, tokenizer, name="m")
+    assert prediction.coverage.windows == 1
+    assert triples(prediction) == expected
+    np.testing.assert_allclose([span.score for span in prediction.spans], expected_scores, atol=1e-5)
 
 
 def test_the_texts_of_the_pipeline_comparison_hold_many_spans_of_both_types(tagger):
@@ -365,29 +365,29 @@ def test_batches_side_by_side_give_the_same_and_leave_the_threads_as_they_were(t
 
 
 def test_progress_counts_windows_and_cancelled_stops(tagger):
-    told = []
+    steps = []
     options = {"name": "m", "max_tokens": 20, "batch_tokens": 64}
-    found = inference.predict(TEXTS[0] * 8, *tagger, progress=lambda *done: told.append(done), **options)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert told[-1] == (found.coverage.windows,) * 2
+    prediction = inference.predict(TEXTS[0] * 8, *tagger, progress=lambda *done: steps.append(done), **options)
+    assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+    assert steps[-1] == (prediction.coverage.windows,) * 2
     with pytest.raises(inference.Cancelled):
-        inference.predict(TEXTS[0] * 8, *tagger, cancelled=lambda: len(told) > 0, **options)
+        inference.predict(TEXTS[0] * 8, *tagger, cancelled=lambda: len(steps) > 0, **options)
     answers = itertools.chain([False] * 3, itertools.repeat(True))
-    told.clear()
+    steps.clear()
     with pytest.raises(inference.Cancelled):
         inference.predict(
-            TEXTS[0] * 8, *tagger, cancelled=lambda: next(answers), progress=lambda *done: told.append(done), **options
+            TEXTS[0] * 8, *tagger, cancelled=lambda: next(answers), progress=lambda *done: steps.append(done), **options
         )
-    assert len(told) == 3
+    assert len(steps) == 3
 
 
 def test_dropout_is_off_and_training_goes_on_after(tagger):
     model, tokenizer = tagger
     expected = inference.predict(TEXTS[0], model, tokenizer, name="m")
     model.train()
-    found = inference.predict(TEXTS[0], model, tokenizer, name="m")
+    prediction = inference.predict(TEXTS[0], model, tokenizer, name="m")
     assert model.training
-    assert found.spans == expected.spans
+    assert prediction.spans == expected.spans
     model.eval()
 
 
@@ -398,14 +398,15 @@ def test_a_text_is_read_in_windows_as_long_as_those_of_training(tagger, monkeypa
     model, tokenizer = tagger
     text = "Severe fever after naloxone was seen. " * 30
 
-    def found(**options):
+    def predicted(**options):
         return inference.predict(text, model, tokenizer, name="x", **options).model_copy(update={"cost": None})
 
-    cut_off, in_short = found(reading="truncate"), found(max_tokens=32)
-    assert in_short != found()
+    cut_off, in_short = predicted(reading="truncate"), predicted(max_tokens=32)
+    assert in_short != predicted()
     monkeypatch.setattr(model.config, "document_reading", {"max_tokens": 32}, raising=False)
-    assert found() == in_short, "windows by default"
-    assert found(reading="truncate") == cut_off and found(max_tokens=64) != in_short, "only there, and only by default"
+    assert predicted() == in_short, "windows by default"
+    assert predicted(reading="truncate") == cut_off
+    assert predicted(max_tokens=64) != in_short, "only there, and only by default"
     words = text.split()
     whole = inference.tag_words([words], model, tokenizer)
     assert whole == inference.tag_words([words], model, tokenizer, max_tokens=inference.model_limit(model, tokenizer))
@@ -414,10 +415,14 @@ def test_a_text_is_read_in_windows_as_long_as_those_of_training(tagger, monkeypa
 def test_truncate_reads_the_first_window_and_says_what_it_left(tagger):
     text = TEXTS[0] * 3
     pieces = word_pieces.cut(text, tagger[1])
-    found = inference.predict(text, *tagger, name="m", reading="truncate", max_tokens=12)
-    assert (found.coverage.tokens, found.coverage.tokens_read, found.coverage.windows) == (len(pieces), 10, 1)
-    assert found.coverage.unread == ((int(pieces.starts[10]), len(text)),)
-    assert all(span.end <= pieces.ends[9] for span in found.spans)
+    prediction = inference.predict(text, *tagger, name="m", reading="truncate", max_tokens=12)
+    assert (prediction.coverage.tokens, prediction.coverage.tokens_read, prediction.coverage.windows) == (
+        len(pieces),
+        10,
+        1,
+    )
+    assert prediction.coverage.unread == ((int(pieces.starts[10]), len(text)),)
+    assert all(span.end <= pieces.ends[9] for span in prediction.spans)
     short = inference.predict("chest pain", *tagger, name="m", reading="truncate")
     assert short.coverage.unread == ()
     assert inference.predict(text, *tagger, name="m").coverage.unread == ()
@@ -435,11 +440,11 @@ def test_whole_reads_in_one_window_or_proposes_windows(tagger):
 @pytest.mark.parametrize("text", ["", "  \r\n\t ", "\u200b\x00"])
 @pytest.mark.parametrize("reading", inference.READINGS)
 def test_a_text_without_pieces_gives_an_empty_prediction(tagger, text, reading):
-    found = inference.predict(text, *tagger, name="m", reading=reading)
-    assert found.spans == ()
+    prediction = inference.predict(text, *tagger, name="m", reading=reading)
+    assert prediction.spans == ()
     nothing = {"tokens": 0, "tokens_read": 0, "windows": 0, "unread": []}
-    assert found.to_json()["coverage"] == nothing and found.coverage.seams == ()
-    assert found.cost.latency_ms >= 0
+    assert prediction.to_json()["coverage"] == nothing and prediction.coverage.seams == ()
+    assert prediction.cost.latency_ms >= 0
 
 
 def test_nothing_to_read_at_all(tagger):
@@ -448,9 +453,11 @@ def test_nothing_to_read_at_all(tagger):
 
 
 def test_a_prediction_says_what_it_could_have_said_and_what_it_cost(tagger):
-    found = inference.predict(TEXTS[0], *tagger, name="an arm")
-    assert (found.model, found.task, found.label_set) == ("an arm", "ner", ("Chemical", "Disease"))
-    assert found.cost.tokens_per_second == pytest.approx(found.coverage.tokens / found.cost.latency_ms * 1000)
+    prediction = inference.predict(TEXTS[0], *tagger, name="an arm")
+    assert (prediction.model, prediction.task, prediction.label_set) == ("an arm", "ner", ("Chemical", "Disease"))
+    assert prediction.cost.tokens_per_second == pytest.approx(
+        prediction.coverage.tokens / prediction.cost.latency_ms * 1000
+    )
 
 
 @pytest.mark.parametrize("max_tokens", [0, 2, -5, 513, 4096])
@@ -544,10 +551,10 @@ def test_the_same_words_joined_have_the_same_tags_in_a_text(other):
 def test_long_and_empty_sentences_go_through_the_same_windows(tagger):
     words = " ".join(TEXTS[:1] * 6).split()
     sentences = [words, [], ["pain"], words[:7]]
-    found = inference.tag_words(sentences, *tagger, max_tokens=30)
-    assert [len(tags) for tags in found] == [len(words_in(" ".join(words)).starts), 0, 1, 8]
-    assert found[3] == inference.tag_words([words[:7]], *tagger)[0]
-    for sentence, tags in zip(sentences, found, strict=True):
+    tagged = inference.tag_words(sentences, *tagger, max_tokens=30)
+    assert [len(tags) for tags in tagged] == [len(words_in(" ".join(words)).starts), 0, 1, 8]
+    assert tagged[3] == inference.tag_words([words[:7]], *tagger)[0]
+    for sentence, tags in zip(sentences, tagged, strict=True):
         assert inference.tag_words([sentence], *tagger, max_tokens=30) == [tags]
 
 

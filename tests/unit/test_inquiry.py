@@ -30,16 +30,16 @@ def done(outcome) -> Future:
 
 def test_findings_of_two_models_are_one_list_with_the_score_of_each():
     one, other = prediction("a", [(0, 5, "Disease")]), prediction("b", [(0, 5, "Disease"), (10, 16, "Disease")])
-    found = Findings(Note("Fever and\nchills"), {"a": done(one), "b": done(other)})
-    assert found.targets() == {"0:5:Disease": [0.5, 0.5], "10:16:Disease": [None, 0.5]}
-    assert found.named("10:16:Disease", [None, 0.5]) == "Disease: chills, A not found, B 0.50 (at 10)"
-    assert found.named("0:5:Disease", [0.999]) == "Disease: Fever, above 0.99 (at 0)"
+    findings = Findings(Note("Fever and\nchills"), {"a": done(one), "b": done(other)})
+    assert findings.targets() == {"0:5:Disease": [0.5, 0.5], "10:16:Disease": [None, 0.5]}
+    assert findings.named("10:16:Disease", [None, 0.5]) == "Disease: chills, A not found, B 0.50 (at 10)"
+    assert findings.named("0:5:Disease", [0.999]) == "Disease: Fever, above 0.99 (at 0)"
 
 
 def test_a_model_that_failed_finds_nothing_and_keeps_its_pane():
-    found = Findings(Note("Fever"), {"a": done(Refused("no", next_step="")), "b": done(prediction("b"))})
-    assert found.done and found.targets() == {}
-    first, second = found.panes({"a": "A", "b": "B"})
+    findings = Findings(Note("Fever"), {"a": done(Refused("no", next_step="")), "b": done(prediction("b"))})
+    assert findings.done and findings.targets() == {}
+    first, second = findings.panes({"a": "A", "b": "B"})
     assert (first.error.message, first.prediction, second.error) == ("no", None, None)
 
 

@@ -87,11 +87,11 @@ def test_the_child_answers_as_this_process_would_and_in_order(lab, tiny_model):
     arms = [Arm.parse(f"{tiny_model}{reading}") for reading in ("", "@truncate:32", "@windows:64")]
     answers = [lab.submit(TEXT, arm) for arm in arms]
     for answer, arm in zip(answers, arms, strict=True):
-        found = answer.result(TIMEOUT_S)
+        prediction = answer.result(TIMEOUT_S)
         here = predict(Note(TEXT), arm.model, reading=arm.reading, max_tokens=arm.max_tokens, name=arm.name)
-        assert found.model == arm.name
-        assert found.coverage == here.coverage and found.label_set == here.label_set
-        assert [(s.start, s.end, s.label) for s in found.spans] == [(s.start, s.end, s.label) for s in here.spans]
+        assert prediction.model == arm.name
+        assert prediction.coverage == here.coverage and prediction.label_set == here.label_set
+        assert [(s.start, s.end, s.label) for s in prediction.spans] == [(s.start, s.end, s.label) for s in here.spans]
 
 
 def test_one_child_serves_all(lab, tiny_model):
@@ -113,8 +113,8 @@ def test_errors_are_typed_and_cost_only_their_request(either, tiny_model):
         (either.submit("Fever", Arm.parse(f"{tiny_model}@windows:9999")), BadSpec, "max_tokens"),
     ]
     fine = either.submit("Fever", arm)
-    for answer, kind, said in wrong:
-        with pytest.raises(kind, match=said):
+    for answer, kind, message in wrong:
+        with pytest.raises(kind, match=message):
             answer.result(TIMEOUT_S)
     assert fine.result(TIMEOUT_S).task == "ner"
 
@@ -174,13 +174,15 @@ def test_an_explanation_comes_coarse_first_as_this_process_would_give_it(either,
     arm, how = Arm.parse(f"{tiny_model}@windows:64"), ExplainOptions(orders=2, method_options={"steps": 4})
     here = explain(Note(TEXT), arm.model, TARGET, how.model_copy(update={"max_tokens": 64}))  # not at the same time
     answer = either.explain(TEXT, arm, TARGET, how)
-    found = answer.result(TIMEOUT_S)
-    assert (found.model, found.target, found.grain) == (arm.name, TARGET, "word")
+    explanation = answer.result(TIMEOUT_S)
+    assert (explanation.model, explanation.target, explanation.grain) == (arm.name, TARGET, "word")
     expected = [part.score for part in here.attributions]
-    assert [part.score for part in found.attributions] == pytest.approx(expected, rel=1e-3, abs=1e-7)
-    assert found.faithfulness and (answer.coarse.grain, answer.coarse.method) == ("sentence", "feature_ablation")
+    assert [part.score for part in explanation.attributions] == pytest.approx(expected, rel=1e-3, abs=1e-7)
+    assert explanation.faithfulness and (answer.coarse.grain, answer.coarse.method) == ("sentence", "feature_ablation")
     gone = either.ablate(TEXT, arm, TARGET, [(0, 5)]).result(TIMEOUT_S)
-    assert gone.before == pytest.approx(found.probability) and gone.hidden == ((0, 5),) and gone.after != gone.before
+    assert (
+        gone.before == pytest.approx(explanation.probability) and gone.hidden == ((0, 5),) and gone.after != gone.before
+    )
     padded = either.ablate(TEXT, arm, TARGET, [(0, 5)], baseline="pad").result(TIMEOUT_S)
     assert padded.before == gone.before and padded.after != gone.after
 
@@ -313,8 +315,8 @@ def test_a_canary_in_a_note_that_fails_or_crashes_a_model_is_in_no_file_log_erro
         lab.close()
     log = "".join(capfd.readouterr())
     assert "lab: RuntimeError in " in log
-    for told in (log, str(failed.value), str(crashed.value), repr(failing), repr(work)):
-        assert canary not in told
+    for text in (log, str(failed.value), str(crashed.value), repr(failing), repr(work)):
+        assert canary not in text
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in files if canary.encode() in path.read_bytes() or path.name.startswith("core")]
 

@@ -29,25 +29,25 @@ def folder(path, rows=ONE, *, ending=".jsonl", **splits):
     return path
 
 
-def found(path, field="label"):
+def documents_of(path, field="label"):
     return [(document.text, document.labels, document.line) for document in read(path, field=field)]
 
 
 def test_objects_with_one_label_or_several_are_read_with_their_lines(tmp_path):
     (tmp_path / "x.jsonl").write_text("\ufeff" + jsonl(ONE) + "\n" + jsonl([{"text": "z", "label": "a", "id": 3}]))
     texts = [("Fever.", ("a",), 1), ("Cough\nand chills.", ("b",), 2), ("z", ("a",), 4)]
-    assert found(tmp_path / "x.jsonl") == texts
+    assert documents_of(tmp_path / "x.jsonl") == texts
     (tmp_path / "y.jsonl.gz").write_bytes(gzip.compress(jsonl(SEVERAL).encode()))
-    assert found(tmp_path / "y.jsonl.gz", "labels") == [("Fever.", ("a", "b"), 1), ("Nothing.", (), 2)]
+    assert documents_of(tmp_path / "y.jsonl.gz", "labels") == [("Fever.", ("a", "b"), 1), ("Nothing.", (), 2)]
 
 
 def test_csv_cells_may_hold_line_ends_and_labels_are_parted_by_semicolon_or_bar(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text('id,text,labels\n1,"Fever,\r\nand ""chills""",a; b\n\n2,Nothing.,\n3,Cough,a|c\n', newline="")
     wanted = [('Fever,\nand "chills"', ("a", "b"), 2), ("Nothing.", (), 5), ("Cough", ("a", "c"), 6)]
-    assert found(path, "labels") == wanted
+    assert documents_of(path, "labels") == wanted
     (tmp_path / "y.csv.gz").write_bytes(gzip.compress(b"label,text\na,Fever\n"))
-    assert found(tmp_path / "y.csv.gz") == [("Fever", ("a",), 2)]
+    assert documents_of(tmp_path / "y.csv.gz") == [("Fever", ("a",), 2)]
 
 
 def test_the_first_row_says_which_field_counts(tmp_path):
@@ -80,7 +80,7 @@ def test_a_wrong_row_is_refused_with_its_line_and_without_its_text(tmp_path, row
     path = tmp_path / "x.jsonl"
     path.write_text(jsonl(ONE[:1]) + row + "\n" + jsonl(ONE[1:]))
     with pytest.raises(BadData, match="x.jsonl, line 2") as caught:
-        found(path)
+        documents_of(path)
     assert message in caught.value.message and caught.value.next_step
     assert CANARY not in str(caught.value)
     problems = []
@@ -98,7 +98,7 @@ def test_a_wrong_row_is_refused_with_its_line_and_without_its_text(tmp_path, row
 def test_a_wrong_list_of_labels_is_refused(tmp_path, row, message):
     (tmp_path / "x.jsonl").write_text(row)
     with pytest.raises(BadData, match="line 1") as caught:
-        found(tmp_path / "x.jsonl", "labels")
+        documents_of(tmp_path / "x.jsonl", "labels")
     assert message in caught.value.message
 
 
@@ -113,7 +113,7 @@ def test_a_wrong_list_of_labels_is_refused(tmp_path, row, message):
 def test_a_wrong_csv_is_refused_with_its_line_and_without_its_text(tmp_path, text, line, message):
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(BadData) as caught:
-        found(tmp_path / "x.csv")
+        documents_of(tmp_path / "x.csv")
     assert (caught.value.line, message in caught.value.message) == (line, True)
     assert CANARY not in str(caught.value)
 
@@ -174,14 +174,14 @@ def test_a_cell_that_is_too_long_is_named_and_the_rows_after_it_are_checked(tmp_
 def test_a_header_that_cannot_be_told_ends_the_reading(tmp_path, header, message):
     (tmp_path / "x.csv").write_text(f"{header}\na,b,c,d\n", newline="")
     with pytest.raises(BadData) as caught:
-        found(tmp_path / "x.csv")
+        documents_of(tmp_path / "x.csv")
     assert (caught.value.line, caught.value.message.partition(": ")[2]) == (1, message)
     assert CANARY not in str(caught.value)
 
 
 def test_columns_without_a_name_may_be_several(tmp_path):
     (tmp_path / "x.csv").write_text("text,label,,\nFever,a,,\n")
-    assert found(tmp_path / "x.csv") == [("Fever", ("a",), 2)]
+    assert documents_of(tmp_path / "x.csv") == [("Fever", ("a",), 2)]
 
 
 def test_a_document_never_shows_its_text():

@@ -72,8 +72,8 @@ def inputs(tokens, *, pad_id, padded=0):
 
 
 @torch.no_grad()
-def said(model, given):
-    output = model(**given)
+def states_of(model, tensors):
+    output = model(**tensors)
     return output.logits if "logits" in output else output.last_hidden_state
 
 
@@ -83,13 +83,16 @@ def test_short_text_is_read_as_before(kind, head, tokenizer):
     made, cutter = longer(model, tokenizer)
     assert type(made).__name__ == type(model).__name__.replace(kind.capitalize(), "Longformer")
     assert isinstance(made.base_model, longformer.LongformerModel) and not made.training
-    for given in (inputs(17, pad_id=model.config.pad_token_id), inputs(17, pad_id=model.config.pad_token_id, padded=5)):
-        real = ... if head == "classification" else given["attention_mask"].bool()
-        torch.testing.assert_close(said(made, given)[real], said(model, given)[real], rtol=0, atol=1e-5)
+    for tensors in (
+        inputs(17, pad_id=model.config.pad_token_id),
+        inputs(17, pad_id=model.config.pad_token_id, padded=5),
+    ):
+        real = ... if head == "classification" else tensors["attention_mask"].bool()
+        torch.testing.assert_close(states_of(made, tensors)[real], states_of(model, tensors)[real], rtol=0, atol=1e-5)
     far = inputs(POSITIONS, pad_id=model.config.pad_token_id)
-    assert not torch.allclose(said(made, far), said(model, far), atol=1e-3), "beyond the window it is another model"
+    assert not torch.allclose(states_of(made, far), states_of(model, far), atol=1e-3), "it differs beyond the window"
     assert (model_limit(made, cutter), cutter.model_max_length) == (100, 100)
-    assert said(made, inputs(100, pad_id=model.config.pad_token_id)).isfinite().all()
+    assert states_of(made, inputs(100, pad_id=model.config.pad_token_id)).isfinite().all()
     assert made.config.id2label == model.config.id2label
     assert tokenizer.model_max_length != 100, "the tokenizer of the base is left alone"
 
@@ -97,26 +100,26 @@ def test_short_text_is_read_as_before(kind, head, tokenizer):
 def test_a_window_over_everything_changes_nothing_up_to_the_old_length(tokenizer):
     model = base("roberta", "mlm")
     made, _ = longer(model, tokenizer, window=2 * POSITIONS)
-    given = inputs(POSITIONS, pad_id=1, padded=7)
-    real = given["attention_mask"].bool()
-    torch.testing.assert_close(said(made, given)[real], said(model, given)[real], rtol=0, atol=1e-5)
+    tensors = inputs(POSITIONS, pad_id=1, padded=7)
+    real = tensors["attention_mask"].bool()
+    torch.testing.assert_close(states_of(made, tensors)[real], states_of(model, tensors)[real], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_positions_repeat_and_global_projections_are_copies(kind, tokenizer):
     model = base(kind, "mlm")
     made, _ = longer(model, tokenizer)
-    table, own = (m.base_model.embeddings.position_embeddings.weight for m in (made, model))
+    table, base_table = (m.base_model.embeddings.position_embeddings.weight for m in (made, model))
     first, theirs = made.config.pad_token_id + 1, 0 if kind == "bert" else 2
     assert len(table) == 100 + first and not table[:first].any()
     for place in (0, 1, POSITIONS - 1, POSITIONS, POSITIONS + 5, 99):
-        assert torch.equal(table[first + place], own[theirs + place % POSITIONS])
+        assert torch.equal(table[first + place], base_table[theirs + place % POSITIONS])
     for layer, source in zip(made.base_model.encoder.layer, model.base_model.encoder.layer, strict=True):
         for part in ("query", "key", "value"):
             expected = getattr(source.attention.self, part).weight
             copies = [getattr(layer.attention.self, name).weight for name in (part, f"{part}_global")]
-            assert all(torch.equal(found, expected) for found in copies)
-            assert len({found.data_ptr() for found in (*copies, expected)}) == 3
+            assert all(torch.equal(weight, expected) for weight in copies)
+            assert len({weight.data_ptr() for weight in (*copies, expected)}) == 3
     assert made.lm_head.decoder.weight is made.get_input_embeddings().weight
 
 
@@ -125,18 +128,18 @@ def test_other_changes_come_first_and_the_default_window_is_512(tokenizer):
     made, _ = longer(model, tokenizer, layers=2, layer_map=(3, 1), window=None)
     assert made.config.attention_window == [512, 512]
     short, _ = students.make(model, tokenizer, Change(layers=2, layer_map=(3, 1)), texts=lambda: [])
-    given = inputs(POSITIONS, pad_id=0)
-    torch.testing.assert_close(said(made, given), said(short, given), rtol=0, atol=1e-5)
+    tensors = inputs(POSITIONS, pad_id=0)
+    torch.testing.assert_close(states_of(made, tensors), states_of(short, tensors), rtol=0, atol=1e-5)
 
 
 def test_it_is_saved_and_loaded_as_a_longformer(tokenizer, tmp_path):
     made, cutter = longer(base("bert", "ner"), tokenizer)
     models.save(made, cutter, tmp_path / "long")
     loaded, again = models.load(str(tmp_path / "long"))
-    given = inputs(70, pad_id=0)
-    assert torch.equal(said(loaded, given), said(made, given)) and again.model_max_length == 100
-    found = predict("fever and pain " * 80, loaded, again, name="long")
-    assert found.coverage.windows > 1 and found.coverage.tokens_read == found.coverage.tokens == 240
+    tensors = inputs(70, pad_id=0)
+    assert torch.equal(states_of(loaded, tensors), states_of(made, tensors)) and again.model_max_length == 100
+    prediction = predict("fever and pain " * 80, loaded, again, name="long")
+    assert prediction.coverage.windows > 1 and prediction.coverage.tokens_read == prediction.coverage.tokens == 240
 
 
 def test_a_lengthened_teacher_has_students(tokenizer):
@@ -151,7 +154,7 @@ def test_a_lengthened_teacher_has_students(tokenizer):
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
     assert isinstance(student.base_model, longformer.LongformerModel), "a student's attention is fast too"
     whole, _ = students.make(teacher, cutter, Change(layers=3, layer_map=(1, 2, 3)), texts=lambda: [])
-    assert torch.equal(said(whole, inputs(90, pad_id=0)), said(teacher, inputs(90, pad_id=0)))
+    assert torch.equal(states_of(whole, inputs(90, pad_id=0)), states_of(teacher, inputs(90, pad_id=0)))
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ class Net(torch.nn.Module):
         self.layers = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Dropout(0.3), torch.nn.Linear(8, 1))
 
     def forward(self, batch):
-        said = self.layers(batch["input_ids"])
-        return {"loss": said.square().mean(), "loss.square": said.square().mean()}
+        logits = self.layers(batch["input_ids"])
+        return {"loss": logits.square().mean(), "loss.square": logits.square().mean()}
 
 
 def batch_at(step):
@@ -136,7 +136,7 @@ def test_a_resumed_step_takes_the_same_accumulated_batches():
 @pytest.mark.parametrize("precision, dtype", [("auto", "float32"), ("fp32", "float32"), ("bf16", "bfloat16")])
 def test_precision_is_that_of_the_products_and_never_of_the_weights(precision, dtype):
     objective, seen = Net(), []
-    objective.layers[0].register_forward_hook(lambda module, given, said: seen.append(said.dtype))
+    objective.layers[0].register_forward_hook(lambda module, arguments, output: seen.append(output.dtype))
     options = {"schedule": SCHEDULE, "total": 1, "precision": precision}
     [step] = train(objective, optimizer_for(objective, SCHEDULE), batch_at=batch_at, **options)
     assert seen == [getattr(torch, dtype)]
@@ -161,13 +161,13 @@ def test_bf16_is_taken_where_the_processor_has_it(has, monkeypatch):
 
 
 def test_a_nan_stops_before_it_reaches_a_weight():
-    kept = []
+    snapshots = []
 
     class Poisoned(Net):
         def forward(self, batch):
             terms = super().forward(batch)
             if batch["input_ids"][0, 0] == 3:
-                kept.append(copy.deepcopy(self.state_dict()))
+                snapshots.append(copy.deepcopy(self.state_dict()))
                 terms["loss"] = terms["loss"] * float("nan")
             return terms
 
@@ -175,4 +175,4 @@ def test_a_nan_stops_before_it_reaches_a_weight():
     with pytest.raises(NonFiniteLoss, match="step 3") as error:
         list(begin(objective))
     assert "learning rate" in error.value.next_step
-    assert all(torch.equal(value, kept[0][name]) for name, value in objective.state_dict().items())
+    assert all(torch.equal(value, snapshots[0][name]) for name, value in objective.state_dict().items())

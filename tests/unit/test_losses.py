@@ -61,8 +61,8 @@ def test_label_sets_are_the_mean_over_labelled_elements():
     rows = [(row, n) for row in (0, 2) for n in range(4)]
     by_hand = [-math.log(coin(logits[row, n].item())[0 if labels[row, n] else 1]) for row, n in rows]
     assert losses.label_sets(logits, labels).item() == pytest.approx(sum(by_hand) / 8, abs=1e-12)
-    kept = logits[[0, 2]], labels[[0, 2]].double()
-    torch.testing.assert_close(losses.label_sets(logits, labels), torch.nn.BCEWithLogitsLoss()(*kept))
+    labelled = logits[[0, 2]], labels[[0, 2]].double()
+    torch.testing.assert_close(losses.label_sets(logits, labels), torch.nn.BCEWithLogitsLoss()(*labelled))
     assert losses.label_sets(logits, torch.full((3, 4), -100.0)) == 0
 
 
@@ -71,9 +71,9 @@ def test_soft_label_sets_are_coins_averaged_over_every_element(temperature):
     student, teacher = normal(6, 9), normal(6, 9, seed=1)
     pairs = zip((teacher / temperature).flatten().tolist(), (student / temperature).flatten().tolist(), strict=True)
     by_hand = temperature**2 * sum(divergence(coin(p), coin(q)) for p, q in pairs) / 54
-    found = losses.soft_label_sets(student.requires_grad_(), teacher, temperature=temperature)
-    assert found.item() == pytest.approx(by_hand, abs=1e-12)
-    found.backward()
+    loss = losses.soft_label_sets(student.requires_grad_(), teacher, temperature=temperature)
+    assert loss.item() == pytest.approx(by_hand, abs=1e-12)
+    loss.backward()
     difference = (student / temperature).sigmoid() - (teacher / temperature).sigmoid()
     torch.testing.assert_close(student.grad, temperature * difference / 54)
     assert losses.soft_label_sets(teacher, teacher).item() == pytest.approx(0, abs=1e-12)
@@ -101,34 +101,36 @@ def test_the_factor_keeps_the_size_of_gradients():
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 def test_soft_cross_entropy_keeps_the_teachers_entropy_and_has_no_factor(temperature):
     student, teacher = normal(6, 9), normal(6, 9, seed=1)
-    target, said = at_temperature(teacher, temperature), at_temperature(student, temperature)
-    by_hand = -sum(p * math.log(q) for t, s in zip(target, said, strict=True) for p, q in zip(t, s, strict=True)) / 6
-    found = losses.soft_cross_entropy(student, teacher, temperature=temperature).item()
-    assert found == pytest.approx(by_hand, abs=1e-12)
+    target, predicted = at_temperature(teacher, temperature), at_temperature(student, temperature)
+    by_hand = (
+        -sum(p * math.log(q) for t, s in zip(target, predicted, strict=True) for p, q in zip(t, s, strict=True)) / 6
+    )
+    loss = losses.soft_cross_entropy(student, teacher, temperature=temperature).item()
+    assert loss == pytest.approx(by_hand, abs=1e-12)
     entropy = -sum(p * math.log(p) for row in target for p in row) / 6
     kl = losses.soft_targets(student, teacher, temperature=temperature).item() / temperature**2
-    assert found == pytest.approx(kl + entropy, abs=1e-12)
+    assert loss == pytest.approx(kl + entropy, abs=1e-12)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4, 6, 100])
 def test_soft_labels_do_not_depend_on_how_many_rows_are_taken_at_once(rows, monkeypatch):
     terms = (losses.soft_targets, losses.soft_cross_entropy)
-    given, teacher = normal(6, 9), normal(6, 9, seed=1)
-    expected = [plainly(term, given, teacher) for term in terms]
+    logits, teacher = normal(6, 9), normal(6, 9, seed=1)
+    expected = [plainly(term, logits, teacher) for term in terms]
     monkeypatch.setattr(losses, "ROWS", rows)
     for term, (value, gradient) in zip(terms, expected, strict=True):
-        found = given.clone().requires_grad_()
-        loss = term(found, teacher, temperature=2.0)
+        leaf = logits.clone().requires_grad_()
+        loss = term(leaf, teacher, temperature=2.0)
         (3 * loss).backward()
         assert loss.item() == pytest.approx(value.item(), abs=1e-12)
-        assert torch.allclose(found.grad, 3 * gradient, atol=1e-12)
+        assert torch.allclose(leaf.grad, 3 * gradient, atol=1e-12)
 
 
 def plainly(term, student, teacher):
     """The term at T = 2 by autograd alone, and its gradient."""
     student = student.clone().requires_grad_()
-    said, target = (student / 2).log_softmax(-1), (teacher / 2).softmax(-1)
-    loss = -(target * said).sum(-1).mean()
+    predicted, target = (student / 2).log_softmax(-1), (teacher / 2).softmax(-1)
+    loss = -(target * predicted).sum(-1).mean()
     if term is losses.soft_targets:
         loss = 4 * (loss + (target * target.log()).sum(-1).mean())
     loss.backward()
@@ -168,7 +170,7 @@ def test_squared_errors_are_averaged_over_every_element(term):
 
 def attention_kl_by_hand(student, teacher, mask):
     """Rows of real queries; the mean over their elements, not over the rows; keys are not masked."""
-    found = []
+    divergences = []
     rows, heads, tokens, _ = student.shape
     for row in range(rows):
         for head in range(heads):
@@ -177,23 +179,23 @@ def attention_kl_by_hand(student, teacher, mask):
                     continue
                 for key in range(tokens):
                     p, q = teacher[row, head, query, key].item() + 1e-12, student[row, head, query, key].item() + 1e-12
-                    found.append(p * (math.log(p) - math.log(q)))
-    return sum(found) / len(found)
+                    divergences.append(p * (math.log(p) - math.log(q)))
+    return sum(divergences) / len(divergences)
 
 
 @pytest.mark.parametrize("mask", [MASK, torch.ones(3, 4)], ids=["padded", "full"])
 def test_the_attention_divergence_is_an_element_mean_over_real_queries(mask):
     student, teacher = maps(), maps(seed=1)
-    found = losses.attention_kl(student, teacher, mask).item()
-    assert found == pytest.approx(attention_kl_by_hand(student, teacher, mask), abs=1e-12)
+    divergence = losses.attention_kl(student, teacher, mask).item()
+    assert divergence == pytest.approx(attention_kl_by_hand(student, teacher, mask), abs=1e-12)
 
 
 def test_the_element_mean_is_the_mean_over_rows_divided_by_the_length():
     """Trap T6: batchmean instead of mean multiplies this term by the length."""
     student, teacher = maps(), maps(seed=1)
     per_row = torch.nn.functional.kl_div(student.log().view(-1, 4), teacher.view(-1, 4), reduction="batchmean")
-    found = losses.attention_kl(student, teacher, torch.ones(3, 4))
-    assert found.item() * 4 == pytest.approx(per_row.item(), abs=1e-9)
+    divergence = losses.attention_kl(student, teacher, torch.ones(3, 4))
+    assert divergence.item() * 4 == pytest.approx(per_row.item(), abs=1e-9)
 
 
 def test_dropped_attention_stays_finite():
@@ -229,8 +231,8 @@ def relations_by_hand(student, teacher, mask, heads):
 @pytest.mark.parametrize("heads", [1, 2, 6])
 def test_relations_are_averaged_over_relation_heads_and_real_queries(heads):
     student, teacher = normal(3, 4, 6), normal(3, 4, 12, seed=1)
-    found = losses.relations(student, teacher, MASK, heads=heads).item()
-    assert found == pytest.approx(relations_by_hand(student, teacher, MASK, heads), abs=1e-9)
+    divergence = losses.relations(student, teacher, MASK, heads=heads).item()
+    assert divergence == pytest.approx(relations_by_hand(student, teacher, MASK, heads), abs=1e-9)
 
 
 def test_padding_changes_no_relation():
@@ -271,5 +273,5 @@ def test_gradients_are_those_of_small_differences(name):
 @pytest.mark.parametrize("name", ["soft_targets", "soft_cross_entropy", "hidden_cosine", "hidden_mse", "relations"])
 def test_half_precision_is_summed_in_single(name):
     term, shape = TERMS[name]
-    given = normal(*shape).bfloat16()
-    assert term(given).item() == pytest.approx(term(given.double()).item(), rel=1e-5)
+    vectors = normal(*shape).bfloat16()
+    assert term(vectors).item() == pytest.approx(term(vectors.double()).item(), rel=1e-5)

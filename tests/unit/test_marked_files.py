@@ -39,7 +39,7 @@ def jsonl(folder: Path, *rows: dict, split: str = "train") -> Path:
 
 def mentions(path: Path) -> list[list[str]]:
     """The words of each entity of each document, by which one sees what is taught."""
-    found = []
+    marks = []
     for placed in spans.read(path):
         words: list[list[str]] = []
         for word, tag in zip(*placed.sentence, strict=True):
@@ -47,17 +47,17 @@ def mentions(path: Path) -> list[list[str]]:
                 words.append([])
             if tag != "O":
                 words[-1].append(word)
-        found.append([" ".join(each) for each in words])
-    return found
+        marks.append([" ".join(each) for each in words])
+    return marks
 
 
 def problems(path: Path) -> list[tuple[int | None, str]]:
     """(line, message without its place) of everything that is wrong."""
-    found: list[BadData] = []
-    list(spans.read(path, report=found.append))
-    assert all(problem.next_step for problem in found)
-    assert not any(SECRET in str(problem) for problem in found)
-    return [(problem.line, problem.message.partition(": ")[2]) for problem in found]
+    errors: list[BadData] = []
+    list(spans.read(path, report=errors.append))
+    assert all(problem.next_step for problem in errors)
+    assert not any(SECRET in str(problem) for problem in errors)
+    return [(problem.line, problem.message.partition(": ")[2]) for problem in errors]
 
 
 # How offsets count
@@ -113,10 +113,12 @@ def test_blanks_around_a_title_count_or_not_as_the_mentions_say(newline, title, 
     assert mentions(path) == [["Asthma"]]
 
 
-@pytest.mark.parametrize("said", ["lung cancer", "lung\u00a0cancer", "lung  cancer ", "Lung Cancer", "lungcancer", ""])
-def test_a_mention_may_be_spaced_and_cased_otherwise(said, tmp_path):
+@pytest.mark.parametrize(
+    "written", ["lung cancer", "lung\u00a0cancer", "lung  cancer ", "Lung Cancer", "lungcancer", ""]
+)
+def test_a_mention_may_be_spaced_and_cased_otherwise(written, tmp_path):
     text = "He has lung\ncancer now."
-    assert mentions(brat_folder(tmp_path, text, f"T1\tDisease 7 18\t{said}")) == [["lung cancer"]]
+    assert mentions(brat_folder(tmp_path, text, f"T1\tDisease 7 18\t{written}")) == [["lung cancer"]]
 
 
 WRONG_PLACE = "the text from 2 to 13 is not the mention given for it (7 characters, which stands at 0 to 7)."
@@ -222,7 +224,7 @@ NO_TITLE = "rows without the title line of their document; their id is not that 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (FIRST + "2\t0\t7\tAspirin\tChemical\n", [(5, NO_TITLE)]),
         (f"2|a|{SECRET}\n", [(1, NO_TITLE)]),
@@ -238,8 +240,8 @@ NO_TITLE = "rows without the title line of their document; their id is not that 
         ("1|t|a\r1|a|b\n", [(1, "a carriage return (CR) within the line.")]),
     ],
 )  # fmt: skip
-def test_a_row_that_does_not_belong_is_named_with_its_line(content, said, tmp_path):
-    assert problems(pubtator(tmp_path, content)) == said
+def test_a_row_that_does_not_belong_is_named_with_its_line(content, message, tmp_path):
+    assert problems(pubtator(tmp_path, content)) == message
 
 
 NUMBERS = ["\u00b2", "\u0663", "\uff11", "-1", "+1", "1_0", "1.0", "", " ", "x", "9" * 5000]
@@ -249,16 +251,16 @@ NUMBERS = ["\u00b2", "\u0663", "\uff11", "-1", "+1", "1_0", "1.0", "", " ", "x",
 def test_an_offset_is_written_in_ascii_digits(number, tmp_path):
     [(line, _)] = problems(pubtator(tmp_path, f"1|t|Aspirin trial.\n1|a|x\n1\t{number}\t7\tAspirin\tChemical\n"))
     assert line == 3
-    [(line, said)] = problems(brat_folder(tmp_path, "Aspirin trial.", f"T1\tChemical {number} 7\tAspirin"))
-    assert (line, said) == (1, "a text-bound annotation without label, start and end, in whole numbers.")
+    [(line, message)] = problems(brat_folder(tmp_path, "Aspirin trial.", f"T1\tChemical {number} 7\tAspirin"))
+    assert (line, message) == (1, "a text-bound annotation without label, start and end, in whole numbers.")
 
 
 @pytest.mark.parametrize("number", ["1.5", "true", "null", '"1"', "-1", "1" + "0" * 4000, "NaN", "1e400"])
 def test_an_offset_of_jsonl_is_a_whole_number_of_the_text(number, tmp_path):
     path = tmp_path / "train.spans.jsonl"
     path.write_text(f'{{"text": "Aspirin", "entities": [{{"label": "D", "start": {number}, "end": 7}}]}}\n')
-    [(line, said)] = problems(path)
-    assert line == 1 and len(said) < 200
+    [(line, message)] = problems(path)
+    assert line == 1 and len(message) < 200
 
 
 # BRAT
@@ -283,9 +285,9 @@ def test_files_without_their_other_half_and_folders_are_named(tmp_path):
     (folder / "more").mkdir()
     (folder / "alone.txt").write_text(SECRET)
     (folder / "lost.ann").write_text("T1\tDrug 0 7\tAspirin\n")
-    found: list[BadData] = []
-    assert len(list(spans.read(folder, report=found.append))) == 1
-    assert [problem.message for problem in found] == [
+    errors: list[BadData] = []
+    assert len(list(spans.read(folder, report=errors.append))) == 1
+    assert [problem.message for problem in errors] == [
         "train/more: a folder inside a split; its files are not read.",
         "train/lost.txt: there is no such file.",
         "train/alone.ann: there is no such file.",
@@ -297,13 +299,13 @@ def test_the_case_of_an_ending_does_not_matter(tmp_path):
     (folder / "d.txt").rename(folder / "d.TXT")
     assert mentions(folder) == [["Aspirin"]] and len(brat.files(folder)) == 2
     (folder / "d.txt").write_text("Asthma.")
-    found: list[BadData] = []
-    list(spans.read(folder, report=found.append))
-    assert "d.TXT and this file are the same document" in found[0].message
+    errors: list[BadData] = []
+    list(spans.read(folder, report=errors.append))
+    assert "d.TXT and this file are the same document" in errors[0].message
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "expected"),
     [
         ("T1\tDrug 0 7\tAspirin", "T1 is given twice; line 1 has it too."),
         (f"{SECRET}", "a row that is no annotation"),
@@ -317,10 +319,10 @@ def test_the_case_of_an_ending_does_not_matter(tmp_path):
         ("T2\tDrug 7 8\t ", "an entity from 7 to 8 that covers no word, only blanks."),
     ],
 )
-def test_a_wrong_row_of_brat_is_named_and_the_others_are_read(row, said, tmp_path):
+def test_a_wrong_row_of_brat_is_named_and_the_others_are_read(row, expected, tmp_path):
     folder = brat_folder(tmp_path, "Aspirin for asthma.", "T1\tDrug 0 7\tAspirin", row, "T9\tSign 12 18\tasthma")
     [(line, message)] = problems(folder)
-    assert line == 2 and message.startswith(said)
+    assert line == 2 and message.startswith(expected)
     tally = Tally()
     [placed] = spans.read(folder, report=lambda problem: None, tally=tally)
     assert placed.sentence.tags.count("B-Drug") == placed.sentence.tags.count("B-Sign") == 1
@@ -344,9 +346,9 @@ def test_a_file_that_cannot_be_read_is_named_and_the_next_is_read(name, content,
     (folder / "e.txt").write_text("Aspirin.")
     (folder / "e.ann").write_text("T1\tDrug 0 7\tAspirin\n")
     (folder / name).write_bytes(content)
-    found: list[BadData] = []
-    assert len(list(spans.read(folder, report=found.append))) == 1
-    assert [problem.path for problem in found] == [f"train/{name}"]
+    errors: list[BadData] = []
+    assert len(list(spans.read(folder, report=errors.append))) == 1
+    assert [problem.path for problem in errors] == [f"train/{name}"]
 
 
 def test_a_brat_folder_alone_can_be_checked(tmp_path):
@@ -367,7 +369,7 @@ def test_a_link_out_of_a_brat_folder_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "problem"),
     [
         ('{"text": "a", "text": "b", "entities": []}', "the field `text` is given twice in one object."),
         ('{"text": "Aspirin", "entities": [{"label": "A", "label": "B", "start": 0, "end": 7}]}', "the field `label`"),
@@ -375,11 +377,11 @@ def test_a_link_out_of_a_brat_folder_is_refused(tmp_path):
         ('{"text": "\\ud83d alone", "entities": []}', "a text holds half of a character"),
     ],
 )
-def test_a_name_given_twice_and_half_a_character_are_named(row, said, tmp_path):
+def test_a_name_given_twice_and_half_a_character_are_named(row, problem, tmp_path):
     path = tmp_path / "train.spans.jsonl"
     path.write_text(f"{row}\n")
     [(line, message)] = problems(path)
-    assert line == 1 and message.startswith(said)
+    assert line == 1 and message.startswith(problem)
 
 
 def test_a_whole_pair_of_surrogates_is_a_character(tmp_path):

@@ -58,9 +58,9 @@ def test_the_shares_are_those_of_the_papers(wordpiece):
     chosen = labels != IGNORED
     assert abs(chosen.sum() / plain.sum() - 0.15) < 0.003
     masked = (inputs == wordpiece.mask_token_id) & chosen
-    kept = (inputs == ids) & chosen
+    unchanged = (inputs == ids) & chosen
     assert abs(masked.sum() / chosen.sum() - 0.8) < 0.01
-    assert abs(kept.sum() / chosen.sum() - 0.1) < 0.01
+    assert abs(unchanged.sum() / chosen.sum() - 0.1) < 0.01
     assert (labels[chosen] == ids[chosen]).all() and (inputs[~chosen] == ids[~chosen]).all()
 
 

@@ -36,22 +36,22 @@ BLOOD = ("A", "B", "AB", "O")
 UNMEASURED = why.ExplainOptions(orders=0)
 
 
-def said(spelling: str, kinds=("Drug", "Disease")) -> list[str]:
+def labels_spelled(spelling: str, kinds=("Drug", "Disease")) -> list[str]:
     """Labels of both types: "{}" stands for the type, borders are joined to it one by one."""
     return ["O", *(each.format(kind) for kind in kinds for each in spelling.split())]
 
 
 # The labels, and the tags of aspirin, warfarin, asthma, lung, cancer.
 SCHEMES = {
-    "IOB2": (said("B-{} I-{}"), "B-Drug B-Drug B-Disease B-Disease I-Disease"),
-    "IOB2, other separator": (said("B_{} I_{}"), "B_Drug B_Drug B_Disease B_Disease I_Disease"),
-    "IOB2, behind": (said("{}-B {}-I"), "Drug-B Drug-B Disease-B Disease-B Disease-I"),
-    "IOB2, small": (said("b-{} i-{}"), "b-Drug b-Drug b-Disease b-Disease i-Disease"),
+    "IOB2": (labels_spelled("B-{} I-{}"), "B-Drug B-Drug B-Disease B-Disease I-Disease"),
+    "IOB2, other separator": (labels_spelled("B_{} I_{}"), "B_Drug B_Drug B_Disease B_Disease I_Disease"),
+    "IOB2, behind": (labels_spelled("{}-B {}-I"), "Drug-B Drug-B Disease-B Disease-B Disease-I"),
+    "IOB2, small": (labels_spelled("b-{} i-{}"), "b-Drug b-Drug b-Disease b-Disease i-Disease"),
     "IOB1": (["O", "I-Drug", "B-Drug", "I-Disease"], "I-Drug B-Drug I-Disease I-Disease I-Disease"),
-    "BIOES": (said("B-{} I-{} E-{} S-{}"), "S-Drug S-Drug S-Disease B-Disease E-Disease"),
-    "BILOU": (said("B-{} I-{} L-{} U-{}"), "U-Drug U-Drug U-Disease B-Disease L-Disease"),
-    "BMES": (said("B-{} M-{} E-{} S-{}"), "S-Drug S-Drug S-Disease B-Disease E-Disease"),
-    "IOE": (said("I-{} E-{}"), "E-Drug E-Drug E-Disease I-Disease E-Disease"),
+    "BIOES": (labels_spelled("B-{} I-{} E-{} S-{}"), "S-Drug S-Drug S-Disease B-Disease E-Disease"),
+    "BILOU": (labels_spelled("B-{} I-{} L-{} U-{}"), "U-Drug U-Drug U-Disease B-Disease L-Disease"),
+    "BMES": (labels_spelled("B-{} M-{} E-{} S-{}"), "S-Drug S-Drug S-Disease B-Disease E-Disease"),
+    "IOE": (labels_spelled("I-{} E-{}"), "E-Drug E-Drug E-Disease I-Disease E-Disease"),
 }
 
 
@@ -88,8 +88,8 @@ def test_without_borders_neighbours_of_one_type_are_one_entity(tmp_path, labels)
     drug, disease = labels[1:]
     folder = known.tagger(tmp_path / "m", words_of(f"{drug} {drug} {disease} {disease} {disease}"), labels)
     model, tokenizer = models.load(str(folder))
-    found = covered(inference.predict(TEXT, model, tokenizer, name="m"))
-    assert found == [("Drug", "aspirin warfarin"), *SPANS[2:]]
+    entities = covered(inference.predict(TEXT, model, tokenizer, name="m"))
+    assert entities == [("Drug", "aspirin warfarin"), *SPANS[2:]]
     words = ("aspirin", "and", "warfarin", "for", "lung", "cancer")
     gold = Sentence(words, ("B-Drug", "O", "B-Drug", "O", "B-Disease", "I-Disease"))
     scores = span_scores.word_scores(model, tokenizer, [gold])
@@ -222,8 +222,8 @@ def test_what_stands_at_padding_is_nobodys_output(tmp_path, monkeypatch):
 
     monkeypatch.setattr(model, "forward", noisy)
     texts = ["fever and fever", "fever and", "and fever"]  # the first two share a batch
-    found = inference.predict_many(texts, model, tokenizer, name="m")
-    assert [len(prediction.spans) for prediction in found] == [2, 1, 1] and padded
+    predictions = inference.predict_many(texts, model, tokenizer, name="m")
+    assert [len(prediction.spans) for prediction in predictions] == [2, 1, 1] and padded
 
 
 def test_a_teacher_whose_outputs_are_no_numbers_teaches_nothing(tmp_path):
@@ -306,8 +306,8 @@ def test_a_student_learns_the_scheme_of_its_teacher(tmp_path, scheme):
     rows = "\n".join(f"{word}\t{tag}" for word, tag in zip(words, gold, strict=True)) + "\n\n"
     for split in ("train", "dev", "test"):
         (tmp_path / "d" / f"{split}.conll").write_text(rows * 2)
-    given = {"kind": "distill", "teacher": "t", "student": {"layers": 1}, "dataset": "d", "recipe": "task_kd"}
-    spec = parse(given | {"recipe": {"name": "task_kd", "labels": 1.0}, "schedule": {"steps": 1}})
+    fields = {"kind": "distill", "teacher": "t", "student": {"layers": 1}, "dataset": "d", "recipe": "task_kd"}
+    spec = parse(fields | {"recipe": {"name": "task_kd", "labels": 1.0}, "schedule": {"steps": 1}})
     options = {"id": "00000000-1", "attempt": 1, "threads": 1, "device": "cpu"}
     dataset = datasets.resolve(str(tmp_path / "d"))
     made = prepare(RunSpec(spec=spec, model=teacher, teacher=teacher, dataset=dataset, **options), cache=tmp_path)

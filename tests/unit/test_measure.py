@@ -50,9 +50,9 @@ def test_interleaved_gives_the_median_of_each_side_and_runs_them_in_turn():
 
         return run
 
-    found = measure.interleaved({name: side(name) for name in waits}, rounds=3)
-    assert found["ours"] == pytest.approx(0.02, abs=0.015)
-    assert found["peer"] == pytest.approx(0.05, abs=0.04)
+    medians = measure.interleaved({name: side(name) for name in waits}, rounds=3)
+    assert medians["ours"] == pytest.approx(0.02, abs=0.015)
+    assert medians["peer"] == pytest.approx(0.05, abs=0.04)
     rounds = [order[i : i + 2] for i in range(0, len(order), 2)]
     assert all(later == earlier[::-1] for earlier, later in zip(rounds, rounds[1:], strict=False))
 

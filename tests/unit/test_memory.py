@@ -30,7 +30,7 @@ LONG = 262144
 
 
 @pytest.mark.parametrize(
-    "given",
+    "schedule_fields",
     [
         {"batch_tokens": 640, "max_tokens": 512},
         {"batch_tokens": 4096, "max_tokens": 512},
@@ -38,9 +38,9 @@ LONG = 262144
         {"batch_size": 1, "max_tokens": 512},
     ],
 )
-def test_the_advice_is_a_smaller_schedule(given):
-    accepted = Schedule.model_validate(given | memory.half(Schedule.model_validate(given)))
-    before = Schedule.model_validate(given)
+def test_the_advice_is_a_smaller_schedule(schedule_fields):
+    accepted = Schedule.model_validate(schedule_fields | memory.half(Schedule.model_validate(schedule_fields)))
+    before = Schedule.model_validate(schedule_fields)
     size = lambda s: s.batch_tokens or s.batch_size * s.max_tokens  # noqa: E731
     assert size(accepted) * 2 == size(before)
 
@@ -50,7 +50,7 @@ def spec_of(task, **schedule):
 
 
 @pytest.mark.parametrize(
-    ("task", "schedule", "said"),
+    ("task", "schedule", "advice"),
     [
         ("ner", {"batch_size": 8}, "schedule: {batch_size: 4}."),
         ("ner", {"batch_size": 1, "max_tokens": 4096}, "{max_tokens: 2048}: a batch holds a single long row"),
@@ -62,9 +62,9 @@ def spec_of(task, **schedule):
         ),
     ],
 )
-def test_the_next_step_says_what_a_shorter_window_does(task, schedule, said):
+def test_the_next_step_says_what_a_shorter_window_does(task, schedule, advice):
     error = memory.OutOfMemory.of(spec_of(task, **schedule), "cpu").to_json()
-    assert error["type"] == "OutOfMemory" and said in error["next_step"] and "cpu" in error["message"]
+    assert error["type"] == "OutOfMemory" and advice in error["next_step"] and "cpu" in error["message"]
 
 
 def test_other_errors_are_not_taken_for_it():
@@ -76,10 +76,10 @@ def test_other_errors_are_not_taken_for_it():
 def trained(home, model, data, *, number: int, schedule: dict) -> Run:
     """A run in a process that gets ROOM bytes besides what it takes to begin."""
     long = {"base": str(model), "attention": "sliding_window", "max_tokens": LONG, "window": 64}
-    given = {"kind": "pretrain", "model": long, "dataset": str(data), "task": {"name": "mlm", "rows": "documents"}}
-    spec = parse(given | {"schedule": {"steps": 1, "batch_size": 1} | schedule})
-    found = {"model": zoo.resolve(str(model)), "dataset": datasets.resolve(str(data))}
-    ready = RunSpec(id=f"0000000{number}-1", attempt=1, spec=spec, threads=1, device="cpu", **found)
+    fields = {"kind": "pretrain", "model": long, "dataset": str(data), "task": {"name": "mlm", "rows": "documents"}}
+    spec = parse(fields | {"schedule": {"steps": 1, "batch_size": 1} | schedule})
+    resolved = {"model": zoo.resolve(str(model)), "dataset": datasets.resolve(str(data))}
+    ready = RunSpec(id=f"0000000{number}-1", attempt=1, spec=spec, threads=1, device="cpu", **resolved)
     run = Run.create(home / "runs", ready)
     command = [sys.executable, "-c", CHILD, str(run.folder), str(ROOM)]
     subprocess.run(command, check=False, capture_output=True, timeout=300)

@@ -99,7 +99,7 @@ def rewrite(folder: Path, change) -> None:
     save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors")
 
 
-def recomputed(weights: dict, given: dict, *, heads: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+def recomputed(weights: dict, tensors: dict, *, heads: int) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Hidden states and logits by the paper's formulas, from tensors and their names alone."""
 
     def linear(name, x):
@@ -122,15 +122,15 @@ def recomputed(weights: dict, given: dict, *, heads: int) -> tuple[list[torch.Te
         rows, tokens, hidden = x.shape
         q, k, v = (linear(f"{name}.{part}", x).view(rows, tokens, heads, -1) for part in ("query", "key", "value"))
         scores = torch.einsum("bihd,bjhd->bhij", q, k) / math.sqrt(hidden // heads)
-        scores = scores.masked_fill(given["attention_mask"][:, None, None, :] == 0, -1e9)
+        scores = scores.masked_fill(tensors["attention_mask"][:, None, None, :] == 0, -1e9)
         context = torch.einsum("bhij,bjhd->bihd", scores.softmax(-1), v).reshape(rows, tokens, hidden)
         return linear(f"{name}.dense", context)
 
     shell, layer = "albert.albert.embeddings", "albert.albert.encoder.albert_layer_groups.0.albert_layers.0"
-    ids = given["input_ids"]
+    ids = tensors["input_ids"]
     x = weights[f"{shell}.word_embeddings.weight"][ids]
     x = x + weights[f"{shell}.position_embeddings.weight"][: ids.shape[1]]
-    x = x + weights[f"{shell}.token_type_embeddings.weight"][given["token_type_ids"]]
+    x = x + weights[f"{shell}.token_type_embeddings.weight"][tensors["token_type_ids"]]
     x = norm(f"{shell}.LayerNorm", x)
     if "albert.projector.weight" in weights:
         x = linear("albert.projector", x)
@@ -148,40 +148,40 @@ def recomputed(weights: dict, given: dict, *, heads: int) -> tuple[list[torch.Te
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("fields", [{}, {"use_adapter": False}, {"embedding_size": 24}], ids=["", "bare", "square"])
 def test_states_and_logits_are_those_of_the_formulas(fields, attention):
-    model, given = make(**fields), batch()
+    model, tensors = make(**fields), batch()
     model.set_attn_implementation(attention)
     with torch.no_grad():
-        found = model(**given, output_hidden_states=True)
-        states, logits = recomputed(model.state_dict(), given, heads=3)
-    assert len(found.hidden_states) == 7
-    for one, other in zip([*found.hidden_states, found.logits], [*states, logits], strict=True):
+        output = model(**tensors, output_hidden_states=True)
+        states, logits = recomputed(model.state_dict(), tensors, heads=3)
+    assert len(output.hidden_states) == 7
+    for one, other in zip([*output.hidden_states, output.logits], [*states, logits], strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
 
 
 def test_nothing_but_the_body_depends_on_the_head():
-    given, body = batch(), make()
+    tensors, body = batch(), make()
     for head in (AutoModelForTokenClassification, AutoModelForSequenceClassification):
         model = make(head)
         model.albert.load_state_dict(body.albert.state_dict())
-        state = body.base_model(**given).last_hidden_state
+        state = body.base_model(**tensors).last_hidden_state
         rows = state if head is AutoModelForTokenClassification else state[:, 0]
-        torch.testing.assert_close(model(**given).logits, model.classifier(rows))
+        torch.testing.assert_close(model(**tensors).logits, model.classifier(rows))
     assert model.base_model is model.albert is model.albert.base_model
 
 
 def test_padding_changes_nothing():
-    model, given = make(), batch()
-    short = {name: tensor[1:, :5] for name, tensor in given.items()}
-    torch.testing.assert_close(model(**given).logits[1:, :5], model(**short).logits, atol=1e-5, rtol=0)
+    model, tensors = make(), batch()
+    short = {name: tensor[1:, :5] for name, tensor in tensors.items()}
+    torch.testing.assert_close(model(**tensors).logits[1:, :5], model(**short).logits, atol=1e-5, rtol=0)
     alone = {name: tensor for name, tensor in short.items() if name != "attention_mask"}
     torch.testing.assert_close(model(**alone).logits, model(**short).logits, atol=1e-5, rtol=0)
 
 
 def test_word_embeddings_can_be_given_instead_of_ids():
-    model, given = make(), batch()
-    words = model.get_input_embeddings()(given["input_ids"])
-    rest = {name: tensor for name, tensor in given.items() if name != "input_ids"}
-    assert torch.equal(model(inputs_embeds=words, **rest).logits, model(**given).logits)
+    model, tensors = make(), batch()
+    words = model.get_input_embeddings()(tensors["input_ids"])
+    rest = {name: tensor for name, tensor in tensors.items() if name != "input_ids"}
+    assert torch.equal(model(inputs_embeds=words, **rest).logits, model(**tensors).logits)
     with pytest.raises(ValueError, match="either"):
         model(**rest)
 
@@ -203,9 +203,9 @@ def test_every_recursion_goes_through_the_attention_interface():
 
 
 def test_attention_maps_can_be_asked_for():
-    model, given = make(), batch()
+    model, tensors = make(), batch()
     model.set_attn_implementation("eager")
-    maps = model(**given, output_attentions=True).attentions
+    maps = model(**tensors, output_attentions=True).attentions
     assert [tuple(one.shape) for one in maps] == [(2, 3, 9, 9)] * 6
     assert all(torch.allclose(one.sum(-1), torch.ones(2, 3, 9)) and not one[1, :, :, 5:].any() for one in maps)
     assert not torch.allclose(maps[0], maps[1])
@@ -213,8 +213,8 @@ def test_attention_maps_can_be_asked_for():
 
 def test_dropout_is_where_the_paper_has_it():
     """With everything dropped, what is left is the residual path through adapters and norms."""
-    model, given = make(hidden_dropout_prob=1.0), batch()
-    states = model.train().base_model(**given, output_hidden_states=True).hidden_states
+    model, tensors = make(hidden_dropout_prob=1.0), batch()
+    states = model.train().base_model(**tensors, output_hidden_states=True).hidden_states
     body = model.albert
     x = body.projector.bias.expand(2, 9, -1)
     for state, att, mlp in zip(states[1:], body.att_adapters, body.mlp_adapters, strict=True):
@@ -227,40 +227,40 @@ def test_dropout_is_where_the_paper_has_it():
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_gradients(checkpointing):
     fields = {"num_hidden_layers": 2, "attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0}
-    model, given = make(**fields).double().train(), batch()
+    model, tensors = make(**fields).double().train(), batch()
     if checkpointing:
         model.activation_checkpointing_enable()
     assert model.albert.albert.layer.gradient_checkpointing == checkpointing
-    labels = given["input_ids"].masked_fill(given["attention_mask"] == 0, -100)
+    labels = tensors["input_ids"].masked_fill(tensors["attention_mask"] == 0, -100)
     weights = dict(model.named_parameters())
     used = [name for name in weights if "pooler" not in name]
 
     def loss(*values):
-        called = torch.func.functional_call(model, dict(zip(used, values, strict=True)), (), given)
+        called = torch.func.functional_call(model, dict(zip(used, values, strict=True)), (), tensors)
         return functional.cross_entropy(called.logits.transpose(1, 2), labels)  # in double precision, unlike .loss
 
     given_weights = tuple(weights[name].detach().clone().requires_grad_() for name in used)
     assert torch.autograd.gradcheck(loss, given_weights, fast_mode=True, atol=1e-6)
-    model(**given, labels=labels).loss.backward()
+    model(**tensors, labels=labels).loss.backward()
     still = {name for name, weight in weights.items() if weight.grad is None or not weight.grad.any()}
     assert still == {"albert.albert.pooler.weight", "albert.albert.pooler.bias"}
 
 
 def test_losses():
-    given, labels = batch(), batch()["input_ids"] % 3
+    tensors, labels = batch(), batch()["input_ids"] % 3
     labels[1, 5:] = -100
     tagger = make(AutoModelForTokenClassification, num_labels=3)
-    found = tagger(**given, labels=labels)
-    expected = functional.cross_entropy(found.logits[labels >= 0], labels[labels >= 0])
-    torch.testing.assert_close(found.loss, expected)
+    output = tagger(**tensors, labels=labels)
+    expected = functional.cross_entropy(output.logits[labels >= 0], labels[labels >= 0])
+    torch.testing.assert_close(output.loss, expected)
     cases = {
         "regression": (1, torch.tensor([0.5, -1.0]), lambda z, y: (z[:, 0] - y).square().mean()),
         "single_label_classification": (4, torch.tensor([3, 1]), functional.cross_entropy),
         "multi_label_classification": (2, torch.eye(2), functional.binary_cross_entropy_with_logits),
     }
     for kind, (width, target, loss) in cases.items():
-        found = (model := make(AutoModelForSequenceClassification, num_labels=width))(**given, labels=target)
-        torch.testing.assert_close(found.loss, loss(found.logits, target))
+        output = (model := make(AutoModelForSequenceClassification, num_labels=width))(**tensors, labels=target)
+        torch.testing.assert_close(output.loss, loss(output.logits, target))
         assert model.config.problem_type == kind
 
 
@@ -316,9 +316,9 @@ def full_size(model_id: str, **fields):
 
 
 def test_names_and_shapes_are_those_of_the_published_file():
-    found = full_size("clinical-minialbert-312").state_dict()
-    assert {name: tuple(tensor.shape) for name, tensor in found.items()} == NAMED
-    assert len(found) == 103  # the published 104 are these and position_ids
+    weights = full_size("clinical-minialbert-312").state_dict()
+    assert {name: tuple(tensor.shape) for name, tensor in weights.items()} == NAMED
+    assert len(weights) == 103  # the published 104 are these and position_ids
 
 
 @pytest.mark.parametrize(
@@ -342,19 +342,19 @@ def test_the_sizes_of_the_family(embedding, with_adapters, without):
 def test_a_published_folder_loads_as_it_is(published, caplog):
     weights = load_file(published / "model.safetensors")
     with caplog.at_level("INFO", logger="trainer.models"):
-        model, own = models.load(str(published))
+        model, loaded = models.load(str(published))
     assert not caplog.records  # nothing was left out
     assert isinstance(model, minialbert.MiniAlbertForMaskedLM) and not model.training
     assert model.config.model_type == "minialbert" and model.config._attn_implementation == "sdpa"
     assert set(weights) - set(model.state_dict()) == {"albert.albert.embeddings.position_ids"}
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
-    assert own.tokenize("Fever and pains") == ["Fever", "and", "pain", "##s"]
+    assert loaded.tokenize("Fever and pains") == ["Fever", "and", "pain", "##s"]
 
 
 @pytest.mark.parametrize("named", [["MiniAlbertForMaskedLM"], None])
 def test_the_zoo_knows_what_a_published_config_does_not_say(home, published, named):
-    said = json.loads((published / "config.json").read_text()) | {"architectures": named}
-    (published / "config.json").write_text(json.dumps(said))
+    config = json.loads((published / "config.json").read_text()) | {"architectures": named}
+    (published / "config.json").write_text(json.dumps(config))
     place = home / "models" / "clinical-minialbert-312"
     place.parent.mkdir()
     published.rename(place)
@@ -367,9 +367,9 @@ def test_body_and_tagger_take_the_masked_lm_file(published):
     body, _ = models.load(str(published), task="encoder")
     tagger, _ = models.load(str(published), task="ner", labels=TAGS)
     for prefix, model in (("albert.", body), ("", tagger)):
-        own = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items() if "classifier" not in name}
-        assert all(torch.equal(tensor, weights[name]) for name, tensor in own.items())
-        assert len(own) == 103 - 6
+        tensors = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items() if "classifier" not in name}
+        assert all(torch.equal(tensor, weights[name]) for name, tensor in tensors.items())
+        assert len(tensors) == 103 - 6
     assert tagger.classifier.out_features == 3
 
 

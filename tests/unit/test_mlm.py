@@ -74,12 +74,12 @@ def pieces_of(tokenizer, text: str) -> list[int]:
 
 
 def test_a_split_is_cut_as_the_tokenizer_cuts_it(mine, tokenizer, home):
-    found = tokens.tokens(mine, "train", tokenizer)
+    pieces = tokens.tokens(mine, "train", tokenizer)
     expected = [[*pieces_of(tokenizer, text), tokenizer.sep_token_id] for text in TEXTS]
-    assert found.ids.tolist() == sum(expected, [])
-    assert found.ends.tolist() == np.cumsum([len(ids) for ids in expected]).tolist()
-    assert found.ids.dtype == np.uint16 and isinstance(found.ids, np.memmap)
-    assert repr(found) == f"Tokens(4 documents, {len(found.ids) - 4:,} pieces)"
+    assert pieces.ids.tolist() == sum(expected, [])
+    assert pieces.ends.tolist() == np.cumsum([len(ids) for ids in expected]).tolist()
+    assert pieces.ids.dtype == np.uint16 and isinstance(pieces.ids, np.memmap)
+    assert repr(pieces) == f"Tokens(4 documents, {len(pieces.ids) - 4:,} pieces)"
 
 
 def test_what_the_tokenizer_was_asked_before_does_not_matter(mine, tokenizer):
@@ -92,7 +92,7 @@ def test_what_the_tokenizer_was_asked_before_does_not_matter(mine, tokenizer):
 
 def test_a_split_is_cut_once_and_a_damaged_cache_anew(mine, tokenizer, home, monkeypatch):
     cut = []
-    monkeypatch.setattr(tokens, "encode", lambda *given, real=tokens.encode: cut.append(1) or real(*given))
+    monkeypatch.setattr(tokens, "encode", lambda *arguments, real=tokens.encode: cut.append(1) or real(*arguments))
     first = tokens.tokens(mine, "train", tokenizer)
     assert tokens.tokens(mine, "train", tokenizer).ids.tolist() == first.ids.tolist()
     assert len(cut) == 1
@@ -138,28 +138,30 @@ def test_an_interrupted_cut_leaves_nothing_behind(mine, tokenizer, home, monkeyp
 
 
 def test_runs_that_start_together_cut_once(mine, tokenizer, monkeypatch):
-    cut, found = [], []
-    monkeypatch.setattr(tokens, "encode", lambda *given, real=tokens.encode: cut.append(1) or real(*given))
-    threads = [threading.Thread(target=lambda: found.append(tokens.tokens(mine, "train", tokenizer))) for _ in range(4)]
+    cut, results = [], []
+    monkeypatch.setattr(tokens, "encode", lambda *arguments, real=tokens.encode: cut.append(1) or real(*arguments))
+    threads = [
+        threading.Thread(target=lambda: results.append(tokens.tokens(mine, "train", tokenizer))) for _ in range(4)
+    ]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    assert len(cut) == 1 and len({each.ids.tobytes() for each in found}) == 1 and len(found) == 4
+    assert len(cut) == 1 and len({each.ids.tobytes() for each in results}) == 1 and len(results) == 4
 
 
 def test_a_large_vocabulary_needs_wider_numbers(mine):
     wide = AutoTokenizer.from_pretrained(MINILM)
     wide.add_tokens([f"piece{i}" for i in range(40_000)] + ["hyperkalaemia"])
-    found = tokens.tokens(mine, "train", wide)
-    assert found.ids.dtype == np.uint32 and found.ids.max() == len(wide) - 1 > 1 << 16
+    pieces = tokens.tokens(mine, "train", wide)
+    assert pieces.ids.dtype == np.uint32 and pieces.ids.max() == len(wide) - 1 > 1 << 16
 
 
 def test_huge_documents_and_odd_ones_are_cut_like_any_other(tokenizer, monkeypatch):
     monkeypatch.setattr(tokens, "SEGMENT", 50)
     monkeypatch.setattr(tokens, "CHUNK", 200)
     texts = [*TEXTS, "\u200b\u0007", "lone \ud800 surrogate"]
-    found = list(tokens.encode(texts, tokens.backend(tokenizer)))
-    assert [ids.tolist() for ids in found[:5]] == [pieces_of(tokenizer, text) for text in texts[:5]]
-    assert found[4].size == 0 and found[5].size > 1
+    pieces = list(tokens.encode(texts, tokens.backend(tokenizer)))
+    assert [ids.tolist() for ids in pieces[:5]] == [pieces_of(tokenizer, text) for text in texts[:5]]
+    assert pieces[4].size == 0 and pieces[5].size > 1
 
 
 def test_a_split_without_text_is_an_error(tmp_path, tokenizer, home):
@@ -176,19 +178,19 @@ def test_a_split_without_text_is_an_error(tmp_path, tokenizer, home):
 def test_rows_cover_what_they_should(lengths, room):
     ends = np.cumsum(np.array(lengths) + 1)
     documents = [set(range(end - 1 - length, end - 1)) for end, length in zip(ends, lengths, strict=True)]
-    found = {
+    windows = {
         kind: [set(range(*pair)) for pair in zip(*corpus.cut(ends, kind, room), strict=True)]
         for kind in corpus.ROW_KINDS
     }
-    for rows in found.values():
+    for rows in windows.values():
         assert all(0 < len(row) <= room for row in rows)
         assert sum(map(len, rows)) == len(set.union(*rows)), "rows share a piece"
-    assert set.union(*found["packed"]) == set(range(ends[-1] - 1))
-    assert all(len(row) == room for row in found["packed"][:-1])
-    assert set.union(*found["documents"]) == set.union(*documents)
-    assert len(found["documents"]) == sum(math.ceil(length / room) for length in lengths)
-    assert all(any(row <= document for document in documents) for row in found["documents"])
-    assert found["truncated"] == [set(sorted(document)[:room]) for document in documents]
+    assert set.union(*windows["packed"]) == set(range(ends[-1] - 1))
+    assert all(len(row) == room for row in windows["packed"][:-1])
+    assert set.union(*windows["documents"]) == set.union(*documents)
+    assert len(windows["documents"]) == sum(math.ceil(length / room) for length in lengths)
+    assert all(any(row <= document for document in documents) for row in windows["documents"])
+    assert windows["truncated"] == [set(sorted(document)[:room]) for document in documents]
 
 
 def test_windows_of_a_document_are_of_about_one_length():
@@ -333,15 +335,15 @@ def whole_scores(model, tokenizer, corpus_tokens, max_tokens: int) -> dict[str, 
 
 def test_scores_are_those_of_the_full_forward_pass(mine, tokenizer, model):
     data = open_data(MLM(), mine)
-    found = data.scores(model, tokenizer, "train", max_tokens=48)
+    scores = data.scores(model, tokenizer, "train", max_tokens=48)
     expected = whole_scores(model, tokenizer, tokens.tokens(mine, "train", tokenizer), 48)
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert scores == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_gaps_do_not_depend_on_how_a_model_was_trained(mine, tokenizer, model):
     tasks = (MLM(), MLM(rows="truncated", whole_words=True, mask_share=0.4))
-    found = [open_data(task, mine).scores(model, tokenizer, "dev", max_tokens=48) for task in tasks]
-    assert found[0] == found[1]
+    scores = [open_data(task, mine).scores(model, tokenizer, "dev", max_tokens=48) for task in tasks]
+    assert scores[0] == scores[1]
 
 
 def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary(mine, tokenizer, model):
@@ -349,9 +351,9 @@ def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary(mine, t
     with torch.no_grad():
         for parameter in ignorant.cls.parameters():
             parameter.zero_()
-    found = open_data(MLM(), mine).scores(ignorant, tokenizer, "test", max_tokens=48)
-    assert found["loss"] == pytest.approx(math.log(30522), rel=1e-5)
-    assert found["perplexity"] == pytest.approx(30522, rel=1e-3) and found["accuracy"] == 0
+    scores = open_data(MLM(), mine).scores(ignorant, tokenizer, "test", max_tokens=48)
+    assert scores["loss"] == pytest.approx(math.log(30522), rel=1e-5)
+    assert scores["perplexity"] == pytest.approx(30522, rel=1e-3) and scores["accuracy"] == 0
     assert ignorant.training, "scoring must leave a model as it found it"
 
 
@@ -396,25 +398,25 @@ def test_of_a_large_split_the_first_documents_are_scored(mine, tokenizer, model,
 
 
 def test_statistics_are_those_of_the_corpus(mine, tokenizer):
-    found = corpus.statistics(mine, tokenizer, max_tokens=34)
+    counts = corpus.statistics(mine, tokenizer, max_tokens=34)
     lengths = [len(pieces_of(tokenizer, text)) for text in TEXTS]
-    assert (found.documents, found.complete, found.sampled) == (4, True, None)
-    assert found.characters == sum(len(text.rstrip()) for text in TEXTS)
-    assert (found.pieces, found.pieces_max) == (sum(lengths), max(lengths))
-    assert (found.pieces_p50, found.pieces_p95) == tuple(np.percentile(lengths, [50, 95]))
-    assert found.lost == pytest.approx(sum(max(0, n - 32) for n in lengths) / sum(lengths))
-    assert found.unknown == 0
+    assert (counts.documents, counts.complete, counts.sampled) == (4, True, None)
+    assert counts.characters == sum(len(text.rstrip()) for text in TEXTS)
+    assert (counts.pieces, counts.pieces_max) == (sum(lengths), max(lengths))
+    assert (counts.pieces_p50, counts.pieces_p95) == tuple(np.percentile(lengths, [50, 95]))
+    assert counts.lost == pytest.approx(sum(max(0, n - 32) for n in lengths) / sum(lengths))
+    assert counts.unknown == 0
     for kind in corpus.ROW_KINDS:
         rows = open_data(MLM(rows=kind), mine).rows("train", tokenizer, max_tokens=34)
-        assert found.rows[kind].rows == len(rows.lengths)
-    assert found.rows["packed"].padding < 0.05 < found.rows["truncated"].padding
+        assert counts.rows[kind].rows == len(rows.lengths)
+    assert counts.rows["packed"].padding < 0.05 < counts.rows["truncated"].padding
 
 
 def test_unknown_pieces_are_counted(tmp_path, tokenizer):
     (tmp_path / "odd.txt").write_text("one \u4e00\U00013000 two\nthree\nfour\n")
-    found = corpus.statistics(str(tmp_path / "odd.txt"), tokenizer, max_tokens=32)
+    counts = corpus.statistics(str(tmp_path / "odd.txt"), tokenizer, max_tokens=32)
     ids = pieces_of(tokenizer, "one \u4e00\U00013000 two")
-    assert found.unknown == pytest.approx(ids.count(tokenizer.unk_token_id) / len(ids)) and found.unknown > 0
+    assert counts.unknown == pytest.approx(ids.count(tokenizer.unk_token_id) / len(ids)) and counts.unknown > 0
 
 
 def test_a_large_corpus_is_sampled_and_says_so(tmp_path, tokenizer, monkeypatch):
@@ -437,8 +439,8 @@ def test_statistics_need_no_torch_and_agree_with_those_that_have_it(tokenizer):
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    found = corpus.Statistics.model_validate_json(done.stdout)
-    assert found == corpus.statistics("clinical-text-slice", tokenizer, max_tokens=128)
+    counts = corpus.Statistics.model_validate_json(done.stdout)
+    assert counts == corpus.statistics("clinical-text-slice", tokenizer, max_tokens=128)
     light = Tokenizer.from_file(str(MINILM / "tokenizer.json"))
     light.enable_truncation(4)
-    assert corpus.statistics("clinical-text-slice", light, max_tokens=128) == found
+    assert corpus.statistics("clinical-text-slice", light, max_tokens=128) == counts

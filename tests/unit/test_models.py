@@ -221,10 +221,10 @@ def test_settings_that_choose_other_files_have_no_say(folder):
 
 
 def test_a_file_that_changed_since_it_was_resolved_is_refused(folder):
-    found = resolve(str(folder))
+    resolved = resolve(str(folder))
     rewrite(folder, lambda tensors: tensors | {"classifier.bias": torch.ones(3)})
     with pytest.raises(CorruptFile, match="resolved"):
-        models.load(found)
+        models.load(resolved)
 
 
 def test_folders_without_a_fitting_tokenizer_are_refused(folder):

@@ -54,13 +54,13 @@ def test_a_long_sentence_becomes_rows_that_label_every_word_once(tokenizer):
 
 
 def test_packed_rows_hold_as_many_sentences_as_fit_and_every_word_once(tokenizer):
-    given = [SENTENCE] * 5  # of eight pieces each
+    sentences = [SENTENCE] * 5  # of eight pieces each
     for max_tokens, lengths in ((26, [26, 18]), (18, [18, 18, 10]), (6, [6, 6] * 5)):
-        rows = encode(NER(rows="packed"), given, tokenizer, label_ids=IDS, max_tokens=max_tokens)
+        rows = encode(NER(rows="packed"), sentences, tokenizer, label_ids=IDS, max_tokens=max_tokens)
         assert [len(row.input_ids) for row in rows] == lengths
         assert [label for row in rows for label in row.labels if label != IGNORED] == [1, 2, 0] * 5
         assert [word for row in rows for word in row.words if word >= 0] == list(range(15))
-    alone = encode(NER(), given, tokenizer, label_ids=IDS, max_tokens=26)
+    alone = encode(NER(), sentences, tokenizer, label_ids=IDS, max_tokens=26)
     assert rows[0].input_ids[0] == tokenizer.cls_token_id and len(alone) == 5
 
 

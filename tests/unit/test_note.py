@@ -43,7 +43,7 @@ def test_a_byte_order_mark_is_no_text():
 
 
 @pytest.mark.parametrize(
-    ("data", "found"),
+    ("data", "problem"),
     [
         (b"", "empty"),
         (b"\xef\xbb\xbf", "empty"),
@@ -55,8 +55,8 @@ def test_a_byte_order_mark_is_no_text():
         (b"x" * (MAX_BYTES + 1), r"5,000,001 bytes; a note may have 5,000,000 \(5 MB\)"),
     ],
 )
-def test_what_is_no_text_is_refused_by_its_content_with_a_remedy_and_without_quoting_it(data, found):
-    with pytest.raises(StillroomError, match=f"(?s){found}") as caught:
+def test_what_is_no_text_is_refused_by_its_content_with_a_remedy_and_without_quoting_it(data, problem):
+    with pytest.raises(StillroomError, match=f"(?s){problem}") as caught:
         read_upload(data, "note.txt")
     assert caught.value.next_step
     assert CANARY not in str(caught.value)

@@ -17,7 +17,7 @@ import contextlib, io, json, sys
 from pathlib import Path
 from workbench import cli
 
-def said(*arguments):
+def answer_of(*arguments):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         try:
@@ -31,17 +31,17 @@ Path("data.yaml").write_text("kind: finetune\\nmodel: minilm\\ndataset: {NAME}\\
 Path("model.yaml").write_text("kind: evaluate\\nmodel: {NAME}\\ndataset: bc5cdr\\n")
 Path("hub.yaml").write_text("kind: pretrain\\nmodel: minilm\\ndataset: hf:{NAME}\\n")
 for spec in ("data", "model", "hub"):
-    code, document = said("submit", spec + ".yaml")
+    code, document = answer_of("submit", spec + ".yaml")
     assert code and document["error"]["type"] == "BadSpec", document
 for name in ("{NAME}", "{NAME}:x@y", "hf:{NAME}", "hf:{NAME}:large", "hf:{NAME}@abc"):
     for command in (["datasets", "check", name], ["evaluate", "--model", "minilm-ncbi", "--dataset", name]):
-        code, document = said(*command)
+        code, document = answer_of(*command)
         assert code and document["error"]["type"] in ("UnknownName", "Unavailable"), (command, document)
 for model in ("{NAME}", "{NAME}@truncate"):
-    said("predict", "--model", model, "--text-file", "note.txt")
-    said("explain", "--model", model, "--text-file", "note.txt")
-said("evaluate", "--model", "{NAME}", "--dataset", "bc5cdr")
-code, document = said("predict", "--model", "minilm-ncbi", "--text-file", "note.txt")
+    answer_of("predict", "--model", model, "--text-file", "note.txt")
+    answer_of("explain", "--model", model, "--text-file", "note.txt")
+answer_of("evaluate", "--model", "{NAME}", "--dataset", "bc5cdr")
+code, document = answer_of("predict", "--model", "minilm-ncbi", "--text-file", "note.txt")
 assert not code and document["spans"], document
 """
 LIBRARY = f"""

@@ -15,7 +15,7 @@ def read(config, shapes=TWO):
 
 
 @pytest.mark.parametrize(
-    ("given", "labels"),
+    ("names", "labels"),
     [
         ({"0": "no", "1": "yes"}, ("no", "yes")),
         ({"1": "yes", "0": "no"}, ("no", "yes")),
@@ -25,12 +25,12 @@ def read(config, shapes=TWO):
         ({"0": "A", "1": "O"}, ("A", "O")),
     ],
 )
-def test_names_of_outputs(given, labels):
-    assert read(CLASSIFIER | {"id2label": given}).labels == labels
+def test_names_of_outputs(names, labels):
+    assert read(CLASSIFIER | {"id2label": names}).labels == labels
 
 
 @pytest.mark.parametrize(
-    ("given", "what"),
+    ("names", "what"),
     [
         ({"0": "no", "2": "yes"}, "names the outputs 0, 2; output 1 has no name"),
         ({"1": "no", "2": "yes"}, "output 0 has no name"),
@@ -50,11 +50,11 @@ def test_names_of_outputs(given, labels):
     ],
 )
 @pytest.mark.parametrize("config", [TAGGER, CLASSIFIER])
-def test_names_that_are_none_are_refused(config, given, what):
+def test_names_that_are_none_are_refused(config, names, what):
     with pytest.raises(CorruptFile, match="id2label") as caught:
-        read(config | {"id2label": given})
+        read(config | {"id2label": names})
     assert what in caught.value.message and "./m" in caught.value.message and "id2label" in caught.value.next_step
-    assert read({"architectures": ["BertForMaskedLM"], "id2label": given}).labels == (), "nobody asks a masked LM"
+    assert read({"architectures": ["BertForMaskedLM"], "id2label": names}).labels == (), "nobody asks a masked LM"
 
 
 def test_names_that_are_lost_in_one_field_are_taken_from_the_other():
@@ -106,8 +106,8 @@ def test_the_head_is_that_of_the_class():
     ],
 )
 def test_without_a_class_the_head_is_that_of_the_tensors(nothing, names, head):
-    found = outputs.read(nothing, {name: [2, 8] for name in names}, where="./m")
-    assert (found.head, found.named) == (head, "")
+    kind = outputs.read(nothing, {name: [2, 8] for name in names}, where="./m")
+    assert (kind.head, kind.named) == (head, "")
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,13 @@ def spec(recipe, student, **more):
 
 def verdict(recipe, student, *, teacher=BASE, base=BASE, **more):
     """The problems by field, those of one field joined; {} where all fits."""
-    found = {}
+    problems = {}
     try:
         check(spec(recipe, student, **more), teacher, base)
     except BadSpec as error:
         for field, problem in error.fields:
-            found[field] = f"{found[field]}; {problem}" if field in found else problem
-    return found
+            problems[field] = f"{problems[field]}; {problem}" if field in problems else problem
+    return problems
 
 
 def other(**fields):
@@ -164,9 +164,9 @@ def test_a_vocabulary_that_is_not_of_word_pieces_cannot_be_trimmed():
 
 def test_what_a_change_makes():
     assert changed(BASE, None) == BASE == changed(BASE, Change())
-    found = changed(BASE, Change(layers=3, hidden=96, heads=3, intermediate=10, vocabulary=900, start="random"))
-    assert (found.layers, found.hidden, found.embedding, found.heads, found.intermediate) == (3, 96, 96, 3, 10)
-    assert found.vocabulary == 900 and found.pieces != BASE.pieces
+    shape = changed(BASE, Change(layers=3, hidden=96, heads=3, intermediate=10, vocabulary=900, start="random"))
+    assert (shape.layers, shape.hidden, shape.embedding, shape.heads, shape.intermediate) == (3, 96, 96, 3, 10)
+    assert shape.vocabulary == 900 and shape.pieces != BASE.pieces
     assert changed(BASE, Change(vocabulary=28996)).pieces == BASE.pieces
     assert changed(BASE, Change(architecture="minialbert", embedding=128)).embedding == 128
 
@@ -214,14 +214,14 @@ def folders(tmp_path_factory, tiny_model):
         "distilbert": DistilBertConfig(**distilbert),
         "minialbert": MiniAlbertConfig(**small, num_hidden_layers=3, embedding_size=16),
     }
-    found = {}
+    paths = {}
     for name, config in configs.items():
         for head in ("mlm", "ner"):
             with models.seeded(0):
                 model = models.CLASSES[head][type(config)](config)
             models.save(model, tokenizer, top / f"{name}-{head}")
-            found[f"{name}-{head}"] = resolved(top / f"{name}-{head}")
-    return found
+            paths[f"{name}-{head}"] = resolved(top / f"{name}-{head}")
+    return paths
 
 
 def test_shapes_are_read_from_files(folders):
@@ -375,5 +375,5 @@ def test_a_published_minialbert_is_told_by_its_class():
     config = {"model_type": "bert", "num_hidden_layers": 6, "hidden_size": 768, "num_attention_heads": 12}
     config |= {"intermediate_size": 3072, "vocab_size": 28996, "embedding_size": 312}
     assert sizes(config).model_type == "bert"
-    found = sizes(config | {"architectures": ["MiniAlbertForMaskedLM"]})
-    assert (found.model_type, found.embedding) == ("minialbert", 312)
+    shape = sizes(config | {"architectures": ["MiniAlbertForMaskedLM"]})
+    assert (shape.model_type, shape.embedding) == ("minialbert", 312)

@@ -107,8 +107,8 @@ def test_the_schedule_is_the_papers(name):
         rates = [learning_rate(step, total=steps, schedule=schedule) for step in (warmup_steps - 2, warmup_steps - 1)]
         assert rates[0] < rates[1] == lr, "the peak is reached with the last step of the warm-up"
         assert learning_rate(warmup_steps + 1, total=steps, schedule=schedule) < lr
-    for known, found in ((weight_decay, schedule.weight_decay), (max_tokens, schedule.max_tokens)):
-        assert known in (None, found)
+    for known, planned in ((weight_decay, schedule.weight_decay), (max_tokens, schedule.max_tokens)):
+        assert known in (None, planned)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -162,8 +162,8 @@ def test_teacher_student_and_objective_fit(name):
     student = compatibility.check(spec, teacher, base)
     assert student == shape_of(name), "the published model is what this spec makes"
     terms = {term.name: term for term in compatibility.plan(spec, student, teacher)}
-    found = {name: (term.weight, term.temperature, term.pairs) for name, term in terms.items()}
-    assert found == OBJECTIVES[spec.recipe.name]
+    terms_by_name = {name: (term.weight, term.temperature, term.pairs) for name, term in terms.items()}
+    assert terms_by_name == OBJECTIVES[spec.recipe.name]
     assert [name for name, term in terms.items() if term.projected] == ["hidden_mse"] * (spec.recipe.name == "tiny")
 
 

@@ -47,7 +47,7 @@ def pipelined(text, model, tokenizer, aggregation):
         return tag(text, **({"ignore_labels": []} if aggregation == "none" else {}))
 
 
-def found(text, model, tokenizer):
+def spans_of(text, model, tokenizer):
     prediction = inference.predict(text, model, tokenizer, name="m")
     assert prediction.coverage.windows == 1
     return [(span.start, span.end, span.label) for span in prediction.spans], [span.score for span in prediction.spans]
@@ -66,7 +66,7 @@ def test_words_between_blanks_are_those_of_the_pipeline(model, kind):
     text = " ".join(WHOLE * 3)
     assert not {"▁", "Ġ"} & set(tokenizer.tokenize(text)), "a blank that is a piece is a word to the pipeline"
     entities = pipelined(text, model, tokenizer, "first")
-    spans, scores = found(text, model, tokenizer)
+    spans, scores = spans_of(text, model, tokenizer)
     assert spans == [(*trimmed(text, each["start"], each["end"]), each["entity_group"]) for each in entities]
     np.testing.assert_allclose(scores, [float(each["score"]) for each in entities], atol=1e-5)
 
@@ -97,7 +97,7 @@ def test_each_word_has_the_tag_that_the_pipeline_gives_its_first_piece(model, ki
             tags[place] = "O"
     assert read_tags(LABELS).iob2(LABELS.index(tag) for tag in tags) == tags
     expected = decoding.spans(words, tags, scores)
-    spans, sure = found(text, model, tokenizer)
+    spans, sure = spans_of(text, model, tokenizer)
     assert spans == [(span.start, span.end, span.label) for span in expected]
     np.testing.assert_allclose(sure, [span.score for span in expected], atol=1e-5)
 

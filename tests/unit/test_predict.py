@@ -28,7 +28,7 @@ def test_an_arm_is_read_as_written_and_named_as_written(written, model, reading,
 
 
 @pytest.mark.parametrize(
-    ("written", "error", "said"),
+    ("written", "error", "message"),
     [
         ("", BadSpec, "M@reading"),
         ("@truncate", BadSpec, "M@reading"),
@@ -42,8 +42,8 @@ def test_an_arm_is_read_as_written_and_named_as_written(written, model, reading,
         ("x" * 301, BadSpec, "found 'xxx"),
     ],
 )
-def test_an_arm_that_is_written_wrongly_says_which_part(written, error, said):
-    with pytest.raises(error, match=said):
+def test_an_arm_that_is_written_wrongly_says_which_part(written, error, message):
+    with pytest.raises(error, match=message):
         Arm.parse(written)
 
 
@@ -53,9 +53,9 @@ def test_the_readings_are_those_of_inference():
 
 def test_predict_reads_a_note_with_a_model_from_a_folder(tiny_model):
     note = Note("Fever and naloxone. " * 200)
-    found = predict(note, str(tiny_model))
-    assert (found.model, found.task, found.label_set) == (str(tiny_model), "ner", ("Disease",))
-    assert found.coverage.windows > 1 and not found.coverage.unread
+    prediction = predict(note, str(tiny_model))
+    assert (prediction.model, prediction.task, prediction.label_set) == (str(tiny_model), "ner", ("Disease",))
+    assert prediction.coverage.windows > 1 and not prediction.coverage.unread
     cut = predict(note, zoo.resolve(str(tiny_model)), reading="truncate", max_tokens=64, name="short")
     assert (cut.model, cut.coverage.tokens_read) == ("short", 62)
     assert cut.coverage.unread[0][1] <= len(note.text)

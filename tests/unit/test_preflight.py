@@ -37,42 +37,42 @@ def text(tmp_path) -> str:
 
 
 def ready(spec: JobSpec) -> RunSpec:
-    found = {"model": zoo.resolve(spec.start), "dataset": datasets.resolve(spec.dataset)}
+    resolved = {"model": zoo.resolve(spec.start), "dataset": datasets.resolve(spec.dataset)}
     if spec.teacher:
-        found["teacher"] = zoo.resolve(spec.teacher)
-    return RunSpec(id="0a0a0a0a-0", attempt=1, spec=spec, threads=1, device="cpu", **found)
+        resolved["teacher"] = zoo.resolve(spec.teacher)
+    return RunSpec(id="0a0a0a0a-0", attempt=1, spec=spec, threads=1, device="cpu", **resolved)
 
 
 def spec_of(kind: str, model, text: str, **fields) -> JobSpec:
     short = {"schedule": {"epochs": 2, "batch_tokens": 128, "max_tokens": 64}}
-    own = {
+    usual = {
         "finetune": {"model": str(model), "dataset": DATA},
         "distill": {"teacher": str(model), "student": {"layers": 2, "intermediate": 8}, "recipe": ALL, "dataset": DATA},
         "pretrain": {"model": str(model), "dataset": text, "task": {"name": "mlm", "rows": "documents"}},
     }[kind]
-    return parse({"kind": kind} | own | short | fields)
+    return parse({"kind": kind} | usual | short | fields)
 
 
 @pytest.mark.parametrize("kind", ["finetune", "distill", "pretrain"])
 def test_the_steps_are_those_of_the_run(kind, home, tiny_model, text, tmp_path):
     run = ready(spec_of(kind, tiny_model, text))
-    found = preflight.estimate(run, cache=tmp_path / "trial")
+    costs = preflight.estimate(run, cache=tmp_path / "trial")
     real = setup.prepare(run, cache=tmp_path / "run")
-    assert found.steps == pytest.approx(real.total, rel=0.1 if kind == "pretrain" else 0)
-    assert found.params == sum(p.numel() for p in real.objective.student.parameters())
-    assert found.trained == found.params
-    assert found.evaluations == 2
-    assert (found.teacher_s > 0) == (kind == "distill") == (found.teacher_params is not None)
-    assert found.outputs_bytes == (sum(kept.nbytes for kept in real.teacher_outputs) if kind == "distill" else 0)
-    assert 0 < found.seconds_per_step < 5 and found.peak_memory_bytes > 1e8
-    assert found.total_s > found.training_s > 0
+    assert costs.steps == pytest.approx(real.total, rel=0.1 if kind == "pretrain" else 0)
+    assert costs.params == sum(p.numel() for p in real.objective.student.parameters())
+    assert costs.trained == costs.params
+    assert costs.evaluations == 2
+    assert (costs.teacher_s > 0) == (kind == "distill") == (costs.teacher_params is not None)
+    assert costs.outputs_bytes == (sum(array.nbytes for array in real.teacher_outputs) if kind == "distill" else 0)
+    assert 0 < costs.seconds_per_step < 5 and costs.peak_memory_bytes > 1e8
+    assert costs.total_s > costs.training_s > 0
 
 
 def test_what_is_split_is_counted_on_all_of_the_data(home, tiny_model, text, tmp_path):
     schedule = {"epochs": 1, "batch_size": 4, "max_tokens": 24}
-    found = preflight.estimate(ready(spec_of("finetune", tiny_model, text, schedule=schedule)), cache=tmp_path)
+    costs = preflight.estimate(ready(spec_of("finetune", tiny_model, text, schedule=schedule)), cache=tmp_path)
     rows = NERRows(tiny_model)
-    assert found.cut == 0 and found.split == pytest.approx(rows.split_share(24), abs=1e-6)
+    assert costs.cut == 0 and costs.split == pytest.approx(rows.split_share(24), abs=1e-6)
 
 
 class NERRows:
@@ -94,18 +94,18 @@ class NERRows:
 def test_documents_that_are_cut_off_are_said(home, tiny_model, text, tmp_path):
     task = {"name": "mlm", "rows": "truncated"}
     schedule = {"steps": 7, "batch_size": 2, "max_tokens": 16, "evaluate_every": 3}
-    found = preflight.estimate(
+    costs = preflight.estimate(
         ready(spec_of("pretrain", tiny_model, text, task=task, schedule=schedule)), cache=tmp_path
     )
-    assert 0.2 < found.cut < 0.9
-    assert (found.steps, found.evaluations) == (7, 3)
+    assert 0.2 < costs.cut < 0.9
+    assert (costs.steps, costs.evaluations) == (7, 3)
 
 
 def test_a_vocabulary_is_trimmed_on_more_than_the_examples_that_are_tried(home, tiny_model, text, tmp_path):
     run = ready(spec_of("distill", tiny_model, text, student={"layers": 1, "vocabulary": 3000}))
-    found = preflight.estimate(run, cache=tmp_path / "trial")
+    costs = preflight.estimate(run, cache=tmp_path / "trial")
     real = setup.prepare(run, cache=tmp_path / "run")
-    assert found.params == sum(p.numel() for p in real.objective.student.parameters())
+    assert costs.params == sum(p.numel() for p in real.objective.student.parameters())
 
 
 def test_what_the_run_would_say_is_said_as_a_typed_error(home, tiny_model, text, tmp_path, monkeypatch):
@@ -199,7 +199,7 @@ def test_an_estimate_of_another_version_is_none(home):
 
 
 def test_the_facts_say_what_is_cut_and_what_is_an_upper_bound():
-    found = estimate.Estimate(
+    costs = estimate.Estimate(
         device="cpu",
         threads=2,
         params=17_000_000,
@@ -218,7 +218,7 @@ def test_the_facts_say_what_is_cut_and_what_is_an_upper_bound():
         split=0.0,
         busy=True,
     )
-    said = "\n".join(cost_estimate._facts(found))
-    assert found.total_s == 5 + 50 + 30
-    assert "12.5% of the word pieces are cut off" in said and "upper bounds" in said
-    assert "The teacher's outputs take 1.23 GB of disk" in said and "All 17.0 M parameters are trained" in said
+    facts = "\n".join(cost_estimate._facts(costs))
+    assert costs.total_s == 5 + 50 + 30
+    assert "12.5% of the word pieces are cut off" in facts and "upper bounds" in facts
+    assert "The teacher's outputs take 1.23 GB of disk" in facts and "All 17.0 M parameters are trained" in facts

@@ -96,12 +96,12 @@ def test_a_mobilebert_head_of_another_name_says_the_same():
     ids = torch.arange(12).view(2, 6)
     labels = torch.where(ids % 3 == 0, ids, heads.IGNORED)
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
-    said = []
+    answers = []
     for name in ("MobileBertLMPredictionHead", "MobileBertHead"):
         network = copy.deepcopy(model)  # whether a head is narrowed is tried once per model
         with renamed(MobileBertLMPredictionHead, name), torch.no_grad():
-            said.append(heads.vocabulary_logits(heads.forward(network, batch, head="mlm").logits))
-    torch.testing.assert_close(*said, rtol=1e-4, atol=1e-4)
+            answers.append(heads.vocabulary_logits(heads.forward(network, batch, head="mlm").logits))
+    torch.testing.assert_close(*answers, rtol=1e-4, atol=1e-4)
 
 
 def test_maps_are_captured_where_the_name_of_the_attention_cannot_be_read(tiny_model):

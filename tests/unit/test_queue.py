@@ -539,10 +539,10 @@ class Arrows(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self):
-        found = {job.id: (job.state, job.cancel_requested) for job in queue.jobs(store=self.store)}
+        jobs = {job.id: (job.state, job.cancel_requested) for job in queue.jobs(store=self.store)}
         expected = {i: (state, asked) for i, (state, _, asked, _) in self.jobs.items()}
         # Who asked to cancel is of interest only while somebody runs it.
-        assert {i: (s, a and s == "running") for i, (s, a) in found.items()} == {
+        assert {i: (s, a and s == "running") for i, (s, a) in jobs.items()} == {
             i: (s, a and s == "running") for i, (s, a) in expected.items()
         }
         for seed in range(3):

@@ -34,9 +34,9 @@ from trainer.zoo.attention_pattern import reach
     ],
 )  # fmt: skip
 def test_numbers_and_words(config, head, numbers, words):
-    found = reach(config.to_dict(), head=head)
-    assert (found.side, found.shared, found.drawn, found.through) == numbers
-    assert found.words == words
+    limit = reach(config.to_dict(), head=head)
+    assert (limit.side, limit.shared, limit.drawn, limit.through) == numbers
+    assert limit.words == words
 
 
 def test_it_needs_no_torch():
@@ -46,8 +46,8 @@ def test_it_needs_no_torch():
 
 def test_it_reads_a_config_file(tmp_path):
     ModernBertConfig(num_hidden_layers=4, global_attn_every_n_layers=2, local_attention=32).save_pretrained(tmp_path)
-    found = reach(json.loads((tmp_path / "config.json").read_text()))
-    assert found.words == "each token sees 16 on either side; every second of 4 layers sees the whole input"
+    limit = reach(json.loads((tmp_path / "config.json").read_text()))
+    assert limit.words == "each token sees 16 on either side; every second of 4 layers sees the whole input"
 
 
 @pytest.mark.parametrize("config", [LongformerConfig, BigBirdConfig, ModernBertConfig])

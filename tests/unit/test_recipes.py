@@ -58,14 +58,14 @@ def variants():
     """Every recipe with every kind of head that it trains: a task with several labels a document counts as another."""
     for name, kind in RECIPES.items():
         for head in [head for task in trained_by(kind) for head in HEADS_OF[task]]:
-            told = name if head == HEADS_OF[trained_by(kind)[0]][0] else f"{name}-{head.replace(' ', '-')}"
-            yield pytest.param(kind(), head, id=told)
+            case_id = name if head == HEADS_OF[trained_by(kind)[0]][0] else f"{name}-{head.replace(' ', '-')}"
+            yield pytest.param(kind(), head, id=case_id)
             if off := [field for field in weights(kind) if kind.model_fields[field].default == 0]:
-                yield pytest.param(kind(**dict.fromkeys(off, 1.0)), head, id=f"{told}-all-terms")
+                yield pytest.param(kind(**dict.fromkeys(off, 1.0)), head, id=f"{case_id}-all-terms")
             for option, choice in choices(kind):
-                yield pytest.param(kind(**{option: choice}), head, id=f"{told}-{option}-{choice}")
+                yield pytest.param(kind(**{option: choice}), head, id=f"{case_id}-{option}-{choice}")
             if "exact" in kind.model_fields:
-                yield pytest.param(kind(exact=True), head, id=f"{told}-exact")
+                yield pytest.param(kind(exact=True), head, id=f"{case_id}-exact")
 
 
 HEADS_OF = {"ner": ["ner"], "mlm": ["mlm"], "classification": ["classification", "several labels"]}
@@ -144,27 +144,27 @@ def test_levels_of_the_papers():
 @every_variant
 def test_the_gradient_is_that_of_small_differences(recipe, head):
     """In double precision, along a random direction through every trained weight."""
-    objective, given = objective_of(recipe, head).to(torch.float64), batch(head)
+    objective, tensors = objective_of(recipe, head).to(torch.float64), batch(head)
     parameters = dict(objective.named_parameters())
-    objective.train()(given)["loss"].backward()
+    objective.train()(tensors)["loss"].backward()
     noise = torch.Generator().manual_seed(0)
     ways = {name: torch.randn(p.shape, generator=noise, dtype=torch.float64) for name, p in parameters.items()}
     # PyTorch never trains the row of the padding token, though some terms count the states at padding.
     ways["student.bert.embeddings.word_embeddings.weight"][0] = 0
-    found = sum((p.grad * ways[name]).sum() for name, p in parameters.items() if p.grad is not None)
+    derivative = sum((p.grad * ways[name]).sum() for name, p in parameters.items() if p.grad is not None)
 
     @torch.no_grad()
     def at(step):
         for name, p in parameters.items():
             p.add_(step * ways[name])
-        loss = objective(given)["loss"]
+        loss = objective(tensors)["loss"]
         for name, p in parameters.items():
             p.sub_(step * ways[name])
         return loss
 
     slope = (at(1e-6) - at(-1e-6)) / 2e-6
-    assert abs(found) > 1e-3
-    assert found.item() == pytest.approx(slope.item(), rel=1e-5)
+    assert abs(derivative) > 1e-3
+    assert derivative.item() == pytest.approx(slope.item(), rel=1e-5)
 
 
 SCHEDULE = parse(
@@ -177,59 +177,59 @@ def test_one_batch_can_be_learned_by_heart(recipe, head):
     """With a teacher that is right, so that its soft targets and the labels do not contradict each other."""
     torch.set_num_threads(1)
     total = SCHEDULE.steps
-    objective, given = (
+    objective, tensors = (
         objective_of(recipe, head, layers=(1, 2)),
         batch(head, rows=2 + (task_of(head) == "classification"), tokens=6),
     )
     if objective.teacher:
-        if "owners" in given:  # and sure of it: a coin a label is further from its label than a class is
+        if "owners" in tensors:  # and sure of it: a coin a label is further from its label than a class is
             objective.teacher.classifier.weight.mul_(4)
-        given["labels"] = said_labels(objective, given)
+        tensors["labels"] = said_labels(objective, tensors)
     steps = list(
         train(
-            objective, optimizer_for(objective, SCHEDULE), batch_at=lambda step: given, schedule=SCHEDULE, total=total
+            objective, optimizer_for(objective, SCHEDULE), batch_at=lambda step: tensors, schedule=SCHEDULE, total=total
         )
     )
     first, last = steps[0].metrics, steps[-1].metrics
     # A soft cross-entropy ends at the entropy of the teacher, which its divergence leaves out.
     soft = any(term.name == "soft_cross_entropy" for term in objective.plan)
-    floor = Categorical(logits=teacher_logits(objective, given)).entropy().mean().item() if soft else 0.0
+    floor = Categorical(logits=teacher_logits(objective, tensors)).entropy().mean().item() if soft else 0.0
     assert last["loss"] - floor < 0.3 * (first["loss"] - floor), (first, last, floor)
     assert all(last[name] < value for name, value in first.items() if name.startswith("loss.")), (first, last)
 
 
 @torch.no_grad()
-def teacher_logits(objective, given):
+def teacher_logits(objective, tensors):
     """What the teacher says where something counts: (positions, classes), or of the windows of documents."""
-    inputs = {name: given[name] for name in ("input_ids", "attention_mask")}
-    said = objective.teacher(**inputs).logits
-    return said if "owners" in given else said[given["labels"] != -100]
+    inputs = {name: tensors[name] for name in ("input_ids", "attention_mask")}
+    logits = objective.teacher(**inputs).logits
+    return logits if "owners" in tensors else logits[tensors["labels"] != -100]
 
 
-def said_labels(objective, given):
+def said_labels(objective, tensors):
     """The labels that the teacher gives, in the places of those of the batch."""
-    said, labels = teacher_logits(objective, given), given["labels"].clone()
-    if "owners" not in given:
-        labels[labels != -100] = said.argmax(-1)
+    logits, labels = teacher_logits(objective, tensors), tensors["labels"].clone()
+    if "owners" not in tensors:
+        labels[labels != -100] = logits.argmax(-1)
         return labels
-    whole = torch.stack([said[given["owners"] == number].mean(0) for number in given["documents"]])
+    whole = torch.stack([logits[tensors["owners"] == number].mean(0) for number in tensors["documents"]])
     return (whole > 0).float() if labels.is_floating_point() else whole.argmax(-1)
 
 
 @pytest.mark.parametrize("name", [name for name, kind in RECIPES.items() if "exact" in kind.model_fields])
 def test_the_exact_mode_is_the_clean_one_but_for_dropout(name):
-    kind, found = RECIPES[name], {}
+    kind, losses = RECIPES[name], {}
     for dropout in (0.0, 0.2):
         for exact in (False, True):
             recipe = kind(exact=exact)
             objective = objective_of(recipe, dropout=dropout)
             torch.manual_seed(0)
-            found[dropout, exact] = objective.train()(batch(head_of(recipe)))
+            losses[dropout, exact] = objective.train()(batch(head_of(recipe)))
     names = {term.name for term in kind(exact=True).plan(STUDENT, TEACHER)}
-    common = [f"loss.{name}" for name in names if f"loss.{name}" in found[0.0, False]]
+    common = [f"loss.{name}" for name in names if f"loss.{name}" in losses[0.0, False]]
     assert common
-    assert all(torch.equal(found[0.0, False][term], found[0.0, True][term]) for term in common)
-    noisy = any(not torch.equal(found[0.2, False][term], found[0.2, True][term]) for term in common)
+    assert all(torch.equal(losses[0.0, False][term], losses[0.0, True][term]) for term in common)
+    noisy = any(not torch.equal(losses[0.2, False][term], losses[0.2, True][term]) for term in common)
     assert noisy == getattr(kind, "teacher_drops_out", True)
 
 
@@ -263,19 +263,19 @@ def folders(tmp_path_factory, tiny_model):
     torch.set_num_threads(1)
     top, large = tmp_path_factory.mktemp("recipes"), AutoTokenizer.from_pretrained(tiny_model)
     tokenizer = vocabulary.trim(large, vocabulary.kept(np.zeros(len(large), dtype=np.int64), large, size=1000))
-    found = {}
+    paths = {}
     for head in [head for heads in HEADS_OF.values() for head in heads]:
         for role, layers in (("teacher", TEACHER), ("start", STUDENT)):
             folder = top / f"{head}-{role}".replace(" ", "-")
             models.save(bert(head, layers=layers, seed=layers, vocabulary=len(tokenizer)), tokenizer, folder)
             digest = file_sha256(folder / "model.safetensors")
-            found[head, role] = ResolvedModel(reference=folder.name, path=str(folder), sha256=digest)
+            paths[head, role] = ResolvedModel(reference=folder.name, path=str(folder), sha256=digest)
         data = top / f"{head}-data"
         data.mkdir()
         for split in ("train", "dev", "test"):
             (data / f"{split}{ENDINGS.get(head, '.jsonl')}").write_text(LINES[head] * 5)
-        found[head] = datasets.resolve(str(data))
-    return found
+        paths[head] = datasets.resolve(str(data))
+    return paths
 
 
 SENTENCE = "no severe heart failure was seen after 5 mg of naloxone ."
@@ -296,8 +296,8 @@ def ready_of(recipe, folders, head=None):
     model, teacher = folders[head, "start"], folders[head, "teacher"] if taught else None
     names = {"teacher": teacher.reference, "student": model.reference} if taught else {"model": model.reference}
     schedule = {"steps": STEPS, "batch_size": 2, "max_tokens": 32, "lr": 0.01}
-    given = {"kind": recipe.kind, "recipe": recipe, "task": task_of(head), "dataset": "data", "schedule": schedule}
-    spec = parse(given | names)
+    fields = {"kind": recipe.kind, "recipe": recipe, "task": task_of(head), "dataset": "data", "schedule": schedule}
+    spec = parse(fields | names)
     options = {"id": "00000000-1", "attempt": 1, "threads": 1, "device": "cpu"}
     options["unlabelled"] = folders["mlm"] if spec.unlabelled else None
     return RunSpec(spec=spec, model=model, teacher=teacher, dataset=folders[head], **options)
@@ -360,19 +360,19 @@ def test_a_resumed_run_ends_with_the_same_bits(recipe, head, folders, tmp_path):
 @every_variant
 def test_the_loss_of_a_bad_step_changes_nothing_and_the_last_checkpoint_is_kept(recipe, head, folders, tmp_path):
     setup, optimizer = begin(recipe, folders, tmp_path, head)
-    run, kept = run_in(tmp_path / "00000000-1" / "attempt-1"), {}
+    run, weights_kept = run_in(tmp_path / "00000000-1" / "attempt-1"), {}
     with pytest.raises(NonFiniteLoss, match="At step 3 the loss was nan") as error:
         for step in steps_of(setup, optimizer):
             checkpoint.save(run, setup.objective, optimizer, checkpoint.Progress(step=step.number))
-            kept = copy.deepcopy(setup.objective.state_dict())
+            weights_kept = copy.deepcopy(setup.objective.state_dict())
             if step.number == 2:
                 embeddings = setup.objective.student.base_model.embeddings
-                embeddings.register_forward_hook(lambda module, given, output: output * float("nan"))
+                embeddings.register_forward_hook(lambda module, arguments, output: output * float("nan"))
     assert "learning rate" in error.value.next_step and "checkpoint is kept" in error.value.next_step
     assert checkpoint.latest(run).name == "step-2"
     checkpoint.restore_weights(checkpoint.latest(run), setup.objective)
     for name, value in setup.objective.state_dict().items():
-        assert value.isfinite().all() and torch.equal(value, kept[name]), name
+        assert value.isfinite().all() and torch.equal(value, weights_kept[name]), name
 
 
 @every_variant
@@ -396,10 +396,10 @@ def test_sentences_without_labels_are_labelled_by_the_teacher(attention, folders
     assert (setup.teacher_outputs is None) == bool(attention)
     rows = len(setup.rows.lengths)
     last = rows // (5 + 3)  # rows a sentence: five have labels, three follow without
-    given = setup.rows.batch(range(rows - last, rows))
-    words = given["words"][given["words"] >= 0]
-    assert len(words) == len(SENTENCE.split()) and (given["labels"] == -100).all()
-    terms = setup.objective(given | setup.teacher_outputs.at(words) if setup.teacher_outputs else given)
+    tensors = setup.rows.batch(range(rows - last, rows))
+    words = tensors["words"][tensors["words"] >= 0]
+    assert len(words) == len(SENTENCE.split()) and (tensors["labels"] == -100).all()
+    terms = setup.objective(tensors | setup.teacher_outputs.at(words) if setup.teacher_outputs else tensors)
     assert terms["loss.task"] == 0
     assert terms["loss.soft_targets"] > 0 and terms["loss.hidden_cosine"] > 0
 

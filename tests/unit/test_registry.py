@@ -68,9 +68,9 @@ def test_the_registry_is_light():
 
 
 def test_the_embedded_model_is_here(home):
-    found = resolve("minilm")
-    assert (found.sha256, found.zoo_id) == (MINILM, "minilm")
-    assert resolve("sentence-transformers/all-MiniLM-L6-v2").path == found.path
+    model = resolve("minilm")
+    assert (model.sha256, model.zoo_id) == (MINILM, "minilm")
+    assert resolve("sentence-transformers/all-MiniLM-L6-v2").path == model.path
     assert "minilm" in {entry.id for entry in ready()}
     assert "minilm" not in {entry.id for entry in ready(task="ner")}
 
@@ -90,10 +90,10 @@ def test_what_is_no_reference_is_refused(home, reference):
 def test_missing_weights_say_every_way_out(home):
     with pytest.raises(Unavailable) as caught:
         resolve("distil-biobert")
-    said = str(caught.value)
-    assert "nlpie/distil-biobert" in said and "not on this machine" in said
-    assert "stillroom zoo fetch distil-biobert" in said and str(home / "models" / "distil-biobert") in said
-    assert "stillroom zoo build distil-biobert" in said
+    message = str(caught.value)
+    assert "nlpie/distil-biobert" in message and "not on this machine" in message
+    assert "stillroom zoo fetch distil-biobert" in message and str(home / "models" / "distil-biobert") in message
+    assert "stillroom zoo build distil-biobert" in message
     assert "minilm" in caught.value.next_step
     with pytest.raises(Unavailable) as caught:
         resolve("ultrabert-150m")
@@ -207,8 +207,8 @@ def test_only_a_pickle_is_refused_with_the_remedy(folder):
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_remote_code_is_refused(folder, name):
-    said = json.loads((folder / name).read_text())
-    (folder / name).write_text(json.dumps(said | {"auto_map": {"AutoModel": "evil.Model"}}))
+    config = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Model"}}))
     with pytest.raises(Refused, match="auto_map"):
         resolve(str(folder))
 

@@ -97,20 +97,20 @@ def test_without_the_tick_no_file_depends_on_the_text(text, first, second):
 @given(TEXT, SPANS, SPANS, LABEL)
 @example("".join(HOSTILE), [(0, 9, HOSTILE[1])], [(3, 40, HOSTILE[0])], HOSTILE[1])
 def test_with_the_tick_the_report_holds_the_text_and_everything_is_escaped(text, first, second, name):
-    found = Page(document(made(text, prediction(f"a{name}", *first), prediction(f"b{name}", *second), with_text=True)))
-    assert found.note == shown(text)
+    page = Page(document(made(text, prediction(f"a{name}", *first), prediction(f"b{name}", *second), with_text=True)))
+    assert page.note == shown(text)
     shell = {"html", "head", "body", "meta", "title", "style", "h1"}
-    for tag, attributes in found.tags:
+    for tag, attributes in page.tags:
         assert tag in TAGS | shell
         assert set(attributes) <= {"class", "dir", "id", "tabindex", "name", "content", "charset", "lang", "http-equiv"}
-    assert [tag for tag, _ in found.tags].count("style") == 2
+    assert [tag for tag, _ in page.tags].count("style") == 2
 
 
 def test_the_report_says_versions_hashes_date_coverage_cost_and_what_was_kept():
     arms = prediction("a", (0, 5, "Disease")), prediction("b", unread=((0, 9),))
     html = document(made("Fever after naloxone", *arms, kept=Filter(labels=("Disease",), least=0.8), context=512))
-    for said in ("01 March 2026, 09:30", HASH, "1,234 ms", "90 of 99 (91%)", "9.5 million", "0–5", "Not read by"):
-        assert said in html, said
+    for fact in ("01 March 2026, 09:30", HASH, "1,234 ms", "90 of 99 (91%)", "9.5 million", "0–5", "Not read by"):
+        assert fact in html, fact
     assert "labels Disease only; scores from 80% on" in html and "first 512 tokens" in html
     for package, number in report.versions().items():
         assert f"{package} {number}" in html and number != "not installed"
@@ -128,8 +128,8 @@ def test_the_json_is_the_public_shape_with_versions_and_hashes():
 
 def test_the_csv_has_a_row_a_span_and_one_for_each_label_that_a_note_is_given():
     labels = (LabelScore(label='=x,"y"', score=0.7), LabelScore(label="z", score=0.3))
-    said = prediction("c").model_copy(update={"task": "classification", "labels": labels})
-    arms = prediction("a", (0, 5, "Disease"), (6, 3, "Chemical")), prediction("b", (0, 5, "Disease")), said
+    classified = prediction("c").model_copy(update={"task": "classification", "labels": labels})
+    arms = prediction("a", (0, 5, "Disease"), (6, 3, "Chemical")), prediction("b", (0, 5, "Disease")), classified
     rows = list(csv.reader(io.StringIO(report.as_csv(made("Fever after", *arms)))))
     assert rows == [
         ["arm", "start", "end", "label", "score", "agreed"],
@@ -150,8 +150,8 @@ def test_our_own_reader_of_brat_finds_the_same_spans(tmp_path, with_text):
         (tmp_path / "A" / "note.txt").write_bytes(text.encode())
     (read,) = marked(tmp_path / "A")
     assert read.text == text
-    found = [(entity.start, entity.end, entity.label) for entity in read.entities]
-    assert found == [(0, 5, "Disease"), (text.index("nal"), text.index("nal") + 8, "Chemical_name")]
+    entities = [(entity.start, entity.end, entity.label) for entity in read.entities]
+    assert entities == [(0, 5, "Disease"), (text.index("nal"), text.index("nal") + 8, "Chemical_name")]
 
 
 def test_an_annotation_over_a_line_end_has_a_fragment_a_line():
@@ -176,30 +176,35 @@ def test_a_lone_surrogate_moves_no_offset():
 
 
 def test_a_file_name_is_a_date_and_says_whether_the_text_is_in_it():
-    silent, told = (made("Fever", *map(prediction, "ab"), with_text=with_text) for with_text in (False, True))
+    silent, with_text_in_it = (
+        made("Fever", *map(prediction, "ab"), with_text=with_text) for with_text in (False, True)
+    )
     assert silent.name("html") == "stillroom-compare-20260301-093000.html"
-    assert told.name("html") == "stillroom-compare-20260301-093000-with-text.html"
-    assert told.name("json") == "stillroom-compare-20260301-093000.json", "which never holds it"
+    assert with_text_in_it.name("html") == "stillroom-compare-20260301-093000-with-text.html"
+    assert with_text_in_it.name("json") == "stillroom-compare-20260301-093000.json", "which never holds it"
 
 
 def test_the_weights_of_a_starter_and_of_a_model_that_is_gone():
-    found = weights("minilm-bc5cdr-l3@truncate:128")
-    assert found.reference == "minilm-bc5cdr-l3" and 8_000_000 < found.parameters < 9_000_000
-    assert found.size_bytes > found.parameters and len(found.sha256) == 64
+    digest = weights("minilm-bc5cdr-l3@truncate:128")
+    assert digest.reference == "minilm-bc5cdr-l3" and 8_000_000 < digest.parameters < 9_000_000
+    assert digest.size_bytes > digest.parameters and len(digest.sha256) == 64
     assert weights("./gone@windows") == Weights(reference="./gone")
 
 
 def test_of_very_many_disagreements_the_first_are_listed_and_all_are_counted():
     text = "Fever. " * 1_500
     one = prediction("one", *[(at, 5, "Disease") for at in range(0, len(text), 7)])
-    found = document(made(text, one, prediction("two", (0, 5, "Disease"))))
-    assert found.count("<li>") == 1_000 and "<b>1,499</b>" in found and "The first 1,000 are listed" in found
+    page = document(made(text, one, prediction("two", (0, 5, "Disease"))))
+    assert page.count("<li>") == 1_000 and "<b>1,499</b>" in page and "The first 1,000 are listed" in page
     few = document(made("Fever. Cough.", one.model_copy(update={"spans": one.spans[:2]}), prediction("two")))
     assert few.count("<li>") == 2 and "are listed" not in few
 
 
 def test_where_nothing_was_found_the_files_say_that_there_is_nothing_to_compare():
-    found = made("Fever", prediction("a"), prediction("b"))
-    said = json.loads(report.as_json(found))
-    assert said["agreement"] is None and "nothing to compare" in said["no_agreement"]
-    assert said["no_agreement"] in document(found) and "100%" not in document(found).partition("Agreement")[2]
+    comparison = made("Fever", prediction("a"), prediction("b"))
+    document_read = json.loads(report.as_json(comparison))
+    assert document_read["agreement"] is None and "nothing to compare" in document_read["no_agreement"]
+    assert (
+        document_read["no_agreement"] in document(comparison)
+        and "100%" not in document(comparison).partition("Agreement")[2]
+    )

@@ -25,9 +25,9 @@ def resolved(tiny_model, tmp_path):
 @pytest.fixture
 def loads(monkeypatch):
     """What is really loaded, letter by letter."""
-    found, load = [], models.load
-    monkeypatch.setattr(models, "load", lambda model: found.append(model.path[-1]) or load(model))
-    return found
+    loaded, load = [], models.load
+    monkeypatch.setattr(models, "load", lambda model: loaded.append(model.path[-1]) or load(model))
+    return loaded
 
 
 def test_what_a_folder_takes_is_what_the_loaded_model_takes(resolved):
@@ -39,46 +39,46 @@ def test_what_a_folder_takes_is_what_the_loaded_model_takes(resolved):
 def test_the_least_recently_used_models_leave_when_bytes_run_out(resolved, loads):
     one = size_bytes(models.load(resolved["a"])[0])
     loads.clear()
-    kept = Shelf(limit_bytes=2 * one + 100)
+    shelf = Shelf(limit_bytes=2 * one + 100)
     for letter in "aabacab":
-        kept.take(resolved[letter])
+        shelf.take(resolved[letter])
     assert "".join(loads) == "abcb"
 
 
 def test_a_model_larger_than_the_limit_is_kept_alone(resolved, loads):
-    kept = Shelf(limit_bytes=10)
+    shelf = Shelf(limit_bytes=10)
     for letter in "aaba":
-        assert kept.take(resolved[letter])[0].config.model_type == "bert"
+        assert shelf.take(resolved[letter])[0].config.model_type == "bert"
     assert "".join(loads) == "aba"
 
 
 def test_a_model_that_does_not_fit_is_refused_with_sizes_after_all_others_left(resolved, loads, monkeypatch):
-    kept = Shelf(limit_bytes=2**40)
-    kept.take(resolved["a"])
+    shelf = Shelf(limit_bytes=2**40)
+    shelf.take(resolved["a"])
     with monkeypatch.context() as full:
         full.setattr(model_cache, "free_bytes", lambda: 3 * 2**20)
         with pytest.raises(Unavailable, match=r"takes \d+ MB of memory while it is loaded; 3 MB are free"):
-            kept.take(resolved["b"])
-    kept.take(resolved["a"])
+            shelf.take(resolved["b"])
+    shelf.take(resolved["a"])
     assert "".join(loads) == "aa"  # it went, to make room
 
 
 def test_a_folder_whose_config_or_tokenizer_was_corrected_is_read_again(resolved, loads):
-    kept, folder = Shelf(limit_bytes=2**40), Path(resolved["a"].path)
-    kept.take(resolved["a"])
+    shelf, folder = Shelf(limit_bytes=2**40), Path(resolved["a"].path)
+    shelf.take(resolved["a"])
     for name in ("config.json", "tokenizer_config.json"):
         written = json.loads((folder / name).read_text(encoding="utf-8"))
         (folder / name).write_text(json.dumps(written | {"corrected": True}), encoding="utf-8")
         again = zoo.resolve(str(folder))
-        assert kept.take(again)[0] is kept.take(again)[0]
-    assert kept.take(again)[0].config.corrected and "".join(loads) == "aaa"
+        assert shelf.take(again)[0] is shelf.take(again)[0]
+    assert shelf.take(again)[0].config.corrected and "".join(loads) == "aaa"
 
 
 def test_clear_gives_every_model_back(resolved, loads):
-    kept = Shelf(limit_bytes=2**40)
-    kept.take(resolved["a"])
-    kept.clear()
-    kept.take(resolved["a"])
+    shelf = Shelf(limit_bytes=2**40)
+    shelf.take(resolved["a"])
+    shelf.clear()
+    shelf.take(resolved["a"])
     assert "".join(loads) == "aa"
 
 
@@ -94,8 +94,8 @@ def test_the_limit_is_a_quarter_of_the_memory_or_what_is_said(monkeypatch):
 
 def test_a_containers_limit_counts_and_its_cached_files_are_free(tmp_path, monkeypatch):
     monkeypatch.delenv("STILLROOM_LAB_MEMORY_MB", raising=False)
-    for name, said in (("max", "4000"), ("current", "3000"), ("stat", "anon 2000\ninactive_file 500")):
-        (tmp_path / f"memory.{name}").write_text(said + "\n")
+    for name, content in (("max", "4000"), ("current", "3000"), ("stat", "anon 2000\ninactive_file 500")):
+        (tmp_path / f"memory.{name}").write_text(content + "\n")
     monkeypatch.setattr(model_cache, "_CGROUP", tmp_path)
     assert (limit_bytes(), free_bytes()) == (1000, 1500)
     (tmp_path / "memory.max").write_text("max\n")

@@ -72,9 +72,9 @@ def test_whole_documents_hold_the_entities_of_their_card(name, documents, labels
     card, report = datasets.cards()[name], datasets.check(name, task="ner")
     assert report.ok and not any(report.repeated.values())
     for split, stated in card.splits.items():
-        found = report.splits[split]
-        assert (found.documents, found.tokens, found.entities) == (stated.documents, stated.tokens, stated.entities)
-        assert set(found.labels) <= set(card.labels)
+        counts = report.splits[split]
+        assert (counts.documents, counts.tokens, counts.entities) == (stated.documents, stated.tokens, stated.entities)
+        assert set(counts.labels) <= set(card.labels)
     assert set(report.splits["train"].labels) == set(card.labels) and len(card.labels) == labels
     assert [card.splits[split].documents for split in ("train", "dev", "test")] == documents
 
@@ -98,8 +98,8 @@ def test_the_counts_are_those_that_are_published(name):
     report = datasets.check(name, task="ner")
     assert report.ok
     for split, stated in STATED[name].items():
-        found = report.splits[split]
-        assert (found.sentences, found.tokens, found.entities, found.labels) == stated
+        counts = report.splits[split]
+        assert (counts.sentences, counts.tokens, counts.entities, counts.labels) == stated
 
 
 @pytest.mark.parametrize("name", LABELLED)
@@ -108,10 +108,10 @@ def test_a_card_says_what_its_files_hold(name):
     assert card.task == "ner"
     assert set(card.splits) == {"train", "dev", "test"}
     for split, stated in card.splits.items():
-        found = report.splits[split]
+        counts = report.splits[split]
         assert sha256(DATA / name / stated.file) == stated.sha256
-        assert (found.sentences, found.tokens, found.entities) == (stated.sentences, stated.tokens, stated.entities)
-        assert set(found.labels) == set(card.labels)
+        assert (counts.sentences, counts.tokens, counts.entities) == (stated.sentences, stated.tokens, stated.entities)
+        assert set(counts.labels) == set(card.labels)
 
 
 @pytest.mark.parametrize("name", LABELLED)
@@ -161,9 +161,9 @@ def test_a_text_card_says_what_its_files_hold(name):
     assert report.ok and card.task == "mlm" and set(card.splits) == {"train", "dev", "test"}
     assert set(report.repeated.values()) == {0}
     for split, stated in card.splits.items():
-        found = report.splits[split]
+        counts = report.splits[split]
         assert sha256(DATA / name / stated.file) == stated.sha256
-        assert (found.documents, found.characters, found.repeated) == (stated.documents, stated.characters, 0)
+        assert (counts.documents, counts.characters, counts.repeated) == (stated.documents, stated.characters, 0)
     readme = (DATA / "clinical-text" / "README.md").read_text(encoding="utf-8")
     for stated in datasets.cards()["clinical-text"].splits.values():
         assert f"| {stated.documents:,} | {stated.characters:,} |" in readme
@@ -269,10 +269,10 @@ def test_a_card_of_labelled_documents_says_what_its_files_hold(name):
     assert report.ok and card.task == "classification" and not card.multi_label
     assert set(report.repeated.values()) == {0}
     for split, stated in card.splits.items():
-        found = report.splits[split]
+        counts = report.splits[split]
         assert sha256(DATA / name / stated.file) == stated.sha256
-        assert (found.documents, found.characters, found.repeated) == (stated.documents, stated.characters, 0)
-        assert set(found.labels) == set(card.labels)
+        assert (counts.documents, counts.characters, counts.repeated) == (stated.documents, stated.characters, 0)
+        assert set(counts.labels) == set(card.labels)
         assert {label for note in notes_of(name, split, "labels") for label in note.labels} <= set(card.other_labels)
     assert card.licence == "CC0 1.0" and card.licence_files == ("../licences/CC0-1.0.txt",)
     assert re.search(r"github\.com/\S+ @ [0-9a-f]{40}", card.source) and card.citation and card.changes and card.notes
@@ -294,20 +294,20 @@ def test_the_human_card_of_the_notes_states_the_same_counts_and_rule():
 
 def test_the_slice_of_the_notes_is_the_first_of_four_specialties():
     for split, count in {"train": 12, "dev": 4, "test": 4}.items():
-        kept, wanted = {label: 0 for label in FOUR}, []
+        counts, wanted = {label: 0 for label in FOUR}, []
         pairs = zip(notes_of("mtsamples", split, "label"), notes_of("mtsamples", split, "labels"), strict=True)
         for one, several in pairs:
             (label,) = one.labels
-            if kept.get(label, count) < count:
-                kept[label] += 1
+            if counts.get(label, count) < count:
+                counts[label] += 1
                 wanted.append((one.text, label, several.labels))
         sliced = zip(
             notes_of("mtsamples-slice", split, "label"), notes_of("mtsamples-slice", split, "labels"), strict=True
         )
-        found = [(one.text, one.labels[0], several.labels) for one, several in sliced]
-        assert [each[:2] for each in found] == [each[:2] for each in wanted]
-        own = set(datasets.cards()["mtsamples-slice"].other_labels)
-        assert [set(each[2]) for each in found] == [set(each[2]) & own for each in wanted]
+        documents = [(one.text, one.labels[0], several.labels) for one, several in sliced]
+        assert [each[:2] for each in documents] == [each[:2] for each in wanted]
+        labels = set(datasets.cards()["mtsamples-slice"].other_labels)
+        assert [set(each[2]) for each in documents] == [set(each[2]) & labels for each in wanted]
 
 
 def test_no_sample_note_is_a_training_note():

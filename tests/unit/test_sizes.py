@@ -65,14 +65,14 @@ def shape_of(config, tmp_path) -> compatibility.Shape:
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
 def test_the_formula_counts_what_torch_builds(config, head, tmp_path):
     config.id2label = dict(enumerate(("O", "B-X", "I-X")))
-    found = sizes.size(
+    parameters = sizes.size(
         shape_of(config, tmp_path),
         head=head,
         labels=3,
         change=Change(architecture="minialbert", embedding=32) if config.model_type == "minialbert" else None,
     )
-    assert found.total == counted(config, head)
-    assert 0 < found.embeddings < found.total
+    assert parameters.total == counted(config, head)
+    assert 0 < parameters.embeddings < parameters.total
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_a_lengthened_model_has_the_size_that_is_foretold(kind, tiny_model):
     for change in (Change(attention="sliding_window"), Change(attention="sliding_window", max_tokens=96)):
         made, _ = students.make(base, tokenizer, change, texts=lambda: ())
         shape = compatibility.changed(compatibility.sizes(config.to_dict()), change)
-        found = sizes.size(shape, head="mlm")
-        assert found.total == sum(p.numel() for p in made.parameters())
+        size = sizes.size(shape, head="mlm")
+        assert size.total == sum(p.numel() for p in made.parameters())
         assert shape.positions == made.config.max_position_embeddings
 
 

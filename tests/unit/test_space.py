@@ -102,15 +102,20 @@ def test_nothing_is_in_it_that_does_not_belong_there(built):
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     tops = {name.partition("/")[0] for name in names}
     assert tops == set(sizes) and sum(sizes.values()) == sum((folder / name).stat().st_size for name in names)
-    kept = {".gitattributes", "LICENSE", "README.md", "app.py", "data", "model_zoo.yaml", "requirements.txt"}
-    assert tops - {".streamlit", "Dockerfile"} == kept | {"trainer", "workbench"}
+    allowed = {".gitattributes", "LICENSE", "README.md", "app.py", "data", "model_zoo.yaml", "requirements.txt"}
+    assert tops - {".streamlit", "Dockerfile"} == allowed | {"trainer", "workbench"}
     assert not [
         name for name in names if re.search(r"(^|/)(tests|\.git|\.stillroom|__pycache__|\.venv)(/|$)|\.pyc$", name)
     ]
-    own = {name for name in names if name.startswith(("trainer/", "workbench/", "data/"))}
-    for name in own:
+    needed = {name for name in names if name.startswith(("trainer/", "workbench/", "data/"))}
+    for name in needed:
         assert (folder / name).read_bytes() == (ROOT / name).read_bytes()
-    assert {Path(name).parts[1] for name in own if name.startswith("data/")} == {"demo", "licences", "models", "notes"}
+    assert {Path(name).parts[1] for name in needed if name.startswith("data/")} == {
+        "demo",
+        "licences",
+        "models",
+        "notes",
+    }
     starters = [entry for entry in zoo.entries().values() if entry.source == "data"]
     assert starters and all(f"{entry.path}/model.safetensors" in names for entry in starters)
 

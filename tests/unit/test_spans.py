@@ -14,7 +14,7 @@ ENTITIES = [("Sign", "fever"), ("Sign", "café-au-lait spots"), ("Sign", "chest 
 
 
 def entities():
-    return [spans.Entity(TEXT.index(said), TEXT.index(said) + len(said), label) for label, said in ENTITIES]
+    return [spans.Entity(TEXT.index(written), TEXT.index(written) + len(written), label) for label, written in ENTITIES]
 
 
 def written(tmp_path, kind):
@@ -44,8 +44,8 @@ def test_every_format_gives_the_same_words_and_tags(kind, tmp_path):
     [placed] = spans.read(written(tmp_path, kind))
     words, tags = placed.sentence
     assert " ".join(words).startswith("No fever , but café - au - lait spots and a 38 . 5 ° C")
-    said = [word for word, tag in zip(words, tags, strict=True) if tag.endswith("Sign")]
-    assert said == ["fever", "café", "-", "au", "-", "lait", "spots", "chest", "pain"]
+    signs = [word for word, tag in zip(words, tags, strict=True) if tag.endswith("Sign")]
+    assert signs == ["fever", "café", "-", "au", "-", "lait", "spots", "chest", "pain"]
     assert [tag for tag in tags if tag.startswith("B-")] == ["B-Sign", "B-Sign", "B-Value", "B-Sign"]
     out = tmp_path / "out.conll"
     conll.write(out, [placed.sentence])
@@ -54,8 +54,8 @@ def test_every_format_gives_the_same_words_and_tags(kind, tmp_path):
 
 def test_of_entities_that_overlap_the_longest_stays():
     outer, inner = spans.Entity(0, 15, "Disease"), spans.Entity(0, 6, "Site")
-    said = spans.tagged("breast cancer x after", [inner, outer, spans.Entity(14, 21, "Time")])
-    assert said.tags == ("B-Disease", "I-Disease", "I-Disease", "O")
+    sentence = spans.tagged("breast cancer x after", [inner, outer, spans.Entity(14, 21, "Time")])
+    assert sentence.tags == ("B-Disease", "I-Disease", "I-Disease", "O")
 
 
 @pytest.mark.parametrize("text", ["ab, c  de", " a-b c ", "..", "café x\n\ny"])
@@ -81,7 +81,7 @@ SECRET = "Zebulon"
 
 
 @pytest.mark.parametrize(
-    "row, said",
+    "row, problem",
     [
         ("{", "not JSON"),
         ("[1]", "a JSON list"),
@@ -94,24 +94,26 @@ SECRET = "Zebulon"
         (f'{{"text": "{SECRET}", "entities": ["x"]}}', "no object"),
     ],
 )
-def test_a_wrong_row_is_named_with_its_line_and_never_quoted(row, said, tmp_path):
+def test_a_wrong_row_is_named_with_its_line_and_never_quoted(row, problem, tmp_path):
     path = tmp_path / "dev.spans.jsonl"
     good = json.dumps({"text": "fine", "entities": []})
     path.write_text(f"{good}\n{row}\n{good}\n")
     with pytest.raises(BadData) as caught:
         list(spans.read(path))
-    assert "line 2" in str(caught.value) and said in str(caught.value) and SECRET not in str(caught.value)
-    found = []
-    assert len(list(spans.read(path, report=found.append))) == 2 and len(found) == 1
+    assert "line 2" in str(caught.value) and problem in str(caught.value) and SECRET not in str(caught.value)
+    errors = []
+    assert len(list(spans.read(path, report=errors.append))) == 2 and len(errors) == 1
 
 
-@pytest.mark.parametrize("line, said", [("T1\tSign 0 99\tx", "from 0 to 99"), ("T1\tSign zero 4\tx", "without label")])
-def test_a_wrong_brat_annotation_is_named(line, said, tmp_path):
+@pytest.mark.parametrize(
+    "line, problem", [("T1\tSign 0 99\tx", "from 0 to 99"), ("T1\tSign zero 4\tx", "without label")]
+)
+def test_a_wrong_brat_annotation_is_named(line, problem, tmp_path):
     folder = tmp_path / "test"
     folder.mkdir()
     (folder / "a.txt").write_text(f"{SECRET} is well")
     (folder / "a.ann").write_text(f"{line}\n")
-    with pytest.raises(BadData, match=said) as caught:
+    with pytest.raises(BadData, match=problem) as caught:
         list(spans.read(folder))
     assert "test/a.ann, line 1" in str(caught.value) and SECRET not in str(caught.value)
 
@@ -163,6 +165,6 @@ def test_a_folder_of_any_format_is_a_data_set(kind, tmp_path):
 def test_sentences_end_before_a_capital_and_never_inside_an_entity():
     words = ("He", "has", "St", ".", "Vitus", "dance", ".", "It", "is", "mild", ".", "no", "fever")
     tags = ("O", "O", "B-D", "I-D", "I-D", "I-D", "O", "O", "O", "O", "O", "O", "O")
-    found = list(datasets.sentences(conll.Sentence(words, tags)))
-    assert [len(each.words) for each in found] == [7, 6]
-    assert sum((each.words for each in found), ()) == words and sum((each.tags for each in found), ()) == tags
+    parts = list(datasets.sentences(conll.Sentence(words, tags)))
+    assert [len(each.words) for each in parts] == [7, 6]
+    assert sum((each.words for each in parts), ()) == words and sum((each.tags for each in parts), ()) == tags

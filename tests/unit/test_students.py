@@ -165,9 +165,9 @@ def test_narrower_embeddings_keep_what_a_projection_of_that_width_can(teacher, m
     student = made(teacher, layers=2, hidden=8, heads=2, start="embeddings")
     mine = student.bert.embeddings.word_embeddings.weight.detach()
     assert mine.shape == (30522, 8)
-    kept = (mine - mine.mean(0)).square().sum()
+    explained = (mine - mine.mean(0)).square().sum()
     best = torch.linalg.svdvals((table - table.mean(0)).double())[:8].square().sum()
-    assert kept.item() == pytest.approx(best.item(), rel=1e-4)
+    assert explained.item() == pytest.approx(best.item(), rel=1e-4)
     turn = torch.linalg.lstsq(table, mine).solution
     positions = teacher.bert.embeddings.position_embeddings.weight.detach()
     assert torch.allclose(student.bert.embeddings.position_embeddings.weight, positions @ turn, atol=1e-3)
@@ -302,7 +302,7 @@ def test_a_minialbert_of_a_distilbert(made, tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("change", "field", "said"),
+    ("change", "field", "message"),
     [
         ({"heads": 5}, "student.heads", "these do: 1, 2, 4, 8, 16, 32"),
         ({"hidden": 16}, "student.start", "hidden differ; write `start: embeddings`"),
@@ -316,11 +316,11 @@ def test_a_minialbert_of_a_distilbert(made, tokenizer):
         ({"vocabulary": 100}, "student.vocabulary", "a few thousand"),
     ],
 )
-def test_a_change_that_does_not_fit_names_its_field(teacher, made, change, field, said):
+def test_a_change_that_does_not_fit_names_its_field(teacher, made, change, field, message):
     with pytest.raises(BadSpec) as error:
         made(teacher, **change)
     assert field in [name for name, _ in error.value.fields]
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_an_architecture_whose_layers_are_shared_is_refused(made):
@@ -339,11 +339,11 @@ def test_a_narrower_feed_forward_block_keeps_the_strongest_neurons(teacher, made
     source = teacher.bert.encoder.layer[11]
     silent = [3, 17, 40]
     with torch.no_grad():
-        kept = {name: value.clone() for name, value in source.state_dict().items()}
+        weights = {name: value.clone() for name, value in source.state_dict().items()}
         source.output.dense.weight[:, silent] = 0
         student = made(teacher, layers=1, layer_map=(12,), intermediate=45)
         states = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
         mine, theirs = student.bert.encoder.layer[0](states), source(states)
-        source.load_state_dict(kept)
+        source.load_state_dict(weights)
     assert student.config.intermediate_size == 45
     torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-6)

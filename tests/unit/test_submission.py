@@ -161,9 +161,9 @@ def test_every_reference_of_a_spec_is_checked_and_made_absolute(inputs, monkeypa
     model, data = "./models/minilm-ncbi", "./ncbi-disease-slice"
     taught = {"kind": "distill", "teacher": model, "student": {"base": model, "layers": 1}, "dataset": data}
     taught |= {"recipe": {"name": "task_kd", "unlabelled": data}}
-    found = submission.settled(parse(taught))
-    assert {found.teacher, found.student.base} == {str(DATA / "models/minilm-ncbi")}
-    assert {found.dataset, found.recipe.unlabelled} == {str(DATA / "ncbi-disease-slice")}
+    job = submission.settled(parse(taught))
+    assert {job.teacher, job.student.base} == {str(DATA / "models/minilm-ncbi")}
+    assert {job.dataset, job.recipe.unlabelled} == {str(DATA / "ncbi-disease-slice")}
     with pytest.raises(BadSpec) as caught:
         submission.settled(parse(taught | {"student": {"base": "minilmm", "layers": 1}, "teacher": "00000000-1"}))
     assert {field for field, _ in caught.value.fields} == {"teacher", "student.base"}
@@ -178,7 +178,7 @@ def test_waiting_looks_again_only_while_something_moves(inputs, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "field"),
+    ("fields", "field"),
     [
         ({"kind": "distill", "teacher": "minilm-ncbi", "student": "minilm-ncbi", "recipe": "task_kd"}, "student"),
         ({"kind": "distill", "teacher": "minilm", "student": {"layers": 3}, "recipe": "task_kd"}, "teacher"),
@@ -186,8 +186,8 @@ def test_waiting_looks_again_only_while_something_moves(inputs, monkeypatch):
         ({"kind": "finetune", "model": {"base": "minilm", "layers": 7}}, "model.layers"),
     ],
 )
-def test_a_pair_that_does_not_fit_is_refused_before_it_is_queued(home, given, field):
+def test_a_pair_that_does_not_fit_is_refused_before_it_is_queued(home, fields, field):
     with pytest.raises(BadSpec) as caught:
-        submission.submit(parse(given | {"dataset": "ncbi-disease-slice"}))
+        submission.submit(parse(fields | {"dataset": "ncbi-disease-slice"}))
     assert field in {name for name, _ in caught.value.fields}
     assert queue.jobs() == []

@@ -48,10 +48,10 @@ READ = {  # the labels; what people call the scheme; its types; the IOB2 tags of
 
 @pytest.mark.parametrize("labels", READ)
 def test_a_label_set_tells_its_scheme(labels):
-    scheme, kinds, said = READ[labels]
+    scheme, kinds, names = READ[labels]
     meant = tags.read(labels.split())
     assert (meant.scheme, " ".join(meant.kinds)) == (scheme, kinds)
-    assert " ".join(meant.iob2(range(len(meant.names)))) == said
+    assert " ".join(meant.iob2(range(len(meant.names)))) == names
     assert meant.iob2([meant.outside]) == ["O"]
     for kind in meant.kinds:
         assert all(kind in meant.names[output] for output in meant.columns(kind))
@@ -90,8 +90,8 @@ def test_labels_whose_meaning_is_not_plain_are_refused(labels, what):
 
 def test_words_without_a_border_of_their_own_close_and_open_entities():
     bilou = tags.read(["O", "B-D", "I-D", "L-D", "U-D", "U-X"])
-    said = [bilou.names.index(name) for name in ["U-D", "U-D", "B-D", "L-D", "L-D", "I-D", "O", "U-X", "U-D"]]
-    assert bilou.iob2(said) == ["B-D", "B-D", "B-D", "I-D", "B-D", "B-D", "O", "B-X", "B-D"]
+    numbers = [bilou.names.index(name) for name in ["U-D", "U-D", "B-D", "L-D", "L-D", "I-D", "O", "U-X", "U-D"]]
+    assert bilou.iob2(numbers) == ["B-D", "B-D", "B-D", "I-D", "B-D", "B-D", "O", "B-X", "B-D"]
     ioe = tags.read(["O", "I-D", "E-D"])
     assert ioe.iob2([1, 2, 2, 1, 0, 1]) == ["I-D", "I-D", "B-D", "B-D", "O", "I-D"]
 
@@ -105,34 +105,34 @@ SETS = [
 @st.composite
 def sentences(draw):
     """IOB2 tags of some words."""
-    said = []
+    names_drawn = []
     for _ in range(draw(st.integers(0, 12))):
-        inside = [f"I-{said[-1][2:]}"] if said and said[-1] != "O" else []
-        said.append(draw(st.sampled_from(["O", "B-X", "B-Y", *inside])))
-    return said
+        inside = [f"I-{names_drawn[-1][2:]}"] if names_drawn and names_drawn[-1] != "O" else []
+        names_drawn.append(draw(st.sampled_from(["O", "B-X", "B-Y", *inside])))
+    return names_drawn
 
 
 @given(sentences(), st.sampled_from(SETS), st.integers(0, 9))
-def test_what_a_scheme_with_borders_says_is_what_it_was_told(said, names, seed):
+def test_what_a_scheme_with_borders_says_is_what_it_was_told(sentence, names, seed):
     names = ["O", *names]
     random.Random(seed).shuffle(names)
     meant = tags.read(names)
-    assert meant.iob2(meant.outputs(said)) == said
+    assert meant.iob2(meant.outputs(sentence)) == sentence
 
 
 def test_a_scheme_says_tags_with_the_nearest_border_it_has():
-    told = ["B-X", "B-X", "I-X", "O", "B-Y", "I-Y", "I-Y"]
+    gold = ["B-X", "B-X", "I-X", "O", "B-Y", "I-Y", "I-Y"]
 
-    def said(labels):
+    def names_read(labels):
         meant = tags.read(labels.split())
-        return [meant.names[output] for output in meant.outputs(told)]
+        return [meant.names[output] for output in meant.outputs(gold)]
 
-    assert said("O B-X I-X L-X U-X B-Y I-Y L-Y U-Y") == ["U-X", "B-X", "L-X", "O", "B-Y", "I-Y", "L-Y"]
-    assert said("O X Y") == ["X", "X", "X", "O", "Y", "Y", "Y"]
-    assert said("O I-X I-Y") == ["I-X", "I-X", "I-X", "O", "I-Y", "I-Y", "I-Y"]
-    assert said("O B-X I-X I-Y") == ["B-X", "B-X", "I-X", "O", "I-Y", "I-Y", "I-Y"]
-    assert said("O I-X E-X I-Y E-Y") == ["E-X", "I-X", "E-X", "O", "I-Y", "I-Y", "E-Y"]
-    assert said("[PAD] O B-X I-X B-Y I-Y") == told
+    assert names_read("O B-X I-X L-X U-X B-Y I-Y L-Y U-Y") == ["U-X", "B-X", "L-X", "O", "B-Y", "I-Y", "L-Y"]
+    assert names_read("O X Y") == ["X", "X", "X", "O", "Y", "Y", "Y"]
+    assert names_read("O I-X I-Y") == ["I-X", "I-X", "I-X", "O", "I-Y", "I-Y", "I-Y"]
+    assert names_read("O B-X I-X I-Y") == ["B-X", "B-X", "I-X", "O", "I-Y", "I-Y", "I-Y"]
+    assert names_read("O I-X E-X I-Y E-Y") == ["E-X", "I-X", "E-X", "O", "I-Y", "I-Y", "E-Y"]
+    assert names_read("[PAD] O B-X I-X B-Y I-Y") == gold
     with pytest.raises(KeyError):
         tags.read(["O", "B-X", "I-X"]).outputs(["B-Z"])
 

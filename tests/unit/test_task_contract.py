@@ -103,8 +103,8 @@ def test_a_card_may_name_it(name, data):
     counts = {"tagged": "sentences: 2, tokens: 4, entities: 2", "text": "documents: 2, characters: 40"}
     counts["labelled"] = counts["text"]
     split = f"{{file: train.{ending}, sha256: {'a' * 64}, {counts[TASKS[name].data]}}}"
-    told = {"id": "d", "name": "D", "licence": "CC0", "source": "here", "citation": "none", "task": name}
-    text = "".join(f"{key}: {value}\n" for key, value in told.items())
+    fields = {"id": "d", "name": "D", "licence": "CC0", "source": "here", "citation": "none", "task": name}
+    text = "".join(f"{key}: {value}\n" for key, value in fields.items())
     (place / "card.yaml").write_text(
         f"{text}labels: [{', '.join(sorted(_labels(name)))}]\nsplits: {{train: {split}}}\n"
     )
@@ -231,8 +231,8 @@ def run(house, *arguments):
 def test_a_new_task_of_two_files_and_a_line_keeps_every_promise(house):
     shutil.copy(__file__, house / "test_contract.py")
     chosen = ["-k", "days", "-p", "no:cacheprovider", "-p", "no:randomly"]
-    told = run(house, "-m", "pytest", *chosen, "test_contract.py")
-    assert f"{len(PROMISES)} passed" in told
+    output = run(house, "-m", "pytest", *chosen, "test_contract.py")
+    assert f"{len(PROMISES)} passed" in output
 
 
 def test_a_new_task_is_trained_scored_and_read(house, data, tiny_model, tmp_path_factory):

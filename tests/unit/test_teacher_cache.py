@@ -63,10 +63,10 @@ def keep(taught, cache, rows=None, *, weights="a" * 64, levels=(2,)):
 @pytest.mark.parametrize("levels", [(2,), (1, 2), (0, 1), ()])
 def test_every_word_has_the_outputs_of_its_first_piece(levels, taught, tmp_path):
     model, tokenizer = taught
-    kept, rows = keep(taught, tmp_path, levels=levels), rows_of(tokenizer)
-    assert kept.logits.shape == (COUNT, 3) and kept.logits.dtype == np.float32
-    assert kept.states.shape == (COUNT, len(levels), 32) and kept.states.dtype == np.float16
-    assert kept.unit_bytes == 3 * 4 + len(levels) * 32 * 2
+    outputs, rows = keep(taught, tmp_path, levels=levels), rows_of(tokenizer)
+    assert outputs.logits.shape == (COUNT, 3) and outputs.logits.dtype == np.float32
+    assert outputs.states.shape == (COUNT, len(levels), 32) and outputs.states.dtype == np.float16
+    assert outputs.unit_bytes == 3 * 4 + len(levels) * 32 * 2
     seen = set()
     for row in rows.rows:
         with torch.no_grad():
@@ -74,21 +74,21 @@ def test_every_word_has_the_outputs_of_its_first_piece(levels, taught, tmp_path)
         for place, word in enumerate(row.words):
             if word >= 0:
                 seen.add(word)
-                assert np.allclose(kept.logits[word], output.logits[0, place].numpy(), atol=1e-5)
-                for level, states in zip(levels, kept.states[word], strict=True):
+                assert np.allclose(outputs.logits[word], output.logits[0, place].numpy(), atol=1e-5)
+                for level, states in zip(levels, outputs.states[word], strict=True):
                     assert np.allclose(states, output.hidden_states[level][0, place].numpy(), atol=2e-3)
-    assert kept.at(torch.tensor([7, 0]))["teacher_states"].shape == (2, len(levels), 32)
+    assert outputs.at(torch.tensor([7, 0]))["teacher_states"].shape == (2, len(levels), 32)
     assert seen == set(range(COUNT)) - {5}, "only the word without pieces has nothing"
 
 
 def test_words_are_found_whatever_their_order(taught, tmp_path):
-    kept = keep(taught, tmp_path)
+    outputs = keep(taught, tmp_path)
     words = torch.tensor([7, 0, 7, 3])
-    found = kept.at(words)
-    assert found["teacher_logits"].dtype == found["teacher_states"].dtype == torch.float32
-    assert np.array_equal(found["teacher_logits"].numpy(), kept.logits[[7, 0, 7, 3]])
-    assert np.array_equal(found["teacher_states"].numpy(), kept.states[[7, 0, 7, 3]].astype(np.float32))
-    assert kept.at(torch.tensor([], dtype=torch.long))["teacher_states"].shape == (0, 1, 32)
+    looked_up = outputs.at(words)
+    assert looked_up["teacher_logits"].dtype == looked_up["teacher_states"].dtype == torch.float32
+    assert np.array_equal(looked_up["teacher_logits"].numpy(), outputs.logits[[7, 0, 7, 3]])
+    assert np.array_equal(looked_up["teacher_states"].numpy(), outputs.states[[7, 0, 7, 3]].astype(np.float32))
+    assert outputs.at(torch.tensor([], dtype=torch.long))["teacher_states"].shape == (0, 1, 32)
 
 
 def test_a_student_that_cuts_words_differently_meets_the_same_words(taught, tmp_path):
@@ -206,8 +206,8 @@ def test_the_size_of_its_batches_changes_nothing_that_matters(taught, tmp_path, 
 
 def test_no_text_is_kept(taught, tmp_path):
     keep(taught, tmp_path)
-    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert not any(word.encode() in kept for word in ("cardiomyopathy", "congestive", "antihypertensive"))
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert not any(word.encode() in written for word in ("cardiomyopathy", "congestive", "antihypertensive"))
 
 
 class Enough(Exception):
@@ -216,10 +216,10 @@ class Enough(Exception):
 
 def test_a_caller_is_told_how_far_it_is_and_may_stop_it_and_nothing_is_kept(taught, passes, tmp_path, monkeypatch):
     monkeypatch.setattr(teacher_cache, "BATCH_TOKENS", 24)
-    rows, told = rows_of(taught[1]), []
+    rows, progress = rows_of(taught[1]), []
 
     def stop(done, total):
-        told.append((done, total))
+        progress.append((done, total))
         if done > 1:
             raise Enough
 
@@ -229,9 +229,9 @@ def test_a_caller_is_told_how_far_it_is_and_may_stop_it_and_nothing_is_kept(taug
     stopped = passes.count
     left = [path for path in (tmp_path / "teacher").rglob("*") if path.suffix != ".lock"]
     assert 0 < stopped < len(rows.lengths) and not left
-    told.clear()
-    teacher_cache.teacher_outputs(taught[0], rows, progress=lambda *at: told.append(at), **options)
-    assert passes.count > stopped and told[-1] == (len(rows.lengths),) * 2 and told == sorted(told)
+    progress.clear()
+    teacher_cache.teacher_outputs(taught[0], rows, progress=lambda *at: progress.append(at), **options)
+    assert passes.count > stopped and progress[-1] == (len(rows.lengths),) * 2 and progress == sorted(progress)
 
 
 SHARED_MEMORY = Path("/dev/shm")  # a disk that refuses at once what is larger than itself
@@ -268,10 +268,10 @@ def test_what_was_read_of_the_files_does_not_stay_in_the_process(tmp_path):
     shapes = {teacher_cache.LOGITS: (units, 3), teacher_cache.STATES: (units, 384)}
     files = [np.lib.format.open_memmap(tmp_path / name, "w+", np.float16, shape) for name, shape in shapes.items()]
     files[1][:] = np.arange(units)[:, None] % 1000
-    kept = teacher_cache.TeacherOutputs(files[0], files[1].reshape(units, 1, 384))
-    teacher_cache._let_go(*kept)
+    outputs = teacher_cache.TeacherOutputs(files[0], files[1].reshape(units, 1, 384))
+    teacher_cache._let_go(*outputs)
     before = mapped_bytes()
     for start in range(0, units, 1000):
-        found = kept.at(torch.arange(start, start + 1000))
-        assert torch.equal(found["teacher_states"][:, 0, 7], torch.arange(1000.0)), "what was written is kept"
+        looked_up = outputs.at(torch.arange(start, start + 1000))
+        assert torch.equal(looked_up["teacher_states"][:, 0, 7], torch.arange(1000.0)), "what was written is kept"
     assert mapped_bytes() - before < 5e6 < files[1].nbytes

@@ -93,13 +93,13 @@ def test_a_dummy_term_trains_a_step(dummy, head):
     _, term = dummy
     pair = [bert(head, layers=layers, hidden=WIDTH, seed=layers, dropout=0.0) for layers in (TEACHER, STUDENT)]
     kind = "classification" if head == "several labels" else head
-    objective, given = Objective(pair[1], [term], head=kind, teacher=pair[0]), batch(head)
+    objective, tensors = Objective(pair[1], [term], head=kind, teacher=pair[0]), batch(head)
     optimizer = optimizer_for(objective, Schedule.model_validate({"steps": 1, "batch_size": 4, "lr": 0.001}))
-    before = objective.train()(given)
+    before = objective.train()(tensors)
     before["loss"].backward()
     optimizer.step()
     assert set(before) == {"loss", "loss.dummy"} and before["loss"] > 0
-    assert objective(given)["loss"] < before["loss"]
+    assert objective(tensors)["loss"] < before["loss"]
 
 
 def drawn(student, term):

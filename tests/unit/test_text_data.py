@@ -105,13 +105,13 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_row_is_named_with_its_line_and_a_remedy(tmp_path, name):
-    file, content, line, found, remedy = WRONG[name]
+    file, content, line, detail, remedy = WRONG[name]
     path = folder(tmp_path / "mine", dev="x", test="y")
     (path / file).write_bytes(content)
     with pytest.raises(BadData) as caught:
         list(datasets.documents(str(path), "train"))
     assert (caught.value.path, caught.value.line) == (f"mine/{file}", line)
-    assert found in str(caught.value) and remedy.lower() in caught.value.next_step.lower()
+    assert detail in str(caught.value) and remedy.lower() in caught.value.next_step.lower()
     assert "secr" not in str(caught.value) and str(tmp_path) not in str(caught.value)
 
 
@@ -176,14 +176,14 @@ def test_a_folder_without_train_has_what_it_has(tmp_path):
 
 def test_a_folder_and_a_file_are_found_and_hashed(tmp_path):
     path = all_three(tmp_path / "mine")
-    found = datasets.resolve(str(path))
+    dataset = datasets.resolve(str(path))
     sums = {
         name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in sorted(p.name for p in path.iterdir())
     }
     stated = "".join(f"{value}  {name}\n" for name, value in sums.items())
-    assert found.sha256 == hashlib.sha256(stated.encode()).hexdigest()
+    assert dataset.sha256 == hashlib.sha256(stated.encode()).hexdigest()
     one = datasets.resolve(str(path / "train.txt"))
-    assert one.path == str(path / "train.txt") and one.sha256 != found.sha256
+    assert one.path == str(path / "train.txt") and one.sha256 != dataset.sha256
     assert sorted(sum((list(datasets.documents(one, s)) for s in ("train", "dev", "test")), [])) == sorted(DOCUMENTS)
 
 
@@ -241,7 +241,7 @@ def test_a_text_card_is_held_to(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "found"),
+    ("changes", "problem"),
     [
         ({"labels": ["Disease"]}, "labels"),
         ({"splits": {"train": {"file": "train.txt", "sentences": 3, "sha256": ""}}}, "splits.train.documents: Field"),
@@ -249,9 +249,9 @@ def test_a_text_card_is_held_to(tmp_path):
         ({"task": ["mlm"]}, "task: "),
     ],
 )
-def test_a_wrong_text_card_names_its_fields(tmp_path, changes, found):
+def test_a_wrong_text_card_names_its_fields(tmp_path, changes, problem):
     path = write_card(all_three(tmp_path / "mine"), **changes)
-    with pytest.raises(BadData, match=f"mine/card.yaml: .*{found}"):
+    with pytest.raises(BadData, match=f"mine/card.yaml: .*{problem}"):
         datasets.resolve(str(path))
 
 
@@ -325,12 +325,12 @@ def hub_cache(tmp_path_factory) -> Path:
         files = {"train": str(cache / "rows.jsonl"), "validation": str(cache / "rows.jsonl")}
         library.load_dataset("json", data_files=files, cache_dir=str(cache / name), features=features)
         made = next((cache / name / "json").glob("*/*/*/"))
-        kept = cache / f"some___{name}" / "default" / "0.0.0" / "c0ffee"
-        shutil.copytree(made, kept)
-        for file in kept.glob("json-*"):
+        folder = cache / f"some___{name}" / "default" / "0.0.0" / "c0ffee"
+        shutil.copytree(made, folder)
+        for file in folder.glob("json-*"):
             file.rename(file.with_name(file.name.replace("json-", f"{name}-")))
-        info = json.loads((kept / "dataset_info.json").read_text()) | {"config_name": "default", "dataset_name": name}
-        (kept / "dataset_info.json").write_text(json.dumps(info))
+        info = json.loads((folder / "dataset_info.json").read_text()) | {"config_name": "default", "dataset_name": name}
+        (folder / "dataset_info.json").write_text(json.dumps(info))
     return cache
 
 
@@ -342,11 +342,11 @@ def hub(hub_cache, monkeypatch) -> Path:
 
 
 def test_a_cached_hub_data_set_is_streamed(hub):
-    found = datasets.resolve("hf:some/notes")
-    assert (found.reference, found.path) == ("hf:some/notes", "hf:some/notes@c0ffee")
-    assert datasets.resolve(found.path).sha256 == found.sha256, "the pinned reference is the same data set"
-    assert list(datasets.documents(found, "dev")) == [f"Row {i}." for i in range(200)]  # its validation split
-    train, test = (list(datasets.documents(found, split)) for split in ("train", "test"))
+    dataset = datasets.resolve("hf:some/notes")
+    assert (dataset.reference, dataset.path) == ("hf:some/notes", "hf:some/notes@c0ffee")
+    assert datasets.resolve(dataset.path).sha256 == dataset.sha256, "the pinned reference is the same data set"
+    assert list(datasets.documents(dataset, "dev")) == [f"Row {i}." for i in range(200)]  # its validation split
+    train, test = (list(datasets.documents(dataset, split)) for split in ("train", "test"))
     assert test and sorted(train + test) == sorted(f"Row {i}." for i in range(200))
     assert list(datasets.documents("hf:some/notes:default", "train", limit=2)) == train[:2]
 
@@ -382,17 +382,17 @@ def test_a_hub_data_set_without_text_says_what_it_has(hub):
 
 
 def test_a_cached_hub_data_set_gives_labels_by_their_names(hub):
-    found = datasets.resolve("hf:some/wards")
-    assert datasets.label_field(found) == "label"
-    first = datasets.labelled_documents(found, "dev", field="label", limit=3)
+    dataset = datasets.resolve("hf:some/wards")
+    assert datasets.label_field(dataset) == "label"
+    first = datasets.labelled_documents(dataset, "dev", field="label", limit=3)
     assert [(row.text, row.labels) for row in first] == [
         ("Row 0.", ("eye",)),
         ("Row 1.", ("heart",)),
         ("Row 2.", ("eye",)),
     ]
     with pytest.raises(BadData, match="there is no split 'test'; there is train, dev"):
-        datasets.labelled_documents(found, "test", field="label")
-    report = datasets.survey(found, task="classification")
+        datasets.labelled_documents(dataset, "test", field="label")
+    report = datasets.survey(dataset, task="classification")
     assert report.splits["dev"].labels == {"eye": 100, "heart": 100} and report.splits["dev"].lines["heart"] == 2
     (problem,) = report.problems
     assert problem.split == "test" and "there is no test split" in problem.message

@@ -22,29 +22,29 @@ from trainer.training.objective import Objective
 TEACHER, STUDENT = 4, 2  # layers
 
 
-def whole(model, given):
+def whole(model, tensors):
     """Everything transformers can return: all logits, hidden states and eager attention maps."""
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
-    wanted = {name: given[name] for name in ("input_ids", "attention_mask")}
+    wanted = {name: tensors[name] for name in ("input_ids", "attention_mask")}
     output = model(**wanted, output_hidden_states=True, output_attentions=True)
     model.set_attn_implementation(before)
     return output
 
 
-def masked(output, given):
+def masked(output, tensors):
     """Logits at the positions that have labels: (positions, classes)."""
-    return output.logits[given["labels"] != -100]
+    return output.logits[tensors["labels"] != -100]
 
 
-def cross_entropy(student, given):
-    return functional.cross_entropy(student.logits.flatten(0, 1), given["labels"].flatten())
+def cross_entropy(student, tensors):
+    return functional.cross_entropy(student.logits.flatten(0, 1), tensors["labels"].flatten())
 
 
-def kl(student, teacher, given, *, temperature):
-    said = functional.log_softmax(masked(student, given) / temperature, dim=-1)
-    target = functional.softmax(masked(teacher, given) / temperature, dim=-1)
-    return functional.kl_div(said, target, reduction="batchmean") * temperature**2
+def kl(student, teacher, tensors, *, temperature):
+    predicted = functional.log_softmax(masked(student, tensors) / temperature, dim=-1)
+    target = functional.softmax(masked(teacher, tensors) / temperature, dim=-1)
+    return functional.kl_div(predicted, target, reduction="batchmean") * temperature**2
 
 
 def cosine(mine, theirs, where):
@@ -52,44 +52,44 @@ def cosine(mine, theirs, where):
     return functional.cosine_embedding_loss(mine, theirs, torch.ones(len(mine)))
 
 
-def map_divergence(mine, theirs, given):
-    queries = given["attention_mask"].bool()[:, None, :].expand(mine.shape[:3])
+def map_divergence(mine, theirs, tensors):
+    queries = tensors["attention_mask"].bool()[:, None, :].expand(mine.shape[:3])
     divergence = functional.kl_div((mine[queries] + 1e-12).log(), theirs[queries] + 1e-12, reduction="sum")
     return divergence / mine[queries].numel()
 
 
-def straightforward_mlm(recipe, student, teacher, given, projection):
-    return cross_entropy(student, given)
+def straightforward_mlm(recipe, student, teacher, tensors, projection):
+    return cross_entropy(student, tensors)
 
 
-def straightforward_distil(recipe, student, teacher, given, projection):
+def straightforward_distil(recipe, student, teacher, tensors, projection):
     """2 MLM + 5 KL at T = 2 + 1 cosine of the last states at every real token."""
-    real = given["attention_mask"].bool()
+    real = tensors["attention_mask"].bool()
     return (
-        2 * cross_entropy(student, given)
-        + 5 * kl(student, teacher, given, temperature=2.0)
+        2 * cross_entropy(student, tensors)
+        + 5 * kl(student, teacher, tensors, temperature=2.0)
         + cosine(student.hidden_states[-1], teacher.hidden_states[-1], real)
     )
 
 
-def straightforward_tiny(recipe, student, teacher, given, projection):
+def straightforward_tiny(recipe, student, teacher, tensors, projection):
     """Maps and projected states layer by layer, padding included; soft cross-entropy at T = 1, no hard loss."""
     maps = sum(functional.mse_loss(student.attentions[k], teacher.attentions[2 * k + 1]) for k in range(2))
     levels = zip((0, 1, 2), (0, 2, 4), strict=True)
     states = sum(functional.mse_loss(projection(student.hidden_states[s]), teacher.hidden_states[t]) for s, t in levels)
-    said, target = masked(student, given).log_softmax(-1), masked(teacher, given).softmax(-1)
-    return maps + states - (target * said).sum(-1).mean()
+    predicted, target = masked(student, tensors).log_softmax(-1), masked(teacher, tensors).softmax(-1)
+    return maps + states - (target * predicted).sum(-1).mean()
 
 
-def straightforward_compact(recipe, student, teacher, given, projection):
+def straightforward_compact(recipe, student, teacher, tensors, projection):
     """1 MLM + 3 (maps + states of every layer) + 5 KL at T = 1."""
-    real = given["attention_mask"].bool()
+    real = tensors["attention_mask"].bool()
     layers = 0.0
     for k in (1, 2):
-        layers += map_divergence(student.attentions[k - 1], teacher.attentions[2 * k - 1], given)
+        layers += map_divergence(student.attentions[k - 1], teacher.attentions[2 * k - 1], tensors)
         layers += cosine(student.hidden_states[k], teacher.hidden_states[2 * k], real)
     layers += recipe.embedding_cosine / 3 * cosine(student.hidden_states[0], teacher.hidden_states[0], real)
-    return cross_entropy(student, given) + 3 * layers + 5 * kl(student, teacher, given, temperature=1.0)
+    return cross_entropy(student, tensors) + 3 * layers + 5 * kl(student, teacher, tensors, temperature=1.0)
 
 
 def relation(states, linear, heads, real):
@@ -99,30 +99,30 @@ def relation(states, linear, heads, real):
     return (cut @ cut.transpose(1, 2) / cut.shape[-1] ** 0.5).log_softmax(-1)
 
 
-def straightforward_minilm(recipe, student, teacher, given, projection, models=None):
+def straightforward_minilm(recipe, student, teacher, tensors, projection, models=None):
     total, (mine, theirs) = 0.0, (model.bert.encoder.layer[-1].attention.self for model in models)
-    real = given["attention_mask"].bool()
+    real = tensors["attention_mask"].bool()
     for name in ("query", "key", "value"):
         rows = []
         for row in range(len(real)):
-            said = relation(student.hidden_states[-2][row], getattr(mine, name), 6, real[row])
+            predicted = relation(student.hidden_states[-2][row], getattr(mine, name), 6, real[row])
             target = relation(teacher.hidden_states[-2][row], getattr(theirs, name), 6, real[row])
-            rows.append(functional.kl_div(said, target, log_target=True, reduction="none").sum(-1).flatten())
+            rows.append(functional.kl_div(predicted, target, log_target=True, reduction="none").sum(-1).flatten())
         total = total + torch.cat(rows).mean()
-    return total + (0 if recipe.exact else cross_entropy(student, given))
+    return total + (0 if recipe.exact else cross_entropy(student, tensors))
 
 
-def straightforward_task_kd(recipe, student, teacher, given, projection):
-    labelled = given["labels"] != -100
-    total = recipe.soft_targets * kl(student, teacher, given, temperature=recipe.temperature)
-    total = total + recipe.labels * cross_entropy(student, given)
+def straightforward_task_kd(recipe, student, teacher, tensors, projection):
+    labelled = tensors["labels"] != -100
+    total = recipe.soft_targets * kl(student, teacher, tensors, temperature=recipe.temperature)
+    total = total + recipe.labels * cross_entropy(student, tensors)
     pairs = ((1, 2), (2, 4)) if recipe.levels == "all" else ((2, 4),)
     for low, high in pairs:
         states = student.hidden_states[low]
         term = cosine(projection(states) if projection else states, teacher.hidden_states[high], labelled)
         total = total + recipe.hidden_cosine * term / len(pairs)
     if recipe.attention_kl:
-        layers = (map_divergence(student.attentions[k], teacher.attentions[2 * k + 1], given) for k in range(2))
+        layers = (map_divergence(student.attentions[k], teacher.attentions[2 * k + 1], tensors) for k in range(2))
         total = total + recipe.attention_kl * sum(layers)
     return total
 
@@ -167,17 +167,17 @@ def objective_of(recipe, *, head="mlm", hidden=24, dropout=0.0, seed=0, **option
 def test_the_loss_and_its_gradients_are_those_of_a_straightforward_implementation(case, padded):
     recipe, head, hidden, straightforward = CASES[case]
     objective, teacher = objective_of(recipe, head=head, hidden=hidden)
-    student, given = objective.student, batch(head, padded=padded)
+    student, tensors = objective.student, batch(head, padded=padded)
     options = {"models": (student, teacher)} if straightforward is straightforward_minilm else {}
     with torch.no_grad():
-        theirs = whole(teacher, given) if teacher else None
-    expected = straightforward(recipe, whole(student, given), theirs, given, objective.projection, **options)
+        theirs = whole(teacher, tensors) if teacher else None
+    expected = straightforward(recipe, whole(student, tensors), theirs, tensors, objective.projection, **options)
     expected.backward()
     wanted = {name: p.grad.clone() for name, p in objective.named_parameters() if p.grad is not None}
     objective.zero_grad()
-    found = objective.train()(given)["loss"]
-    found.backward()
-    assert found.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
+    loss = objective.train()(tensors)["loss"]
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
     got = {name: p.grad for name, p in objective.named_parameters() if p.grad is not None}
     assert set(got) == set(wanted) and got
     for name, gradient in got.items():
@@ -203,13 +203,13 @@ def test_a_term_without_weight_is_not_computed():
 @pytest.mark.parametrize(("recipe", "head"), [(Distil(), "mlm"), (MaskedLM(), "mlm"), (TaskKD(), "ner")])
 def test_heads_are_computed_only_where_something_counts(recipe, head):
     objective, teacher = objective_of(recipe, head=head)
-    given, seen = batch(head), []
+    tensors, seen = batch(head), []
     for model in filter(None, (objective.student, teacher)):
         part = model.cls.predictions.transform if head == "mlm" else model.classifier
         part.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
-    objective(given)
-    count, width = int((given["labels"] != -100).sum()), objective.student.config.hidden_size if head == "mlm" else 3
-    assert 0 < count < given["labels"].numel() / 2
+    objective(tensors)
+    count, width = int((tensors["labels"] != -100).sum()), objective.student.config.hidden_size if head == "mlm" else 3
+    assert 0 < count < tensors["labels"].numel() / 2
     assert seen == [(count, width)] * (2 if teacher else 1)
 
 
@@ -257,14 +257,14 @@ def test_exact_and_clean_mode_differ_by_dropout_and_nothing_else(recipe):
 
 def test_the_clean_mode_compares_maps_before_dropout_and_the_exact_mode_after_it():
     """Trap T3, seen in the loss: a model and its twin have the same maps until each of them drops out its own."""
-    plan, found = (Term(name="attention_mse", weight=1.0, pairs=((1, 1),)),), {}
+    plan, losses = (Term(name="attention_mse", weight=1.0, pairs=((1, 1),)),), {}
     for exact in (False, True):
         twin, student = (bert(layers=2, seed=1, dropout=0.3) for _ in range(2))
         for model in (twin, student):
             model.bert.embeddings.dropout.p = 0.0  # so that both see the same in their first layer
         objective = Objective(student, plan, head="mlm", teacher=twin, exact=exact)
-        found[exact] = objective.train()(batch())["loss"].item()
-    assert found[False] == 0 and found[True] > 0.01
+        losses[exact] = objective.train()(batch())["loss"].item()
+    assert losses[False] == 0 and losses[True] > 0.01
 
 
 def test_one_projection_serves_every_level():
@@ -272,7 +272,7 @@ def test_one_projection_serves_every_level():
     (weight, bias) = objective.projection.parameters()
     assert (weight.shape, bias.shape) == ((24, 12), (24,))
     calls = []
-    objective.projection.register_forward_hook(lambda module, given, output: calls.append(tuple(output.shape)))
+    objective.projection.register_forward_hook(lambda module, arguments, output: calls.append(tuple(output.shape)))
     objective(batch())
     assert calls == [(4, 9, 24)] * 3
     assert {name for name, _ in objective.named_parameters() if not name.startswith("student.")} == {
@@ -322,31 +322,31 @@ def test_states_of_two_widths_are_refused():
     ],
 )
 def test_kept_outputs_do_the_same_as_the_teacher_itself(recipe, levels):
-    given = batch("ner")
+    tensors = batch("ner")
     live, teacher = objective_of(recipe, head="ner", hidden=12)
-    expected = live(given)
+    expected = live(tensors)
     with torch.no_grad():
-        output = whole(teacher, given)
-    where = given["labels"] != -100
+        output = whole(teacher, tensors)
+    where = tensors["labels"] != -100
     states = torch.stack([output.hidden_states[level][where] for level in levels], dim=1)
-    kept = {"teacher_logits": output.logits[where], "teacher_states": states}
+    outputs = {"teacher_logits": output.logits[where], "teacher_states": states}
     words = torch.where(where, torch.arange(where.numel()).view(where.shape), -1)
     student = bert("ner", layers=STUDENT, hidden=12, seed=2, dropout=0.0)
     cached = Objective(student, live.plan, head="ner", teacher_width=24)
-    found = cached(given | kept | {"words": words})
+    terms = cached(tensors | outputs | {"words": words})
     assert cached.teacher_levels == tuple(levels)
-    assert cached.teacher is None and set(found) == set(expected)
+    assert cached.teacher is None and set(terms) == set(expected)
     for name, value in expected.items():
-        assert found[name].item() == pytest.approx(value.item(), rel=1e-5), name
+        assert terms[name].item() == pytest.approx(value.item(), rel=1e-5), name
 
 
 def test_words_count_also_where_they_have_no_label():
     """Text that only the teacher labels: its words take part in every comparison, and in no loss against labels."""
-    given = batch("ner")
-    words = torch.where(given["labels"] != -100, 0, -1)
-    unlabelled = given | {"words": words, "labels": torch.full_like(given["labels"], -100)}
+    tensors = batch("ner")
+    words = torch.where(tensors["labels"] != -100, 0, -1)
+    unlabelled = tensors | {"words": words, "labels": torch.full_like(tensors["labels"], -100)}
     objective, _ = objective_of(TaskKD(labels=1.0, attention_kl=1.0), head="ner")
-    with_labels, without = objective(given), objective(unlabelled)
+    with_labels, without = objective(tensors), objective(unlabelled)
     assert without["loss.task"] == 0 and with_labels["loss.task"] > 0
     for name in ("loss.soft_targets", "loss.hidden_cosine", "loss.attention_kl"):
         assert without[name].item() == pytest.approx(with_labels[name].item(), rel=1e-6)
@@ -354,10 +354,10 @@ def test_words_count_also_where_they_have_no_label():
 
 @pytest.mark.parametrize(("recipe", "head"), [(Distil(), "mlm"), (Compact(), "mlm"), (TaskKD(labels=1.0), "ner")])
 def test_a_batch_in_which_nothing_counts_changes_nothing_by_its_labels(recipe, head):
-    given = batch(head)
-    given["labels"] = torch.full_like(given["labels"], -100)
+    tensors = batch(head)
+    tensors["labels"] = torch.full_like(tensors["labels"], -100)
     objective, _ = objective_of(recipe, head=head)
-    terms = objective.train()(given)
+    terms = objective.train()(tensors)
     terms["loss"].backward()
     assert all(value.isfinite() for value in terms.values())
     for name in {"loss.mlm", "loss.task", "loss.soft_targets"} & set(terms):

@@ -45,8 +45,8 @@ def test_groups_of_any_size_give_the_formula_and_its_gradients(monkeypatch, grou
     torch.testing.assert_close(total, formula(mine, theirs, labels))
     torch.testing.assert_close(terms.sum(), total)
     assert terms.shape == (2,) and not terms.requires_grad
-    for found, wanted in zip(torch.autograd.grad(3 * total, mine), expected, strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    for gradient, wanted in zip(torch.autograd.grad(3 * total, mine), expected, strict=True):
+        torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_no_position_is_a_loss_of_nothing():
@@ -69,23 +69,25 @@ def test_half_precision_is_that_of_autocast(monkeypatch):
     mine, theirs, labels = head(10, seed=1, grad=True), head(10, seed=2), torch.arange(10)
 
     def whole():
-        said, taught = (functional.linear(*each) for each in (mine, theirs))
-        return compare(said, taught, labels).sum()
+        logits, taught = (functional.linear(*each) for each in (mine, theirs))
+        return compare(logits, taught, labels).sum()
 
-    found = []
+    gradients = []
     for compute in (whole, lambda: vocabulary_loss.vocabulary_loss(mine, theirs, labels, compare)[0]):
         with torch.autocast("cpu", torch.bfloat16):
             total = compute()
-        found.append((total, *torch.autograd.grad(total, mine)))
-    for whole_one, grouped in zip(*found, strict=True):
+        gradients.append((total, *torch.autograd.grad(total, mine)))
+    for whole_one, grouped in zip(*gradients, strict=True):
         assert grouped.dtype == torch.float32
         torch.testing.assert_close(grouped, whole_one, rtol=0.02, atol=0.02)
-    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-5, atol=0)  # the loss itself: the same products
+    torch.testing.assert_close(
+        gradients[0][0], gradients[1][0], rtol=1e-5, atol=0
+    )  # the loss itself: the same products
 
 
 def test_an_objective_says_the_same_in_groups_as_at_once(monkeypatch):
     shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
-    found = []
+    results = []
     for group in (1, 1 << 40):
         monkeypatch.setattr(vocabulary_loss, "GROUP_BYTES", group)
         student, teacher = (
@@ -94,9 +96,9 @@ def test_an_objective_says_the_same_in_groups_as_at_once(monkeypatch):
         objective = Objective(student, Distil().plan(1, 2), head="mlm", teacher=teacher).eval()
         terms = objective(batch("mlm"))
         terms["loss"].backward()
-        found.append([terms["loss"].item(), *(each.grad for each in student.parameters() if each.grad is not None)])
-    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
-    assert math.isfinite(found[0][0]) and len(found[0]) > 10
+        results.append([terms["loss"].item(), *(each.grad for each in student.parameters() if each.grad is not None)])
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
+    assert math.isfinite(results[0][0]) and len(results[0]) > 10
 
 
 def test_the_logits_of_a_large_batch_are_never_whole(monkeypatch):
@@ -104,8 +106,8 @@ def test_the_logits_of_a_large_batch_are_never_whole(monkeypatch):
     monkeypatch.setattr(vocabulary_loss, "GROUP_BYTES", 20 << 20)
     largest, product = [], vocabulary_loss.linear
 
-    def watched(*given):
-        made = product(*given)
+    def watched(*arguments):
+        made = product(*arguments)
         largest.append(made.numel() * 4)
         return made
 
@@ -113,7 +115,7 @@ def test_the_logits_of_a_large_batch_are_never_whole(monkeypatch):
     make = torch.Generator().manual_seed(0)
     mine = VocabularyProjection(torch.randn(2000, 4, generator=make), torch.randn(30522, 4, generator=make), None)
     total, _ = vocabulary_loss.vocabulary_loss(
-        mine, None, torch.arange(2000), lambda said, _, labels: losses.hard_labels(said, labels)[None]
+        mine, None, torch.arange(2000), lambda logits, _, labels: losses.hard_labels(logits, labels)[None]
     )
     assert max(largest) <= 20 << 20 and len(largest) == 12
     assert total.item() == pytest.approx(

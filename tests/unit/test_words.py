@@ -172,11 +172,11 @@ def test_tags_of_words_come_back_as_exactly_those_words(kind, data, text):
     tags = tagged(data, words, alignment)
     taught = np.random.default_rng(0).integers(len(LABELS), size=len(pieces))  # what is not taught is anything
     taught[alignment.speaker[alignment.alone]] = [IDS[tags[word]] for word in np.flatnonzero(alignment.alone)]
-    found = inference.predict(
+    prediction = inference.predict(
         text, PerfectTagger(LABELS, [taught], len(tokenizer)), tokenizer, name="m", max_tokens=256
     )
     expected = [(int(words.starts[a]), int(words.ends[b]), label) for a, b, label in entities(tags)]
-    assert [(span.start, span.end, span.label) for span in found.spans] == expected
+    assert [(span.start, span.end, span.label) for span in prediction.spans] == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -203,9 +203,11 @@ def test_borders_of_spans_and_of_explained_parts(kind, text):
     tokenizer = tokenizer_of(kind)
     pieces = cut(text, tokenizer)
     tags = [np.random.default_rng(1).integers(len(LABELS), size=len(pieces))]
-    found = inference.predict(text, PerfectTagger(LABELS, tags, len(tokenizer)), tokenizer, name="m", max_tokens=256)
+    prediction = inference.predict(
+        text, PerfectTagger(LABELS, tags, len(tokenizer)), tokenizer, name="m", max_tokens=256
+    )
     words = words_in(text)
-    for span in found.spans:
+    for span in prediction.spans:
         assert span.start in words.starts and span.end in words.ends
     if len(words.starts):
         for grain in GRAINS:
@@ -240,8 +242,8 @@ def test_words_that_share_a_piece(text, pieces, tags, expected):
     names = ("O", "B-X", "I-X")
     alignment = pieces_of(*pieces).align(words_in(text))
     numbers = np.array(["OBI".index(tag) for tag in tags.split()])
-    found, _ = alignment.read(numbers, np.ones(len(numbers)), read_tags(names))
-    assert [tag[0] for tag in found] == expected.split()
+    spans, _ = alignment.read(numbers, np.ones(len(numbers)), read_tags(names))
+    assert [tag[0] for tag in spans] == expected.split()
 
 
 def test_a_piece_that_wordpiece_marks_as_a_continuation_speaks_for_no_word():
@@ -249,8 +251,8 @@ def test_a_piece_that_wordpiece_marks_as_a_continuation_speaks_for_no_word():
     text, pieces, meant = "37°C x", [(0, 2), (2, 3), (3, 4), (5, 6)], read_tags(("O", "B-X", "I-X"))
     for marked, expected in (((1, 2), "B-X I-X I-X O"), ((), "B-X O I-X O")):
         alignment = pieces_of(*pieces, continues=marked).align(words_in(text))
-        found, scores = alignment.read(np.array([1, 0, 2, 0]), np.array([0.5, 0.6, 0.7, 0.8]), meant)
-        assert found == expected.split() and scores[0] == 0.5
+        spans, scores = alignment.read(np.array([1, 0, 2, 0]), np.array([0.5, 0.6, 0.7, 0.8]), meant)
+        assert spans == expected.split() and scores[0] == 0.5
 
 
 # Training, evaluation and prediction

@@ -306,7 +306,7 @@ def test_a_result_says_how_it_ended_in_one_of_three_words():
 def test_a_published_run_that_is_damaged_hides_no_other(home, tmp_path, about, config):
     store, ids = open_store(), []
     me = queue.enlist(store, device="cpu", process=Process.of(1))
-    for seed, (said, shape) in enumerate([(about, config), ({}, {})]):
+    for seed, (card, shape) in enumerate([(about, config), ({}, {})]):
         spec = specs.parse({"kind": "finetune", "model": "minilm", "dataset": "bc5cdr", "seed": seed})
         queue.submit(spec, store=store)
         lease = queue.claim(store, me)
@@ -314,7 +314,7 @@ def test_a_published_run_that_is_damaged_hides_no_other(home, tmp_path, about, c
         folder.mkdir(parents=True)
         (folder / "model.safetensors").touch()
         (folder / "config.json").write_text(json.dumps({"model_type": "bert"} | shape))
-        (folder / "stillroom.json").write_text(json.dumps({"task": "ner", "dataset": "bc5cdr", "labels": ["A"]} | said))
+        (folder / "stillroom.json").write_text(json.dumps({"task": "ner", "dataset": "bc5cdr", "labels": ["A"]} | card))
         queue.finish(store, lease, state="succeeded", artifact=str(folder))
         ids.append(lease.id)
     assert [entry.id for entry in published.runs()] == ids[1:]
