@@ -8,7 +8,7 @@ from trainer.datasets import hub, tags
 from trainer.datasets.cards import DatasetCard, card, cards
 from trainer.datasets.places import SPLITS, digest, is_hub, require_data, resolve, split_files, tasks_of
 from trainer.datasets.readers import labelled, tagged, text
-from trainer.datasets.readers.conll import Placed, Sentence, sentences, write
+from trainer.datasets.readers.conll import PlacedSentence, Sentence, sentences, write
 from trainer.datasets.readers.labelled import Field, LabelledDocument
 from trainer.datasets.report import Problem, Report, check, survey
 from trainer.errors import BadData, CorruptFile
@@ -95,7 +95,7 @@ def label_field(reference: str | ResolvedDataset, *, multi_label: bool | None = 
     if is_hub(dataset):
         return hub.label_field(dataset.path)
     path = next(iter(split_files(Path(dataset.path)).values()))
-    return labelled.field_of(path, name=_at(path))
+    return labelled.detect_field(path, name=_at(path))
 
 
 def is_text(dataset: ResolvedDataset) -> bool:
@@ -129,7 +129,7 @@ def _at(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def _sentences(place: Path, split: str) -> Iterator[Placed]:
+def _sentences(place: Path, split: str) -> Iterator[PlacedSentence]:
     require_data(place, "tagged")
     return tagged.read(path := _split(place, split), name=_at(path))
 
@@ -162,6 +162,6 @@ def _texts(there, split: str, name: str, stream) -> Iterator[str]:
     lent = {"dev", "test"} - set(there)
     if not lent:
         return stream(there["train"])
-    split_of = text.lender(stream(there["train"]), lent)
+    split_of = text.split_chooser(stream(there["train"]), lent)
     kept = (split,) if split != "train" else ("train", *({"dev", "test"} - lent))
     return (document for document in stream(there["train"]) if split_of(document) in kept)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from trainer.datasets.readers.labelled import Field, LabelledDocument, document
+from trainer.datasets.readers.labelled import Field, LabelledDocument, parse_document
 from trainer.datasets.readers.text import is_visible
 from trainer.errors import BadData, Refused, Unavailable, UnknownName
 from trainer.resolved import ResolvedDataset
@@ -70,7 +70,7 @@ def labelled(reference: str, split: str, *, field: Field) -> Iterator[LabelledDo
         if names and given is not None:
             row = row | {field: [names[each] for each in given] if isinstance(given, list) else names[given]}
         try:
-            yield document(row, field=field, line=number)
+            yield parse_document(row, field=field, line=number)
         except BadData as problem:
             raise BadData(problem.message, path=place, line=number, next_step=problem.next_step) from None
 

@@ -254,7 +254,7 @@ def _read_tagged(file: Path, name: str, report: Callable) -> tuple[LabelledSplit
         report(error)
     held = {"tokens": tokens, "entities": labels.total(), "labels": dict(sorted(labels.items())), "longest": longest}
     held["lines"] = dict(sorted(lines.items()))
-    if tagged.is_documents(file):
+    if tagged.has_documents(file):
         return MarkedSplit(documents=sentences, **vars(tally) | held), np.unique(np.array(seen))
     return LabelledSplit(sentences=sentences, **held), np.unique(np.array(seen))
 
@@ -269,9 +269,9 @@ def _read_text(file: Path, name: str, report: Callable, *, lent: Collection[str]
             yield document
 
     try:
-        split_of = text.lender((document.text for document in text.read(file, report=lambda _: None)), lent)
+        split_of = text.split_chooser((document.text for document in text.read(file, report=lambda _: None)), lent)
     except BadData:  # it is met again, and reported, below
-        split_of = text.held_out
+        split_of = text.split_by_hash
     counts, _, distinct = _count_documents(shared(), name, report)
     return PlainSplit(**counts, shares=dict.fromkeys(lent, 0) | shares), distinct
 
@@ -342,7 +342,7 @@ def _classified_reader(place: Path, files: dict[str, Path], multi_label: bool | 
     if multi_label is not None:
         return partial(_read_classified, field="labels" if multi_label else "label")
     try:
-        field = labelled.field_of(next(iter(files.values()))) if files else "label"
+        field = labelled.detect_field(next(iter(files.values()))) if files else "label"
     except BadData:  # it is met again, and reported, when the file is read
         field = "label"
     return partial(_read_classified, field=field)

@@ -6,7 +6,6 @@ trainer.datasets.report and trainer.fit. Works on counts alone; no message quote
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from trainer.datasets.readers.entities import outcome
 from trainer.errors import BadData
 from trainer.tasks import TASKS, answers
 
@@ -58,8 +57,8 @@ def notes(splits: Mapping, repeated: Mapping[str, int], *, task: str, split: str
     repeated: the number of sentences or documents that two splits share, by "train/test" and the like. split: only what
     concerns this one.
     """
-    outcomes = {name: outcome(split) for name, split in splits.items() if hasattr(split, "given")}
-    said = [f"{name}: {sentence}" for name, sentence in outcomes.items() if sentence and split in (None, name)]
+    untagged = {name: _untagged(split) for name, split in splits.items() if hasattr(split, "given")}
+    said = [f"{name}: {sentence}" for name, sentence in untagged.items() if sentence and split in (None, name)]
     for pair, number in repeated.items():
         first, second = pair.split("/")
         if number and split in (None, first, second):
@@ -91,6 +90,20 @@ def outside(not_annotated: Mapping[str, int], *, task: str) -> list[str]:
     return [
         f"The model also says {said}, which this data set does not know: they have no part in the mean over labels."
     ]
+
+
+def _untagged(split) -> str | None:
+    """What is not tagged of the entities of a split, as a sentence; None where every entity is."""
+    wrong = split.given - split.entities - split.overlapping
+    counts = {
+        "wrong": wrong,
+        "overlapping a longer one": split.overlapping,
+        "in several pieces, of which the longest counts": split.discontinuous,
+        "relations and other annotations, not used": split.others,
+        "documents without a word": split.empty,
+    }
+    parts = [f"{words}: {number:,}" for words, number in counts.items() if number]
+    return f"entities {split.given:,} given, {split.entities:,} kept; {'; '.join(parts)}." if parts else None
 
 
 def _is_empty(split: object) -> bool:

@@ -97,8 +97,8 @@ def kind_of(tag: str) -> str:
     return "" if tag == OUTSIDE else tag[2:]
 
 
-def going_on(tag: str) -> str:
-    """The IOB2 tag with which the entity of this one goes on."""
+def inside_tag(tag: str) -> str:
+    """The IOB2 tag of the next word of the same entity: I- of B- and I-, O of O."""
     return f"I-{tag[2:]}" if tag[:2] == "B-" else tag
 
 

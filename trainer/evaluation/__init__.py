@@ -1,1 +1,1 @@
-"""How well a model does: scores of spans, documents and masked words, with intervals and what they cost."""
+"""Evaluation of models on spans, documents and masked words: scores, confidence intervals and cost."""

@@ -1,6 +1,6 @@
-"""How well a masked LM fills the gaps of held-out text: accuracy, loss, perplexity, their intervals and what they cost.
+"""Scores of a masked LM on held-out text: accuracy, loss and perplexity, with bootstrap intervals, and its cost.
 
-The masking is fixed: with the same tokenizer and max_tokens every model fills the same gaps, however it was trained.
+The masks are fixed: with the same tokenizer and max_tokens, every model predicts the same masked pieces.
 """
 
 import time
@@ -21,12 +21,12 @@ from trainer.inference.window_batches import check_finite
 from trainer.models.heads import forward, vocabulary_logits
 from trainer.tasks import MLM
 
-SCORED = 100_000  # pieces that are scored, of a split's first documents: some 15,000 gaps, an accuracy to within 0.01
+SCORED = 100_000  # pieces read, from a split's first documents: 15,000 are masked, so accuracy is good to within 0.01
 SEED = 0
 
 
 def scores(model: torch.nn.Module, tokenizer: Any, corpus: Tokens, *, max_tokens: int) -> dict[str, float]:
-    """accuracy: the share of masked pieces that the model names; loss: nats a masked piece; perplexity: e to the loss.
+    """accuracy: share of masked pieces predicted right; loss: nats per masked piece; perplexity: exp(loss).
 
     Documents are read in windows of at most max_tokens; 15 % of the pieces are masked.
     """
@@ -42,11 +42,11 @@ def evaluate(
     folder: Path | None = None,
     samples: int = 1000,
     seed: int = 0,
-) -> dict:
-    """{"metrics", "n", "intervals", "cost"}: `scores` of so many documents, and what they cost.
+) -> dict[str, Any]:
+    """{"metrics", "n", "intervals", "cost"}: `scores`, and the number of documents that they rest on.
 
-    intervals: the percentile bootstrap over documents, 95 %. cost: as span_scores says; latency is that of one
-    window alone, and tokens_per_second counts pieces that are not special.
+    intervals: the 95 % percentile bootstrap over documents. cost: as in span_scores; latency is per window, one at a
+    time, and tokens_per_second does not count special tokens.
     """
     rows = _held_out(tokenizer, corpus, max_tokens)
     device = next(model.parameters()).device
@@ -67,14 +67,14 @@ def evaluate(
 
 
 def _held_out(tokenizer: Any, corpus: Tokens, max_tokens: int) -> Rows:
-    """The windows that are scored: all of a small split, the first documents of a large one."""
+    """The windows that are scored: all of a small split, those of the first documents of a large one."""
     documents = max(1, int(np.searchsorted(corpus.ends, SCORED, side="right")))
     part = Tokens(corpus.ids, corpus.ends[:documents])
     return Rows(part, tokenizer, Masking(tokenizer), kind="documents", max_tokens=max_tokens, seed=SEED)
 
 
 def _batches(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows of like length, at most BATCH_TOKENS padded pieces together, or one row."""
+    """Indices of rows of similar length: at most BATCH_TOKENS padded pieces per batch, or one row."""
     order, start = np.argsort(-lengths, kind="stable"), 0
     while start < len(order):
         count = max(1, BATCH_TOKENS // int(lengths[order[start]]))
@@ -83,35 +83,37 @@ def _batches(lengths: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _count(model: torch.nn.Module, rows: Rows) -> np.ndarray:
-    """(documents, 3): masked pieces, those that the model names, and the nats of all."""
+    """Masked pieces, those predicted right, and the sum of their nats, per document: (documents, 3)."""
     owners = np.searchsorted(rows.corpus.ends, rows.cuts.starts, side="right")  # (rows,): the document of each
     counts = np.zeros((len(rows.corpus.ends), 3))
     with evaluating(model):
         for step, chosen in enumerate(_batches(rows.lengths)):
-            found, which = _fill(model, rows.batch(chosen, step=step))
-            np.add.at(counts, owners[chosen][which], found)
+            outcomes, row_of_each = _fill(model, rows.batch(chosen, step=step))
+            np.add.at(counts, owners[chosen][row_of_each], outcomes)
     return counts
 
 
 @torch.inference_mode()
 def _fill(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """(gaps, 3): one, whether it is filled rightly, nats; and the row of each gap, (gaps,)."""
+    """For each masked piece 1, whether it is predicted right, and its nats: (masked, 3); and its row, (masked,)."""
     device = next(model.parameters()).device
     masked = batch["labels"] != IGNORED
-    given = {name: batch[name].to(device) for name in ("input_ids", "attention_mask", "labels")}
-    logits = vocabulary_logits(forward(model, given, head=MLM.head).logits).float()  # (gaps, vocabulary)
-    gold = given["labels"][masked.to(device)]
+    batch = {name: batch[name].to(device) for name in ("input_ids", "attention_mask", "labels")}
+    head_outputs = forward(model, batch, head=MLM.head).logits
+    assert head_outputs is not None, "a masked LM has logits"
+    logits = vocabulary_logits(head_outputs).float()  # (masked, vocabulary)
+    gold = batch["labels"][masked.to(device)]
     nats = cross_entropy(logits, gold, reduction="none")
     check_finite(nats, model)
-    found = torch.stack([torch.ones_like(nats), (logits.argmax(-1) == gold).float(), nats], dim=1)
-    return found.cpu().numpy().astype(np.float64), masked.nonzero()[:, 0].numpy()
+    outcomes = torch.stack([torch.ones_like(nats), (logits.argmax(-1) == gold).float(), nats], dim=1)
+    return outcomes.cpu().numpy().astype(np.float64), masked.nonzero()[:, 0].numpy()
 
 
 def _ratios(counts: np.ndarray) -> dict[str, Any]:
-    """accuracy, loss and perplexity from (..., 3) counts; each value has the leading shape."""
-    gaps, right, nats = np.moveaxis(counts, -1, 0)
-    loss = nats / np.maximum(gaps, 1)
-    ratios = {"accuracy": right / np.maximum(gaps, 1), "loss": loss, "perplexity": np.exp(loss)}
+    """accuracy, loss and perplexity from counts (..., 3); each value has the leading shape."""
+    masked, right, nats = np.moveaxis(counts, -1, 0)
+    loss = nats / np.maximum(masked, 1)
+    ratios = {"accuracy": right / np.maximum(masked, 1), "loss": loss, "perplexity": np.exp(loss)}
     return {name: float(value) if value.ndim == 0 else value for name, value in ratios.items()}
 
 
@@ -123,11 +125,11 @@ def _bootstrap(counts: np.ndarray, samples: int, seed: int) -> dict[str, list[fl
 
 
 def _latency(model: torch.nn.Module, rows: Rows, seed: int) -> dict[str, float]:
-    """Percentiles of the time for one window alone, in milliseconds, over a seeded choice of them."""
+    """Percentiles of the time per window, one at a time, in milliseconds, over a seeded sample."""
     chosen = np.random.default_rng(seed).permutation(len(rows.lengths))[: costs.TIMED]
     times = []
     with evaluating(model):
-        for index in [chosen[0], *chosen]:  # the first is a rehearsal
+        for index in [chosen[0], *chosen]:  # the first call is a warm-up
             began = time.perf_counter()
             _fill(model, rows.batch([index], step=0))
             times.append((time.perf_counter() - began) * 1000)

@@ -1,4 +1,4 @@
-"""Tags of words and their probabilities as spans."""
+"""Decoding: from the tag of each word to spans of text."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,10 +7,10 @@ from trainer.prediction import Span
 
 
 def spans(words: Sequence[tuple[int, int]], tags: Sequence[str], scores: Sequence[float]) -> list[Span]:
-    """Spans of adjacent words with one entity type; a B- tag starts a new one, an I- after O does too.
+    """The spans of adjacent words of one entity type; B- starts a new span, and so does I- after O.
 
-    words: [start, end) offsets of each word; scores: the probability of its tag. A span's score is the mean over
-    its words: the grouping of transformers' token-classification pipeline with aggregation "first".
+    words: [start, end) offsets of each word; scores: the probability of its tag. A span's score is the mean over its
+    words. Grouping and scores are those of transformers' token-classification pipeline with aggregation "first".
     """
     spans = []
     for first, last, kind in _groups(tags):
@@ -20,7 +20,7 @@ def spans(words: Sequence[tuple[int, int]], tags: Sequence[str], scores: Sequenc
 
 
 def _groups(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    """(first word, last word, entity type) of each run of tags that names one entity."""
+    """(first word, last word, entity type) of each entity in IOB2 tags."""
     first, open_kind = 0, ""
     for index, tag in enumerate([*tags, OUTSIDE]):
         kind = kind_of(tag)

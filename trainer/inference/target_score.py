@@ -1,19 +1,20 @@
-"""The score of one target of a text, as a function of what the model may see of the text's word pieces.
+"""The score of one target as a function of which word pieces of the text the model may see.
 
-A probe shows a model one window of a text. It hides pieces (their word embedding becomes the baseline's, so the length
-and every position stay as they are), and gives the gradient of the score with respect to the word embeddings. Weights
-are frozen meanwhile, batches are small enough for the caches of a CPU, and a last layer like BERT's is computed at the
-target's places only, which saves a seventh of a model with six layers.
+A probe shows a model one window of a text. It can hide pieces: their word embedding becomes that of the baseline, so
+length and positions do not change. It also gives the gradient of the score with respect to the word embeddings. Weights
+are frozen meanwhile, and batches are small enough for a CPU's caches. The last layer of a BERT or RoBERTa is computed
+at the target's places only, which saves a seventh of the time of a model with six layers.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import PreTrainedModel
 
 from trainer.architectures import global_attention
 from trainer.architectures.layer_outputs import attention_of, capturing
@@ -23,14 +24,15 @@ from trainer.models.heads import inputs
 from trainer.models.suitability import TRIED, unlike
 from trainer.zoo.outputs import head_of_model
 
-BATCH_TOKENS = 1024  # pieces a batch and thread; with gradients more leave the caches
+BATCH_TOKENS = 1024  # pieces per batch and thread; with gradients, larger batches do not fit a CPU's caches
+R = TypeVar("R")
 
 
 class Score(NamedTuple):
-    """What is explained, both from logits (rows, places, labels) to (rows,).
+    """The quantity that is explained; both functions map logits (rows, places, labels) to (rows,).
 
-    log_odds is what attributions add up to: unlike a probability it does not flatten near 1, unlike a raw logit it
-    cannot rise while the probability stays. probability is what a person reads, and what faithfulness is measured on.
+    Attributions add up to log_odds: unlike a probability it does not flatten near 1, and unlike a raw logit it cannot
+    rise while the probability stays the same. probability is what people read and what faithfulness is measured on.
     """
 
     log_odds: Callable[[torch.Tensor], torch.Tensor]
@@ -38,9 +40,9 @@ class Score(NamedTuple):
 
     @classmethod
     def of(cls, columns: Sequence[int], labels: int, *, independent: bool = False) -> "Score":
-        """That one of the outputs `columns` among `labels` is said, mean over the places.
+        """The score of "the answer is one of the outputs `columns`" out of `labels` outputs, averaged over the places.
 
-        independent: every label has a probability of its own (sigmoid), instead of sharing one (softmax).
+        independent: each label has a probability of its own (sigmoid); otherwise they share one (softmax).
         """
         chosen, others = list(columns), [index for index in range(labels) if index not in columns]
         if independent or not others:
@@ -51,8 +53,8 @@ class Score(NamedTuple):
         )
 
 
-class Follow:
-    """Counts the rows that a model has read, tells a caller, and stops where the caller says so."""
+class Progress:
+    """Counts the rows that a model has read out of `rows`, reports them to the caller, and stops when it cancels."""
 
     def __init__(
         self,
@@ -63,22 +65,24 @@ class Follow:
         self.rows, self.done, self._progress, self._cancelled = rows, 0, progress, cancelled
 
     def check(self) -> None:
-        """Raise Cancelled if the caller wants no more."""
+        """Raise Cancelled if the caller has cancelled."""
         if self._cancelled and self._cancelled():
             raise Cancelled("The explanation was cancelled.")
 
     def add(self, rows: int) -> None:
-        """So many rows are done."""
+        """Count and report so many more rows as read."""
         self.done += rows
         if self._progress and self.rows:
             self._progress(min(self.done, self.rows), self.rows)
 
 
 class Probe:
-    """One window of a text in front of a model.
+    """One window of a text, shown to a model.
 
-    n places, of which the m after `before` are pieces of the text and the others special tokens; E: embedding size.
-    words: (n, E) word embeddings. absent: (n, E) the same with every free piece hidden. free: (m,) which may be hidden.
+    The window has n places: special tokens, of which `before` come first, around the m pieces of the text. E is the
+    embedding size. words: the word embeddings, (n, E); absent: the same with every free piece hidden, (n, E). free:
+    which pieces may be hidden, (m,). places: where the target's logits are read. Raises Unavailable for a model that
+    does not read word embeddings as it reads piece ids.
     """
 
     def __init__(
@@ -91,9 +95,9 @@ class Probe:
         places: Sequence[int],
         score: Score,
         baseline_id: int,
-        follow: Follow | None = None,
+        progress: Progress | None = None,
     ):
-        self.model, self.score, self.follow, self._narrow = model, score, follow or Follow(), False
+        self.model, self.score, self.progress, self._narrow = model, score, progress or Progress(), False
         self.before, self.free, self.places = before, np.asarray(free, dtype=bool), list(places)
         device = next(model.parameters()).device
         self.words = _embedded(model, torch.tensor(list(ids), device=device))
@@ -108,88 +112,89 @@ class Probe:
     def __repr__(self) -> str:
         return f"Probe({len(self.words):,} places)"
 
-    def moved(self, words: torch.Tensor) -> "Probe":
-        """The same probe with other word embeddings (n, E)."""
+    def with_words(self, words: torch.Tensor) -> "Probe":
+        """The same probe with other word embeddings, (n, E)."""
         other = object.__new__(Probe)
         other.__dict__.update(self.__dict__)
         other.words = words
         other.absent = torch.where(self._hideable, self._blank, words)
         return other
 
-    def on(self, model: torch.nn.Module) -> "Probe":
-        """The same probe in front of another model with the same word embeddings' size; it counts for itself."""
+    def with_model(self, model: torch.nn.Module) -> "Probe":
+        """The same probe of another model with the same embedding size; what it reads is not counted in `progress`."""
         other = object.__new__(Probe)
-        other.__dict__.update(self.__dict__, model=model, follow=Follow())
+        other.__dict__.update(self.__dict__, model=model, progress=Progress())
         return other
 
     def log_odds(self, keep: np.ndarray) -> np.ndarray:
-        """The score with only the pieces shown that `keep`, (rows, m) of booleans, says; (rows,)."""
+        """The log-odds while only the pieces in `keep`, (rows, m) of booleans, are shown; (rows,)."""
         return self._values(keep, self.score.log_odds)
 
     def probabilities(self, keep: np.ndarray) -> np.ndarray:
-        """The same as probabilities, 0 to 1."""
+        """The same as a probability from 0 to 1."""
         return self._values(keep, self.score.probability)
 
     def gradient(self) -> np.ndarray:
         """The score's gradient with respect to the word embedding of every piece of the text, (m, E)."""
-        return self._over(1, lambda rows: self._gradients(self.words[None])[0])
+        return self._sum_over_batches(1, lambda rows: self._gradients(self.words[None])[0])
 
     def along_path(self, alphas: np.ndarray, weights: np.ndarray, *, noise: float = 0.0, seed: int = 0) -> np.ndarray:
-        """Sum over points i of weights[i] * gradient(absent + alphas[i] * way) * way, (m, E); way is words - absent.
+        """Sum over i of weights[i] * gradient(absent + alphas[i] * path) * path, (m, E), where path = words - absent.
 
-        noise: standard deviation of a normal draw that is added to the words of each point, in units of their own.
+        noise: standard deviation of the normal noise added to the words at each point, relative to that of the words.
         """
-        alphas, weights = (torch.as_tensor(each, dtype=self.words.dtype) for each in (alphas, weights))
+        fractions, factors = (torch.as_tensor(each, dtype=self.words.dtype) for each in (alphas, weights))
         spread = noise * self.words.std()
 
         def part(rows: slice) -> torch.Tensor:
-            way = (self.words - self.absent)[None]  # (1, n, E)
+            path = (self.words - self.absent)[None]  # (1, n, E)
             if noise:
                 drawn = torch.Generator().manual_seed(seed * 1_000_003 + rows.start)
-                shape = (len(alphas[rows]), *self.words.shape)
-                way = way + spread * torch.randn(shape, generator=drawn).to(way) * self._hideable
-            points = self.absent + alphas[rows, None, None].to(way) * way
-            return torch.einsum("rne,rne,r->ne", self._gradients(points), way.expand_as(points), weights[rows].to(way))
+                shape = (len(fractions[rows]), *self.words.shape)
+                path = path + spread * torch.randn(shape, generator=drawn).to(path) * self._hideable
+            points = self.absent + fractions[rows, None, None].to(path) * path
+            gradients = self._gradients(points)
+            return torch.einsum("rne,rne,r->ne", gradients, path.expand_as(points), factors[rows].to(path))
 
-        return self._over(len(alphas), part)
+        return self._sum_over_batches(len(alphas), part)
 
     def attention(self) -> np.ndarray:
-        """Attention probabilities of every layer, mean over heads: (layers, n, n), rows sum to 1.
+        """The attention probabilities of every layer, averaged over heads: (layers, n, n); rows sum to 1.
 
-        Raises Unavailable for a model whose attention is not one full map a layer.
+        Raises Unavailable for a model that does not have one full attention map per layer.
         """
-        config = self.model.config
-        layers, before = getattr(config, "num_hidden_layers", 1), attention_of(config)
-        self.follow.check()
+        model = cast(PreTrainedModel, self.model)
+        layers, before = getattr(model.config, "num_hidden_layers", 1), attention_of(model.config)
+        self.progress.check()
         try:
-            with evaluating(self.model), torch.no_grad(), capturing(self.model, maps=range(1, layers + 1)) as seen:
-                self.model(inputs_embeds=self.words[None])
+            with evaluating(model), torch.no_grad(), capturing(model, maps=range(1, layers + 1)) as captured:
+                model(inputs_embeds=self.words[None])
         except (Unavailable, ValueError, AttributeError):
             raise Unavailable(
-                f"{type(self.model).__name__} does not show a full attention map for each of its layers.",
+                f"{type(model).__name__} does not show a full attention map for each of its layers.",
                 next_step="Choose another method, such as integrated_gradients, or a model of the BERT family.",
             ) from None
         finally:
-            if before is not None and attention_of(config) != before:
-                self.model.set_attn_implementation(before)
-        self.follow.add(1)
-        return np.stack([seen.maps[layer][0].mean(0).cpu().numpy() for layer in range(1, layers + 1)])
+            if before is not None and attention_of(model.config) != before:
+                model.set_attn_implementation(before)
+        self.progress.add(1)
+        return np.stack([captured.maps[layer][0].mean(0).cpu().numpy() for layer in range(1, layers + 1)])
 
     def logits(self, words: torch.Tensor) -> torch.Tensor:
         """Logits at the target's places, (rows, n, E) -> (rows, places, labels); differentiable."""
-        # A Longformer's own class would place its global token by the ids, which are not there.
-        places = words.new_zeros(words.shape[:2], dtype=torch.long)
-        told = global_attention(self.model, places, head_of_model(self.model))
-        said = self.model(inputs_embeds=words, **told).logits
-        if said.ndim == 2:  # a head that says something about the whole text
-            said = said[:, None]
+        # Longformer's own class would place its global token by the ids, which it does not get here.
+        ids = words.new_zeros(words.shape[:2], dtype=torch.long)
+        global_mask = global_attention(self.model, ids, head_of_model(self.model))
+        logits = self.model(inputs_embeds=words, **global_mask).logits
+        if logits.ndim == 2:  # a head that classifies the whole text
+            logits = logits[:, None]
         elif not self._narrow:
-            said = said[:, self.places]
-        check_finite(said, self.model)
-        return said
+            logits = logits[:, self.places]
+        check_finite(logits, self.model)
+        return logits
 
     def _check_words(self, ids: torch.Tensor) -> None:
-        """Raise Unavailable where a model says something else of word embeddings than of the ids they stand for."""
+        """Raise Unavailable if the model's logits for word embeddings differ from those for the same piece ids."""
         batch, before = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, self.words.clone()
         try:
             with evaluating(self.model), torch.inference_mode():
@@ -198,35 +203,36 @@ class Probe:
             raise _no_words(self.model) from None
         if unlike(by_ids[:, None] if by_ids.ndim == 2 else by_ids[:, self.places], by_words):
             raise _no_words(self.model)
-        if not torch.equal(before, self.words):  # CTRL writes into what it is given
+        if not torch.equal(before, self.words):  # CTRL writes into its input
             raise _no_words(self.model)
 
-    def _values(self, keep: np.ndarray, measure: Callable) -> np.ndarray:
-        shown = np.ones((len(keep), len(self.words)), dtype=bool)
-        shown[:, self.before : self.before + len(self.free)] = keep
-        shown, values = torch.from_numpy(shown), np.empty(len(keep))
+    def _values(self, keep: np.ndarray, measure: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+        mask = np.ones((len(keep), len(self.words)), dtype=bool)
+        mask[:, self.before : self.before + len(self.free)] = keep
+        shown, values = torch.from_numpy(mask), np.empty(len(keep))
 
         def part(rows: slice) -> None:
             with torch.inference_mode():
-                seen = shown[rows, :, None].to(self.words.device)
-                values[rows] = measure(self.logits(torch.where(seen, self.words, self.absent)).float()).cpu().numpy()
+                visible = shown[rows, :, None].to(self.words.device)
+                logits = self.logits(torch.where(visible, self.words, self.absent))
+                values[rows] = measure(logits.float()).cpu().numpy()
 
-        self._each(len(keep), part)
+        self._in_batches(len(keep), part)
         return values
 
     def _gradients(self, points: torch.Tensor) -> torch.Tensor:
-        """(rows, n, E) -> the same. Rows do not mix, so the sum's gradient holds each row's own."""
+        """(rows, n, E) -> the same shape. Rows do not depend on each other, so one sum gives the gradient of each."""
         with torch.enable_grad():
             points = points.detach().requires_grad_(True)
             total = self.score.log_odds(self.logits(points).float()).sum()
             return torch.autograd.grad(total, points)[0]
 
-    def _over(self, rows: int, part: Callable[[slice], torch.Tensor]) -> np.ndarray:
-        """The sum of the parts at the places of the text's pieces."""
-        parts = self._each(rows, part)
+    def _sum_over_batches(self, rows: int, part: Callable[[slice], torch.Tensor]) -> np.ndarray:
+        """The sum of part(rows of a batch) over all batches, at the places of the text's pieces: (m, E)."""
+        parts = self._in_batches(rows, part)
         return torch.stack(parts).sum(0)[self.before : self.before + len(self.free)].cpu().numpy()
 
-    def _each(self, rows: int, part: Callable[[slice], Any]) -> list:
+    def _in_batches(self, rows: int, part: Callable[[slice], R]) -> list[R]:
         """part(rows of a batch) for every batch, side by side on a CPU with several threads."""
         threads = thread_count(self.model)
         size = max(1, min(BATCH_TOKENS // len(self.words), math.ceil(rows / threads)))
@@ -235,9 +241,9 @@ class Probe:
         with self._ready(), side_by_side(threads, len(batches)) as submit:
             waiting = [submit(part, batch) for batch in batches]
             for batch, result in zip(batches, waiting, strict=True):
-                self.follow.check()
+                self.progress.check()
                 results.append(result())
-                self.follow.add(batch.stop - batch.start)
+                self.progress.add(batch.stop - batch.start)
         return results
 
     @contextmanager
@@ -252,9 +258,9 @@ class Probe:
 
 @torch.no_grad()
 def _embedded(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
-    """The word embeddings of some pieces, (pieces, E); Unavailable for a model that has no plain table of them."""
+    """The word embeddings of some pieces, (pieces, E). Raises Unavailable for a model without a plain table of them."""
     try:
-        words = model.get_input_embeddings()(ids)
+        words = cast(PreTrainedModel, model).get_input_embeddings()(ids)
     except NotImplementedError:
         words = None
     if not isinstance(words, torch.Tensor):
@@ -264,7 +270,7 @@ def _embedded(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
 
 def _no_words(model: torch.nn.Module) -> Unavailable:
     return Unavailable(
-        f"{type(model).__name__} does not read word embeddings as it reads the pieces themselves, so nothing can be "
+        f"{type(model).__name__} does not read word embeddings the way it reads word pieces, so nothing can be "
         "hidden from it.",
         next_step="Choose a model of the BERT family.",
     )
@@ -272,23 +278,23 @@ def _no_words(model: torch.nn.Module) -> Unavailable:
 
 @contextmanager
 def frozen(model: torch.nn.Module) -> Iterator[None]:
-    """No gradient for any weight in the block: nothing is kept for one, and nothing is left in one."""
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in learning:
+    """In the block no weight requires a gradient, so none is computed and none is left behind."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trainable:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in learning:
+        for parameter in trainable:
             parameter.requires_grad_(True)
 
 
 @contextmanager
 def last_layer_at(model: torch.nn.Module, places: Sequence[int]) -> Iterator[bool]:
-    """In the block the model's last layer, if it is BERT's or RoBERTa's, gives states at `places` only, in that order.
+    """In the block, a last layer that is BERT's or RoBERTa's computes states at `places` only, in that order.
 
-    So a token head gives (rows, places, labels). A head on the first token is right with places [0]. Yields whether
-    the layer is one.
+    A token head then gives (rows, places, labels). A head on the first token is right with places [0]. Yields whether
+    the model has such a layer.
     """
     layers = getattr(getattr(getattr(model, "base_model", None), "encoder", None), "layer", None)
     if not layers or not _has_bert_parts(layers[-1]) or layers[-1].is_decoder:
@@ -303,8 +309,9 @@ def last_layer_at(model: torch.nn.Module, places: Sequence[int]) -> Iterator[boo
 
 
 def _has_bert_parts(layer: torch.nn.Module) -> bool:
-    """Whether this is BERT's layer or RoBERTa's, with the parts that _LayerAt computes. None of that is public: a layer
-    that has other names is computed as it is, at every place.
+    """Whether this is a layer of BERT or RoBERTa with the parts that _LayerAt uses.
+
+    These are private names of transformers: a layer with other names is computed as it is, at every place.
     """
     inner = getattr(getattr(layer, "attention", None), "self", None)
     parts = all(hasattr(inner, name) for name in ("query", "key", "value", "attention_head_size", "scaling"))
@@ -312,18 +319,24 @@ def _has_bert_parts(layer: torch.nn.Module) -> bool:
 
 
 class _LayerAt(torch.nn.Module):
-    """BERT's layer with queries, and so feed-forward rows, at some places only. No padding, so no mask."""
+    """BERT's layer with queries, and so feed-forward rows, at some places only. Without padding, so without a mask."""
+
+    layer: Any  # a BertLayer or RobertaLayer: torch types what a module holds as a tensor or module
 
     def __init__(self, layer: torch.nn.Module, places: Sequence[int]):
         super().__init__()
         self.layer, self.places = layer, list(places)
 
-    def forward(self, states: torch.Tensor, *_, **__) -> torch.Tensor:  # (rows, n, H) -> (rows, places, H)
-        inner, some = self.layer.attention.self, states[:, self.places]
+    def forward(self, states: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:  # (rows, n, H) -> (rows, places, H)
+        attention, chosen = self.layer.attention.self, states[:, self.places]
         query, key, value = (
-            part(given).unflatten(-1, (-1, inner.attention_head_size)).transpose(1, 2)
-            for part, given in ((inner.query, some), (inner.key, states), (inner.value, states))
+            projection(entering).unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
+            for projection, entering in (
+                (attention.query, chosen),
+                (attention.key, states),
+                (attention.value, states),
+            )
         )
-        context = scaled_dot_product_attention(query, key, value, scale=inner.scaling)
-        attended = self.layer.attention.output(context.transpose(1, 2).flatten(2), some)
+        context = scaled_dot_product_attention(query, key, value, scale=attention.scaling)
+        attended = self.layer.attention.output(context.transpose(1, 2).flatten(2), chosen)
         return self.layer.feed_forward_chunk(attended)

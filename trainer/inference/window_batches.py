@@ -1,6 +1,6 @@
-"""Windows of many texts in shared batches: what evaluation, the command line and the app read texts by.
+"""Reads the windows of many texts in shared batches.
 
-Windows of like length stand together under a budget of padded pieces, and on a CPU batches run side by side.
+Windows of similar length share a batch under a budget of padded pieces. On a CPU, batches run side by side.
 """
 
 import functools
@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -17,11 +17,45 @@ from trainer.datasets.rows.pieces import Frame, frame, windows
 from trainer.errors import BadSpec, NonFiniteOutputs, StillroomError
 from trainer.models.heads import document_reading, evaluating, inputs, is_classifier, model_limit
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 class Cancelled(StillroomError):
-    """The caller's `cancelled` said so before the last window was read."""
+    """The caller cancelled before the last window was read."""
 
     next_step = "Nothing was kept; ask again for an answer."
+
+
+class BatchOptions(TypedDict, total=False):
+    """How windows are batched and followed, as `read` takes it.
+
+    batch_tokens: budget of padded pieces per batch. progress receives (windows done, all windows) after each batch;
+    cancelled is asked before each.
+    """
+
+    batch_tokens: int
+    progress: Callable[[int, int], None] | None
+    cancelled: Callable[[], bool] | None
+
+
+class Store(Protocol):
+    """Takes what a model says of one batch of windows.
+
+    logits: (batch, width, outputs), or (batch, outputs) of a head that classifies the whole window; rows: the windows,
+    (batch, 4), as `datasets.rows.pieces.windows` gives them; place: the index of the piece under each column of the
+    batch, (batch, width).
+    """
+
+    def __call__(self, logits: torch.Tensor, rows: np.ndarray, place: np.ndarray) -> None:
+        """Take them."""
+
+
+class Submit(Protocol):
+    """Starts a call and returns a function that waits for its result."""
+
+    def __call__(self, call: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> Callable[[], R]:
+        """Start it."""
 
 
 def read(
@@ -30,14 +64,15 @@ def read(
     model: torch.nn.Module,
     tokenizer: Any,
     *,
-    keep: Callable[[torch.Tensor, np.ndarray, np.ndarray], None],
+    store: Store,
     batch_tokens: int,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Read every window of every sequence once; `keep` gets the logits of each batch, its rows and their places.
+    """Read every window of every sequence of piece ids once and hand the logits of each batch to `store`.
 
-    Returns where each sequence begins, and the last one ends, in all pieces together, and the table of all windows.
+    All sequences are numbered through as one. Returns where each begins and the last one ends, (sequences + 1,), and
+    the table of all windows, (windows, 4). Raises Cancelled, and NonFiniteOutputs as `check_finite` does.
     """
     begins = np.cumsum([0, *map(len, sequences)])
     flat = np.concatenate([np.empty(0, dtype=np.int32), *sequences])  # (pieces,) of all sequences
@@ -47,7 +82,7 @@ def read(
     batches = _batches(table, len(around.before) + len(around.after), batch_tokens, share_of=thread_count(model))
     done = 0
     with evaluating(model), side_by_side(thread_count(model), len(batches)) as submit:
-        waiting = [submit(_read_batch, flat, rows, around, model, keep) for rows in batches]
+        waiting = [submit(_read_batch, flat, rows, around, model, store) for rows in batches]
         for rows, result in zip(batches, waiting, strict=True):
             if cancelled and cancelled():
                 raise Cancelled("The prediction was cancelled.")
@@ -61,10 +96,11 @@ def read(
 def window_size(
     model: torch.nn.Module, tokenizer: Any, max_tokens: int | None = None, *, reading: str | None = None
 ) -> int:
-    """Pieces that a window has room for beside the special tokens.
+    """How many pieces fit into a window beside the special tokens.
 
-    Without max_tokens: as the model was trained, for a classifier always, for a tagger where it reads a text in
-    windows; the model's limit otherwise, and where it does not say how it was trained.
+    Without max_tokens this is the length that the model was trained with: for a classifier always, for a tagger with
+    the reading "windows". Otherwise, and where its config does not state that length, it is the model's limit. Raises
+    BadSpec where max_tokens is out of range.
     """
     limit, special = model_limit(model, tokenizer), tokenizer.num_special_tokens_to_add()
     trained = document_reading(model)["max_tokens"] if reading == "windows" or is_classifier(model) else None
@@ -78,10 +114,10 @@ def window_size(
 
 
 def _batches(table: np.ndarray, special: int, batch_tokens: int, *, share_of: int) -> list[np.ndarray]:
-    """Rows of `table`, longest first, in batches whose padded pieces are a share of what there is, or of batch_tokens.
+    """The rows of `table`, longest first, in batches that `share_of` threads can compute at the same time.
 
-    So as many batches as there are threads are no larger together than batch_tokens, and a few windows are shared out
-    evenly. A batch has one row at least.
+    The batches of all threads together have at most batch_tokens padded pieces, and a few windows are shared out evenly
+    between the threads. A batch has at least one row.
     """
     lengths = table[:, 1] - table[:, 0] + special
     order = np.argsort(-lengths, kind="stable")
@@ -95,33 +131,38 @@ def _batches(table: np.ndarray, special: int, batch_tokens: int, *, share_of: in
 
 
 def thread_count(model: torch.nn.Module) -> int:
-    """Batches that can run side by side: one on an accelerator, one a thread on a CPU."""
+    """How many batches can run side by side: one on an accelerator, one per thread on a CPU."""
     return torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
 
 
 @contextmanager
-def side_by_side(threads: int, batches: int) -> Iterator[Callable]:
-    """A function that takes a call and returns another, which gives its result.
+def side_by_side(threads: int, batches: int) -> Iterator[Submit]:
+    """Yields `submit`, which starts a call and returns a function that waits for its result.
 
-    On a CPU batches run side by side with one thread each: threads that share every operator wait for each other
-    hundreds of times a batch, which took 30 % longer on two cores. But so few batches that a fifth of the threads'
-    time would be idle are computed one after the other.
+    On a CPU, batches run side by side with one thread each: threads that share every operator wait for each other
+    hundreds of times per batch, which took 30 % longer on two cores. Where there are so few batches that a fifth of the
+    threads' time would be idle, they are computed one after the other.
     """
     if threads == 1 or batches < 0.8 * threads * math.ceil(batches / threads):
         yield functools.partial
         return
-    # torch counts threads by thread, but a new one starts with the number set last: so it is set again at the end.
+    # The number of threads is a setting of each thread, and a new thread starts with the number that was set last, so
+    # it is set again at the end.
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    def submit(call: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> Callable[[], R]:
+        return pool.submit(call, *args, **options).result
+
     try:
-        yield lambda *call: pool.submit(*call).result
+        yield submit
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
 
 
 @torch.inference_mode()
-def _read_batch(flat: np.ndarray, rows: np.ndarray, around: Frame, model: torch.nn.Module, keep: Callable) -> None:
-    """Read the windows `rows` of `flat` in one forward pass and hand on what the model says."""
+def _read_batch(flat: np.ndarray, rows: np.ndarray, around: Frame, model: torch.nn.Module, store: Store) -> None:
+    """Read the windows `rows` of the pieces `flat` in one forward pass and hand the logits to `store`."""
     start, end = rows.T[:2, :, None]  # each (batch, 1)
     before, after = len(around.before), np.array([around.after], dtype=np.int64)
     lengths = end - start
@@ -134,12 +175,12 @@ def _read_batch(flat: np.ndarray, rows: np.ndarray, around: Frame, model: torch.
     batch = {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
     logits = model(**inputs(model, batch)).logits.float()
     real = batch["attention_mask"].bool()
-    check_finite(logits[real] if logits.ndim == 3 else logits, model)  # what stands at padding, nobody reads
-    keep(logits, rows, place)
+    check_finite(logits[real] if logits.ndim == 3 else logits, model)  # outputs at padding are never used
+    store(logits, rows, place)
 
 
 def check_finite(outputs: torch.Tensor, model: torch.nn.Module) -> None:
-    """Raise NonFiniteOutputs where outputs of a model, of any shape, are not numbers."""
+    """Raise NonFiniteOutputs if outputs of a model, of any shape, are NaN or infinite."""
     if not torch.isfinite(outputs).all():
         wrong = int((~torch.isfinite(outputs)).sum())
         raise NonFiniteOutputs(

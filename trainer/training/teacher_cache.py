@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from trainer.datasets.rows.batches import Batches
-from trainer.datasets.rows.tokens import alone
+from trainer.datasets.rows.tokens import lock
 from trainer.errors import CorruptFile
 from trainer.files import commit_folder, verify_folder
 from trainer.inference.window_batches import check_finite
@@ -71,7 +71,7 @@ def teacher_outputs(
         settings.append(list(levels))
     folder = Path(cache) / "teacher" / _key(rows, [FORMAT, weights, *settings])
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with alone(folder):  # of two runs that start together one asks the teacher, and the other waits
+    with lock(folder):  # of two runs that start together one asks the teacher, and the other waits
         if not _whole(folder):
             commit_folder(folder, lambda draft: _fill(draft, teacher, rows, levels, progress))
     logits, states = (np.load(folder / name, mmap_mode="r") for name in (LOGITS, STATES))

@@ -31,7 +31,7 @@ from workbench.model_cache import SHELF
 from workbench.note import Note
 
 if TYPE_CHECKING:
-    from trainer.inference.target_score import Follow, Probe
+    from trainer.inference.target_score import Probe, Progress
 
 __all__ = [
     "GRAINS",
@@ -77,12 +77,12 @@ def explain_text(
     progress gets (rows read, rows in all) after each batch, cancelled is asked before each. Raises BadSpec, BadData,
     UnknownName, Unavailable and Cancelled; messages hold offsets alone.
     """
-    from trainer.inference.target_score import Follow
+    from trainer.inference.target_score import Progress
 
     began = time.perf_counter()
     chosen = method(options.method, options.method_options)
     grain = options.grain or chosen.grain
-    follow = Follow(progress=progress, cancelled=cancelled)
+    follow = Progress(progress=progress, cancelled=cancelled)
     seen = _look(text, model, tokenizer, target, options, follow)
     parts = units(text, seen.pieces, grain)
     owner = parts.owner[seen.start : seen.end] - parts.owner[seen.start]  # (m,)
@@ -174,7 +174,7 @@ def _look(
     tokenizer: Any,
     target: Target | str,
     options: ExplainOptions,
-    follow: "Follow | None",
+    follow: "Progress | None",
 ) -> _Look:
     from trainer import inference
     from trainer.inference.target_score import Probe, Score
@@ -185,7 +185,7 @@ def _look(
     baseline, baseline_id = _baseline(options.baseline, tokenizer)
     room = inference.window_size(model, tokenizer, options.max_tokens, reading=options.reading)
     pieces = cut(text, tokenizer)
-    read = pieces.first(inference.readable(len(pieces), options.reading, room))
+    read = pieces.first(inference.readable_count(len(pieces), options.reading, room))
     if not len(read):
         raise BadData("The model reads no word piece in this note.", next_step="Choose another note.")
     words = read.align(words_in(text))
@@ -205,7 +205,7 @@ def _look(
             places=[place - start + len(around.before) for place in places] or [0],
             score=score,
             baseline_id=baseline_id,
-            follow=follow,
+            progress=follow,
         )
         return _Look(target, pieces, start, end, probe, baseline)
 

@@ -95,7 +95,7 @@ def sensitivity(
 
     def explain(words: "torch.Tensor | tuple[torch.Tensor]") -> tuple["torch.Tensor"]:
         rows = words[0] if isinstance(words, tuple) else words  # Captum wraps the words themselves, not the moved ones
-        return (torch.from_numpy(np.stack([scores_of(chosen, probe.moved(each), owner) for each in rows])),)
+        return (torch.from_numpy(np.stack([scores_of(chosen, probe.with_words(each), owner) for each in rows])),)
 
     with seeded(seed):
         around = radius * float(probe.words.std())
@@ -115,7 +115,7 @@ def randomised(chosen: Plain, probe: "Probe", owner: np.ndarray, scores: np.ndar
         for weight in other.parameters():
             mixed = torch.randperm(weight.numel(), generator=drawn).to(weight.device)
             weight.copy_(weight.flatten()[mixed].view_as(weight))
-    return spearman(np.abs(scores), np.abs(scores_of(chosen, probe.on(other), owner)))
+    return spearman(np.abs(scores), np.abs(scores_of(chosen, probe.with_model(other), owner)))
 
 
 def _sizes(units: int) -> list[int]:

@@ -1,14 +1,15 @@
-"""The CoNLL format: `word<TAB>tag` a line, IOB2 tags, a blank line after each sentence.
+"""CoNLL: one `word<TAB>tag` per line with IOB2 tags, and a blank line after each sentence.
 
-Files are read line by line, so their size does not matter. Words may be patient data: no message quotes one, and a tag
-is quoted only where it looks like a tag.
+Files are read line by line, so their size does not matter. Words may be patient data: no message quotes a word, or a
+tag that does not look like one.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from trainer.datasets.readers import Reporter, at_line, raise_problem
 from trainer.datasets.readers.lines import lines
 from trainer.datasets.tags import OUTSIDE, kind_of
 from trainer.errors import BadData
@@ -18,7 +19,7 @@ ENDS = frozenset(".!?")  # words that end a sentence
 _DOCUMENT = "-DOCSTART-"
 _TAG = re.compile(r"[BI]-\S{1,60}")
 _FOREIGN_TAG = re.compile(r"[A-Z]|[BIOESLUM][-_]\S{1,40}")
-_FORMAT = "Write one word and its tag a line, a tab between them, and an empty line after each sentence."
+_FORMAT = "Write one word and its tag per line, with a tab between them, and an empty line after each sentence."
 _IOB2 = "Use IOB2: O, B-<type> for the first word of an entity, I-<type> for the words after it."
 
 
@@ -29,36 +30,29 @@ class Sentence(NamedTuple):
     tags: tuple[str, ...]
 
 
-def sentences(given: Sentence) -> Iterator[Sentence]:
-    """The sentences of a document: they end at . ! ? before a capital, a digit or a bracket, and never in an entity."""
-    start = 0
-    for place, (word, tag) in enumerate(zip(given.words[1:], given.tags[1:], strict=True), 1):
-        if (
-            given.words[place - 1] in ENDS
-            and tag[0] != "I"
-            and (word[0].isupper() or word[0].isdigit() or word[0] in "([")
-        ):
-            yield Sentence(given.words[start:place], given.tags[start:place])
+def sentences(document: Sentence) -> Iterator[Sentence]:
+    """The sentences of a document: they end at . ! ? before a capital, a digit or a bracket, but not in an entity."""
+    start, (words, tags) = 0, document
+    for place, (word, tag) in enumerate(zip(words[1:], tags[1:], strict=True), 1):
+        begins_sentence = word[0].isupper() or word[0].isdigit() or word[0] in "(["
+        if words[place - 1] in ENDS and tag[0] != "I" and begins_sentence:
+            yield Sentence(words[start:place], tags[start:place])
             start = place
-    yield Sentence(given.words[start:], given.tags[start:])
+    yield Sentence(words[start:], tags[start:])
 
 
-class Placed(NamedTuple):
-    """A sentence, and the line (1-based) of the file that holds each of its words."""
+class PlacedSentence(NamedTuple):
+    """A sentence, and the line (1-based) of the file that contains each of its words."""
 
     sentence: Sentence
     lines: tuple[int, ...]
 
 
-def _raise(problem: BadData) -> None:
-    raise problem
-
-
-def read(path: Path, *, name: str = "", report: Callable[[BadData], None] = _raise) -> Iterator[Placed]:
+def read(path: Path, *, name: str = "", report: Reporter = raise_problem) -> Iterator[PlacedSentence]:
     """The sentences of a file, in order; `-DOCSTART-` lines are skipped.
 
-    `name` stands for the file in messages. A wrong row goes to `report`, which raises it unless told otherwise. Bytes
-    that are not UTF-8 text end the reading with BadData in any case.
+    `name` stands for the file in messages. A wrong row goes to `report`, which raises it by default. Raises BadData in
+    any case for bytes that are not UTF-8 text.
     """
     name = name or Path(path).name
     rows: list[tuple[str, str, int]] = []
@@ -72,17 +66,17 @@ def read(path: Path, *, name: str = "", report: Callable[[BadData], None] = _rai
             rows.append((*_columns(line), number))
             _check_order(rows[-1][1], rows[-2][1] if len(rows) > 1 else None)
         except BadData as problem:
-            report(BadData(problem.message, path=name, line=number, next_step=problem.next_step))
+            report(at_line(problem, name, number))
     if rows:
         yield _placed(rows)
 
 
 def write(path: Path, sentences: Iterable[Sentence]) -> None:
-    """Write a file that `read` gives back word for word; BadData names a sentence (1-based) that cannot be written."""
+    """Write a file that `read` returns unchanged. Raises BadData for a sentence (1-based) that cannot be written."""
     with Path(path).open("w", encoding="utf-8", newline="\n") as file:
         for number, sentence in enumerate(sentences, 1):
             try:
-                file.writelines([*_rows(sentence), "\n"])
+                file.writelines([*_format(sentence), "\n"])
             except BadData as problem:
                 raise BadData(f"sentence {number:,}: {problem.message}", next_step=problem.next_step) from None
 
@@ -95,20 +89,21 @@ def _columns(line: str) -> tuple[str, str]:
     if not word or word.isspace():
         raise BadData("the word is empty.", next_step="Write the word, or delete the line.")
     if tag != OUTSIDE and not _TAG.fullmatch(tag):
-        raise _foreign(tag)
+        raise _explain_tag(tag)
     return word, tag
 
 
-def _foreign(tag: str) -> BadData:
-    found = repr(tag) if _FOREIGN_TAG.fullmatch(tag) else f"a tag of {len(tag)} characters"
+def _explain_tag(tag: str) -> BadData:
+    """What is wrong with a tag that is not IOB2."""
+    shown = repr(tag) if _FOREIGN_TAG.fullmatch(tag) else f"a tag of {len(tag)} characters"
     if tag in ("B", "I"):
         return BadData(
-            f"the tag {found} names no entity type.", next_step=f"Write {tag}-<type>, such as {tag}-Disease."
+            f"the tag {shown} names no entity type.", next_step=f"Write {tag}-<type>, such as {tag}-Disease."
         )
     if tag[:2] in ("S-", "U-", "E-", "L-"):
         begin = "B" if tag[0] in "SU" else "I"
-        return BadData(f"{found} is a BIOES or BILOU tag.", next_step=f"Write {begin}{tag[1:42]}. {_IOB2}")
-    return BadData(f"{found} is no IOB2 tag.", next_step=_IOB2)
+        return BadData(f"{shown} is a BIOES or BILOU tag.", next_step=f"Write {begin}{tag[1:42]}. {_IOB2}")
+    return BadData(f"{shown} is not an IOB2 tag.", next_step=_IOB2)
 
 
 def _check_order(tag: str, previous: str | None) -> None:
@@ -118,15 +113,15 @@ def _check_order(tag: str, previous: str | None) -> None:
     if previous is None or previous == OUTSIDE:
         where = "at the start of a sentence" if previous is None else "after O"
         raise BadData(f"{tag!r} {where}: an entity that does not begin with B- (the IOB1 scheme).", next_step=begin)
-    raise BadData(f"{tag!r} goes on from {previous!r}, an entity of another type.", next_step=begin)
+    raise BadData(f"{tag!r} continues {previous!r}, an entity of another type.", next_step=begin)
 
 
-def _placed(rows: list[tuple[str, str, int]]) -> Placed:
+def _placed(rows: list[tuple[str, str, int]]) -> PlacedSentence:
     words, tags, lines = zip(*rows, strict=True)
-    return Placed(Sentence(words, tags), lines)
+    return PlacedSentence(Sentence(words, tags), lines)
 
 
-def _rows(sentence: Sentence) -> Iterator[str]:
+def _format(sentence: Sentence) -> Iterator[str]:
     if not sentence.words or len(sentence.words) != len(sentence.tags):
         counts = f"{len(sentence.words)} words and {len(sentence.tags)} tags"
         raise BadData(f"{counts}.", next_step="Give each sentence at least one word, and each word one tag.")

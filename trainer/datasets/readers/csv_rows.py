@@ -1,4 +1,4 @@
-"""The rows of a CSV file, and what is wrong with those that cannot be read."""
+"""CSV: the rows of a file, and what is wrong with those that cannot be read."""
 
 import csv
 from collections import deque
@@ -9,7 +9,7 @@ from trainer.datasets.readers.lines import LONGEST, each_line
 from trainer.errors import BadData
 
 _QUOTES = 'Put quotes around a cell that holds commas, quotes or line ends, and write each quote in it twice: "".'
-# By words of the csv module's own messages: what is wrong, and what to do.
+# By words in the messages of the csv module: what is wrong, and what to do.
 _ERRORS = {
     "new-line character": (
         "a carriage return (CR) stands alone in a cell without quotes.",
@@ -17,45 +17,51 @@ _ERRORS = {
     ),
     "field larger": (f"a cell is longer than {LONGEST >> 20} MiB.", "Close its quotes, or shorten it."),
     "unexpected end": ("quotes do not match: one that opens in this row is never closed.", _QUOTES),
-    "expected after": ("quotes do not match: a cell goes on after its closing quote.", _QUOTES),
+    "expected after": ("quotes do not match: a cell continues after its closing quote.", _QUOTES),
 }
 
 
 def csv_rows(path: Path, *, name: str = "") -> Iterator[tuple[int, list[str] | BadData]]:
-    """(line where it begins, cells) of each row, or what is wrong with it, without its place; not of empty ones.
+    """(line where it begins, cells) of each row that is not empty; BadData without a place instead of a wrong row.
 
-    A quoted cell may hold line ends. After a wrong row reading goes on with the line after its first. Raises what
-    `each_line` raises.
+    A quoted cell may contain line ends. After a wrong row, reading continues with the line after its first line. Raises
+    what `each_line` raises.
     """
     csv.field_size_limit(LONGEST)
-    source = _Source(path, name)
+    source = _RewindableLines(path, name)
     reader = csv.reader(source, strict=True)
     while True:
-        source.begin()
+        source.begin_row()
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            source.go_back()
-            yield source.first, _problem(error)
+            source.rewind()
+            yield source.first_line, _explain(error)
         except _NotText as error:
-            source.go_back(until=-1)
-            yield error.args
+            source.rewind(until=-1)
+            yield error.line, error.problem
         else:
             if cells is None:
                 return
             if any(cells):
-                yield source.first, cells
+                yield source.first_line, cells
 
 
 class _NotText(Exception):
-    """A line that is not text: its number, and the BadData that says why."""
+    """A line that is not text: its number, and what is wrong with it."""
+
+    def __init__(self, line: int, problem: BadData):
+        super().__init__(line, problem)
+        self.line, self.problem = line, problem
 
 
-class _Source:
-    """The lines of a file for the csv module, of which those after the first of a wrong row are given once more."""
+class _RewindableLines:
+    """The lines of a file for the csv module, which can go back to the second line of the current row."""
 
     def __init__(self, path: Path, name: str):
-        self._lines, self._ahead, self._row = each_line(path, name=name), deque(), []
+        self._lines = each_line(path, name=name)
+        self._ahead: deque[tuple[int, str | BadData]] = deque()  # read before, to be returned again
+        self._row: list[tuple[int, str | BadData]] = []
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -67,22 +73,21 @@ class _Source:
             raise _NotText(number, line)
         return f"{line}\n"
 
-    def begin(self) -> None:
-        """A row begins with the next line."""
+    def begin_row(self) -> None:
+        """The next line begins a row."""
         self._row = []
 
-    def go_back(self, *, until: int | None = None) -> None:
-        """Give the lines of this row again, without the first; until=-1 leaves out the last as well."""
+    def rewind(self, *, until: int | None = None) -> None:
+        """Return the lines of this row again, except the first; until=-1 leaves out the last as well."""
         self._ahead.extendleft(reversed(self._row[1:until]))
 
     @property
-    def first(self) -> int:
+    def first_line(self) -> int:
         """The number of the line where the row begins."""
         return self._row[0][0]
 
 
-def _problem(error: csv.Error) -> BadData:
-    what, next_step = next(
-        (said for words, said in _ERRORS.items() if words in str(error)), ("this is not CSV.", _QUOTES)
-    )
+def _explain(error: csv.Error) -> BadData:
+    matching = (explanation for words, explanation in _ERRORS.items() if words in str(error))
+    what, next_step = next(matching, ("this is not CSV.", _QUOTES))
     return BadData(what, next_step=next_step)

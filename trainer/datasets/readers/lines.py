@@ -1,4 +1,4 @@
-"""The lines of a text file, plain or gzip, one at a time: a file may be larger than memory."""
+"""The lines of a text or gzip file, read one at a time, so a file may be larger than memory."""
 
 import gzip
 import json
@@ -10,38 +10,36 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from trainer.datasets.readers import at_line
 from trainer.errors import BadData
 
-LONGEST = 1 << 26  # bytes of a line; a file without line ends would otherwise be read into memory whole
+LONGEST = 1 << 26  # bytes per line; a file without line ends would otherwise be read into memory whole
 _BOM = b"\xef\xbb\xbf"
-_HALF = re.compile(r"[\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NAME = re.compile(r"[A-Za-z_][\w-]{0,39}", re.ASCII)
 
 
 def lines(path: Path, *, name: str = "", strip: str = " \t\r\n") -> Iterator[tuple[int, str]]:
-    """(number from 1, text without its line end) of each line; a name that ends in .gz is unpacked on the way.
+    """(number from 1, text without its line end) of each line; a file whose name ends in .gz is unpacked.
 
-    strip: what is taken off the end of a line; where offsets count blanks it is "\\r\\n" alone. Raises BadData with the
-    line, under `name`, for bytes that are not UTF-8 text, a line longer than LONGEST, or a damaged gzip file.
+    strip: the characters removed from the end of a line; only "\\r\\n" where offsets count blanks. Raises BadData with
+    the line, under `name`, for bytes that are not UTF-8 text, a line longer than LONGEST, or a damaged gzip file.
     """
     for number, line in each_line(path, name=name, strip=strip):
         if isinstance(line, BadData):
-            raise BadData(line.message, path=name or path.name, line=number, next_step=line.next_step)
+            raise at_line(line, name or path.name, number)
         yield number, line
 
 
 def each_line(path: Path, *, name: str = "", strip: str = " \t\r\n") -> Iterator[tuple[int, str | BadData]]:
-    """The same with what is wrong, without its place, where a line is not UTF-8 text; the lines after it follow."""
+    """The same, with BadData without a place for a line that is not UTF-8 text; reading then continues."""
     name, number = name or path.name, 0
     try:
-        for number, offset, raw in _raw(path):
+        for number, offset, raw in _raw_lines(path):
             if len(raw) > LONGEST:
-                what, next_step = (
-                    f"the line is longer than {LONGEST >> 20} MiB.",
-                    "Write one sentence or document a line.",
-                )
-                raise BadData(what, path=name, line=number, next_step=next_step)
-            line = _text(raw, offset)
+                what = f"the line is longer than {LONGEST >> 20} MiB."
+                raise BadData(what, path=name, line=number, next_step="Write one sentence or document per line.")
+            line = _decode(raw, offset)
             yield number, line.rstrip(strip) if isinstance(line, str) else line
     except (gzip.BadGzipFile, EOFError, zlib.error):
         what, next_step = "the gzip file is damaged or incomplete.", "Copy it again, or pack it again."
@@ -49,7 +47,10 @@ def each_line(path: Path, *, name: str = "", strip: str = " \t\r\n") -> Iterator
 
 
 def objects(path: Path, *, name: str = "", next_step: str = "") -> Iterator[tuple[int, dict[str, Any] | BadData]]:
-    """(number from 1, fields) of each line of JSON, or what is wrong with it, without its place; not of empty ones."""
+    """(number from 1, fields) of each line of JSON that is not empty; BadData without a place instead of a wrong line.
+
+    next_step: for problems without one of their own.
+    """
     for number, line in each_line(path, name=name):
         if isinstance(line, BadData):
             yield number, line
@@ -57,52 +58,50 @@ def objects(path: Path, *, name: str = "", next_step: str = "") -> Iterator[tupl
         if not line or line.isspace():
             continue
         try:
-            row = _object(line)
+            yield number, _parse_object(line)
         except BadData as problem:
-            row = BadData(problem.message, next_step=problem.next_step or next_step)
-        yield number, row
+            yield number, BadData(problem.message, next_step=problem.next_step or next_step)
 
 
-def _object(line: str) -> dict[str, Any]:
+def _parse_object(line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line, object_pairs_hook=_once)
+        row = json.loads(line, object_pairs_hook=_unique_names)
     except (ValueError, RecursionError):
         raise BadData("this is not JSON.") from None
     if not isinstance(row, dict):
         raise BadData(f"a JSON {type(row).__name__} where an object is needed.")
-    if "\\u" in line and _HALF.search(json.dumps(row, ensure_ascii=False)):
+    if "\\u" in line and _SURROGATE.search(json.dumps(row, ensure_ascii=False)):
         raise BadData("a text holds half of a character (a lone surrogate).", next_step="Write the file as UTF-8 text.")
     return row
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; BadData where it has a name twice, of which JSON readers silently keep the last."""
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs. Raises BadData for a repeated name, of which json would silently use the last."""
     row = dict(pairs)
     if len(row) < len(pairs):
-        raise BadData(
-            f"{twice((name for name, _ in pairs), 'field')} is given twice in one object.", next_step="Give it once."
-        )
+        repeated = find_repeated((name for name, _ in pairs), "field")
+        raise BadData(f"{repeated} is given twice in one object.", next_step="Give it once.")
     return row
 
 
-def twice(names: Iterable[str], kind: str) -> str | None:
-    """The first of the names that stand more than once, for a message; one that may be text of a note is not quoted."""
+def find_repeated(names: Iterable[str], kind: str) -> str | None:
+    """The first repeated name, worded for a message, which does not quote what may be text of a note; None without."""
     name = next((name for name, number in Counter(names).items() if number > 1), None)
     return name and (f"the {kind} `{name}`" if _NAME.fullmatch(name) else f"a {kind}")
 
 
-def _raw(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """(number, offset of its first byte, bytes) of each line, without a byte order mark."""
+def _raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """(number, offset of the first byte, bytes) of each line, without a byte order mark."""
     offset = 0
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        # Only \n and \r\n end a line; text mode and splitlines would also cut at characters that words may hold.
+        # Only \n and \r\n end a line; text mode and splitlines also split at characters that words may contain.
         for number, raw in enumerate(iter(partial(file.readline, LONGEST + 1), b""), 1):
-            text = raw.removeprefix(_BOM)  # files that were joined have a mark each
+            text = raw.removeprefix(_BOM)  # any line may begin with one: files are sometimes concatenated
             yield number, offset + len(raw) - len(text), text
             offset += len(raw)
 
 
-def _text(raw: bytes, offset: int) -> str | BadData:
+def _decode(raw: bytes, offset: int) -> str | BadData:
     if b"\0" in raw:
         return BadData(
             "a NUL character: this is a binary file, or not UTF-8.", next_step="Save the file as UTF-8 text."

@@ -1,5 +1,7 @@
-"""Offsets as files count them. Ours count the characters (code points) of the text; other tools count otherwise, and
-the mentions that stand beside offsets show how.
+"""Offsets as files count them.
+
+Stillroom counts the characters (code points) of a text. Other tools count differently; the mentions that a file gives
+beside its offsets show how.
 """
 
 import re
@@ -7,21 +9,21 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Iterator
 from itertools import accumulate, product
 
-LONGEST_NUMBER = 15  # digits; no file is as long as a longer offset says
+LONGEST_NUMBER = 15  # digits; no file is long enough for a longer offset
 
 
 class Scale:
-    """The places in a text that offsets of a file stand for."""
+    """One way of counting: maps offsets of a file to places in its text."""
 
     def __init__(self, text: str, width: Callable[[str], int], skipped: Collection[int], before: int):
-        """width: how much a character counts; skipped: places of characters that count nothing; before: what is
-        counted ahead of the first character.
+        """width: the width of a character; skipped: places of characters without a width; before: the offset of the
+        first character.
         """
         widths = (0 if place in skipped else width(character) for place, character in enumerate(text))
         self._counted = list(accumulate(widths, initial=before))
 
     def place(self, start: int, end: int) -> tuple[int, int] | None:
-        """[start, end) in characters; None where the text does not reach so far, or a character would be cut."""
+        """[start, end) in characters; None for offsets beyond the text or inside a character."""
         if not self._counted[0] <= start < end <= self._counted[-1]:
             return None
         first, last = bisect_right(self._counted, start) - 1, bisect_left(self._counted, end)
@@ -29,7 +31,7 @@ class Scale:
 
 
 class Characters(Scale):
-    """The usual scale: every character counts one."""
+    """The usual scale: every character has the width 1."""
 
     def __init__(self, text: str):
         self._length = len(text)
@@ -38,28 +40,28 @@ class Characters(Scale):
         return (start, end) if 0 <= start < end <= self._length else None
 
 
-def scales(text: str, *, marked: bool = False, blanks: Collection[int] = ()) -> Iterator[Scale]:
-    """The ways in which the offsets of a text may count, the usual one first.
+def scales(text: str, *, has_bom: bool = False, blanks: Collection[int] = ()) -> Iterator[Scale]:
+    """The possible ways to count the characters of a text, the usual one first.
 
-    A line end of CR and LF may count one or two, a byte order mark before the text (`marked`) none or one, the places
-    `blanks` one or none, and every character as many as it has UTF-16 units or UTF-8 bytes.
+    CR and LF together may count as one or two, a byte order mark before the text (`has_bom`) as zero or one, each of
+    the places `blanks` as one or zero, and a character as one, as its UTF-16 code units or as its UTF-8 bytes.
     """
     yield Characters(text)
     line_ends = frozenset(match.start() for match in re.finditer("\r\n", text))
-    skipped = [(), *filter(None, (line_ends, blanks))]
+    skipped: list[Collection[int]] = [(), *filter(None, (line_ends, blanks))]
     width = [_one, *([] if text.isascii() else [_utf16, _utf8])]
-    for each in list(product(width, skipped, (0, 1) if marked else (0,)))[1:]:
+    for each in list(product(width, skipped, (0, 1) if has_bom else (0,)))[1:]:
         yield Scale(text, *each)
 
 
-def number(digits: str) -> int | None:
-    """A whole number as files write it, in ASCII digits; None for anything else, such as a sign or a superscript."""
+def parse_offset(digits: str) -> int | None:
+    """A whole number in ASCII digits; None for anything else, such as a sign or a superscript."""
     plain = digits.isascii() and digits.isdecimal() and len(digits) <= LONGEST_NUMBER
     return int(digits) if plain else None
 
 
-def shown(value: int) -> str:
-    """A number for a message; one too long to be an offset is not written out."""
+def format_offset(value: int) -> str:
+    """An offset for a message; a number too long to be one is not written out."""
     return f"{value:,}" if abs(value) < 10**LONGEST_NUMBER else f"a number of more than {LONGEST_NUMBER} digits"
 
 

@@ -1,15 +1,16 @@
-"""Documents with entities marked by their place in the text: JSONL, BRAT and PubTator. Read as words with IOB2 tags.
+"""Documents with entities by offset (JSONL, BRAT and PubTator), read as words with IOB2 tags.
 
     x.spans.jsonl   {"text": ..., "entities": [{"label", "start", "end"}, {"label", "spans": [[start, end], ...]}]}
-    x/              BRAT: y.txt beside y.ann (trainer.datasets.readers.brat)
-    x.pubtator      title, abstract and annotations a line each (trainer.datasets.readers.pubtator)
+    x/              BRAT: y.txt beside y.ann (readers.brat)
+    x.pubtator      one line each for title, abstract and every annotation (readers.pubtator)
 
-Offsets count code points, unless the mentions that stand beside them fit only where they count otherwise; a mention
-that is not the text at its offsets is wrong. An entity of JSONL may have one too, as `text`.
+Offsets count code points, unless the mentions given beside them only match under another way of counting
+(readers.offsets). A mention that is not the text at its offsets is an error. In JSONL an entity may give its mention as
+`text`.
 
-Words are those of words. Tags cannot overlap: of entities that share a word the longest stays, and of one in
-several pieces its longest piece does; pieces that only white space separates are one. Both are counted. Texts may be
-patient data: no message quotes one.
+Words are those of datasets.rows.words. Tags cannot overlap: of entities that share a word, the longest is tagged; of a
+discontinuous entity, its longest piece is. Pieces that only white space separates are one. A Tally counts what is left
+out. Texts may be patient data: no message quotes one.
 """
 
 from bisect import bisect_left, bisect_right
@@ -17,36 +18,38 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.datasets.readers import brat, pubtator
-from trainer.datasets.readers.conll import Placed, Sentence
-from trainer.datasets.readers.entities import Entity, Marked, Reporter, Stated, Tally, documents, raise_it
+from trainer.datasets.readers import Reporter, at_line, brat, pubtator, raise_problem
+from trainer.datasets.readers.conll import PlacedSentence, Sentence
+from trainer.datasets.readers.entities import Entity, MarkedDocument, StatedEntity, Tally, check_document
 from trainer.datasets.readers.lines import objects
 from trainer.datasets.readers.offsets import scales
 from trainer.datasets.rows.words import words_in
 from trainer.errors import BadData
 
 SUFFIXES = (".spans.jsonl", ".spans.jsonl.gz", ".pubtator", ".pubtator.gz")  # of files; a BRAT split is a folder
-ENDINGS = (*SUFFIXES, ".jsonl", ".jsonl.gz")  # a .jsonl of another name counts where its rows have `entities`
-_JSONL = 'Write {"text": "...", "entities": [{"label": "Disease", "start": 0, "end": 5}]} a line.'
-_OTHERS = ("relations", "events", "attributes")  # lists of a row that are for other tasks
+ENDINGS = (*SUFFIXES, ".jsonl", ".jsonl.gz")  # other .jsonl files count if their rows have `entities`
+_JSONL = 'Write {"text": "...", "entities": [{"label": "Disease", "start": 0, "end": 5}]} on each line.'
+_OTHERS = ("relations", "events", "attributes")  # lists of a row that other tasks use
 
 
-def read(path: Path, *, name: str = "", report: Reporter = raise_it, tally: Tally | None = None) -> Iterator[Placed]:
-    """The documents of a file, or of a BRAT folder, in order, each as words with tags; one without a word is skipped.
+def read(
+    path: Path, *, name: str = "", report: Reporter = raise_problem, tally: Tally | None = None
+) -> Iterator[PlacedSentence]:
+    """The documents of a file or a BRAT folder, in order, as words with tags; documents without a word are skipped.
 
-    `name` stands for the file in messages. A wrong row goes to `report`, which raises it unless told otherwise; the
-    document or the entity is then left out. `tally` counts what becomes of the entities.
+    `name` stands for the file in messages. A wrong row goes to `report`, which raises it by default; otherwise the
+    document or the entity is left out. `tally` counts what happens to the entities.
     """
-    for document in marked(path, name=name, report=report):
-        sentence = tagged(document.text, document.entities)
+    for document in read_marked(path, name=name, report=report):
+        sentence = tag_words(document.text, document.entities)
         if tally is not None:
             tally.add(document, tagged=sum(tag[0] == "B" for tag in sentence.tags))
         if sentence.words:
-            yield Placed(sentence, (document.line,) * len(sentence.words))
+            yield PlacedSentence(sentence, (document.line,) * len(sentence.words))
 
 
-def marked(path: Path, *, name: str = "", report: Reporter = raise_it) -> Iterator[Marked]:
-    """The same with text and offsets as they are written."""
+def read_marked(path: Path, *, name: str = "", report: Reporter = raise_problem) -> Iterator[MarkedDocument]:
+    """The same documents as text with entities by offset."""
     path = Path(path)
     name = name or path.name
     if path.is_dir():
@@ -55,17 +58,17 @@ def marked(path: Path, *, name: str = "", report: Reporter = raise_it) -> Iterat
 
 
 def has_entities(path: Path) -> bool:
-    """Whether the first row of a .jsonl file that can be read has the list `entities`."""
-    first = next((row for _, row in objects(Path(path)) if not isinstance(row, BadData)), {})
+    """Whether the first valid row of a .jsonl file has the list `entities`."""
+    first = next((row for _, row in objects(Path(path)) if not isinstance(row, BadData)), dict[str, Any]())
     return isinstance(first.get("entities"), list)
 
 
-def tagged(text: str, entities: Iterable[Entity]) -> Sentence:
-    """Words and IOB2 tags of a text; a word belongs to an entity that covers any of it."""
+def tag_words(text: str, entities: Iterable[Entity]) -> Sentence:
+    """The words of a text with IOB2 tags; a word belongs to an entity that covers any part of it."""
     words = words_in(text)
-    found, starts, ends = (each.tolist() for each in (words.places, words.starts, words.ends))
-    tags = ["O"] * len(found)
-    free = [True] * len(found)
+    places, starts, ends = (each.tolist() for each in (words.places, words.starts, words.ends))
+    tags = ["O"] * len(places)
+    free = [True] * len(places)
     for start, end, label, _ in sorted(entities, key=lambda one: (one.start - one.end, one.start)):  # longest first
         covered = range(bisect_right(ends, start), bisect_left(starts, end))
         if not covered or not all(free[index] for index in covered):
@@ -73,10 +76,10 @@ def tagged(text: str, entities: Iterable[Entity]) -> Sentence:
         for index in covered:
             tags[index], free[index] = f"I-{label}", False
         tags[covered[0]] = f"B-{label}"
-    return Sentence(tuple(text[low:high] for low, high in found), tuple(tags))
+    return Sentence(tuple(text[start:end] for start, end in places), tuple(tags))
 
 
-def _read_jsonl(path: Path, name: str, report: Reporter) -> Iterator[Marked]:
+def _read_jsonl(path: Path, name: str, report: Reporter) -> Iterator[MarkedDocument]:
     for number, row in objects(path, name=name, next_step=_JSONL):
         try:
             if isinstance(row, BadData):
@@ -87,31 +90,42 @@ def _read_jsonl(path: Path, name: str, report: Reporter) -> Iterator[Marked]:
             if not isinstance(row.get("entities"), list):
                 raise BadData("an object without the list `entities`.", next_step=_JSONL)
         except BadData as problem:
-            report(BadData(problem.message, path=name, line=number, next_step=problem.next_step))
+            report(at_line(problem, name, number))
             continue
-        yield from _marked(text, row, number, name, report)
+        yield from _parse_row(text, row, number, name, report)
 
 
-def _marked(text: str, row: Mapping[str, Any], line: int, name: str, report: Reporter) -> Iterator[Marked]:
+def _parse_row(text: str, row: Mapping[str, Any], line: int, name: str, report: Reporter) -> Iterator[MarkedDocument]:
     stated, wrong = [], []
     for item in row["entities"]:
         try:
-            stated.append(_entity(item, line))
+            stated.append(_parse_entity(item, line))
         except BadData as problem:
             wrong.append((line, problem))
-    others = sum(len(row[field]) for field in _OTHERS if isinstance(row.get(field), list))
-    about = {"line": line, "name": name, "report": report, "next_step": _JSONL, "whole": True}
-    return documents(text, stated, scales(text), wrong=wrong, others=others, **about)
+    return check_document(
+        text,
+        stated,
+        scales(text),
+        line=line,
+        wrong=wrong,
+        others=sum(len(row[field]) for field in _OTHERS if isinstance(row.get(field), list)),
+        name=name,
+        report=report,
+        next_step=_JSONL,
+        whole=True,
+    )
 
 
-def _entity(item: Any, line: int) -> Stated:
+def _parse_entity(item: object, line: int) -> StatedEntity:
     if not isinstance(item, dict):
-        raise BadData("an entity that is no object.")
-    pieces = item["spans"] if "spans" in item else [[item.get("start"), item.get("end")]]
-    whole = isinstance(pieces, list) and all(
+        raise BadData("an entity that is not an object.")
+    pieces: Any = item["spans"] if "spans" in item else [[item.get("start"), item.get("end")]]
+    valid = isinstance(pieces, list) and all(
         isinstance(piece, list) and len(piece) == 2 and all(type(place) is int for place in piece) for piece in pieces
     )
-    if not whole or not pieces:
+    if not valid or not pieces:
         raise BadData("an entity without whole numbers `start` and `end`, or `spans` of such pairs.")
     mention = item.get("text")
-    return Stated(pieces, item.get("label"), mention if isinstance(mention, str) else None, line)
+    return StatedEntity(
+        [(start, end) for start, end in pieces], item.get("label"), mention if isinstance(mention, str) else None, line
+    )

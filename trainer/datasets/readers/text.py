@@ -1,4 +1,4 @@
-"""Unlabelled text: a document a line (.txt), or a JSON object with a field `text` a line (.jsonl); either as .gz too.
+"""Unlabelled text: one document per line (.txt), or one JSON object with a field `text` per line (.jsonl); also as .gz.
 
 Files are read line by line, so their size does not matter. Documents may be patient data: no message quotes one.
 """
@@ -9,16 +9,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trainer.datasets.readers import Reporter, at_line, raise_problem
 from trainer.datasets.readers.lines import lines, objects
 from trainer.errors import BadData
 
 SUFFIXES = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz")
-HELD_OUT = 50  # one document in so many is dev, and another test, where a data set has no such split: 2 % each
-_FORMAT = 'Write one object with the field "text" a line, such as {"text": "..."}; other fields are ignored.'
+HELD_OUT = 50  # one document in 50 is dev and one is test where a data set lacks these splits: 2 % each
+_FORMAT = 'Write one object with the field "text" per line, such as {"text": "..."}; other fields are ignored.'
 
 
 class Document(NamedTuple):
-    """One document, and the line (1-based) of the file that holds it; the repr shows how long it is, never what."""
+    """One document, and the line (1-based) of the file that contains it; the repr shows its length, never its text."""
 
     text: str
     line: int
@@ -27,69 +28,66 @@ class Document(NamedTuple):
         return f"Document({len(self.text):,} characters, line {self.line:,})"
 
 
-def _raise(problem: BadData) -> None:
-    raise problem
-
-
-def read(path: Path, *, name: str = "", report: Callable[[BadData], None] = _raise) -> Iterator[Document]:
+def read(path: Path, *, name: str = "", report: Reporter = raise_problem) -> Iterator[Document]:
     """The documents of a file, in order; lines and documents without a visible character are skipped.
 
-    `name` stands for the file in messages. A wrong row goes to `report`, which raises it unless told otherwise. What
-    `lines` raises ends the reading in any case.
+    `name` stands for the file in messages. A wrong row goes to `report`, which raises it by default. Raises what
+    `readers.lines` raises in any case.
     """
     name = name or path.name
     is_json = ".jsonl" in path.suffixes[-2:]
     rows = objects(path, name=name, next_step=_FORMAT) if is_json else lines(path, name=name)
     for number, row in rows:
         try:
-            text = _field(row) if is_json else row
+            text = row if isinstance(row, str) else _text_field(row)
         except BadData as problem:
-            report(BadData(problem.message, path=name, line=number, next_step=problem.next_step))
+            report(at_line(problem, name, number))
             continue
         if is_visible(text):
             yield Document(text, number)
 
 
 def is_visible(text: str) -> bool:
-    """Whether a text has a character that can be seen: no white space, control character or zero-width mark."""
+    """Whether a text has a visible character: not white space, a control character or a zero-width mark."""
     return any(not sign.isspace() and unicodedata.category(sign) not in ("Cc", "Cf") for sign in text)
 
 
-def held_out(text: str) -> str:
-    """The split of a document in a data set that leaves splits out: by its hash alone, so the same in every run."""
-    return _share(_number(text))
+def split_by_hash(text: str) -> str:
+    """The split of a document in a data set without dev or test: it depends on the document's hash alone."""
+    return _split_of_hash(_hash(text))
 
 
-def lender(texts: Iterable[str], lent: Collection[str]) -> Callable[[str], str]:
-    """What says which split a document of train stands in for: `held_out`, as long as every split of `lent` gets one.
+def split_chooser(texts: Iterable[str], lent: Collection[str]) -> Callable[[str], str]:
+    """The function that says which split a document of train belongs to, where train has to provide the splits `lent`.
 
-    Of a corpus too small for that, a split without any gets the document with the least hash that is free.
+    This is `split_by_hash` if it gives every one of `lent` a document. In a corpus too small for that, each split
+    without one gets the remaining training document with the smallest hash.
     """
-    empty, numbers = set(lent), set()
+    empty, hashes = set(lent), set[int]()
     for text in texts:
-        numbers.add(number := _number(text))
-        empty.discard(_share(number))
+        hashes.add(number := _hash(text))
+        empty.discard(_split_of_hash(number))
         if not empty:
-            return held_out
-    free = (number for number in sorted(numbers) if _share(number) not in lent)
+            return split_by_hash
+    free = (number for number in sorted(hashes) if _split_of_hash(number) not in lent)
     chosen = dict(zip(free, sorted(empty), strict=False))
 
-    def split_of(text: str) -> str:
-        number = _number(text)
-        return chosen.get(number) or _share(number)
+    def choose_split(text: str) -> str:
+        number = _hash(text)
+        return chosen.get(number) or _split_of_hash(number)
 
-    return split_of
+    return choose_split
 
 
-def _number(text: str) -> int:
+def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
-def _share(number: int) -> str:
+def _split_of_hash(number: int) -> str:
     return {0: "dev", 1: "test"}.get(number % HELD_OUT, "train")
 
 
-def _field(row: Mapping[str, Any] | BadData) -> str:
+def _text_field(row: Mapping[str, Any] | BadData) -> str:
     if isinstance(row, BadData):
         raise row
     if "text" not in row:

@@ -1,1 +1,1 @@
-"""Text as models take it: words, pieces, rows, masks and batches. No torch but in batches."""
+"""Text in the form that models read: words, pieces, rows, masks and batches. Only batches need torch."""

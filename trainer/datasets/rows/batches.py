@@ -1,37 +1,48 @@
-"""Batches as a pure function of (seed, step): there is no loader state, so resuming needs none."""
+"""Batches as a pure function of (seed, step): there is no loader state, so none needs to be restored on resuming."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import torch
 
-POOL = 64  # batches that are sorted by length together: little padding, and still a new mix each epoch
+POOL = 64  # batches whose examples are sorted by length together: little padding, but new batches in each epoch
+
+
+class Row(Protocol):
+    """What `collate` needs of a row, besides the fields that `padding` names."""
+
+    @property
+    def input_ids(self) -> Sequence[int]: ...
 
 
 class Batches:
-    """Which examples stand in the batch of each step.
+    """Which examples are in the batch of each step.
 
     Each epoch shuffles the examples, sorts pools of them by length, cuts the pools into batches of at most
-    `batch_tokens` padded pieces (or exactly `batch_size` examples) and shuffles the batches.
+    `batch_tokens` padded pieces (or exactly `batch_size` examples) and shuffles the batches. lengths: (examples,), in
+    pieces.
     """
 
-    def __init__(self, lengths: Sequence[int], *, seed: int, batch_tokens: int | None, batch_size: int | None):
+    def __init__(
+        self, lengths: Sequence[int] | np.ndarray, *, seed: int, batch_tokens: int | None, batch_size: int | None
+    ):
         if not len(lengths):
             raise ValueError("no examples to make batches of")
         self.lengths = np.asarray(lengths)  # (examples,)
         self.seed, self.batch_tokens, self.batch_size = seed, batch_tokens, batch_size
         self.epoch = lru_cache(maxsize=2)(self._epoch)
-        self._ends = [0]  # steps completed before each epoch; epochs may differ by a batch or two
+        self._ends = [0]  # steps before each epoch; epochs may differ by a batch or two
 
     def steps(self, epochs: float) -> int:
-        """Optimiser steps in so many epochs, at least one."""
+        """The number of optimiser steps in so many epochs, at least one."""
         whole = int(epochs)
         part = len(self.epoch(whole)) * (epochs - whole) if epochs > whole else 0
         return max(1, self._end(whole) + round(part))
 
     def at(self, step: int) -> np.ndarray:
-        """The example indices of 0-based `step`."""
+        """The indices of the examples of 0-based `step`, (batch,)."""
         epoch = self.epoch_of(step)
         return self.epoch(epoch)[step - self._ends[epoch]]
 
@@ -49,8 +60,8 @@ class Batches:
     def _epoch(self, number: int) -> list[np.ndarray]:
         random = np.random.default_rng((self.seed, number))
         order = random.permutation(len(self.lengths))
-        per_batch = self.batch_size or max(1, int(self.batch_tokens / self.lengths.mean()))
-        batches = []
+        per_batch = self.batch_size or max(1, int((self.batch_tokens or 0) / self.lengths.mean()))
+        batches: list[np.ndarray] = []
         for start in range(0, len(order), POOL * per_batch):
             pool = order[start : start + POOL * per_batch]
             batches += self._cut(pool[np.argsort(self.lengths[pool], kind="stable")])
@@ -59,16 +70,16 @@ class Batches:
     def _cut(self, pool: np.ndarray) -> list[np.ndarray]:
         if self.batch_size:
             return [pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)]
-        batches, start = [], 0
+        batches, start, budget = [], 0, self.batch_tokens or 0
         for index, length in enumerate(self.lengths[pool]):  # ascending, so `length` is the padded width
-            if index > start and (index + 1 - start) * length > self.batch_tokens:
+            if index > start and (index + 1 - start) * length > budget:
                 batches.append(pool[start:index])
                 start = index
         return [*batches, pool[start:]]
 
 
 def pad(rows: Sequence[Sequence[int]], *, value: int) -> torch.Tensor:
-    """Rows of different length as one int64 tensor (rows, longest), filled with `value`."""
+    """Rows of different lengths as one int64 tensor (rows, longest), padded with `value`."""
     width = max(map(len, rows))
     padded = np.full((len(rows), width), value, dtype=np.int64)
     for index, row in enumerate(rows):
@@ -76,8 +87,8 @@ def pad(rows: Sequence[Sequence[int]], *, value: int) -> torch.Tensor:
     return torch.from_numpy(padded)
 
 
-def collate(rows: Sequence, *, padding: Mapping[str, int]) -> dict[str, torch.Tensor]:
-    """The fields that `padding` names (with their padding values) and attention_mask, each (rows, longest)."""
+def collate(rows: Sequence[Row], *, padding: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    """The fields that `padding` names, padded with its values, and attention_mask; each (rows, longest)."""
     padded = {name: pad([getattr(row, name) for row in rows], value=value) for name, value in padding.items()}
     lengths = torch.tensor([len(row.input_ids) for row in rows])
     attention_mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()

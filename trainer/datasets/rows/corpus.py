@@ -1,4 +1,4 @@
-"""A text corpus as training rows: cut, packed or bucketed, masked; and what that costs, before it is launched.
+"""A text corpus as training rows (packed, by document or truncated, and masked), and its statistics before a launch.
 
 Imports without torch; only `Rows.batch` needs it.
 """
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     import torch
 
 RowKind = Literal["packed", "documents", "truncated"]
-ROW_KINDS: tuple[str, ...] = get_args(RowKind)
-SAMPLED = 1000  # documents that the statistics of a large corpus rest on
+ROW_KINDS: tuple[RowKind, ...] = get_args(RowKind)
+SAMPLED = 1000  # documents that are tokenised for the statistics of a large corpus
 COUNTED = 200_000  # documents that are counted before a launch
-BATCH, POOL = 16, 64  # the padding that is stated: batches of so many rows, out of pools of so many batches
+BATCH, POOL = 16, 64  # padding is stated for batches of 16 rows, taken from pools of 64 batches
 
 
 class Cuts(NamedTuple):
-    """Rows of a corpus, as slices of its ids, without special tokens."""
+    """Rows of a corpus as slices of its ids, without special tokens."""
 
     starts: np.ndarray  # (rows,)
     stops: np.ndarray  # (rows,)
@@ -37,7 +37,7 @@ class Cuts(NamedTuple):
 class Rows:
     """Training rows: slices of a corpus between the tokenizer's special tokens, masked anew at every step.
 
-    `lengths`: (rows,) pieces, special tokens included. Raises BadSpec where max_tokens leaves no room for a piece.
+    `lengths`: (rows,), in pieces, special tokens included. Raises BadSpec where max_tokens leaves no room for a piece.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class Rows:
         self.cuts = cut(corpus.ends, kind, max_tokens - special)
         self.lengths = self.cuts.stops - self.cuts.starts + special
 
-    def ids(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Piece ids, padded no further than the longest row, and the attention mask, both (rows, longest) int64."""
+    def ids(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Piece ids, padded to the longest row, and the attention mask; both (rows, longest) int64."""
         lengths, (before, after, pad_id) = self.lengths[indices], self._frame
         ids = np.full((len(lengths), lengths.max()), pad_id, dtype=np.int64)
         ids[:, : len(before)] = before
@@ -61,8 +61,8 @@ class Rows:
             row[end : end + len(after)] = after
         return ids, (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
 
-    def batch(self, indices: Sequence[int], *, step: int) -> dict[str, "torch.Tensor"]:
-        """input_ids, attention_mask and labels of some rows, each (rows, longest); the masks are those of `step`."""
+    def batch(self, indices: Sequence[int] | np.ndarray, *, step: int) -> dict[str, "torch.Tensor"]:
+        """input_ids, attention_mask and labels of some rows, each (rows, longest), masked as for `step`."""
         import torch
 
         ids, mask = self.ids(indices)
@@ -72,11 +72,11 @@ class Rows:
 
 
 def cut(ends: np.ndarray, kind: RowKind, room: int) -> Cuts:
-    """Rows of at most `room` pieces out of documents that end at `ends`, a separator last in each.
+    """Rows of at most `room` pieces from documents that end at `ends`, (documents,), each with a separator at its end.
 
-    packed: all documents one after the other, separators between them, cut every `room` pieces; only the last row is
-    shorter. documents: each document alone, in as few windows as can be, all of about one length. truncated: the first
-    `room` pieces of each document and nothing else, as in the PubMed runs of the papers.
+    packed: all documents one after the other with separators between them, cut every `room` pieces; only the last row
+    is shorter. documents: each document by itself, in as few windows of about equal length as possible. truncated: only
+    the first `room` pieces of each document, as in the PubMed runs of the papers.
     """
     stops = np.asarray(ends) - 1
     if kind == "packed":
@@ -93,18 +93,18 @@ def cut(ends: np.ndarray, kind: RowKind, room: int) -> Cuts:
 
 
 class RowStatistics(Plain):
-    """What one kind of rows makes of a corpus; `padding` is its share of all places of a batch."""
+    """The rows of one kind that a corpus gives; `padding`: the share of padding in a batch."""
 
     rows: int
     padding: float
 
 
 class Statistics(Plain):
-    """What a corpus is to a tokenizer. Shares are from 0 to 1; pieces are without special tokens and separators.
+    """The size of a corpus for a tokenizer. Shares are from 0 to 1; pieces exclude special tokens and separators.
 
-    `complete`: every document was counted; if not, there are more. `sampled`: so many documents, chosen at random among
-    the counted, were tokenised, and the numbers of pieces and rows are scaled up from them; None: all were. `lost`: the
-    share of pieces that rows of the kind "truncated" never see.
+    complete: whether all documents were counted; if not, there are more. sampled: the number of documents that were
+    tokenised, chosen at random among those counted, from which the numbers of pieces and rows are scaled up; None: all.
+    unknown: the share of unknown pieces. lost: the share of pieces that rows of the kind "truncated" leave out.
     """
 
     documents: int
@@ -123,18 +123,18 @@ class Statistics(Plain):
 def statistics(
     dataset: str | ResolvedDataset, tokenizer: Any, *, max_tokens: int, split: str = "train", sample: int = SAMPLED
 ) -> Statistics:
-    """Look at a corpus before a launch: how large it is in pieces, what is cut off, what each kind of rows costs.
+    """The size of a corpus in pieces, what truncation would lose, and what each kind of rows gives, before a launch.
 
     tokenizer: a fast one of transformers, or one of the `tokenizers` library, which needs no torch. The first COUNTED
-    documents are read and `sample` of them tokenised. Raises what `datasets.documents` raises, and BadData for a split
-    without text.
+    documents are read and `sample` of them are tokenised. Raises what `datasets.documents` raises, and BadData for a
+    split without text.
     """
     texts, documents, characters = _sample(datasets.documents(dataset, split, limit=COUNTED + 1), sample)
     if not texts:
         raise BadData(f"the split {split!r} holds no document.", next_step="Fill it, or use another split.")
     plain = backend(tokenizer)
-    found = list(encode(texts, plain))
-    lengths = np.array([len(ids) for ids in found])
+    encoded = list(encode(texts, plain))
+    lengths = np.array([len(ids) for ids in encoded])
     total, scale = max(1, int(lengths.sum())), documents / len(texts)
     room = max(1, max_tokens - plain.num_special_tokens_to_add(False))
     unknown = plain.token_to_id(getattr(plain.model, "unk_token", None) or "<unk>")
@@ -147,15 +147,16 @@ def statistics(
         pieces_p50=float(np.percentile(lengths, 50)),
         pieces_p95=float(np.percentile(lengths, 95)),
         pieces_max=int(lengths.max()),
-        unknown=sum(int(np.count_nonzero(ids == unknown)) for ids in found) / total,
+        unknown=sum(int(np.count_nonzero(ids == unknown)) for ids in encoded) / total,
         lost=int(np.maximum(lengths - room, 0).sum()) / total,
-        rows={kind: _of_rows(lengths, kind, room, special=max_tokens - room, scale=scale) for kind in ROW_KINDS},
+        rows={kind: _count_rows(lengths, kind, room, special=max_tokens - room, scale=scale) for kind in ROW_KINDS},
     )
 
 
 def _sample(texts: Iterable[str], size: int) -> tuple[list[str], int, int]:
-    """A uniform choice of at most `size` texts, the same each time, and how many texts and characters there were."""
-    chosen, documents, characters, draw = [], 0, 0, random.Random(0)
+    """A uniform sample of at most `size` texts, always the same, and the numbers of all texts and characters."""
+    chosen: list[str] = []
+    documents, characters, draw = 0, 0, random.Random(0)
     for text in texts:
         documents, characters = documents + 1, characters + len(text)
         if len(chosen) < size:
@@ -165,17 +166,17 @@ def _sample(texts: Iterable[str], size: int) -> tuple[list[str], int, int]:
     return chosen, documents, characters
 
 
-def _of_rows(lengths: np.ndarray, kind: RowKind, room: int, *, special: int, scale: float) -> RowStatistics:
-    kept = lengths[lengths > 0]
-    if not len(kept):
+def _count_rows(lengths: np.ndarray, kind: RowKind, room: int, *, special: int, scale: float) -> RowStatistics:
+    lengths = lengths[lengths > 0]
+    if not len(lengths):
         return RowStatistics(rows=0, padding=0.0)
-    cuts = cut(np.cumsum(kept + 1), kind, room)
+    cuts = cut(np.cumsum(lengths + 1), kind, room)
     rows = cuts.stops - cuts.starts + special
     return RowStatistics(rows=round(len(rows) * scale), padding=_padding(rows))
 
 
 def _padding(lengths: np.ndarray) -> float:
-    """The share of padded places in batches of rows of like length, made as datasets.rows.batches makes them."""
+    """The share of padding in batches of rows of similar length, made the way datasets.rows.batches makes them."""
     lengths, places = np.random.default_rng(0).permutation(lengths), 0
     for start in range(0, len(lengths), BATCH * POOL):
         pool = np.sort(lengths[start : start + BATCH * POOL])

@@ -1,4 +1,4 @@
-"""Dynamic masks for masked language modelling, as a pure function of the pieces, a seed and a step. No torch."""
+"""Dynamic masking for masked language modelling, as a pure function of the pieces, a seed and a step. No torch."""
 
 from typing import Any
 
@@ -7,16 +7,17 @@ import numpy as np
 from trainer.errors import BadSpec
 
 IGNORED = -100  # the label that cross-entropy skips
-MASKED, REPLACED = 0.8, 0.1  # of the chosen pieces; the rest stay as they are (Devlin et al. 2019)
-_WORD_STARTS = ("Ġ", "Ċ", "ĉ", "▁")  # how byte-level and SentencePiece vocabularies spell what precedes a word
+MASKED, REPLACED = 0.8, 0.1  # of the chosen pieces; the rest remain as they are (Devlin et al. 2019)
+_WORD_STARTS = ("Ġ", "Ċ", "ĉ", "▁")  # how byte-level and SentencePiece vocabularies spell the blank before a word
 
 
 class Masking:
-    """Which pieces of a vocabulary may be hidden, and hiding them.
+    """Masks pieces at random.
 
-    Each piece is chosen with probability `share`; of the chosen 80 % become [MASK], 10 % another piece and 10 % stay:
-    transformers' collator and all systems of the papers. Special tokens ([PAD], [UNK], [CLS], [SEP], [MASK]) are never
-    chosen and never put in place of another. With `whole_words` all pieces of a word are chosen together.
+    Each piece is chosen with probability `share`. Of the chosen pieces 80 % become [MASK], 10 % another piece and 10 %
+    remain, as in transformers' collator and all systems of the papers. Special tokens ([PAD], [UNK], [CLS], [SEP],
+    [MASK]) are never chosen and never replace another piece. With `whole_words` all pieces of a word are chosen
+    together. Raises BadSpec for a tokenizer without a mask token.
     """
 
     def __init__(self, tokenizer: Any, *, share: float = 0.15, whole_words: bool = False):
@@ -34,11 +35,11 @@ class Masking:
     def __call__(self, ids: np.ndarray, *, seed: int, step: int) -> tuple[np.ndarray, np.ndarray]:
         """(inputs, labels), both of the shape of ids (rows, tokens); labels are IGNORED where nothing was chosen.
 
-        Among pieces that may be chosen at least one is, so that a batch always has a loss.
+        At least one piece is chosen if any may be, so that a batch always has a loss.
         """
         random = np.random.default_rng((seed, step))
         candidates = ~self.special[ids]
-        draws = self._draws(ids, random)  # (rows, tokens), one number a piece or word
+        draws = self._draw(ids, random)  # (rows, tokens), one number per piece or word
         draws[~candidates] = np.inf
         chosen = (draws < max(self.share, np.nextafter(draws.min(), 2))) & candidates
         inputs, labels = ids.copy(), np.where(chosen, ids, IGNORED)
@@ -48,7 +49,7 @@ class Masking:
         inputs[replaced] = self.plain[random.integers(len(self.plain), size=np.count_nonzero(replaced))]
         return inputs, labels
 
-    def _draws(self, ids: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    def _draw(self, ids: np.ndarray, random: np.random.Generator) -> np.ndarray:
         if self.continues is None:
             return random.random(ids.shape, dtype=np.float32)
         begins = ~self.continues[ids]
@@ -58,8 +59,8 @@ class Masking:
 
 
 def _continuations(tokenizer: Any) -> np.ndarray:
-    """Whether each piece of the vocabulary goes on with a word, (vocabulary,)."""
-    spelled = [piece or "" for piece in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))]
+    """Whether each piece of the vocabulary continues a word, (vocabulary,)."""
+    vocabulary = [piece or "" for piece in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))]
     if prefix := getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None):
-        return np.array([piece.startswith(prefix) for piece in spelled])
-    return np.array([not piece.startswith(_WORD_STARTS) for piece in spelled])
+        return np.array([piece.startswith(prefix) for piece in vocabulary])
+    return np.array([not piece.startswith(_WORD_STARTS) for piece in vocabulary])

@@ -1,4 +1,4 @@
-"""Word pieces with their place in the text: offsets count code points of the text exactly as given. No torch."""
+"""Word pieces with their offsets, in code points of the text exactly as it was given. No torch."""
 
 import math
 import re
@@ -9,15 +9,15 @@ import numpy as np
 
 from trainer.datasets.rows.words import Alignment, Words, align, join, words_in
 
-SEGMENT = 1 << 18  # code points that the tokenizer gets at once: bounds its memory on huge notes
-SEAM = re.compile(r"(?<=\w) (?=\w)")  # a blank between words, where tokenizing may be resumed without a difference
-SURROGATES = re.compile(r"[\ud800-\udfff]")  # not encodable, but pasted JSON can hold them
-# White space that BERT's normaliser removes, which would glue the words beside a page break or a zero-width space.
+SEGMENT = 1 << 18  # code points that the tokenizer receives at once, which bounds its memory on huge notes
+SEAM = re.compile(r"(?<=\w) (?=\w)")  # a blank between words: a text split here has the same pieces
+SURROGATES = re.compile(r"[\ud800-\udfff]")  # not encodable, but pasted JSON may contain them
+# White space that BERT's normaliser removes, which would join the words beside a page break or a zero-width space.
 REMOVED = dict.fromkeys((0x0B, 0x0C, *range(0x1C, 0x20), 0x85, 0x200B), " ")
 
 
 class Pieces:
-    """The word pieces of one text without special tokens; the repr shows how many, never what."""
+    """The word pieces of one text without special tokens; the repr shows their number, never the text."""
 
     __slots__ = ("ids", "starts", "ends", "continues")
 
@@ -36,12 +36,12 @@ class Pieces:
         return Pieces(*(column[:count] for column in (self.ids, self.starts, self.ends, self.continues)))
 
     def align(self, words: Words) -> Alignment:
-        """Which piece speaks for which of some words of the same text."""
+        """Which piece gives each word of the same text its tag."""
         return align(words, self.starts, self.ends, self.continues)
 
 
 class Frame(NamedTuple):
-    """The special tokens that the tokenizer's own template puts before and after one sequence, and the padding id."""
+    """The special tokens that the tokenizer puts before and after one sequence, and the padding id."""
 
     before: list[int]
     after: list[int]
@@ -49,10 +49,10 @@ class Frame(NamedTuple):
 
 
 def cut(text: str, tokenizer: Any) -> Pieces:
-    """The pieces of a text by a fast tokenizer, whatever that normalises, lower-cases or drops."""
+    """The pieces of a text by a fast tokenizer; offsets are right whatever it normalises, lower-cases or drops."""
     ids, offsets = [], []
     text = SURROGATES.sub("\ufffd", text)
-    for start, segment in _segments(text.translate(REMOVED) if _mark(tokenizer) else text):
+    for start, segment in _segments(text.translate(REMOVED) if _continuation_mark(tokenizer) else text):
         encoded = tokenizer(
             segment,
             add_special_tokens=False,
@@ -66,36 +66,37 @@ def cut(text: str, tokenizer: Any) -> Pieces:
         ids.append(np.array(encoded["input_ids"], dtype=np.int32))
         offsets.append(np.array(encoded["offset_mapping"], dtype=np.int32).reshape(-1, 2) + start)
     starts, ends = np.concatenate(offsets).T
-    every = np.concatenate(ids)
-    return Pieces(every, starts, ends, _continues(every, tokenizer))
+    all_ids = np.concatenate(ids)
+    return Pieces(all_ids, starts, ends, _continues(all_ids, tokenizer))
 
 
 def cut_words(words: Sequence[str], tokenizer: Any) -> tuple[Pieces, np.ndarray]:
-    """The pieces of given words joined by blanks, and the index of the one that each piece belongs to, (pieces,).
+    """The pieces of a data set's words, joined by blanks, and the index of the word of each piece, (pieces,).
 
-    Aligned by offset, so a word without pieces shifts nothing.
+    Pieces are aligned by offset, so a word without pieces shifts nothing.
     """
-    given = join(words)
-    pieces = cut(given.text, tokenizer)
-    return pieces, given.owners(pieces.starts)
+    source = join(words)
+    pieces = cut(source.text, tokenizer)
+    return pieces, source.owners(pieces.starts)
 
 
 def align_words(words: Sequence[str], tokenizer: Any) -> tuple[Pieces, Alignment, np.ndarray]:
-    """The pieces of given words joined by blanks, the words of that text, and the given word that each of those is in.
+    """The pieces of a data set's words, joined by blanks; the alignment with the words of that text; and their owners.
 
-    pieces: (pieces,); alignment and owners: (words,).
+    owners: the index of the data set's word that each word of the text is in, (words of the text,).
     """
-    given = join(words)
-    pieces, words_within = cut(given.text, tokenizer), words_in(given.text)
-    return pieces, pieces.align(words_within), given.owners(words_within.starts)
+    source = join(words)
+    pieces, words_within = cut(source.text, tokenizer), words_in(source.text)
+    return pieces, pieces.align(words_within), source.owners(words_within.starts)
 
 
 def windows(tokens: int, size: int) -> np.ndarray:
-    """Windows of at most `size` over a sequence: rows of (start, end, first kept, end of kept).
+    """Windows of at most `size` tokens over a sequence: rows of (start, end, first scored, end of scored).
 
-    As few as can be with neighbours that share at least a quarter of `size`, all of one length, the last flush with
-    the end. Each token is kept by the window where it is farthest from the nearer edge, the ends of the text not
-    counting as edges; so the border between two neighbours is the middle of what they share.
+    There are as few windows as possible such that neighbours share at least a quarter of `size`. All have one length,
+    and the last ends with the sequence. Each token is scored by the window in which it is farthest from the nearer
+    edge, where the ends of the text do not count as edges; so the boundary between two neighbours is the middle of what
+    they share.
     """
     if tokens <= size:
         return np.array([[0, tokens, 0, tokens]] if tokens else np.empty((0, 4)), dtype=np.int64)
@@ -109,7 +110,7 @@ def windows(tokens: int, size: int) -> np.ndarray:
 
 
 def frame(tokenizer: Any) -> Frame:
-    """What the tokenizer puts around one sequence, read off a probe."""
+    """The special tokens around one sequence, read off a short example."""
     probe = tokenizer("a", truncation=False, padding=False, return_special_tokens_mask=True)
     ids, special = probe["input_ids"], probe["special_tokens_mask"]
     first, last = special.index(0), len(special) - special[::-1].index(0)
@@ -117,8 +118,8 @@ def frame(tokenizer: Any) -> Frame:
 
 
 def _continues(ids: np.ndarray, tokenizer: Any) -> np.ndarray:
-    """Whether the tokenizer marks a piece as one that goes on with the piece before: (pieces,)."""
-    mark = _mark(tokenizer)
+    """Whether the tokenizer marks each piece as a continuation of the piece before: (pieces,)."""
+    mark = _continuation_mark(tokenizer)
     if not mark or not len(ids):
         return np.zeros(len(ids), dtype=bool)
     distinct, which = np.unique(ids, return_inverse=True)
@@ -126,13 +127,13 @@ def _continues(ids: np.ndarray, tokenizer: Any) -> np.ndarray:
     return np.array(marked)[which] & (np.arange(len(ids)) > 0)
 
 
-def _mark(tokenizer: Any) -> str | None:
-    """What WordPiece puts before a piece that goes on with a word, ## for most; None for other tokenizers."""
+def _continuation_mark(tokenizer: Any) -> str | None:
+    """The prefix of WordPiece pieces that continue a word, usually ##; None for other tokenizers."""
     return getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None)
 
 
 def _segments(text: str) -> Iterator[tuple[int, str]]:
-    """(offset, part) of consecutive parts of a text; a text of ordinary length is one part."""
+    """(offset, part) of each consecutive part of a text; a text of ordinary length is one part."""
     start = 0
     while len(text) - start > SEGMENT and (seam := SEAM.search(text, start + SEGMENT)):
         yield start, text[start : seam.start()]

@@ -1,6 +1,6 @@
-"""A corpus as word pieces, cut once and kept in a memory-mapped file. No torch.
+"""A corpus as word pieces, tokenised once and cached in a memory-mapped file. No torch.
 
-The file holds the text in another spelling, so its folder is readable by the owner alone.
+The text can be restored from the file, so only its owner can read its folder.
 """
 
 import fcntl
@@ -18,13 +18,13 @@ from tokenizers import Tokenizer
 
 from trainer import datasets
 from trainer.datasets.rows.pieces import SEAM, SEGMENT, SURROGATES
-from trainer.errors import BadData, BadSpec
+from trainer.errors import BadData, BadSpec, CorruptFile
 from trainer.files import commit_folder
 from trainer.home import home
 from trainer.resolved import ResolvedDataset
 
 CHUNK = 1 << 20  # characters that are tokenised at once
-_FORMAT = 1  # of the files; another number cuts every corpus anew
+_FORMAT = 1  # of the files; with another number every corpus is tokenised again
 
 log = logging.getLogger(__name__)
 
@@ -42,26 +42,29 @@ class Tokens(NamedTuple):
 def tokens(dataset: ResolvedDataset, split: str, tokenizer: Any, *, limit: int | None = None) -> Tokens:
     """The pieces of a split, from STILLROOM_HOME/cache/tokens if this tokenizer has cut this split before.
 
-    tokenizer: a fast one of transformers. The text is read as a stream and the pieces are written as they come, so
-    neither need fit into memory. `limit` counts documents. Raises what `datasets.documents` raises, BadData for a split
-    without text, and BadSpec for a tokenizer without a separator.
+    tokenizer: a fast one of transformers. The text is streamed and the pieces are written at once, so neither need fit
+    into memory. `limit` counts documents. Raises what `datasets.documents` raises, BadData for a split without text,
+    and BadSpec for a tokenizer without a separator.
     """
     plain, separator = backend(tokenizer), _separator(tokenizer)
-    spelling = hashlib.sha256(plain.to_str().encode()).hexdigest()
-    named = json.dumps([_FORMAT, dataset.sha256, split, limit, spelling, separator])
-    folder = _cache() / hashlib.sha256(named.encode()).hexdigest()[:32]
+    tokenizer_sha256 = hashlib.sha256(plain.to_str().encode()).hexdigest()
+    key = json.dumps([_FORMAT, dataset.sha256, split, limit, tokenizer_sha256, separator])
+    folder = _cache() / hashlib.sha256(key.encode()).hexdigest()[:32]
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32)
-    with alone(folder):  # of two runs that start together one cuts, and the other waits
-        if (found := _open(folder, dtype)) is None:
-            texts = datasets.documents(dataset, split, limit=limit)
-            commit_folder(folder, lambda draft: _write(draft, encode(texts, plain), separator, dtype))
-            found = _open(folder, dtype)
-            log.info("The %s split is cut into pieces: %r.", split, found)
-    return found
+    with lock(folder):  # of two runs that start together, one tokenises and the other waits
+        if cached := _open(folder, dtype):
+            return cached
+        texts = datasets.documents(dataset, split, limit=limit)
+        commit_folder(folder, lambda draft: _write(draft, encode(texts, plain), separator, dtype))
+        written = _open(folder, dtype)
+        if written is None:
+            raise CorruptFile(f"The pieces of the {split} split in {folder} were changed while they were written.")
+        log.info("The %s split is cut into pieces: %r.", split, written)
+        return written
 
 
 def backend(tokenizer: Any) -> Tokenizer:
-    """A copy of a tokenizer, of the `tokenizers` library or a fast one of transformers, that cuts and pads nothing."""
+    """A copy of a tokenizer (of `tokenizers`, or a fast one of transformers) without truncation or padding."""
     copy = Tokenizer.from_str(getattr(tokenizer, "backend_tokenizer", tokenizer).to_str())
     copy.no_truncation()
     copy.no_padding()
@@ -69,12 +72,12 @@ def backend(tokenizer: Any) -> Tokenizer:
 
 
 def encode(texts: Iterable[str], plain: Tokenizer) -> Iterator[np.ndarray]:
-    """The piece ids of each text, (pieces,), without special tokens; a huge text goes in parts, to bound the memory."""
+    """The piece ids of each text, (pieces,), without special tokens; a huge text is encoded in parts to save memory."""
     for chunk in _chunks(texts):
         parts = [list(_segments(SURROGATES.sub("\ufffd", text))) for text in chunk]
-        found = iter(plain.encode_batch_fast([part for text in parts for part in text], add_special_tokens=False))
-        for text in parts:
-            yield np.concatenate([np.array(next(found).ids, dtype=np.uint32) for _ in text])
+        encoded = iter(plain.encode_batch_fast([part for text in parts for part in text], add_special_tokens=False))
+        for text_parts in parts:
+            yield np.concatenate([np.array(next(encoded).ids, dtype=np.uint32) for _ in text_parts])
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -98,10 +101,10 @@ def _segments(text: str) -> Iterator[str]:
 
 
 def _separator(tokenizer: Any) -> int:
-    found = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
-    if found is None:
+    separator = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
+    if separator is None:
         raise BadSpec([("model", "its tokenizer has no token that separates documents")])
-    return found
+    return separator
 
 
 def _write(draft: Path, documents: Iterable[np.ndarray], separator: int, dtype: np.dtype) -> None:
@@ -109,7 +112,7 @@ def _write(draft: Path, documents: Iterable[np.ndarray], separator: int, dtype: 
     place = 0
     with _create(draft / "ids") as ids, _create(draft / "ends") as ends:
         for pieces in documents:
-            if not len(pieces):  # nothing but characters that the tokenizer drops
+            if not len(pieces):  # only characters that the tokenizer drops
                 continue
             place += len(pieces) + 1
             ids.write(np.append(pieces, separator).astype(dtype).tobytes())
@@ -123,7 +126,7 @@ def _create(path: Path) -> BinaryIO:
 
 
 def _open(folder: Path, dtype: np.dtype) -> Tokens | None:
-    """The pieces that are kept in a folder; None where there are none, or not as many as were written."""
+    """The cached pieces of a folder; None without any, or if the file is incomplete."""
     try:
         ids, ends = np.memmap(folder / "ids", dtype, "r"), np.memmap(folder / "ends", np.int64, "r")
     except (FileNotFoundError, ValueError):  # ValueError: an empty file, or half a number at its end
@@ -138,8 +141,8 @@ def _cache() -> Path:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder; the system lets go of it when this process ends, however it ends."""
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; the system releases it when this process ends, however it ends."""
     with folder.with_suffix(".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

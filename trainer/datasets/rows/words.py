@@ -1,21 +1,21 @@
-"""What a word is, read off the text alone, and which word piece speaks for which word. No torch.
+"""What a word is, defined by the text alone, and which word piece gives each word its tag. No torch.
 
-Training, evaluation, prediction, explanation and export all use these words, whatever the tokenizer; they are those of
-BERT's own pre-tokenizer wherever both agree:
+Training, evaluation, prediction, explanation and export all use these words, whatever the tokenizer. They are those of
+BERT's pre-tokenizer except where noted:
 
-- letters and digits that follow each other are one word; so is a run of Thai, which has no blanks;
+- consecutive letters and digits are one word; so is a run of Thai, which is written without blanks;
 - every other sign (punctuation, the underscore, a symbol, an emoji) is a word, and so is every CJK ideograph. BERT
-  leaves symbols beyond ASCII to the word beside them; then the arrow of a list would decide for the drug after it;
-- combining marks, joiners, variation selectors and skin tones stay with what they stand on, and what a zero-width
-  joiner joins is one emoji; two regional indicators are one flag;
-- white space ends a word, and so does the zero-width space. Other characters without a look of their own (soft
-  hyphens, byte order marks, control characters) end none, and no word begins or ends with one.
+  joins symbols beyond ASCII to the word beside them, so that the arrow of a list would decide the tag of the drug
+  after it;
+- combining marks, joiners, variation selectors and skin tones belong to the character before them; emoji joined by a
+  zero-width joiner are one word, and so are the two regional indicators of a flag;
+- white space ends a word, and so does the zero-width space. Other invisible characters (soft hyphens, byte order marks,
+  control characters) do not, and no word begins or ends with one.
 
-A word's tag is that of the first piece that begins in it. A piece may hold several words, such as `),` and `://` in
-RoBERTa and, with the pieces that WordPiece marks as its continuations, `37°C` in BERT. It speaks for the first word in
-it; a sign gives it up to letters, which have no other. Further letters in it go on with the entity that it says. A sign
-without a piece of its own, as well as what the tokenizer drops, is inside an entity only where the words on both sides
-are.
+A word's tag is that of its speaker: the first piece that begins in it. A piece may contain several words, such as `),`
+and `://` in RoBERTa, or `37°C` in BERT if one counts the continuations that WordPiece marks. It then gives its tag to
+the first of them, or to the first letters if that is only a sign. Further letters in it continue its entity. A sign
+without a piece of its own, and what the tokenizer drops, is inside an entity only if the words on both sides are.
 """
 
 import unicodedata
@@ -25,19 +25,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainer.datasets.tags import Tags, going_on
+from trainer.datasets.tags import Tags, inside_tag
 
-VERSION = 2  # of this definition; until 1 every data set, tokenizer and score had another
+VERSION = 2  # of this definition; before version 1, data sets, tokenizers and scores each had another one
 BLANK, HIDDEN, LETTER, SIGN, IDEOGRAPH, MARK = range(6)
 _ZERO_WIDTH_SPACE, _ZERO_WIDTH_NON_JOINER, ZERO_WIDTH_JOINER = 0x200B, 0x200C, 0x200D
 _FLAGS = (0x1F1E6, 0x1F1FF)  # regional indicators
 _IDEOGRAPHS = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 _MARKS = ((_ZERO_WIDTH_NON_JOINER, ZERO_WIDTH_JOINER), (0x1F3FB, 0x1F3FF), (0xE0020, 0xE007F))  # and skin tones, tags
-_LISTED = (range(0x20000), range(0xE0000, 0xE0200))  # planes whose characters are of many kinds
+_LISTED = (range(0x20000), range(0xE0000, 0xE0200))  # planes with characters of many kinds
 
 
 class Words(NamedTuple):
-    """The words of a text in order: text[start:end] each, and whether it is a sign; all (words,)."""
+    """The words of a text in order: text[start:end] of each, and whether it is a sign; all (words,)."""
 
     starts: np.ndarray
     ends: np.ndarray
@@ -58,7 +58,7 @@ def words_in(text: str) -> Words:
 
 
 def characters_in(text: str) -> Words:
-    """The characters of a text that can be seen, each with the marks on it: what no border may cut through."""
+    """The visible characters of a text, each with its combining marks; no boundary may cut through one."""
     return _cut(text, letters_join=False)
 
 
@@ -66,57 +66,60 @@ def _cut(text: str, *, letters_join: bool) -> Words:
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
     kinds = _table()[codes]
     places = np.flatnonzero(kinds != HIDDEN)
-    codes, kinds = codes[places], kinds[places]  # each (characters,), as if the hidden ones were not there
+    codes, kinds = codes[places], kinds[places]  # each (characters,), without the hidden ones
     after_blank = np.append(True, kinds[:-1] == BLANK)[: len(kinds)]
     bases = _bases(kinds, after_blank)
-    goes_on = (kinds == MARK) | _joined(codes, kinds, bases)
+    continues = (kinds == MARK) | _joined(codes, kinds, bases)
     if letters_join:
-        goes_on[1:] |= (kinds[1:] == LETTER) & (bases[:-1] == LETTER)
-    begins = (kinds != BLANK) & (after_blank | ~goes_on)
+        continues[1:] |= (kinds[1:] == LETTER) & (bases[:-1] == LETTER)
+    begins = (kinds != BLANK) & (after_blank | ~continues)
     first = np.flatnonzero(begins)
     last = np.flatnonzero((kinds != BLANK) & np.append(begins[1:] | (kinds[1:] == BLANK), True)[: len(kinds)])
     return Words(places[first], places[last] + 1, bases[first] == SIGN)
 
 
-class Given(NamedTuple):
-    """The text of words that a data set has cut, joined by blanks; where each ends there, and which it is."""
+class JoinedWords(NamedTuple):
+    """The words of a data set, joined by blanks into a text: where each visible word ends there, and its index.
+
+    ends, indices: (visible words,).
+    """
 
     text: str
-    ends: np.ndarray  # (given words that are visible,)
-    numbers: np.ndarray  # the same
+    ends: np.ndarray
+    indices: np.ndarray
 
     def __repr__(self) -> str:
-        return f"Given({len(self.ends):,} words)"
+        return f"JoinedWords({len(self.ends):,})"
 
     def owners(self, starts: np.ndarray) -> np.ndarray:
-        """The number of the given word that each place of the text is in, or that begins after it."""
-        return self.numbers[np.searchsorted(self.ends, starts, side="right").clip(max=max(0, len(self.ends) - 1))]
+        """The index of the word that contains each of these places of the text, or else follows it; as `starts`."""
+        return self.indices[np.searchsorted(self.ends, starts, side="right").clip(max=max(0, len(self.ends) - 1))]
 
 
-def join(words: Sequence[str]) -> Given:
-    """The text of words that a data set has cut; `words_in` may find several in one of them, such as "COX-2".
+def join(words: Sequence[str]) -> JoinedWords:
+    """The text of a data set's words; `words_in` may split one of them into several, such as "COX-2".
 
-    Joined, because byte-level and SentencePiece tokenizers spell a word differently where no blank precedes it, and
-    running text has blanks.
+    They are joined because byte-level and SentencePiece tokenizers spell a word differently without a blank before it,
+    and running text has blanks.
     """
     visible = [index for index, word in enumerate(words) if word and not word.isspace()]
     ends = np.cumsum([len(words[index]) + 1 for index in visible], dtype=np.int64) - 1
-    return Given(" ".join(words[index] for index in visible), ends, np.array(visible, dtype=np.int64))
+    return JoinedWords(" ".join(words[index] for index in visible), ends, np.array(visible, dtype=np.int64))
 
 
 def expand_tags(tags: Sequence[str], owners: np.ndarray) -> list[str]:
-    """The tags of the words within given words, from the tags of those: an entity begins once, and then goes on."""
+    """The tags of a text's words from those of the data set's words that contain them (owners): B- only once."""
     first = np.append(True, owners[1:] != owners[:-1])[: len(owners)]
     pairs = zip(owners.tolist(), first.tolist(), strict=True)
-    return [tags[owner] if begins else going_on(tags[owner]) for owner, begins in pairs]
+    return [tags[owner] if begins else inside_tag(tags[owner]) for owner, begins in pairs]
 
 
 class Alignment(NamedTuple):
     """Words and pieces of one text.
 
-    speaker: (words,) the piece whose tag the word has, -1 where none covers it. alone: (words,) whether that piece
-    speaks for this word alone, so that its tag can be taught. first, last: (pieces,) the words that a piece covers any
-    of; of none (blanks) where last is before first.
+    speaker: (words,) the piece that gives the word its tag, -1 if no piece covers the word. alone: (words,) whether
+    that piece is the speaker of this word only, so that a model can be taught its tag. first, last: (pieces,) the first
+    and the last word that a piece covers any part of; last is before first where it covers none (blanks).
     """
 
     words: Words
@@ -125,33 +128,35 @@ class Alignment(NamedTuple):
     first: np.ndarray
     last: np.ndarray
 
-    def read(self, outputs: np.ndarray, scores: np.ndarray, meant: Tags) -> tuple[list[str], list[float]]:
+    def read(self, outputs: np.ndarray, scores: np.ndarray, scheme: Tags) -> tuple[list[str], list[float]]:
         """IOB2 tag and score of each word, from the likeliest output of each piece and its score, both (pieces,)."""
         count, alone = len(self.alone), np.flatnonzero(self.alone)
-        at, tags, sure = self.speaker[alone], ["O"] * count, [0.0] * count
-        for word, tag, score in zip(alone.tolist(), meant.iob2(outputs[at].tolist()), scores[at].tolist(), strict=True):
-            tags[word], sure[word] = tag, score
+        speakers, tags, word_scores = self.speaker[alone], ["O"] * count, [0.0] * count
+        spoken = zip(scheme.iob2(outputs[speakers].tolist()), scores[speakers].tolist(), strict=True)
+        for word, (tag, score) in zip(alone.tolist(), spoken, strict=True):
+            tags[word], word_scores[word] = tag, score
         between = ~self.alone & (self.words.signs | (self.speaker < 0))
         for word in np.flatnonzero(~self.alone & ~between).tolist():  # letters in the piece of the word before
             holder = int(alone[np.searchsorted(alone, word) - 1])
-            tags[word], sure[word] = going_on(tags[holder]), sure[holder]
-        _bridge(tags, sure, np.flatnonzero(between).tolist())
-        return tags, sure
+            tags[word], word_scores[word] = inside_tag(tags[holder]), word_scores[holder]
+        _bridge(tags, word_scores, np.flatnonzero(between).tolist())
+        return tags, word_scores
 
 
 def align(words: Words, starts: np.ndarray, ends: np.ndarray, continues: np.ndarray) -> Alignment:
-    """Which piece speaks for which word.
+    """Which piece is the speaker of each word.
 
-    starts, ends: [start, end) of each piece in the same text. continues: whether the tokenizer marks it as one that
-    goes on with the piece before. All (pieces,).
+    starts, ends: [start, end) of each piece in the same text. continues: whether the tokenizer marks it as a
+    continuation of the piece before. All (pieces,).
     """
     first = np.searchsorted(words.ends, starts, side="right")
     last = np.searchsorted(words.starts, ends, side="left") - 1
     speaker, alone = np.full(len(words.starts), -1), np.zeros(len(words.starts), dtype=bool)
     heads = np.flatnonzero(~continues)
     if len(heads):
-        reach = np.maximum.reduceat(last, heads)  # (heads,) the last word of a piece and those that continue it
-        heads, reach = heads[filled := first[heads] <= reach], reach[filled]
+        reach = np.maximum.reduceat(last, heads)  # (heads,) the last word of a piece and its continuations
+        covers_any = first[heads] <= reach
+        heads, reach = heads[covers_any], reach[covers_any]
         begun, at = np.unique(first[heads], return_index=True)
         speaker[begun], alone[begun] = heads[at], True
     rest = np.flatnonzero(~alone)
@@ -163,14 +168,14 @@ def align(words: Words, starts: np.ndarray, ends: np.ndarray, continues: np.ndar
 
 
 def _bases(kinds: np.ndarray, after_blank: np.ndarray) -> np.ndarray:
-    """The kind of the character that each mark stands on, of others their own; on a blank it stands like a letter."""
+    """For each mark the kind of the character below it, LETTER after a blank; for other characters their own kind."""
     standing = np.where((kinds != MARK) | after_blank, np.arange(len(kinds)), 0)
     bases = kinds[np.maximum.accumulate(standing)]
     return np.where(bases == MARK, LETTER, bases)
 
 
 def _joined(codes: np.ndarray, kinds: np.ndarray, bases: np.ndarray) -> np.ndarray:
-    """Whether a sign is one with the sign before: after a zero-width joiner, or as the second half of a flag."""
+    """Whether a sign belongs to the sign before it: after a zero-width joiner, or as the second half of a flag."""
     joined, order = np.zeros(len(kinds), dtype=bool), np.arange(len(kinds))
     joined[1:] = (kinds[1:] == SIGN) & (bases[:-1] == SIGN) & (codes[:-1] == ZERO_WIDTH_JOINER)
     flags = (codes >= _FLAGS[0]) & (codes <= _FLAGS[1])
@@ -183,23 +188,26 @@ def _joined(codes: np.ndarray, kinds: np.ndarray, bases: np.ndarray) -> np.ndarr
 def _share(
     words: Words, speaker: np.ndarray, alone: np.ndarray, rest: np.ndarray, pieces: np.ndarray, first: np.ndarray
 ) -> None:
-    """Words `rest` lie in `pieces` that begin in a word before: they go on with it, unless that is only a sign."""
+    """Give the words `rest`, which are in `pieces` that begin in an earlier word, their speaker.
+
+    It is that of the earlier word, unless that is only a sign and the later one is not: then the piece is theirs.
+    """
     holders = first[pieces]
-    freed = words.signs[holders] & ~words.signs[rest]
-    speaker[rest] = np.where(freed, pieces, speaker[holders])
-    taken, at = np.unique(pieces[freed], return_index=True)
-    alone[rest[freed][at]] = True
-    alone[first[taken][speaker[first[taken]] == taken]] = False
+    yielded = words.signs[holders] & ~words.signs[rest]
+    speaker[rest] = np.where(yielded, pieces, speaker[holders])
+    moved, at = np.unique(pieces[yielded], return_index=True)
+    alone[rest[yielded][at]] = True
+    alone[first[moved][speaker[first[moved]] == moved]] = False
 
 
 def _bridge(tags: list[str], scores: list[float], between: list[int]) -> None:
-    """The tags of words that no piece speaks for: that of the word after, where the entity before goes on there."""
+    """Tag words without a speaker: with the tag of the next word, if the entity before them continues there."""
     for word in reversed(between):
         after = word + 1
-        goes_on = after < len(tags) and tags[after] == going_on(tags[after])
-        tags[word], scores[word] = (tags[after], scores[after]) if goes_on else ("O", 0.0)
+        continues = after < len(tags) and tags[after] == inside_tag(tags[after])
+        tags[word], scores[word] = (tags[after], scores[after]) if continues else ("O", 0.0)
     for word in between:
-        if not word or going_on(tags[word - 1]) != tags[word]:
+        if not word or inside_tag(tags[word - 1]) != tags[word]:
             tags[word] = "O"
 
 
