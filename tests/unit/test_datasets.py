@@ -82,9 +82,9 @@ def test_limit_stops_before_the_rest_is_read(tmp_path):
 # Wrong rows: place, finding, remedy
 
 WRONG = {
-    "three columns": ("a\tO\nsecret\tNN\tO\n", 2, "3 columns", "one word and its tag a line"),
+    "three columns": ("a\tO\nsecret\tNN\tO\n", 2, "3 columns", "one word and its tag per line"),
     "one column": ("a\tO\nsecret\n", 2, "1 column where", "a tab between them"),
-    "three fields with blanks": ("secret NN O\n", 1, "3 columns", "one word and its tag a line"),
+    "three fields with blanks": ("secret NN O\n", 1, "3 columns", "one word and its tag per line"),
     "empty word": ("a\tO\n\tO\n", 2, "the word is empty", "delete the line"),
     "blank word": ("\u2003\tO\n", 1, "the word is empty", "Write the word"),
     "plain B": ("a\tO\nsecret\tB\n", 2, "names no entity type", "Write B-<type>"),
@@ -92,13 +92,13 @@ WRONG = {
     "BIOES single": ("secret\tS-Disease\n", 1, "'S-Disease' is a BIOES", "Write B-Disease"),
     "BIOES end": ("a\tB-Disease\nsecret\tE-Disease\n", 2, "BIOES or BILOU", "Write I-Disease"),
     "BILOU unit": ("secret\tU-Disease\n", 1, "BIOES or BILOU", "Write B-Disease"),
-    "underscore": ("secret\tB_Disease\n", 1, "'B_Disease' is no IOB2 tag", "B-<type>"),
-    "lower case": ("a\to\n", 1, "is no IOB2 tag", "Use IOB2"),
-    "no type": ("a\tB-\n", 1, "is no IOB2 tag", "Use IOB2"),
-    "columns swapped": ("O\tsecret\n", 1, "a tag of 6 characters is no IOB2 tag", "Use IOB2"),
+    "underscore": ("secret\tB_Disease\n", 1, "'B_Disease' is not an IOB2 tag", "B-<type>"),
+    "lower case": ("a\to\n", 1, "is not an IOB2 tag", "Use IOB2"),
+    "no type": ("a\tB-\n", 1, "is not an IOB2 tag", "Use IOB2"),
+    "columns swapped": ("O\tsecret\n", 1, "a tag of 6 characters is not an IOB2 tag", "Use IOB2"),
     "IOB1 at the start": ("a\tO\n\nsecret\tI-Disease\n", 3, "at the start of a sentence", "Write B-Disease"),
     "IOB1 after O": ("a\tO\nsecret\tI-Disease\n", 2, "after O: an entity that does not begin with B-", "the IOB1"),
-    "another type": ("a\tB-Chemical\nsecret\tI-Disease\n", 2, "from 'B-Chemical', an entity of another", "B-Disease"),
+    "another type": ("a\tB-Chemical\nsecret\tI-Disease\n", 2, "an entity of another type", "B-Disease"),
     "NUL": (b"a\tO\nsec\0ret\tO\n", 2, "binary", "UTF-8"),
     "UTF-16": (GOOD.encode("utf-16"), 1, "binary file, or not UTF-8", "Save the file as UTF-8"),
 }

@@ -139,7 +139,9 @@ def test_disk_bytes_are_those_of_the_weights_in_the_folder(tagger, tiny_model):
 
 def test_types_that_the_model_cannot_say_are_refused_with_both_sets(tagger):
     sentences = [*SENTENCES, (("aspirin",), ("B-Chemical",))]
-    with pytest.raises(BadSpec, match=r"the dev split holds Chemical, Disease; .* say Disease, not Chemical"):
+    with pytest.raises(
+        BadSpec, match=r"the dev split has the entity types Chemical, Disease; .* knows Disease, not Chemical"
+    ):
         span_scores.evaluate(*tagger, sentences, split="dev")
     with pytest.raises(BadData, match="no sentence"):
         span_scores.evaluate(*tagger, [])

@@ -114,7 +114,7 @@ def test_a_method_that_cannot_see_the_truth_is_not_trusted(bag):
 
 def test_parts_that_cannot_be_hidden_take_no_part(case):
     probe, owner, true = case
-    fixed = probe.moved(probe.words)
+    fixed = probe.with_words(probe.words)
     fixed.free = np.arange(len(owner)) != int(np.argmax(true))
     figures, _ = faithfulness.measure(fixed, owner, true, orders=3)
     without = np.where(fixed.free, true, -9)  # the highest one ranks last instead, and still nothing changes
@@ -165,7 +165,7 @@ def test_an_explanation_that_ignores_the_model_is_found_out_by_shuffled_weights(
 
 def test_the_rows_foretold_are_the_rows_read(case):
     probe, owner, true = case
-    before = probe.follow.done
+    before = probe.progress.done
     faithfulness.measure(probe, owner, true, orders=3)
-    assert probe.follow.done - before == faithfulness.rows(len(owner), 3)
+    assert probe.progress.done - before == faithfulness.rows(len(owner), 3)
     assert faithfulness.rows(50, 0) == 0

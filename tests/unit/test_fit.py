@@ -296,14 +296,16 @@ def test_labels_that_a_data_set_does_not_mark_have_no_part_in_its_scores():
     gold = [["B-Disease", "O", "O"]]
     predicted = [["B-Disease", "B-Drug", "I-Drug"]]
     assert span_scores.scores(gold, predicted)["f1"] < 1, "a prediction that nobody could call right"
-    left, outside = span_scores.judged(predicted, {"Disease"})
+    left, outside = span_scores.drop_unannotated(predicted, {"Disease"})
     assert span_scores.scores(gold, left)["f1"] == 1 and outside == {"Drug": 1}
-    assert span_scores.judged(predicted, {"Disease", "Drug"}) == (predicted, {}), "marked in another split: it counts"
+    assert span_scores.drop_unannotated(predicted, {"Disease", "Drug"}) == (predicted, {}), (
+        "marked in another split: it counts"
+    )
 
     decided = np.array([[True, False, False], [False, False, True]])
     gold = np.array([[True, False, False], [False, True, False]])
-    graded = document_scores.Graded(("eye", "heart", "skin"), gold, decided, decided.astype(float), False)
-    left, outside = document_scores.judged(graded, {"eye", "heart"})
+    graded = document_scores.Answers(("eye", "heart", "skin"), gold, decided, decided.astype(float), False)
+    left, outside = document_scores.drop_unannotated(graded, {"eye", "heart"})
     scores = document_scores.metrics(left)
     assert outside == {"skin": 1} and left.labels == ("eye", "heart") and "f1.skin" not in scores
     assert (scores["accuracy"], scores["macro_f1"]) == (0.5, 0.5), "its document is wrong all the same"

@@ -12,28 +12,28 @@ from trainer import inference
 from trainer.datasets import LabelledDocument
 from trainer.errors import BadData, BadSpec
 from trainer.evaluation import document_scores
-from trainer.evaluation.document_scores import Graded, average_precision, bootstrap, metrics, roc_auc
+from trainer.evaluation.document_scores import Answers, average_precision, bootstrap, metrics, roc_auc
 
 LABELS = ("a", "b", "c")
 ONCE = np.ones((1, 4))
 
 
-def graded(*, multi_label: bool, documents=60, seed=0, labels=LABELS) -> Graded:
+def graded(*, multi_label: bool, documents=60, seed=0, labels=LABELS) -> Answers:
     noise = np.random.default_rng(seed)
     shape = (documents, len(labels))
     scores = noise.random(shape).round(1)  # with ties
     if multi_label:
-        return Graded(labels, noise.random(shape) < 0.4, scores >= 0.5, scores, True)
+        return Answers(labels, noise.random(shape) < 0.4, scores >= 0.5, scores, True)
     gold, decided = (noise.integers(0, len(labels) - (place == 0), documents) for place in range(2))  # c is never given
     numbers = np.arange(len(labels))
-    return Graded(labels, numbers == gold[:, None], numbers == decided[:, None], scores, False)
+    return Answers(labels, numbers == gold[:, None], numbers == decided[:, None], scores, False)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_the_scores_are_those_of_scikit_learn(multi_label):
     judge = pytest.importorskip("sklearn.metrics")
     case = graded(multi_label=multi_label)
-    gold, decided = (part if multi_label else part.argmax(1) for part in (case.gold, case.said))
+    gold, decided = (part if multi_label else part.argmax(1) for part in (case.gold, case.predicted))
     scores = metrics(case)
     assert scores["accuracy"] == pytest.approx(judge.accuracy_score(gold, decided))
     for average in ("macro", "micro"):
@@ -58,7 +58,7 @@ def test_with_one_label_each_micro_f1_is_accuracy():
 def test_macro_f1_is_over_the_labels_that_occur():
     rows = np.array([[True, False, False], [True, False, False], [False, True, False]])
     decided = np.array([[True, False, False], [False, True, False], [False, True, False]])
-    scores = metrics(Graded(LABELS, rows, decided, decided.astype(float), False))
+    scores = metrics(Answers(LABELS, rows, decided, decided.astype(float), False))
     assert scores["f1.a"] == scores["f1.b"] == pytest.approx(2 / 3)
     assert scores["macro_f1"] == pytest.approx(2 / 3), "c is neither given nor predicted, and does not count as 0"
     assert scores["f1.c"] == 0 and scores["support.c"] == 0
@@ -83,7 +83,7 @@ def test_a_weight_is_a_document_that_comes_up_more_than_once():
 def test_intervals_are_those_of_drawing_documents(multi_label):
     case = graded(multi_label=multi_label, documents=80)
     intervals, noise = bootstrap(case, samples=2000), np.random.default_rng(1)
-    drawn = [metrics(case.of(noise.integers(0, 80, 80))) for _ in range(600)]
+    drawn = [metrics(case.where(noise.integers(0, 80, 80))) for _ in range(600)]
     for name in ("accuracy", "macro_f1", "f1.a", *(["macro_roc_auc"] if multi_label else [])):
         limits = np.percentile([each[name] for each in drawn], [2.5, 97.5])
         assert intervals[name] == pytest.approx(list(limits), abs=0.03), name
@@ -131,7 +131,7 @@ def test_a_report_has_the_long_documents_by_themselves_and_what_it_cost(tokenize
 
 def test_what_a_model_cannot_say_is_not_scored(tokenizer):
     model = classifier(tokenizer, "several labels")
-    with pytest.raises(BadSpec, match="the dev split has Fever; the model can say"):
+    with pytest.raises(BadSpec, match="the dev split has the labels Fever; the model knows"):
         document_scores.evaluate(model, tokenizer, documents(("Fever",)), split="dev")
     with pytest.raises(BadData, match="no document to score in the test split"):
         document_scores.evaluate(model, tokenizer, [], split="test")

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from trainer import datasets
-from trainer.datasets.readers.labelled import LabelledDocument, field_of, read
+from trainer.datasets.readers.labelled import LabelledDocument, detect_field, read
 from trainer.errors import BadData, CorruptFile
 from trainer.examples import open_data
 from trainer.tasks.classification import Classification
@@ -57,7 +57,7 @@ def test_the_first_row_says_which_field_counts(tmp_path):
         ("both", [ONE[0] | SEVERAL[0]], "label"),
     ):
         (tmp_path / f"{name}.jsonl").write_text(jsonl(rows))
-        assert field_of(tmp_path / f"{name}.jsonl") == field
+        assert detect_field(tmp_path / f"{name}.jsonl") == field
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,10 @@ def csv_problems(tmp_path, content: bytes) -> tuple[list[tuple[int, str]], list[
     return [(problem.line, problem.message.partition(": ")[2]) for problem in problems], lines
 
 
-CLOSING, OPEN = "quotes do not match: a cell goes on after", "quotes do not match: one that opens in this row is never"
+CLOSING, OPEN = (
+    "quotes do not match: a cell continues after",
+    "quotes do not match: one that opens in this row is never",
+)
 
 
 @pytest.mark.parametrize(

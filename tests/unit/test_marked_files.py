@@ -121,7 +121,7 @@ def test_a_mention_may_be_spaced_and_cased_otherwise(written, tmp_path):
     assert mentions(brat_folder(tmp_path, text, f"T1\tDisease 7 18\t{written}")) == [["lung cancer"]]
 
 
-WRONG_PLACE = "the text from 2 to 13 is not the mention given for it (7 characters, which stands at 0 to 7)."
+WRONG_PLACE = "the text from 2 to 13 is not the mention given for it (7 characters, which is at 0 to 7)."
 
 
 def test_a_mention_that_is_not_the_text_at_its_offsets_is_named_with_its_line(tmp_path):
@@ -252,7 +252,7 @@ def test_an_offset_is_written_in_ascii_digits(number, tmp_path):
     [(line, _)] = problems(pubtator(tmp_path, f"1|t|Aspirin trial.\n1|a|x\n1\t{number}\t7\tAspirin\tChemical\n"))
     assert line == 3
     [(line, message)] = problems(brat_folder(tmp_path, "Aspirin trial.", f"T1\tChemical {number} 7\tAspirin"))
-    assert (line, message) == (1, "a text-bound annotation without label, start and end, in whole numbers.")
+    assert (line, message) == (1, "a text-bound annotation without label, start and end as whole numbers.")
 
 
 @pytest.mark.parametrize("number", ["1.5", "true", "null", '"1"', "-1", "1" + "0" * 4000, "NaN", "1e400"])
@@ -308,11 +308,11 @@ def test_the_case_of_an_ending_does_not_matter(tmp_path):
     ("row", "expected"),
     [
         ("T1\tDrug 0 7\tAspirin", "T1 is given twice; line 1 has it too."),
-        (f"{SECRET}", "a row that is no annotation"),
-        (f"T2 Drug 0 7 {SECRET}", "a row that is no annotation"),
-        (f"T\tDrug 0 7\t{SECRET}", "a row that is no annotation"),
+        (f"{SECRET}", "a row that is not an annotation"),
+        (f"T2 Drug 0 7 {SECRET}", "a row that is not an annotation"),
+        (f"T\tDrug 0 7\t{SECRET}", "a row that is not an annotation"),
         ("T2\tDrug", "a text-bound annotation without label"),
-        ("T2", "a row that is no annotation"),
+        ("T2", "a row that is not an annotation"),
         ("T2\tDrug 0 7;\tAspirin", "a text-bound annotation without label"),
         ("T2\tDrug 0 7\tAspirin\rT3\tDrug 0 7\tAspirin", "a carriage return (CR) within the line."),
         ("T2\tDrug 3 3\tx", "an entity from 3 to 3 in a text of 19 characters."),

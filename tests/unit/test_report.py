@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from trainer.datasets.readers.spans import marked
+from trainer.datasets.readers.spans import read_marked
 from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
 from workbench.compare import compare, report
 from workbench.compare.costs import Weights, weights
@@ -148,7 +148,7 @@ def test_our_own_reader_of_brat_finds_the_same_spans(tmp_path, with_text):
     zipfile.ZipFile(io.BytesIO(archive)).extractall(tmp_path)
     if not with_text:
         (tmp_path / "A" / "note.txt").write_bytes(text.encode())
-    (read,) = marked(tmp_path / "A")
+    (read,) = read_marked(tmp_path / "A")
     assert read.text == text
     entities = [(entity.start, entity.end, entity.label) for entity in read.entities]
     assert entities == [(0, 5, "Disease"), (text.index("nal"), text.index("nal") + 8, "Chemical_name")]

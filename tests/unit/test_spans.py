@@ -54,7 +54,7 @@ def test_every_format_gives_the_same_words_and_tags(kind, tmp_path):
 
 def test_of_entities_that_overlap_the_longest_stays():
     outer, inner = spans.Entity(0, 15, "Disease"), spans.Entity(0, 6, "Site")
-    sentence = spans.tagged("breast cancer x after", [inner, outer, spans.Entity(14, 21, "Time")])
+    sentence = spans.tag_words("breast cancer x after", [inner, outer, spans.Entity(14, 21, "Time")])
     assert sentence.tags == ("B-Disease", "I-Disease", "I-Disease", "O")
 
 
@@ -64,7 +64,7 @@ def test_a_word_belongs_to_an_entity_that_covers_any_of_it(text):
     for start in range(len(text)):
         for end in range(start + 1, len(text) + 1):
             shared = [bool(set(range(start, end)) & set(range(*word))) for word in words]
-            tags = spans.tagged(text, [spans.Entity(start, end, "X")]).tags
+            tags = spans.tag_words(text, [spans.Entity(start, end, "X")]).tags
             assert [tag != "O" for tag in tags] == shared
 
 
@@ -91,7 +91,7 @@ SECRET = "Zebulon"
         (f'{{"text": "{SECRET}", "entities": [{{"label": "A", "start": "0", "end": 2}}]}}', "whole numbers"),
         (f'{{"text": "{SECRET}", "entities": [{{"label": "A b", "start": 0, "end": 2}}]}}', "label"),
         (f'{{"text": "{SECRET}", "entities": [{{"label": "A", "spans": []}}]}}', "whole numbers"),
-        (f'{{"text": "{SECRET}", "entities": ["x"]}}', "no object"),
+        (f'{{"text": "{SECRET}", "entities": ["x"]}}', "not an object"),
     ],
 )
 def test_a_wrong_row_is_named_with_its_line_and_never_quoted(row, problem, tmp_path):
@@ -129,7 +129,7 @@ def test_a_brat_text_without_annotations_is_named(tmp_path):
 
 
 def test_no_repr_shows_text(tmp_path):
-    [document] = spans.marked(written(tmp_path, "jsonl"))
+    [document] = spans.read_marked(written(tmp_path, "jsonl"))
     assert "fever" not in repr(document) and "4 entities" in repr(document)
 
 

@@ -144,7 +144,7 @@ def test_a_share_of_train_stands_in_for_dev_and_test(many):
 
 def test_the_shares_are_the_same_in_every_process():
     """Written down: another hash would change every held-out share, and train on what was held out before."""
-    shares = [text.held_out(f"Document {i}.") for i in range(100)]
+    shares = [text.split_by_hash(f"Document {i}.") for i in range(100)]
     assert [i for i, share in enumerate(shares) if share == "dev"] == [34, 63, 91]
 
 
