@@ -1,6 +1,6 @@
 # make app    set up on first use, then run the app, its lab and one worker per device
-# make test   set up with the test tools, then run every test
-# make check  ruff, mypy and the tests: what continuous integration runs
+# make test   set up with the test tools, then run the tests; PYTEST_ADDOPTS='-m ""' adds the slow ones
+# make check  ruff, mypy and the tests
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -8,11 +8,8 @@ BIN    := $(VENV)/bin
 # Without an NVIDIA GPU torch's CPU build is enough: 190 MB instead of several GB.
 TORCH_INDEX ?= $(if $(shell nvidia-smi -L 2>/dev/null),,--extra-index-url https://download.pytorch.org/whl/cpu)
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
-# Every test's torch has one thread, so two processes fill two cores, a file in one of them; a browser needs both cores itself.
-define PYTEST
-$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/browser
-$(BIN)/python -m pytest tests/browser
-endef
+# Every test's torch has one thread, so two processes fill two cores: a file in one of them, the browser tests first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: app test check
 .DELETE_ON_ERROR:

@@ -28,6 +28,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """With `--dist loadfile` a file stays in one process; all browser tests stay in one, since they share a server."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class BrowserTestsTogether(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/browser" if nodeid.startswith("tests/browser/") else super()._split_scope(nodeid)
+
+    return BrowserTestsTogether(config, log)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_test_touches_the_users_state(tmp_path_factory):
     os.environ["STILLROOM_HOME"] = str(tmp_path_factory.mktemp("unclaimed-home"))
@@ -42,10 +56,39 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def browser(chromium):
-    """Chromium, one for all tests of a file; each opens a page of its own, as a tab."""
+    """Chromium, one for all tests of a file; each opens a page of its own, as a tab.
+
+    Not one for the session: while Playwright is open, no other test of the process can use asyncio.
+    """
     from browser.app_server import browsing
 
     with browsing(chromium) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def app_server(tmp_path_factory):
+    """The running app, one for all browser tests: they share its lab and what that has loaded."""
+    from browser.app_server import served
+
+    with served(tmp_path_factory.mktemp("app")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def app(app_server):
+    """The same, with this process on its state folder: the app shows what a test queues."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STILLROOM_HOME", str(app_server.home))
+        yield app_server
+
+
+@pytest.fixture(scope="session")
+def gradio_space(tmp_path_factory):
+    """The demo as a Space, one for all browser tests."""
+    from browser.space_server import running
+
+    with running("gradio", tmp_path_factory.mktemp("gradio")) as started:
         yield started
 
 

@@ -17,14 +17,14 @@ START_S = 60
 
 
 class Server:
-    """A running app: its address and its process."""
+    """A running app: its address, its process and its state folder."""
 
-    def __init__(self, process: subprocess.Popen, port: int, log: Path):
-        self.process, self.port, self.log = process, port, log
+    def __init__(self, process: subprocess.Popen, port: int, home: Path):
+        self.process, self.home, self.log = process, home, home / "app.log"
         self.address = f"http://127.0.0.1:{port}"
 
     def wait(self) -> None:
-        """Until it answers; an error with its log if it does not."""
+        """Wait until it answers; an error with its log if it does not."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -46,13 +46,12 @@ def served(home: Path, *, program: Sequence[str] = ("-m", "streamlit")) -> Itera
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = home / "app.log"
     command = [sys.executable, *program, "run", str(ROOT / "app.py"), "--server.port", str(port)]
-    with log.open("w") as output:
+    with (home / "app.log").open("w") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=output, stderr=output, env={**os.environ, "STILLROOM_HOME": str(home)}
         )
-    server = Server(process, port, log)
+    server = Server(process, port, home)
     try:
         server.wait()
         yield server
@@ -72,9 +71,9 @@ def browsing(chromium: str) -> Iterator[BrowserContext]:
 
 
 def new_page(browser: BrowserContext, server: Server, *, wait_ms: int) -> Page:
-    """A page of a desk's size; `elsewhere` lists what it asks of other hosts."""
+    """A page of desktop size; `elsewhere` lists what it requests from other hosts."""
     page = browser.new_page()
     page.set_default_timeout(wait_ms)
     page.elsewhere = []
-    page.on("request", lambda asked: page.elsewhere.append(asked.url) if server.address not in asked.url else None)
+    page.on("request", lambda sent: page.elsewhere.append(sent.url) if server.address not in sent.url else None)
     return page

@@ -14,18 +14,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pytest
 from playwright.sync_api import Page
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]  # where this is run as a script
 
-from browser.app_server import browsing, served  # noqa: E402
-from browser.test_demo import running as space_running  # noqa: E402
+from browser.app_server import Server, browsing, served  # noqa: E402
+from browser.space_server import Space, running  # noqa: E402
+from browser.staged_jobs import claimed  # noqa: E402
 from conftest import chromium_path  # noqa: E402
 
 from trainer import queue  # noqa: E402
 from trainer.queue import Progress, store  # noqa: E402
-from trainer.queue.engines import Process  # noqa: E402
 from trainer.run import Result, Run, runs_dir  # noqa: E402
 from trainer.spec import parse  # noqa: E402
 
@@ -40,13 +39,14 @@ TEACHING = {
     "recipe": "task_kd",
     "dataset": "ncbi-disease",
 }
+LOSSES = ("loss", "soft_targets", "hidden_cosine")
 
 
 class Places:
-    """Where the states are found: a server without jobs, one with jobs of each kind, and the demo."""
+    """Where the states are found: the app with a job of each state, the app without any, and the demo."""
 
-    def __init__(self, fresh: str, used: str, demo: str, jobs: dict[str, str]):
-        self.fresh, self.used, self.demo, self.jobs = fresh, used, demo, jobs
+    def __init__(self, app: str, empty: str, demo: str, jobs: dict[str, str]):
+        self.app, self.empty, self.demo, self.jobs = app, empty, demo, jobs
 
 
 State = Callable[[Page, Places], None]
@@ -61,13 +61,13 @@ def state(function: State) -> State:
 
 @state
 def compare_first(page: Page, at: Places) -> None:
-    page.goto(at.fresh)
+    page.goto(at.app)
     _read(page)
 
 
 @state
 def compare_empty(page: Page, at: Places) -> None:
-    page.goto(f"{at.fresh}/?{BOTH}")
+    page.goto(f"{at.app}/?{BOTH}")
     page.get_by_role("radio", name="Paste").click()
     page.get_by_role("textbox", name="Text of the note").wait_for()
     _still(page)
@@ -75,27 +75,27 @@ def compare_empty(page: Page, at: Places) -> None:
 
 @state
 def compare_loading(page: Page, at: Places) -> None:
-    page.goto(f"{at.fresh}/?{BOTH}")
+    page.goto(f"{at.app}/?{BOTH}")
     page.get_by_role("radio", name="Erythema nodosum without a cause").click()
     page.locator(".sr-waiting").first.wait_for()
 
 
 @state
 def compare_result(page: Page, at: Places) -> None:
-    page.goto(f"{at.fresh}/?{BOTH}&sample=gemcitabine-case-report")
+    page.goto(f"{at.app}/?{BOTH}&sample=gemcitabine-case-report")
     _read(page)
 
 
 @state
 def compare_error(page: Page, at: Places) -> None:
-    page.goto(f"{at.fresh}/?model=minilm-bc5cdr&model=no-such-model")
+    page.goto(f"{at.app}/?model=minilm-bc5cdr&model=no-such-model")
     page.get_by_text("no-such-model").first.wait_for()
     _still(page)
 
 
 @state
 def explain_empty(page: Page, at: Places) -> None:
-    page.goto(f"{at.fresh}/explain")
+    page.goto(f"{at.app}/explain")
     page.get_by_role("heading", name="Explain").wait_for()
     _still(page)
 
@@ -115,21 +115,21 @@ def explain_result(page: Page, at: Places) -> None:
 
 @state
 def explain_error(page: Page, at: Places) -> None:
-    page.goto(f"{at.fresh}/explain?model=no-such-model")
+    page.goto(f"{at.app}/explain?model=no-such-model")
     page.get_by_text("no-such-model").first.wait_for()
     _still(page)
 
 
 @state
 def train_form(page: Page, at: Places) -> None:
-    page.goto(f"{at.fresh}/train")
+    page.goto(f"{at.app}/train")
     page.get_by_role("button", name="Queue this job").wait_for()
     _still(page)
 
 
 @state
 def train_distil(page: Page, at: Places) -> None:
-    page.goto(f"{at.fresh}/train")
+    page.goto(f"{at.app}/train")
     page.get_by_role("radio", name="Distil", exact=True).or_(page.get_by_role("button", name="Distil")).first.click()
     page.locator(".js-plotly-plot").first.wait_for()
     _still(page)
@@ -137,7 +137,7 @@ def train_distil(page: Page, at: Places) -> None:
 
 @state
 def train_average(page: Page, at: Places) -> None:
-    page.goto(f"{at.fresh}/train")
+    page.goto(f"{at.app}/train")
     page.get_by_role("radio", name="Average").click()
     page.get_by_role("combobox", name="Models").fill("minilm")
     page.get_by_role("option", name="minilm-bc5cdr · ").click()
@@ -149,7 +149,7 @@ def train_average(page: Page, at: Places) -> None:
 
 @state
 def train_error(page: Page, at: Places) -> None:
-    page.goto(f"{at.fresh}/train")
+    page.goto(f"{at.app}/train")
     box = page.get_by_role("combobox", name="Data set")
     box.fill("/no/such/folder")
     box.press("Enter")
@@ -159,14 +159,14 @@ def train_error(page: Page, at: Places) -> None:
 
 @state
 def jobs_empty(page: Page, at: Places) -> None:
-    page.goto(f"{at.fresh}/jobs")
+    page.goto(f"{at.empty}/jobs")
     page.get_by_text("No jobs yet").wait_for()
     _still(page)
 
 
 @state
 def jobs_list(page: Page, at: Places) -> None:
-    page.goto(f"{at.used}/jobs")
+    page.goto(f"{at.app}/jobs")
     page.get_by_text("1 running").wait_for()
     _still(page)
 
@@ -188,21 +188,21 @@ def jobs_failed(page: Page, at: Places) -> None:
 
 @state
 def jobs_unknown(page: Page, at: Places) -> None:
-    page.goto(f"{at.used}/jobs?job=no-such-job")
+    page.goto(f"{at.app}/jobs?job=no-such-job")
     page.get_by_text("no-such-job").first.wait_for()
     _still(page)
 
 
 @state
 def zoo_list(page: Page, at: Places) -> None:
-    page.goto(f"{at.fresh}/zoo")
+    page.goto(f"{at.app}/zoo")
     page.get_by_test_id("stDataFrame").first.wait_for()
     _still(page)
 
 
 @state
 def zoo_model(page: Page, at: Places) -> None:
-    page.goto(f"{at.fresh}/zoo?model=minilm-bc5cdr-l3")
+    page.goto(f"{at.app}/zoo?model=minilm-bc5cdr-l3")
     page.get_by_test_id("stDataFrame").first.wait_for()
     _still(page)
 
@@ -242,7 +242,7 @@ def _read(page: Page) -> None:
 
 def _explained(page: Page, at: Places) -> None:
     """A pasted note whose first finding is being explained."""
-    page.goto(f"{at.fresh}/explain?{BOTH}")
+    page.goto(f"{at.app}/explain?{BOTH}")
     page.get_by_role("radio", name="Paste").click()
     page.get_by_role("textbox", name="Text of the note").fill(NOTE)
     page.keyboard.press("Control+Enter")
@@ -250,7 +250,7 @@ def _explained(page: Page, at: Places) -> None:
 
 
 def _job(page: Page, at: Places, name: str) -> None:
-    page.goto(f"{at.used}/jobs?job={at.jobs[name]}")
+    page.goto(f"{at.app}/jobs?job={at.jobs[name]}")
     page.locator(".js-plotly-plot").or_(page.get_by_text("What went wrong")).first.wait_for()
     _still(page)
 
@@ -263,45 +263,41 @@ def _still(page: Page) -> None:
 
 
 @contextmanager
-def places(base: Path) -> Iterator[Places]:
-    """The three servers, each on a state folder of its own below `base`."""
+def places(app: Server, demo: Space, folder: Path) -> Iterator[Places]:
+    """The places of all states: `app` on this process's state folder, and a second one without jobs below `folder`."""
+    (folder / "empty").mkdir()
+    with served(folder / "empty") as empty, _jobs() as jobs:
+        yield Places(app.address, empty.address, demo.address, jobs)
+
+
+@contextmanager
+def _jobs() -> Iterator[dict[str, str]]:
+    """The ids of a job of each state, by its name."""
+    ids = {}
     with ExitStack() as stack:
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        folders = [base / name for name in ("fresh", "used", "demo")]
-        for folder in folders:
-            folder.mkdir()
-        patch.setenv("STILLROOM_HOME", str(folders[1]))
-        jobs = _jobs()
-        fresh, used = (stack.enter_context(served(folder)).address for folder in folders[:2])
-        demo = stack.enter_context(space_running("gradio", folders[2])).address
-        yield Places(fresh, used, demo, jobs)
-
-
-def _jobs() -> dict[str, str]:
-    """One job of each state in the store, by the state's name; this process is their worker."""
-    worker = queue.enlist(store.open_store(), device="cpu", process=Process.of(os.getpid()))
-    found = {}
-    for name, seed in (("succeeded", 1), ("failed", 2), ("running", 3)):
-        found[name] = queue.submit(parse(TEACHING | {"seed": seed})).id
-        lease = queue.claim(store.open_store(), worker)
-        rows = {(step, term): 2 / step for step in range(1, 31) for term in ("loss", "soft_targets", "hidden_cosine")}
-        rows |= {(step, "dev_f1"): step / 40 for step in (10, 20, 30)}
-        queue.renew(store.open_store(), lease, Progress(step=30, steps=40, rate=1.0, rows=rows))
-        if name == "succeeded":
-            run = Run(runs_dir() / lease.id / "attempt-1")
-            run.folder.mkdir(parents=True)
-            scores = {"f1": 0.79, "f1_Disease": 0.79, "teacher_f1": 0.827}
-            run.finish(Result(state="succeeded", metrics=scores, report={"n": 100, "intervals": {"f1": [0.77, 0.81]}}))
-            queue.finish(store.open_store(), lease, state="succeeded", progress=Progress(step=40, metrics=scores))
-        elif name == "failed":
-            error = {
-                "type": "OutOfMemory",
-                "message": "Memory ran out in step 31.",
-                "next_step": "Submit it with batch_tokens: 512.",
-            }
-            queue.finish(store.open_store(), lease, state="failed", error=error)
-    queue.submit(parse(TEACHING | {"seed": 4}))
-    return found
+        for name, seed in (("succeeded", 1), ("failed", 2), ("running", 3)):
+            lease = stack.enter_context(claimed(TEACHING | {"seed": seed}))
+            ids[name] = lease.id
+            rows = {(step, term): 2 / step for step in range(1, 31) for term in LOSSES}
+            rows |= {(step, "dev_f1"): step / 40 for step in (10, 20, 30)}
+            queue.renew(store.open_store(), lease, Progress(step=30, steps=40, rate=1.0, rows=rows))
+            if name == "succeeded":
+                run = Run(runs_dir() / lease.id / "attempt-1")
+                run.folder.mkdir(parents=True)
+                scores = {"f1": 0.79, "f1_Disease": 0.79, "teacher_f1": 0.827}
+                intervals = {"f1": [0.77, 0.81]}
+                run.finish(Result(state="succeeded", metrics=scores, report={"n": 100, "intervals": intervals}))
+                queue.finish(store.open_store(), lease, state="succeeded", progress=Progress(step=40, metrics=scores))
+            elif name == "failed":
+                error = {
+                    "type": "OutOfMemory",
+                    "message": "Memory ran out in step 31.",
+                    "next_step": "Submit it with batch_tokens: 512.",
+                }
+                queue.finish(store.open_store(), lease, state="failed", error=error)
+        waiting = queue.submit(parse(TEACHING | {"seed": 4}))
+        stack.callback(queue.cancel, waiting.id)
+        yield ids
 
 
 def main() -> None:
@@ -309,10 +305,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", default="", help="states whose names begin so")
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory() as base, places(Path(base)) as at, browsing(chromium_path()) as browser:
-        for name in (each for each in STATES if each.startswith(given.only)):
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        base = Path(stack.enter_context(TemporaryDirectory()))
+        os.environ["STILLROOM_HOME"] = str(base / "home")
+        (base / "home").mkdir()
+        app = stack.enter_context(served(base / "home"))
+        demo = stack.enter_context(running("gradio", base))
+        at = stack.enter_context(places(app, demo, base))
+        browser = stack.enter_context(browsing(chromium_path()))
+        for name in (each for each in STATES if each.startswith(options.only)):
             for width in WIDTHS:
                 for scheme in SCHEMES:
                     page = browser.new_page()
@@ -320,7 +323,7 @@ def main() -> None:
                     page.emulate_media(color_scheme=scheme)
                     page.set_default_timeout(WAIT_MS)
                     STATES[name](page, at)
-                    page.screenshot(path=given.out / f"{name}-{width}-{scheme}.png")
+                    page.screenshot(path=options.out / f"{name}-{width}-{scheme}.png")
                     page.close()
                     print(name, width, scheme, flush=True)
 

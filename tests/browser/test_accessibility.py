@@ -25,32 +25,43 @@ STOP = """() => {
 }"""
 
 
+# One or two states of each page are in every run; the others are slow.
+ALWAYS = ("compare-result", "explain-result", "train-distil", "jobs-list", "jobs-running", "zoo-model", "demo-result")
+
+
 @pytest.fixture(scope="module")
-def at(tmp_path_factory):
-    with places(tmp_path_factory.mktemp("servers")) as found:
-        yield found
+def at(app, gradio_space, tmp_path_factory):
+    with places(app, gradio_space, tmp_path_factory.mktemp("places")) as everywhere:
+        yield everywhere
 
 
-@pytest.mark.parametrize("name", STATES)
+@pytest.mark.parametrize(
+    "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in STATES]
+)
 def test_axe_finds_nothing_and_tab_reaches_everything(name, at, browser):
     page = browser.new_page()
     page.set_default_timeout(WAIT_MS)
     STATES[name](page, at)
-    found = violations(page)
+    faults = violations(page)
     page.set_viewport_size({"width": 390, "height": 900})
     page.emulate_media(color_scheme="dark")
     page.wait_for_timeout(600)
-    found += [f"dark, narrow: {each}" for each in violations(page)]
-    left = [] if name.endswith("loading") else unreached(page)  # what loads is drawn anew while one goes through it
+    faults += [f"dark, narrow: {each}" for each in violations(page)]
+    # What loads is drawn anew while one goes through it.
+    unreachable = [] if name.endswith("loading") else unreached(page)
     page.close()
-    assert not found and not left
+    assert not faults and not unreachable
+
+
+def test_every_page_has_a_state_in_every_run():
+    assert {name.partition("-")[0] for name in ALWAYS} == {name.partition("-")[0] for name in STATES}
 
 
 def violations(page) -> list[str]:
     """What axe-core says of the page, each with the first place of it."""
-    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    rules = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     return [
-        f"{each['id']} ({each['impact']}, {len(each['nodes'])}): {each['nodes'][0]['html'][:200]}" for each in found
+        f"{rule['id']} ({rule['impact']}, {len(rule['nodes'])}): {rule['nodes'][0]['html'][:200]}" for rule in rules
     ]
 
 

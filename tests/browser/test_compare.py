@@ -1,17 +1,11 @@
 """The Compare page in Chromium: a long sample, spans in two panes, a disagreement followed; no torch, no other host."""
 
-import os
 import re
 from pathlib import Path
 
 import pytest
-from browser.app_server import new_page, served
-from left_models import leave
-
-from trainer import queue
-from trainer.queue import store
-from trainer.queue.engines import Process
-from trainer.spec import parse
+from browser.app_server import new_page
+from browser.staged_jobs import publish
 
 pytestmark = pytest.mark.browser
 WAIT_MS = 90_000
@@ -21,41 +15,18 @@ HOSTILE = (
 )
 
 
-def published(model: Path, seed: int, *, silence: float = 0.0) -> str:
-    """A run whose last layer is drawn by the seed; the higher `silence`, the less it finds."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    worker = queue.enlist(store.open_store(), device="cpu", process=Process.of(os.getpid()))
-    spec = {"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice", "seed": seed}
-    job = queue.submit(parse(spec))
-    lease = queue.claim(store.open_store(), worker)
-    folder = leave(job.id, model)
-    weights = load_file(folder / "model.safetensors")
-    weights["classifier.weight"] = torch.randn(3, 32, generator=torch.Generator().manual_seed(seed))
-    weights["classifier.bias"] += torch.tensor([silence, 0.0, 0.0])
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    queue.finish(store.open_store(), lease, state="succeeded", artifact=str(folder))
-    return job.id
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, tiny_model):
-    """A fresh server whose state holds two published runs with different last layers."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STILLROOM_HOME", str(home))
-        runs = [published(tiny_model, seed) for seed in (1, 2)]
-    with served(home) as server:
-        server.opened = f"{server.address}/?model={runs[0]}&model={runs[1]}"
-        yield server
+def address(app, tiny_model):
+    """A link to the comparison of two published runs with different last layers."""
+    runs = [publish(tiny_model, seed) for seed in (1, 2)]
+    return f"{app.address}/?model={runs[0]}&model={runs[1]}"
 
 
 @pytest.fixture
-def page(server, browser):
-    """The Compare page, opened by a link to the two runs, with everything that it asked of other hosts."""
-    page = new_page(browser, server, wait_ms=WAIT_MS)
-    page.goto(server.opened)
+def page(app, address, browser):
+    """The Compare page, opened by the link, with everything that it requested from other hosts."""
+    page = new_page(browser, app, wait_ms=WAIT_MS)
+    page.goto(address)
     yield page
     page.close()
 
@@ -67,7 +38,7 @@ def filled(page) -> None:
     page.locator(".sr-rail").wait_for(timeout=WAIT_MS)
 
 
-def test_a_long_sample_a_disagreement_followed_and_no_torch_in_the_web_process(page, server):
+def test_a_long_sample_a_disagreement_followed_and_no_torch_in_the_web_process(page, app):
     page.get_by_role("radio", name=LONG).click()
     page.get_by_text("read all 3,425 tokens").first.wait_for(timeout=WAIT_MS)
     filled(page)
@@ -83,7 +54,7 @@ def test_a_long_sample_a_disagreement_followed_and_no_torch_in_the_web_process(p
     assert page.locator(".sr-rail").is_visible() and _in_view(page, jump)  # the next one is at hand
 
     assert "sample=erythema-nodosum-consult" in page.url and page.url.count("model=") == 2
-    assert "libtorch" not in server.libraries()
+    assert "libtorch" not in app.libraries()
     assert page.elsewhere == []
 
 
@@ -154,8 +125,8 @@ def test_a_filter_by_slider_keeps_the_place_and_says_what_it_does(page):
     page.wait_for_timeout(300)
     before = page.locator("mark .sr-score").count()
     # Until the browser has told of it: what it does not tell of in time, no page can keep.
-    page.evaluate("""addEventListener("scroll", e => { window.told = e.target.scrollTop }, true)""")
-    scrolled = "() => { document.querySelector('.sr-panes').scrollTop = 200; return window.told === 200 }"
+    page.evaluate("""addEventListener("scroll", e => { window.heard = e.target.scrollTop }, true)""")
+    scrolled = "() => { document.querySelector('.sr-panes').scrollTop = 200; return window.heard === 200 }"
     page.wait_for_function(scrolled)
     for _ in range(19):
         slider.press("ArrowRight")
@@ -177,11 +148,11 @@ def test_the_report_is_made_on_click_and_prints_on_one_page(page, browser, tmp_p
     page.get_by_text("Include the note's text").click()
     page.wait_for_timeout(500)
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=WAIT_MS)
-    told = _downloaded(page, tmp_path)
-    assert "naloxone" not in silent.read_text() and "Fever after" in re.sub("<[^>]*>", "", told.read_text())
-    assert re.fullmatch(r"stillroom-compare-\d{8}-\d{6}-with-text\.html", told.name)
+    speaking = _downloaded(page, tmp_path)
+    assert "naloxone" not in silent.read_text() and "Fever after" in re.sub("<[^>]*>", "", speaking.read_text())
+    assert re.fullmatch(r"stillroom-compare-\d{8}-\d{6}-with-text\.html", speaking.name)
     sheet = browser.new_page()
-    sheet.goto(told.as_uri())
+    sheet.goto(speaking.as_uri())
     assert len(re.findall(rb"/Type\s*/Page\b", sheet.pdf(format="A4"))) == 1
     assert page.elsewhere == []
 
@@ -194,7 +165,7 @@ def _downloaded(page, folder: Path) -> Path:
     return path
 
 
-def test_a_hostile_note_is_shown_as_its_text(page, server):
+def test_a_hostile_note_is_shown_as_its_text(page, app):
     filled(page)
     page.get_by_role("radio", name="Paste").click()
     page.get_by_role("textbox", name="Text of the note").fill(HOSTILE)
@@ -209,7 +180,7 @@ def test_a_hostile_note_is_shown_as_its_text(page, server):
         assert text == HOSTILE
         assert pane.locator("img, script, a").count() == 0
     assert "onerror" not in page.url and "sample=" not in page.url
-    assert "onerror" not in server.log.read_text()
+    assert "onerror" not in app.log.read_text()
     assert page.elsewhere == []
 
 

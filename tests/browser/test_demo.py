@@ -1,111 +1,49 @@
 """The built Spaces in Chromium, each started from its folder as its README or Dockerfile says; no host, no trace."""
 
-import json
-import os
 import re
-import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-import yaml
-from browser.app_server import browsing
+from browser.space_server import running
 
 from workbench import space
 
 pytestmark = pytest.mark.browser
-START_S, WAIT_MS = 120, 150_000
+WAIT_MS = 150_000
 CANARY = "canaryq7x2"
 HOSTILE = "<img src=x onerror=alert(1)> {{7*7}} {{{value}}} ${7*7} `c` \\n \\u0041 &amp; </div>"
 NOTE = f"{CANARY} {HOSTILE}\n\tNaloxone reverses hypotension. e\u0301 שלום"
 
 
-class Space:
-    """A running Space: its address, its folder, and the folders that its process may write to."""
-
-    def __init__(self, kind: str, base: Path):
-        self.folder, self.home = base / "space", base / "home"
-        space.build(kind, self.folder)
-        self.home.mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.address, self.log = f"http://127.0.0.1:{self.port}", base / "server.log"
-
-    @property
-    def command(self) -> list[str]:
-        """As the Space starts it, on a port of this test."""
-        dockerfile = self.folder / "Dockerfile"
-        if not dockerfile.exists():
-            head = yaml.safe_load((self.folder / "README.md").read_text(encoding="utf-8").split("---\n")[1])
-            return [sys.executable, head["app_file"]]
-        text = dockerfile.read_text(encoding="utf-8")
-        program, *words = json.loads(re.search(r"^CMD (.*)$", text, re.M)[1])
-        return [sys.executable, "-m", program, *(word.replace(str(space.PORT), str(self.port)) for word in words)]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Without this project on the path; everything that may be written lies below `home`."""
-        dockerfile = self.folder / "Dockerfile"
-        own = re.findall(r"\b(STILLROOM_DEMO=\S+)", dockerfile.read_text()) if dockerfile.exists() else []
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHONPATH", "STILLROOM"))}
-        folders = {name: str(self.home) for name in ("HOME", "TMPDIR", "GRADIO_TEMP_DIR", "STILLROOM_HOME")}
-        listens = {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": str(self.port)}
-        return kept | folders | listens | dict(word.split("=") for word in own)
-
-    def traces(self, words: str) -> list[Path]:
-        """Files that hold these words."""
-        files = [path for top in (self.folder, self.home) for path in top.rglob("*") if path.is_file()]
-        return [path for path in [*files, self.log] if words.encode() in path.read_bytes()]
+@pytest.fixture(
+    scope="module",
+    params=[kind if kind == "gradio" else pytest.param(kind, marks=pytest.mark.slow) for kind in space.KINDS],
+)
+def served(request, tmp_path_factory):
+    """A running Space of each kind; the one in Gradio is shared by all files."""
+    if request.param == "gradio":
+        yield request.getfixturevalue("gradio_space")
+    else:
+        with running(request.param, tmp_path_factory.mktemp(request.param)) as started:
+            yield started
 
 
-@contextmanager
-def running(kind: str, base: Path) -> Iterator[Space]:
-    """A Space of this kind, gone when the block ends."""
-    made = Space(kind, base)
-    with made.log.open("w") as log:
-        process = subprocess.Popen(made.command, cwd=made.folder, stdout=log, stderr=log, env=made.environment)
-    try:
-        deadline = time.monotonic() + START_S
-        while not _answers(made.address):
-            assert process.poll() is None and time.monotonic() < deadline, made.log.read_text()[-2000:]
-            time.sleep(0.1)
-        yield made
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=2) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
-
-
-@pytest.fixture(scope="module", params=space.KINDS)
-def opened(request, tmp_path_factory):
-    """A Space in a page of Chromium, with what it asked of other hosts and what it sent; one for the module."""
-    from conftest import chromium_path
-
-    with running(request.param, tmp_path_factory.mktemp(request.param)) as made, browsing(chromium_path()) as browser:
-        page = browser.new_page()
-        page.set_default_timeout(WAIT_MS)
-        page.elsewhere, page.sent, page.kind, page.space = [], [], request.param, made
-        page.on("request", lambda asked: page.elsewhere.append(asked.url) if made.address not in asked.url else None)
-        page.on("request", lambda asked: page.sent.append(asked.post_data or "") if asked.method == "POST" else None)
-        began = time.monotonic()
-        page.goto(f"{made.address}/?__theme=light" if request.param == "gradio" else made.address)
-        page.locator(".sr-pane mark").first.wait_for()
-        page.first_s = time.monotonic() - began
-        yield page
+@pytest.fixture(scope="module")
+def opened(served, browser):
+    """A Space in a page of Chromium, with what it requested from other hosts and what it sent; one for the module."""
+    page = browser.new_page()
+    page.set_default_timeout(WAIT_MS)
+    page.elsewhere, page.sent, page.kind, page.space = [], [], served.kind, served
+    page.on("request", lambda sent: page.elsewhere.append(sent.url) if served.address not in sent.url else None)
+    page.on("request", lambda sent: page.sent.append(sent.post_data or "") if sent.method == "POST" else None)
+    began = time.monotonic()
+    page.goto(f"{served.address}/?__theme=light" if served.kind == "gradio" else served.address)
+    page.locator(".sr-pane mark").first.wait_for()
+    page.first_s = time.monotonic() - began
+    yield page
+    page.close()
 
 
 def only(page, kind: str) -> None:

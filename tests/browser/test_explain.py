@@ -1,31 +1,25 @@
 """The Explain page in Chromium, with starter models: coarse, then fine; the verdict, the table, two models, stop."""
 
 import pytest
-from browser.app_server import new_page, served
+from browser.app_server import new_page
 
 pytestmark = pytest.mark.browser
 WAIT_MS = 90_000
 NOTE = "HISTORY: Nausea since he takes naloxone.\n\nPLAN: Stop naloxone. Hepatitis is unlikely, no sepsis."
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with served(tmp_path_factory.mktemp("home")) as server:
-        yield server
-
-
 @pytest.fixture
-def page(server, browser):
+def page(app, browser):
     """The page with a pasted note that two starters have read."""
-    page = reading(browser, server, "explain?model=minilm-bc5cdr-l3&model=minilm-bc5cdr")
+    page = reading(browser, app, "explain?model=minilm-bc5cdr-l3&model=minilm-bc5cdr")
     yield page
     page.close()
 
 
-def reading(browser, server, path: str):
+def reading(browser, app, path: str):
     """A new page at this path, with the note pasted and read by both models: a sample's findings are not the note's."""
-    page = new_page(browser, server, wait_ms=WAIT_MS)
-    page.goto(f"{server.address}/{path}")
+    page = new_page(browser, app, wait_ms=WAIT_MS)
+    page.goto(f"{app.address}/{path}")
     page.get_by_role("radio", name="Paste").click()
     page.get_by_role("textbox", name="Text of the note").fill(NOTE)
     page.keyboard.press("Control+Enter")
@@ -33,7 +27,7 @@ def reading(browser, server, path: str):
     return page
 
 
-def test_coarse_then_stopped_then_two_models_to_the_end(page, server):
+def test_coarse_then_stopped_then_two_models_to_the_end_and_on_a_phone(page, app):
     page.get_by_text("How it is computed").click()
     page.get_by_text("Checks: infidelity").click()  # long enough to be seen and stopped
     page.get_by_role("button", name="Explain").click()
@@ -62,24 +56,20 @@ def test_coarse_then_stopped_then_two_models_to_the_end(page, server):
     assert place.inner_text().startswith(jump.inner_text())
 
     assert page.url.count("model=") == 2 and "naloxone" not in page.url.lower()
-    assert "naloxone" not in server.log.read_text().lower()
-    assert "libtorch" not in server.libraries()
+    assert "naloxone" not in app.log.read_text().lower()
+    assert "libtorch" not in app.libraries()
     assert page.elsewhere == []
 
-
-def test_on_a_phone_nothing_is_wider_than_the_screen(page):
     page.set_viewport_size({"width": 390, "height": 844})
-    page.get_by_role("button", name="Explain").click()
-    page.locator(".sr-better, .sr-doubtful").nth(1).wait_for()
     one_below_the_other = """() => {
         const [first, second] = [...document.querySelectorAll('.sr-pane')].map(pane => pane.getBoundingClientRect());
         return second && second.top >= first.bottom - 1 && first.width > 300 }"""
     page.wait_for_function(one_below_the_other)  # the page may still be drawn
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing is wider than a phone"
 
 
-def test_a_finding_of_compare_is_explained_by_one_click(server, browser):
-    page = reading(browser, server, "?model=minilm-bc5cdr&model=minilm-bc5cdr-l3")
+def test_a_finding_of_compare_is_explained_by_one_click(app, browser):
+    page = reading(browser, app, "?model=minilm-bc5cdr&model=minilm-bc5cdr-l3")
     link = page.locator(f"a[href$='target={NOTE.index('naloxone')}%3A{NOTE.index('.')}%3AChemical']")
     link.wait_for()
     offered = page.get_by_role("combobox", name="Why did a model say it?").input_value()

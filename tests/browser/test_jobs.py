@@ -1,19 +1,13 @@
 """Train, Jobs and Zoo in real Chromium: what only a browser shows, above all that a running job moves by itself."""
 
-import os
-import sys
-from pathlib import Path
+from contextlib import ExitStack
 
 import pytest
+from browser.staged_jobs import FINETUNING, claimed, report
 from playwright.sync_api import Page, expect
 
 from trainer import queue
-from trainer.queue import Lease, Progress, store
-from trainer.queue.engines import Process
-from trainer.spec import parse
-
-sys.path.insert(0, str(Path(__file__).parent))
-from app_server import served  # noqa: E402
+from trainer.queue import store
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<img src=x onerror=alert(1)>:red[x]$\\alpha$**b**"
@@ -21,17 +15,13 @@ WAIT_MS = 30_000
 POLLS_MS = 5_000  # long enough for two
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """The running app on a state folder of its own, which this process shares."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch, served(home) as server:
-        patch.setenv("STILLROOM_HOME", str(home))
-        yield server.address
+@pytest.fixture
+def address(app):
+    return app.address
 
 
 @pytest.fixture
-def page(address, browser):
+def page(browser):
     page = browser.new_page()
     page.set_default_timeout(WAIT_MS)
     expect.set_options(timeout=WAIT_MS)
@@ -39,33 +29,11 @@ def page(address, browser):
     page.close()
 
 
-@pytest.fixture(scope="module")
-def worker(address):
-    return queue.enlist(store.open_store(), device="cpu", process=Process.of(os.getpid()))
-
-
 @pytest.fixture
-def start(worker):
-    """Submit a spec and claim it; what is still running at the end is finished."""
-    leases: list[Lease] = []
-
-    def begin(**fields) -> Lease:
-        given = {"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice"} | fields
-        job = queue.submit(parse(given))
-        leases.append(queue.claim(store.open_store(), worker))
-        assert leases[-1].id == job.id
-        return leases[-1]
-
-    yield begin
-    for lease in leases:
-        if queue.job(lease.id).state == "running":
-            queue.finish(store.open_store(), lease, state="cancelled")
-
-
-def report(lease: Lease, last: int, **progress) -> None:
-    """What a worker reports after step `last` of 40."""
-    rows = {(step, "loss"): 2 / step for step in range(1, last + 1)} | {(last, "dev_f1"): last / 80}
-    queue.renew(store.open_store(), lease, Progress(step=last, steps=40, rate=1.0, rows=rows, **progress))
+def start(app):
+    """Submit a job and claim it; what is still running at the end is cancelled."""
+    with ExitStack() as stack:
+        yield lambda **fields: stack.enter_context(claimed(FINETUNING | fields))
 
 
 def test_a_running_job_moves_by_itself_until_it_ends(page: Page, address, start):
@@ -146,7 +114,7 @@ def test_a_typed_folder_is_read_and_its_bad_line_is_named(page: Page, address, t
     expect(page.get_by_text("train.conll, line 2: 3 columns")).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 390])
 def test_names_that_look_like_markup_stay_text(page: Page, address, start, width):
     dialogs = []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))

@@ -1,49 +1,55 @@
 """A note of very many hostile characters in Chromium: shown as its text on Compare, in the report and on Explain."""
 
-import os
+from pathlib import Path
 
 import pytest
-from browser.app_server import browsing, new_page, served
-from browser.test_compare import HOSTILE, filled, published
+from browser.app_server import new_page
+from browser.staged_jobs import publish
+from browser.test_compare import HOSTILE, filled
 
 from workbench.highlight import shown
+from workbench.highlight.panes import LONG
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]  # 65 s on two quiet cores
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 WAIT_MS = 200_000  # two models read a quarter of a million tokens each
-SIZE = 1_000_000 if os.environ.get("STILLROOM_ALL_POINTS") else 200_000  # a million in .ci/run, a fifth at the desk
-MANY = f"{HOSTILE}\nFever after naloxone.\x07 \u200f</script><script>document.title = 'taken'</script>\n" * (
-    SIZE // 833
-)
-LINE = HOSTILE.replace("\n", " ") * (SIZE // 400)
-NOTE = f"{MANY}{LINE}\n".ljust(SIZE, "x")
-SHOWN = shown(NOTE)  # control characters as their pictures
+SIZES = [pytest.param(1_000_000, marks=pytest.mark.slow), LONG + 1]  # characters
+
+
 IS_THE_NOTE = """(pane, note) => { const copy = pane.cloneNode(true);
     copy.querySelectorAll('.sr-chip, .sr-head').forEach(e => e.remove()); return copy.textContent === note }"""
 AT_THE_END = """e => { e.scrollTop = e.scrollHeight;
     return new Promise(drawn => requestAnimationFrame(() => setTimeout(drawn, 0))) }"""
 
 
+def hostile_note(size: int) -> str:
+    """A note of `size` characters that begins with many short lines and ends with a very long one."""
+    line = f"{HOSTILE}\nFever after naloxone.\x07 \u200f</script><script>document.title = 'taken'</script>\n"
+    long_line = HOSTILE.replace("\n", " ") * (size // 400)
+    return f"{line * (size // 833)}{long_line}\n".ljust(size, "x")
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_very_many_hostile_characters_are_text_on_compare_in_the_report_and_on_explain(
-    tmp_path, tiny_model, chromium, monkeypatch
+    size, app, browser, tiny_model, tmp_path
 ):
-    monkeypatch.setenv("STILLROOM_HOME", str(tmp_path))
-    runs = [published(tiny_model, seed, silence=13.0) for seed in (1, 2)]
-    with served(tmp_path) as server, browsing(chromium) as browser:
-        page = new_page(browser, server, wait_ms=WAIT_MS)
-        page.goto(f"{server.address}/?model={runs[0]}&model={runs[1]}")
-        filled(page)
-        _upload_and_compare(page)
-        _is_text(page)
-        page.locator(".sr-panes").evaluate(AT_THE_END)
-        page.evaluate("document.activeElement.blur()")
-        page.keyboard.press("n")
-        assert page.locator(".sr-at").inner_text().startswith("1 of ")
-        _report_is_text(page, tmp_path / "report.html")
-        page.get_by_role("link", name="Explain").first.click()
-        page.get_by_role("heading", name="Explain").wait_for()
-        page.locator(".sr-panes.sr-long mark").first.wait_for()
-        _is_text(page)
-        assert "onerror" not in page.url and "onerror" not in server.log.read_text() and page.elsewhere == []
+    note = hostile_note(size)
+    runs = [publish(tiny_model, seed, silence=13.0) for seed in (11, 12)]
+    page = new_page(browser, app, wait_ms=WAIT_MS)
+    page.goto(f"{app.address}/?model={runs[0]}&model={runs[1]}")
+    filled(page)
+    _upload_and_compare(page, note)
+    _is_text(page, note)
+    page.locator(".sr-panes").evaluate(AT_THE_END)
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("n")
+    assert page.locator(".sr-at").inner_text().startswith("1 of ")
+    _report_is_text(page, note, tmp_path / "report.html")
+    page.get_by_role("link", name="Explain").first.click()
+    page.get_by_role("heading", name="Explain").wait_for()
+    page.locator(".sr-panes.sr-long mark").first.wait_for()
+    _is_text(page, note)
+    assert "onerror" not in page.url and "onerror" not in app.log.read_text() and page.elsewhere == []
+    page.close()
 
 
 def _idle(page) -> None:
@@ -51,9 +57,9 @@ def _idle(page) -> None:
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
 
 
-def _upload_and_compare(page) -> None:
+def _upload_and_compare(page, note: str) -> None:
     page.get_by_role("radio", name="Upload").click()
-    file = {"name": "long.txt", "mimeType": "text/plain", "buffer": NOTE.encode()}
+    file = {"name": "long.txt", "mimeType": "text/plain", "buffer": note.encode()}
     page.locator("input[type=file]").set_input_files(file)
     _idle(page)
     page.get_by_role("button", name="Compare").click()
@@ -63,16 +69,16 @@ def _upload_and_compare(page) -> None:
     _idle(page)
 
 
-def _is_text(page) -> None:
+def _is_text(page, note: str) -> None:
     """Every pane is the note, and nothing in it was taken for anything but text."""
-    assert len(NOTE) == SIZE and page.locator(".sr-pane").count()
+    assert page.locator(".sr-pane").count()
     for pane in page.locator(".sr-pane").all():
-        assert pane.evaluate(IS_THE_NOTE, SHOWN)
+        assert pane.evaluate(IS_THE_NOTE, shown(note))  # control characters as their pictures
         assert pane.locator("img, script, a").count() == 0
     assert page.title() != "taken"
 
 
-def _report_is_text(page, path) -> None:
+def _report_is_text(page, note: str, path: Path) -> None:
     page.get_by_text("Export", exact=True).click()
     page.get_by_text("Include the note's text").click()
     _idle(page)
@@ -82,6 +88,6 @@ def _report_is_text(page, path) -> None:
     sheet = page.context.new_page()
     sheet.set_default_timeout(WAIT_MS)
     sheet.goto(path.as_uri())
-    assert sheet.locator(".sr-note").evaluate("(e, note) => e.textContent === note", SHOWN)
+    assert sheet.locator(".sr-note").evaluate("(e, note) => e.textContent === note", shown(note))
     assert sheet.locator("img, script, a").count() == 0 and sheet.title() != "taken"
     sheet.close()

@@ -1,41 +1,26 @@
 """Distilling in real Chromium: from the choice of the kind to the queued job, with the layer map drawn on the way."""
 
-import sys
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import Page, expect
 
 from trainer import queue
 
-sys.path.insert(0, str(Path(__file__).parent))
-from app_server import browsing, served  # noqa: E402
-
 pytestmark = pytest.mark.browser
 WAIT_MS = 60_000
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The running app on a state folder of its own, which this process shares."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch, served(home) as server:
-        patch.setenv("STILLROOM_HOME", str(home))
-        yield server
-
-
 @pytest.fixture
-def page(chromium):
-    with browsing(chromium) as browser:
-        page = browser.new_page()
-        page.set_viewport_size({"width": 390, "height": 900})
-        page.set_default_timeout(WAIT_MS)
-        expect.set_options(timeout=WAIT_MS)
-        yield page
+def page(browser):
+    page = browser.new_page()
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.set_default_timeout(WAIT_MS)
+    expect.set_options(timeout=WAIT_MS)
+    yield page
+    page.close()
 
 
-def test_a_student_is_described_tried_and_queued_on_a_narrow_screen(page: Page, server):
-    page.goto(f"{server.address}/train")
+def test_a_student_is_described_tried_and_queued_on_a_narrow_screen(page: Page, app):
+    page.goto(f"{app.address}/train")
     page.get_by_role("radio", name="Distil", exact=True).or_(page.get_by_role("button", name="Distil")).first.click()
     expect(page.get_by_text("Layer map", exact=True).first).to_be_visible()
     figure = page.locator(".js-plotly-plot")
@@ -66,4 +51,5 @@ def test_a_student_is_described_tried_and_queued_on_a_narrow_screen(page: Page, 
     job = queue.jobs()[0]
     expect(page.get_by_role("heading", name=f"Job {job.id}")).to_be_visible()
     assert (job.kind, job.spec["student"]["layers"]) == ("distill", 2)
-    assert "libtorch" not in server.libraries()
+    assert "libtorch" not in app.libraries()
+    queue.cancel(job.id)

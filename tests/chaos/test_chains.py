@@ -95,6 +95,7 @@ def test_workers_that_die_in_every_step_carry_a_chain_through(made, start):
     assert all(len(attempts(runs_dir(), job_id)) == 2 for job_id in ids.values())
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed_at_any_moment_never_begin_a_step_too_early(made, start):
     """A tree of steps between two workers, one of which is always being replaced."""
     ids = submit(made("a", "b:a", "c:a", "d:b", "e:b"))

@@ -73,6 +73,7 @@ def checkpointed(job_id, beyond):
     return None
 
 
+@pytest.mark.slow
 def test_killed_children_and_workers_leave_the_same_weights(home, spec):
     reference = queue.submit(parse(spec))
     assert start_worker().wait(timeout=120) == 0

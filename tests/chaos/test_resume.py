@@ -178,9 +178,10 @@ def test_weights_do_not_depend_on_the_checkpoint_interval(tmp_path, model, datas
 
 
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 19])
 @pytest.mark.parametrize("kind", ["kill", "enospc"])
-def test_every_point_resumes_to_the_same_weights(kind, tmp_path, model, dataset, untouched):
-    stride = 1 if os.environ.get("STILLROOM_ALL_POINTS") else 7  # every point in .ci/run, a seventh at the desk
+def test_every_point_resumes_to_the_same_weights(kind, stride, tmp_path, model, dataset, untouched):
+    """A stride of 1 tries every file-system call, one of 19 every nineteenth."""
     tried = 0
     for n in count(1, stride):
         with cleared(tmp_path / f"{kind}-{n}") as runs:
@@ -201,13 +202,13 @@ def test_every_point_resumes_to_the_same_weights(kind, tmp_path, model, dataset,
 
 
 @pytest.mark.timeout(1800)
-def test_a_killed_distillation_resumes_to_the_same_weights(tmp_path, model, student, dataset):
+@pytest.mark.parametrize("stride", [pytest.param(7, marks=pytest.mark.slow), 61])
+def test_a_killed_distillation_resumes_to_the_same_weights(stride, tmp_path, model, student, dataset):
     """With a projection beside the student, and killed also while the teacher's outputs are being kept."""
     place = tmp_path / "whole"
     whole = attempt(place / "runs", student, dataset, 1, teacher=model)
     code, calls = in_fork(whole, watch=place)
     assert code == 0, whole.result
-    stride = 7 if os.environ.get("STILLROOM_ALL_POINTS") else 41  # the test above tries every point of a save
     for n in range(1, calls, stride):
         with cleared(tmp_path / f"killed-{n}") as place:
             run = attempt(place / "runs", student, dataset, 1, teacher=model)

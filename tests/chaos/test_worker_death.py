@@ -160,6 +160,7 @@ def test_a_child_killed_from_outside_fails_its_job_and_retry_goes_on(job, start)
     assert_as_never_interrupted(job)
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_that_wakes_up_late_changes_nothing(job, start):
     """SIGSTOP for longer than the lease: the other takes over, the first finds its lease lost and goes on living."""
     timing = TIMING | {"lease_s": 3.0}
@@ -189,6 +190,7 @@ def test_a_job_that_kills_its_workers_is_quarantined_and_the_next_one_runs(job, 
     assert scripted_run.processes_of(job.id) == [], "its last child ignores SIGTERM, and nobody will take the job up"
 
 
+@pytest.mark.slow
 def test_each_signal_at_a_random_moment_ends_in_the_same_weights(job, start):
     """Workers die one after the other, gently and not, until one comes through."""
     for number, wait_s in ((signal.SIGKILL, 0.5), (signal.SIGTERM, 0.3), (signal.SIGKILL, 0.7), (signal.SIGINT, 0.4)):

@@ -34,7 +34,7 @@ def command(kind: str, port: int) -> list[str]:
     return [sys.executable, "-m", "streamlit", "run", "app.py", *options, f"--server.port={port}"]
 
 
-@pytest.fixture(params=["streamlit run", "up", "space"])
+@pytest.fixture(params=[pytest.param("streamlit run", marks=pytest.mark.slow), "up", "space"])
 def app(request, tmp_path):
     """(port, file of attempts) of a running app, in an environment that forbids it nothing."""
     with socket.socket() as free:

@@ -28,6 +28,7 @@ CHAIN = {
 }
 
 
+@pytest.mark.slow
 def test_the_average_of_two_runs_is_a_model_that_is_scored_and_used(home):
     jobs = submission.submit(parse(CHAIN))
     worker.work(drain=True, threads=1)

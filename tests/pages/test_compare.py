@@ -17,8 +17,8 @@ from trainer.queue import store
 from trainer.queue.engines import Process
 from trainer.spec import parse
 from workbench import lab
+from workbench.compare import presets
 from workbench.note import MAX_BYTES, samples
-from workbench.pages import compare
 from workbench.pages.compare import Run
 from workbench.pages.parts import links
 
@@ -125,9 +125,10 @@ def test_one_click_on_a_sample_compares_it(runs):
 
 def test_a_click_before_the_page_is_drawn_is_not_lost(runs, monkeypatch):
     """A click ends the run that is drawing: here it has read the address, and not yet written its own."""
-    drawn = [st.stop]
-    offer = compare._offer_presets
-    monkeypatch.setattr(compare, "_offer_presets", lambda ready: drawn.pop()() if drawn else offer(ready))
+    interruptions, three_ways = [st.stop], presets.three_ways
+    monkeypatch.setattr(
+        presets, "three_ways", lambda *models: interruptions.pop()() if interruptions else three_ways(*models)
+    )
     page = opened(*runs)
     assert "compare_run" not in page.session_state
     long = next(sample for sample in samples() if sample.kind == "article")

@@ -12,7 +12,7 @@ import scripted_run
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import delete
+from sqlalchemy import delete, event
 
 from trainer import chain, queue
 from trainer.errors import BadSpec, LeaseLost, Refused
@@ -432,20 +432,20 @@ def test_a_score_has_no_model_that_could_be_gone(store, worker, end, tmp_path):
     assert ids_of(chain_made) == first and queue.waiting(store) == (0, 0)
 
 
-def test_a_chain_is_submitted_whole_or_not_at_all(store, monkeypatch):
-    steps = line("a", "b", "c")
-    insert, calls = queue._insert, []
+def test_a_chain_is_submitted_whole_or_not_at_all(store):
+    """The database fails at the third job of three."""
+    inserted = []
 
-    def fails_third(*arguments):
-        calls.append(arguments)
-        if len(calls) == 3:
-            raise RuntimeError
-        return insert(*arguments)
+    @event.listens_for(store, "before_cursor_execute")
+    def fail_at_the_third(connection, cursor, statement, *_):
+        if statement.startswith("INSERT INTO job "):
+            inserted.append(statement)
+            if len(inserted) == 3:
+                raise RuntimeError
 
-    monkeypatch.setattr(queue, "_insert", fails_third)
     with pytest.raises(RuntimeError):
-        queue.submit_chain(steps)
-    assert queue.jobs() == []
+        queue.submit_chain(line("a", "b", "c"))
+    assert len(inserted) == 3 and queue.jobs() == []
 
 
 # Races

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from trainer import datasets, zoo
@@ -73,6 +74,12 @@ def test_other_errors_are_not_taken_for_it():
     assert memory.ran_out(MemoryError())
 
 
+def test_what_torch_says_when_memory_runs_out_is_known():
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert memory.ran_out(raised.value)
+
+
 def trained(home, model, data, *, number: int, schedule: dict) -> Run:
     """A run in a process that gets ROOM bytes besides what it takes to begin."""
     long = {"base": str(model), "attention": "sliding_window", "max_tokens": LONG, "window": 64}
@@ -86,6 +93,7 @@ def trained(home, model, data, *, number: int, schedule: dict) -> Run:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs a limit of memory that this system has not")
 def test_a_run_that_needs_too_much_says_which_window_fits_and_it_does(home, tiny_model, tmp_path):
     data = tmp_path / "text"
