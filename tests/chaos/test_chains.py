@@ -55,8 +55,8 @@ def start(made):
         process.wait()
 
 
-def submit(given):
-    return {name: job.id for name, job in queue.submit_chain(given).items()}
+def submit(steps):
+    return {name: job.id for name, job in queue.submit_chain(steps).items()}
 
 
 def states(ids):
@@ -124,14 +124,14 @@ def test_a_draining_worker_stays_for_what_another_has_to_finish_first(made, star
 
 
 def test_a_failed_step_stops_its_branch_and_the_worker_does_not_wait_for_it(made, start):
-    ids = submit(given := made("a", "b:a", "c:b", "d:a"))
+    ids = submit(submitted := made("a", "b:a", "c:b", "d:a"))
     assert start("drain", at=3, does="fail", seed=1, attempts=9).wait(timeout=60) == 0
     assert states(ids) == {"a": "succeeded", "b": "failed", "c": "cancelled", "d": "succeeded"}
     assert queue.job(ids["c"]).error["needed"] == ids["b"] and attempts(runs_dir(), ids["c"]) == []
     queue.retry(ids["b"])
     assert start("drain").wait(timeout=60) == 0
     assert states(ids)["c"] == "succeeded"
-    assert submit(given) == ids and queue.waiting(open_store()) == (0, 0)
+    assert submit(submitted) == ids and queue.waiting(open_store()) == (0, 0)
     assert [queue.job(ids[name]).attempts for name in "abcd"] == [1, 2, 1, 1], "no finished step is repeated"
 
 
@@ -158,15 +158,15 @@ def test_a_cancelled_step_stops_what_depends_on_it_when_its_worker_has_seen_it(m
 
 
 def test_a_chain_goes_on_after_a_run_folder_has_vanished(made, start):
-    given = made("a", "b:a", "c:b")
-    ids = submit(given)
+    submitted = made("a", "b:a", "c:b")
+    ids = submit(submitted)
     start("drain", at=1, does="kill", seed=1).wait(timeout=60)
     shutil.rmtree(runs_dir() / ids["a"])
     queue.retry(ids["b"])
     assert start("drain").wait(timeout=60) == 0
     assert queue.job(ids["b"]).error["type"] == "Unavailable", "with a sentence, and nothing waits for it"
     assert states(ids) == {"a": "succeeded", "b": "failed", "c": "cancelled"}
-    again = submit(given)
+    again = submit(submitted)
     assert not set(again.values()) & set(ids.values())
     assert start("drain").wait(timeout=60) == 0
     assert_each_was_made_once_and_in_order(again)

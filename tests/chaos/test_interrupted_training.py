@@ -85,10 +85,10 @@ def test_killed_children_and_workers_leave_the_same_weights(home, spec):
     assert job.id != reference.id
     worker, beyond, killed = start_worker(), 0, []
     for target in ("child", "worker", "worker", "child"):
-        found = wait_for(lambda beyond=beyond: checkpointed(job.id, beyond))
-        if isinstance(found, queue.Job):
+        seen = wait_for(lambda beyond=beyond: checkpointed(job.id, beyond))
+        if isinstance(seen, queue.Job):
             break  # it was faster than we are; the kills so far count
-        run, beyond = found
+        run, beyond = seen
         time.sleep(chance.uniform(0.0, 0.15))
         pid = worker.pid if target == "worker" else child_pid(run)
         if pid is None:

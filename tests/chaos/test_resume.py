@@ -88,13 +88,13 @@ def imported_once():
 
 def attempt(runs: Path, model, dataset, number: int, *, checkpoint_every: int = 2, teacher=None) -> Run:
     schedule = {"steps": 6, "batch_size": 4, "max_tokens": 64, "lr": 0.01, "evaluate_every": 3}
-    given = {"dataset": "./data", "schedule": schedule | {"checkpoint_every": checkpoint_every}}
+    fields = {"dataset": "./data", "schedule": schedule | {"checkpoint_every": checkpoint_every}}
     if teacher:
-        given |= {"kind": "distill", "recipe": "task_kd", "teacher": "./tiny", "student": "./student"}
+        fields |= {"kind": "distill", "recipe": "task_kd", "teacher": "./tiny", "student": "./student"}
     else:
-        given |= {"kind": "finetune", "model": "./tiny"}
+        fields |= {"kind": "finetune", "model": "./tiny"}
     options = {"id": "00000000-1", "attempt": number, "threads": 1, "device": "cpu"}
-    ready = RunSpec(spec=parse(given), model=model, teacher=teacher, dataset=dataset, **options)
+    ready = RunSpec(spec=parse(fields), model=model, teacher=teacher, dataset=dataset, **options)
     return Run.create(runs, ready)
 
 

@@ -43,8 +43,8 @@ def test_the_average_of_two_runs_is_a_model_that_is_scored_and_used(home):
         torch.testing.assert_close(tensor, (theirs[0][name] + theirs[1][name]) / 2, rtol=0, atol=1e-6)
     members = Run(Path(both.artifact).parents[1]).result.report["members"]
     scores = ("dev_f1", "test_f1")
-    told = [{"model": job.id} | {name: job.metrics[name] for name in scores} for job in (jobs["one"], jobs["two"])]
-    assert members == told, "what its own run said of each, on the same data"
+    expected = [{"model": job.id} | {name: job.metrics[name] for name in scores} for job in (jobs["one"], jobs["two"])]
+    assert members == expected, "what its own run said of each, on the same data"
     about = read_about(models.resolve(both.id).path)
     shas = [models.resolve(jobs[name].id).sha256 for name in ("one", "two")]
     assert about["weights_of_base"] == ", ".join(shas), "all that it is made of"

@@ -40,17 +40,17 @@ def test_predict_prints_one_document_with_offsets_of_the_file(tiny_model, note, 
     command = [sys.executable, "-m", "workbench.cli", "predict", "--model", tiny_model, "--text-file", note, "--json"]
     done = subprocess.run(command, capture_output=True, timeout=120)
     assert done.returncode == 0
-    found = json.loads(done.stdout)
-    assert set(found) == {"model", "task", "spans", "labels", "coverage", "cost"}
-    assert set(found["coverage"]) == {"tokens", "tokens_read", "windows", "unread"}
-    assert set(found["cost"]) == {"latency_ms", "tokens_per_second"}
-    assert (found["model"], found["task"], found["labels"]) == (str(tiny_model), "ner", [])
-    assert found["coverage"]["windows"] > 1
-    assert found["coverage"]["unread"] == []
-    assert found["spans"], "random weights find something"
+    document = json.loads(done.stdout)
+    assert set(document) == {"model", "task", "spans", "labels", "coverage", "cost"}
+    assert set(document["coverage"]) == {"tokens", "tokens_read", "windows", "unread"}
+    assert set(document["cost"]) == {"latency_ms", "tokens_per_second"}
+    assert (document["model"], document["task"], document["labels"]) == (str(tiny_model), "ner", [])
+    assert document["coverage"]["windows"] > 1
+    assert document["coverage"]["unread"] == []
+    assert document["spans"], "random weights find something"
     with note.open(encoding="utf-8", newline="") as file:
         text = file.read()
-    for span in found["spans"]:
+    for span in document["spans"]:
         assert set(span) == {"start", "end", "label", "score"}
         assert 0 <= span["start"] < span["end"] <= len(text)
         covered = text[span["start"] : span["end"]]
@@ -76,7 +76,7 @@ def test_compare_names_arms_as_they_were_written(stillroom, tiny_model, note):
     document = json.loads(out)
     assert code == 0
     assert set(document) == {"predictions", "agreement", "disagreements"}
-    assert [found["model"] for found in document["predictions"]] == arms
+    assert [prediction["model"] for prediction in document["predictions"]] == arms
     assert 0 <= document["agreement"] < 1
     assert document["disagreements"]
     for item in document["disagreements"]:
@@ -153,7 +153,7 @@ def test_a_spec_becomes_a_model_that_can_be_compared(stillroom, tiny_model, note
     entry = next(entry for entry in json.loads(stillroom("zoo", "--json")[1]) if entry["id"] == job_id)
     assert (entry["source"], entry["weights_here"], entry["labels"]) == ("run", True, ["Disease"])
     compared = stillroom("compare", "--model", job_id, "--model", tiny_model, "--text-file", note, "--json")
-    assert [found["model"] for found in json.loads(compared[1])["predictions"]] == [job_id, str(tiny_model)]
+    assert [prediction["model"] for prediction in json.loads(compared[1])["predictions"]] == [job_id, str(tiny_model)]
     assert "has succeeded" in stillroom("retry", job_id)[2]
 
 

@@ -25,11 +25,11 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def start(home, given, *, model, teacher, dataset, number=1, unlabelled=None) -> Run:
+def start(home, fields, *, model, teacher, dataset, number=1, unlabelled=None) -> Run:
     """A run folder below home/runs, as the worker prepares it."""
     options = {"attempt": 1, "threads": 1, "device": "cpu", "dataset": datasets.resolve(dataset)}
     options |= {"unlabelled": datasets.resolve(unlabelled) if unlabelled else None}
-    ready = RunSpec(id=f"00000000-{number}", spec=parse(given), model=model, teacher=teacher, **options)
+    ready = RunSpec(id=f"00000000-{number}", spec=parse(fields), model=model, teacher=teacher, **options)
     return Run.create(home / "runs", ready)
 
 
@@ -52,7 +52,7 @@ class TeacherPasses:
         self.handle = torch.nn.modules.module.register_module_forward_hook(self._add)
         return self
 
-    def _add(self, module, given, output):
+    def _add(self, module, inputs, output):
         self.count += isinstance(module, BertModel) and module.config.num_hidden_layers == TEACHER_LAYERS
 
     def __exit__(self, *_):
@@ -108,8 +108,8 @@ def test_a_tagger_is_distilled_published_and_used(first):
     assert 500 < len(tokenizer) <= 4000
     assert inference.tag_names(student) == ["O", "B-Disease", "I-Disease"]
     texts = [" ".join(sentence.words) for sentence in datasets.load(TASK["dataset"], "test", limit=TASK["limit"])]
-    found = inference.predict_many(texts, student, tokenizer, name="student")
-    spans = [(text, span) for text, prediction in zip(texts, found, strict=True) for span in prediction.spans]
+    predictions = inference.predict_many(texts, student, tokenizer, name="student")
+    spans = [(text, span) for text, prediction in zip(texts, predictions, strict=True) for span in prediction.spans]
     assert spans and all(0 <= span.start < span.end <= len(text) for text, span in spans)
 
 
@@ -171,9 +171,9 @@ def test_unlabelled_text_is_labelled_by_the_teacher(home, taught, tmp_path):
     labels = []
     for number, recipe in enumerate(({"name": "task_kd"}, {"name": "task_kd", "attention_kl": 1.0}), 1):
         recipe |= {"unlabelled": str(text), "unlabelled_limit": 30}
-        given = TASK | QUICK | {"recipe": recipe, "limit": 10}
+        fields = TASK | QUICK | {"recipe": recipe, "limit": 10}
         options = {"model": taught, "teacher": taught, "dataset": TASK["dataset"], "unlabelled": str(text)}
-        run = start(home, given, number=number, **options)
+        run = start(home, fields, number=number, **options)
         execute(run.folder)
         assert published(run)
         labels.append(figures(run, "loss.soft_targets"))
@@ -220,8 +220,8 @@ CASES = {
 def test_a_masked_lm_is_distilled_published_and_used(case, home, tiny, corpus):
     recipe, student = CASES[case]
     schedule = {"steps": 4, "batch_size": 4, "max_tokens": 32, "lr": 1e-3}
-    given = {"kind": "distill", "teacher": "./teacher", "student": student, "recipe": recipe, "dataset": corpus}
-    run = start(home, given | {"schedule": schedule}, model=tiny, teacher=tiny, dataset=corpus)
+    fields = {"kind": "distill", "teacher": "./teacher", "student": student, "recipe": recipe, "dataset": corpus}
+    run = start(home, fields | {"schedule": schedule}, model=tiny, teacher=tiny, dataset=corpus)
     execute(run.folder)
     folder, metrics = published(run), run.result.metrics
     assert {"dev_accuracy", "test_accuracy", "test_loss", "teacher_test_accuracy", "retention"} <= set(metrics)
@@ -245,8 +245,8 @@ def failed(run: Run) -> dict:
 
 
 def test_a_pair_that_does_not_fit_fails_before_anything_is_loaded(home, tiny, corpus):
-    given = {"kind": "distill", "teacher": "./teacher", "student": {"layers": 9}, "recipe": "tiny", "dataset": corpus}
-    error = failed(start(home, given, model=tiny, teacher=tiny, dataset=corpus))
+    fields = {"kind": "distill", "teacher": "./teacher", "student": {"layers": 9}, "recipe": "tiny", "dataset": corpus}
+    error = failed(start(home, fields, model=tiny, teacher=tiny, dataset=corpus))
     assert error["type"] == "BadSpec"
     assert [item["field"] for item in error["fields"]] == ["student.layers"]
 
@@ -258,6 +258,6 @@ def test_a_teacher_whose_outputs_are_no_numbers_fails_with_what_to_do(home, tiny
     models.save(model, tokenizer, tmp_path / "broken")
     digest = file_sha256(tmp_path / "broken" / "model.safetensors")
     broken = ResolvedModel(reference="./teacher", path=str(tmp_path / "broken"), sha256=digest)
-    given = {"kind": "distill", "teacher": "./teacher", "student": "./start", "recipe": "distil", "dataset": corpus}
-    error = failed(start(home, given, model=tiny, teacher=broken, dataset=corpus))
+    fields = {"kind": "distill", "teacher": "./teacher", "student": "./start", "recipe": "distil", "dataset": corpus}
+    error = failed(start(home, fields, model=tiny, teacher=broken, dataset=corpus))
     assert error["type"] == "NonFiniteOutputs" and "choose another model" in error["next_step"]

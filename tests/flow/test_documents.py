@@ -29,14 +29,14 @@ def resolved(folder) -> ResolvedModel:
     return ResolvedModel(reference=folder.name, path=str(folder), sha256=file_sha256(folder / "model.safetensors"))
 
 
-def ready(given, *, model, teacher=None, number=1) -> RunSpec:
+def ready(fields, *, model, teacher=None, number=1) -> RunSpec:
     options = {"attempt": 1, "threads": 1, "device": "cpu", "dataset": datasets.resolve("mtsamples-slice")}
-    spec = parse({"dataset": "mtsamples-slice", "limit": 12, "schedule": SCHEDULE} | given)
+    spec = parse({"dataset": "mtsamples-slice", "limit": 12, "schedule": SCHEDULE} | fields)
     return RunSpec(id=f"00000000-{number}", spec=spec, model=model, teacher=teacher, **options)
 
 
-def run_of(home, given, **options) -> Run:
-    run = Run.create(home / "runs", ready(given, **options))
+def run_of(home, fields, **options) -> Run:
+    run = Run.create(home / "runs", ready(fields, **options))
     execute(run.folder)
     assert run.result.state == "succeeded", run.result.error
     return run
@@ -51,8 +51,8 @@ def stillroom(capsys, *words) -> tuple[int, dict]:
 @pytest.mark.parametrize("multi_label", [False, True], ids=["one label", "several labels"])
 def test_from_a_tagger_to_a_classifier_and_its_student(home, tiny_model, multi_label, tmp_path):
     task = {"name": "classification", "multi_label": multi_label, "most_windows": 2}
-    given = {"kind": "finetune", "model": "tiny", "task": task}
-    run = run_of(home, given, model=resolved(tiny_model))
+    fields = {"kind": "finetune", "model": "tiny", "task": task}
+    run = run_of(home, fields, model=resolved(tiny_model))
     metrics, report = run.result.metrics, run.result.report
     for name in ("test_accuracy", "test_macro_f1", "test_micro_f1", "dev_macro_f1", "test_over_512.macro_f1"):
         assert 0 <= metrics[name] <= 1
@@ -80,13 +80,13 @@ def test_from_a_tagger_to_a_classifier_and_its_student(home, tiny_model, multi_l
     assert {"teacher_test_macro_f1", "retention"} <= set(student.result.metrics)
     steps = [event["metrics"] for event in student.events()[0] if event["event"] == "step"]
     assert {"loss.soft_targets", "loss.hidden_cosine", "loss.task"} <= set(steps[0])
-    (kept,) = [path for path in (home / "cache" / "teacher").iterdir() if path.is_dir()]
-    assert (kept / "logits.npy").is_file()
+    (outputs,) = [path for path in (home / "cache" / "teacher").iterdir() if path.is_dir()]
+    assert (outputs / "logits.npy").is_file()
 
-    found = preflight.estimate(ready(taught, model=resolved(folder), teacher=resolved(folder)), cache=tmp_path)
-    assert found.steps == SCHEDULE["steps"] and found.split > 0.5 and found.cut == 0
+    estimate = preflight.estimate(ready(taught, model=resolved(folder), teacher=resolved(folder)), cache=tmp_path)
+    assert estimate.steps == SCHEDULE["steps"] and estimate.split > 0.5 and estimate.cut == 0
     cut = preflight.estimate(
-        ready(given | {"task": task | {"reading": "truncate"}}, model=resolved(tiny_model)), cache=tmp_path
+        ready(fields | {"task": task | {"reading": "truncate"}}, model=resolved(tiny_model)), cache=tmp_path
     )
     assert cut.cut > 0.5 and cut.split == 0
 
@@ -94,11 +94,11 @@ def test_from_a_tagger_to_a_classifier_and_its_student(home, tiny_model, multi_l
 def test_the_command_line(home, tiny_classifier, tiny_model, capsys, tmp_path):
     note = tmp_path / "note.txt"
     note.write_text("The patient was taken to the operating room for a cataract. " * 12)
-    code, said = stillroom(capsys, "predict", "--model", tiny_classifier, "--text-file", note)
-    assert code == 0 and set(said) == {"model", "task", "spans", "labels", "coverage", "cost"}
-    scores = [label["score"] for label in said["labels"]]
+    code, document = stillroom(capsys, "predict", "--model", tiny_classifier, "--text-file", note)
+    assert code == 0 and set(document) == {"model", "task", "spans", "labels", "coverage", "cost"}
+    scores = [label["score"] for label in document["labels"]]
     assert len(scores) == 4 and scores == sorted(scores, reverse=True) and sum(scores) == pytest.approx(1)
-    assert said["coverage"]["windows"] > 1 and said["spans"] == []
+    assert document["coverage"]["windows"] > 1 and document["spans"] == []
     arms = ("--model", tiny_classifier, "--model", f"{tiny_classifier}@truncate", "--model", tiny_model)
     code, compared = stillroom(capsys, "compare", *arms, "--text-file", note)
     assert code == 0 and compared["agreement"] in (0.0, 1.0) and len(compared["predictions"]) == 3
@@ -109,12 +109,12 @@ def test_the_command_line(home, tiny_classifier, tiny_model, capsys, tmp_path):
 
 
 def test_what_does_not_fit_is_said(home, tiny_classifier, tiny_model, capsys):
-    code, said = stillroom(capsys, "evaluate", "--model", tiny_model, "--dataset", "mtsamples-slice")
-    assert (code, "for the task classification or mlm, not ner" in said["error"]["message"]) == (2, True)
-    code, said = stillroom(capsys, "evaluate", "--model", tiny_classifier, "--dataset", "mtsamples")
-    assert (code, "does not know the label" in said["error"]["message"]) == (2, True)
-    code, said = stillroom(capsys, "evaluate", "--model", "minilm", "--dataset", "mtsamples-slice")
-    assert "no head that gives labels" in said["error"]["message"]
+    code, document = stillroom(capsys, "evaluate", "--model", tiny_model, "--dataset", "mtsamples-slice")
+    assert (code, "for the task classification or mlm, not ner" in document["error"]["message"]) == (2, True)
+    code, document = stillroom(capsys, "evaluate", "--model", tiny_classifier, "--dataset", "mtsamples")
+    assert (code, "does not know the label" in document["error"]["message"]) == (2, True)
+    code, document = stillroom(capsys, "evaluate", "--model", "minilm", "--dataset", "mtsamples-slice")
+    assert "no head that gives labels" in document["error"]["message"]
 
 
 def test_data_sets_are_checked_on_the_command_line(home, capsys, tmp_path):
@@ -126,5 +126,5 @@ def test_data_sets_are_checked_on_the_command_line(home, capsys, tmp_path):
 
 
 def test_a_run_in_the_registry_says_its_task(home, tiny_classifier):
-    found = zoo.resolve(str(tiny_classifier))
-    assert zoo.task_of(found) == "classification"
+    resolved_model = zoo.resolve(str(tiny_classifier))
+    assert zoo.task_of(resolved_model) == "classification"

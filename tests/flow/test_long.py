@@ -74,9 +74,9 @@ def test_one_model_is_scored_at_every_length(run, long):
         task = {"kind": "evaluate", "task": "mlm", "dataset": "clinical-text-slice", "limit": 8}
         return run(model=str(long), schedule=schedule, **task)[1].metrics
 
-    found = {most: score(most) for most in (32, 128, 300)}
-    assert len({metrics["perplexity"] for metrics in found.values()}) == 3
-    assert all(1 < metrics["perplexity"] < 1e6 for metrics in found.values())
+    metrics_by_length = {most: score(most) for most in (32, 128, 300)}
+    assert len({metrics["perplexity"] for metrics in metrics_by_length.values()}) == 3
+    assert all(1 < metrics["perplexity"] < 1e6 for metrics in metrics_by_length.values())
 
 
 def test_a_lengthened_teacher_teaches_a_student(run, long):
@@ -121,9 +121,9 @@ SIZES = {
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request, tiny_model, tmp_path_factory):
     """A folder with a tiny masked LM of a family, with random weights."""
-    kind, config, own = FAMILIES[request.param]
+    kind, config, options = FAMILIES[request.param]
     with seeded(0):
-        model = kind(config(**SIZES | own))
+        model = kind(config(**SIZES | options))
     folder = tmp_path_factory.mktemp(request.param) / "model"
     models.save(model, AutoTokenizer.from_pretrained(tiny_model), folder)
     return folder
@@ -146,23 +146,23 @@ def test_other_long_families_learn_to_tag_and_read_more_than_their_window(run, f
         schedule=SHORT | {"max_tokens": 128},
     )
     model, tokenizer = models.load(str(folder))
-    found = inference.predict("renal failure and fever " * 100, model, tokenizer, name="m")
-    assert found.coverage.windows > 1 and found.coverage.tokens_read == found.coverage.tokens >= 400
+    prediction = inference.predict("renal failure and fever " * 100, model, tokenizer, name="m")
+    assert prediction.coverage.windows > 1 and prediction.coverage.tokens_read == prediction.coverage.tokens >= 400
     assert "test_f1" in result.metrics
 
 
 @pytest.mark.parametrize("named", ["ModernBertForMaskedLM", None])
 def test_a_modernbert_whose_config_says_bert_is_loaded_as_what_the_zoo_says(home, tiny_model, named):
     """As Clinical ModernBERT is published; without its class in the config only the zoo knows."""
-    kind, config, own = FAMILIES["modernbert"]
+    kind, config, options = FAMILIES["modernbert"]
     folder = home / "models" / "clinical-modernbert"
     with seeded(0):
-        model = kind(config(**SIZES | own)).eval()
+        model = kind(config(**SIZES | options)).eval()
     models.save(model, AutoTokenizer.from_pretrained(tiny_model), folder)
-    said = json.loads((folder / "config.json").read_text()) | {"model_type": "bert"}
+    written = json.loads((folder / "config.json").read_text()) | {"model_type": "bert"}
     if named is None:
-        said["architectures"] = ["BertForMaskedLM"]
-    (folder / "config.json").write_text(json.dumps(said))
+        written["architectures"] = ["BertForMaskedLM"]
+    (folder / "config.json").write_text(json.dumps(written))
     loaded, tokenizer = models.load("clinical-modernbert")
     ids = torch.randint(5, 1000, (1, 40))
     with torch.no_grad():

@@ -85,13 +85,13 @@ def tiny(tmp_path_factory):
 
 def two_steps(spec):
     """The spec with two optimiser steps of two batches each, and its student as narrow as the tiny models are."""
-    said = spec.model_dump(mode="json")
+    fields = spec.model_dump(mode="json")
     short = {"steps": 2, "epochs": None, "batch_size": 2, "accumulate": 2, "evaluate_every": None}
-    said["schedule"] |= short | {"max_tokens": LONG if spec.schedule.max_tokens == 4096 else WINDOW}
+    fields["schedule"] |= short | {"max_tokens": LONG if spec.schedule.max_tokens == 4096 else WINDOW}
     for size in ("hidden", "intermediate", "embedding"):
-        if spec.change and said["student"][size]:
-            said["student"][size] = SIZES[said["student"][size]]
-    return parse(said)
+        if spec.change and fields["student"][size]:
+            fields["student"][size] = SIZES[fields["student"][size]]
+    return parse(fields)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -105,12 +105,12 @@ def test_every_run_of_the_papers_makes_a_model(name, tiny, corpus, tmp_path):
 
     steps = [event["metrics"] for event in run.events()[0] if event["event"] == "step"]
     made = ResolvedModel(reference=name, path=str(run.folder / run.result.artifact), sha256="")
-    found, entry = shape(made), entries()[name]
-    terms = {f"loss.{term.name}" for term in spec.recipe.plan(found.layers, 12) if term.weight}
+    made_shape, entry = shape(made), entries()[name]
+    terms = {f"loss.{term.name}" for term in spec.recipe.plan(made_shape.layers, 12) if term.weight}
     assert len(steps) == 2 and all(math.isfinite(value) for metrics in steps for value in metrics.values())
     assert all(terms <= set(metrics) for metrics in steps)
-    assert found.model_type == entry.architecture["model_type"]
-    assert found.layers == models.build_config(entry).num_hidden_layers
+    assert made_shape.model_type == entry.architecture["model_type"]
+    assert made_shape.layers == models.build_config(entry).num_hidden_layers
     assert {"test_accuracy", "best_step"} <= set(run.result.metrics)
     assert ("retention" in run.result.metrics) == bool(spec.teacher)
     sha256 = file_sha256(Path(made.path) / "model.safetensors")

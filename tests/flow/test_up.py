@@ -25,8 +25,8 @@ class Stack:
     def __init__(self, *options: str):
         command = [sys.executable, "-m", "workbench.cli", "up", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.said: list[str] = []
-        threading.Thread(target=lambda: self.said.extend(self.process.stdout), daemon=True).start()
+        self.lines: list[str] = []
+        threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True).start()
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children()
@@ -35,7 +35,7 @@ class Stack:
         return next(child for child in self.children() if word in child.cmdline())
 
     def wait_for(self, text: str) -> None:
-        until(lambda: any(text in line for line in self.said), f"{text!r} in {self.said}")
+        until(lambda: any(text in line for line in self.lines), f"{text!r} in {self.lines}")
 
 
 def until(true: Callable[[], bool], what: str, *, timeout_s: float = 200) -> None:
@@ -101,24 +101,24 @@ def test_a_worker_that_dies_is_started_again_and_the_app_that_dies_ends_all(star
     assert len(stack.children()) == 1
     os.kill(stack.child("streamlit").pid, signal.SIGKILL)
     assert stack.process.wait(timeout=90) == 1
-    assert "The app ended with code -9.\n" in stack.said
+    assert "The app ended with code -9.\n" in stack.lines
 
 
 def test_a_worker_that_dies_at_once_is_started_ever_later_and_at_last_no_more(monkeypatch):
     monkeypatch.setattr(processes, "BACKOFF_S", 0.05)
     monkeypatch.setattr(processes, "MAX_BACKOFF_S", 0.2)
-    said, began = [], time.monotonic()
-    kept = processes.Kept("cpu", [sys.executable, "-S", "-c", "raise SystemExit(3)"], dict(os.environ), said.append)
-    while not any("not started again" in line for line in said):
-        assert time.monotonic() - began < 60, said
-        kept.look()
+    lines, began = [], time.monotonic()
+    worker = processes.Kept("cpu", [sys.executable, "-S", "-c", "raise SystemExit(3)"], dict(os.environ), lines.append)
+    while not any("not started again" in line for line in lines):
+        assert time.monotonic() - began < 60, lines
+        worker.look()
         time.sleep(0.01)
-    assert len(said) == processes.DEATHS and kept.child is None
-    waits = [line.partition(" again in ")[2].partition(" s")[0] for line in said[:-1]]
+    assert len(lines) == processes.DEATHS and worker.child is None
+    waits = [line.partition(" again in ")[2].partition(" s")[0] for line in lines[:-1]]
     assert waits == ["0.05", "0.1", "0.2", "0.2", "0.2"]
     assert time.monotonic() - began >= 0.75
-    kept.look()
-    assert kept.child is None and len(said) == processes.DEATHS
+    worker.look()
+    assert worker.child is None and len(lines) == processes.DEATHS
 
 
 def test_no_worker_and_the_port_is_taken_and_nothing_is_left_when_up_itself_is_killed(start):

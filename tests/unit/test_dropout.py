@@ -83,20 +83,19 @@ def padding(rows=3, seen=8):
     return bias
 
 
-def attended(tensors, bias):
+def attended(tensors, bias, piece=dropout.PIECE):
     torch.manual_seed(7)
-    out = attend(*tensors, bias, 0.3, 0.4)
+    out = attend(*tensors, bias, 0.3, 0.4, piece=piece)
     return [out, *torch.autograd.grad(out.square().sum(), tensors)]
 
 
 @pytest.mark.parametrize("piece", [4 * 64 * 2, 4 * 64, 64 * 2, 1], ids=["rows", "row", "heads", "head"])
 @pytest.mark.parametrize("bias", [None, padding()], ids=["whole", "padded"])
-def test_attention_in_pieces_is_attention_written_out(monkeypatch, piece, bias):
+def test_attention_in_pieces_is_attention_written_out(piece, bias):
     """With the same noise: a piece has a multiple of four probabilities, so the generator gives it the same words."""
     tensors = projections()
     whole = attended(tensors, bias)
-    monkeypatch.setattr(dropout, "PIECE", piece)
-    for mine, theirs in zip(attended(tensors, bias), whole, strict=True):
+    for mine, theirs in zip(attended(tensors, bias, piece), whole, strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-12, atol=1e-12)
     query, key, value = tensors
     scores = query @ key.transpose(-1, -2) * 0.4 + (0 if bias is None else bias)
@@ -104,40 +103,37 @@ def test_attention_in_pieces_is_attention_written_out(monkeypatch, piece, bias):
     assert torch.allclose(whole[0], drop(scores.softmax(-1), 0.3) @ value, rtol=1e-12, atol=1e-12)
 
 
-def test_the_gradients_of_attention_in_pieces_are_right(monkeypatch):
-    monkeypatch.setattr(dropout, "PIECE", 40)
+def test_the_gradients_of_attention_in_pieces_are_right():
     tensors = projections(tokens=4, seen=7)
 
     def seeded(*projected):
         torch.manual_seed(3)  # the same noise for every slight change that is tried
-        return attend(*projected, padding(seen=7), 0.3, 0.4)
+        return attend(*projected, padding(seen=7), 0.3, 0.4, piece=40)
 
     assert torch.autograd.gradcheck(seeded, tensors)
 
 
-def test_attention_in_pieces_keeps_the_noise_and_no_probabilities(monkeypatch):
+def test_attention_in_pieces_keeps_the_noise_and_no_probabilities():
     tensors, sizes = projections(tokens=64, seen=64, dtype=torch.float32), {}
 
     def note(tensor):
         sizes[tensor.data_ptr()] = tensor.nbytes
         return tensor
 
-    monkeypatch.setattr(dropout, "PIECE", 64 * 64)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        attend(*tensors, None, 0.1, 1.0)
+        attend(*tensors, None, 0.1, 1.0, piece=64 * 64)
     projected = sum(tensor.nbytes for tensor in tensors) + tensors[0].nbytes  # the scaled query is one more
     assert sum(sizes.values()) <= projected + 2 * 3 * 4 * 64 * 64
 
 
 @pytest.mark.parametrize("piece", [1 << 22, 64])
-def test_attention_follows_the_precision_of_a_run(monkeypatch, piece):
-    monkeypatch.setattr(dropout, "PIECE", piece)
+def test_attention_follows_the_precision_of_a_run(piece):
     tensors = [tensor.detach().bfloat16().requires_grad_() for tensor in projections()]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.manual_seed(7)
-        out = attend(*tensors, padding(), 0.3, 0.4)
+        out = attend(*tensors, padding(), 0.3, 0.4, piece=piece)
     out.float().square().sum().backward()
-    exact = attended([tensor.detach().double().requires_grad_() for tensor in tensors], padding())
+    exact = attended([tensor.detach().double().requires_grad_() for tensor in tensors], padding(), piece)
     assert out.dtype == torch.bfloat16
     exact = [tensor.detach() for tensor in exact]
     for mine, theirs in zip([out, *(tensor.grad for tensor in tensors)], exact, strict=True):

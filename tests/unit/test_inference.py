@@ -250,12 +250,10 @@ def test_spans_of_other_tokenizers_are_whole_ordered_and_apart(other, text):
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_segments_of_a_huge_text_give_the_pieces_of_the_whole(tagger, other, monkeypatch, text):
+def test_segments_of_a_huge_text_give_the_pieces_of_the_whole(tagger, other, text):
     for _, tokenizer in (tagger, other):
         whole = word_pieces.cut(text * 3, tokenizer)
-        monkeypatch.setattr(word_pieces, "SEGMENT", 20)
-        parts = word_pieces.cut(text * 3, tokenizer)
-        monkeypatch.undo()
+        parts = word_pieces.cut(text * 3, tokenizer, segment=20)
         for name in ("ids", "starts", "ends"):
             np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
 

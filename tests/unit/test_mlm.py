@@ -155,11 +155,9 @@ def test_a_large_vocabulary_needs_wider_numbers(mine):
     assert pieces.ids.dtype == np.uint32 and pieces.ids.max() == len(wide) - 1 > 1 << 16
 
 
-def test_huge_documents_and_odd_ones_are_cut_like_any_other(tokenizer, monkeypatch):
-    monkeypatch.setattr(tokens, "SEGMENT", 50)
-    monkeypatch.setattr(tokens, "CHUNK", 200)
+def test_huge_documents_and_odd_ones_are_cut_like_any_other(tokenizer):
     texts = [*TEXTS, "\u200b\u0007", "lone \ud800 surrogate"]
-    pieces = list(tokens.encode(texts, tokens.backend(tokenizer)))
+    pieces = list(tokens.encode(texts, tokens.backend(tokenizer), chunk=200, segment=50))
     assert [ids.tolist() for ids in pieces[:5]] == [pieces_of(tokenizer, text) for text in texts[:5]]
     assert pieces[4].size == 0 and pieces[5].size > 1
 
@@ -385,13 +383,11 @@ def test_gaps_are_counted_for_their_own_document(mine, tokenizer, model):
     assert counts[:, 0].tolist() == expected.tolist() and (counts[[0, 2, 3], 0] > 0).all()
 
 
-def test_of_a_large_split_the_first_documents_are_scored(mine, tokenizer, model, monkeypatch):
-    all_of_it = tokens.tokens(mine, "train", tokenizer)
-    monkeypatch.setattr(masked_lm, "SCORED", int(all_of_it.ends[1]))
-    report = open_data(MLM(), mine).report(model, tokenizer, "train", max_tokens=48)
-    assert report["n"] == 2
-    monkeypatch.setattr(masked_lm, "SCORED", 1)
-    assert open_data(MLM(), mine).report(model, tokenizer, "train", max_tokens=48)["n"] == 1
+def test_of_a_large_split_the_first_documents_are_scored(mine, tokenizer, model):
+    split = tokens.tokens(mine, "train", tokenizer)
+    for most_pieces, documents in ((int(split.ends[1]), 2), (1, 1)):
+        report = masked_lm.evaluate(model, tokenizer, split, max_tokens=48, most_pieces=most_pieces)
+        assert report["n"] == documents
 
 
 # Statistics before a launch
@@ -419,15 +415,14 @@ def test_unknown_pieces_are_counted(tmp_path, tokenizer):
     assert counts.unknown == pytest.approx(ids.count(tokenizer.unk_token_id) / len(ids)) and counts.unknown > 0
 
 
-def test_a_large_corpus_is_sampled_and_says_so(tmp_path, tokenizer, monkeypatch):
+def test_a_large_corpus_is_sampled_and_says_so(tmp_path, tokenizer):
     for split, count in {"train": 3000, "dev": 1, "test": 1}.items():
         (tmp_path / f"{split}.txt").write_text("".join("word " * (1 + i % 9) + "\n" for i in range(count)))
     whole = corpus.statistics(str(tmp_path), tokenizer, max_tokens=8)
     assert whole.sampled == 1000 and whole.complete
     assert whole.pieces == pytest.approx(5 * whole.documents, rel=0.05)
     assert whole.rows["truncated"].rows == whole.documents
-    monkeypatch.setattr(corpus, "COUNTED", 500)
-    part = corpus.statistics(str(tmp_path), tokenizer, max_tokens=8, sample=100)
+    part = corpus.statistics(str(tmp_path), tokenizer, max_tokens=8, sample=100, most_documents=500)
     assert not part.complete and part.sampled == 100 and part.documents == 501
 
 

@@ -55,9 +55,10 @@ def passes(taught):
     counted.handle.remove()
 
 
-def keep(taught, cache, rows=None, *, weights="a" * 64, levels=(2,)):
+def keep(taught, cache, rows=None, *, weights="a" * 64, levels=(2,), **options):
     model, tokenizer = taught
-    return teacher_cache.teacher_outputs(model, rows or rows_of(tokenizer), levels=levels, weights=weights, cache=cache)
+    options |= {"levels": levels, "weights": weights, "cache": cache}
+    return teacher_cache.teacher_outputs(model, rows or rows_of(tokenizer), **options)
 
 
 @pytest.mark.parametrize("levels", [(2,), (1, 2), (0, 1), ()])
@@ -197,10 +198,9 @@ def test_what_is_damaged_is_computed_again(damage, taught, tmp_path, passes):
     assert passes.count == 0
 
 
-def test_the_size_of_its_batches_changes_nothing_that_matters(taught, tmp_path, monkeypatch):
+def test_the_size_of_its_batches_changes_nothing_that_matters(taught, tmp_path):
     large = keep(taught, tmp_path / "large")
-    monkeypatch.setattr(teacher_cache, "BATCH_TOKENS", 24)
-    small = keep(taught, tmp_path / "small")
+    small = keep(taught, tmp_path / "small", batch_tokens=24)
     assert np.allclose(large.logits, small.logits, atol=1e-5)
 
 
@@ -214,8 +214,7 @@ class Enough(Exception):
     """What a caller raises that wants no more."""
 
 
-def test_a_caller_is_told_how_far_it_is_and_may_stop_it_and_nothing_is_kept(taught, passes, tmp_path, monkeypatch):
-    monkeypatch.setattr(teacher_cache, "BATCH_TOKENS", 24)
+def test_a_caller_is_told_how_far_it_is_and_may_stop_it_and_nothing_is_kept(taught, passes, tmp_path):
     rows, progress = rows_of(taught[1]), []
 
     def stop(done, total):
@@ -223,7 +222,7 @@ def test_a_caller_is_told_how_far_it_is_and_may_stop_it_and_nothing_is_kept(taug
         if done > 1:
             raise Enough
 
-    options = {"levels": (1, 2), "weights": "a" * 64, "cache": tmp_path}
+    options = {"levels": (1, 2), "weights": "a" * 64, "cache": tmp_path, "batch_tokens": 24}
     with pytest.raises(Enough):
         teacher_cache.teacher_outputs(taught[0], rows, progress=stop, **options)
     stopped = passes.count

@@ -115,14 +115,13 @@ def test_a_wrong_row_is_named_with_its_line_and_a_remedy(tmp_path, name):
     assert "secr" not in str(caught.value) and str(tmp_path) not in str(caught.value)
 
 
-def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(lines, "LONGEST", 1000)
-    path = folder(tmp_path / "mine", train="a\n" + "b" * 10_000_000, dev="x", test="y")
-    stream = datasets.documents(str(path), "train")
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text("a\n" + "b" * 10_000_000)
     tracemalloc.start()
     try:
         with pytest.raises(BadData, match="mine/train.txt, line 2: the line is longer than"):
-            list(stream)
+            list(lines.lines(path, name="mine/train.txt", longest=1000))
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()

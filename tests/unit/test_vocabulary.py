@@ -41,12 +41,11 @@ def trimmed(tokenizer, ids):
     return vocabulary.trim(tokenizer, ids)
 
 
-def test_pieces_are_counted_over_all_texts(tokenizer, counts, monkeypatch):
+def test_pieces_are_counted_over_all_texts(tokenizer, counts):
     expected = Counter(number for text in TEXTS for number in tokenizer(text, add_special_tokens=False)["input_ids"])
     assert len(counts) == len(tokenizer)
     assert {int(number): int(counts[number]) for number in counts.nonzero()[0]} == expected
-    monkeypatch.setattr(vocabulary, "CHUNK", 2)
-    assert np.array_equal(vocabulary.used(iter([*TEXTS, "", *TEXTS]), tokenizer), 2 * counts)
+    assert np.array_equal(vocabulary.used(iter([*TEXTS, "", *TEXTS]), tokenizer, chunk=2), 2 * counts)
     assert not vocabulary.used([], tokenizer).any()
 
 

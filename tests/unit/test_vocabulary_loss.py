@@ -1,6 +1,7 @@
 """Terms over a vocabulary by groups of positions: the same values and gradients as all at once, in less memory."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -36,12 +37,11 @@ def formula(student: VocabularyProjection, teacher: VocabularyProjection, labels
 
 @pytest.mark.parametrize("group", [1, 3 * ONE, 10 * ONE, 11 * ONE, 1000 * ONE], ids=lambda size: f"{size}B")
 @pytest.mark.parametrize("positions", [1, 2, 10, 11])
-def test_groups_of_any_size_give_the_formula_and_its_gradients(monkeypatch, group, positions):
-    monkeypatch.setattr(vocabulary_loss, "GROUP_BYTES", group)
+def test_groups_of_any_size_give_the_formula_and_its_gradients(group, positions):
     labels = torch.arange(positions) * 4 % WORDS
     mine, theirs = head(positions, seed=1, grad=True), head(positions, seed=2)
     expected = torch.autograd.grad(3 * formula(mine, theirs, labels), mine)
-    total, terms = vocabulary_loss.vocabulary_loss(mine, theirs, labels, compare)
+    total, terms = vocabulary_loss.vocabulary_loss(mine, theirs, labels, compare, group_bytes=group)
     torch.testing.assert_close(total, formula(mine, theirs, labels))
     torch.testing.assert_close(terms.sum(), total)
     assert terms.shape == (2,) and not terms.requires_grad
@@ -64,32 +64,34 @@ def test_a_head_without_a_bias_and_a_frozen_matrix_get_no_gradient():
     assert mine.hidden.grad.any() and mine.weight.grad is None
 
 
-def test_half_precision_is_that_of_autocast(monkeypatch):
-    monkeypatch.setattr(vocabulary_loss, "GROUP_BYTES", 4 * ONE)
+def test_half_precision_is_that_of_autocast():
     mine, theirs, labels = head(10, seed=1, grad=True), head(10, seed=2), torch.arange(10)
 
     def whole():
         logits, taught = (functional.linear(*each) for each in (mine, theirs))
         return compare(logits, taught, labels).sum()
 
+    def in_groups():
+        return vocabulary_loss.vocabulary_loss(mine, theirs, labels, compare, group_bytes=4 * ONE)[0]
+
     gradients = []
-    for compute in (whole, lambda: vocabulary_loss.vocabulary_loss(mine, theirs, labels, compare)[0]):
+    for compute in (whole, in_groups):
         with torch.autocast("cpu", torch.bfloat16):
             total = compute()
         gradients.append((total, *torch.autograd.grad(total, mine)))
     for whole_one, grouped in zip(*gradients, strict=True):
         assert grouped.dtype == torch.float32
         torch.testing.assert_close(grouped, whole_one, rtol=0.02, atol=0.02)
-    torch.testing.assert_close(
-        gradients[0][0], gradients[1][0], rtol=1e-5, atol=0
-    )  # the loss itself: the same products
+    # The loss itself: the same products.
+    torch.testing.assert_close(gradients[0][0], gradients[1][0], rtol=1e-5, atol=0)
 
 
 def test_an_objective_says_the_same_in_groups_as_at_once(monkeypatch):
     shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
     results = []
     for group in (1, 1 << 40):
-        monkeypatch.setattr(vocabulary_loss, "GROUP_BYTES", group)
+        in_groups = partial(vocabulary_loss.vocabulary_loss, group_bytes=group)
+        monkeypatch.setattr("trainer.training.objective.vocabulary_loss", in_groups)
         student, teacher = (
             build(shape | {"num_hidden_layers": layers}, seed=layers, attention="sdpa").eval() for layers in (1, 2)
         )
@@ -103,7 +105,6 @@ def test_an_objective_says_the_same_in_groups_as_at_once(monkeypatch):
 
 def test_the_logits_of_a_large_batch_are_never_whole(monkeypatch):
     """2,000 positions by 30,522 words are 244 MB; a group's buffers are a tenth of it."""
-    monkeypatch.setattr(vocabulary_loss, "GROUP_BYTES", 20 << 20)
     largest, product = [], vocabulary_loss.linear
 
     def watched(*arguments):
@@ -115,7 +116,11 @@ def test_the_logits_of_a_large_batch_are_never_whole(monkeypatch):
     make = torch.Generator().manual_seed(0)
     mine = VocabularyProjection(torch.randn(2000, 4, generator=make), torch.randn(30522, 4, generator=make), None)
     total, _ = vocabulary_loss.vocabulary_loss(
-        mine, None, torch.arange(2000), lambda logits, _, labels: losses.hard_labels(logits, labels)[None]
+        mine,
+        None,
+        torch.arange(2000),
+        lambda logits, _, labels: losses.hard_labels(logits, labels)[None],
+        group_bytes=20 << 20,
     )
     assert max(largest) <= 20 << 20 and len(largest) == 12
     assert total.item() == pytest.approx(

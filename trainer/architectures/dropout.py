@@ -27,20 +27,27 @@ def drop(input: torch.Tensor, p: float) -> torch.Tensor:
 
 
 def attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None, p: float, scale: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    bias: torch.Tensor | None,
+    p: float,
+    scale: float,
+    *,
+    piece: int = PIECE,
 ) -> torch.Tensor:
     """drop(softmax(scale x query key' + bias), p) value on a CPU; each (rows, heads, tokens, width), of one dtype.
 
-    bias broadcasts to the scores and has no gradient. Of many probabilities a piece at a time is computed, and once
-    more in the backward pass: only what was kept stays in memory, two bytes each.
+    bias broadcasts to the scores and has no gradient. Where there are more than `piece` probabilities, that many are
+    computed at a time, and once more in the backward pass: only what was kept stays in memory, two bytes each.
     """
     query, dropped = query * scale, levels(p)
     rows, heads, tokens, seen = (*query.shape[:3], key.shape[2])
     if bias is not None:
         bias = bias.to(value.dtype).expand(rows, heads, tokens, seen)
-    if rows * heads * tokens * seen <= PIECE or not dropped:
+    if rows * heads * tokens * seen <= piece or not dropped:
         return drop(probabilities(query, [(key, value, bias)]), p) @ value
-    return _Attention.apply(query, key, value, bias, dropped)
+    return _Attention.apply(query, key, value, bias, dropped, piece)
 
 
 # Keys, values, each (rows, heads, keys, width), and what is added to their scores, if anything: some of the keys that
@@ -136,11 +143,11 @@ class _Attention(torch.autograd.Function):
     """attend, piece by piece."""
 
     @staticmethod
-    def forward(ctx, query, key, value, bias, dropped):
-        ctx.dropped, noises = dropped, []
+    def forward(ctx, query, key, value, bias, dropped, size):
+        ctx.dropped, ctx.size, noises = dropped, size, []
         out = value.new_empty(query.shape[0], query.shape[2], query.shape[1], value.shape[3]).transpose(1, 2)
         with torch.autocast("cpu", enabled=False):
-            for piece in _pieces(query, key):
+            for piece in _pieces(query, key, size):
                 part = (key[piece], value[piece], None if bias is None else bias[piece])
                 noises.append(kept(torch.Size((*query[piece].shape[:3], key.shape[2])), dropped))
                 out[piece] = attended(query[piece], [part], noises[-1], dropped)
@@ -153,12 +160,12 @@ class _Attention(torch.autograd.Function):
         query, key, value, bias, *noises = ctx.saved_tensors
         to_query, to_key, to_value = (torch.empty_like(tensor) for tensor in (query, key, value))
         with torch.autocast("cpu", enabled=False):
-            for piece, noise in zip(_pieces(query, key), noises, strict=True):
+            for piece, noise in zip(_pieces(query, key, ctx.size), noises, strict=True):
                 part = (key[piece], value[piece], None if bias is None else bias[piece])
                 to_query[piece], (to_key[piece],), (to_value[piece],) = gradients(
                     grad[piece], query[piece], [part], noise, ctx.dropped
                 )
-        return to_query, to_key, to_value, None, None
+        return to_query, to_key, to_value, None, None, None
 
 
 def _by_part(shares: torch.Tensor, parts: Sequence[Part]) -> tuple[torch.Tensor, ...]:
@@ -172,11 +179,11 @@ def _only(noise: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     return given
 
 
-def _pieces(query: torch.Tensor, key: torch.Tensor) -> Iterator[tuple[slice, slice]]:
-    """Rows and heads whose probabilities are a piece, or those of one head where they are more."""
+def _pieces(query: torch.Tensor, key: torch.Tensor, size: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and heads that have `size` probabilities together, or one head where it has more."""
     (rows, heads, tokens, _), seen = query.shape, key.shape[2]
-    size = tokens * seen
-    most, together = max(1, PIECE // (heads * size)), max(1, min(heads, PIECE // size))
+    of_a_head = tokens * seen
+    most, together = max(1, size // (heads * of_a_head)), max(1, min(heads, size // of_a_head))
     for row in range(0, rows, most):
         for head in range(0, heads, together):
             yield slice(row, row + most), slice(head, head + together)

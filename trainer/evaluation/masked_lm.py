@@ -42,13 +42,14 @@ def evaluate(
     folder: Path | None = None,
     samples: int = 1000,
     seed: int = 0,
+    most_pieces: int = SCORED,
 ) -> dict[str, Any]:
     """{"metrics", "n", "intervals", "cost"}: `scores`, and the number of documents that they rest on.
 
     intervals: the 95 % percentile bootstrap over documents. cost: as in span_scores; latency is per window, one at a
     time, and tokens_per_second does not count special tokens.
     """
-    rows = _held_out(tokenizer, corpus, max_tokens)
+    rows = _held_out(tokenizer, corpus, max_tokens, most_pieces)
     device = next(model.parameters()).device
     costs.reset_peak(device)
     began = time.perf_counter()
@@ -66,9 +67,9 @@ def evaluate(
     return {"metrics": _ratios(counts.sum(axis=0)), "n": len(counts), "intervals": intervals, "cost": cost}
 
 
-def _held_out(tokenizer: Any, corpus: Tokens, max_tokens: int) -> Rows:
+def _held_out(tokenizer: Any, corpus: Tokens, max_tokens: int, most_pieces: int = SCORED) -> Rows:
     """The windows that are scored: all of a small split, those of the first documents of a large one."""
-    documents = max(1, int(np.searchsorted(corpus.ends, SCORED, side="right")))
+    documents = max(1, int(np.searchsorted(corpus.ends, most_pieces, side="right")))
     part = Tokens(corpus.ids, corpus.ends[:documents])
     return Rows(part, tokenizer, Masking(tokenizer), kind="documents", max_tokens=max_tokens, seed=SEED)
 

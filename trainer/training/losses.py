@@ -24,13 +24,15 @@ def hard_labels(logits: torch.Tensor, labels: torch.Tensor, *, ignored: int = -1
     return total / (labels != ignored).sum().clamp(min=1)
 
 
-def soft_targets(student: torch.Tensor, teacher: torch.Tensor, *, temperature: float = 1.0) -> torch.Tensor:
+def soft_targets(
+    student: torch.Tensor, teacher: torch.Tensor, *, temperature: float = 1.0, rows: int = ROWS
+) -> torch.Tensor:
     """T^2 x KL(teacher || student) of distributions at temperature T: sum over classes, mean over positions.
 
     Hinton et al. 2015, "Distilling the Knowledge in a Neural Network": the factor keeps the size of the gradients.
-    student, teacher: logits, each (P, V).
+    student, teacher: logits, each (P, V); a CPU takes so many `rows` at once.
     """
-    divergence, _ = _SoftLabels.apply(_precise(student), _precise(teacher), temperature)
+    divergence, _ = _SoftLabels.apply(_precise(student), _precise(teacher), temperature, rows)
     return divergence * temperature**2 / max(1, len(student))
 
 
@@ -60,12 +62,15 @@ def soft_label_sets(student: torch.Tensor, teacher: torch.Tensor, *, temperature
     return divergence.sum() * temperature**2 / max(1, student.numel())
 
 
-def soft_cross_entropy(student: torch.Tensor, teacher: torch.Tensor, *, temperature: float = 1.0) -> torch.Tensor:
+def soft_cross_entropy(
+    student: torch.Tensor, teacher: torch.Tensor, *, temperature: float = 1.0, rows: int = ROWS
+) -> torch.Tensor:
     """-sum p_teacher log p_student, mean over positions: soft_targets without T^2 and without the teacher's entropy.
 
-    The output term of TinyBERT (Jiao et al. 2020). student, teacher: logits, each (P, V).
+    The output term of TinyBERT (Jiao et al. 2020). student, teacher: logits, each (P, V); a CPU takes so many `rows`
+    at once.
     """
-    divergence, entropy = _SoftLabels.apply(_precise(student), _precise(teacher), temperature)
+    divergence, entropy = _SoftLabels.apply(_precise(student), _precise(teacher), temperature, rows)
     return (divergence + entropy) / max(1, len(student))
 
 
@@ -118,10 +123,10 @@ class _SoftLabels(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, student, teacher, temperature):  # each (P, V)
+    def forward(ctx, student, teacher, temperature, rows):  # each (P, V)
         gradient = torch.empty_like(student)
         divergence, entropy = student.new_zeros(()), student.new_zeros(())
-        rows = ROWS if student.device.type == "cpu" else max(1, len(student))
+        rows = rows if student.device.type == "cpu" else max(1, len(student))
         for mine, theirs, out in zip(student.split(rows), teacher.split(rows), gradient.split(rows), strict=True):
             predicted, target = log_softmax(mine / temperature, dim=-1), log_softmax(theirs / temperature, dim=-1)
             likely = target.exp()
@@ -135,7 +140,7 @@ class _SoftLabels(torch.autograd.Function):
     @staticmethod
     def backward(ctx, scale, _):
         (gradient,) = ctx.saved_tensors
-        return gradient * scale, None, None
+        return gradient * scale, None, None, None
 
 
 def _relation(vectors: torch.Tensor, mask: torch.Tensor, heads: int) -> torch.Tensor:

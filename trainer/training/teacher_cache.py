@@ -58,6 +58,7 @@ def teacher_outputs(
     weights: str,
     cache: Path,
     progress: Callable[[int, int], None] | None = None,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> TeacherOutputs:
     """The teacher's outputs for `rows` (with their units), from `cache` or computed now on the teacher's device.
 
@@ -73,7 +74,7 @@ def teacher_outputs(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with lock(folder):  # of two runs that start together one asks the teacher, and the other waits
         if not _whole(folder):
-            commit_folder(folder, lambda draft: _fill(draft, teacher, rows, levels, progress))
+            commit_folder(folder, lambda draft: _fill(draft, teacher, rows, levels, progress, batch_tokens))
     logits, states = (np.load(folder / name, mmap_mode="r") for name in (LOGITS, STATES))
     return TeacherOutputs(logits, states.reshape(len(states), len(levels), teacher.config.hidden_size))
 
@@ -95,13 +96,13 @@ def _whole(folder: Path) -> bool:
         return False
 
 
-def _fill(draft: Path, teacher: torch.nn.Module, rows, levels: Sequence[int], progress) -> None:
+def _fill(draft: Path, teacher: torch.nn.Module, rows, levels: Sequence[int], progress, batch_tokens: int) -> None:
     """The files of a folder; where they cannot be finished, their room is given back at once."""
     widths = {LOGITS: (np.float32, teacher.config.num_labels)}
     widths[STATES] = (np.float16, len(levels) * teacher.config.hidden_size)
     try:
         files = [_reserved(draft / name, (rows.units, width), dtype) for name, (dtype, width) in widths.items()]
-        _compute(teacher, rows, levels, *files, progress)
+        _compute(teacher, rows, levels, *files, progress, batch_tokens)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -139,10 +140,11 @@ def _compute(
     logits: np.memmap,  # (units, labels)
     states: np.memmap,  # (units, levels x hidden)
     progress: Callable[[int, int], None] | None,
+    batch_tokens: int,
 ) -> None:
     device, head = next(teacher.parameters()).device, head_of_model(teacher)
     done = 0
-    for indices in Batches(rows.lengths, seed=0, batch_tokens=BATCH_TOKENS, batch_size=None).epoch(0):
+    for indices in Batches(rows.lengths, seed=0, batch_tokens=batch_tokens, batch_size=None).epoch(0):
         batch = {name: tensor.to(device) for name, tensor in rows.batch(indices).items()}
         numbers = unit_numbers(batch).cpu().numpy()
         with torch.inference_mode():

@@ -20,23 +20,28 @@ Compare = Callable[[torch.Tensor, torch.Tensor | None, torch.Tensor], torch.Tens
 
 
 def vocabulary_loss(
-    student: VocabularyProjection, teacher: VocabularyProjection | None, labels: torch.Tensor, compare: Compare
+    student: VocabularyProjection,
+    teacher: VocabularyProjection | None,
+    labels: torch.Tensor,
+    compare: Compare,
+    *,
+    group_bytes: int = GROUP_BYTES,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The sum of some terms, which goes backward to the student, and each of them, (terms,), which does not.
 
     compare(the student's logits, the teacher's, labels) gives the terms of a group of positions, (terms,): weighted
-    means over these positions. labels: (positions,).
+    means over these positions. labels: (positions,). group_bytes: of a group's logits in fp32, on a CPU.
     """
-    return _ByGroups.apply(compare, teacher, labels, *student)
+    return _ByGroups.apply(compare, teacher, labels, group_bytes, *student)
 
 
 class _ByGroups(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, compare, teacher, labels, hidden, weight, bias):
+    def forward(ctx, compare, teacher, labels, group_bytes, hidden, weight, bias):
         kind = _arithmetic(hidden)
         mine, theirs = _cast(VocabularyProjection(hidden, weight, bias), kind), teacher and _cast(teacher, kind)
         to_hidden, to_weight, to_bias, parts = torch.empty_like(mine.hidden), None, None, []
-        for group in _groups(len(hidden), len(weight), hidden.device):
+        for group in _groups(len(hidden), len(weight), hidden.device, group_bytes):
             with torch.enable_grad():
                 logits = linear(mine.hidden[group], mine.weight, mine.bias).requires_grad_()
                 targets = theirs and linear(theirs.hidden[group], theirs.weight, theirs.bias)
@@ -44,9 +49,9 @@ class _ByGroups(torch.autograd.Function):
                 (slope,) = torch.autograd.grad(terms.sum(), logits)
             parts.append(terms.detach())
             torch.mm(slope, mine.weight, out=to_hidden[group])
-            if ctx.needs_input_grad[4]:
-                to_weight = _plus_product(to_weight, slope.t(), mine.hidden[group], weight.dtype)
             if ctx.needs_input_grad[5]:
+                to_weight = _plus_product(to_weight, slope.t(), mine.hidden[group], weight.dtype)
+            if ctx.needs_input_grad[6]:
                 summed = slope.sum(0, dtype=bias.dtype)
                 to_bias = summed if to_bias is None else to_bias.add_(summed)
         ctx.save_for_backward(to_hidden.to(hidden.dtype), to_weight, to_bias)
@@ -58,7 +63,7 @@ class _ByGroups(torch.autograd.Function):
     def backward(ctx, scale, _):
         one = scale.device.type == "cpu" and scale == 1  # asking a GPU would wait for it
         slopes = (each if each is None or one else each * scale for each in ctx.saved_tensors)
-        return None, None, None, *slopes
+        return None, None, None, None, *slopes
 
 
 def _arithmetic(tensor: torch.Tensor) -> torch.dtype:
@@ -78,8 +83,8 @@ def _plus_product(total: torch.Tensor | None, left: torch.Tensor, right: torch.T
     return total.addmm_(left, right) if left.dtype == kind else total.add_(left @ right)
 
 
-def _groups(positions: int, vocabulary: int, device: torch.device) -> Iterator[slice]:
+def _groups(positions: int, vocabulary: int, device: torch.device, group_bytes: int) -> Iterator[slice]:
     """Equal parts of the positions, one at least; a GPU takes them all at once."""
-    count = math.ceil(positions * vocabulary * 4 / GROUP_BYTES) if device.type == "cpu" else 1
+    count = math.ceil(positions * vocabulary * 4 / group_bytes) if device.type == "cpu" else 1
     rows = max(1, math.ceil(positions / max(1, count)))
     return (slice(start, start + rows) for start in range(0, max(1, positions), rows))

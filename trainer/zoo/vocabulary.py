@@ -18,16 +18,16 @@ PREFIX = "##"
 CHUNK = 1000  # texts that the tokenizer gets at once
 
 
-def used(texts: Iterable[str], tokenizer: Any) -> np.ndarray:
-    """How often each piece of the vocabulary occurs in texts: (vocabulary,)."""
+def used(texts: Iterable[str], tokenizer: Any, *, chunk: int = CHUNK) -> np.ndarray:
+    """How often each piece of the vocabulary occurs in texts: (vocabulary,). The tokenizer gets `chunk` at once."""
     counts = np.zeros(max(tokenizer.get_vocab().values()) + 1, dtype=np.int64)
-    chunk: list[str] = []
+    waiting: list[str] = []
     for text in texts:
-        chunk.append(text)
-        if len(chunk) == CHUNK:
-            _count(chunk, tokenizer, counts)
-            chunk = []
-    _count(chunk, tokenizer, counts)
+        waiting.append(text)
+        if len(waiting) == chunk:
+            _count(waiting, tokenizer, counts)
+            waiting = []
+    _count(waiting, tokenizer, counts)
     return counts
 
 

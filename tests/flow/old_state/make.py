@@ -68,26 +68,26 @@ def _broken(folder: Path) -> Path:
     return folder
 
 
-def _submit(**given) -> str:
+def _submit(**fields) -> str:
     from trainer import queue, spec
 
-    schedule = SCHEDULE | {name: given.pop(name) for name in list(given) if name in spec.Schedule.model_fields}
-    return queue.submit(spec.parse(given | {"limit": 24, "schedule": schedule, "compute": COMPUTE})).id
+    schedule = SCHEDULE | {name: fields.pop(name) for name in list(fields) if name in spec.Schedule.model_fields}
+    return queue.submit(spec.parse(fields | {"limit": 24, "schedule": schedule, "compute": COMPUTE})).id
 
 
-def _run(**given) -> str:
+def _run(**fields) -> str:
     from trainer.queue.worker import work
 
-    job_id = _submit(**given)
+    job_id = _submit(**fields)
     work(drain=True)
     return job_id
 
 
-def _interrupted(**given) -> str:
+def _interrupted(**fields) -> str:
     from trainer import queue
     from trainer.queue.worker import Timing, work
 
-    job_id = _submit(**given)
+    job_id = _submit(**fields)
     worker = threading.Thread(target=lambda: work(drain=True, timing=Timing(beat_s=0.1)))
     worker.start()
     while not queue.job(job_id).step:

@@ -19,25 +19,27 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NAME = re.compile(r"[A-Za-z_][\w-]{0,39}", re.ASCII)
 
 
-def lines(path: Path, *, name: str = "", strip: str = " \t\r\n") -> Iterator[tuple[int, str]]:
+def lines(path: Path, *, name: str = "", strip: str = " \t\r\n", longest: int = LONGEST) -> Iterator[tuple[int, str]]:
     """(number from 1, text without its line end) of each line; a file whose name ends in .gz is unpacked.
 
     strip: the characters removed from the end of a line; only "\\r\\n" where offsets count blanks. Raises BadData with
-    the line, under `name`, for bytes that are not UTF-8 text, a line longer than LONGEST, or a damaged gzip file.
+    the line, under `name`, for bytes that are not UTF-8 text, a line longer than `longest` bytes, or a damaged gzip file.
     """
-    for number, line in each_line(path, name=name, strip=strip):
+    for number, line in each_line(path, name=name, strip=strip, longest=longest):
         if isinstance(line, BadData):
             raise at_line(line, name or path.name, number)
         yield number, line
 
 
-def each_line(path: Path, *, name: str = "", strip: str = " \t\r\n") -> Iterator[tuple[int, str | BadData]]:
+def each_line(
+    path: Path, *, name: str = "", strip: str = " \t\r\n", longest: int = LONGEST
+) -> Iterator[tuple[int, str | BadData]]:
     """The same, with BadData without a place for a line that is not UTF-8 text; reading then continues."""
     name, number = name or path.name, 0
     try:
-        for number, offset, raw in _raw_lines(path):
-            if len(raw) > LONGEST:
-                what = f"the line is longer than {LONGEST >> 20} MiB."
+        for number, offset, raw in _raw_lines(path, longest):
+            if len(raw) > longest:
+                what = f"the line is longer than {longest >> 20} MiB."
                 raise BadData(what, path=name, line=number, next_step="Write one sentence or document per line.")
             line = _decode(raw, offset)
             yield number, line.rstrip(strip) if isinstance(line, str) else line
@@ -90,12 +92,12 @@ def find_repeated(names: Iterable[str], kind: str) -> str | None:
     return name and (f"the {kind} `{name}`" if _NAME.fullmatch(name) else f"a {kind}")
 
 
-def _raw_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+def _raw_lines(path: Path, longest: int) -> Iterator[tuple[int, int, bytes]]:
     """(number, offset of the first byte, bytes) of each line, without a byte order mark."""
     offset = 0
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
         # Only \n and \r\n end a line; text mode and splitlines also split at characters that words may contain.
-        for number, raw in enumerate(iter(partial(file.readline, LONGEST + 1), b""), 1):
+        for number, raw in enumerate(iter(partial(file.readline, longest + 1), b""), 1):
             text = raw.removeprefix(_BOM)  # any line may begin with one: files are sometimes concatenated
             yield number, offset + len(raw) - len(text), text
             offset += len(raw)

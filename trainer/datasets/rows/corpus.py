@@ -121,15 +121,21 @@ class Statistics(Plain):
 
 
 def statistics(
-    dataset: str | ResolvedDataset, tokenizer: Any, *, max_tokens: int, split: str = "train", sample: int = SAMPLED
+    dataset: str | ResolvedDataset,
+    tokenizer: Any,
+    *,
+    max_tokens: int,
+    split: str = "train",
+    sample: int = SAMPLED,
+    most_documents: int = COUNTED,
 ) -> Statistics:
     """The size of a corpus in pieces, what truncation would lose, and what each kind of rows gives, before a launch.
 
-    tokenizer: a fast one of transformers, or one of the `tokenizers` library, which needs no torch. The first COUNTED
-    documents are read and `sample` of them are tokenised. Raises what `datasets.documents` raises, and BadData for a
+    tokenizer: a fast one of transformers, or one of the `tokenizers` library, which needs no torch. The first
+    `most_documents` are read and `sample` of them are tokenised. Raises what `datasets.documents` raises, and BadData for a
     split without text.
     """
-    texts, documents, characters = _sample(datasets.documents(dataset, split, limit=COUNTED + 1), sample)
+    texts, documents, characters = _sample(datasets.documents(dataset, split, limit=most_documents + 1), sample)
     if not texts:
         raise BadData(f"the split {split!r} holds no document.", next_step="Fill it, or use another split.")
     plain = backend(tokenizer)
@@ -141,7 +147,7 @@ def statistics(
     return Statistics(
         documents=documents,
         characters=characters,
-        complete=documents <= COUNTED,
+        complete=documents <= most_documents,
         sampled=len(texts) if len(texts) < documents else None,
         pieces=round(lengths.sum() * scale),
         pieces_p50=float(np.percentile(lengths, 50)),

@@ -48,13 +48,16 @@ class Frame(NamedTuple):
     pad_id: int
 
 
-def cut(text: str, tokenizer: Any) -> Pieces:
-    """The pieces of a text by a fast tokenizer; offsets are right whatever it normalises, lower-cases or drops."""
+def cut(text: str, tokenizer: Any, *, segment: int = SEGMENT) -> Pieces:
+    """The pieces of a text by a fast tokenizer; offsets are right whatever it normalises, lower-cases or drops.
+
+    segment: the number of code points of each part of a huge text.
+    """
     ids, offsets = [], []
     text = SURROGATES.sub("\ufffd", text)
-    for start, segment in _segments(text.translate(REMOVED) if _continuation_mark(tokenizer) else text):
+    for start, part in _segments(text.translate(REMOVED) if _continuation_mark(tokenizer) else text, segment):
         encoded = tokenizer(
-            segment,
+            part,
             add_special_tokens=False,
             truncation=False,
             padding=False,
@@ -132,10 +135,10 @@ def _continuation_mark(tokenizer: Any) -> str | None:
     return getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None)
 
 
-def _segments(text: str) -> Iterator[tuple[int, str]]:
+def _segments(text: str, size: int) -> Iterator[tuple[int, str]]:
     """(offset, part) of each consecutive part of a text; a text of ordinary length is one part."""
     start = 0
-    while len(text) - start > SEGMENT and (seam := SEAM.search(text, start + SEGMENT)):
+    while len(text) - start > size and (seam := SEAM.search(text, start + size)):
         yield start, text[start : seam.start()]
         start = seam.start()
     yield start, text[start:]

@@ -71,30 +71,35 @@ def backend(tokenizer: Any) -> Tokenizer:
     return copy
 
 
-def encode(texts: Iterable[str], plain: Tokenizer) -> Iterator[np.ndarray]:
-    """The piece ids of each text, (pieces,), without special tokens; a huge text is encoded in parts to save memory."""
-    for chunk in _chunks(texts):
-        parts = [list(_segments(SURROGATES.sub("\ufffd", text))) for text in chunk]
+def encode(
+    texts: Iterable[str], plain: Tokenizer, *, chunk: int = CHUNK, segment: int = SEGMENT
+) -> Iterator[np.ndarray]:
+    """The piece ids of each text, (pieces,), without special tokens; a huge text is encoded in parts to save memory.
+
+    chunk: the number of characters that are tokenised at once; segment: of code points in each part of a huge text.
+    """
+    for together in _chunks(texts, chunk):
+        parts = [list(_segments(SURROGATES.sub("\ufffd", text), segment)) for text in together]
         encoded = iter(plain.encode_batch_fast([part for text in parts for part in text], add_special_tokens=False))
         for text_parts in parts:
             yield np.concatenate([np.array(next(encoded).ids, dtype=np.uint32) for _ in text_parts])
 
 
-def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+def _chunks(texts: Iterable[str], least: int) -> Iterator[list[str]]:
     chunk, size = [], 0
     for text in texts:
         chunk.append(text)
         size += len(text)
-        if size >= CHUNK:
+        if size >= least:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
 
 
-def _segments(text: str) -> Iterator[str]:
+def _segments(text: str, size: int) -> Iterator[str]:
     start = 0
-    while len(text) - start > SEGMENT and (seam := SEAM.search(text, start + SEGMENT)):
+    while len(text) - start > size and (seam := SEAM.search(text, start + size)):
         yield text[start : seam.start()]
         start = seam.start()
     yield text[start:]
