@@ -191,6 +191,6 @@ def test_batches_say_where_words_begin_only_if_asked(data, tokenizer):
         {"label_ids": dict.fromkeys(open_data(NER(), data).labels, 0), "max_tokens": 16},
     )
     assert set(opened.rows("train", tokenizer, **options).batch([0])) == {"input_ids", "attention_mask", "labels"}
-    batch = opened.rows("train", tokenizer, taught=True, **options).batch([1])
+    batch = opened.rows("train", tokenizer, with_units=True, **options).batch([1])
     assert batch["words"][batch["words"] >= 0].tolist() == [1, 2]
     assert ((batch["words"] >= 0) == (batch["labels"] != IGNORED)).all()
