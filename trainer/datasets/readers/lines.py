@@ -23,7 +23,7 @@ def lines(path: Path, *, name: str = "", strip: str = " \t\r\n", longest: int = 
     """(number from 1, text without its line end) of each line; a file whose name ends in .gz is unpacked.
 
     strip: the characters removed from the end of a line; only "\\r\\n" where offsets count blanks. Raises BadData with
-    the line, under `name`, for bytes that are not UTF-8 text, a line longer than `longest` bytes, or a damaged gzip file.
+    the line, under `name`, for bytes that are not UTF-8 text, a line longer than `longest`, or a damaged gzip file.
     """
     for number, line in each_line(path, name=name, strip=strip, longest=longest):
         if isinstance(line, BadData):
