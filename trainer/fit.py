@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from trainer import datasets
-from trainer.datasets import rules
+from trainer.datasets import attributes, rules
 from trainer.datasets.places import is_hub, split_files
 from trainer.errors import BadSpec, StillroomError
 from trainer.prediction import Plain
@@ -37,15 +37,16 @@ class Model(Plain):
     """What of a model decides where it can be used.
 
     head: its output layer, one of zoo.outputs.HEADS, None where that is unknown. task: what it was trained for, None
-    without such a head. says: the entity types or labels that it can give. window: the longest input in word pieces,
-    None if unknown. unclear: why its files do not say what its outputs mean. shape: its sizes, None where its config
-    does not tell them all.
+    without such a head. says: the entity types or labels that it can give. attributes: those of its spans, such as
+    assertion. window: the longest input in word pieces, None if unknown. unclear: why its files do not say what its
+    outputs mean. shape: its sizes, None where its config does not tell them all.
     """
 
     reference: str
     head: str | None
     task: str | None = None
     says: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
     multi_label: bool = False
     window: int | None = None
     unclear: str = ""
@@ -55,7 +56,7 @@ class Model(Plain):
 @functools.lru_cache(maxsize=256)
 def model(found: ResolvedModel) -> Model:
     """What the files of a model folder say about it, read once. Where they do not say it, `unclear` tells why."""
-    config, unclear, says = read_json(Path(found.path) / "config.json") or {}, "", ()
+    config, unclear, says, labels = read_json(Path(found.path) / "config.json") or {}, "", (), ()
     try:
         shape = compatibility.shape(found)
     except (StillroomError, ValueError, KeyError, TypeError):  # whoever needs the sizes says what is wrong
@@ -70,6 +71,7 @@ def model(found: ResolvedModel) -> Model:
         head=head,
         task=task_of(head, config),
         says=says,
+        attributes=tuple(attribute.name for attribute in attributes.read(labels, {}, says)),
         multi_label=config.get("problem_type") == SEVERAL,
         window=_window(shape, config) if shape else None,
         unclear=unclear,
@@ -88,8 +90,9 @@ def promised(spec: JobSpec, name: str, data: datasets.Report | None, start: Mode
     source = teacher if spec.kind == "distill" else start if spec.kind == "average" else None
     task, shape = spec.task, start.shape if start else None
     if source:
-        says, multi_label = source.says, source.multi_label
+        says, multi_label, named = source.says, source.multi_label, source.attributes
     else:
+        named = getattr(task, "attributes", ())
         says = tuple(sorted(data.splits["train"].labels)) if data and task.labelled and "train" in data.splits else ()
         multi_label = _several(spec, data)
     change = spec.change
@@ -101,7 +104,14 @@ def promised(spec: JobSpec, name: str, data: datasets.Report | None, start: Mode
         shape = shape.model_copy(update={"head": task.head, "labels": labels, "multi_label": multi_label})
     window = (change.max_tokens if change and change.attention else None) or (start.window if start else None)
     return Model(
-        reference=name, head=task.head, task=task.name, says=says, multi_label=multi_label, window=window, shape=shape
+        reference=name,
+        head=task.head,
+        task=task.name,
+        says=says,
+        attributes=named,
+        multi_label=multi_label,
+        window=window,
+        shape=shape,
     )
 
 
@@ -127,6 +137,7 @@ def problems(
 ) -> list[tuple[str, str]]:
     """(field, what is wrong) of everything that stands in the way of a job; none where it can run."""
     wrong = [*_heads(spec, start, teacher, others), *_label_counts(spec, data, start, teacher)]
+    wrong += _attributes(spec, data, teacher)
     if not wrong:  # what a model of another task can say is no help
         wrong += _data(spec, data, start, teacher, others)
     elif data:
@@ -220,6 +231,31 @@ def _label_counts(spec: JobSpec, data: datasets.Report | None, start: Model | No
         whose = "the task says" if stated is not None else "the data set has"
         fix = "Choose a model of this task, or say multi_label in the task as the model has it."
         yield field, f"it gives a document {said[judge.multi_label]}; {whose} {said[several]}. {fix}"
+
+
+def _attributes(spec: JobSpec, data: datasets.Report | None, teacher: Model | None) -> Problems:
+    """Attributes of spans that are to be learned have to be in train, and their teacher has to give them."""
+    wanted = getattr(spec.task, "attributes", ())
+    train = data.splits.get("train") if data else None
+    for name in wanted if train and spec.kind in TRAINED else ():
+        known = getattr(train, "attributes", {})
+        if name not in known:
+            has = f"has {rules.listed(known)}" if known else "has no attributes"
+            yield (
+                "task.attributes",
+                f"found {name}; train of {spec.dataset} {has}. Name one of its attributes, or none.",
+            )
+        for split in ("dev", "test"):
+            stated = getattr(data.splits.get(split), "attributes", {}).get(name, {})
+            learned = {value for values in known.get(name, {}).values() for value in values}
+            if foreign := sorted({value for values in stated.values() for value in values} - learned):
+                what = f"{name} has the value {foreign[0]!r} in {split}, which train lacks"
+                yield "task.attributes", f"{what}. Add examples of it to train, or take these out."
+    if spec.kind == "distill" and teacher and teacher.task == spec.task.name:
+        for name in wanted:
+            if name not in teacher.attributes:
+                gives = f"gives {rules.listed(teacher.attributes)}" if teacher.attributes else "gives no attributes"
+                yield "task.attributes", f"found {name}; the teacher {gives}. Choose a teacher that was trained on it."
 
 
 def _data(

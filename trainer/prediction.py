@@ -4,7 +4,10 @@ Offsets are Unicode code points into the text exactly as it was given (no newlin
 None of these types holds note text, so their repr and JSON are safe to log.
 """
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_serializer
 
 CONTEXTS = (128, 256, 512, 1024, 2048, 4096)  # tokens: the windows of the field's models
 
@@ -15,13 +18,32 @@ class Plain(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class AttributeValue(Plain):
+    """The likeliest value of an attribute and its probability, 0 to 1."""
+
+    value: str
+    score: float
+
+
 class Span(Plain):
-    """text[start:end] carries `label`; `score` is the mean probability of the label over its words, 0 to 1."""
+    """text[start:end] carries `label`; `score` is the mean probability of the label over its words, 0 to 1.
+
+    attributes: of the model's attributes those that spans of this label carry, such as the assertion of a problem.
+    """
 
     start: int
     end: int
     label: str
     score: float
+    attributes: dict[str, AttributeValue] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        # A span without attributes has the shape that spans had before there were any.
+        fields = dump(self)
+        if not fields.get("attributes"):
+            fields.pop("attributes", None)
+        return fields
 
 
 class LabelScore(Plain):

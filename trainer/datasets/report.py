@@ -65,7 +65,10 @@ class LabelledSplit(SentenceCounts):
 
 
 class MarkedSplit(MarkedCounts):
-    """The same for documents with entities by offset; `given` and what follows as datasets.readers.entities.Tally."""
+    """The same for documents with entities by offset; `given` to `empty` as datasets.readers.entities.Tally.
+
+    attributes: how often each value occurs, by attribute and by the label that has it.
+    """
 
     labels: dict[str, int]
     lines: dict[str, int]
@@ -75,6 +78,7 @@ class MarkedSplit(MarkedCounts):
     discontinuous: int
     others: int
     empty: int
+    attributes: dict[str, dict[str, dict[str, int]]] = {}
 
 
 class PlainSplit(TextCounts):
@@ -240,13 +244,17 @@ def _files(place: Path, task: str, problems: _Problems) -> dict[str, Path]:
 def _read_tagged(file: Path, name: str, report: Callable) -> tuple[LabelledSplit, np.ndarray]:
     """The counts of a file, and a hash of each sentence: the words themselves would hold the whole file in memory."""
     sentences, tokens, longest, labels, lines, seen, tally = 0, 0, 0, Counter(), {}, array("q"), Tally()
+    attributes: Counter[tuple[str, str, str]] = Counter()  # (name, label, value)
     try:
-        for (words, tags), places in tagged.read(file, name=name, report=report, tally=tally):
+        for sentence, places in tagged.read(file, name=name, report=report, tally=tally):
+            words = sentence.words
             sentences, tokens, longest = sentences + 1, tokens + len(words), max(longest, len(words))
-            for tag, line in zip(tags, places, strict=True):
+            for number, (tag, line) in enumerate(zip(sentence.tags, places, strict=True)):
                 if tag[0] == "B":
                     labels[kind_of(tag)] += 1
                     lines.setdefault(kind_of(tag), line)
+                    stated = ((attribute, values[number]) for attribute, values in sentence.attributes.items())
+                    attributes.update((attribute, kind_of(tag), value) for attribute, value in stated if value)
             seen.append(_hash(" ".join(words)))
         if not sentences:
             raise BadData("the split holds no sentence.", path=name, next_step="Fill it, or leave the split out.")
@@ -255,6 +263,9 @@ def _read_tagged(file: Path, name: str, report: Callable) -> tuple[LabelledSplit
     held = {"tokens": tokens, "entities": labels.total(), "labels": dict(sorted(labels.items())), "longest": longest}
     held["lines"] = dict(sorted(lines.items()))
     if tagged.has_documents(file):
+        held["attributes"] = {}
+        for (attribute, label, value), count in sorted(attributes.items()):
+            held["attributes"].setdefault(attribute, {}).setdefault(label, {})[value] = count
         return MarkedSplit(documents=sentences, **vars(tally) | held), np.unique(np.array(seen))
     return LabelledSplit(sentences=sentences, **held), np.unique(np.array(seen))
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from trainer.datasets import attributes
 from trainer.errors import BadSpec
 
 OUTSIDE = "O"
@@ -108,8 +109,11 @@ def entity_types(tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def read(names: Iterable[str]) -> Tags:
-    """What the labels of a token classifier mean, by output. BadSpec says what was found where that is not plain."""
-    return _read(tuple(names))
+    """What the labels of a token classifier mean, by output. BadSpec says what was found where that is not plain.
+
+    Values of attributes (trainer.datasets.attributes), whose outputs come after those of the tags, are left out.
+    """
+    return _read(attributes.tag_names(names))
 
 
 def has_borders(names: Iterable[str]) -> bool:

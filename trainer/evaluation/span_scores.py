@@ -2,10 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import psutil
@@ -16,12 +16,15 @@ from trainer import inference
 from trainer.datasets.rows.pieces import cut_words
 from trainer.datasets.tags import entity_types
 from trainer.errors import BadData, BadSpec
+from trainer.evaluation import attribute_scores
+from trainer.inference import Labelling
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 TIMED = 100  # sentences that are timed for the latency figures
 
-Labelling = Literal["first", "all"]
-TaggedSentence = tuple[Sequence[str], Sequence[str]]  # words, and one IOB2 tag per word
+Attributes = Mapping[str, Sequence[str]]  # by name the value of each word
+# Words, and one IOB2 tag per word; with attributes where the entities have any.
+TaggedSentence = tuple[Sequence[str], Sequence[str]] | tuple[Sequence[str], Sequence[str], Attributes]
 
 
 def scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -73,12 +76,14 @@ def word_scores(
     batch_tokens: int = inference.BATCH_TOKENS,
     annotated: Collection[str] | None = None,
 ) -> dict[str, float]:
-    """The `scores` of a model on tagged sentences; with labelling "all" pieces are counted instead of words.
+    """The metrics of `evaluate` for a model on tagged sentences; with labelling "all" pieces are counted, not words.
 
     annotated: as for `evaluate`.
     """
-    gold, predicted = _tag(model, tokenizer, sentences, labelling, max_tokens, batch_tokens)
-    return scores(gold, drop_unannotated(predicted, annotated)[0])
+    gold, outputs = _read(model, tokenizer, sentences, labelling, max_tokens, batch_tokens)
+    predicted, _ = drop_unannotated([each.tags for each in outputs], annotated)
+    stated = _stated_attributes(sentences, tokenizer, labelling)
+    return scores(gold, predicted) | attribute_scores.scores(model, gold, predicted, outputs, stated)
 
 
 def evaluate(
@@ -97,7 +102,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """{"metrics", "n", "intervals", "cost"} of a model on tagged sentences.
 
-    metrics and intervals: `scores` and `bootstrap`; labelling "all" counts pieces (the papers' scheme, trap T1).
+    metrics and intervals: `scores` and `bootstrap`, and those of attribute_scores; labelling "all" counts pieces (the
+    papers' scheme, trap T1).
     cost: params; disk_bytes of the weights in `folder`, or in memory without one; latency_ms_p50 and latency_ms_p95 of
     one sentence at a time, tokenisation included; tokens_per_second of the batched pass, in word pieces;
     peak_memory_bytes of this process (on an accelerator: of its tensors) during that pass.
@@ -110,10 +116,10 @@ def evaluate(
     device = next(model.parameters()).device
     reset_peak(device)
     began = time.perf_counter()
-    gold, tags = _tag(model, tokenizer, sentences, labelling, max_tokens, batch_tokens)
+    gold, outputs = _read(model, tokenizer, sentences, labelling, max_tokens, batch_tokens)
     seconds = time.perf_counter() - began
     peak = peak_bytes(device)
-    pieces = sum(len(cut_words(words, tokenizer)[0]) for words, _ in sentences)
+    pieces = sum(len(cut_words(sentence[0], tokenizer)[0]) for sentence in sentences)
     cost = {
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "disk_bytes": weight_bytes(model, folder),
@@ -121,9 +127,12 @@ def evaluate(
         "tokens_per_second": pieces / seconds,
         "peak_memory_bytes": peak,
     }
-    predicted, dropped = drop_unannotated(tags, annotated)
+    predicted, dropped = drop_unannotated([each.tags for each in outputs], annotated)
+    spans = (model, gold, predicted, outputs, _stated_attributes(sentences, tokenizer, labelling))
+    metrics = scores(gold, predicted) | attribute_scores.scores(*spans)
     intervals = bootstrap(gold, predicted, samples=samples, seed=seed)
-    report = {"metrics": scores(gold, predicted), "n": len(sentences), "intervals": intervals, "cost": cost}
+    intervals |= attribute_scores.intervals(*spans, samples=samples, seed=seed)
+    report = {"metrics": metrics, "n": len(sentences), "intervals": intervals, "cost": cost}
     return report | ({"not_annotated": dropped} if dropped else {})
 
 
@@ -156,20 +165,34 @@ def _entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
     return set(get_entities(list(tags)))
 
 
-def _tag(
+def _read(
     model: torch.nn.Module,
     tokenizer: Any,
     sentences: Sequence[TaggedSentence],
     labelling: Labelling,
     max_tokens: int | None,
     batch_tokens: int,
-) -> tuple[list[list[str]], list[list[str]]]:
-    """Gold and predicted tags: one per word of the joined text, or with labelling "all" one per piece."""
+) -> tuple[list[list[str]], list[inference.WordOutputs]]:
+    """Gold tags and the model's outputs: for each word of the joined text, or with labelling "all" for each piece."""
     words, gold = [sentence[0] for sentence in sentences], [sentence[1] for sentence in sentences]
-    predicted = inference.tag_words(
+    outputs = inference.word_outputs(
         words, model, tokenizer, labelling=labelling, max_tokens=max_tokens, batch_tokens=batch_tokens
     )
-    return inference.expand(words, gold, tokenizer, labelling=labelling), predicted
+    return inference.expand(words, gold, tokenizer, labelling=labelling), outputs
+
+
+def _stated_attributes(
+    sentences: Sequence[TaggedSentence], tokenizer: Any, labelling: Labelling
+) -> list[dict[str, list[str]]]:
+    """The gold attributes of each sentence: by name the value of each word, or piece, that `_read` returns."""
+    stated = [sentence[2] if len(sentence) > 2 else {} for sentence in sentences]
+    if not any(stated):
+        return [{} for _ in sentences]
+    owners = inference.word_owners([sentence[0] for sentence in sentences], tokenizer, labelling=labelling)
+    return [
+        {name: [values[word] for word in words.tolist()] for name, values in by_name.items()}
+        for by_name, words in zip(stated, owners, strict=True)
+    ]
 
 
 def _latency(
@@ -203,7 +226,7 @@ def _check_types(model: torch.nn.Module, sentences: Sequence[TaggedSentence], sp
     if not len(sentences):
         raise BadData(f"there is no sentence to score{f' in the {split} split' if split else ''}.")
     known = inference.tags_of(model).kinds
-    present = entity_types(tag for _, tags in sentences for tag in tags)
+    present = entity_types(tag for sentence in sentences for tag in sentence[1])
     if missing := sorted(set(present) - set(known)):
         where = f"the {split} split" if split else "the data set"
         lists = [", ".join(kinds) for kinds in (present, known, missing)]

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from trainer import datasets
-from trainer.datasets import Report
-from trainer.datasets.rows.batches import collate
+from trainer.datasets import Report, attributes
+from trainer.datasets.attributes import Attribute
+from trainer.datasets.rows.batches import collate, pad
 from trainer.datasets.rows.passages import passages
 from trainer.datasets.rows.pieces import Frame, align_words, cut_words, frame
 from trainer.datasets.rows.words import expand_tags
@@ -27,18 +28,20 @@ STEP = 32  # windows for texts are a multiple of so many pieces
 
 class Row(NamedTuple):
     """One window of a sentence: piece ids with special tokens; for each a label id (IGNORED where none counts) and the
-    number of the word that begins there, counted through all sentences (-1 where none does).
+    number of the word that begins there, counted through all sentences (-1 where none does). attributes: for each of
+    the model's attributes the number of the value at each piece, IGNORED where its word has none.
     """
 
     input_ids: list[int]
     labels: list[int]
     words: list[int]
+    attributes: tuple[list[int], ...] = ()
 
 
 def encode(task: NER, sentences: Sequence, tokenizer, *, label_ids: Mapping[str, int], max_tokens: int) -> list[Row]:
-    """Rows of `sentences` (words, tags); one longer than max_tokens becomes several rows, none is cut off.
+    """Rows of `sentences` (words, tags, attributes); one longer than max_tokens becomes several rows, none is cut off.
 
-    A sentence without tags (None) has no labels.
+    A sentence without tags (None) has no labels. Attributes are taught where the task names any.
     """
     around = frame(tokenizer)
     size = max_tokens - len(around.before) - len(around.after)
@@ -48,18 +51,36 @@ def encode(task: NER, sentences: Sequence, tokenizer, *, label_ids: Mapping[str,
 
 
 def _encoded(task: NER, sentences: Sequence, tokenizer, label_ids: Mapping[str, int]) -> Iterator[tuple]:
-    """Piece ids, label ids and numbers of the words that begin, each (pieces,), of each sentence."""
-    meant, before = read_tags(sorted(label_ids, key=label_ids.get)), 0
-    for words, tags in sentences:
+    """Piece ids, label ids, numbers of the words that begin and the values of each attribute, each (pieces,), of each
+    sentence.
+    """
+    names = sorted(label_ids, key=label_ids.get)
+    meant, before = read_tags(names), 0
+    taught = attributes.read(names, {}, ()) if task.attributes else ()
+    for sentence in sentences:
+        words, tags = sentence[:2]
+        values = _values(sentence[2] if len(sentence) > 2 else {}, taught, task.attributes, len(words))
         rows = _word_row if task.labelling == "first" else _piece_row
-        ids, labels, numbers, count = rows(words, tags, tokenizer, meant)
-        yield ids, labels, np.where(numbers < 0, -1, numbers + before)
+        ids, labels, numbers, by_piece, count = rows(words, tags, values, tokenizer, meant)
+        yield ids, labels, np.where(numbers < 0, -1, numbers + before), *by_piece
         before += count
 
 
-def _word_row(words: Sequence[str], tags: Sequence[str] | None, tokenizer, meant: Tags) -> tuple:
-    """Piece ids; at the piece that speaks for a word the word's label and number, elsewhere IGNORED and -1; how many
-    words there are.
+def _values(
+    stated: Mapping[str, Sequence[str]], taught: Sequence[Attribute], names: Sequence[str], count: int
+) -> np.ndarray:
+    """The number of each word's value of each attribute that is taught, (attributes, words); IGNORED without one."""
+    numbers = np.full((len(taught), count), IGNORED)
+    for row, attribute in zip(numbers, taught, strict=True):
+        if attribute.name in names and attribute.name in stated:
+            by_value = {value: number for number, value in enumerate(attribute.values)}
+            row[:] = [by_value[value] if value else IGNORED for value in stated[attribute.name]]
+    return numbers
+
+
+def _word_row(words: Sequence[str], tags: Sequence[str] | None, values: np.ndarray, tokenizer, meant: Tags) -> tuple:
+    """Piece ids; at the piece that speaks for a word the word's label, number and values, elsewhere IGNORED and -1;
+    how many words there are.
     """
     pieces, alignment, owners = align_words(words, tokenizer)
     taught, at = np.flatnonzero(alignment.alone), alignment.speaker[alignment.alone]
@@ -67,15 +88,17 @@ def _word_row(words: Sequence[str], tags: Sequence[str] | None, tokenizer, meant
     numbers[at] = taught
     if tags:
         labels[at] = np.array(meant.outputs(expand_tags(tags, owners)), dtype=np.int64)[taught]
-    return pieces.ids, labels, numbers, len(owners)
+    by_piece = np.full((len(values), len(pieces)), IGNORED)
+    by_piece[:, at] = values[:, owners[taught]]
+    return pieces.ids, labels, numbers, by_piece, len(owners)
 
 
-def _piece_row(words: Sequence[str], tags: Sequence[str] | None, tokenizer, meant: Tags) -> tuple:
-    """The same with the label of its given word at every piece: the papers' scheme."""
+def _piece_row(words: Sequence[str], tags: Sequence[str] | None, values: np.ndarray, tokenizer, meant: Tags) -> tuple:
+    """The same with the label and values of its given word at every piece: the papers' scheme."""
     pieces, owners = cut_words(words, tokenizer)
     begins = np.append(True, owners[1:] != owners[:-1])[: len(owners)]
     gold = np.array(meant.outputs(tags) if tags else [IGNORED] * len(words), dtype=np.int64)
-    return pieces.ids, gold[owners], np.where(begins, owners, -1), len(words)
+    return pieces.ids, gold[owners], np.where(begins, owners, -1), values[:, owners], len(words)
 
 
 def _parts(length: int, size: int) -> Iterator[slice]:
@@ -95,12 +118,15 @@ def _packed(runs: Iterable[tuple], size: int) -> Iterator[tuple]:
         yield tuple(map(np.concatenate, zip(*held, strict=True)))
 
 
-def _row(around: Frame, ids: np.ndarray, labels: np.ndarray, words: np.ndarray) -> Row:
-    before, after = len(around.before), len(around.after)
+def _row(around: Frame, ids: np.ndarray, labels: np.ndarray, words: np.ndarray, *values: np.ndarray) -> Row:
+    def framed(column: np.ndarray, nothing: int) -> list[int]:
+        return [*[nothing] * len(around.before), *column.tolist(), *[nothing] * len(around.after)]
+
     return Row(
         [*around.before, *ids.tolist(), *around.after],
-        [*[IGNORED] * before, *labels.tolist(), *[IGNORED] * after],
-        [*[-1] * before, *words.tolist(), *[-1] * after],
+        framed(labels, IGNORED),
+        framed(words, -1),
+        tuple(framed(column, IGNORED) for column in values),
     )
 
 
@@ -127,8 +153,15 @@ class NERData(LabelledData[NER]):
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The IOB2 tags of the whole training split, whatever the limit."""
-        return iob2(self.survey.splits["train"].labels)
+        """The outputs of a model: the IOB2 tags of the whole training split, whatever the limit, and after them the
+        values of the task's attributes.
+        """
+        train = self.survey.splits["train"]
+        values = {
+            name: sorted({value for by_value in train.attributes[name].values() for value in by_value})
+            for name in self.task.attributes
+        }
+        return (*iob2(train.labels), *attributes.output_names(values))
 
     @property
     def survey(self) -> Report:
@@ -145,7 +178,11 @@ class NERData(LabelledData[NER]):
         lengths: (rows,) pieces. A model of single sentences loses up to 14 points of F1 in its longest windows.
         """
         usual = math.ceil(np.percentile(lengths, 90) / STEP) * STEP if len(lengths) else max_tokens
-        return {"document_reading": {"max_tokens": min(usual, max_tokens)}}
+        marks: dict[str, Any] = {"document_reading": {"max_tokens": min(usual, max_tokens)}}
+        if self.task.attributes:
+            stated = self.survey.splits["train"].attributes
+            marks[attributes.CARRIERS] = {name: sorted(stated[name]) for name in self.task.attributes}
+        return marks
 
     def texts(self, split: str) -> Iterator[str]:
         """The text of each sentence, words joined by blanks; with train those of the unlabelled sentences too."""
@@ -210,8 +247,13 @@ class NERRows:
         return ([len(row.input_ids), *row.input_ids, *row.words] for row in self.rows)
 
     def batch(self, indices: Sequence[int], *, step: int | None = None) -> dict[str, torch.Tensor]:
-        """input_ids, attention_mask, labels and, if asked for, words: each (rows, longest). Every step is alike."""
-        return collate([self.rows[index] for index in indices], padding=self._padding)
+        """input_ids, attention_mask, labels and, if asked for, words, each (rows, longest); where attributes are taught
+        their values, (rows, longest, attributes). Every step is alike.
+        """
+        rows = [self.rows[index] for index in indices]
+        batch = collate(rows, padding=self._padding)
+        columns = [pad(column, value=IGNORED) for column in zip(*(row.attributes for row in rows), strict=True)]
+        return batch | ({"attributes": torch.stack(columns, dim=-1)} if columns else {})
 
 
 DATA = NERData

@@ -14,24 +14,47 @@ from typing import Any, Literal, NamedTuple, TypedDict, Unpack, get_args
 import numpy as np
 import torch
 
-from trainer.datasets.rows.pieces import Pieces, align_words, cut, cut_words, windows
-from trainer.datasets.rows.words import expand_tags, join, words_in
-from trainer.datasets.tags import Tags
-from trainer.datasets.tags import read as read_tags
+from trainer.datasets.rows.pieces import Pieces, cut, windows
 from trainer.errors import BadSpec, UnknownName
-from trainer.inference import decoding
-from trainer.inference.window_batches import BatchOptions, Cancelled, evaluating, window_size
+from trainer.inference.model_outputs import (
+    FINE_TUNE,
+    attributes_of,
+    describe,
+    head,
+    is_multi_label,
+    label_set,
+    output_names,
+    tag_names,
+    tags_of,
+    task,
+)
+from trainer.inference.tagging import (
+    LABELLINGS,
+    BestTags,
+    Labelling,
+    WordOutputs,
+    expand,
+    predict_spans,
+    tag_words,
+    word_outputs,
+    word_owners,
+)
+from trainer.inference.window_batches import BATCH_TOKENS, BatchOptions, Cancelled, evaluating, window_size
 from trainer.inference.window_batches import read as read_windows
 from trainer.models.heads import document_reading, model_limit
 from trainer.prediction import CONTEXTS, Cost, Coverage, LabelScore, Prediction, Span
 from trainer.tasks import TASKS
-from trainer.zoo import outputs
-from trainer.zoo.outputs import HEADS, SEVERAL, check_says_labels, head_of_model, task_of
+from trainer.zoo.outputs import HEADS
 
 __all__ = [
+    "BATCH_TOKENS",
+    "LABELLINGS",
     "BestTags",
     "Cancelled",
     "Classification",
+    "Labelling",
+    "WordOutputs",
+    "attributes_of",
     "classify",
     "evaluating",
     "expand",
@@ -47,22 +70,14 @@ __all__ = [
     "tags_of",
     "task",
     "windows",
+    "word_outputs",
+    "word_owners",
 ]
 
 Reading = Literal["windows", "truncate", "whole"]
 READINGS: tuple[str, ...] = get_args(Reading)
-LABELLINGS = ("first", "all")
 POOLINGS = ("mean", "max")
 THRESHOLD = 0.5  # minimum probability of a label where a document may have several
-_FINE_TUNE = "Choose a model that was fine-tuned for this, or fine-tune this one first."
-BATCH_TOKENS = 2048  # larger batches do not fit a CPU's caches: 4,096 took 15 % longer on two cores
-
-
-class BestTags(NamedTuple):
-    """The index of the likeliest tag of each piece of one sequence, and that tag's probability; both (pieces,)."""
-
-    tags: np.ndarray
-    scores: np.ndarray
 
 
 def predict(text: str, model: torch.nn.Module, tokenizer: Any, **options: Any) -> Prediction:
@@ -136,111 +151,13 @@ def classify(
     A text without pieces is read as one unknown piece. Raises BadSpec and UnknownName.
     """
     if HEADS[head(model)].says != "labels":
-        raise BadSpec([("model", f"it has no head for whole documents ({_about(model)})")], next_step=_FINE_TUNE)
+        raise BadSpec([("model", f"it has no head for whole documents ({describe(model)})")], next_step=FINE_TUNE)
     window = window_size(model, tokenizer, max_tokens, reading=reading)
     pieces = [cut(text, tokenizer) for text in texts]
     read = [all_pieces.first(readable_count(len(all_pieces), reading, window)) for all_pieces in pieces]
     logits = _window_logits([each.ids for each in read], window, model, tokenizer, batch_tokens=batch_tokens)
     probabilities = np.stack([_probabilities(each, model, pooling) for each in logits])
     return Classification(probabilities, np.array([*map(len, pieces)]), np.array([*map(len, read)]))
-
-
-def tag_words(
-    sentences: Sequence[Sequence[str]],
-    model: torch.nn.Module,
-    tokenizer: Any,
-    *,
-    labelling: Literal["first", "all"] = "first",
-    max_tokens: int | None = None,
-    batch_tokens: int = BATCH_TOKENS,
-    progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
-) -> list[list[str]]:
-    """The IOB2 tags of sentences that are already split into words; long sentences are read in windows as well.
-
-    labelling "first": one tag per word of the joined text, exactly as `predict` would tag it; a word of the input may
-    contain several of these (datasets.rows.words). "all": one tag per piece. `expand` converts gold tags to the same
-    form. Raises what `predict_many` raises.
-    """
-    if labelling not in LABELLINGS:
-        raise UnknownName("labelling", labelling, LABELLINGS)
-    scheme, window = tags_of(model), window_size(model, tokenizer, max_tokens)
-    aligned = [align_words(words, tokenizer)[:2] for words in sentences]
-    batching = BatchOptions(batch_tokens=batch_tokens, progress=progress, cancelled=cancelled)
-    best = _best_tags([pieces.ids for pieces, _ in aligned], window, model, tokenizer, **batching)
-    if labelling == "all":
-        return [scheme.iob2(indices.tolist()) for indices, _ in best]
-    return [alignment.read(*each, scheme)[0] for (_, alignment), each in zip(aligned, best, strict=True)]
-
-
-def expand(
-    sentences: Sequence[Sequence[str]],
-    tags: Sequence[Sequence[str]],
-    tokenizer: Any,
-    *,
-    labelling: Literal["first", "all"] = "first",
-) -> list[list[str]]:
-    """Gold tags, one per input word, in the form that `tag_words` returns.
-
-    With labelling "all" the tag of a word is repeated unchanged on each of its pieces.
-    """
-    if labelling == "all":
-        owners = (cut_words(words, tokenizer)[1].tolist() for words in sentences)  # of each piece, the word
-        return [[word_tags[word] for word in pieces] for word_tags, pieces in zip(tags, owners, strict=True)]
-    joined = (join(words) for words in sentences)
-    word_owners = (source.owners(words_in(source.text).starts) for source in joined)
-    return [expand_tags(*each) for each in zip(tags, word_owners, strict=True)]
-
-
-def tag_names(model: torch.nn.Module) -> list[str]:
-    """The model's tags by output index, as its config names them. Raises what tags_of raises."""
-    return list(tags_of(model).names)
-
-
-def tags_of(model: torch.nn.Module) -> Tags:
-    """The tagging scheme of a model. Raises BadSpec if its head does not tag entities or its labels are not tags."""
-    if HEADS[head(model)].says != "tags":
-        raise BadSpec([("model", f"it has no head for named entities ({_about(model)})")], next_step=_FINE_TUNE)
-    return read_tags(output_names(model))
-
-
-def head(model: torch.nn.Module) -> str:
-    """The name of the model's head (zoo.outputs). Raises BadSpec for a head without labels."""
-    name = head_of_model(model)
-    if name is None or not HEADS[name].labelled:
-        what = f"it has no head for named entities or whole documents ({_about(model)})"
-        raise BadSpec([("model", what)], next_step=_FINE_TUNE)
-    if HEADS[name].says == "labels":
-        check_says_labels(getattr(model.config, "problem_type", None), output_names(model))
-    return name
-
-
-def task(model: torch.nn.Module) -> str:
-    """The task of a model, which determines what its predictions contain. Raises what `head` raises."""
-    name = task_of(head(model), vars(model.config))
-    assert name is not None, "a head with labels has a task"
-    return name
-
-
-def output_names(model: torch.nn.Module) -> list[str]:
-    """The tags or labels that the outputs of a model's head stand for, in order."""
-    config: Any = model.config  # which torch takes for a tensor or module
-    id2label: dict[int, str] = config.id2label
-    return [id2label[index] for index in range(len(id2label))]
-
-
-def label_set(model: torch.nn.Module) -> tuple[str, ...]:
-    """The entity types or document labels that a model knows, sorted. Raises what `head` raises."""
-    return outputs.label_set(head(model), output_names(model))
-
-
-def is_multi_label(model: torch.nn.Module) -> bool:
-    """Whether a document classifier may give a document several labels."""
-    return getattr(model.config, "problem_type", None) == SEVERAL
-
-
-def _about(model: torch.nn.Module) -> str:
-    return f"it is a {type(model).__name__}"
 
 
 def readable_count(tokens: int, reading: str, window: int) -> int:
@@ -253,28 +170,6 @@ def readable_count(tokens: int, reading: str, window: int) -> int:
             next_step="Use the reading 'windows', which reads a text of any length.",
         )
     return min(tokens, window) if reading == "truncate" else tokens
-
-
-def _best_tags(
-    sequences: Sequence[np.ndarray],
-    window: int,
-    model: torch.nn.Module,
-    tokenizer: Any,
-    **options: Unpack[BatchOptions],
-) -> list[BestTags]:
-    """The likeliest tag of each piece of each sequence; each piece is scored by one of the windows that contain it."""
-    total = sum(map(len, sequences))
-    best = BestTags(np.zeros(total, dtype=np.int32), np.zeros(total, dtype=np.float32))
-
-    def store(logits: torch.Tensor, rows: np.ndarray, place: np.ndarray) -> None:
-        scores, tags = logits.softmax(-1).max(-1)  # from (batch, width, tags) to (batch, width) each
-        first, last = rows.T[2:, :, None]  # each (batch, 1)
-        scored = (place >= first) & (place < last)
-        best.tags[place[scored]] = tags.cpu().numpy()[scored]
-        best.scores[place[scored]] = scores.cpu().numpy()[scored]
-
-    begins, _ = read_windows(sequences, window, model, tokenizer, store=store, **options)
-    return [BestTags(best.tags[a:b], best.scores[a:b]) for a, b in itertools.pairwise(begins)]
 
 
 def _window_logits(
@@ -314,9 +209,7 @@ def _predict_spans(
     **options: Unpack[BatchOptions],
 ) -> list[_AnswerFields]:
     """The entities of each text."""
-    scheme = tags_of(model)
-    best = _best_tags([pieces.ids for pieces in read], window, model, tokenizer, **options)
-    return [{"spans": _decode(*each, scheme)} for each in zip(texts, read, best, strict=True)]
+    return [{"spans": spans} for spans in predict_spans(texts, read, window, model, tokenizer, **options)]
 
 
 def _predict_labels(
@@ -346,11 +239,6 @@ def _probabilities(logits: np.ndarray, model: torch.nn.Module, pooling: str | No
         raise UnknownName("pooling", pooling, POOLINGS)
     pooled = torch.from_numpy(logits.mean(0) if pooling == "mean" else logits.max(0)).double()
     return (pooled.sigmoid() if is_multi_label(model) else pooled.softmax(-1)).numpy()
-
-
-def _decode(text: str, pieces: Pieces, best: BestTags, scheme: Tags) -> tuple[Span, ...]:
-    words = words_in(text)
-    return tuple(decoding.spans(words.places.tolist(), *pieces.align(words).read(*best, scheme)))
 
 
 def _coverage(text: str, pieces: Pieces, read: Pieces, window: int) -> Coverage:

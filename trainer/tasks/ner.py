@@ -1,10 +1,13 @@
-"""Named-entity recognition: one IOB2 tag per word."""
+"""Named-entity recognition: one IOB2 tag per word, and attributes of the spans."""
 
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, field_validator, model_serializer
 
 from trainer.tasks.task import Task
+
+AttributeName = Annotated[str, StringConstraints(pattern=r"^[^\s=@]{1,60}$")]
 
 
 class NER(Task):
@@ -14,7 +17,8 @@ class NER(Task):
     the scheme of the compact-biomedical and lightweight-clinical papers: every piece carries the word's tag
     unchanged (B- repeated), and scores count pieces, which inflates F1; never compare the two. `rows` says what stands
     in a training row: an example as the data set gives it, a sentence or a document; the single sentences of it; or
-    as many sentences that follow each other as fit, so that a model also learns to read in long windows.
+    as many sentences that follow each other as fit, so that a model also learns to read in long windows. `attributes`
+    are those of the data set's entities that are learned with the tags, such as assertion.
     """
 
     title: ClassVar = "Named entities in a text"
@@ -31,3 +35,21 @@ class NER(Task):
     rows: Literal["given", "sentences", "packed"] = Field(
         "given", description="Examples as the data set gives them, single sentences, or as many in a row as fit"
     )
+    attributes: tuple[AttributeName, ...] = Field(
+        (), max_length=16, description="Attributes of the entities to learn with the tags, such as assertion"
+    )
+
+    @field_validator("attributes")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{twice[0]} stands there twice; name each attribute once")
+        return tuple(sorted(names))
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        # A task without attributes is written as before there were any, so that the specs of then keep their digests.
+        fields = dump(self)
+        if not fields.get("attributes"):
+            fields.pop("attributes", None)
+        return fields

@@ -11,6 +11,10 @@ import torch
 
 from trainer.architectures.dropout import quicken
 from trainer.architectures.layer_outputs import Seen, capturing, quicken_attention
+from trainer.datasets import attributes
+from trainer.datasets.attributes import Attribute
+from trainer.datasets.tags import Tags
+from trainer.datasets.tags import read as read_tags
 from trainer.errors import BadSpec
 from trainer.models.heads import (
     IGNORED,
@@ -68,6 +72,7 @@ class Objective(torch.nn.Module):
             narrows(model, head)  # so that the first step does not have to try
         width = teacher_width or (teacher.config.hidden_size if teacher is not None else None)
         self.projection = _projection(student.config.hidden_size, width, self.plan, head=head, seed=seed)
+        self._tags, self._attributes = _outputs(student, head)
 
     @property
     def teacher(self) -> torch.nn.Module | None:
@@ -87,9 +92,10 @@ class Objective(torch.nn.Module):
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The terms, each weighted, under their names, and their sum as "loss".
 
-        batch: input_ids, attention_mask, labels (rows, tokens); with a cached teacher also words (rows, tokens), -1
-        where no word begins, teacher_logits (units, classes) and teacher_states (units, teacher_levels, hidden of the
-        teacher). Of documents the fields are those of trainer.tasks.classification.
+        batch: input_ids, attention_mask, labels (rows, tokens); where attributes are taught their values (rows, tokens,
+        attributes); with a cached teacher also words (rows, tokens), -1 where no word begins, teacher_logits (units,
+        classes) and teacher_states (units, teacher_levels, hidden of the teacher). Of documents the fields are those of
+        trainer.tasks.classification.
         """
         student = self._run(self.student, batch, side=0)
         teacher = self._teach(batch)
@@ -125,7 +131,7 @@ class Objective(torch.nn.Module):
             return 0.0, {}
 
         def compare(mine: torch.Tensor, theirs: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
-            return torch.stack([term.weight * _output_term(term, mine, theirs, labels) for term in terms])
+            return torch.stack([term.weight * self._output_term(term, mine, theirs, labels, batch) for term in terms])
 
         mine, theirs = student.logits, teacher.logits if teacher else None
         labels = batch["labels"] if "owners" in batch else batch["labels"].flatten()[positions(batch)]
@@ -135,6 +141,31 @@ class Objective(torch.nn.Module):
             each = compare(vocabulary_logits(mine), None if theirs is None else vocabulary_logits(theirs), labels)
             total = each.sum()
         return total, dict(zip((term.name for term in terms), each.unbind(), strict=True))
+
+    def _output_term(
+        self, term: Term, mine: torch.Tensor, theirs: torch.Tensor | None, labels: torch.Tensor, batch: Mapping
+    ) -> torch.Tensor:
+        """One term on logits, (units, outputs): that of the tags, and of each attribute beside it.
+
+        An attribute counts where its gold label stands, or against a teacher at the words that the teacher tags as part
+        of a span that carries it.
+        """
+        if not self._attributes:
+            return _term_of(term, mine, theirs, labels)
+        columns = slice(len(self._tags.names))
+        total = _term_of(term, mine[:, columns], None if theirs is None else theirs[:, columns], labels)
+        if term.traits.compares != "labels":
+            said = theirs[:, columns].argmax(-1)
+            for attribute in self._attributes:
+                carrying = [column for kind in attribute.carriers for column in self._tags.columns(kind)]
+                where = torch.isin(said, said.new_tensor(carrying))
+                pair = (logits[where][:, attribute.outputs] for logits in (mine, theirs))
+                total = total + _term_of(term, *pair, labels[where])
+        elif "attributes" in batch:
+            gold = batch["attributes"].flatten(0, 1)[positions(batch)]  # (units, attributes)
+            for attribute, values in zip(self._attributes, gold.unbind(1), strict=True):
+                total = total + _term_of(term, mine[:, attribute.outputs], None, values)
+        return total
 
     def _layer_term(self, term: Term, pair: tuple[int, int], student: Pass, teacher: Pass, batch: Mapping):
         """A term that looks inside the two models, for one pair of their levels."""
@@ -172,7 +203,16 @@ def _function(term: Term, *, sets: bool = False) -> Callable[..., torch.Tensor]:
     return getattr(losses, (sets and traits.of_sets) or traits.function or term.name)
 
 
-def _output_term(term: Term, mine: torch.Tensor, theirs: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
+def _outputs(model: torch.nn.Module, head: str) -> tuple[Tags | None, tuple[Attribute, ...]]:
+    """What the outputs of a tagger are: its tags, and the attributes of spans."""
+    if HEADS[head].says != "tags":
+        return None, ()
+    names = [model.config.id2label[number] for number in range(len(model.config.id2label))]
+    tags = read_tags(names)
+    return tags, attributes.read(names, getattr(model.config, attributes.CARRIERS, {}), tags.kinds)
+
+
+def _term_of(term: Term, mine: torch.Tensor, theirs: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
     """One term on logits, (units, classes); labels in floating point: documents with several each."""
     loss = _function(term, sets=labels.is_floating_point())
     if term.traits.compares == "labels":

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from trainer import inference, models
+from trainer.datasets import attributes
 from trainer.datasets.rows import words
 from trainer.datasets.rows.batches import Batches
 from trainer.examples import open_data
@@ -120,6 +121,8 @@ def prepare(
         options["with_units"] = True
     rows = data.rows("train", tokenizer, **options)
     student.config.update(data.marks(max_tokens, rows.lengths) | mark(task.name))
+    if teacher and (carriers := getattr(teacher[0].config, attributes.CARRIERS, None)):
+        student.config.update({attributes.CARRIERS: carriers})
     objective = Objective(
         student,
         terms,

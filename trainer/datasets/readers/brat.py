@@ -1,7 +1,7 @@
 """BRAT: a folder of texts, y.txt, each with its annotations beside it in y.ann.
 
-Text-bound annotations (T) are entities. Relations, events, attributes, modifications, normalisations and notes are
-recognised and counted, but not used.
+Text-bound annotations (T) are entities. Attributes (A, or M in older files) belong to them, or to the event whose
+trigger they are. Relations, events, normalisations and notes are recognised and counted, but not used.
 """
 
 import re
@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.datasets.readers import Reporter
-from trainer.datasets.readers.entities import MarkedDocument, StatedEntity, check_document
+from trainer.datasets.readers.entities import MarkedDocument, StatedEntity, check_attributes, check_document
 from trainer.datasets.readers.lines import lines
 from trainer.datasets.readers.offsets import parse_offset, scales
 from trainer.errors import BadData
 
 _ENDS = (".txt", ".ann")
 _FORMAT = "Write T1<TAB>Label start end<TAB>text on each line; offsets count the characters of the .txt file."
-_OTHER = re.compile(r"[REAMN]\S*\t|\*\t|#")
+_ATTRIBUTE_FORMAT = "Write A1<TAB>Name T1 value, or without a value where there is only one."
+_OTHER = re.compile(r"[REN]\S*\t|\*\t|#")
+_ATTRIBUTE = re.compile(r"[AM]\d+\t")
+_EVENT = re.compile(r"(E\d+)\t[^\s:]+:(T\d+)")
 _BOM = "\ufeff"
 
 
@@ -99,23 +102,51 @@ def _read_document(path: Path, annotations: Path | None, name: str, report: Repo
 
 def _read_annotations(path: Path, name: str) -> tuple[list[StatedEntity], list[tuple[int, BadData]], int]:
     """The entities that a file states, (line, problem) of each wrong row, and the number of other annotations."""
-    stated: list[StatedEntity] = []
+    stated: dict[str, StatedEntity] = {}
+    attributes: list[tuple[int, str, str, str]] = []  # (line, name, id of what has it, value)
+    triggers: dict[str, str] = {}  # by event
     wrong: list[tuple[int, BadData]] = []
-    others, first_lines = 0, dict[str, int]()
+    others = 0
     for number, line in lines(path, name=name):
         if not line or line.isspace():
             continue
+        identity = line.partition("\t")[0]
         try:
-            entity, identity = _parse_entity(line, number), line.partition("\t")[0]
-            if entity and first_lines.setdefault(identity, number) != number:
-                what = f"{identity} is given twice; line {first_lines[identity]:,} has it too."
+            if _ATTRIBUTE.match(line):
+                attributes.append((number, *_parse_attribute(line)))
+            elif (entity := _parse_entity(line, number)) is None:
+                others += 1
+                triggers |= dict([event.groups()] if (event := _EVENT.match(line)) else ())
+            elif identity in stated:
+                what = f"{identity} is given twice; line {stated[identity].line:,} has it too."
                 raise BadData(what, next_step="Give each annotation an id of its own.")
+            else:
+                stated[identity] = entity
         except BadData as problem:
             wrong.append((number, problem))
+    for number, attribute, owner, value in attributes:
+        entity = stated.get(triggers.get(owner, owner))
+        if entity is None and owner[0] == "T":
+            what = f"an attribute of {owner}, which is not in this file."
+            wrong.append((number, BadData(what, next_step="Correct its id, or remove the attribute.")))
+        elif entity is None:  # of a relation, or of an event without a trigger
+            others += 1
+        elif dict(entity.attributes).get(attribute, value) != value:
+            what = f"a second value of the attribute {attribute} of {owner}."
+            wrong.append((number, BadData(what, next_step="Leave one of the two.")))
         else:
-            stated += [entity] if entity else []
-            others += not entity
-    return stated, wrong, others
+            values = dict(entity.attributes) | {attribute: value}
+            stated[triggers.get(owner, owner)] = entity._replace(attributes=tuple(sorted(values.items())))
+    return list(stated.values()), wrong, others
+
+
+def _parse_attribute(line: str) -> tuple[str, str, str]:
+    """(name, id of what has it, value) of a line `A1<TAB>Assertion T3 absent`; one without a value has "yes"."""
+    parts = line.split("\t", 1)[1].split()
+    if len(parts) not in (2, 3):
+        raise BadData("an attribute without a name and the id of what has it.", next_step=_ATTRIBUTE_FORMAT)
+    ((name, value),) = check_attributes({parts[0]: parts[2] if len(parts) == 3 else "yes"})
+    return name, parts[1], value
 
 
 def _parse_entity(line: str, line_number: int) -> StatedEntity | None:

@@ -5,8 +5,9 @@ tag that does not look like one.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from trainer.datasets.readers import Reporter, at_line, raise_problem
@@ -24,21 +25,31 @@ _IOB2 = "Use IOB2: O, B-<type> for the first word of an entity, I-<type> for the
 
 
 class Sentence(NamedTuple):
-    """Words with one IOB2 tag each: `O`, `B-<type>` where an entity begins, `I-<type>` inside it."""
+    """Words with one IOB2 tag each: `O`, `B-<type>` where an entity begins, `I-<type>` inside it.
+
+    attributes: by name the value of each word's entity, "" where there is none; only names that an entity has.
+    """
 
     words: tuple[str, ...]
     tags: tuple[str, ...]
+    attributes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+
+    def part(self, start: int, stop: int | None = None) -> "Sentence":
+        """The words from `start` up to `stop` with their tags and attributes."""
+        attributes = {name: values[start:stop] for name, values in self.attributes.items()}
+        attributes = {name: values for name, values in attributes.items() if any(values)}
+        return Sentence(self.words[start:stop], self.tags[start:stop], attributes)
 
 
 def sentences(document: Sentence) -> Iterator[Sentence]:
     """The sentences of a document: they end at . ! ? before a capital, a digit or a bracket, but not in an entity."""
-    start, (words, tags) = 0, document
+    start, words, tags = 0, document.words, document.tags
     for place, (word, tag) in enumerate(zip(words[1:], tags[1:], strict=True), 1):
         begins_sentence = word[0].isupper() or word[0].isdigit() or word[0] in "(["
         if words[place - 1] in ENDS and tag[0] != "I" and begins_sentence:
-            yield Sentence(words[start:place], tags[start:place])
+            yield document.part(start, place)
             start = place
-    yield Sentence(words[start:], tags[start:])
+    yield document.part(start)
 
 
 class PlacedSentence(NamedTuple):

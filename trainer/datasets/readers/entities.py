@@ -6,20 +6,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from trainer.datasets import attributes
 from trainer.datasets.readers import Reporter, at_line
 from trainer.datasets.readers.offsets import Scale, format_offset
 from trainer.errors import BadData
 
 LABEL = re.compile(r"\S{1,60}")
+_ATTRIBUTES = 'Write "attributes": {"assertion": "absent"}; a name has no blank, no "=" and no "@".'
 
 
 class Entity(NamedTuple):
-    """text[start:end] has `label`. A discontinuous entity has several pieces; these are the offsets of the longest."""
+    """text[start:end] has `label`. A discontinuous entity has several pieces; these are the offsets of the longest.
+
+    attributes: (name, value) pairs, such as ("assertion", "absent"), sorted.
+    """
 
     start: int
     end: int
     label: str
     pieces: int = 1
+    attributes: tuple[tuple[str, str], ...] = ()
 
 
 class MarkedDocument(NamedTuple):
@@ -66,12 +72,38 @@ class Tally:
 
 
 class StatedEntity(NamedTuple):
-    """An entity as a row states it: [start, end) of its pieces, and its text (mention) where the row has that too."""
+    """An entity as a row states it: [start, end) of its pieces, its text (mention) where the row has that too, and its
+    attributes as `check_attributes` returns them.
+    """
 
     pieces: Sequence[tuple[int, int]]
     label: object
     mention: str | None
     line: int
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
+def check_attributes(stated: object) -> tuple[tuple[str, str], ...]:
+    """The attributes of an entity, (name, value) pairs sorted by name; BadData where they are not names and values.
+
+    True stands for "yes", False and null for an attribute that is not there; numbers become text. A list of names is
+    the same as these names with True.
+    """
+    if isinstance(stated, list) and all(isinstance(name, str) for name in stated):
+        stated = dict.fromkeys(stated, True)
+    if stated is None:
+        return ()
+    if not isinstance(stated, dict):
+        raise BadData("attributes that are not an object of names and values.", next_step=_ATTRIBUTES)
+    pairs = []
+    for name, value in stated.items():
+        if value is None or value is False:
+            continue
+        value = "yes" if value is True else str(value) if isinstance(value, int | float) else value
+        if not attributes.NAME.fullmatch(name) or not isinstance(value, str) or not attributes.VALUE.fullmatch(value):
+            raise BadData("an attribute whose name or value is not a short text on one line.", next_step=_ATTRIBUTES)
+        pairs.append((name, value))
+    return tuple(sorted(pairs))
 
 
 def check_document(
@@ -138,7 +170,7 @@ def _check_entity(text: str, stated: StatedEntity, scale: Scale) -> Entity | Bad
     if (mention := (stated.mention or "").strip()) and not _is_mention(text, (pieces, joined), mention):
         return _mismatch(text, stated.pieces, mention)
     start, end = max(joined, key=lambda piece: (piece[1] - piece[0], -piece[0]))
-    return Entity(start, end, stated.label, len(joined))
+    return Entity(start, end, stated.label, len(joined), stated.attributes)
 
 
 def _join(text: str, pieces: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

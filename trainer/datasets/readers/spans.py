@@ -1,6 +1,7 @@
 """Documents with entities by offset (JSONL, BRAT and PubTator), read as words with IOB2 tags.
 
-    x.spans.jsonl   {"text": ..., "entities": [{"label", "start", "end"}, {"label", "spans": [[start, end], ...]}]}
+    x.spans.jsonl   {"text": ..., "entities": [{"label", "start", "end"}, {"label", "spans": [[start, end], ...]}]};
+                    an entity may have "attributes": {"assertion": "absent"}
     x/              BRAT: y.txt beside y.ann (readers.brat)
     x.pubtator      one line each for title, abstract and every annotation (readers.pubtator)
 
@@ -20,7 +21,14 @@ from typing import Any
 
 from trainer.datasets.readers import Reporter, at_line, brat, pubtator, raise_problem
 from trainer.datasets.readers.conll import PlacedSentence, Sentence
-from trainer.datasets.readers.entities import Entity, MarkedDocument, StatedEntity, Tally, check_document
+from trainer.datasets.readers.entities import (
+    Entity,
+    MarkedDocument,
+    StatedEntity,
+    Tally,
+    check_attributes,
+    check_document,
+)
 from trainer.datasets.readers.lines import objects
 from trainer.datasets.readers.offsets import scales
 from trainer.datasets.rows.words import words_in
@@ -64,19 +72,24 @@ def has_entities(path: Path) -> bool:
 
 
 def tag_words(text: str, entities: Iterable[Entity]) -> Sentence:
-    """The words of a text with IOB2 tags; a word belongs to an entity that covers any part of it."""
+    """The words of a text with IOB2 tags and attributes; a word belongs to an entity that covers any part of it."""
     words = words_in(text)
     places, starts, ends = (each.tolist() for each in (words.places, words.starts, words.ends))
     tags = ["O"] * len(places)
     free = [True] * len(places)
-    for start, end, label, _ in sorted(entities, key=lambda one: (one.start - one.end, one.start)):  # longest first
-        covered = range(bisect_right(ends, start), bisect_left(starts, end))
+    values: dict[str, list[str]] = {}  # by attribute, of each word
+    for entity in sorted(entities, key=lambda one: (one.start - one.end, one.start)):  # longest first
+        label, covered = entity.label, range(bisect_right(ends, entity.start), bisect_left(starts, entity.end))
         if not covered or not all(free[index] for index in covered):
             continue
         for index in covered:
             tags[index], free[index] = f"I-{label}", False
         tags[covered[0]] = f"B-{label}"
-    return Sentence(tuple(text[start:end] for start, end in places), tuple(tags))
+        for name, value in entity.attributes:
+            by_word = values.setdefault(name, [""] * len(tags))
+            by_word[covered.start : covered.stop] = [value] * len(covered)
+    by_name = {name: tuple(by_word) for name, by_word in sorted(values.items())}
+    return Sentence(tuple(text[start:end] for start, end in places), tuple(tags), by_name)
 
 
 def _read_jsonl(path: Path, name: str, report: Reporter) -> Iterator[MarkedDocument]:
@@ -127,5 +140,9 @@ def _parse_entity(item: object, line: int) -> StatedEntity:
         raise BadData("an entity without whole numbers `start` and `end`, or `spans` of such pairs.")
     mention = item.get("text")
     return StatedEntity(
-        [(start, end) for start, end in pieces], item.get("label"), mention if isinstance(mention, str) else None, line
+        [(start, end) for start, end in pieces],
+        item.get("label"),
+        mention if isinstance(mention, str) else None,
+        line,
+        check_attributes(item.get("attributes")),
     )
