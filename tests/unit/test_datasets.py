@@ -180,7 +180,7 @@ def test_what_is_written_is_read_back(tmp_path_factory, given_sentences):
     assert [item.sentence for item in placed] == given_sentences
     lines = path.read_bytes().decode().split("\n")
     for item in placed:
-        rows = [f"{word}\t{tag}" for word, tag in zip(*item.sentence, strict=True)]
+        rows = [f"{word}\t{tag}" for word, tag in zip(item.sentence.words, item.sentence.tags, strict=True)]
         assert [lines[line - 1] for line in item.lines] == rows
 
 

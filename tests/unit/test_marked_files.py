@@ -42,7 +42,7 @@ def mentions(path: Path) -> list[list[str]]:
     marks = []
     for placed in spans.read(path):
         words: list[list[str]] = []
-        for word, tag in zip(*placed.sentence, strict=True):
+        for word, tag in zip(placed.sentence.words, placed.sentence.tags, strict=True):
             if tag[0] == "B":
                 words.append([])
             if tag != "O":
@@ -335,7 +335,64 @@ def test_other_annotations_are_known_and_counted(tmp_path):
     folder = brat_folder(tmp_path, "Aspirin.", "T1\tDrug 0 7\tAspirin", *rows)
     tally = Tally()
     assert len(list(spans.read(folder, tally=tally))) == 1
-    assert (tally.given, tally.entities, tally.others) == (1, 1, 8)
+    assert (tally.given, tally.entities, tally.others) == (1, 1, 6)
+
+
+def test_attributes_of_brat_belong_to_their_entity_or_to_the_trigger_of_their_event(tmp_path):
+    rows = ["T2\tSign 12 18\tasthma", "E1\tFinding:T2 ", "A1\tAssertion E1 absent", "A2\tSevere T2", "M1\tSure T1"]
+    folder = brat_folder(tmp_path, "Aspirin for asthma.", "T1\tDrug 0 7\tAspirin", *rows)
+    [placed] = spans.read(folder)
+    assert placed.sentence.attributes == {
+        "Assertion": ("", "", "absent", ""),
+        "Severe": ("", "", "yes", ""),
+        "Sure": ("yes", "", "", ""),
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("A1\tAssertion T7 absent", "an attribute of T7, which is not in this file."),
+        ("A1\tAssertion", "an attribute without a name and the id of what has it."),
+        ("A1\tAssertion T1 absent\nA2\tAssertion T1 present", "a second value of the attribute Assertion of T1."),
+        ("A1\tAsser=tion T1 absent", "an attribute whose name or value is no short text on one line."),
+    ],
+)
+def test_a_wrong_attribute_of_brat_is_named_and_the_entity_stays(row, message, tmp_path):
+    folder = brat_folder(tmp_path, "Aspirin for asthma.", "T1\tDrug 0 7\tAspirin", row)
+    [(line, said)] = problems(folder)
+    assert line >= 2 and said.startswith(message)
+    [placed] = spans.read(folder, report=lambda problem: None)
+    assert placed.sentence.tags[0] == "B-Drug"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({"assertion": "absent"}, {"assertion": ("absent", "")}),
+        ({"negated": True, "family": False, "grade": 2}, {"grade": ("2", ""), "negated": ("yes", "")}),
+        (["negated"], {"negated": ("yes", "")}),
+        ({}, {}),
+        (None, {}),
+    ],
+)
+def test_attributes_of_jsonl_are_names_and_values(attributes, expected, tmp_path):
+    path = tmp_path / "train.spans.jsonl"
+    entity = {"label": "Sign", "start": 0, "end": 5, "attributes": attributes}
+    path.write_text(json.dumps({"text": "Fever.", "entities": [entity]}))
+    [placed] = spans.read(path)
+    assert placed.sentence.attributes == expected
+
+
+@pytest.mark.parametrize(
+    "attributes", ["absent", {"a b": "x"}, {"a": ["x"]}, {"a": ""}, {"a": "x\ny"}, {"@a": "x"}, [1]]
+)
+def test_wrong_attributes_of_jsonl_are_named(attributes, tmp_path):
+    path = tmp_path / "train.spans.jsonl"
+    entity = {"label": "Sign", "start": 0, "end": 5, "attributes": attributes}
+    path.write_text(json.dumps({"text": "Fever.", "entities": [entity]}))
+    [(line, message)] = problems(path)
+    assert line == 1 and "attribute" in message
 
 
 @pytest.mark.parametrize(
