@@ -372,7 +372,7 @@ def tokenizer() -> Tokenizer:
 
 
 def test_the_index_and_the_folder_agree():
-    assert 8 <= len(NOTES) <= 12
+    assert 12 <= len(NOTES) <= 20
     assert len({note["id"] for note in NOTES}) == len(NOTES)
     assert {note["file"] for note in NOTES} == {path.name for path in (DATA / "notes").glob("*.txt")}
 
