@@ -25,7 +25,7 @@ from trainer import datasets, inference, models
 from trainer.datasets.attributes import Attribute
 from trainer.datasets.places import split_files
 from trainer.datasets.readers import spans
-from trainer.datasets.readers.entities import Marked
+from trainer.datasets.readers.entities import MarkedDocument
 from trainer.evaluation import attribute_scores, span_scores
 
 ATTRIBUTE = "assertion"
@@ -79,7 +79,7 @@ def _pattern(phrases: str) -> re.Pattern[str]:
     return re.compile(rf"\W{{0,3}}(?<![\w-])(?:{listed})(?![\w-])")
 
 
-def table(notes: Sequence[Marked], says: Callable[[int, Any], str | None], attribute: Attribute) -> np.ndarray:
+def table(notes: Sequence[MarkedDocument], says: Callable[[int, Any], str | None], attribute: Attribute) -> np.ndarray:
     """(notes, values, values): gold value of each finding beside what `says` gives for (number of the note, entity)."""
     counts = np.zeros((len(notes), len(attribute.values), len(attribute.values)), dtype=np.int64)
     numbers = {value: number for number, value in enumerate(attribute.values)}
@@ -115,11 +115,11 @@ def compare(reference: str, dataset: str, split: str) -> dict[str, Any]:
     """What rules and model reach on the gold spans of a split, and the model's spans by source of the note."""
     resolved = datasets.resolve(dataset)
     path = split_files(Path(resolved.path))[split]
-    notes = list(spans.marked(path))
+    notes = list(spans.read_marked(path))
     model, tokenizer = models.load(reference)
     known = {attribute.name: attribute for attribute in inference.attributes_of(model)}
     attribute = known[ATTRIBUTE]
-    sentences = [spans.tagged(note.text, note.entities) for note in notes]
+    sentences = [spans.tag_words(note.text, note.entities) for note in notes]
     outputs = inference.word_outputs([each.words for each in sentences], model, tokenizer)
     gold = [list(each.tags) for each in sentences]
     stated = [each.attributes for each in sentences]

@@ -355,7 +355,7 @@ def test_attributes_of_brat_belong_to_their_entity_or_to_the_trigger_of_their_ev
         ("A1\tAssertion T7 absent", "an attribute of T7, which is not in this file."),
         ("A1\tAssertion", "an attribute without a name and the id of what has it."),
         ("A1\tAssertion T1 absent\nA2\tAssertion T1 present", "a second value of the attribute Assertion of T1."),
-        ("A1\tAsser=tion T1 absent", "an attribute whose name or value is no short text on one line."),
+        ("A1\tAsser=tion T1 absent", "an attribute whose name or value is not a short text on one line."),
     ],
 )
 def test_a_wrong_attribute_of_brat_is_named_and_the_entity_stays(row, message, tmp_path):
