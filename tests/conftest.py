@@ -100,8 +100,21 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("STILLROOM_HOME", str(folder))
     monkeypatch.delenv("STILLROOM_DB", raising=False)
     yield folder
-    if "trainer.queue.store" in sys.modules:
-        sys.modules["trainer.queue.store"]._open.cache_clear()
+    _forget_opened_stores()
+
+
+@pytest.fixture
+def stillroom(capsys):
+    """Runs the command line in this process: stillroom(*words) -> (exit code, stdout, stderr)."""
+    from workbench import cli
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(word) for word in words])
+        return ended.value.code, *capsys.readouterr()
+
+    yield run
+    _forget_opened_stores()
 
 
 @pytest.fixture(scope="session")
@@ -152,6 +165,11 @@ def one_lab():
     made = lab.InProcessLab()
     yield made
     made.close()
+
+
+def _forget_opened_stores() -> None:
+    if "trainer.queue.store" in sys.modules:
+        sys.modules["trainer.queue.store"]._open.cache_clear()
 
 
 def _published(folder: Path, kind: str, labels: tuple[str, ...], about: dict, **options) -> Path:

@@ -30,6 +30,7 @@ def _no_bool(value: Any) -> Any:
 Int = Annotated[int, BeforeValidator(_no_bool)]
 Float = Annotated[float, BeforeValidator(_no_bool)]
 Layer = Annotated[Int, Field(ge=0, le=1000)]
+EngineName = Literal["local"]  # the names of trainer.queue.engines.ENGINES, which needs this module
 
 
 def _choice(what: str, table: Mapping[str, type[Plain]]) -> BeforeValidator:
@@ -103,7 +104,7 @@ class Schedule(Plain):
 class Compute(Plain):
     """Where a run executes and what it may use."""
 
-    engine: Literal["local"] = "local"
+    engine: EngineName = "local"
     devices: Int = Field(1, ge=1, le=1, description="Devices of one run")
     threads: Int | None = Field(None, ge=1, le=256, description="CPU threads; empty: the worker's share of the cores")
     precision: Literal["auto", "fp32", "bf16"] = Field(

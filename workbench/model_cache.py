@@ -16,7 +16,7 @@ from trainer.zoo import weights
 
 SHARE = 4  # the shelf keeps up to one part in so many of the machine's memory
 MEMORY_MB = "STILLROOM_LAB_MEMORY_MB"
-_CGROUP = Path("/sys/fs/cgroup")
+CGROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may take
 
 
 class _Loaded(NamedTuple):
@@ -84,7 +84,7 @@ def size_bytes(network: Any) -> int:
     )
 
 
-def limit_bytes() -> int:
+def limit_bytes(cgroup: Path = CGROUP) -> int:
     """What a shelf may keep: STILLROOM_LAB_MEMORY_MB, or a quarter of this machine's, or container's, memory."""
     if said := os.environ.get(MEMORY_MB):
         if not (said.isascii() and said.isdigit() and int(said)):
@@ -93,19 +93,19 @@ def limit_bytes() -> int:
                 next_step="Correct it, or leave it out, and start Stillroom again.",
             )
         return int(said) * 2**20
-    return min([psutil.virtual_memory().total, *_container()[:1]]) // SHARE
+    return min([psutil.virtual_memory().total, *_container(cgroup)[:1]]) // SHARE
 
 
-def free_bytes() -> int:
+def free_bytes(cgroup: Path = CGROUP) -> int:
     """Memory that this process may still take: the machine's, or what its container has left."""
-    return min([psutil.virtual_memory().available, *_container()[1:]])
+    return min([psutil.virtual_memory().available, *_container(cgroup)[1:]])
 
 
-def _container() -> tuple[int, ...]:
+def _container(cgroup: Path) -> tuple[int, ...]:
     """(limit, left) of the control group (version 2), or nothing where it sets no limit."""
     with contextlib.suppress(OSError, ValueError):
-        limit, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-        counts = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        limit, used = (int((cgroup / f"memory.{name}").read_text()) for name in ("max", "current"))
+        counts = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
         return limit, limit - used + int(counts.get("inactive_file", 0))  # the cache of files gives way
     return ()
 

@@ -23,19 +23,6 @@ RUN = "0123abcd-1"
 
 
 @pytest.fixture
-def stillroom(capsys):
-    """Run the command line in this process: stillroom(*words) -> (exit code, stdout, stderr)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(word) for word in words])
-        return ended.value.code, *capsys.readouterr()
-
-    yield run
-    store._open.cache_clear()
-
-
-@pytest.fixture
 def commands(tmp_path) -> dict[str, tuple]:
     """Every command that opens the state, by name."""
     model, data = scripted_run.inputs(tmp_path)

@@ -58,12 +58,10 @@ def one_by_one(tensors, window, others, heads=2):
 @pytest.mark.parametrize("dropout", [0.0, 1e-12, 0.25])
 def test_all_that_a_query_sees_shares_one_softmax_however_blocks_are_grouped(monkeypatch, room, dropout):
     tensors, *ways = seen_in_blocks()
-    groups, cut = [], blocks._groups
     monkeypatch.setattr(blocks, "WRITTEN_OUT" if dropout else "FUSED", room)
     everything = partial(torch.ones, dtype=torch.int16)
     monkeypatch.setattr(blocks, "kept", lambda shape, *_: everything(shape))
     kept_share = 1.0 if dropout < 0.1 else 1 - dropout  # all is kept, and scaled as if it were not
-    monkeypatch.setattr(blocks, "_groups", lambda *arguments: groups.append(list(cut(*arguments))) or groups[-1])
     gradients = []
     for way in (partial(in_blocks, dropout=dropout), one_by_one):
         inputs = [tensor.clone().requires_grad_() for tensor in tensors]
@@ -72,7 +70,9 @@ def test_all_that_a_query_sees_shares_one_softmax_however_blocks_are_grouped(mon
         gradients.append([out, *(tensor.grad for tensor in inputs)])
     for blocked, plain in zip(*gradients, strict=True):
         torch.testing.assert_close(blocked, plain, rtol=0, atol=1e-5)
-    assert len(groups[0]) == {1: 24, 400: 14, 1 << 30: 4}[room] and groups[0] == groups[1]
+    window, others = ways
+    groups = list(blocks.groups(tensors[0], 2, (window, *others), dropout))
+    assert len(groups) == {1: 24, 400: 14, 1 << 30: 4}[room]
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.25])

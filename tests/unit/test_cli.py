@@ -22,18 +22,6 @@ ROOT = Path(__file__).parents[2]
 SECRET = "Zebulon Quux has ataxia"
 
 
-@pytest.fixture
-def stillroom(capsys):
-    """Run the command line in this process: stillroom(*words) -> (exit code, stdout, stderr)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(word) for word in words])
-        return ended.value.code, *capsys.readouterr()
-
-    return run
-
-
 def write_spec(folder: Path, **fields) -> Path:
     path = folder / "spec.yaml"
     path.write_text(json.dumps({"kind": "finetune", "model": "minilm", "dataset": "ncbi-disease-slice"} | fields))

@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from typing import get_args
 
 import pytest
 import scripted_run
 
 from trainer.queue.engines import ENGINES, LocalEngine, Process, cores, environment
 from trainer.run import Run
+from trainer.spec import EngineName
 
 SLEEP = "import time; time.sleep(120)"
 
@@ -66,6 +68,10 @@ def test_a_zombie_is_gone():
 def test_the_real_child_is_the_trainer(run):
     assert LocalEngine().command(run)[1:] == ["-m", "trainer", "run", str(run.folder)]
     assert ENGINES["local"] is LocalEngine
+
+
+def test_a_spec_names_an_engine_of_the_table():
+    assert get_args(EngineName) == tuple(ENGINES)
 
 
 def test_start_alive_exit_code_and_log(run):

@@ -96,7 +96,6 @@ def test_a_containers_limit_counts_and_its_cached_files_are_free(tmp_path, monke
     monkeypatch.delenv("STILLROOM_LAB_MEMORY_MB", raising=False)
     for name, content in (("max", "4000"), ("current", "3000"), ("stat", "anon 2000\ninactive_file 500")):
         (tmp_path / f"memory.{name}").write_text(content + "\n")
-    monkeypatch.setattr(model_cache, "_CGROUP", tmp_path)
-    assert (limit_bytes(), free_bytes()) == (1000, 1500)
+    assert (limit_bytes(tmp_path), free_bytes(tmp_path)) == (1000, 1500)
     (tmp_path / "memory.max").write_text("max\n")
-    assert limit_bytes() == psutil.virtual_memory().total // 4
+    assert limit_bytes(tmp_path) == psutil.virtual_memory().total // 4

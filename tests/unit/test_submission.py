@@ -14,24 +14,11 @@ from trainer import queue
 from trainer.errors import BadSpec
 from trainer.queue import engines, store, worker
 from trainer.spec import parse
-from workbench import cli
 from workbench.launch import submission
 
 DATA = Path(__file__).parents[2] / "data"
 
 FAST = worker.Timing(look_s=0.02, beat_s=0.05, idle_s=0.02)
-
-
-@pytest.fixture
-def stillroom(capsys):
-    """Run the command line in this process: stillroom(*words) -> (exit code, stdout, stderr)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(word) for word in words])
-        return ended.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

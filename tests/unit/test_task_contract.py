@@ -1,10 +1,4 @@
-"""What every task promises, and what a new one costs: two files and one line of a table, on a copy of the project."""
-
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+"""What every task promises. tests/flow/test_contributing.py adds one and runs these tests with it."""
 
 import pytest
 
@@ -26,7 +20,6 @@ from workbench.explain.targets import TARGETS
 from workbench.explain.targets import found as targets
 from workbench.highlight.disagreements import MEANINGS
 
-ROOT = Path(__file__).parents[2]
 every_task = pytest.mark.parametrize("name", TASKS)
 FILES = {  # a data set of each kind: the file of a split, and two examples that differ by a number
     "tagged": ("conll", "Bad\tB-x\nday{0}\tO\n\nGood\tO\nday{0}\tB-x\n"),
@@ -129,115 +122,3 @@ def test_a_model_says_which_task_it_is_for(name):
     assert outputs.task_of(head, outputs.mark(name)) == name
     assert outputs.task_of(head, {outputs.MARK: "no-such-task"}) == outputs.task_of(head, {})
     assert models.CLASSES[head]
-
-
-# A task of its own: which of two kinds of day a note tells of. It reads labelled documents, one label each.
-TASK = '''
-"""Days: one label of two, by the whole text."""
-
-from typing import ClassVar, Literal
-
-from trainer.tasks.task import Task
-
-
-class Days(Task):
-    """Which kind of day a text tells of."""
-
-    title: ClassVar = "Kinds of days"
-    answers: ClassVar = "labels"
-    head: ClassVar = "classification"
-    data: ClassVar = "labelled"
-    labelled: ClassVar = True
-    label: ClassVar = "kind of day"
-    score: ClassVar = "macro_f1"
-    level: ClassVar = "whole texts"
-    unit: ClassVar = "documents"
-    name: Literal["days"] = "days"
-    multi_label: ClassVar = False
-    reading: ClassVar = "truncate"
-    pooling: ClassVar = "mean"
-    most_windows: ClassVar = 1
-'''
-EXAMPLE = '''
-"""Days: documents with one label, read from their start."""
-
-from trainer.examples.classification import ClassificationData
-from trainer.tasks.days import Days
-
-
-class DaysData(ClassificationData):
-    """The splits of one data set of days."""
-
-    @classmethod
-    def read_task(cls, model):
-        """The task: it has no options."""
-        return Days()
-
-
-DATA = DaysData
-'''
-TRAINED = """
-import sys
-from pathlib import Path
-from trainer import fit, inference, models
-from trainer.datasets import resolve
-from trainer.run import RunSpec
-from trainer.spec import parse
-from trainer.training.setup import prepare
-from trainer.zoo import resolve as resolve_model, task_of
-
-tiny, data, out = sys.argv[1:]
-spec = parse({"kind": "finetune", "model": tiny, "dataset": data, "task": "days",
-              "schedule": {"steps": 1, "batch_size": 2, "lr": 0.001, "max_tokens": 16}})
-found = {"model": resolve_model(tiny), "dataset": resolve(data)}
-ready = RunSpec(id="0-1", attempt=1, spec=spec, **found, device="cpu", threads=1)
-fit.check(ready)
-setup = prepare(ready, cache=Path(out) / "cache")
-setup.objective(setup.batch_at(0))["loss"].backward()
-assert 0 <= setup.dev_scores()["macro_f1"] <= 1
-models.save(setup.objective.student.eval(), setup.tokenizer, Path(out) / "model")
-saved = resolve_model(str(Path(out) / "model"))
-assert task_of(saved) == "days"
-found = inference.predict("A bad day", *models.load(saved), name="m")
-assert found.task == "days" and {each.label for each in found.labels} == {"a", "b"}
-assert fit.model(saved).task == "days"
-"""
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory):
-    """A copy of the project with one task more."""
-    copy = tmp_path_factory.mktemp("house")
-    for folder in ("trainer", "workbench"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("data", "specs", "model_zoo.yaml", "pyproject.toml"):
-        (copy / name).symlink_to(ROOT / name)
-    (copy / "trainer/tasks/days.py").write_text(TASK)
-    (copy / "trainer/examples/days.py").write_text(EXAMPLE)
-    table = copy / "trainer/tasks/__init__.py"
-    line = table.read_text().replace('"mlm": MLM}', '"mlm": MLM, "days": Days}')
-    table.write_text(line.replace("\n\nTASKS", "\nfrom trainer.tasks.days import Days\n\nTASKS"))
-    return copy
-
-
-def run(house, *arguments):
-    """A Python program on the copy; its output explains a failure."""
-    env = os.environ | {"PYTHONPATH": str(house)}
-    done = subprocess.run([sys.executable, *arguments], cwd=house, env=env, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    return done.stdout
-
-
-def test_a_new_task_of_two_files_and_a_line_keeps_every_promise(house):
-    shutil.copy(__file__, house / "test_contract.py")
-    chosen = ["-k", "days", "-p", "no:cacheprovider", "-p", "no:randomly"]
-    output = run(house, "-m", "pytest", *chosen, "test_contract.py")
-    assert f"{len(PROMISES)} passed" in output
-
-
-def test_a_new_task_is_trained_scored_and_read(house, data, tiny_model, tmp_path_factory):
-    out = tmp_path_factory.mktemp("out")
-    run(house, "-c", TRAINED, str(tiny_model), str(data("classification")), str(out))
-
-
-PROMISES = [test for name, test in list(globals().items()) if name.startswith("test_") and hasattr(test, "pytestmark")]

@@ -253,7 +253,7 @@ class _Blocks(torch.autograd.Function):
         ctx.fused = not dropout and query.device.type == "cpu" and kernels() is not None
         ctx.dropped = levels(dropout) if query.device.type == "cpu" else 0
         with torch.autocast(query.device.type, enabled=False):
-            for number, group in enumerate(_groups(query, heads, ways, dropout)):
+            for number, group in enumerate(groups(query, heads, ways, dropout)):
                 asked, parts = _inputs(query, sources, group, heads, ways)
                 if ctx.fused:
                     kernel, _ = kernels()
@@ -280,7 +280,7 @@ class _Blocks(torch.autograd.Function):
         to_query = torch.empty_like(query, memory_format=torch.contiguous_format)
         totals = [torch.zeros_like(source, memory_format=torch.contiguous_format) for source in sources]
         with torch.autocast(query.device.type, enabled=False):
-            for number, group in enumerate(_groups(query, heads, ways, ctx.dropout)):
+            for number, group in enumerate(groups(query, heads, ways, ctx.dropout)):
                 asked, parts = _inputs(query, sources, group, heads, ways)
                 known = [_queries(tensor, group, heads, ways[0].size).flatten(0, 1) for tensor in (grad, out)]
                 if ctx.fused:
@@ -348,7 +348,7 @@ def _again(grad: torch.Tensor, asked: torch.Tensor, parts: list, ctx, number: in
     return torch.autograd.grad(out, (asked, *inputs), grad)
 
 
-def _groups(query: torch.Tensor, heads: int, ways: tuple, dropout: float) -> Iterator[Group]:
+def groups(query: torch.Tensor, heads: int, ways: tuple, dropout: float) -> Iterator[Group]:
     """Groups that cover all blocks of queries of all rows. One at the edge goes alone, but with that of other rows."""
     (rows, tokens, hidden), window, keys = query.shape, ways[0], sum(way.keys for way in ways)
     room = ON_ACCELERATOR if query.device.type != "cpu" else WRITTEN_OUT if dropout else FUSED
