@@ -77,7 +77,7 @@ def test_a_note_is_never_shown_twice_while_answers_come(page):
     page.get_by_role("radio", name="Heart failure under gemcitabine").click()
     page.locator(".sr-pane").filter(has_text="gemcitabine").nth(1).wait_for(timeout=WAIT_MS)
     filled(page)
-    page.get_by_role("slider", name="Least score").wait_for()
+    page.get_by_role("slider", name="Minimum score").wait_for()
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=WAIT_MS)
     assert page.evaluate("window.most") == 1
 
@@ -118,7 +118,7 @@ def test_a_filter_by_slider_keeps_the_place_and_says_what_it_does(page):
     page.get_by_role("radio", name="Heart failure under gemcitabine").click()
     page.locator(".sr-pane").filter(has_text="gemcitabine").nth(1).wait_for(timeout=WAIT_MS)
     filled(page)
-    slider = page.get_by_role("slider", name="Least score")
+    slider = page.get_by_role("slider", name="Minimum score")
     slider.wait_for()
     idle = page.locator("[data-testid=stApp][data-test-script-state=notRunning]")
     idle.wait_for(timeout=WAIT_MS)

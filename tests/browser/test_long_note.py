@@ -7,7 +7,7 @@ from browser.app_server import new_page
 from browser.staged_jobs import publish
 from browser.test_compare import HOSTILE, filled
 
-from workbench.highlight import shown
+from workbench.highlight import displayable
 from workbench.highlight.panes import LONG
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -65,7 +65,7 @@ def _upload_and_compare(page, note: str) -> None:
     page.get_by_role("button", name="Compare").click()
     page.locator(".sr-panes.sr-long").wait_for()
     page.locator(".sr-waiting").first.wait_for(state="detached")
-    page.get_by_role("slider", name="Least score").wait_for()
+    page.get_by_role("slider", name="Minimum score").wait_for()
     _idle(page)
 
 
@@ -73,7 +73,7 @@ def _is_text(page, note: str) -> None:
     """Every pane is the note, and nothing in it was taken for anything but text."""
     assert page.locator(".sr-pane").count()
     for pane in page.locator(".sr-pane").all():
-        assert pane.evaluate(IS_THE_NOTE, shown(note))  # control characters as their pictures
+        assert pane.evaluate(IS_THE_NOTE, displayable(note))  # control characters as their pictures
         assert pane.locator("img, script, a").count() == 0
     assert page.title() != "taken"
 
@@ -88,6 +88,6 @@ def _report_is_text(page, note: str, path: Path) -> None:
     sheet = page.context.new_page()
     sheet.set_default_timeout(WAIT_MS)
     sheet.goto(path.as_uri())
-    assert sheet.locator(".sr-note").evaluate("(e, note) => e.textContent === note", shown(note))
+    assert sheet.locator(".sr-note").evaluate("(e, note) => e.textContent === note", displayable(note))
     assert sheet.locator("img, script, a").count() == 0 and sheet.title() != "taken"
     sheet.close()

@@ -287,7 +287,7 @@ def test_stop_ends_what_waits_and_says_so(runs, monkeypatch):
         blocking = lab.shared().submit(SHORT, Arm.parse(runs[0]))
         button(page, "Explain").click()
         page = ran(page)
-        assert "waiting its turn" in html(page)
+        assert "waiting in the queue" in html(page)
         button(page, "Stop").click()
         page = ran(page)
     finally:

@@ -9,7 +9,7 @@ from unit.test_highlight import ATTRIBUTES, HOSTILE, LABEL, RANGES, TEXT, Page
 
 from trainer.errors import Refused
 from workbench.explain.wording import Verdict, account
-from workbench.highlight import STYLE, Side, attribution, shown
+from workbench.highlight import STYLE, Side, attribution, displayable
 from workbench.highlight.attribution import CHIPS, LISTED, UNSEEN
 from workbench.highlight.markup import TAGS
 
@@ -32,7 +32,7 @@ def test_any_text_parts_and_names_give_our_tags_and_the_text_itself(text, first,
         side(second, name=f"b{name}", unread=unread, method="saliency"),
     ]
     picture = Page(attribution(text, sides, asked))
-    assert picture.panes == [shown(text)] * 2
+    assert picture.panes == [displayable(text)] * 2
     classes = set(re.findall(r"sr-[a-z0-9]+", STYLE)) | {"sr"}
     for tag, attributes in picture.tags:
         assert tag in TAGS and set(attributes) <= ATTRIBUTES
@@ -57,7 +57,7 @@ def test_sign_strength_rank_and_figure_of_a_part_are_in_the_note():
         ("against", "5", "chills", "2 \N{MINUS SIGN}1.00"),
         ("for", "2", "after", "3 +0.50"),
     ]
-    assert "speaks against it \N{MINUS SIGN}2.00" in html and "+2.00 speaks for it" in html and "log-odds" in html
+    assert "opposes it \N{MINUS SIGN}2.00" in html and "+2.00 supports it" in html and "log-odds" in html
 
 
 def test_only_the_strongest_parts_carry_a_chip():
@@ -91,7 +91,7 @@ def test_two_models_share_a_table_by_their_best_rank_and_say_what_one_lacks():
 def test_a_long_table_says_how_many_it_leaves_out():
     parts = [(3 * n, 3 * n + 2, n + 1.0) for n in range(LISTED + 20)]
     html = attribution("ab " * (LISTED + 20), [side(parts)])
-    assert html.count("<tr>") == LISTED + 1 and f"The strongest words, {LISTED} of {LISTED + 20}." in html
+    assert html.count("<tr>") == LISTED + 1 and f"The strongest words ({LISTED} of {LISTED + 20})." in html
 
 
 def test_what_was_not_seen_says_so_once_and_what_is_asked_about_is_framed():
@@ -119,7 +119,7 @@ def test_what_is_awaited_its_progress_and_an_error_are_shown():
 
 def test_a_method_without_a_sign_shows_none():
     html = attribution("Fever", [side([(0, 5, 0.004)], method="saliency")])
-    assert "speaks against" not in html and "gradient length" in html and "4.0e\N{MINUS SIGN}03" in html
+    assert "opposes" not in html and "gradient length" in html and "4.0e\N{MINUS SIGN}03" in html
 
 
 def test_a_million_characters_are_drawn():

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from trainer.errors import BadSpec
 from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
-from workbench.compare import agreement_rows, compare, grouped, label_agreement, span_f1
-from workbench.compare.filters import Filter, filtered
+from workbench.compare import compare, group_by_kind
+from workbench.compare.agreement import agreement_rows, label_agreement, span_f1
+from workbench.compare.filters import Filter, apply_filter
 
 NOTHING_READ = Coverage(tokens=0, tokens_read=0, windows=0)
 
@@ -92,7 +93,7 @@ def test_where_nothing_was_found_there_is_no_agreement_and_the_reason_is_said():
     pairs = [prediction("a"), prediction("b"), prediction("d", (0, 3, "Disease"))]
     assert compare(pairs).agreement == 0.0, "the pair that found nothing does not count"
     unread = [prediction(name).model_copy(update={"coverage": NOTHING_READ}) for name in "ab"]
-    assert "nothing to read" in compare(unread).no_agreement
+    assert "nothing in the note to read" in compare(unread).no_agreement
     assert "no label in common" in compare([prediction("a"), prediction("b", labels="Gene")]).no_agreement
     assert compare([prediction("d", (0, 3, "Disease")), prediction("e", (0, 3, "Disease"))]).no_agreement is None
 
@@ -100,10 +101,10 @@ def test_where_nothing_was_found_there_is_no_agreement_and_the_reason_is_said():
 def test_a_filter_that_hides_all_leaves_nothing_to_compare():
     arms = [prediction(name, (0, 3, "Disease")) for name in "ab"]
     assert compare(arms).agreement == 1.0
-    assert compare([filtered(arm, Filter(least=1.0)) for arm in arms]).agreement is None
+    assert compare([apply_filter(arm, Filter(min_score=1.0)) for arm in arms]).agreement is None
     documents = [classified(name, "x y") for name in "ab"]
-    assert compare([filtered(arm, Filter(least=1.0)) for arm in documents]).agreement is None
-    assert {row.mean for row in agreement_rows([filtered(arm, Filter(least=1.0)) for arm in arms])} == {None}
+    assert compare([apply_filter(arm, Filter(min_score=1.0)) for arm in documents]).agreement is None
+    assert {row.mean for row in agreement_rows([apply_filter(arm, Filter(min_score=1.0)) for arm in arms])} == {None}
 
 
 def test_one_arm_or_one_name_twice_is_refused():
@@ -134,14 +135,14 @@ def test_disagreements_are_grouped_by_kind_and_by_who_alone_found_them():
         ("only", 30),
         ("only", 40),
     ]
-    assert grouped(comparison) == [
+    assert group_by_kind(comparison) == [
         ("only", ("a",), (4,)),
         ("only", ("b",), (3,)),
         ("only", ("a", "c"), (0,)),
         ("label", (), (1,)),
         ("boundary", (), (2,)),
     ]
-    assert grouped(compare([one, third])) == [("unread", ("c",), (0,))]
+    assert group_by_kind(compare([one, third])) == [("unread", ("c",), (0,))]
 
 
 SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_from(["Chemical", "Disease"])), max_size=8)
@@ -162,7 +163,7 @@ def test_disagreements_are_disjoint_in_order_and_hold_each_span_that_is_not_shar
         assert any(a <= start and end <= b for a, b in regions)
     assert (comparison.agreement in (1.0, None)) == (places[0] == places[1]) == (not regions)
     assert (comparison.agreement is None) == (not places[0] and not places[1])
-    assert sorted(number for group in grouped(comparison) for number in group.items) == list(range(len(regions)))
+    assert sorted(index for group in group_by_kind(comparison) for index in group.indices) == list(range(len(regions)))
     assert compare(arms[::-1]).agreement == comparison.agreement
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from trainer import zoo
 from trainer.prediction import Cost, Coverage, Prediction, Span
-from workbench.compare.arms import titles
+from workbench.compare.arms import arm_titles
 from workbench.compare.presets import teachers_and_students, three_ways
-from workbench.compare.story import story
+from workbench.compare.story import story_steps
 from workbench.predict import Arm
 
 
@@ -43,7 +43,9 @@ def test_three_ways_take_a_long_model_where_one_is_ready():
 
 def test_titles_are_unique_and_made_for_what_is_chosen_of_ready_models():
     ready = [entry("a", name="Same"), entry("b", name="Same"), entry("c")]
-    named = titles(ready, ["a@truncate:128", "b@windows:64", "c@whole", "gone@windows", "c@windows:2", "![x](y)", "c"])
+    named = arm_titles(
+        ready, ["a@truncate:128", "b@windows:64", "c@whole", "gone@windows", "c@windows:2", "![x](y)", "c"]
+    )
     assert len(set(named.values())) == len(named) == 9
     assert named["a@truncate:128"] == "Same, a, first 128 tokens only" and named["c@whole"] == "C, in one window"
     assert named["b@windows:64"] == "Same, b, in windows of 64 tokens" and named["c@truncate"] == "C, first window only"
@@ -65,19 +67,24 @@ FULL = arm("m@windows", (10, 20), (1210, 1220), (2600, 2610))
 
 def test_the_story_tells_what_lies_beyond_and_where_it_comes_into_view():
     other = arm("l@windows", (10, 20), (1210, 1220))
-    read, reached, move, last = story([SHORT, FULL, other], None)
+    read, reached, move, last = story_steps([SHORT, FULL, other], None)
     assert read == "A read 126 of 3,000 tokens; B and C read all of them."
-    assert reached.startswith("After that place B found 2 things and C found 1 thing.")
-    assert "to 512 tokens" in move and "between 256 and 512 tokens" in move
-    assert last.endswith("they agree to 80%, and differ at 1 place.")
-    assert "B found 2 things. A could not" in story([SHORT, FULL], None)[1]
+    assert reached.startswith("Beyond that, B found 2 things and C found 1 thing.")
+    assert "to 512 tokens" in move and "between tokens 256 and 512" in move
+    assert last.endswith("their agreement is 80%, and they differ in 1 place.")
+    assert "B found 2 things. A could not" in story_steps([SHORT, FULL], None)[1]
 
 
 def test_the_story_follows_the_context_length():
-    assert "to 512 tokens" in story([SHORT, FULL], 256)[2]
-    assert story([SHORT, FULL], 512)[2] == "At 512 tokens the first of them is in view: 1 of what B found beyond."
+    assert "to 512 tokens" in story_steps([SHORT, FULL], 256)[2]
+    assert (
+        story_steps([SHORT, FULL], 512)[2] == "At 512 tokens, 1 of the findings that A missed and B found are in view."
+    )
     late = arm("m@windows", (2600, 2610))
-    assert story([SHORT, late], None)[2] == "The first of them is beyond 512 tokens: only the whole note shows it."
+    assert (
+        story_steps([SHORT, late], None)[2]
+        == "The first of these findings is beyond 512 tokens: only the whole note shows it."
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,4 +101,4 @@ def test_the_story_follows_the_context_length():
     ids=["other order", "one arm", "nothing beyond", "all cut off", "read all", "not cut off on purpose", "no lengths"],
 )
 def test_a_story_that_does_not_hold_is_not_told(arms):
-    assert story(arms, None) == []
+    assert story_steps(arms, None) == []

@@ -15,20 +15,20 @@ WHOLE = prediction([(10, 20), (600, 610), (1200, 1210)], tokens=300, tokens_read
 
 def test_only_lengths_that_cut_the_note_for_some_model_are_offered():
     short = prediction(tokens=140, tokens_read=140, reach=((128, 610),))
-    assert context.contexts([short, WHOLE]) == [128, 256]
-    assert context.contexts([prediction(tokens=12, tokens_read=12)]) == []
+    assert context.context_lengths([short, WHOLE]) == [128, 256]
+    assert context.context_lengths([prediction(tokens=12, tokens_read=12)]) == []
 
 
 def test_a_finding_is_in_view_when_its_last_character_is():
-    assert [context.in_view(WHOLE, tokens) for tokens in (128, 256, 512, None)] == [1, 2, 3, 3]
-    assert [context.end_of(WHOLE, tokens) for tokens in (128, 512)] == [600, None]
+    assert [context.count_in_view(WHOLE, tokens) for tokens in (128, 256, 512, None)] == [1, 2, 3, 3]
+    assert [context.context_end(WHOLE, tokens) for tokens in (128, 512)] == [600, None]
 
 
 def test_what_is_beyond_the_context_is_unread_of_the_whole_note():
-    placed = context.placed(prediction(tokens=128, tokens_read=128), WHOLE, 600, 1400)
+    placed = context.extend_to_note(prediction(tokens=128, tokens_read=128), WHOLE, 600, 1400)
     assert placed.coverage.unread == ((600, 1400),) and (placed.coverage.tokens, placed.coverage.tokens_read) == (
         300,
         128,
     )
     cut = prediction(tokens=256, tokens_read=126, unread=((590, 1205),))  # a model that is cut off even earlier
-    assert context.placed(cut, WHOLE, 1205, 1400).coverage.unread == ((590, 1400),)
+    assert context.extend_to_note(cut, WHOLE, 1205, 1400).coverage.unread == ((590, 1400),)

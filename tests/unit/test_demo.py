@@ -218,7 +218,7 @@ def test_stopping_an_event_frees_the_lab(idle_lab):
     events = Events(first.Opening())
     del idle_lab[:]
     ((picture, line, _),) = asyncio.run(drawn(events.compare("Fever <b>", list(first.ARMS), Asked()), 1))
-    assert "Fever &lt;b&gt;" in picture and "waiting its turn" in picture and "0 of 2 models" in line
+    assert "Fever &lt;b&gt;" in picture and "waiting in the queue" in picture and "0 of 2 models" in line
     assert len(idle_lab) == 2 and all(answer.cancelled() for answer in idle_lab)
     ((picture, line),) = asyncio.run(drawn(events.explain(f"{first.ARMS[0]} 0:5:Disease", "saliency", "", Asked()), 1))
     assert "&lt;b&gt;" in picture and "Disease: Fever" in line and idle_lab[-1].cancelled()

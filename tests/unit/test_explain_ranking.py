@@ -8,7 +8,7 @@ from trainer.errors import UnknownName
 from trainer.zoo import resolve
 from workbench.explain import METHODS, ExplainOptions, explain_text
 from workbench.explain.grains import GRAINS
-from workbench.explain.ranking import coarser, grains_of, ranked
+from workbench.explain.ranking import coarser, grains_of, rank_parts
 
 TEXT = (
     "HISTORY: Fever, chills (for 3 days); no rash.\r\nSaw Dr. Smith.\nPLAN:\nGive naloxone, 1.5 mg. Hepatitis?\n"
@@ -17,10 +17,10 @@ TEXT = (
 
 
 def test_the_strongest_come_first_whatever_their_sign():
-    ranks = ranked(explanation([1, -3, 0, 2]))
+    ranks = rank_parts(explanation([1, -3, 0, 2]))
     assert [(part.rank, part.start, part.score) for part in ranks] == [(1, 10, -3), (2, 30, 2), (3, 0, 1)]
     assert [part.share for part in ranks] == pytest.approx([1 / 2, 1 / 3, 1 / 6])
-    assert ranked(explanation([0, 0])) == []
+    assert rank_parts(explanation([0, 0])) == []
 
 
 def test_only_scores_that_add_up_are_shown_in_larger_parts():

@@ -11,9 +11,9 @@ from trainer.errors import Refused
 from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
 from workbench import highlight
 from workbench.compare import compare
-from workbench.highlight import STEPPING, STYLE, Pane, panes, results, shown
+from workbench.highlight import STEPPING, STYLE, Pane, displayable, panes, results
 from workbench.highlight.disagreements import APART, MEANINGS
-from workbench.highlight.markup import TAGS, Html, escape
+from workbench.highlight.markup import TAGS, Html
 from workbench.highlight.panes import NOT_READ, ROWS
 
 HOSTILE = [
@@ -93,7 +93,7 @@ ATTRIBUTES = {"class", "id", "href", "dir", "tabindex", "role", "aria-label", "a
 @example("".join(HOSTILE), [(0, 9, "Disease"), (3, 400, HOSTILE[1])], [(2, 30, HOSTILE[0])], ((20, 60),), "Disease")
 def test_any_text_spans_and_labels_give_our_tags_and_the_text_itself(text, first, second, unread, name):
     view = page(text, prediction(f"a{name}", first), prediction(f"b{name}", second, unread=unread))
-    assert view.panes == [shown(text)] * 2
+    assert view.panes == [displayable(text)] * 2
     classes = set(re.findall(r"sr-[a-z0-9]+", STYLE)) | {"sr", "sr-n2"}
     for tag, attributes in view.tags:
         assert tag in TAGS and set(attributes) <= ATTRIBUTES
@@ -107,14 +107,16 @@ def test_any_text_spans_and_labels_give_our_tags_and_the_text_itself(text, first
 @settings(deadline=None)
 @given(TEXT)
 def test_a_note_alone_is_its_text(text):
-    assert Page(highlight.note(text)).panes == [shown(text)]
+    assert Page(highlight.note(text)).panes == [displayable(text)]
 
 
 @settings(deadline=None)
 @given(st.text())
 def test_what_cannot_be_shown_keeps_its_place(text):
-    assert len(shown(text)) == len(text)
-    assert [pair for pair in zip(text, shown(text), strict=True) if pair[0] != pair[1] and pair[0].isprintable()] == []
+    assert len(displayable(text)) == len(text)
+    assert [
+        pair for pair in zip(text, displayable(text), strict=True) if pair[0] != pair[1] and pair[0].isprintable()
+    ] == []
 
 
 def test_every_jump_has_its_place_in_its_pane():
@@ -131,7 +133,7 @@ def test_disagreements_stand_under_their_kind_with_its_count():
     other = prediction("b", [(0, 6, "Disease"), (21, 26, "Disease")], unread=((14, 20),))
     html = results(text, [Pane(arm.model, prediction=arm) for arm in (one, other)], compare([one, other]))
     a, b = (f'<b class="sr-arm">{name}</b>' for name in "AB")
-    kinds = [f"Only {a}", f"Only {b}", "Other borders", f"Not read by {b}"]
+    kinds = [f"Only {a}", f"Only {b}", "Different boundaries", f"Not read by {b}"]
     assert re.findall(r'<h2 class="sr-group" id="sr-g\d">(.*?) <b>1</b></h2>', html) == kinds
     assert re.findall(r'<a href="#sr-g\d">(.*?) <b>1</b></a>', html) == kinds
     assert "4 places" in html
@@ -195,7 +197,12 @@ def test_panes_without_a_prediction_show_their_stage_or_error_and_escape_it():
 def test_what_is_awaited_says_how_many_are_before_it_and_how_far_it_is():
     panes = [Pane("a", stage="reading", progress=0.456), Pane("b", ahead=2), Pane("c", stage="reading"), Pane("d")]
     stages = re.findall(r'class="sr-stage">(.*?)<', results("Fever", panes))
-    assert stages == ["reading the note, 46%", "waiting its turn, 2 before it", "reading the note", "waiting its turn"]
+    assert stages == [
+        "reading the note, 46%",
+        "waiting in the queue, 2 requests ahead",
+        "reading the note",
+        "waiting in the queue",
+    ]
 
 
 def test_figures_and_their_meaning_are_stated():
@@ -231,13 +238,13 @@ def test_labels_of_the_whole_note_are_bars_likeliest_first():
     many = classified("a", *((f"label {n}", 0.9 - n / 100) for n in range(20)), threshold=0.8)
     html = results("Fever", [Pane("a", prediction=many)])
     assert len(bars(html)) == 11 and all(likely for _, likely, _ in bars(html)), "all that are given are listed"
-    assert "9 less likely labels not shown" in html and "given from 80% on" in html
+    assert "9 less likely labels not shown" in html and "Labels of at least 80% are given" in html
 
 
 def test_labels_that_differ_are_a_disagreement_of_the_whole_note():
     html = results(*shown_together(classified("a", ("x", 0.9), ("y", 0.1)), classified("b", ("y", 0.6), ("x", 0.4))))
     assert "1 disagreement<" in html and "0% agreement" in html and MEANINGS["labels"] in html
-    listed = re.search(r'The whole note <b>1</b></h2><ol class="sr-list">(.*?)</ol>', html)[1]
+    listed = re.search(r'Whole note <b>1</b></h2><ol class="sr-list">(.*?)</ol>', html)[1]
     assert re.findall(r"sr-chip sr-l\d\">(\w)<", listed) == ["x", "y"]
     assert "href" not in listed, "there is no place to jump to"
 
@@ -317,5 +324,5 @@ def test_a_ruler_shows_what_was_read_and_where_windows_meet(tokens, read, seams)
 
 def test_what_is_html_is_known_by_its_type():
     made = Html("<b>1</b>")
-    assert escape(made) is made and escape("<b>1</b>") == "&lt;b&gt;1&lt;/b&gt;"
+    assert Html.escape(made) is made and Html.escape("<b>1</b>") == "&lt;b&gt;1&lt;/b&gt;"
     assert made + "<i>" == "<b>1</b>&lt;i&gt;" and type(made + made) is Html

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from trainer.datasets.readers.spans import read_marked
 from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
 from workbench.compare import compare, report
-from workbench.compare.costs import Weights, weights
+from workbench.compare.costs import Weights, find_weights
 from workbench.compare.filters import Filter
-from workbench.highlight import document, shown
+from workbench.highlight import displayable, report_page
 from workbench.highlight.markup import TAGS
 from workbench.note import Note
 
@@ -82,7 +82,7 @@ class Page(HTMLParser):
 def test_without_the_tick_no_file_depends_on_the_text(text, first, second):
     arms = prediction("a", *first), prediction("b", *second)
     silent, blank = made(text, *arms), made("·" * len(text), *arms)
-    ours, other = ([file(each) for file in (document, report.as_json, report.as_csv)] for each in (silent, blank))
+    ours, other = ([file(each) for file in (report_page, report.as_json, report.as_csv)] for each in (silent, blank))
     assert ours == other, "the same for any text of this length"
     parts = {text[at : at + 12] for at in range(len(text) - 11)}
     assume(not any(part in file for file in other for part in parts))  # words of ours, by chance
@@ -97,8 +97,10 @@ def test_without_the_tick_no_file_depends_on_the_text(text, first, second):
 @given(TEXT, SPANS, SPANS, LABEL)
 @example("".join(HOSTILE), [(0, 9, HOSTILE[1])], [(3, 40, HOSTILE[0])], HOSTILE[1])
 def test_with_the_tick_the_report_holds_the_text_and_everything_is_escaped(text, first, second, name):
-    page = Page(document(made(text, prediction(f"a{name}", *first), prediction(f"b{name}", *second), with_text=True)))
-    assert page.note == shown(text)
+    page = Page(
+        report_page(made(text, prediction(f"a{name}", *first), prediction(f"b{name}", *second), with_text=True))
+    )
+    assert page.note == displayable(text)
     shell = {"html", "head", "body", "meta", "title", "style", "h1"}
     for tag, attributes in page.tags:
         assert tag in TAGS | shell
@@ -108,10 +110,12 @@ def test_with_the_tick_the_report_holds_the_text_and_everything_is_escaped(text,
 
 def test_the_report_says_versions_hashes_date_coverage_cost_and_what_was_kept():
     arms = prediction("a", (0, 5, "Disease")), prediction("b", unread=((0, 9),))
-    html = document(made("Fever after naloxone", *arms, kept=Filter(labels=("Disease",), least=0.8), context=512))
+    html = report_page(
+        made("Fever after naloxone", *arms, filter=Filter(labels=("Disease",), min_score=0.8), context=512)
+    )
     for fact in ("01 March 2026, 09:30", HASH, "1,234 ms", "90 of 99 (91%)", "9.5 million", "0–5", "Not read by"):
         assert fact in html, fact
-    assert "labels Disease only; scores from 80% on" in html and "first 512 tokens" in html
+    assert "only labels Disease; only scores of at least 80%" in html and "first 512 tokens" in html
     for package, number in report.versions().items():
         assert f"{package} {number}" in html and number != "not installed"
     assert "http://" not in html and "https://" not in html and "<script" not in html and "url(" not in html
@@ -185,18 +189,18 @@ def test_a_file_name_is_a_date_and_says_whether_the_text_is_in_it():
 
 
 def test_the_weights_of_a_starter_and_of_a_model_that_is_gone():
-    digest = weights("minilm-bc5cdr-l3@truncate:128")
+    digest = find_weights("minilm-bc5cdr-l3@truncate:128")
     assert digest.reference == "minilm-bc5cdr-l3" and 8_000_000 < digest.parameters < 9_000_000
     assert digest.size_bytes > digest.parameters and len(digest.sha256) == 64
-    assert weights("./gone@windows") == Weights(reference="./gone")
+    assert find_weights("./gone@windows") == Weights(reference="./gone")
 
 
 def test_of_very_many_disagreements_the_first_are_listed_and_all_are_counted():
     text = "Fever. " * 1_500
     one = prediction("one", *[(at, 5, "Disease") for at in range(0, len(text), 7)])
-    page = document(made(text, one, prediction("two", (0, 5, "Disease"))))
-    assert page.count("<li>") == 1_000 and "<b>1,499</b>" in page and "The first 1,000 are listed" in page
-    few = document(made("Fever. Cough.", one.model_copy(update={"spans": one.spans[:2]}), prediction("two")))
+    page = report_page(made(text, one, prediction("two", (0, 5, "Disease"))))
+    assert page.count("<li>") == 1_000 and "<b>1,499</b>" in page and "Only the first 1,000 are listed" in page
+    few = report_page(made("Fever. Cough.", one.model_copy(update={"spans": one.spans[:2]}), prediction("two")))
     assert few.count("<li>") == 2 and "are listed" not in few
 
 
@@ -205,6 +209,6 @@ def test_where_nothing_was_found_the_files_say_that_there_is_nothing_to_compare(
     document_read = json.loads(report.as_json(comparison))
     assert document_read["agreement"] is None and "nothing to compare" in document_read["no_agreement"]
     assert (
-        document_read["no_agreement"] in document(comparison)
-        and "100%" not in document(comparison).partition("Agreement")[2]
+        document_read["no_agreement"] in report_page(comparison)
+        and "100%" not in report_page(comparison).partition("Agreement")[2]
     )

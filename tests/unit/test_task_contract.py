@@ -14,8 +14,9 @@ from trainer.resolved import ResolvedDataset
 from trainer.spec import parse
 from trainer.tasks import TASKS, answers, for_notes, trained_by, with_data
 from trainer.zoo import outputs
-from workbench.compare import AGREEMENTS, compare
-from workbench.compare.filters import Filter, filtered, given
+from workbench.compare import compare
+from workbench.compare.agreement import AGREEMENTS
+from workbench.compare.filters import Filter, apply_filter, count_answers
 from workbench.explain.targets import TARGETS
 from workbench.explain.targets import found as targets
 from workbench.highlight.disagreements import MEANINGS
@@ -70,7 +71,7 @@ def test_two_predictions_of_it_are_compared_and_filtered(name):
     }
     arms = [Prediction(model=model, **fields) for model in "AB"]
     assert compare(arms).agreement == 1.0 and not compare(arms).disagreements
-    assert given(arms[0]) == 1 and given(filtered(arms[0], Filter(least=0.95))) == 0
+    assert count_answers(arms[0]) == 1 and count_answers(apply_filter(arms[0], Filter(min_score=0.95))) == 0
     assert targets(arms[0])[0]["score"] == 0.9
 
 

@@ -1,4 +1,4 @@
-"""Which arms can be chosen, and what they are called."""
+"""The arms that can be chosen, and their titles."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,24 +8,24 @@ from trainer.zoo import ModelEntry
 from workbench.predict import Arm
 
 
-def titles(ready: Sequence[ModelEntry], chosen: Iterable[str] = ()) -> dict[str, str]:
-    """Every arm on offer with its title: each ready model in windows and cut off, and what is chosen of these models.
+def arm_titles(ready: Sequence[ModelEntry], chosen: Iterable[str] = ()) -> dict[str, str]:
+    """The title of every arm on offer: each ready model in windows and truncated, and those of `chosen` that use them.
 
     Titles are unique, since Streamlit tells options apart by what they show.
     """
-    found = {}
-    for model, title in models(ready).items():
-        found[model] = title
-        found[f"{model}@truncate"] = f"{title}, {_manner(Arm(model=model, reading='truncate'))}"
+    titles = {}
+    for model, title in model_titles(ready).items():
+        titles[model] = title
+        titles[f"{model}@truncate"] = f"{title}, {_reading(Arm(model=model, reading='truncate'))}"
     for name in chosen:
-        arm = _parsed(name)
-        if arm and name == arm.name and name not in found and arm.model in found:
-            found[name] = f"{found[arm.model]}, {_manner(arm)}"
-    return found
+        arm = _parse(name)
+        if arm and name == arm.name and name not in titles and arm.model in titles:
+            titles[name] = f"{titles[arm.model]}, {_reading(arm)}"
+    return titles
 
 
-def models(ready: Sequence[ModelEntry]) -> dict[str, str]:
-    """Each model by its reference, under a title that no other has."""
+def model_titles(ready: Sequence[ModelEntry]) -> dict[str, str]:
+    """The unique title of each model, by its reference."""
     shared = {name for name, count in Counter(entry.name for entry in ready).items() if count > 1}
     return {
         entry.id: f"{entry.name}, {entry.id}" if entry.role == "run" or entry.name in shared else entry.name
@@ -33,15 +33,15 @@ def models(ready: Sequence[ModelEntry]) -> dict[str, str]:
     }
 
 
-def _parsed(name: str) -> Arm | None:
+def _parse(name: str) -> Arm | None:
     try:
         return Arm.parse(name)
     except StillroomError:
         return None
 
 
-def _manner(arm: Arm) -> str:
-    """How an arm reads."""
+def _reading(arm: Arm) -> str:
+    """How an arm reads, in words."""
     if arm.max_tokens is None:
         return {"truncate": "first window only", "windows": "in windows", "whole": "in one window"}[arm.reading]
     tokens = f"{arm.max_tokens:,} tokens"

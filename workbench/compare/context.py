@@ -5,26 +5,26 @@ from collections.abc import Sequence
 from trainer.prediction import CONTEXTS, Prediction
 
 
-def contexts(predictions: Sequence[Prediction]) -> list[int]:
+def context_lengths(predictions: Sequence[Prediction]) -> list[int]:
     """The lengths in tokens that cut the note short for at least one model, ascending."""
-    cut = {tokens for found in predictions for tokens, _ in found.coverage.reach}
-    return [tokens for tokens in CONTEXTS if tokens in cut]
+    shorter = {tokens for prediction in predictions for tokens, _ in prediction.coverage.reach}
+    return [tokens for tokens in CONTEXTS if tokens in shorter]
 
 
-def end_of(whole: Prediction, tokens: int | None) -> int | None:
-    """The code point at which the first so many tokens of this model end; None where that is the whole note."""
-    return dict(whole.coverage.reach).get(tokens)
+def context_end(whole: Prediction, tokens: int | None) -> int | None:
+    """The code point at which the model's first `tokens` tokens end; None where that is the whole note."""
+    return None if tokens is None else dict(whole.coverage.reach).get(tokens)
 
 
-def in_view(whole: Prediction, tokens: int | None) -> int:
-    """How many of the findings in the whole note lie within its first so many tokens."""
-    end = end_of(whole, tokens)
+def count_in_view(whole: Prediction, tokens: int | None) -> int:
+    """How many findings in the whole note lie within its first `tokens` tokens; all of them where that is None."""
+    end = context_end(whole, tokens)
     return sum(end is None or span.end <= end for span in whole.spans)
 
 
-def placed(found: Prediction, whole: Prediction, end: int, length: int) -> Prediction:
-    """What a model found in text[:end], as a prediction on the whole text of `length` code points."""
-    read = found.coverage
+def extend_to_note(prefix: Prediction, whole: Prediction, end: int, length: int) -> Prediction:
+    """A prediction on text[:end] as one on the whole text of `length` code points, the rest of which is unread."""
+    read = prefix.coverage
     unread = (*(part for part in read.unread if part[1] < end), (read.unread[-1][0] if read.unread else end, length))
     coverage = read.model_copy(update={"tokens": whole.coverage.tokens, "unread": unread})
-    return found.model_copy(update={"coverage": coverage})
+    return prefix.model_copy(update={"coverage": coverage})

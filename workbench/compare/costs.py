@@ -1,4 +1,4 @@
-"""What a model weighs: its parameters and bytes, from the file of its weights. No torch."""
+"""Parameters and size of a model, from the file of its weights. No torch."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from workbench.predict import Arm
 
 
 class Weights(Plain):
-    """The weights behind an arm. None where they are not on this machine any more."""
+    """The weights behind an arm; fields are None where they are no longer on this machine."""
 
     reference: str
     sha256: str | None = None
@@ -19,12 +19,12 @@ class Weights(Plain):
     size_bytes: int | None = None
 
 
-def weights(arm: str) -> Weights:
-    """The weights of an arm as it was written, `M` or `M@reading:max_tokens`."""
+def find_weights(arm: str) -> Weights:
+    """The weights of an arm, which is `M` or `M@reading:max_tokens`."""
     reference = Arm.parse(arm).model
     try:
-        found = zoo.resolve(reference)
-        size_bytes = (Path(found.path) / WEIGHTS).stat().st_size
+        model = zoo.resolve(reference)
+        size_bytes = (Path(model.path) / WEIGHTS).stat().st_size
     except (StillroomError, OSError):
         return Weights(reference=reference)
-    return Weights(reference=reference, sha256=found.sha256, parameters=stored(found.path), size_bytes=size_bytes)
+    return Weights(reference=reference, sha256=model.sha256, parameters=stored(model.path), size_bytes=size_bytes)

@@ -7,43 +7,48 @@ from trainer.tasks import answers
 
 
 class Filter(Plain):
-    """What stays: spans with one of `labels` (all where there are none), and whatever has at least the score `least`.
+    """Keeps spans with one of `labels` (any label where it is empty), and answers that score at least `min_score`.
 
-    Labels are those of spans; a model that labels the whole note is filtered by score alone.
+    `labels` are labels of spans; a model that labels the whole note is filtered by score alone.
     """
 
     labels: tuple[str, ...] = ()
-    least: float = Field(0.0, ge=0, le=1)
+    min_score: float = Field(0.0, ge=0, le=1)
 
     @property
     def active(self) -> bool:
-        """Whether it can take anything away."""
-        return bool(self.labels) or self.least > 0
+        """Whether it can remove anything."""
+        return bool(self.labels) or self.min_score > 0
 
 
-def filtered(found: Prediction, by: Filter) -> Prediction:
-    """The prediction through a filter. With labels, an arm counts as one that knows no others.
+def apply_filter(prediction: Prediction, shown: Filter) -> Prediction:
+    """The prediction through a filter. With labels, its label set is reduced to them as well.
 
-    Of several labels for the whole note, those below `least` are not given; where there is exactly one, it is given
-    only if it has that score. A filter never gives what the model did not.
+    Of several labels for the whole note, those below `min_score` are not given; a single label is given only if it has
+    that score. A filter never adds an answer.
     """
-    if not by.active:
-        return found
-    if answers(found.task) == "labels":
-        return _document(found, by.least)
-    spans = tuple(span for span in found.spans if span.score >= by.least and (span.label in by.labels or not by.labels))
-    known = tuple(label for label in found.label_set if label in by.labels or not by.labels)
-    return found.model_copy(update={"spans": spans, "label_set": known})
+    if not shown.active:
+        return prediction
+    if answers(prediction.task) == "labels":
+        return _filter_labels(prediction, shown.min_score)
+    spans = tuple(
+        span
+        for span in prediction.spans
+        if span.score >= shown.min_score and (span.label in shown.labels or not shown.labels)
+    )
+    label_set = tuple(label for label in prediction.label_set if label in shown.labels or not shown.labels)
+    return prediction.model_copy(update={"spans": spans, "label_set": label_set})
 
 
-def _document(found: Prediction, least: float) -> Prediction:
-    if found.threshold is not None:
-        return found.model_copy(update={"threshold": max(found.threshold, least)})
-    sure = not found.labels or found.labels[0].score >= least
-    # With the best below the threshold all are; above it, a threshold could give more than the one.
-    return found if sure else found.model_copy(update={"threshold": least})
+def _filter_labels(prediction: Prediction, min_score: float) -> Prediction:
+    if prediction.threshold is not None:
+        return prediction.model_copy(update={"threshold": max(prediction.threshold, min_score)})
+    if not prediction.labels or prediction.labels[0].score >= min_score:
+        return prediction
+    # The best label is below the threshold, so none is given. Above it, a threshold could let through more than one.
+    return prediction.model_copy(update={"threshold": min_score})
 
 
-def given(found: Prediction) -> int:
+def count_answers(prediction: Prediction) -> int:
     """How many spans, or labels of the whole note, a prediction gives."""
-    return len(found.chosen) if answers(found.task) == "labels" else len(found.spans)
+    return len(prediction.chosen) if answers(prediction.task) == "labels" else len(prediction.spans)

@@ -1,61 +1,61 @@
-"""Comparisons that one click makes: a teacher beside its student, and one note read in three ways."""
+"""Ready-made comparisons: a teacher beside its student, and one note read in three ways."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from trainer.zoo import ModelEntry
 
-CUT_OFF = 128  # tokens that the first of three ways reads
+CUT_OFF = 128  # tokens that the truncated arm of `three_ways` reads
 
 
 class Preset(NamedTuple):
-    """Arms that belong together, and why, in words."""
+    """Arms that belong together, and what comparing them shows."""
 
     title: str
     arms: tuple[str, ...]
-    says: str
+    description: str
 
 
 def teachers_and_students(ready: Sequence[ModelEntry]) -> list[Preset]:
-    """Each ready model beside the teacher, or else the model that it was made from, if that is ready for the task."""
-    here = {entry.id: entry for entry in ready}
+    """Each ready model beside its teacher, or else the model it started from, where that is ready for the same task."""
+    entries = {entry.id: entry for entry in ready}
     return [
-        Preset(f"{_known_as(teacher)} and {_known_as(entry)}", (teacher.id, entry.id), "What the student lost.")
+        Preset(f"{_short_name(teacher)} and {_short_name(entry)}", (teacher.id, entry.id), "What the student lost.")
         for entry in ready
-        if (teacher := _teacher(entry, here))
+        if (teacher := _teacher(entry, entries))
     ]
 
 
-def _teacher(entry: ModelEntry, here: dict[str, ModelEntry]) -> ModelEntry | None:
-    known = (here[name] for name in (entry.teacher, entry.start) if name in here and name != entry.id)
-    return next((other for other in known if other.task == entry.task), None)
+def _teacher(entry: ModelEntry, entries: dict[str, ModelEntry]) -> ModelEntry | None:
+    candidates = (entries[name] for name in (entry.teacher, entry.start) if name in entries and name != entry.id)
+    return next((other for other in candidates if other.task == entry.task), None)
 
 
-def _known_as(entry: ModelEntry) -> str:
+def _short_name(entry: ModelEntry) -> str:
     return entry.id if entry.role == "run" else entry.name
 
 
 def three_ways(ready: Sequence[ModelEntry], model: str | None) -> Preset | None:
-    """A model cut off, the same in windows, and a long model; without one, the same in windows of its full size.
+    """A model truncated, the same model in windows, and a long model; without one, windows of the model's full size.
 
-    `model` is the one that is chosen, if any, and is left for the first that can read in all three ways.
+    `model` is preferred; where it is None or its window is too short, the first model that fits is taken.
     """
     fitting = [entry for entry in ready if entry.max_tokens > CUT_OFF]
     short = next((entry for entry in fitting if entry.id == model), next(iter(fitting), None))
     if short is None:
         return None
-    cut_off, long = f"{short.id}@truncate:{CUT_OFF}", _long(short, ready)
+    truncated, long = f"{short.id}@truncate:{CUT_OFF}", _longer(short, ready)
     if long:
-        arms = (cut_off, f"{short.id}@windows", f"{long.id}@windows")
-        says = f"{_known_as(short)}: its first {CUT_OFF} tokens, and in windows; {_known_as(long)}: in long windows."
+        arms = (truncated, f"{short.id}@windows", f"{long.id}@windows")
+        ways = f"its first {CUT_OFF} tokens, and in windows; {_short_name(long)}: in long windows."
     else:
-        arms = (cut_off, f"{short.id}@windows:{CUT_OFF}", f"{short.id}@windows:{short.max_tokens}")
-        says = f"{_known_as(short)}: its first {CUT_OFF} tokens, in windows of {CUT_OFF}, and in its largest windows."
-    return Preset("Three ways to read", arms, says)
+        arms = (truncated, f"{short.id}@windows:{CUT_OFF}", f"{short.id}@windows:{short.max_tokens}")
+        ways = f"its first {CUT_OFF} tokens, in windows of {CUT_OFF}, and in its largest windows."
+    return Preset("Three ways to read", arms, f"{_short_name(short)}: {ways}")
 
 
-def _long(short: ModelEntry, ready: Sequence[ModelEntry]) -> ModelEntry | None:
-    """The model with the longest window that can say what the short one says, if it is longer than the short one's."""
+def _longer(short: ModelEntry, ready: Sequence[ModelEntry]) -> ModelEntry | None:
+    """The model with the longest window among those for the same task with a common label, if longer than `short`'s."""
     others = [
         entry
         for entry in ready

@@ -1,4 +1,4 @@
-"""A comparison as files: JSON, CSV and BRAT. highlight/report.py makes the page to print from the same Report."""
+"""A comparison as files: JSON, CSV and BRAT. highlight/report.py makes the printable page from the same Report."""
 
 import csv
 import io
@@ -11,22 +11,22 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from trainer.prediction import Prediction, Span
-from workbench.compare import Comparison, agreed
+from workbench.compare import Comparison, spans_agreed
 from workbench.compare.costs import Weights
 from workbench.compare.filters import Filter
 from workbench.note import Note
 from workbench.predict import letter
 
 PACKAGES = ("stillroom", "transformers", "torch")
-WITH_TEXT = ("html", "zip")  # files that hold the note's text where it is asked for
+WITH_TEXT = ("html", "zip")  # endings of files that hold the note's text with `with_text`
 COLUMNS = ("arm", "start", "end", "label", "score", "agreed")
 
 
 class Report(NamedTuple):
-    """What is exported: the comparison as it is shown, and what it was made from.
+    """What is exported: the comparison as shown, and what it was made from.
 
-    `titles` has an arm's title, `weights` stand in the order of the arms. `context` is the length in tokens that the
-    models saw, None: the whole note. Only with `with_text` may a file hold anything of the note.
+    `titles` maps an arm to its title; `weights` are in the order of the arms. `context` is how many tokens the
+    models were given, None for the whole note. Only with `with_text` may a file hold any text of the note.
     """
 
     note: Note
@@ -34,12 +34,12 @@ class Report(NamedTuple):
     titles: dict[str, str]
     weights: tuple[Weights, ...]
     made: datetime
-    kept: Filter = Filter()
+    filter: Filter = Filter()
     context: int | None = None
     with_text: bool = False
 
     def name(self, ending: str) -> str:
-        """A file name out of the date, which says whether the file holds the note's text."""
+        """A file name with the date; it says when the file holds the note's text."""
         text = "-with-text" if self.with_text and ending in WITH_TEXT else ""
         return f"stillroom-compare-{self.made:%Y%m%d-%H%M%S}{text}.{ending}"
 
@@ -47,62 +47,62 @@ class Report(NamedTuple):
 @cache
 def versions() -> dict[str, str]:
     """The installed version of each package that the figures depend on, by its name."""
-    found = {}
+    installed = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            installed[package] = "not installed"
+    return installed
 
 
 def as_json(report: Report) -> str:
-    """The shape of `stillroom compare --json`, with versions, hashes and filter beside it. Never text of the note."""
-    beside = {
+    """The shape of `stillroom compare --json`, plus versions, hashes and filter. Never text of the note."""
+    origin = {
         "made": report.made.isoformat(timespec="seconds"),
         "versions": versions(),
         "models": [weights.model_dump() for weights in report.weights],
-        "filter": report.kept.model_dump(mode="json"),
+        "filter": {"labels": report.filter.labels, "least": report.filter.min_score},
         "context_tokens": report.context,
     }
-    return json.dumps(report.comparison.to_json() | beside, indent=2)
+    return json.dumps(report.comparison.to_json() | origin, indent=2)
 
 
 def as_csv(report: Report) -> str:
-    """A row for each span, and for each label of the whole note, whose start and end are empty. Never text of the note.
+    """A row per span, and per label of the whole note with empty start and end. Never text of the note.
 
-    `agreed` is yes, no, or empty where no other arm could say that label, and for labels of the whole note.
+    `agreed` is yes, no, or empty where no other arm has that label, and for labels of the whole note.
     """
-    written = io.StringIO()
-    table = csv.writer(written)
+    buffer = io.StringIO()
+    table = csv.writer(buffer)
     table.writerow(COLUMNS)
     for arm in report.comparison.predictions:
-        scores = {said.label: said.score for said in arm.labels}
+        scores = {label.label: label.score for label in arm.labels}
         table.writerows((arm.model, "", "", label, scores[label], "") for label in arm.chosen)
-        for span, same in zip(arm.spans, agreed(report.comparison, arm), strict=True):
-            said = {True: "yes", False: "no", None: ""}[same]
-            table.writerow((arm.model, span.start, span.end, span.label, span.score, said))
-    return written.getvalue()
+        for span, agreed in zip(arm.spans, spans_agreed(report.comparison, arm), strict=True):
+            answer = {True: "yes", False: "no", None: ""}[agreed]
+            table.writerow((arm.model, span.start, span.end, span.label, span.score, answer))
+    return buffer.getvalue()
 
 
 def as_brat(report: Report) -> bytes:
-    """A ZIP with a folder for each arm: note.ann, and with the text note.txt and the words of each annotation.
+    """A ZIP with a folder per arm: note.ann and, with the text, note.txt and the words of each annotation.
 
-    Offsets count code points. An annotation that goes over a line's end has a fragment for each line, as BRAT wants it;
-    that takes the text to know, so without it an annotation is one fragment.
+    Offsets count code points. An annotation across lines has one fragment per line, as BRAT requires; where the lines
+    end is known from the text, so without it an annotation is one fragment.
     """
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, arm in enumerate(report.comparison.predictions):
             folder = letter(number)
-            archive.writestr(f"{folder}/note.ann", _encoded(_annotations(arm, report.note.text, report.with_text)))
+            archive.writestr(f"{folder}/note.ann", _encode(_annotations(arm, report.note.text, report.with_text)))
             if report.with_text:
-                archive.writestr(f"{folder}/note.txt", _encoded(report.note.text))
-    return packed.getvalue()
+                archive.writestr(f"{folder}/note.txt", _encode(report.note.text))
+    return buffer.getvalue()
 
 
-def _encoded(text: str) -> bytes:
-    # A lone surrogate, which no file can hold, becomes one other character, so that every offset stays right.
+def _encode(text: str) -> bytes:
+    # A lone surrogate, which UTF-8 cannot hold, becomes one other character, so every offset stays right.
     return text.encode("utf-8", errors="replace")
 
 
@@ -112,8 +112,8 @@ def _annotations(arm: Prediction, text: str, with_text: bool) -> str:
         label = "_".join(span.label.split()) or "Entity"
         parts = _fragments(span, text) if with_text else [(span.start, span.end)]
         place = ";".join(f"{start} {end}" for start, end in parts)
-        said = " ".join(text[start:end] for start, end in parts).replace("\t", " ")
-        words = f"\t{said}" if with_text else ""
+        covered = " ".join(text[start:end] for start, end in parts).replace("\t", " ")
+        words = f"\t{covered}" if with_text else ""
         lines.append(
             f"T{number}\t{label} {place}{words}\n#{number}\tAnnotatorNotes T{number}\tscore {span.score:.4f}\n"
         )
@@ -121,7 +121,7 @@ def _annotations(arm: Prediction, text: str, with_text: bool) -> str:
 
 
 def _fragments(span: Span, text: str) -> list[tuple[int, int]]:
-    """The parts of a span in its lines, without line ends and the white space beside them."""
+    """A span line by line, without line ends and surrounding white space."""
     breaks = [at for at in range(span.start, min(span.end, len(text))) if text[at] in "\r\n"]
     ends = [span.start - 1, *breaks, span.end]
     lines = ((before + 1, after) for before, after in pairwise(ends))

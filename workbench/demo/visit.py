@@ -7,7 +7,7 @@ from trainer import zoo
 from trainer.errors import BadSpec, Refused, StillroomError, UnknownName
 from trainer.tasks import for_notes
 from workbench import highlight, lab
-from workbench.compare.arms import titles
+from workbench.compare.arms import arm_titles
 from workbench.demo.wait_times import PACE
 from workbench.explain import GRAINS, METHODS, ExplainOptions, targets
 from workbench.note import demo_note
@@ -81,7 +81,7 @@ def offered() -> dict[str, str]:
     Runs, folders and Hub ids are left out: a public page does not reach into the files of its server.
     """
     here = [entry for entry in zoo.entries().values() if entry.loads and zoo.weights_here(entry)]
-    found = titles([entry for entry in here if entry.task in for_notes()])
+    found = arm_titles([entry for entry in here if entry.task in for_notes()])
     return dict(sorted(found.items(), key=lambda each: "@" in each[0]))
 
 

@@ -11,7 +11,7 @@ from workbench.explain.grains import GRAINS, gather
 from workbench.explain.methods import METHODS
 
 
-class Ranked(NamedTuple):
+class RankedPart(NamedTuple):
     """A part with its place among all, 1 being the strongest either way; share: of the sum of all sizes, 0 to 1."""
 
     rank: int
@@ -21,13 +21,14 @@ class Ranked(NamedTuple):
     share: float
 
 
-def ranked(explanation: Explanation) -> list[Ranked]:
+def rank_parts(explanation: Explanation) -> list[RankedPart]:
     """The parts with a score, strongest first, those of one strength as they stand in the note."""
     parts = [part for part in explanation.attributions if part.score]
-    whole = sum(abs(part.score) for part in parts)
+    total = sum(abs(part.score) for part in parts)
     parts.sort(key=lambda part: -abs(part.score))
     return [
-        Ranked(rank, part.start, part.end, part.score, abs(part.score) / whole) for rank, part in enumerate(parts, 1)
+        RankedPart(rank, part.start, part.end, part.score, abs(part.score) / total)
+        for rank, part in enumerate(parts, 1)
     ]
 
 

@@ -2,14 +2,14 @@
 
 from workbench.highlight.attribution import Side, attribution
 from workbench.highlight.disagreements import STEPPING
-from workbench.highlight.markup import STYLE, Html, shown, style
+from workbench.highlight.markup import STYLE, Html, displayable, style
 from workbench.highlight.notices import problem, status
 from workbench.highlight.panes import Pane, note, results
-from workbench.highlight.report import document
-from workbench.highlight.tables import agreement, costs
+from workbench.highlight.report import report_page
+from workbench.highlight.tables import agreement_table, cost_table
 
 APP = style("app.css")  # for every page of the app
-HEAD = Html(STYLE + STEPPING)  # for a page of its own, which has a head
+HEAD = Html(STYLE + STEPPING)  # for the head of a page outside the app
 
 __all__ = [
     "APP",
@@ -19,13 +19,13 @@ __all__ = [
     "STEPPING",
     "STYLE",
     "Side",
-    "agreement",
+    "agreement_table",
     "attribution",
-    "costs",
-    "document",
+    "cost_table",
+    "displayable",
     "note",
     "problem",
+    "report_page",
     "results",
-    "shown",
     "status",
 ]

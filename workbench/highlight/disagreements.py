@@ -1,4 +1,4 @@
-"""The list of disagreements, by kind, and the steps through them."""
+"""The list of disagreements, by kind, and the buttons that step through them."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,126 +6,136 @@ from itertools import islice
 from pathlib import Path
 
 from trainer.tasks import answers
-from workbench.compare import Comparison, Disagreement, Group, grouped
-from workbench.highlight.markup import Html, chip, count, escape, letter, silence
+from workbench.compare import Comparison, Disagreement, Group, group_by_kind
+from workbench.highlight.markup import Html, chip, concat, count, letter, missing_chip
 
-# By what models answer, what the figure of agreement counts.
+# What the agreement figure counts, by what the models answer.
 MEANINGS = {
-    "spans": "Agreement: F1 of spans with equal borders and label, of the labels both models know, averaged over "
-    "pairs.",
-    "labels": "Agreement: the share of pairs that give the note the same label; where a note may have several, "
-    "the share of the given labels that both give.",
+    "spans": "Agreement: F1 over spans with the same boundaries and label, for labels that both models know, averaged "
+    "over pairs of models.",
+    "labels": "Agreement: the share of pairs of models that give the note the same label; where a note may have "
+    "several labels, the share of the labels given by either model that both give.",
 }
-APART = "Models that mark words and models that label the whole note are compared among themselves only."
+APART = "Models that mark words are compared only with each other; so are models that label the whole note."
 LISTED = 300  # disagreements in the list
-# The same few lines for every note: they find their way by the classes and ids of this package.
+# One script for every note; it works by the classes and ids of this package.
 STEPPING = Html(f"<script>{Path(__file__).with_name('stepping.js').read_text(encoding='utf-8')}</script>")
 
 _EXCERPT, _AROUND = 60, 24  # characters
 
 
-def anchor(region: int, pane: int) -> str:
+def anchor(index: int, pane: int) -> str:
     """The id of a disagreement's place in a pane."""
-    return f"sr-d{region}-{pane}"
+    return f"sr-d{index}-{pane}"
 
 
-def nothing(arm: str, region: Disagreement) -> str:
-    """What a chip says where an arm is silent."""
-    return silence("not read" if arm in region.unread else "nothing")
+def no_vote(arm: str, disagreement: Disagreement) -> Html:
+    """The chip of an arm that found nothing."""
+    return missing_chip("not read" if arm in disagreement.unread else "nothing")
 
 
-def rail(text: str, comparison: Comparison, arms: list[str], slots: dict[str, str]) -> str:
-    """Figures, the steps, and every disagreement under its kind with each arm's vote."""
-    groups = [(group, letters(group, arms)) for group in grouped(comparison)]
-    listed = "".join(_lists(text, comparison, groups, arms, slots))
-    inner = f"{_figures(comparison)}{_kinds(groups)}{listed}{meanings(comparison)}"
-    return f'{_steps(comparison)}<nav class="sr-rail" aria-label="Disagreements">{inner}</nav>'
+def disagreement_list(text: str, comparison: Comparison, arms: list[str], colours: dict[str, str]) -> Html:
+    """The figures, the step buttons, and every disagreement under its kind with each arm's vote."""
+    groups = [(group, group_title(group, arms)) for group in group_by_kind(comparison)]
+    parts = [
+        _figures(comparison),
+        _kinds(groups),
+        *_lists(text, comparison, groups, arms, colours),
+        agreement_notes(comparison),
+    ]
+    return Html('{}<nav class="sr-rail" aria-label="Disagreements">{}</nav>').format(_steps(comparison), concat(parts))
 
 
-def meanings(comparison: Comparison) -> str:
-    """What the figures of agreement count."""
+def agreement_notes(comparison: Comparison) -> Html:
+    """What the agreement figures count."""
     kinds = [answers(prediction.task) for prediction in comparison.predictions]
-    said = [MEANINGS[kind] for kind in MEANINGS if kinds.count(kind) > 1]
-    said += [APART] if len(set(kinds)) > 1 else []
-    return "".join(f'<p class="sr-more">{words}</p>' for words in said)
+    notes = [MEANINGS[kind] for kind in MEANINGS if kinds.count(kind) > 1]
+    notes += [APART] if len(set(kinds)) > 1 else []
+    return concat(Html('<p class="sr-more">{}</p>').format(words) for words in notes)
 
 
-def letters(group: Group, arms: Sequence[str]) -> str:
-    """A kind of disagreement in words: Only A, Not read by B and C, Other label."""
-    named = [letter(arms.index(arm)) for arm in group.arms]
-    who = f"{', '.join(named[:-1])} and {named[-1]}" if len(named) > 1 else "".join(named)
-    return {
-        "document": "The whole note",
-        "only": f"Only {who}",
-        "label": "Other label",
-        "boundary": "Other borders",
-        "unread": f"Not read by {who}",
+def group_title(group: Group, arms: Sequence[str]) -> Html:
+    """A kind of disagreement in words: Only A, Not read by B and C, Different labels."""
+    letters = [letter(arms.index(arm)) for arm in group.arms]
+    names = Html(" and ").join([Html(", ").join(letters[:-1]), letters[-1]] if len(letters) > 1 else letters)
+    title = {
+        "document": "Whole note",
+        "only": "Only {}",
+        "label": "Different labels",
+        "boundary": "Different boundaries",
+        "unread": "Not read by {}",
     }[group.kind]
+    return Html(title).format(names)
 
 
-def _figures(comparison: Comparison) -> str:
+def _figures(comparison: Comparison) -> Html:
     if comparison.agreement is None:
-        return f'<p class="sr-figure">{comparison.no_agreement}</p>'
-    places = count(len(comparison.disagreements), "disagreement") if comparison.disagreements else "No disagreements"
-    return f'<p class="sr-figure"><b>{places}</b><span>{comparison.agreement:.0%} agreement</span></p>'
+        return Html('<p class="sr-figure">{}</p>').format(comparison.no_agreement)
+    total = count(len(comparison.disagreements), "disagreement") if comparison.disagreements else "No disagreements"
+    return Html('<p class="sr-figure"><b>{}</b><span>{:.0%} agreement</span></p>').format(total, comparison.agreement)
 
 
-def _kinds(groups: list[tuple[Group, str]]) -> str:
-    """How many there are of each kind; each leads to its part of the list."""
+def _kinds(groups: list[tuple[Group, Html]]) -> Html:
+    """How many there are of each kind, with a link to its part of the list."""
     if len(groups) < 2:
-        return ""
-    ways = (f'<a href="#sr-g{n}">{words} <b>{len(group.items):,}</b></a>' for n, (group, words) in enumerate(groups))
-    return f'<p class="sr-kinds">{"".join(ways)}</p>'
+        return Html()
+    link = Html('<a href="#sr-g{}">{} <b>{:,}</b></a>')
+    links = (link.format(number, title, len(group.indices)) for number, (group, title) in enumerate(groups))
+    return Html('<p class="sr-kinds">{}</p>').format(concat(links))
 
 
-def _steps(comparison: Comparison) -> str:
+def _steps(comparison: Comparison) -> Html:
     """Buttons to the previous and the next place; keys do the same, see stepping.js."""
-    places = min(LISTED, sum(region.kind != "document" for region in comparison.disagreements))
+    places = min(LISTED, sum(disagreement.kind != "document" for disagreement in comparison.disagreements))
     if not places:
-        return ""
-    at = f'<span class="sr-at" aria-live="polite">{count(places, "place")}</span>'
-    return f'<div class="sr-steps">{_step("Previous", "p")}{at}{_step("Next", "n")}</div>'
+        return Html()
+    return Html('<div class="sr-steps">{}<span class="sr-at" aria-live="polite">{}</span>{}</div>').format(
+        _step("Previous", "p"), count(places, "place"), _step("Next", "n")
+    )
 
 
-def _step(words: str, key: str) -> str:
-    return f'<button type="button" class="sr-step">{words} <span class="sr-key">{key}</span></button>'
+def _step(words: str, key: str) -> Html:
+    return Html('<button type="button" class="sr-step">{} <span class="sr-key">{}</span></button>').format(words, key)
 
 
 def _lists(
-    text: str, comparison: Comparison, groups: list[tuple[Group, str]], arms: list[str], slots: dict[str, str]
-) -> Iterator[str]:
-    found, room = comparison.disagreements, LISTED
-    for number, (group, words) in enumerate(groups):
-        items = "".join(_item(text, key, found[key], arms, slots) for key in islice(group.items, room))
-        room = max(0, room - len(group.items))
-        yield f'<h2 class="sr-group" id="sr-g{number}">{words} <b>{len(group.items):,}</b></h2>'
-        yield f'<ol class="sr-list">{items}</ol>'
-    if len(found) > LISTED:
-        yield f'<p class="sr-more">The first {LISTED:,} are listed.</p>'
+    text: str, comparison: Comparison, groups: list[tuple[Group, Html]], arms: list[str], colours: dict[str, str]
+) -> Iterator[Html]:
+    disagreements, room = comparison.disagreements, LISTED
+    for number, (group, title) in enumerate(groups):
+        listed = islice(group.indices, room)
+        items = concat(_item(text, index, disagreements[index], arms, colours) for index in listed)
+        room = max(0, room - len(group.indices))
+        yield Html('<h2 class="sr-group" id="sr-g{}">{} <b>{:,}</b></h2>').format(number, title, len(group.indices))
+        yield Html('<ol class="sr-list">{}</ol>').format(items)
+    if len(disagreements) > LISTED:
+        yield Html('<p class="sr-more">Only the first {:,} are listed.</p>').format(LISTED)
 
 
-def _item(text: str, key: int, region: Disagreement, arms: list[str], slots: dict[str, str]) -> str:
-    first = arms.index(next(iter(region.votes)))
-    votes = "".join(_vote(key, region, arm, arms.index(arm), slots) for arm in region.votes)
-    if region.kind == "document":
-        return f'<li><div class="sr-votes">{votes}</div></li>'
-    jump = f'<a class="sr-jump" href="#{anchor(key, first)}"><bdi>{excerpt(text, region)}</bdi></a>'
-    return f'<li>{jump}<div class="sr-votes">{votes}</div></li>'
+def _item(text: str, index: int, disagreement: Disagreement, arms: list[str], colours: dict[str, str]) -> Html:
+    first = arms.index(next(iter(disagreement.votes)))
+    votes = concat(_vote(index, disagreement, arm, arms.index(arm), colours) for arm in disagreement.votes)
+    jump = Html()
+    if disagreement.kind != "document":
+        link = Html('<a class="sr-jump" href="#{}"><bdi>{}</bdi></a>')
+        jump = link.format(anchor(index, first), excerpt(text, *disagreement.place))
+    return Html('<li>{}<div class="sr-votes">{}</div></li>').format(jump, votes)
 
 
-def excerpt(text: str, region: Disagreement) -> str:
-    """The region with a few words around it, on one line."""
-    before = re.split(r"\s", text[max(region.start - _AROUND, 0) : region.start], maxsplit=1)[-1]
-    after = re.split(r"\s", text[region.end : region.end + _AROUND][::-1], maxsplit=1)[-1][::-1]
-    inner = text[region.start : region.end]
-    inner = inner if len(inner) <= _EXCERPT else f"{inner[:_EXCERPT]}…"
-    around = [Html(f'<span class="sr-around">{escape(part)}</span>') for part in (before, after)]
-    return escape(inner).join(around)
+def excerpt(text: str, start: int, end: int) -> Html:
+    """text[start:end] with a few words around it, on one line."""
+    before = re.split(r"\s", text[max(start - _AROUND, 0) : start], maxsplit=1)[-1]
+    after = re.split(r"\s", text[end : end + _AROUND][::-1], maxsplit=1)[-1][::-1]
+    inner = text[start:end]
+    around = Html('<span class="sr-around">{}</span>')
+    return concat(
+        [around.format(before), inner if len(inner) <= _EXCERPT else f"{inner[:_EXCERPT]}…", around.format(after)]
+    )
 
 
-def _vote(key: int, region: Disagreement, arm: str, number: int, slots: dict[str, str]) -> str:
-    label = region.votes[arm]
-    verdict = nothing(arm, region) if label is None else chip(label, slots)
-    if region.kind == "document":
-        return f'<span class="sr-vote">{letter(number)}{verdict}</span>'
-    return f'<a class="sr-vote" href="#{anchor(key, number)}">{letter(number)}{verdict}</a>'
+def _vote(index: int, disagreement: Disagreement, arm: str, number: int, colours: dict[str, str]) -> Html:
+    label = disagreement.votes[arm]
+    vote = no_vote(arm, disagreement) if label is None else chip(label, colours[label])
+    if disagreement.kind == "document":
+        return Html('<span class="sr-vote">{}{}</span>').format(letter(number), vote)
+    return Html('<a class="sr-vote" href="#{}">{}{}</a>').format(anchor(index, number), letter(number), vote)

@@ -1,32 +1,49 @@
-"""What every piece of HTML is made of: escaped text, lines, chips, and the style sheet. Nothing else escapes.
+"""The pieces of all HTML: escaping by type, style sheets, lines, chips and tables.
 
-Text is escaped first and then wrapped. Tags and classes come from a fixed set; ids are made in this package; no data
-ever gets into an attribute. Colours come from highlight.css alone, mixed with the page's
-own, so they suit light and dark.
+Everything is put together with `Html(...).format`, which escapes what is not Html already. Tags and classes come from a
+fixed set, ids are made in this package, and no data gets into an attribute. Colours come from highlight.css alone,
+mixed with the page's own, so they suit light and dark.
 """
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Self
 
 import markupsafe
 
+from trainer.errors import StillroomError
 from workbench import predict
 
 TAGS = frozenset(
     {"div", "nav", "section", "header", "h2", "h3", "p", "ol", "li", "a", "b", "bdi", "span", "mark", "button"}
     | {"table", "thead", "tbody", "tr", "th", "td", "caption"}
 )
-SLOTS = 8  # colours of the style sheet; a ninth label begins again, and is told apart by its name
+SLOTS = 8  # colours in the style sheet; the ninth label gets the first colour again
 
-_UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 class Html(markupsafe.Markup):
-    """Finished HTML: text that is put together with it is escaped on the way.
+    """Finished HTML: what is added to it, joined or formatted into it is escaped unless it is HTML too.
 
-    `st.html` takes it through _repr_html_; of a plain str it would change the white space.
+    `st.html` reads it through _repr_html_, which keeps its white space; that of a plain str would be changed.
     """
+
+    @classmethod
+    def escape(cls, s: Any, /) -> Self:
+        """Text as HTML that shows exactly these characters; HTML is returned as it is."""
+        if isinstance(s, cls):
+            return s
+        if isinstance(s, markupsafe.Markup) or (text := str(s)).isprintable():
+            return cls(markupsafe.escape(s))
+        # A browser reads a bare carriage return as a line feed, but not its character reference.
+        return cls(str.replace(markupsafe.escape(displayable(text)), "\r", "&#13;"))
+
+    def format(self, *args: str | float) -> Self:
+        """The template with its fields filled in; strings are escaped, numbers are not."""
+        # markupsafe's goes through string.Formatter, which doubles the time that a long note takes.
+        return type(self)(str.format(self, *(self.escape(arg) if isinstance(arg, str) else arg for arg in args)))
 
     def _repr_html_(self) -> str:
         return str(self)
@@ -43,71 +60,74 @@ def style(name: str, more: str = "") -> Html:
 STYLE = style("highlight.css", _WIDTHS)
 
 
-def shown(text: str) -> str:
-    """Text as HTML can show it: control characters and lone surrogates become their pictures, one for one."""
-    return _UNSHOWABLE.sub(_picture, text)
+def displayable(text: str) -> str:
+    """The text with each control character and lone surrogate replaced by one character that shows it."""
+    return _CONTROL.sub(_symbol, text)
 
 
-def escape(text: str) -> Html:
-    """Text as HTML: the browser shows exactly these characters. What is HTML already stays what it is."""
-    if isinstance(text, Html):
-        return text
-    # A bare carriage return would be read as a line feed; as a character reference it stays what it is.
-    return Html(markupsafe.escape(shown(text))).replace("\r", Html("&#13;"))
-
-
-def _picture(match: re.Match) -> str:
+def _symbol(match: re.Match[str]) -> str:
     code = ord(match[0])
     if code < 0x20:
         return chr(0x2400 + code)
     return "\N{SYMBOL FOR DELETE}" if code == 0x7F else "\N{REPLACEMENT CHARACTER}"
 
 
-def slots_of(labels: Iterable[str]) -> dict[str, str]:
+def concat(parts: Iterable[str]) -> Html:
+    """The parts one after another; those that are not HTML are escaped."""
+    return Html().join(parts)
+
+
+def colours(labels: Iterable[str]) -> dict[str, str]:
     """The colour class of each label, by its place in the alphabet."""
     return {label: f"sr-l{number % SLOTS}" for number, label in enumerate(sorted(set(labels)))}
 
 
-def line(inner: str) -> str:
+def line(inner: str) -> Html:
     """A row that panes share: the same line of the note stands at the same height in each."""
-    return f'<div class="sr-line" dir="auto">{inner}</div>'
+    return Html('<div class="sr-line" dir="auto">{}</div>').format(inner)
 
 
-def chip(label: str, slots: dict[str, str], *, score: float | None = None) -> str:
-    """A label in its colour, with its score where it is given."""
-    beside = "" if score is None else f'<span class="sr-score">{percent(score)}</span>'
-    return f'<span class="sr-chip {slots[label]}">{escape(label)}{beside}</span>'
+def chip(label: str, colour: str, *, score: float | None = None) -> Html:
+    """A label in its colour, with its score if there is one."""
+    beside = "" if score is None else Html('<span class="sr-score">{}</span>').format(percent(score))
+    return Html('<span class="sr-chip {}">{}{}</span>').format(colour, label, beside)
 
 
-def silence(words: str) -> str:
-    """A chip that says what is not there."""
-    return f'<span class="sr-chip sr-none">{words}</span>'
+def missing_chip(words: str) -> Html:
+    """A chip that says what is missing here."""
+    return Html('<span class="sr-chip sr-none">{}</span>').format(words)
 
 
-def letter(number: int) -> str:
+def letter(number: int) -> Html:
     """The letter of an arm: A, B, C, D."""
-    return f'<b class="sr-arm">{predict.letter(number)}</b>'
+    return Html('<b class="sr-arm">{}</b>').format(predict.letter(number))
+
+
+def error_line(error: StillroomError) -> Html:
+    """What went wrong, and what to do next."""
+    return Html('<p class="sr-error"><b>{}</b> {}</p>').format(error.message, error.next_step)
 
 
 def count(number: int, noun: str) -> str:
-    """A number and its noun."""
+    """A number and its noun, plural where it needs to be."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def percent(score: float) -> str:
     """A probability that is never shown as certain."""
     if score >= 0.995:
-        return "&gt; 99 %"
-    return "&lt; 1 %" if score < 0.005 else f"{score * 100:.0f} %"
+        return "> 99 %"
+    return "< 1 %" if score < 0.005 else f"{score * 100:.0f} %"
 
 
-def table(caption: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A small table of finished HTML; the first cell of a row says what the row is, the others are figures."""
-    heads = "".join(f"<th>{column}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(_cell(*cell) for cell in enumerate(row))}</tr>" for row in rows)
-    named = f"<caption>{caption}</caption>"
-    return f'<table class="sr-table">{named}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+def table(caption: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Html:
+    """A small table; the first cell of a row is its heading, the others are figures."""
+    head = concat(Html("<th>{}</th>").format(column) for column in columns)
+    body = concat(Html("<tr>{}</tr>").format(concat(_cell(*cell) for cell in enumerate(row))) for row in rows)
+    return Html(
+        '<table class="sr-table"><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>'
+    ).format(caption, head, body)
 
 
-def _cell(number: int, inner: str) -> str:
-    return f"<td>{inner}</td>" if number else f"<th>{inner}</th>"
+def _cell(number: int, inner: str) -> Html:
+    return Html("<td>{}</td>" if number else "<th>{}</th>").format(inner)

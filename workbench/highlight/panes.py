@@ -1,4 +1,4 @@
-"""A note with what models say of it, side by side, and the places where they differ.
+"""A note with what each model found in it, side by side, and the places where they differ.
 
 Each line of the note is a row that all panes share, so the same line stands at the same height in each of them.
 """
@@ -13,60 +13,74 @@ from trainer.errors import StillroomError
 from trainer.prediction import Coverage, LabelScore, Prediction, Span
 from trainer.tasks import answers
 from workbench.compare import Comparison, Disagreement
-from workbench.highlight.disagreements import anchor, nothing, rail
-from workbench.highlight.markup import Html, chip, count, escape, letter, line, percent, silence, slots_of
+from workbench.highlight.disagreements import anchor, disagreement_list, no_vote
+from workbench.highlight.markup import (
+    Html,
+    chip,
+    colours,
+    concat,
+    count,
+    error_line,
+    letter,
+    line,
+    missing_chip,
+    percent,
+)
 
-BARS = 8  # labels of a whole note that are listed; of those that are given, all
+BARS = 8  # labels of the whole note that are listed; more where more are given
 LONG = 100_000  # characters above which the browser lays out only the rows in view
-ROWS = 800  # rows of the panes' grid in the style sheet; of more lines than that, neighbours share a row
-WIDEST = 4000  # characters of a row: browsers take time by the square of what a line of text holds
+ROWS = 800  # rows of the panes' grid in the style sheet; where there are more lines, neighbours share a row
+WIDEST = 4000  # characters in a row: layout time grows with the square of the length of a line
 NOT_READ = "not read by this model"
-CELLS = 60  # of a ruler
+CELLS = 60  # in a ruler
 
-_PANES_ARE = 'role="region" aria-label="The note, model by model" tabindex="0"'
+_PANES = Html('<div class="{}" role="region" aria-label="The note, model by model" tabindex="0">{}</div>')
 _SHORT = 24  # characters
 _LINE = re.compile(rf"[^\n]{{0,{WIDEST}}}\n|[^\n]{{1,{WIDEST}}}(?:(?<=\s)|\Z)|[^\n]{{1,{WIDEST}}}")
-_STAGES = {"waiting": "waiting its turn", "loading": "loading the model", "reading": "reading the note"}
+_STAGES = {"waiting": "waiting in the queue", "loading": "loading the model", "reading": "reading the note"}
 
 
 class Pane(NamedTuple):
-    """One arm as the page has it: its prediction, or its error, or how far (as lab.Answer says) what is awaited is."""
+    """One arm as the page has it: its prediction, its error, or how far its request is (see lab.Answer)."""
 
     name: str
     title: str = ""
     prediction: Prediction | None = None
     error: StillroomError | None = None
     stage: str = "waiting"
-    ahead: int = 0  # requests that are served before it
+    ahead: int = 0  # requests served before this one
     progress: float | None = None
 
 
 def note(text: str) -> Html:
     """A note that no model has read yet."""
-    lines = "".join(line(escape(text[start:end])) for start, end in rows(text))
-    return _panes(text, [f'<section class="sr-pane" tabindex="0">{lines}</section>'])
+    lines = concat(line(text[start:end]) for start, end in rows(text))
+    return _panes(text, [Html('<section class="sr-pane" tabindex="0">{}</section>').format(lines)])
 
 
 def results(text: str, panes: Sequence[Pane], comparison: Comparison | None = None) -> Html:
     """The list of disagreements, and the panes; `comparison` is over those panes that have a prediction."""
-    labels = {label for pane in panes if pane.prediction for label in labels_of(pane.prediction)}
-    slots = slots_of(labels)
-    beside = rail(text, comparison, [pane.name for pane in panes], slots) if comparison else ""
+    slots = colours(label for pane in panes if pane.prediction for label in labels_of(pane.prediction))
+    beside = disagreement_list(text, comparison, [pane.name for pane in panes], slots) if comparison else ""
     return _panes(text, [_pane(text, pane, number, comparison, slots) for number, pane in enumerate(panes)], beside)
 
 
-def _panes(text: str, panes: list[str], beside: str = "") -> Html:
+def _panes(text: str, panes: list[Html], beside: str = "") -> Html:
     classes = f"sr-panes sr-n{min(len(panes), 4)}{' sr-long' if len(text) > LONG else ''}"
-    side_by_side = f'<div class="{classes}" {_PANES_ARE}>{"".join(panes)}</div>'
-    return Html(f'<div class="sr"><div class="sr-results">{beside}{side_by_side}</div></div>')
+    side_by_side = _PANES.format(classes, concat(panes))
+    return Html('<div class="sr"><div class="sr-results">{}{}</div></div>').format(beside, side_by_side)
 
 
 def labels_of(prediction: Prediction) -> set[str]:
-    """Every label that an arm could say or has said."""
-    return {*prediction.label_set, *(said.label for said in (*prediction.spans, *prediction.labels))}
+    """Every label that an arm knows or has given."""
+    return {
+        *prediction.label_set,
+        *(span.label for span in prediction.spans),
+        *(label.label for label in prediction.labels),
+    }
 
 
-def _kept_together(characters: int) -> str:
+def _short_class(characters: int) -> str:
     # A short word and its chip stay on one line; a long one would not fit into a narrow pane.
     return " sr-short" if characters <= _SHORT else ""
 
@@ -74,87 +88,97 @@ def _kept_together(characters: int) -> str:
 # --- The panes
 
 
-def _pane(text: str, pane: Pane, number: int, comparison: Comparison | None, slots: dict[str, str]) -> str:
+def _pane(text: str, pane: Pane, number: int, comparison: Comparison | None, slots: dict[str, str]) -> Html:
     head = _head(pane, number, slots)
     if pane.error:
-        message, step = escape(pane.error.message), escape(pane.error.next_step)
-        said = f'<p class="sr-error"><b>{message}</b> {step}</p>'
-        return f'<section class="sr-pane sr-failed" tabindex="0">{head}{said}</section>'
-    regions = enumerate(comparison.disagreements if comparison else ())
-    voted = {key: region for key, region in regions if pane.name in region.votes and region.kind != "document"}
+        section = Html('<section class="sr-pane sr-failed" tabindex="0">{}{}</section>')
+        return section.format(head, error_line(pane.error))
+    disagreements = enumerate(comparison.disagreements if comparison else ())
+    regions = {index: each for index, each in disagreements if pane.name in each.votes and each.kind != "document"}
     compared = comparison is not None and comparison.agreement is not None
-    drawn = _Drawn(text, pane.name, number, voted, compared, slots)
-    pieces = groupby(_pieces(text, pane.prediction, voted), key=lambda piece: piece.row)
-    rows = "".join(line(drawn.line(list(row))) for _, row in pieces)
-    return f'<section class="sr-pane{"" if pane.prediction else " sr-waiting"}" tabindex="0">{head}{rows}</section>'
+    painter = _Painter(text, pane.name, number, regions, compared, slots)
+    pieces = groupby(_pieces(text, pane.prediction, regions), key=lambda piece: piece.row)
+    lines = concat(line(painter.row(list(row))) for _, row in pieces)
+    waiting = "" if pane.prediction else " sr-waiting"
+    return Html('<section class="sr-pane{}" tabindex="0">{}{}</section>').format(waiting, head, lines)
 
 
-def _ranking(prediction: Prediction, slots: dict[str, str]) -> str:
-    """The labels of the whole note as bars, likeliest first: those that are given, and the next ones."""
-    given = len(prediction.chosen)
-    listed = prediction.labels[: max(BARS, given)]
-    bars = "".join(_bar(said, number < given, slots) for number, said in enumerate(listed))
+def _ranking(prediction: Prediction, slots: dict[str, str]) -> Html:
+    """The labels of the whole note as bars, likeliest first: those given, and the next ones."""
+    count_given = len(prediction.chosen)
+    listed = prediction.labels[: max(BARS, count_given)]
+    bars = concat(_bar(label, number < count_given, slots) for number, label in enumerate(listed))
     rest = len(prediction.labels) - len(listed)
-    more = f'<p class="sr-more">{count(rest, "less likely label")} not shown.</p>' if rest else ""
+    note = Html('<p class="sr-more">{}</p>')
+    more = note.format(f"{count(rest, 'less likely label')} not shown.") if rest else ""
     rule = ""
     if prediction.threshold is not None:
-        rule = f'<p class="sr-more">A label is given from {prediction.threshold:.0%} on; a note may have none.</p>'
-    return f'<ol class="sr-bars">{bars}</ol>{more}{rule}'
+        rule = note.format(f"Labels of at least {prediction.threshold:.0%} are given; a note may have none.")
+    return Html('<ol class="sr-bars">{}</ol>{}{}').format(bars, more, rule)
 
 
-def _bar(said: LabelScore, given: bool, slots: dict[str, str]) -> str:
+def _bar(label: LabelScore, is_given: bool, slots: dict[str, str]) -> Html:
     # The width is a class out of a fixed set, so that nothing a model says gets into an attribute.
-    width = f"sr-w{min(100, max(0, round(100 * said.score)))}"
-    classes = f"sr-bar {slots[said.label]}{' sr-given' if given else ''}"
-    name = f'<span class="sr-name"><bdi>{escape(said.label)}</bdi></span>'
-    track = f'<span class="sr-track"><span class="sr-fill {width}"></span></span>'
-    return f'<li class="{classes}">{name}{track}<span class="sr-share">{percent(said.score)}</span></li>'
+    width = min(100, max(0, round(100 * label.score)))
+    return Html(
+        '<li class="sr-bar {}{}"><span class="sr-name"><bdi>{}</bdi></span>'
+        '<span class="sr-track"><span class="sr-fill sr-w{}"></span></span><span class="sr-share">{}</span></li>'
+    ).format(slots[label.label], " sr-given" if is_given else "", label.label, width, percent(label.score))
 
 
-def _head(pane: Pane, number: int, slots: dict[str, str]) -> str:
+def _head(pane: Pane, number: int, slots: dict[str, str]) -> Html:
+    title, fact = pane.title or pane.name, Html("<span>{}</span>")
     if pane.prediction:
         facts = _facts(pane.prediction)
     else:
-        facts = "<span>failed</span>" if pane.error else f'<span class="sr-stage">{_stage(pane)}</span>'
-    title = f"<h2>{letter(number)} {escape(pane.title or pane.name)}</h2>"
-    ranking = _ranking(pane.prediction, slots) if pane.prediction and pane.prediction.labels else ""
-    reference = "" if pane.name in (pane.title or pane.name) else f"<span>{escape(pane.name)}</span>"
-    ruler = _ruler(pane.prediction.coverage) if pane.prediction else ""
-    return f'<header class="sr-head">{title}<p class="sr-facts">{reference}{facts}</p>{ruler}{ranking}</header>'
+        facts = fact.format("failed") if pane.error else Html('<span class="sr-stage">{}</span>').format(_stage(pane))
+    return Html('<header class="sr-head"><h2>{} {}</h2><p class="sr-facts">{}{}</p>{}{}</header>').format(
+        letter(number),
+        title,
+        "" if pane.name in title else fact.format(pane.name),
+        facts,
+        _ruler(pane.prediction.coverage) if pane.prediction else "",
+        _ranking(pane.prediction, slots) if pane.prediction and pane.prediction.labels else "",
+    )
 
 
 def _stage(pane: Pane) -> str:
     if pane.stage == "waiting" and pane.ahead:
-        return f"{_STAGES[pane.stage]}, {pane.ahead:,} before it"
+        return f"{_STAGES[pane.stage]}, {count(pane.ahead, 'request')} ahead"
     return _STAGES[pane.stage] + ("" if pane.progress is None else f", {pane.progress:.0%}")
 
 
-def _facts(prediction: Prediction) -> str:
+def _facts(prediction: Prediction) -> Html:
     ms = prediction.cost.latency_ms
-    latency = f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms"
-    found = "" if answers(prediction.task) == "labels" else f"<span>{count(len(prediction.spans), 'span')}</span>"
-    return f"{found}<span>{latency}</span>{_coverage(prediction.coverage)}"
+    facts = [f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms"]
+    if answers(prediction.task) != "labels":
+        facts.insert(0, count(len(prediction.spans), "span"))
+    return concat([*map(Html("<span>{}</span>").format, facts), _coverage(prediction.coverage)])
 
 
-def _coverage(coverage: Coverage) -> str:
+def _coverage(coverage: Coverage) -> Html:
     if coverage.tokens_read >= coverage.tokens and not coverage.unread:
         windows = f" in {count(coverage.windows, 'window')}" if coverage.windows > 1 else ""
-        return f"<span>read all {count(coverage.tokens, 'token')}{windows}</span>"
+        return Html("<span>read all {}{}</span>").format(count(coverage.tokens, "token"), windows)
     percent = 100 * coverage.tokens_read / max(coverage.tokens, 1)
     share = "less than 1%" if 0 < percent < 1 else f"{percent:.0f}%"
-    return f'<span class="sr-partial">read {coverage.tokens_read:,} of {coverage.tokens:,} tokens ({share})</span>'
+    return Html('<span class="sr-partial">read {:,} of {:,} tokens ({})</span>').format(
+        coverage.tokens_read, coverage.tokens, share
+    )
 
 
-def _ruler(coverage: Coverage) -> str:
+def _ruler(coverage: Coverage) -> Html:
     """The note as a bar of tokens: what was read, where windows meet, and the tail that was not read."""
-    many = min(CELLS, coverage.tokens)
-    if not many:
-        return ""
-    starts = [number * coverage.tokens // many for number in range(many + 1)]
-    cells = "".join(f'<span class="{_cell(coverage, *ends)}"></span>' for ends in pairwise(starts))
-    tail = f'<span class="sr-tail">{NOT_READ}</span>' if coverage.tokens_read < coverage.tokens else ""
-    scale = f'<p class="sr-scale"><span>0</span>{tail}<span>{count(coverage.tokens, "token")}</span></p>'
-    return f'<div class="sr-ruler">{cells}</div>{scale}'
+    total = min(CELLS, coverage.tokens)
+    if not total:
+        return Html()
+    starts = [number * coverage.tokens // total for number in range(total + 1)]
+    cell = Html('<span class="{}"></span>')
+    cells = concat(cell.format(_cell(coverage, *ends)) for ends in pairwise(starts))
+    tail = Html('<span class="sr-tail">{}</span>').format(NOT_READ) if coverage.tokens_read < coverage.tokens else ""
+    return Html('<div class="sr-ruler">{}</div><p class="sr-scale"><span>0</span>{}<span>{}</span></p>').format(
+        cells, tail, count(coverage.tokens, "token")
+    )
 
 
 def _cell(coverage: Coverage, start: int, end: int) -> str:
@@ -164,7 +188,7 @@ def _cell(coverage: Coverage, start: int, end: int) -> str:
 
 
 class _Piece(NamedTuple):
-    """text[start:end], which lies in one row and all in the same spans, disagreement and unread range, if any."""
+    """text[start:end], which lies in one row and wholly in the same spans, disagreement and unread range, if any."""
 
     start: int
     end: int
@@ -176,87 +200,95 @@ class _Piece(NamedTuple):
 
 def _pieces(text: str, prediction: Prediction | None, regions: dict[int, Disagreement]) -> Iterator[_Piece]:
     """Cut the text wherever anything starts or ends. Ranges may overlap, and may reach beyond the text."""
-    opened, closed = defaultdict(list), defaultdict(list)
-    for layer, key, start, end in _ranges(text, prediction, regions):
-        start, end = max(start, 0), min(end, len(text))
-        if start < end:
-            opened[start].append((layer, key))
-            closed[end].append((layer, key))
-    inside = defaultdict(list)
+    spans = sorted(prediction.spans, key=lambda span: (span.start, -span.end)) if prediction else []
+    unread = prediction.coverage.unread if prediction else ()
+    layers = {
+        "row": list(enumerate(rows(text))),
+        "region": [(index, region.place) for index, region in regions.items()],
+        "span": [(index, (span.start, span.end)) for index, span in enumerate(spans)],
+        "unread": [(max(start, 0), (start, end)) for start, end in unread],
+    }
+    opened: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    closed: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for layer, ranges in layers.items():
+        for key, (start, end) in ranges:
+            start, end = max(start, 0), min(end, len(text))
+            if start < end:
+                opened[start].append((layer, key))
+                closed[end].append((layer, key))
+    inside: dict[str, list[int]] = {layer: [] for layer in layers}
     for start, end in pairwise(sorted({*opened, *closed})):
         for layer, key in closed.get(start, ()):
             inside[layer].remove(key)
         for layer, key in opened.get(start, ()):
             inside[layer].append(key)
-        region, unread = ((inside[layer] or [None])[-1] for layer in ("region", "unread"))
-        yield _Piece(start, end, inside["row"][0], tuple(inside["span"]), region, unread)
-
-
-def _ranges(text: str, prediction: Prediction | None, regions: dict[int, Disagreement]) -> Iterator[tuple]:
-    yield from (("row", number, start, end) for number, (start, end) in enumerate(rows(text)))
-    yield from (("region", key, region.start, region.end) for key, region in regions.items())
-    if prediction:
-        spans = sorted(prediction.spans, key=lambda span: (span.start, -span.end))
-        yield from (("span", span, span.start, span.end) for span in spans)
-        yield from (("unread", max(start, 0), start, end) for start, end in prediction.coverage.unread)
+        yield _Piece(
+            start,
+            end,
+            row=inside["row"][0],
+            spans=tuple(spans[index] for index in inside["span"]),
+            region=inside["region"][-1] if inside["region"] else None,
+            unread=inside["unread"][-1] if inside["unread"] else None,
+        )
 
 
 def rows(text: str) -> list[tuple[int, int]]:
-    """The lines of the text with their line feeds, as at most ROWS rows.
+    """The lines of the text with their line feeds, as at most ROWS ranges (start, end).
 
-    Of many lines, neighbours share a row while they are short. A very long line is cut, after a space where it has one.
+    Where there are more lines, short neighbours share a row. A very long line is cut, after a space if it has one.
     """
     ends = [match.end() for match in _LINE.finditer(text)]
     if len(ends) <= ROWS:
         return list(pairwise([0, *ends]))
-    room = 2 * len(text) // (ROWS - 2) + 1  # two neighbours have more characters than that, or would be one row
-    found, start = [], 0
+    room = 2 * len(text) // (ROWS - 2) + 1  # two neighbours have more characters than this, or they share a row
+    ranges, start = [], 0
     for end, following in pairwise([*ends, len(text) + room + 1]):
         if following - start > room:
-            found.append((start, end))
+            ranges.append((start, end))
             start = end
-    return found
+    return ranges
 
 
-class _Drawn(NamedTuple):
-    """A pane while it is drawn; `regions` are the disagreements in which its arm has a vote."""
+class _Painter(NamedTuple):
+    """Draws the rows of one pane; `regions` are the disagreements in which its arm has a vote."""
 
     text: str
     arm: str
     number: int
     regions: dict[int, Disagreement]
     compared: bool
-    slots: dict[str, str]
+    colours: dict[str, str]
 
-    def line(self, pieces: list[_Piece]) -> str:
+    def row(self, pieces: list[_Piece]) -> Html:
         """One row: neighbouring pieces of one disagreement and unread range share a wrapper."""
         runs = groupby(pieces, key=lambda piece: (piece.region, piece.unread))
-        return "".join(self._run(region, unread, list(run)) for (region, unread), run in runs)
+        return concat(self._run(region, unread, list(run)) for (region, unread), run in runs)
 
-    def _run(self, region: int | None, unread: int | None, run: list[_Piece]) -> str:
-        inner = "".join(map(self._marked, run))
+    def _run(self, region: int | None, unread: int | None, run: list[_Piece]) -> Html:
+        inner = concat(map(self._marked, run))
         if region is not None:
             inner = self._region(region, inner, run)
         if unread is None:
             return inner
-        label = silence(NOT_READ) if run[0].start == unread else ""
-        return f'<span class="sr-unread">{label}{inner}</span>'
+        notice = missing_chip(NOT_READ) if run[0].start == unread else ""
+        return Html('<span class="sr-unread">{}{}</span>').format(notice, inner)
 
-    def _region(self, key: int, inner: str, run: list[_Piece]) -> str:
-        region = self.regions[key]
-        place = f' id="{anchor(key, self.number)}"' if run[0].start == max(region.start, 0) else ""
-        silent = region.votes[self.arm] is None
-        if silent and run[-1].end == min(region.end, len(self.text)):
-            inner += nothing(self.arm, region)
-        kept = _kept_together(region.end - region.start)
-        return f'<span class="sr-region{" sr-gap" if silent else ""}{kept}"{place}>{inner}</span>'
+    def _region(self, index: int, inner: Html, run: list[_Piece]) -> Html:
+        region = self.regions[index]
+        start, end = region.place
+        place = Html(' id="{}"').format(anchor(index, self.number)) if run[0].start == max(start, 0) else ""
+        missing = region.votes[self.arm] is None
+        if missing and run[-1].end == min(end, len(self.text)):
+            inner += no_vote(self.arm, region)
+        classes = f"sr-region{' sr-gap' if missing else ''}{_short_class(end - start)}"
+        return Html('<span class="{}"{}>{}</span>').format(classes, place, inner)
 
-    def _marked(self, piece: _Piece) -> str:
-        inner = escape(self.text[piece.start : piece.end])
+    def _marked(self, piece: _Piece) -> Html:
+        inner = self.text[piece.start : piece.end]
         if not piece.spans:
-            return inner
+            return Html.escape(inner)
         ending = [span for span in reversed(piece.spans) if min(span.end, len(self.text)) == piece.end]
-        chips = "".join(chip(span.label, self.slots, score=span.score) for span in ending)
+        chips = concat(chip(span.label, self.colours[span.label], score=span.score) for span in ending)
         agreed = " sr-agreed" if self.compared and piece.region is None else ""
-        kept = _kept_together(piece.end - piece.start)
-        return f'<mark class="sr-span {self.slots[piece.spans[-1].label]}{agreed}{kept}">{inner}{chips}</mark>'
+        classes = f"{self.colours[piece.spans[-1].label]}{agreed}{_short_class(piece.end - piece.start)}"
+        return Html('<mark class="sr-span {}">{}{}</mark>').format(classes, inner, chips)

@@ -1,22 +1,22 @@
-"""A comparison as one HTML page of its own, to keep or to print: no script, nothing from elsewhere.
+"""A comparison as one HTML file to keep or print, without scripts or outside resources.
 
-Without the note's text a disagreement is a pair of offsets. With it, the text stands at the end exactly as it was
-given, with the places where models differ marked.
+Without the note's text a disagreement is a pair of offsets. With it, the text stands at the end unchanged, with the
+places where models differ marked.
 """
 
 from collections.abc import Iterator
 from itertools import pairwise
 
-from workbench.compare import Disagreement, grouped
+from workbench.compare import Disagreement, group_by_kind
 from workbench.compare.costs import Weights
 from workbench.compare.report import Report, versions
-from workbench.highlight.disagreements import excerpt, letters, meanings, nothing
-from workbench.highlight.markup import STYLE, Html, chip, escape, letter, slots_of, style, table
+from workbench.highlight.disagreements import agreement_notes, excerpt, group_title, no_vote
+from workbench.highlight.markup import STYLE, Html, chip, colours, concat, letter, style, table
 from workbench.highlight.panes import labels_of, rows
-from workbench.highlight.tables import NONE, agreement, costs
+from workbench.highlight.tables import NONE, agreement_table, cost_table
 
-LISTED = 1_000  # disagreements; no one reads more, and browsers take minutes to lay out columns of many more
-_HEAD = (
+LISTED = 1_000  # disagreements; nobody reads more, and browsers take minutes to lay out many more in columns
+_HEAD = Html(
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Comparison of models on one note</title>'
     '<meta name="viewport" content="width=device-width">'
     """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">"""
@@ -25,103 +25,114 @@ _STYLE = style("report.css")
 _WARNING = "For research, not for clinical decisions. Scores are a model's own and not calibrated."
 
 
-def document(report: Report) -> Html:
+def report_page(report: Report) -> Html:
     """The whole file."""
-    found = report.comparison.predictions
+    predictions = report.comparison.predictions
     arms = list(report.titles)
     parts = [
-        f"<h1>Comparison of models on one note</h1>{_about(report)}",
+        Html("<h1>Comparison of models on one note</h1>"),
+        _about(report),
         _models(report, arms),
-        costs(found, report.weights, arms),
-        f"{agreement(found, arms)}{_no_agreement(report)}{meanings(report.comparison)}",
-        f"<h2>Disagreements</h2>{''.join(_disagreements(report, arms)) or '<p>None.</p>'}",
+        cost_table(predictions, report.weights, arms),
+        agreement_table(predictions, arms),
+        _no_agreement(report),
+        agreement_notes(report.comparison),
+        Html("<h2>Disagreements</h2>"),
+        concat(_disagreements(report, arms)) or Html("<p>None.</p>"),
         _note(report) if report.with_text else "",
-        f'<p class="sr-about sr-foot">{_versions()} {_WARNING}</p>',
+        Html('<p class="sr-about sr-foot">{} {}</p>').format(_versions(), _WARNING),
     ]
-    return Html(f'{_HEAD}{STYLE}{_STYLE}</head><body><div class="sr">{"".join(parts)}</div></body></html>\n')
+    body = Html('<body><div class="sr">{}</div></body></html>\n').format(concat(parts))
+    return concat([_HEAD, STYLE, _STYLE, Html("</head>"), body])
 
 
-def _about(report: Report) -> str:
-    said = [f"{report.made:%d %B %Y, %H:%M}", f"a note of {len(report.note.text):,} characters"]
+def _about(report: Report) -> Html:
+    facts = [f"{report.made:%d %B %Y, %H:%M}", f"a note of {len(report.note.text):,} characters"]
     if report.context:
-        said.append(f"its first {report.context:,} tokens")
-    if report.kept.labels:
-        said.append(f"labels {escape(', '.join(report.kept.labels))} only")
-    if report.kept.least:
-        said.append(f"scores from {report.kept.least:.0%} on")
-    text = "the note's text is included" if report.with_text else "without the note's text; places are offsets"
-    return f'<p class="sr-about">{"; ".join([*said, text])}.</p>'
+        facts.append(f"only its first {report.context:,} tokens")
+    if report.filter.labels:
+        facts.append(f"only labels {', '.join(report.filter.labels)}")
+    if report.filter.min_score:
+        facts.append(f"only scores of at least {report.filter.min_score:.0%}")
+    text = "with the note's text" if report.with_text else "without the note's text: places are offsets"
+    return Html('<p class="sr-about">{}.</p>').format("; ".join([*facts, text]))
 
 
-def _no_agreement(report: Report) -> str:
-    why = report.comparison.no_agreement
-    return f"<p>{why}</p>" if why else ""
+def _no_agreement(report: Report) -> Html:
+    reason = report.comparison.no_agreement
+    return Html("<p>{}</p>").format(reason) if reason else Html()
 
 
-def _models(report: Report, arms: list[str]) -> str:
+def _models(report: Report, arms: list[str]) -> Html:
     rows = [
-        [f"{letter(number)} {escape(report.titles[arm])}", escape(arm), _hash(weights)]
+        [Html("{} {}").format(letter(number), report.titles[arm]), arm, _hash(weights)]
         for number, (arm, weights) in enumerate(zip(arms, report.weights, strict=True))
     ]
     return table("Models", ["", "Reference", "SHA-256 of the weights"], rows)
 
 
 def _hash(weights: Weights) -> str:
-    return NONE if weights.sha256 is None else f'<span class="sr-hash">{weights.sha256}</span>'
+    return NONE if weights.sha256 is None else Html('<span class="sr-hash">{}</span>').format(weights.sha256)
 
 
-def _disagreements(report: Report, arms: list[str]) -> Iterator[str]:
-    slots = slots_of(label for found in report.comparison.predictions for label in labels_of(found))
-    found, room = report.comparison.disagreements, LISTED
-    for group in grouped(report.comparison):
-        regions = [found[number] for number in group.items[:room]]
-        room -= len(regions)
-        items = "".join(f"<li>{_place(report, region)} {_votes(region, arms, slots)}</li>" for region in regions)
-        head = f'<h3 class="sr-group">{letters(group, arms)} <b>{len(group.items):,}</b></h3>'
-        yield f'{head}<ol class="sr-list">{items}</ol>'
-    if len(found) > LISTED:
-        yield f'<p class="sr-more">The first {LISTED:,} are listed; the export as JSON has all of them.</p>'
+def _disagreements(report: Report, arms: list[str]) -> Iterator[Html]:
+    slots = colours(label for prediction in report.comparison.predictions for label in labels_of(prediction))
+    disagreements, room = report.comparison.disagreements, LISTED
+    item = Html("<li>{} {}</li>")
+    for group in group_by_kind(report.comparison):
+        listed = [disagreements[index] for index in group.indices[:room]]
+        room -= len(listed)
+        items = concat(item.format(_place(report, each), _votes(each, arms, slots)) for each in listed)
+        title = group_title(group, arms)
+        yield Html('<h3 class="sr-group">{} <b>{:,}</b></h3>').format(title, len(group.indices))
+        yield Html('<ol class="sr-list">{}</ol>').format(items)
+    if len(disagreements) > LISTED:
+        yield Html('<p class="sr-more">Only the first {:,} are listed; the JSON export has all of them.</p>').format(
+            LISTED
+        )
 
 
-def _place(report: Report, region: Disagreement) -> str:
-    if region.start is None:
-        return ""
-    words = f" <bdi>{excerpt(report.note.text, region)}</bdi>" if report.with_text else ""
-    return f"{region.start}–{region.end}{words}"
+def _place(report: Report, disagreement: Disagreement) -> Html:
+    if disagreement.kind == "document":
+        return Html()
+    start, end = disagreement.place
+    words = Html(" <bdi>{}</bdi>").format(excerpt(report.note.text, start, end)) if report.with_text else ""
+    return Html("{}–{}{}").format(start, end, words)
 
 
-def _votes(region: Disagreement, arms: list[str], slots: dict[str, str]) -> str:
-    said = (
-        letter(arms.index(arm)) + (nothing(arm, region) if label is None else chip(label, slots))
-        for arm, label in region.votes.items()
+def _votes(disagreement: Disagreement, arms: list[str], slots: dict[str, str]) -> Html:
+    vote = Html('<span class="sr-vote">{}{}</span>')
+    return Html(" ").join(
+        vote.format(letter(arms.index(arm)), no_vote(arm, disagreement) if label is None else chip(label, slots[label]))
+        for arm, label in disagreement.votes.items()
     )
-    return " ".join(f'<span class="sr-vote">{vote}</span>' for vote in said)
 
 
-def _note(report: Report) -> str:
+def _note(report: Report) -> Html:
     """The text in its rows, with the regions of disagreement marked; they are disjoint and in order."""
-    return f'<h2>The note</h2><div class="sr-note">{"".join(_rows(report))}</div>'
+    return Html('<h2>The note</h2><div class="sr-note">{}</div>').format(concat(_rows(report)))
 
 
-def _rows(report: Report) -> Iterator[str]:
+def _rows(report: Report) -> Iterator[Html]:
     text, marks, row_ends = report.note.text, list(_marks(report)), {end for _, end in rows(report.note.text)}
     starts, ends = {start for start, _ in marks}, {end for _, end in marks}
     row, marked = Html(), False
     for start, end in pairwise(sorted({0, *row_ends, *starts, *ends})):
         marked = start in starts or (marked and start not in ends)
-        piece = escape(text[start:end])
-        row += Html(f"<mark>{piece}</mark>") if marked else piece
+        row += Html("<mark>{}</mark>" if marked else "{}").format(text[start:end])
         if end in row_ends:
-            yield f'<div dir="auto">{row}</div>'
+            yield Html('<div dir="auto">{}</div>').format(row)
             row = Html()
 
 
 def _marks(report: Report) -> Iterator[tuple[int, int]]:
-    for region in report.comparison.disagreements:
-        if region.start is not None:
-            start, end = max(region.start, 0), min(region.end, len(report.note.text))
-            yield from [(start, end)] if start < end else []
+    for disagreement in report.comparison.disagreements:
+        if disagreement.kind != "document":
+            start, end = disagreement.place
+            start, end = max(start, 0), min(end, len(report.note.text))
+            if start < end:
+                yield start, end
 
 
 def _versions() -> str:
-    return f"{', '.join(f'{package} {escape(number)}' for package, number in versions().items())}."
+    return f"{', '.join(f'{package} {number}' for package, number in versions().items())}."

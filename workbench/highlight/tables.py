@@ -1,50 +1,52 @@
-"""Agreement of models pair by pair, and what each costs, as small tables: for the page and for the report."""
+"""Agreement of models pair by pair, and the cost of each, as small tables for the page and the report."""
 
 from collections.abc import Sequence
 
 from trainer.prediction import Coverage, Prediction
-from workbench.compare import AgreementRow, agreement_rows, pairs_of
+from workbench.compare.agreement import AgreementRow, agreement_rows, arm_pairs
 from workbench.compare.costs import Weights
-from workbench.highlight.markup import Html, escape, letter, table
+from workbench.highlight.markup import Html, letter, table
 
 NONE = "–"  # where there is no figure
 
 
-def agreement(predictions: Sequence[Prediction], arms: Sequence[str]) -> Html:
-    """Agreement over all and by label, a column for each pair; `arms` are the names in the order of their letters."""
-    places = [arms.index(found.model) for found in predictions]
-    pairs = [f"{letter(places[one])}&thinsp;{letter(places[other])}" for one, other in pairs_of(predictions)]
+def agreement_table(predictions: Sequence[Prediction], arms: Sequence[str]) -> Html:
+    """Agreement over all labels and by label, a column per pair; `arms` are the names in the order of their letters."""
+    numbers = [arms.index(prediction.model) for prediction in predictions]
+    pairs = [
+        Html("{}&thinsp;{}").format(letter(numbers[one]), letter(numbers[other]))
+        for one, other in arm_pairs(predictions)
+    ]
     columns = ["Label", *pairs, *(["Mean"] if len(pairs) > 1 else [])]
-    rows = [_agreement_row(row) for row in agreement_rows(predictions)]
-    return _framed(table("Agreement", columns, rows))
+    return _framed(table("Agreement", columns, map(_agreement_row, agreement_rows(predictions))))
 
 
 def _agreement_row(row: AgreementRow) -> list[str]:
-    name = "All labels" if row.label is None else f"<bdi>{escape(row.label)}</bdi>"
+    name = "All labels" if row.label is None else Html("<bdi>{}</bdi>").format(row.label)
     return [name, *map(_share, row.pairs), *([_share(row.mean)] if len(row.pairs) > 1 else [])]
 
 
-def costs(predictions: Sequence[Prediction], weights: Sequence[Weights], arms: Sequence[str]) -> Html:
-    """Time, size and coverage of each arm. `weights` and `arms` stand in the order of the letters."""
-    columns = ["Model", "Latency", "Tokens a second", "Parameters", "On disk", "Tokens read"]
-    rows = [_cost_row(found, arms.index(found.model), weights) for found in predictions]
+def cost_table(predictions: Sequence[Prediction], weights: Sequence[Weights], arms: Sequence[str]) -> Html:
+    """Time, size and coverage of each arm. `weights` and `arms` are in the order of the letters."""
+    columns = ["Model", "Latency", "Tokens per second", "Parameters", "Size on disk", "Tokens read"]
+    numbers = [arms.index(prediction.model) for prediction in predictions]
+    rows = [_cost_row(*row) for row in zip(predictions, numbers, (weights[number] for number in numbers), strict=True)]
     return _framed(table("Cost", columns, rows))
 
 
-def _cost_row(found: Prediction, number: int, weights: Sequence[Weights]) -> list[str]:
-    weight = weights[number]
+def _cost_row(prediction: Prediction, number: int, weights: Weights) -> list[str]:
     return [
-        f"{letter(number)} <bdi>{escape(found.model)}</bdi>",
-        f"{found.cost.latency_ms:,.0f} ms",
-        f"{found.cost.tokens_per_second:,.0f}",
-        NONE if weight.parameters is None else f"{weight.parameters / 1e6:.1f} million",
-        NONE if weight.size_bytes is None else f"{weight.size_bytes / 1e6:.1f} MB",
-        read(found.coverage),
+        Html("{} <bdi>{}</bdi>").format(letter(number), prediction.model),
+        f"{prediction.cost.latency_ms:,.0f} ms",
+        f"{prediction.cost.tokens_per_second:,.0f}",
+        NONE if weights.parameters is None else f"{weights.parameters / 1e6:.1f} million",
+        NONE if weights.size_bytes is None else f"{weights.size_bytes / 1e6:.1f} MB",
+        tokens_read(prediction.coverage),
     ]
 
 
-def read(coverage: Coverage) -> str:
-    """How many tokens were read of how many."""
+def tokens_read(coverage: Coverage) -> str:
+    """How many of the tokens were read."""
     return f"{coverage.tokens_read:,} of {coverage.tokens:,} ({_share(coverage.tokens_read / max(coverage.tokens, 1))})"
 
 
@@ -52,5 +54,5 @@ def _share(figure: float | None) -> str:
     return NONE if figure is None else f"{figure:.0%}"
 
 
-def _framed(inner: str) -> Html:
-    return Html(f'<div class="sr"><div class="sr-wide" tabindex="0">{inner}</div></div>')
+def _framed(inner: Html) -> Html:
+    return Html('<div class="sr"><div class="sr-wide" tabindex="0">{}</div></div>').format(inner)

@@ -13,7 +13,7 @@ from trainer.tasks import for_notes
 from trainer.zoo import ModelEntry
 from workbench import highlight
 from workbench.compare import presets
-from workbench.compare.arms import titles as titles_of
+from workbench.compare.arms import arm_titles
 from workbench.note import Note, samples
 from workbench.pages.parts import compare_downloads, compare_results, links
 from workbench.sessions.comparison import Run, start
@@ -32,7 +32,7 @@ def render() -> None:
         "For research, not for clinical decisions. Nothing you enter is stored."
     )
     ready = published.ready(task=for_notes())
-    titles = titles_of(ready, [*st.query_params.get_all("model"), *st.session_state.get("model", ())])
+    titles = arm_titles(ready, [*st.query_params.get_all("model"), *st.session_state.get("model", ())])
     _read_address(titles)
     note, problem = note_field.choose()
     beside_note = st.container()
@@ -102,7 +102,7 @@ def _offer_presets(ready: Sequence[ModelEntry]) -> None:
 
 
 def _preset(label: str, preset: presets.Preset, icon: str | None = None) -> None:
-    says, key = plain(f"{preset.title}. {preset.says}"), f"preset {' '.join(preset.arms)}"
+    says, key = plain(f"{preset.title}. {preset.description}"), f"preset {' '.join(preset.arms)}"
     st.button(label, type="tertiary", icon=icon, help=says, key=key, on_click=_take, args=(preset,))
 
 

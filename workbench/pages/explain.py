@@ -10,7 +10,7 @@ from trainer.errors import StillroomError
 from trainer.queue import published
 from trainer.tasks import for_notes
 from workbench import highlight, lab
-from workbench.compare.arms import models
+from workbench.compare.arms import model_titles
 from workbench.explain import ExplainOptions, targets
 from workbench.explain.agreement import compare
 from workbench.explain.wording import PARTS, agreeing
@@ -124,7 +124,7 @@ def _chosen() -> tuple:
 def _titles() -> dict[str, str]:
     """Every arm that the page offers with its title, which no other has; those of the last comparison too."""
     compared = st.session_state.get("compare_run")
-    return models(published.ready(task=for_notes())) | (dict(compared.arms) if compared else {})
+    return model_titles(published.ready(task=for_notes())) | (dict(compared.arms) if compared else {})
 
 
 def _note() -> tuple[Note | None, StillroomError | None]:

@@ -53,10 +53,10 @@ class Run(NamedTuple):
             answer.cancel()
 
     def _placed(self, pane: highlight.Pane, whole: Prediction) -> highlight.Pane:
-        end = context.end_of(whole, self.context)
+        end = context.context_end(whole, self.context)
         if pane.prediction is None or end is None:
             return pane
-        return pane._replace(prediction=context.placed(pane.prediction, whole, end, len(self.note.text)))
+        return pane._replace(prediction=context.extend_to_note(pane.prediction, whole, end, len(self.note.text)))
 
 
 def start(note: Note | None, arms: dict[str, str]) -> Run:

@@ -20,7 +20,7 @@ from workbench.predict import Arm, letter
 STOPPED = "stopped"
 _QUOTED = 70  # characters
 _SURE = (0.05, 1.0)  # share done and seconds passed, from which a guess at the time left is worth saying
-_STAGES = {"waiting": "waiting its turn", "loading": "loading the model", "reading": "reading the note"}
+_STAGES = {"waiting": "waiting in the queue", "loading": "loading the model", "reading": "reading the note"}
 
 Place = tuple[int, int]
 
@@ -209,7 +209,7 @@ class Inquiry:
 
 def quote(text: str, start: int, end: int) -> str:
     """text[start:end] on one line, cut short where it is long."""
-    inner = " ".join(highlight.shown(text[start:end]).split())
+    inner = " ".join(highlight.displayable(text[start:end]).split())
     return inner if len(inner) <= _QUOTED else f"{inner[:_QUOTED]}…"
 
 

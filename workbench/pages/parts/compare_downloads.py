@@ -38,7 +38,7 @@ def offer(run: Run, comparison: Comparison, weights: tuple[Weights, ...], kept: 
 
 
 def _page(made: report.Report) -> str:
-    return str(highlight.document(made))
+    return str(highlight.report_page(made))
 
 
 _FORMATS = (

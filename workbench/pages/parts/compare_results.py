@@ -9,9 +9,9 @@ from trainer.prediction import Prediction
 from trainer.tasks import answers
 from workbench import highlight
 from workbench.compare import Comparison, compare, context
-from workbench.compare.costs import Weights, weights
-from workbench.compare.filters import Filter, filtered, given
-from workbench.compare.story import TITLE, story
+from workbench.compare.costs import Weights, find_weights
+from workbench.compare.filters import Filter, apply_filter, count_answers
+from workbench.compare.story import TITLE, story_steps
 from workbench.pages.parts import compare_downloads, links
 from workbench.predict import letter
 from workbench.sessions.comparison import Run, asked
@@ -46,7 +46,7 @@ def show(run: Run) -> None:
 
 def through(run: Run, kept: Filter) -> Shown:
     """The run through a filter."""
-    panes = [pane._replace(prediction=pane.prediction and filtered(pane.prediction, kept)) for pane in run.panes]
+    panes = [pane._replace(prediction=pane.prediction and apply_filter(pane.prediction, kept)) for pane in run.panes]
     found = [pane.prediction for pane in panes if pane.prediction]
     return Shown(panes, compare(found) if len(found) > 1 else None)
 
@@ -63,12 +63,12 @@ def _controls(run: Run) -> tuple[Run, Filter]:
     with left:
         run = _in_context(run, whole)
     with middle:
-        percent = st.slider("Least score", 0, 100, 0, 5, format="%d %%", key="compare_least", help=_LEAST)
+        percent = st.slider("Minimum score", 0, 100, 0, 5, format="%d %%", key="compare_least", help=_LEAST)
     with right:
         labels = _labels(whole)
-    kept = Filter(labels=tuple(labels), least=percent / 100)
+    kept = Filter(labels=tuple(labels), min_score=percent / 100)
     with guide:
-        _tell(story(whole, run.context))
+        _tell(story_steps(whole, run.context))
     _effects(run, whole, kept)
     return run, kept
 
@@ -88,7 +88,7 @@ def _labels(whole: Sequence[Prediction]) -> list[str]:
 
 def _in_context(run: Run, whole: Sequence[Prediction]) -> Run:
     """The run as it is, or, where the person chose a context length, the same models on the beginning of its note."""
-    offered = context.contexts(whole)
+    offered = context.context_lengths(whole)
     if not offered:
         return run
     chosen = st.select_slider(
@@ -104,7 +104,7 @@ def _in_context(run: Run, whole: Sequence[Prediction]) -> Run:
     if before is None or before[:2] != (run, chosen):
         for answer in before[2] if before else ():
             answer.cancel()
-        texts = [run.note.text[: context.end_of(one, chosen)] for one in whole]
+        texts = [run.note.text[: context.context_end(one, chosen)] for one in whole]
         before = st.session_state["compare_context"] = (run, chosen, asked(texts, run.arms))
     return run._replace(answers=before[2], whole=tuple(whole), context=chosen)
 
@@ -118,7 +118,7 @@ def _tell(steps: Sequence[str]) -> None:
 def _effects(run: Run, whole: Sequence[Prediction], kept: Filter) -> None:
     """What the controls do, in figures."""
     if run.context and any(one.spans for one in whole):
-        counts = _counts((context.in_view(one, run.context), len(one.spans)) for one in whole)
+        counts = _counts((context.count_in_view(one, run.context), len(one.spans)) for one in whole)
         st.caption(f"Findings in the whole note that lie within its first {run.context:,} tokens: {counts}.")
     if kept.active and run.done:
         st.caption(_effect(run, kept))
@@ -128,7 +128,9 @@ def _effect(run: Run, kept: Filter) -> str:
     """A 12 of 15, B 9 of 14 shown; agreement 71 %, without the filter 66 %."""
     before, after = through(run, Filter()), through(run, kept)
     pairs = zip(before.panes, after.panes, strict=True)
-    counts = _counts((given(new.prediction), given(old.prediction)) for old, new in pairs if old.prediction)
+    counts = _counts(
+        (count_answers(new.prediction), count_answers(old.prediction)) for old, new in pairs if old.prediction
+    )
     if not before.comparison or before.comparison.agreement is None:
         return f"Shown: {counts}."
     now, then = (each.comparison.agreement for each in (after, before))
@@ -162,9 +164,9 @@ def _beneath(run: Run, kept: Filter) -> None:
     weighed, arms = _weighed(run), list(run.arms)
     left, right = st.columns([2, 3])
     with left:
-        st.html(highlight.agreement(comparison.predictions, arms))
+        st.html(highlight.agreement_table(comparison.predictions, arms))
     with right:
-        st.html(highlight.costs(comparison.predictions, weighed, arms))
+        st.html(highlight.cost_table(comparison.predictions, weighed, arms))
     compare_downloads.offer(run, comparison, weighed, kept)
 
 
@@ -191,5 +193,5 @@ def _weighed(run: Run) -> tuple[Weights, ...]:
     """The weights of each arm, looked up once a run."""
     before = st.session_state.get("compare_weights")
     if before is None or before[0] != list(run.arms):
-        before = st.session_state["compare_weights"] = (list(run.arms), tuple(map(weights, run.arms)))
+        before = st.session_state["compare_weights"] = (list(run.arms), tuple(map(find_weights, run.arms)))
     return before[1]
