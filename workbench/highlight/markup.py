@@ -40,10 +40,14 @@ class Html(markupsafe.Markup):
         # A browser reads a bare carriage return as a line feed, but not its character reference.
         return cls(str.replace(markupsafe.escape(displayable(text)), "\r", "&#13;"))
 
-    def format(self, *args: str | float) -> Self:
-        """The template with its fields filled in; strings are escaped, numbers are not."""
-        # markupsafe's goes through string.Formatter, which doubles the time that a long note takes.
-        return type(self)(str.format(self, *(self.escape(arg) if isinstance(arg, str) else arg for arg in args)))
+    def format(self, *args: Any, **kwargs: Any) -> Self:
+        """The template with its fields filled in; all but numbers is escaped."""
+        # markupsafe's goes through string.Formatter, which takes several times as long.
+        named = {name: self._field(value) for name, value in kwargs.items()}
+        return type(self)(str.format(self, *map(self._field, args), **named))
+
+    def _field(self, value: Any) -> Any:
+        return value if isinstance(value, int | float) else self.escape(value)
 
     def _repr_html_(self) -> str:
         return str(self)
