@@ -132,8 +132,8 @@ def statistics(
     """The size of a corpus in pieces, what truncation would lose, and what each kind of rows gives, before a launch.
 
     tokenizer: a fast one of transformers, or one of the `tokenizers` library, which needs no torch. The first
-    `most_documents` are read and `sample` of them are tokenised. Raises what `datasets.documents` raises, and BadData for
-    a split without text.
+    `most_documents` are read and `sample` of them are tokenised. Raises what `datasets.documents` raises, and BadData
+    for a split without text.
     """
     texts, documents, characters = _sample(datasets.documents(dataset, split, limit=most_documents + 1), sample)
     if not texts:
