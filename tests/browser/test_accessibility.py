@@ -58,8 +58,12 @@ def test_every_page_has_a_state_in_every_run():
 
 
 def violations(page) -> list[str]:
-    """What axe-core says of the page, each with the first place of it."""
-    rules = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    """What axe-core says of the page, each with the first place of it; what a second later is gone was being drawn."""
+    for last in (False, False, True):
+        rules = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        if not rules or last:
+            break
+        page.wait_for_timeout(1000)
     return [
         f"{rule['id']} ({rule['impact']}, {len(rule['nodes'])}): {rule['nodes'][0]['html'][:200]}" for rule in rules
     ]
