@@ -194,7 +194,7 @@ def test_a_short_note_has_no_context_to_choose(runs):
     assert not filled(ran(page)).select_slider
 
 
-def test_a_link_that_names_a_model_which_is_not_here_says_so_and_interprets_nothing(runs):
+def test_a_link_to_a_missing_model_is_reported_and_not_interpreted(runs):
     page = opened(*runs, "![x](http://evil.example/x.png)")
     assert "not ready on this machine" in words_on(page)
     assert "![x](http://" not in words_on(page)
@@ -259,7 +259,7 @@ def test_one_model_is_too_few(runs):
     assert html(page).count('class="sr-pane"') == 2  # what was there stays
 
 
-def test_other_models_are_said_to_wait_for_the_button(runs):
+def test_changed_models_wait_for_the_button_with_a_notice(runs):
     page = filled(opened(*runs))
     page.multiselect(key="model").set_value([runs[0], f"{runs[0]}@truncate"])
     page = ran(page)
@@ -408,7 +408,7 @@ def test_the_tick_for_the_text_is_off_and_goes_with_the_next_comparison(runs):
     assert filled(ran(page)).checkbox(key="compare_include_text").value is False
 
 
-def test_what_waits_can_be_stopped_and_says_so(runs, monkeypatch):
+def test_a_waiting_run_can_be_stopped_and_is_marked(runs, monkeypatch):
     waiting = lab.Answer
     monkeypatch.setattr(lab.InProcessLab, "submit", lambda self, text, arm: waiting())
     page = opened(*runs)

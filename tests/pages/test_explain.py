@@ -167,7 +167,7 @@ def test_two_models_stand_side_by_side_with_their_agreement(runs):
     assert "Of the 10 words that speak most for it, 10 are the same." in words_on(page)
 
 
-def test_what_is_asked_anew_waits_for_the_button(runs):
+def test_a_changed_request_waits_for_the_button(runs):
     page = opened(runs[0])
     button(page, "Explain").click()
     page = explained(ran(page))
@@ -193,7 +193,7 @@ def test_what_the_models_did_not_find_can_be_asked_about(runs):
 
 
 @pytest.mark.parametrize("typed", ["70:900:Disease", ""])
-def test_a_target_that_is_none_is_refused_beside_it(runs, typed):
+def test_an_invalid_target_is_refused_beside_its_field(runs, typed):
     page = opened(runs[0], explain_asked="", explain_free=typed)
     button(page, "Explain").click()
     page = ran(page)
@@ -201,7 +201,7 @@ def test_a_target_that_is_none_is_refused_beside_it(runs, typed):
     assert "target" in words_on(page)
 
 
-def test_a_label_that_the_model_lacks_fails_in_its_own_pane_and_is_in_no_address(runs, home):
+def test_an_unknown_label_fails_in_its_own_pane_and_is_in_no_address(runs, home):
     page = opened(runs[0], explain_asked="", explain_free=f"0:5:{CANARY}")
     button(page, "Explain").click()
     page = explained(ran(page))
@@ -279,7 +279,7 @@ def test_a_hostile_note_is_shown_as_text_and_is_in_no_address_and_no_file(runs, 
         assert CANARY.encode() not in file.read_bytes(), file.name
 
 
-def test_stop_ends_what_waits_and_says_so(runs, monkeypatch):
+def test_stop_ends_a_waiting_run_and_is_shown(runs, monkeypatch):
     page = opened(runs[0])
     gate, resolve = threading.Event(), zoo.resolve
     monkeypatch.setattr(zoo, "resolve", lambda *arguments: (gate.wait(30), resolve(*arguments))[1])

@@ -29,7 +29,7 @@ def spec(**fields) -> JobSpec:
 
 @pytest.fixture
 def worker(home) -> queue.Worker:
-    """A worker that lives: this very process."""
+    """A live worker: this process."""
     return queue.enlist(store.open_store(), device="cpu", process=Process.of(os.getpid()))
 
 
@@ -154,7 +154,7 @@ def test_a_reload_changes_nothing(start):
     assert queue.job(lease.id) == before
 
 
-def test_a_running_job_whose_worker_died_says_that_it_waits(home):
+def test_a_running_job_whose_worker_died_is_shown_as_waiting(home):
     dead = Process.of(os.getpid())._replace(start="0")
     lost = queue.enlist(store.open_store(), device="cpu", process=dead)
     queue.submit(spec())
@@ -319,7 +319,7 @@ def test_each_term_of_a_distillation_is_a_curve_and_the_teacher_a_line(start):
     assert scores["teacher 0.810"]["y"] == [0.81, 0.81] and scores["teacher 0.810"]["x"] == [0, 40]
 
 
-def test_what_a_student_kept_and_lost_is_said(start):
+def test_what_a_student_kept_and_lost_is_shown(start):
     lease = start(**DISTIL)
     taught(lease)
     ended(lease, SCORES, intervals={"f1": [0.779, 0.8200]})
@@ -360,7 +360,7 @@ def test_an_estimate_is_held_against_the_truth(start):
     assert table["Truth"]["Whole run"].endswith(" s")
 
 
-def test_a_job_without_a_teacher_says_nothing_of_one(start):
+def test_a_job_without_a_teacher_does_not_mention_one(start):
     lease = start()
     queue.renew(store.open_store(), lease, Progress(step=40, steps=40, rows=steps(40, evaluations={40: 0.5})))
     ended(lease, {"test_f1": 0.5, "test_f1.Disease": 0.5})
@@ -407,7 +407,7 @@ def test_the_list_leads_to_runs_over_each_other(start):
 
 
 @pytest.mark.parametrize("fields", [{}, DISTIL, {"kind": "evaluate"}], ids=["finetune", "distill", "evaluate"])
-def test_every_kind_of_job_can_be_started_anew(start, fields):
+def test_every_kind_of_job_can_be_copied_to_a_new_one(start, fields):
     lease = start(**fields)
     link = next(link for link in opened(lease.id).get("page_link") if link.label == "New job from this spec")
     assert link.proto.query_string == f"from={lease.id}"

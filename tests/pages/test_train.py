@@ -185,7 +185,7 @@ def test_no_select_box_that_holds_something_can_be_emptied_by_esc(home):
     assert opened().selectbox(key="train.finetune.preset").options[0] == "Your own settings"
 
 
-def test_a_wrong_value_is_said_at_its_field_and_queues_nothing(home):
+def test_a_wrong_value_is_reported_at_its_field_and_queues_nothing(home):
     page = opened()
     page.text_input(key="train.finetune.schedule.lr").set_value("0.0").run()
     assert "Input should be greater than 0" in texts(page)
@@ -197,7 +197,7 @@ def test_a_wrong_value_is_said_at_its_field_and_queues_nothing(home):
     assert not page.error and spec_of(page)
 
 
-def test_a_problem_of_two_fields_is_said_at_both(home):
+def test_a_problem_of_two_fields_is_shown_at_both(home):
     page = opened()
     page.text_input(key="train.finetune.schedule.steps").set_value("5").run()
     assert texts(page).count("give epochs or steps, not both") == 2
@@ -205,7 +205,7 @@ def test_a_problem_of_two_fields_is_said_at_both(home):
     assert spec_of(page).schedule.steps == 5
 
 
-def test_an_unknown_model_is_said_at_its_field_and_queues_nothing(home):
+def test_an_unknown_model_is_reported_at_its_field_and_queues_nothing(home):
     page = opened(model="minilmm")
     assert "There is no model 'minilmm'. Did you mean 'minilm'?" in texts(page)
     press(page)
@@ -226,7 +226,7 @@ def data_set(folder, *, extra: str = "") -> str:
     return str(folder)
 
 
-def test_a_folder_of_ones_own_is_read_and_its_facts_are_shown(home, tmp_path):
+def test_a_users_own_folder_is_read_and_its_facts_are_shown(home, tmp_path):
     page = on_dataset(data_set(tmp_path / "ward"))
     facts = plain("Read without a problem · Disease · sentences: train 20, dev 20, test 20")
     assert facts in [caption.value for caption in page.caption]
@@ -260,7 +260,7 @@ def test_submitting_twice_says_that_the_job_is_there(home):
     assert len(queue.jobs()) == 1
 
 
-def test_what_was_queued_is_not_said_of_another_job(home):
+def test_the_queued_notice_is_not_shown_for_another_job(home):
     page = press(opened())
     page.text_input(key="train.finetune.seed").set_value("7").run()
     assert not any("queued" in element.value for element in page.markdown)
@@ -295,7 +295,7 @@ def test_the_page_to_distil_opens_on_a_job_that_can_be_queued_at_once(home):
     assert [job.spec for job in queue.jobs()] == [spec.model_dump(mode="json")]
 
 
-def test_what_a_distillation_does_is_said_before_it_is_queued(home):
+def test_what_a_distillation_does_is_shown_before_it_is_queued(home):
     page = opened(teacher="minilm-bc5cdr")
     assert figures(page) == {"Teacher, parameters": "22.6 M", "Student, parameters": "17.2 M"}
     assert page.metric[1].delta == "76% of teacher"
@@ -321,7 +321,7 @@ def test_a_link_to_a_teacher_chooses_data_that_it_knows(home):
     assert spec.teacher == "minilm-ncbi" and spec.dataset.startswith("ncbi")
 
 
-def test_a_pair_that_does_not_fit_is_said_at_its_fields(home):
+def test_a_pair_that_does_not_fit_is_reported_at_its_fields(home):
     page = opened(teacher="minilm-bc5cdr")
     page.text_input(key="train.distill.student.hidden").set_value("312").run()
     assert "layers cannot be copied where hidden differ" in texts(page)
@@ -408,7 +408,7 @@ def estimated(**fields) -> Estimate:
     )
 
 
-def test_an_estimate_is_shown_for_the_very_settings_it_was_made_for(home):
+def test_an_estimate_is_shown_only_for_the_settings_it_was_made_for(home):
     page = opened()
     assert "Steps" not in figures(page)
     estimate.keep(estimated(cut=0.031, busy=True), spec_of(page).digest)
@@ -445,7 +445,7 @@ def test_other_settings_end_the_trial_of_the_old_ones(home):
     assert not page.exception and trial.done and page.session_state["train.trial"] is None
 
 
-def test_what_went_wrong_in_a_trial_is_said(home):
+def test_what_went_wrong_in_a_trial_is_shown(home):
     page = opened()
     button(page, "Try two steps").click().run()
     trial = page.session_state["train.trial"]
@@ -482,7 +482,7 @@ def test_a_chain_that_ships_is_queued_whole(home, monkeypatch, tmp_path):
 
 
 def test_the_web_process_stays_light(home):
-    """Drawing each kind imports no torch: this very process may have it, so a fresh one looks."""
+    """Drawing each kind imports no torch: this process may have it, so a fresh one is asked."""
     program = (
         "import sys\nfrom streamlit.testing.v1 import AppTest\n"
         f"page = AppTest.from_string({PAGE!r}, default_timeout=60)\n"
@@ -524,7 +524,7 @@ def test_another_task_brings_its_data_and_options(home):
     assert spec_of(page).task.name == "ner" and spec_of(page).dataset == "bc5cdr"
 
 
-def test_labelled_documents_of_ones_own_are_read_and_a_bad_line_is_named(home, tmp_path):
+def test_a_users_own_labelled_documents_are_read_and_a_bad_line_is_named(home, tmp_path):
     for split in ("train", "dev", "test"):
         (tmp_path / f"{split}.jsonl").write_text('{"text": "Fever", "label": "a"}\n{"text": "Rash", "label": "b"}\n')
     page = on_dataset(str(tmp_path), task="classification")
@@ -567,7 +567,7 @@ def test_models_to_average_are_chosen_in_a_list(home):
     assert queue.jobs() == []
 
 
-def test_a_stored_spec_with_a_number_that_is_allowed_no_more_opens_with_that_field_red(home):
+def test_a_stored_spec_with_a_number_no_longer_allowed_opens_with_that_field_red(home):
     job = queue.submit(specs.read("specs/smoke-ner.yaml"))
     old = job.spec | {"schedule": job.spec["schedule"] | {"steps": 10**30, "clip": 10**400}}
     change = update(store.job).where(store.job.c.id == job.id).values(spec=old)
@@ -582,7 +582,7 @@ def test_a_stored_spec_with_a_number_that_is_allowed_no_more_opens_with_that_fie
     assert not shown.run().exception
 
 
-def test_an_average_that_nobody_touched_says_what_to_choose(home):
+def test_an_untouched_average_says_what_to_choose(home):
     page = choose(opened(), "average")
     captions = "\n".join(caption.value for caption in page.caption)
     assert "Fill in first: Model" in captions and "Correct the marked fields" not in captions
@@ -601,7 +601,7 @@ def test_two_wrong_fields_are_both_marked_and_the_page_is_whole(home):
     assert "Nothing was queued" in page.error[0].value and [job.state for job in queue.jobs()] == ["cancelled"]
 
 
-def test_what_splits_share_is_said_beside_the_data_set(home, tmp_path):
+def test_what_splits_share_is_shown_beside_the_data_set(home, tmp_path):
     for split, text in {"train": "Fever\tB-Disease\n", "dev": "x\tO\n", "test": "fever\tB-Disease\n"}.items():
         (tmp_path / f"{split}.conll").write_text(text)
     page = on_dataset(str(tmp_path))
@@ -620,7 +620,7 @@ def test_a_data_set_that_cannot_be_trained_on_says_what_check_says(home, tmp_pat
     assert [job.state for job in queue.jobs()] == ["cancelled"], "that of `on_dataset` alone"
 
 
-def test_evaluate_offers_the_data_sets_that_the_model_can_say_and_follows_the_model(home):
+def test_evaluate_offers_the_data_sets_that_fit_the_model(home):
     page = choose(opened(), "evaluate")
 
     def offered() -> list[str]:

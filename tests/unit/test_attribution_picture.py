@@ -94,7 +94,7 @@ def test_a_long_table_says_how_many_it_leaves_out():
     assert html.count("<tr>") == LISTED + 1 and f"The strongest words ({LISTED} of {LISTED + 20})." in html
 
 
-def test_what_was_not_seen_says_so_once_and_what_is_asked_about_is_framed():
+def test_what_was_not_seen_is_stated_once_and_the_target_is_framed():
     picture = Page(attribution("Fever.\n\nChills.\nRash.\n", [side([(0, 5, 1.0)], unread=((8, 22),))], (0, 5)))
     assert picture.chips.count(UNSEEN) == 1
     assert sum("sr-unread" in attributes.get("class", "") for _, attributes in picture.tags) == 2  # one a line
@@ -102,7 +102,7 @@ def test_what_was_not_seen_says_so_once_and_what_is_asked_about_is_framed():
     assert framed.count('class="sr-asked"') == 2  # in the legend, and in the note
 
 
-def test_one_that_is_not_to_be_relied_on_is_greyed_out_and_its_reasons_are_escaped():
+def test_an_untrusted_explanation_is_greyed_out_and_its_reasons_are_escaped():
     html = attribution("Fever", [side([(0, 5, 1.0)], level="doubtful", words=["a < b"])])
     assert "sr-pane sr-doubted" in html and "a &lt; b" in html
     assert "sr-chip sr-for" not in html, "nor in colour in the table"

@@ -31,7 +31,7 @@ SHAPE = Shape(model_type="bert", vocabulary=10_000, pieces="abc", labels=("O", "
 SPEC = parse({"kind": "average", "model": ["one", "two", "three"], "dataset": "ncbi-disease"})
 
 
-def test_what_differs_is_named_beside_the_first_model():
+def test_differences_are_named_relative_to_the_first_model():
     other = SHAPE.model_copy(update={"layers": 2, "labels": ("O", "B-Chemical", "I-Chemical")})
     with pytest.raises(BadSpec) as caught:
         check_alike(SPEC, [SHAPE, SHAPE, other])
@@ -40,7 +40,7 @@ def test_what_differs_is_named_beside_the_first_model():
     check_alike(SPEC, [SHAPE] * 3)
 
 
-def test_the_same_sizes_with_other_word_pieces_are_not_alike():
+def test_equal_sizes_with_different_word_pieces_do_not_match():
     with pytest.raises(BadSpec, match="three is not like one: other word pieces; only"):
         check_alike(SPEC, [SHAPE, SHAPE, SHAPE.model_copy(update={"pieces": "def"})])
 

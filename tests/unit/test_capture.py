@@ -75,7 +75,7 @@ def test_maps_and_outputs_are_those_of_transformers(family, padded):
         assert (seen.maps[layer].transpose(1, -1)[~real] == 0).all(), "padding keys get nothing"
 
 
-def test_layers_that_nobody_asks_for_run_fused(family):
+def test_layers_that_are_not_captured_run_fused(family):
     tensors = inputs()
     with capturing(family, maps={2}, vectors={3}) as seen:
         captured = run(family, tensors)
@@ -95,7 +95,7 @@ def test_the_model_works_on_when_nothing_is_captured(family):
     assert torch.allclose(after.logits, fused.logits, atol=1e-5)
 
 
-def test_nothing_wanted_nothing_changed(family):
+def test_capturing_nothing_changes_nothing(family):
     with capturing(family) as seen:
         run(family, inputs())
     assert seen.layer == 0 and family.config._attn_implementation == "sdpa"

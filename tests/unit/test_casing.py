@@ -69,7 +69,7 @@ def test_a_vocabulary_with_capitals_keeps_case(tmp_path, caplog, files):
     assert "contradicts" in caplog.text and "do_lower_case" in caplog.text
 
 
-def test_a_vocabulary_with_capitals_that_is_read_so_is_left_alone(tmp_path, caplog):
+def test_a_vocabulary_with_capitals_that_is_read_with_case_is_left_alone(tmp_path, caplog):
     assert read(write(tmp_path / "m", CASED, do_lower_case=False))[:2] == KEPT
     assert read(write(tmp_path / "n", CASED, normalizer=normalizers.NFC()))[:2] == KEPT
     assert not caplog.records
@@ -119,7 +119,7 @@ def test_marks_that_were_put_into_a_vocabulary_by_hand_do_not_count(tmp_path):
     assert read(write(tmp_path / "n", [*pieces, "LUNG", "Aspirin"]))[:2] == KEPT
 
 
-def test_what_was_corrected_is_saved_so(tmp_path, caplog):
+def test_a_corrected_tokenizer_is_saved_corrected(tmp_path, caplog):
     model, tokenizer = models.load(str(write(tmp_path / "m", CASED, do_lower_case=True)))
     models.save(model, tokenizer, tmp_path / "saved")
     caplog.clear()

@@ -185,7 +185,7 @@ def test_read_tells_a_chain_from_a_spec(tmp_path):
         (None, "spec", "there is no file"),
     ],
 )
-def test_a_file_that_is_no_chain_says_so(tmp_path, text, field, message):
+def test_a_file_that_is_not_a_chain_is_refused(tmp_path, text, field, message):
     if text is not None:
         (tmp_path / "spec.yaml").write_text(text)
     with pytest.raises(BadSpec) as caught:
@@ -505,7 +505,7 @@ def test_cancel_while_claiming_leaves_nothing_that_waits(store, worker, seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_what_comes_while_its_need_fails_does_not_wait_for_it(store, worker, seed):
+def test_a_job_submitted_while_its_need_fails_does_not_wait_for_it(store, worker, seed):
     """Whichever is first: refused, or stopped; never queued behind a job that has failed."""
     first = queue.submit(parse({"kind": "finetune", "model": "minilm", "dataset": "bc5cdr", "seed": seed}))
     score = parse({"kind": "evaluate", "model": first.id, "dataset": "bc5cdr"})

@@ -342,7 +342,7 @@ def test_table_cells():
     assert [terminal._duration(seconds) for seconds in (None, 0, 75.2, 3725)] == [None, "0:00", "1:15", "1:02:05"]
 
 
-def test_up_takes_the_next_free_port_but_only_the_port_it_was_told():
+def test_up_takes_the_next_free_port_unless_a_port_is_named():
     with socket.socket() as taken:
         taken.bind((processes.ADDRESS, 0))
         taken.listen()

@@ -28,7 +28,7 @@ def votes(*predictions: Prediction) -> list[tuple]:
     return [(item.start, item.end, item.votes) for item in compare(predictions).disagreements]
 
 
-def test_equal_spans_are_no_disagreement():
+def test_equal_spans_are_not_a_disagreement():
     one, other = (prediction(name, (0, 5, "Disease"), (9, 12, "Disease")) for name in "ab")
     assert compare([one, other]).agreement == 1.0
     assert votes(one, other) == []
@@ -46,7 +46,7 @@ def test_an_arm_whose_label_set_cannot_say_it_has_no_key():
     assert votes(one, diseases) == []  # nobody could have contradicted
 
 
-def test_other_borders_are_one_region_from_the_first_start_to_the_last_end():
+def test_different_boundaries_are_one_region_from_first_start_to_last_end():
     one, other = prediction("a", (4, 9, "Disease")), prediction("b", (0, 9, "Disease"))
     assert votes(one, other) == [(0, 9, {"a": "Disease", "b": "Disease"})]
     assert compare([one, other]).disagreements[0].kind == "boundary"
@@ -58,14 +58,14 @@ def test_overlaps_chain_into_one_region_and_neighbours_do_not():
     assert votes(one, other) == [(0, 9, {"a": "Disease", "b": "Disease"})]
 
 
-def test_other_labels_and_the_vote_of_an_arm_with_two():
+def test_different_labels_and_the_vote_of_an_arm_with_two():
     one = prediction("a", (0, 3, "Chemical"), (4, 12, "Disease"), labels="Chemical Disease")
     other = prediction("b", (0, 12, "Chemical"), labels="Chemical Disease")
     assert votes(one, other) == [(0, 12, {"a": "Disease", "b": "Chemical"})]  # Disease covers more of it
     assert compare([one, other]).disagreements[0].kind == "label"
 
 
-def test_not_read_is_null_in_the_public_shape_and_told_apart_inside():
+def test_not_read_is_null_in_the_public_shape_and_distinct_inside():
     one, cut = prediction("a", (0, 3, "Disease"), (90, 95, "Disease")), prediction("b", unread=((50, 100),))
     near, far = compare([one, cut]).disagreements
     assert far.to_json() == {"start": 90, "end": 95, "votes": {"a": "Disease", "b": None}}
@@ -83,7 +83,7 @@ def test_agreement_is_the_mean_f1_over_pairs_that_share_labels():
     assert compare([one, third]).agreement is None
 
 
-def test_where_nothing_was_found_there_is_no_agreement_and_the_reason_is_said():
+def test_without_findings_there_is_no_agreement_and_the_reason_is_stated():
     nothing = compare([prediction("a"), prediction("b")])
     assert nothing.agreement is None and "No model found" in nothing.no_agreement
     assert nothing.to_json()["agreement"] is None and nothing.to_json()["no_agreement"] == nothing.no_agreement

@@ -100,5 +100,5 @@ def test_the_story_follows_the_context_length():
     ],
     ids=["other order", "one arm", "nothing beyond", "all cut off", "read all", "not cut off on purpose", "no lengths"],
 )
-def test_a_story_that_does_not_hold_is_not_told(arms):
+def test_a_story_that_does_not_hold_is_not_shown(arms):
     assert story_steps(arms, None) == []

@@ -33,7 +33,7 @@ def problems(folder, task):
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
-def test_labels_that_train_lacks_are_named_with_their_line(tmp_path, split):
+def test_labels_missing_from_train_are_named_with_their_line(tmp_path, split):
     path = tagged(tmp_path / "mine", **{split: "c\tB-Disease\n\nd\tB-Drug\ne\tI-Drug\n\nf\tB-Drug\n\ng\tB-Gene\n"})
     assert [(where, line) for where, line, _ in problems(path, "ner")] == [(split, 3), (split, 8)]
     message = problems(path, "ner")[0][2]

@@ -235,7 +235,7 @@ def test_a_resolved_data_set_that_changed_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", " ", "no-such-set", "bc5cdrr", "a\0b", "x" * 5000, "./nowhere"])
-def test_a_name_that_is_nothing_lists_what_is_known(name):
+def test_an_unknown_name_lists_the_known_ones(name):
     with pytest.raises(UnknownName, match="bc5cdr") as caught:
         datasets.resolve(name)
     assert "train.conll" in caught.value.next_step
@@ -261,7 +261,7 @@ def write_card(path: Path, **changes) -> Path:
     return path
 
 
-def test_a_card_is_held_to(tmp_path):
+def test_data_must_match_their_card(tmp_path):
     path = write_card(folder(tmp_path / "mine"))
     assert datasets.resolve(str(path)).sha256
     (path / "test.conll").write_text(GOOD.replace("Aspirin", "aspirin"))

@@ -83,7 +83,7 @@ def test_the_longest_note_is_accepted_and_leaving_cancels_and_forgets(idle_lab):
     visit.leave("someone")  # closing twice is nothing
 
 
-def test_a_stopped_run_says_so_in_its_panes(idle_lab):
+def test_a_stopped_run_is_marked_in_its_panes(idle_lab):
     run = visit.ask("Fever", first.ARMS)
     run.stop()
     assert run.done and run.comparison is None
@@ -99,7 +99,7 @@ def answered(seconds: float, tokens: int) -> Prediction:
     )
 
 
-def test_a_wait_is_said_only_from_measurements_and_counts_what_is_ahead():
+def test_a_wait_is_estimated_from_measurements_only_and_counts_what_is_ahead():
     pace, first_one, second = Pace(), Future(), Future()
     assert "not known" in pace.words(["a"], 100) and "nobody is ahead" in pace.words(["a"], 100)
     pace.follow(first_one, "a", 1000)

@@ -50,7 +50,7 @@ def test_nothing_is_dropped_in_eval_or_at_zero(p, training):
 
 
 @pytest.mark.parametrize("p", [1e-7, 1.0])
-def test_shares_that_sixteen_bits_cannot_say_are_left_to_torch(p):
+def test_shares_that_sixteen_bits_cannot_express_are_left_to_torch(p):
     torch.manual_seed(0)
     dropped = drop(torch.ones(100), p)
     torch.manual_seed(0)

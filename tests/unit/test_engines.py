@@ -43,7 +43,7 @@ def until(condition, timeout_s=60.0):
         time.sleep(0.01)
 
 
-def test_a_process_is_itself_and_survives_being_written_down():
+def test_a_process_is_recognised_after_a_round_trip_through_text():
     me = Process.of(os.getpid())
     assert Process.parse(str(me)) == me and me.alive and me.here and not me.gone
     assert Process.parse(None) is None

@@ -81,7 +81,7 @@ def test_tags_that_do_not_pair_up_are_refused_with_the_place():
         span_scores.scores(GOLD[:2], [SAID[0], ["O"]])
 
 
-def test_the_interval_is_that_of_drawing_sentences_again_and_again():
+def test_the_interval_is_that_of_resampled_sentences():
     """The shortcut over equal sentences against the plain bootstrap: indices drawn, tags scored."""
     rng = np.random.default_rng(5)
     gold = [["B-D", "O", "B-C"] for _ in range(60)]
@@ -140,7 +140,7 @@ def test_disk_bytes_are_those_of_the_weights_in_the_folder(tagger, tiny_model):
     assert report["cost"]["disk_bytes"] == (tiny_model / "model.safetensors").stat().st_size
 
 
-def test_types_that_the_model_cannot_say_are_refused_with_both_sets(tagger):
+def test_types_that_the_model_cannot_predict_are_refused_with_both_sets(tagger):
     sentences = [*SENTENCES, (("aspirin",), ("B-Chemical",))]
     with pytest.raises(
         BadSpec, match=r"the dev split has the entity types Chemical, Disease; .* knows Disease, not Chemical"

@@ -67,7 +67,7 @@ def test_what_reading_leaves_out_of_the_data_is_in_the_log_and_on_the_model_card
     assert run.result.metrics["test_f1"] >= 0 and "kidney" not in caplog.text + card
 
 
-def test_a_run_that_was_taught_words_of_an_older_cut_does_not_go_on(home, tiny_model, monkeypatch):
+def test_a_run_trained_with_an_older_word_splitting_does_not_continue(home, tiny_model, monkeypatch):
     """Half its steps would have learned other labels; from the start it can be run again."""
     fields = {"kind": "finetune", "model": str(tiny_model), "dataset": "ncbi-disease-slice", "limit": 4}
     spec = parse(fields | {"schedule": {"steps": 1, "batch_size": 1, "max_tokens": 64}})

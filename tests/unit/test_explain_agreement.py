@@ -26,7 +26,7 @@ def test_rank_correlations_equal_scipys_with_ties_too(seed):
     assert kendall(one, other) == pytest.approx(stats.kendalltau(one, other).statistic)
 
 
-def test_no_ranks_no_correlation():
+def test_without_ranks_there_is_no_correlation():
     same, other = np.ones(4), np.arange(4.0)
     assert spearman(same, other) is None
     assert kendall(same, other) is None
@@ -54,7 +54,7 @@ def test_parts_that_one_did_not_see_are_left_out():
         compare(explanation([5, 0], unread=((10, 20),)), explanation([0, 5], unread=((0, 10),)))
 
 
-def test_another_cut_is_shared_out_by_characters():
+def test_units_that_differ_are_matched_by_characters():
     one = explanation([3, 2, 1], places=[(0, 4), (4, 8), (10, 12)])
     other = explanation([4, 1], places=[(0, 8), (10, 12)])
     agreement = compare(one, other, k=1)
@@ -87,7 +87,7 @@ def test_an_ablation_as_a_sentence(before, after, expected):
     assert text == f"minilm: without the sentence at 120-180, its score for 12:20:Disease {expected}."
 
 
-def test_what_a_page_passes_is_quoted_and_nothing_else():
+def test_only_what_a_page_passes_is_quoted():
     ablation = Ablation(target="12:20:Disease", hidden=((1, 5), (9, 12)), before=0.9, after=0.5)
     text = sentence("minilm", ablation, name="PLAN", quote="Stop it.")
     assert "part at 1-5, 9-12 (PLAN) \u201cStop it.\u201d, its score for 12:20:Disease falls" in text

@@ -79,7 +79,7 @@ def test_shuffled_scores_are_not_trusted(case):
     assert sum(trusted) <= 6, "about 3 in a hundred pass by chance"
 
 
-def test_the_opposite_of_the_truth_and_scores_that_are_all_alike_are_not_trusted(case):
+def test_reversed_and_constant_scores_are_not_trusted(case):
     probe, owner, true = case
     assert not faithfulness.measure(probe, owner, -true)[1]
     assert not faithfulness.measure(probe, owner, np.zeros_like(true))[1]
@@ -163,7 +163,7 @@ def test_an_explanation_that_ignores_the_model_is_found_out_by_shuffled_weights(
     assert all(torch.equal(value, before[name]) for name, value in probe.model.state_dict().items())
 
 
-def test_the_rows_foretold_are_the_rows_read(case):
+def test_the_predicted_number_of_rows_is_read(case):
     probe, owner, true = case
     before = probe.progress.done
     faithfulness.measure(probe, owner, true, orders=3)

@@ -119,7 +119,7 @@ def test_a_method_that_promises_no_sum_states_no_delta(tagger, name):
 
 
 @pytest.mark.parametrize("name", [n for n in TARGETED if n not in ("saliency", "input_x_gradient")])
-def test_a_linear_models_true_attributions_come_out(tokenizer, name):
+def test_the_true_attributions_of_a_linear_model_are_recovered(tokenizer, name):
     """In a bag of words a part's attribution is the sum of its words' weights."""
     model = BagOfWords(tokenizer, {"insulin": 3.0, "nausea": -2.0, "fever": 1.0}, bias=-1.0)
     options = {"gradient_shap": {"noise": 0.0}, "occlusion": {"width": 1}} | FEW
@@ -204,7 +204,7 @@ def test_whole_reads_as_far_as_the_model_can_and_truncate_may_miss_the_target(ta
         why(tagger, target=f"{late}:{late + 5}:Disease", reading="truncate", max_tokens=16)
 
 
-def test_a_label_of_a_long_note_is_explained_where_it_is_said_most(tokenizer):
+def test_a_label_of_a_long_note_is_explained_in_its_strongest_window(tokenizer):
     model = BagOfWords(tokenizer, {"insulin": 3.0}, bias=-1.0)
     text = "Nothing of note here. " * 60 + "Insulin helped. " + "Nothing after it. " * 60
     seen = []
@@ -231,7 +231,7 @@ def test_cancelling_stops_between_two_batches(tagger, name):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_progress_ends_at_the_rows_that_were_foretold(tagger, name):
+def test_progress_ends_at_the_predicted_number_of_rows(tagger, name):
     seen = []
     why(tagger, method=name, orders=2, progress=lambda done, rows: seen.append((done, rows)))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
@@ -250,7 +250,7 @@ def test_a_stream_gives_sentences_first_and_then_what_was_asked(tagger):
     assert len(alone) == 1
 
 
-def test_a_stream_says_a_mistake_before_it_computes(tagger):
+def test_a_stream_reports_a_mistake_before_it_computes(tagger):
     reads = []
     with pytest.raises(BadSpec, match="steps"):
         wrong = ExplainOptions(method_options={"steps": 0})
@@ -310,7 +310,7 @@ def test_a_label_that_the_model_does_not_know_and_a_span_for_a_document_model(to
         why((model, tokenizer), target=TARGET)
 
 
-def test_methods_options_grains_and_baselines_that_are_not_there(tagger):
+def test_unknown_methods_options_grains_and_baselines_are_refused(tagger):
     with pytest.raises(UnknownName, match="Did you mean 'saliency'"):
         why(tagger, method="salience")
     with pytest.raises(BadSpec, match=r"kernel_shap\.samples"):

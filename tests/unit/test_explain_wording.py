@@ -48,13 +48,13 @@ def test_a_score_of_almost_nothing_leaves_little_to_explain():
     assert "little" not in "".join(verdict(measured((0, 0), (0, 0), trusted=False, probability=0.4)).reasons)
 
 
-def test_a_score_that_rises_or_stays_is_not_called_a_fall():
+def test_a_score_that_does_not_fall_is_not_described_as_a_fall():
     reasons = verdict(measured((-0.2, 0.001), (0.05, 0.5), trusted=False)).reasons
     assert "it ranks first the score rises by 0.20" in reasons[1]
     assert "With only those words the score stays;" in reasons[2]
 
 
-def test_what_was_not_measured_says_so():
+def test_what_was_not_measured_is_stated():
     assert verdict(explanation([1, 0])) == (
         "unmeasured",
         "Not measured",
@@ -63,14 +63,14 @@ def test_what_was_not_measured_says_so():
     assert "No part was hidden" in verdict(explanation([0, 0])).reasons[0]
 
 
-def test_a_sum_that_is_far_off_is_said():
+def test_a_sum_that_is_far_off_is_stated():
     near = verdict(explanation([3, 2], method="integrated_gradients", convergence_delta=0.02)).reasons[-1]
     assert near == "The scores add up to +5.00; the log-odds change by +4.98 (convergence delta +0.020)."
     far = verdict(explanation([3, 2], method="integrated_gradients", convergence_delta=-1.0)).reasons[-1]
     assert "take more steps" in far and "+6.00" in far
 
 
-def test_checks_come_with_their_meaning_and_a_method_without_a_label_says_so():
+def test_checks_come_with_their_meaning_and_an_untargeted_method_is_marked():
     checks = Checks(infidelity=0.1234, sensitivity=0.5, randomised=None)
     reasons = verdict(explanation([1, 2], method="attention_rollout", checks=checks)).reasons
     assert "does not know the label" in reasons[1]
@@ -105,7 +105,7 @@ def test_targets_and_figures_read_as_a_person_says_them():
     assert [figure(p) for p in (0.001, 0.5, 0.999)] == ["below 0.01", "0.50", "above 0.99"]
 
 
-def test_agreement_is_told_with_its_figures():
+def test_agreement_is_stated_with_its_figures():
     sentences = agreeing(compare(explanation([5, 4, 3, 2, 1]), explanation([1, 4, 3, 2, 5]), k=2), "word")
     assert "Spearman -0.60" in sentences[0] and "Kendall -0.40" in sentences[0]
     assert sentences[1] == "Of the 2 words that speak most for it, 1 is the same."

@@ -258,7 +258,7 @@ def test_documents_that_pass_check_are_trained_on(home, tiny_classifier, tmp_pat
             submission.settled(parse(fields))
 
 
-def test_text_that_cannot_be_seen_is_none(home, tiny_model, tmp_path):
+def test_invisible_text_does_not_count_as_text(home, tiny_model, tmp_path):
     (tmp_path / "notes.txt").write_text("\u200b\n\u200b\u200b\n\u200e \u200b\n")
     message = refused(home, kind="pretrain", model=str(tiny_model), dataset=str(tmp_path / "notes.txt"))["dataset"]
     assert "the file holds no document" in message
@@ -312,7 +312,7 @@ def test_labels_that_a_data_set_does_not_mark_have_no_part_in_its_scores():
     assert document_scores.metrics(graded)["macro_f1"] == pytest.approx(1 / 3)
 
 
-def test_a_label_outside_the_data_set_is_said(home, tiny_model, tmp_path):
+def test_a_label_outside_the_data_set_is_reported(home, tiny_model, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(tiny_model, model)
     config = json.loads((model / "config.json").read_text())

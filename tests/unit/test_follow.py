@@ -64,7 +64,7 @@ def test_each_way_to_cut_the_last_lines_loses_nothing_that_is_whole(run):
         "\x00\x01",
     ],
 )
-def test_an_odd_line_is_passed_over(run, line):
+def test_an_odd_line_is_skipped(run, line):
     (run.folder / "events.jsonl").write_text(f"{line}\n")
     run.emit("step", step=1, metrics={"loss": 2.0, "odd": "text", "list": [1], "flag": True, "none": None})
     tail = Tail()

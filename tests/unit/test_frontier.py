@@ -92,7 +92,7 @@ def test_newer_rows_take_the_place_of_older_ones_and_seeds_stand_together(steps,
     assert rows["L9-alone"]["f1"] == 0.3
 
 
-def test_nothing_to_draw_is_said(steps, monkeypatch, capsys):
+def test_having_nothing_to_draw_is_reported(steps, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="No taught step"):
         asked(monkeypatch, capsys, steps[0])
 

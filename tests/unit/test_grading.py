@@ -129,7 +129,7 @@ def test_a_report_has_the_long_documents_by_themselves_and_what_it_cost(tokenize
     assert set(report["intervals"]) >= {"accuracy", "macro_f1", "micro_f1", "over_512.accuracy", "over_512.macro_f1"}
 
 
-def test_what_a_model_cannot_say_is_not_scored(tokenizer):
+def test_labels_outside_the_models_label_set_are_not_scored(tokenizer):
     model = classifier(tokenizer, "several labels")
     with pytest.raises(BadSpec, match="the dev split has the labels Fever; the model knows"):
         document_scores.evaluate(model, tokenizer, documents(("Fever",)), split="dev")

@@ -168,7 +168,7 @@ def test_labels_are_words_and_one_label_has_one_colour_in_all_panes():
     ]
 
 
-def test_what_was_not_read_says_so_in_words_once_a_range():
+def test_each_unread_range_is_stated_once_in_words():
     text = "Fever.\n\nChills.\nRash.\n"
     view = page(text, prediction("a", unread=((8, 22),)))
     assert view.chips == [NOT_READ]
@@ -194,7 +194,7 @@ def test_panes_without_a_prediction_show_their_stage_or_error_and_escape_it():
     assert "found &lt;b&gt;this&lt;/b&gt;" in html and "do &amp; see" in html and "B &amp; Co" in html
 
 
-def test_what_is_awaited_says_how_many_are_before_it_and_how_far_it_is():
+def test_a_waiting_pane_shows_its_queue_position_and_progress():
     panes = [Pane("a", stage="reading", progress=0.456), Pane("b", ahead=2), Pane("c", stage="reading"), Pane("d")]
     stages = re.findall(r'class="sr-stage">(.*?)<', results("Fever", panes))
     assert stages == [

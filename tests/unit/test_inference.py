@@ -450,7 +450,7 @@ def test_nothing_to_read_at_all(tagger):
     assert inference.tag_words([], *tagger) == []
 
 
-def test_a_prediction_says_what_it_could_have_said_and_what_it_cost(tagger):
+def test_a_prediction_has_its_label_set_and_its_cost(tagger):
     prediction = inference.predict(TEXTS[0], *tagger, name="an arm")
     assert (prediction.model, prediction.task, prediction.label_set) == ("an arm", "ner", ("Chemical", "Disease"))
     assert prediction.cost.tokens_per_second == pytest.approx(

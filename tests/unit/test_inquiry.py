@@ -10,7 +10,7 @@ from workbench.note import Note
 from workbench.sessions.explanation import Findings, _Pace, quote
 
 
-def test_time_left_follows_the_work_and_begins_anew_with_the_second_answer():
+def test_time_left_follows_the_work_and_restarts_with_the_second_answer():
     pace = _Pace()
     assert pace.left(None, 0.0) is None
     assert pace.left(0.0, 10.0) is None and pace.left(0.02, 12.0) is None, "too little is done"

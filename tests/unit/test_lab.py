@@ -134,7 +134,7 @@ def test_a_killed_child_fails_its_request_and_the_next_gets_a_fresh_one(lab, tin
     assert lab.pid != killed
 
 
-def test_an_unforeseen_error_is_told_by_its_type_alone(tiny_model, monkeypatch):
+def test_an_unexpected_error_is_reported_by_its_type_alone(tiny_model, monkeypatch):
     def fails(*_args, **_kwargs):
         raise ValueError(f"cannot read {TEXT}")
 
@@ -210,7 +210,7 @@ def test_what_is_at_work_can_be_cancelled_and_its_process_goes_on(ask, either, t
     assert getattr(either, "pid", None) == pid
 
 
-def test_a_child_that_does_not_stop_is_killed_and_nobody_else_notices(lab, tiny_model, monkeypatch):
+def test_a_child_that_does_not_stop_is_killed_without_affecting_others(lab, tiny_model, monkeypatch):
     monkeypatch.setattr(process, "STOP_S", 0.5)
     stuck = long_work(lab, tiny_model)
     until(lambda: stuck.progress)
@@ -222,7 +222,7 @@ def test_a_child_that_does_not_stop_is_killed_and_nobody_else_notices(lab, tiny_
     assert lab.pid != pid
 
 
-def test_a_deadline_that_passes_stops_whoever_waits_or_works(either, tiny_model, monkeypatch):
+def test_a_deadline_stops_both_waiting_and_running_requests(either, tiny_model, monkeypatch):
     monkeypatch.setattr(process, "STOP_S", TIMEOUT_S)  # however busy the machine is
     either.submit("Fever", Arm.parse(str(tiny_model))).result(TIMEOUT_S)  # torch is imported
     working = long_work(either, tiny_model, deadline_s=2.5)
@@ -278,7 +278,7 @@ def test_an_error_comes_out_of_a_frame_as_it_went_in(error):
     assert (type(again), str(again), again.to_json()) == (type(error), str(error), error.to_json())
 
 
-def test_every_way_in_which_memory_runs_out_is_told_as_that():
+def test_every_way_to_run_out_of_memory_is_reported_as_such():
     with pytest.raises(RuntimeError) as refused:
         torch.empty(2**60)
     for error in (refused.value, MemoryError(), torch.OutOfMemoryError("CUDA")):
@@ -321,7 +321,7 @@ def test_a_canary_in_a_note_that_fails_or_crashes_a_model_is_in_no_file_log_erro
     assert not [path for path in files if canary.encode() in path.read_bytes() or path.name.startswith("core")]
 
 
-def test_memory_that_runs_out_in_the_child_is_said_and_ends_it(lab):
+def test_running_out_of_memory_in_the_child_is_reported_and_ends_it(lab):
     arm, how = Arm.parse("minilm-ncbi"), ExplainOptions(orders=0, method_options={"steps": 50})
     lab.explain("Fever after naloxone.", arm, TARGET, how).result(TIMEOUT_S)  # whatever is imported is in memory
     limit = psutil.Process(lab.pid).memory_info().vms + 4 * 2**20

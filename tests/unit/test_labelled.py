@@ -174,7 +174,7 @@ def test_a_cell_that_is_too_long_is_named_and_the_rows_after_it_are_checked(tmp_
         ("text\r,label", "a carriage return (CR) stands alone in a cell without quotes."),
     ],
 )
-def test_a_header_that_cannot_be_told_ends_the_reading(tmp_path, header, message):
+def test_an_ambiguous_header_ends_the_reading(tmp_path, header, message):
     (tmp_path / "x.csv").write_text(f"{header}\na,b,c,d\n", newline="")
     with pytest.raises(BadData) as caught:
         documents_of(tmp_path / "x.csv")
@@ -213,7 +213,7 @@ def test_what_the_card_says_counts():
         datasets.labelled_documents("clinical-text-slice", "train", field="label")
 
 
-def test_labels_are_those_of_train_and_no_other_is_let_pass(tmp_path):
+def test_only_labels_of_train_are_accepted(tmp_path):
     good = folder(tmp_path / "good")
     data = open_data(Classification(), datasets.resolve(str(good)))
     assert (data.labels, data.multi_label, list(data.texts("dev"))) == (("a", "b"), False, [row["text"] for row in ONE])

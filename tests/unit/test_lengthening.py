@@ -175,7 +175,7 @@ def test_what_cannot_be_lengthened_is_named(kind, change, field):
     assert field in dict(error.value.fields)
 
 
-def test_its_shape_is_foretold(tokenizer):
+def test_its_shape_is_predicted(tokenizer):
     model = base("bert", "mlm")
     made, _ = longer(model, tokenizer, layers=2)
     foretold = check_change(Change(**LONG, layers=2), sizes(model.config.to_dict()))

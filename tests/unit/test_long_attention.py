@@ -117,7 +117,7 @@ def test_they_are_without_torchs_private_kernels_too(kind, tokens, training, no_
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_a_whole_model_says_the_same_and_keeps_its_names(kind):
+def test_a_whole_model_gives_the_same_outputs_and_keeps_its_names(kind):
     theirs, ours = pair(kind, "mlm")
     inputs = inputs_of(kind, 45)
     with torch.no_grad():
@@ -203,7 +203,7 @@ def test_padding_at_the_end_of_all_rows_is_not_computed(kind, tokens, columns, c
             torch.testing.assert_close(ours.grad / scale, theirs.grad / scale, rtol=0, atol=2e-5)
 
 
-def test_a_row_of_drawn_blocks_says_the_same_beside_a_whole_one():
+def test_a_row_of_drawn_blocks_is_independent_of_a_full_row():
     _, model = pair("big_bird", seeded_blocks=True)
     inputs = inputs_of("big_bird", 64, rows=4)
     with torch.no_grad():

@@ -43,7 +43,7 @@ def test_hard_labels_are_the_mean_over_labelled_positions():
     assert losses.hard_labels(normal(5, 10), other, ignored=9) == losses.hard_labels(normal(5, 10), labels)
 
 
-def test_no_label_no_loss():
+def test_without_labels_there_is_no_loss():
     logits = normal(3, 5).requires_grad_()
     loss = losses.hard_labels(logits, torch.full((3,), -100))
     loss.backward()

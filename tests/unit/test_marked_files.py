@@ -360,8 +360,8 @@ def test_attributes_of_brat_belong_to_their_entity_or_to_the_trigger_of_their_ev
 )
 def test_a_wrong_attribute_of_brat_is_named_and_the_entity_stays(row, message, tmp_path):
     folder = brat_folder(tmp_path, "Aspirin for asthma.", "T1\tDrug 0 7\tAspirin", row)
-    [(line, said)] = problems(folder)
-    assert line >= 2 and said.startswith(message)
+    [(line, problem)] = problems(folder)
+    assert line >= 2 and problem.startswith(message)
     [placed] = spans.read(folder, report=lambda problem: None)
     assert placed.sentence.tags[0] == "B-Drug"
 

@@ -64,7 +64,7 @@ def covered(prediction, text: str = TEXT) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_every_scheme_says_the_same(tmp_path, scheme, caplog):
+def test_every_scheme_gives_the_same_spans(tmp_path, scheme, caplog):
     labels, tags = SCHEMES[scheme]
     folder = known.tagger(tmp_path / "m", words_of(tags), labels[::-1])
     with caplog.at_level(logging.WARNING):
@@ -84,7 +84,7 @@ def test_every_scheme_says_the_same(tmp_path, scheme, caplog):
 
 
 @pytest.mark.parametrize("labels", [["O", "Drug", "Disease"], ["O", "I-Drug", "I-Disease"]])
-def test_without_borders_neighbours_of_one_type_are_one_entity(tmp_path, labels):
+def test_without_boundaries_neighbours_of_one_type_are_one_entity(tmp_path, labels):
     drug, disease = labels[1:]
     folder = known.tagger(tmp_path / "m", words_of(f"{drug} {drug} {disease} {disease} {disease}"), labels)
     model, tokenizer = models.load(str(folder))
@@ -174,7 +174,7 @@ def test_a_number_is_never_a_probability(tmp_path, labels, problem):
     assert again.config.num_labels == 2, "it may be what a classifier starts from"
 
 
-def test_one_label_of_one_is_no_certainty(tmp_path):
+def test_a_single_label_does_not_mean_certainty(tmp_path):
     folder = known.classifier(tmp_path / "m", [42.5], ["a"], problem_type=ONE)
     with pytest.raises(BadSpec, match="number or a label"):
         zoo.task_of(zoo.resolve(str(folder)))
@@ -210,7 +210,7 @@ def test_outputs_that_are_no_numbers_are_an_error(tmp_path, value):
         document_scores.scores(model, tokenizer, [LabelledDocument("aspirin", ("no",), 1)])
 
 
-def test_what_stands_at_padding_is_nobodys_output(tmp_path, monkeypatch):
+def test_outputs_at_padding_are_ignored(tmp_path, monkeypatch):
     model, tokenizer = models.load(str(known.tagger(tmp_path / "m", {"fever": "B-X"}, ["O", "B-X", "I-X"])))
     plain, padded = model.forward, []
 

@@ -57,7 +57,7 @@ def test_interleaved_gives_the_median_of_each_side_and_runs_them_in_turn():
     assert all(later == earlier[::-1] for earlier, later in zip(rounds, rounds[1:], strict=False))
 
 
-def test_show_prints_one_json_object_a_line(capsys):
+def test_show_prints_one_json_object_per_line(capsys):
     cases = [{"name": "a", "ours": 1.0, "ratio": 2.0}, {"name": "b", "ours": 2.0, "ratio": None}]
     measure.show(cases, as_json=True)
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == cases

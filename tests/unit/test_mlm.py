@@ -90,7 +90,7 @@ def test_what_the_tokenizer_was_asked_before_does_not_matter(mine, tokenizer):
     assert again.ids.tolist() == before.ids.tolist() and again.ids.filename == before.ids.filename
 
 
-def test_a_split_is_cut_once_and_a_damaged_cache_anew(mine, tokenizer, home, monkeypatch):
+def test_a_split_is_tokenized_once_and_a_damaged_cache_is_rebuilt(mine, tokenizer, home, monkeypatch):
     cut = []
     monkeypatch.setattr(tokens, "encode", lambda *arguments, real=tokens.encode: cut.append(1) or real(*arguments))
     first = tokens.tokens(mine, "train", tokenizer)
@@ -415,7 +415,7 @@ def test_unknown_pieces_are_counted(tmp_path, tokenizer):
     assert counts.unknown == pytest.approx(ids.count(tokenizer.unk_token_id) / len(ids)) and counts.unknown > 0
 
 
-def test_a_large_corpus_is_sampled_and_says_so(tmp_path, tokenizer):
+def test_a_large_corpus_is_sampled_and_reported_as_such(tmp_path, tokenizer):
     for split, count in {"train": 3000, "dev": 1, "test": 1}.items():
         (tmp_path / f"{split}.txt").write_text("".join("word " * (1 + i % 9) + "\n" for i in range(count)))
     whole = corpus.statistics(str(tmp_path), tokenizer, max_tokens=8)

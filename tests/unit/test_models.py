@@ -95,7 +95,7 @@ def test_a_fresh_head_depends_on_its_seed_alone(home):
     assert heads[0].weight.std().item() == pytest.approx(0.02, rel=0.2) and not heads[0].bias.any()
 
 
-def test_a_head_is_kept_for_its_own_labels_and_made_anew_for_others(tiny_model):
+def test_a_head_is_kept_for_its_own_labels_and_replaced_for_others(tiny_model):
     saved = load_file(tiny_model / "model.safetensors")
     for labels in (None, TAGS):
         assert torch.equal(
@@ -110,7 +110,7 @@ def test_a_head_is_kept_for_its_own_labels_and_made_anew_for_others(tiny_model):
         assert all(torch.equal(tensor, saved[name]) for name, tensor in encoder.items())
 
 
-def test_a_model_without_a_tagging_head_says_so(home):
+def test_a_model_without_a_tagging_head_is_refused(home):
     with pytest.raises(Unavailable, match="token-classification"):
         models.load("minilm", task="ner")
 
@@ -178,7 +178,7 @@ def test_a_tensor_of_another_shape_is_fatal(folder):
 
 @pytest.mark.parametrize("task", [None, "ner"])
 @pytest.mark.parametrize("named", ["MiniAlbertForMaskedLM", "BertForMaskedLM"])
-def test_minialbert_that_says_bert_is_not_loaded_as_a_random_bert(folder, task, named):
+def test_a_minialbert_labelled_bert_is_not_loaded_as_a_random_bert(folder, task, named):
     layer = "albert.albert.encoder.albert_layer_groups.0.albert_layers.0"
     shape = {
         f"{layer}.attention.query.weight": (32, 32),
@@ -214,7 +214,7 @@ def test_a_config_that_does_not_fit_is_a_clear_error(folder, fields, kind):
     assert caught.value.message
 
 
-def test_settings_that_choose_other_files_have_no_say(folder):
+def test_settings_that_choose_other_files_are_ignored(folder):
     edit(folder / "config.json", transformers_weights="evil.bin", attn_implementation="someone/kernel")
     model, _ = models.load(str(folder))
     assert model.config._attn_implementation == "sdpa"
@@ -241,7 +241,7 @@ def test_folders_without_a_fitting_tokenizer_are_refused(folder):
         models.load(str(folder))
 
 
-def test_the_tokenizer_keeps_the_case_where_the_zoo_says_so(home, tiny_model):
+def test_the_tokenizer_keeps_case_where_the_zoo_entry_does(home, tiny_model):
     """Trap T12: Bio_ClinicalBERT has a cased vocabulary and a tokenizer_config that leaves lower-casing on."""
     place = shutil.copytree(tiny_model, home / "models" / "bio-clinicalbert")
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
@@ -407,7 +407,7 @@ def test_a_pickle_with_code_in_it_runs_nothing(remote, home, tmp_path):
     assert not (home / "models" / "bio-tinybert").exists()
 
 
-def test_without_a_network_fetching_says_so_at_once(home, online, no_network):
+def test_without_a_network_fetching_fails_at_once(home, online, no_network):
     start = time.monotonic()
     with pytest.raises(Unavailable) as caught:
         models.fetch(entries()["distil-biobert"])

@@ -64,7 +64,7 @@ def test_packed_rows_hold_as_many_sentences_as_fit_and_every_word_once(tokenizer
     assert rows[0].input_ids[0] == tokenizer.cls_token_id and len(alone) == 5
 
 
-def test_documents_are_scored_as_sentences_where_the_task_says_so():
+def test_documents_are_scored_as_sentences_where_the_task_asks_for_it():
     whole, alone = (
         open_data(NER(rows=rows), datasets.resolve("maccrobat"), limit=3) for rows in ("given", "sentences")
     )
@@ -114,7 +114,7 @@ def test_a_sentence_without_tags_has_words_and_no_labels(tokenizer):
     assert [word for word in rows[0].words if word >= 0] == [0, 1, 2]
 
 
-def test_no_sentences_no_rows(tokenizer):
+def test_without_sentences_there_are_no_rows(tokenizer):
     assert encode(NER(), [], tokenizer, label_ids=IDS, max_tokens=12) == []
 
 

@@ -8,7 +8,7 @@ from workbench.note import MAX_BYTES, MAX_CHARACTERS, Note, read_upload, samples
 CANARY = "canary-7f3a"
 
 
-def test_repr_tells_the_length_alone():
+def test_repr_shows_only_the_length():
     assert repr(Note(CANARY)) == f"Note({len(CANARY)} characters)"
 
 

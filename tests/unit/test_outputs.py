@@ -125,7 +125,7 @@ def test_tensors_that_fit_two_heads_are_asked_about(config, names):
     assert outputs.read(config | TAGGER, {name: [2, 8] for name in names}, where="./m").head == "ner"
 
 
-def test_a_head_that_gives_a_number_says_no_labels():
+def test_a_regression_head_has_no_labels():
     unclear = [("regression", ["LABEL_0"]), ("regression", ["a", "b"]), (None, ["LABEL_0"]), (outputs.ONE, ["a"])]
     for problem, labels in (*unclear, ("ordinal", ["a", "b"]), (3, ["a", "b"])):
         with pytest.raises(BadSpec, match="number|says nothing") as caught:

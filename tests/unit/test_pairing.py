@@ -118,7 +118,7 @@ def test_each_mismatch_names_its_field_and_the_nearest_fix(recipe, student, fiel
     assert fix in problems[field]
 
 
-def test_every_problem_is_told_at_once():
+def test_every_problem_is_reported_at_once():
     problems = verdict("compact", {"layers": 13, "heads": 7, "start": "random"})
     assert set(problems) == {"student.layers", "student.heads"}
     assert set(verdict("distil", {"hidden": 312, "vocabulary": 8000, "start": "random"})) == {
@@ -370,7 +370,7 @@ def test_the_tables_agree():
     assert MiniAlbertConfig().reduction_factor == compatibility.REDUCTION
 
 
-def test_a_published_minialbert_is_told_by_its_class():
+def test_a_published_minialbert_is_recognised_by_its_class():
     """Its config.json says bert (trap T11)."""
     config = {"model_type": "bert", "num_hidden_layers": 6, "hidden_size": 768, "num_attention_heads": 12}
     config |= {"intermediate_size": 3072, "vocab_size": 28996, "embedding_size": 312}

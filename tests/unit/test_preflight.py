@@ -91,7 +91,7 @@ class NERRows:
         return sum(length for length in self.lengths if length > longest) / pieces
 
 
-def test_documents_that_are_cut_off_are_said(home, tiny_model, text, tmp_path):
+def test_documents_that_are_cut_off_are_reported(home, tiny_model, text, tmp_path):
     task = {"name": "mlm", "rows": "truncated"}
     schedule = {"steps": 7, "batch_size": 2, "max_tokens": 16, "evaluate_every": 3}
     costs = preflight.estimate(
@@ -108,7 +108,7 @@ def test_a_vocabulary_is_trimmed_on_more_than_the_examples_that_are_tried(home, 
     assert costs.params == sum(p.numel() for p in real.objective.student.parameters())
 
 
-def test_what_the_run_would_say_is_said_as_a_typed_error(home, tiny_model, text, tmp_path, monkeypatch):
+def test_what_would_fail_the_run_is_a_typed_error(home, tiny_model, text, tmp_path, monkeypatch):
     run = ready(spec_of("distill", tiny_model, text, student={"layers": 1, "heads": 3}))
     error = preflight.answer(run, cache=tmp_path)["error"]
     assert error["type"] == "BadSpec" and "student.heads" in {field["field"] for field in error["fields"]}
@@ -191,7 +191,7 @@ def test_a_child_of_this_process_is_not_tied_to_the_thread_that_asked(home, tiny
     made[0].stop()
 
 
-def test_an_estimate_of_another_version_is_none(home):
+def test_an_estimate_of_another_version_is_ignored(home):
     folder = home / "preflight"
     folder.mkdir()
     (folder / "abc.json").write_text(json.dumps({"steps": 3}))

@@ -69,7 +69,7 @@ def predicted(code: str, model) -> list:
     return [*json.loads(ended.stdout), ended.stderr]
 
 
-def test_a_bert_loads_and_says_the_same_whatever_the_libraries_rename(tiny_model):
+def test_a_bert_gives_the_same_outputs_whatever_the_libraries_rename(tiny_model):
     ours, quick, scores, _ = predicted("import json, sys\n" + PREDICTS, tiny_model)
     assert ours == ["minialbert"] and quick == 6 and scores
     ours, quick, same, log = predicted(RENAMED + PREDICTS, tiny_model)
@@ -89,7 +89,7 @@ def test_a_layer_of_another_name_is_computed_at_every_place(tiny_model):
     torch.testing.assert_close(some, every[:, [2, 5]], rtol=0, atol=1e-6)
 
 
-def test_a_mobilebert_head_of_another_name_says_the_same():
+def test_a_mobilebert_head_of_another_name_gives_the_same_outputs():
     entry = next(each for each in entries().values() if each.architecture["model_type"] == "mobilebert")
     small = {"num_hidden_layers": 1, "vocab_size": 60}
     model = models.build(entry.model_copy(update={"architecture": entry.architecture | small}))

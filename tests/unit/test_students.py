@@ -117,7 +117,7 @@ def test_a_copy_of_everything_says_what_its_base_says(tokenizer, made):
 
 
 def test_a_random_head_is_that_of_the_papers(teacher, made):
-    """Encoder and embeddings are transferred; the transform and the bias start anew, the decoder stays tied."""
+    """Encoder and embeddings are transferred; the transform and the bias are fresh, the decoder stays tied."""
     student, copied = made(teacher, layers=6, head="random"), made(teacher, layers=6)
     assert same(student.bert, copied.bert)
     mine, theirs = student.cls.predictions, teacher.cls.predictions

@@ -88,7 +88,7 @@ def test_labels_whose_meaning_is_not_plain_are_refused(labels, what):
     assert all(label in caught.value.message for label in labels.split())
 
 
-def test_words_without_a_border_of_their_own_close_and_open_entities():
+def test_unmarked_boundaries_close_and_open_entities():
     bilou = tags.read(["O", "B-D", "I-D", "L-D", "U-D", "U-X"])
     numbers = [bilou.names.index(name) for name in ["U-D", "U-D", "B-D", "L-D", "L-D", "I-D", "O", "U-X", "U-D"]]
     assert bilou.iob2(numbers) == ["B-D", "B-D", "B-D", "I-D", "B-D", "B-D", "O", "B-X", "B-D"]
@@ -113,14 +113,14 @@ def sentences(draw):
 
 
 @given(sentences(), st.sampled_from(SETS), st.integers(0, 9))
-def test_what_a_scheme_with_borders_says_is_what_it_was_told(sentence, names, seed):
+def test_a_scheme_with_boundaries_reads_back_what_it_wrote(sentence, names, seed):
     names = ["O", *names]
     random.Random(seed).shuffle(names)
     meant = tags.read(names)
     assert meant.iob2(meant.outputs(sentence)) == sentence
 
 
-def test_a_scheme_says_tags_with_the_nearest_border_it_has():
+def test_a_scheme_writes_the_nearest_tag_it_has():
     gold = ["B-X", "B-X", "I-X", "O", "B-Y", "I-Y", "I-Y"]
 
     def names_read(labels):

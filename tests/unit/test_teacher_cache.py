@@ -112,7 +112,7 @@ def test_the_second_time_nothing_is_computed(taught, tmp_path, passes):
     assert np.array_equal(first.logits, again.logits) and np.array_equal(first.states, again.states)
 
 
-def test_labels_are_no_part_of_what_a_teacher_says(taught, tmp_path, passes):
+def test_labels_do_not_affect_a_teachers_outputs(taught, tmp_path, passes):
     keep(taught, tmp_path)
     passes.count = 0
     other = [(words, ("B-Disease",) * len(words)) for words in WORDS]
@@ -214,7 +214,7 @@ class Enough(Exception):
     """What a caller raises that wants no more."""
 
 
-def test_a_caller_is_told_how_far_it_is_and_may_stop_it_and_nothing_is_kept(taught, passes, tmp_path):
+def test_progress_is_reported_and_a_stopped_cache_keeps_nothing(taught, passes, tmp_path):
     rows, progress = rows_of(taught[1]), []
 
     def stop(done, total):

@@ -149,7 +149,7 @@ def test_a_dummy_term_is_refused_where_it_does_not_fit(dummy):
     assert sorted(refused) == sorted(MISFITS.get(name, []))
 
 
-def test_a_tagger_may_cut_words_otherwise_unless_a_term_compares_piece_by_piece(dummy):
+def test_a_tagger_may_split_words_differently_unless_a_term_compares_pieces(dummy):
     name, _ = dummy
     assert verdict(task="ner") == {}
     refused = verdict(task="ner", pieces="others")

@@ -231,7 +231,7 @@ def write_card(path: Path, **changes) -> Path:
     return path
 
 
-def test_a_text_card_is_held_to(tmp_path):
+def test_text_must_match_its_card(tmp_path):
     path = write_card(all_three(tmp_path / "mine"))
     assert list(datasets.documents(str(path), "train")) == DOCUMENTS
     (path / "test.txt").write_text("changed\n")
@@ -297,7 +297,7 @@ def test_a_corpus_needs_train_only_and_one_file_is_a_corpus(tmp_path):
     assert "classification, not mlm" in datasets.check(tmp_path / "notes.csv", task="mlm").problems[0].message
 
 
-def test_checking_for_another_task_says_so(tmp_path):
+def test_checking_for_another_task_is_an_error(tmp_path):
     report = datasets.check(all_three(tmp_path / "mine"), task="ner")
     assert [problem.message for problem in report.problems] == ["its splits are for the task mlm, not ner."]
     assert "for the task ner, not mlm" in datasets.check("bc5cdr-slice", task="mlm").problems[0].message
@@ -424,7 +424,7 @@ def test_a_hub_data_set_says_that_it_is_one_and_what_was_stored_without_that_is_
     assert list(datasets.documents(old, "dev", limit=2)) == list(datasets.documents(new, "dev", limit=2))
 
 
-def test_what_is_no_name_at_all_is_unknown():
+def test_an_invalid_name_is_unknown():
     with pytest.raises(UnknownName, match="clinical-text"):
         datasets.resolve("clinical-texts")
 

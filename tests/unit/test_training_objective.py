@@ -213,7 +213,7 @@ def test_heads_are_computed_only_where_something_counts(recipe, head):
     assert seen == [(count, width)] * (2 if teacher else 1)
 
 
-def test_a_teacher_whose_outputs_nobody_compares_has_no_head_computed():
+def test_a_teachers_head_is_computed_only_where_its_outputs_are_compared():
     objective, teacher = objective_of(MiniLM(relation_heads=6))
     teacher.cls.predictions.transform.register_forward_hook(lambda *_: pytest.fail("the teacher's head was computed"))
     objective(batch())

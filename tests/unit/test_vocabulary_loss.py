@@ -49,7 +49,7 @@ def test_groups_of_any_size_give_the_formula_and_its_gradients(group, positions)
         torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_no_position_is_a_loss_of_nothing():
+def test_without_positions_the_loss_is_zero():
     mine = head(0, seed=1, grad=True)
     total, terms = vocabulary_loss.vocabulary_loss(mine, head(0, seed=2), torch.zeros(0, dtype=torch.long), compare)
     assert total == 0 and terms.tolist() == [0, 0]
@@ -86,7 +86,7 @@ def test_half_precision_is_that_of_autocast():
     torch.testing.assert_close(gradients[0][0], gradients[1][0], rtol=1e-5, atol=0)
 
 
-def test_an_objective_says_the_same_in_groups_as_at_once(monkeypatch):
+def test_an_objective_is_the_same_in_groups_and_at_once(monkeypatch):
     shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
     results = []
     for group in (1, 1 << 40):

@@ -198,7 +198,7 @@ def test_words_on_both_sides_of_any_white_space_have_pieces_of_their_own(kind, b
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=anything)
 @settings(max_examples=20, deadline=None)
-def test_borders_of_spans_and_of_explained_parts(kind, text):
+def test_boundaries_of_spans_and_of_explained_parts(kind, text):
     """Whatever the tags: no white space at either end, no mark cut off, and spans are whole words."""
     tokenizer = tokenizer_of(kind)
     pieces = cut(text, tokenizer)
@@ -246,7 +246,7 @@ def test_words_that_share_a_piece(text, pieces, tags, expected):
     assert [tag[0] for tag in spans] == expected.split()
 
 
-def test_a_piece_that_wordpiece_marks_as_a_continuation_speaks_for_no_word():
+def test_a_continuation_piece_gives_no_word_its_tag():
     """BERT reads 37°C as one word, and was trained on the tag of its first piece."""
     text, pieces, meant = "37°C x", [(0, 2), (2, 3), (3, 4), (5, 6)], read_tags(("O", "B-X", "I-X"))
     for marked, expected in (((1, 2), "B-X I-X I-X O"), ((), "B-X O I-X O")):

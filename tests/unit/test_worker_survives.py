@@ -128,7 +128,7 @@ def test_a_stored_spec_that_is_no_longer_allowed_opens_and_fails_alone(work, sto
 
 
 @pytest.mark.parametrize("error", [OverflowError, RecursionError, UnicodeEncodeError, KeyError, MemoryError, OSError])
-def test_what_nobody_foresaw_while_a_job_is_followed_is_shown_on_the_job(work, monkeypatch, error):
+def test_an_unexpected_error_while_following_a_job_is_shown_on_the_job(work, monkeypatch, error):
     raised = error("utf-8", "", 0, 1, "half") if error is UnicodeEncodeError else error("a reason")
     renew, broken = queue.renew, []
 
