@@ -283,7 +283,9 @@ def _data(
         ]
     for who, each in speakers:
         if each and each.task == spec.task.name:
-            found = rules.sayable(data.splits, data.files, each.says, task=spec.task.name, who=who, wanted=wanted)
+            found = rules.label_problems(
+                data.splits, data.files, each.says, task=spec.task.name, who=who, wanted=wanted
+            )
             wrong += [datasets.Problem.of(error, error.path, split) for split, error in found]
     yield from _listed(spec, wrong)
 

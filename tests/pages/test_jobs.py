@@ -434,6 +434,6 @@ def test_names_that_look_like_markup_are_shown_as_text(start):
 
 def test_an_evaluation_says_what_its_scores_rest_on(start):
     lease = start(kind="evaluate", model="minilm-ncbi")
-    note = "In both train and test: 3 sentences. Scores on test look better for it."
+    note = "In both train and test: 3 sentences. This makes scores on test higher."
     ended(lease, {"f1": 0.8}, notes=[note])
     assert plain(note) in shown(opened(lease.id))

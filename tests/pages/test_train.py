@@ -606,8 +606,8 @@ def test_what_splits_share_is_shown_beside_the_data_set(home, tmp_path):
         (tmp_path / f"{split}.conll").write_text(text)
     page = on_dataset(str(tmp_path))
     captions = "\n".join(caption.value for caption in page.caption)
-    assert plain("In both train and test: 1 sentence. Scores on test look better for it.") in captions
-    assert plain("The dev split holds no entity") in captions
+    assert plain("In both train and test: 1 sentence. This makes scores on test higher.") in captions
+    assert plain("The dev split has no entity") in captions
 
 
 def test_a_data_set_that_cannot_be_trained_on_says_what_check_says(home, tmp_path):

@@ -38,7 +38,7 @@ def test_labels_missing_from_train_are_named_with_their_line(tmp_path, split):
     assert [(where, line) for where, line, _ in problems(path, "ner")] == [(split, 3), (split, 8)]
     message = problems(path, "ner")[0][2]
     assert message.startswith(f"mine/{split}.conll, line 3: the entity type 'Drug' is not in train, which has Disease.")
-    assert message.endswith("Add examples of it to train, or take these out.")
+    assert message.endswith("Add examples of it to train, or remove these.")
     path = classified(tmp_path / "documents", **{split: ["eye", "skin", "skin"]})
     ((where, line, message),) = problems(path, "classification")
     assert (where, line) == (split, 2) and "the label 'skin' is not in train, which has eye, heart." in message
@@ -49,11 +49,11 @@ def test_labels_missing_from_train_are_named_with_their_line(tmp_path, split):
 
 def test_train_has_to_hold_something_to_learn(tmp_path):
     ((split, _, message),) = problems(tagged(tmp_path / "none", train="a\tO\n"), "ner")
-    assert split == "train" and "none/train.conll: the split holds no entity" in message
+    assert split == "train" and "none/train.conll: the split has no entity" in message
     ((split, _, message),) = problems(classified(tmp_path / "one", train=["eye", "eye"]), "classification")
-    assert split == "train" and "the split holds only the label eye" in message
+    assert split == "train" and "the split has only the label eye" in message
     ((split, _, message),) = problems(classified(tmp_path / "no", field="labels", train=[[], []]), "classification")
-    assert split == "train" and "the split holds no label" in message
+    assert split == "train" and "the split has no label" in message
     one_of_several = classified(tmp_path / "yes", field="labels", train=[[], ["eye"]], dev=[["eye"]], test=[[]])
     assert not problems(one_of_several, "classification")
 
@@ -88,11 +88,11 @@ def test_what_splits_share_is_found_whatever_its_white_space_and_case(tmp_path):
     (path / "test.jsonl").write_text('{"text": " TRAIN\\n 0", "label": "eye"}\n{"text": "new", "label": "eye"}\n')
     report = datasets.check(path, task="classification")
     assert report.repeated == {"train/dev": 0, "train/test": 1, "dev/test": 0} and report.ok
-    assert report.notes == ("In both train and test: 1 document. Scores on test look better for it.",)
+    assert report.notes == ("In both train and test: 1 document. This makes scores on test higher.",)
     assert report.to_json()["notes"] == list(report.notes)
     report = datasets.check(tagged(tmp_path / "words", test="A\tB-Disease\n", dev="x\tO\n"), task="ner")
     assert report.repeated["train/test"] == 1
-    assert any("dev split holds no entity" in note for note in report.notes)
+    assert any("dev split has no entity" in note for note in report.notes)
 
 
 def test_a_survey_is_read_once_as_long_as_the_files_stay(tmp_path):

@@ -148,8 +148,8 @@ def test_a_split_that_is_not_there_names_those_that_are(tmp_path):
 def test_labels_that_the_model_does_not_know_are_named_with_their_line(tmp_path):
     report = datasets.check(folder(tmp_path / "mine"), task="ner")
     how = {"task": "ner", "who": "the model", "wanted": ("train",)}
-    assert not list(rules.sayable(report.splits, report.files, {"Chemical", "Disease"}, **how))
-    ((split, error),) = rules.sayable(report.splits, report.files, {"Chemical"}, **how)
+    assert not list(rules.label_problems(report.splits, report.files, {"Chemical", "Disease"}, **how))
+    ((split, error),) = rules.label_problems(report.splits, report.files, {"Chemical"}, **how)
     assert split == "train" and error.line == 5
     assert "the model does not know the entity type 'Disease'; it knows Chemical." in str(error)
 

@@ -279,7 +279,7 @@ def test_an_evaluation_says_what_its_scores_rest_on(home, tiny_model, tmp_path, 
         cli.main(["evaluate", "--model", str(tiny_model), "--dataset", str(path), "--json"])
     report = json.loads(capsys.readouterr().out)
     notes = [
-        "In both train and test: 1 sentence. Scores on test look better for it.",
+        "In both train and test: 1 sentence. This makes scores on test higher.",
         "In test and not in train: the entity type Disease.",
     ]
     assert report["notes"] == notes
@@ -325,4 +325,4 @@ def test_a_label_outside_the_data_set_is_reported(home, tiny_model, tmp_path):
     ).report
     outside = report.get("not_annotated", {})
     assert outside["Drug"] > 0 and "f1.Drug" not in report["metrics"]
-    assert any("also says Drug" in note and "count neither for nor against" in note for note in report["notes"])
+    assert any("also predicts Drug" in note and "count neither for nor against" in note for note in report["notes"])

@@ -224,7 +224,7 @@ def test_only_labels_of_train_are_accepted(tmp_path):
     assert str(problem).startswith("wrong/test.jsonl, line 3: the label 'c' is not in train, which has a, b.")
     assert CANARY not in str(problem)
     single = datasets.check(folder(tmp_path / "single", ONE[:1]), task="classification")
-    assert "holds only the label a; there is nothing to tell apart" in single.problems[0].message
+    assert "has only the label a; there is nothing to tell apart" in single.problems[0].message
     with pytest.raises(BadData, match="without the field `labels`; it has `label`"):
         open_data(Classification(multi_label=True), datasets.resolve(str(good))).examples("train")
 

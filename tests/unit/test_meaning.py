@@ -116,7 +116,7 @@ def test_gold_tags_are_taught_in_the_scheme_of_the_teacher(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "what"),
     [
-        (["LABEL_0", "LABEL_1"], "nobody said what the outputs mean"),
+        (["LABEL_0", "LABEL_1"], "gives to outputs without a name"),
         (["Drug", "Disease"], "none of them is O"),
         (["O", "B-Drug", "I-Drug", "Disease"], "stand Disease"),
     ],

@@ -66,7 +66,7 @@ def test_types_may_hold_blanks():
 @pytest.mark.parametrize(
     ("labels", "what"),
     [
-        ("LABEL_0 LABEL_1 LABEL_2", "nobody said what the outputs mean"),
+        ("LABEL_0 LABEL_1 LABEL_2", "gives to outputs without a name"),
         ("Drug Disease", "none of them is O"),
         ("OTHER DATE", "none of them is O"),
         ("B-X I-X", "none of them is O"),

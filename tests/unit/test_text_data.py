@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from trainer import datasets
-from trainer.datasets.cards import LabelledCard, TextCard
+from trainer.datasets.cards import TaggedCard, TextCard
 from trainer.datasets.readers import lines, text
 from trainer.errors import BadData, CorruptFile, Refused, Unavailable, UnknownName
 from trainer.resolved import ResolvedDataset
@@ -256,7 +256,7 @@ def test_a_wrong_text_card_names_its_fields(tmp_path, changes, problem):
 
 def test_cards_of_both_kinds_say_how_much_there_is():
     cards = datasets.cards()
-    assert isinstance(cards["bc5cdr"], LabelledCard) and isinstance(cards["clinical-text"], TextCard)
+    assert isinstance(cards["bc5cdr"], TaggedCard) and isinstance(cards["clinical-text"], TextCard)
     split = cards["bc5cdr"].splits["dev"]
     assert (split.unit, split.examples) == ("sentences", split.sentences)
     split = cards["clinical-text"].splits["dev"]

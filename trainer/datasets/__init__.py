@@ -1,11 +1,12 @@
 """Data sets: finding, reading and checking them. Nothing here needs torch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from trainer.datasets import hub, tags
-from trainer.datasets.cards import DatasetCard, card, cards
+from trainer.datasets.cards import DatasetCard, DocumentCard, card, cards
 from trainer.datasets.places import SPLITS, digest, is_hub, require_data, resolve, split_files, tasks_of
 from trainer.datasets.readers import labelled, tagged, text
 from trainer.datasets.readers.conll import PlacedSentence, Sentence, sentences, write
@@ -35,67 +36,70 @@ __all__ = [
     "write",
 ]
 
+Source = TypeVar("Source", Path, str)  # where a split is: a file, or its name on the Hub
+
 
 def load(reference: str | ResolvedDataset, split: str, *, limit: int | None = None) -> list[Sentence]:
-    """The sentences of a split, only the first `limit` where that is given (the rest is then neither read nor checked).
+    """The tagged sentences or documents of a split, or only the first `limit`; the rest is neither read nor checked.
 
-    Raises BadData with file and line for a row that is not `word<TAB>tag` in IOB2, for a split that is empty or not
-    there, and for a data set without tagged words; CorruptFile where a resolved data set is no longer the one that was
-    resolved.
+    Raises BadData with file and line for a wrong row, for a split that is empty or missing, and for a data set without
+    tagged words; CorruptFile if the files of a resolved data set have changed.
     """
-    sentences = [placed.sentence for placed in islice(_sentences(_here(reference), split), limit)]
+    sentences = [placed.sentence for placed in islice(_sentences(_local_place(reference), split), limit)]
     if not sentences:
         raise BadData(
-            f"the split {split!r} holds no sentence.", path=_name(reference), next_step="Fill it, or take another."
+            f"the split {split!r} holds no sentence.", path=_name(reference), next_step="Fill it, or use another split."
         )
     return sentences
 
 
 def documents(reference: str | ResolvedDataset, split: str, *, limit: int | None = None) -> Iterator[str]:
-    """The documents of a split of a text data set, streamed; only the first `limit` where that is given.
+    """The documents of a split of a text data set, streamed, or only the first `limit`.
 
-    A data set that has no dev or test split gives each 2 % of its training documents, one at least, chosen by their
-    hash, so they are the same in every run and stay out of training. Raises BadData with file and line for a row that
-    is not text, and for a data set of tagged words; CorruptFile as `load` does.
+    Where there is no dev or test split, each gets 2 % of the training documents, at least one. They are chosen by their
+    hash, so they are the same in every run, and are left out of training. Raises BadData with file and line for a row
+    that is not text, and for a data set of tagged words; CorruptFile as `load` does.
     """
     dataset = resolve(reference) if isinstance(reference, str) else reference
     if is_hub(dataset):
-        files = hub.splits(dataset.path)
-        return islice(_texts(files, split, dataset.path, lambda name: hub.texts(dataset.path, name)), limit)
-    place = _here(dataset)
+        names = hub.splits(dataset.path)
+        return islice(_texts(names, split, dataset.path, lambda name: hub.texts(dataset.path, name)), limit)
+    place = _local_place(dataset)
     require_data(place, "text")
-    files = split_files(place)
-    stream = _texts(files, split, place.name, lambda path: (found.text for found in text.read(path, name=_at(path))))
-    return islice(stream, limit)
+
+    def read(path: Path) -> Iterator[str]:
+        return (document.text for document in text.read(path, name=_display_name(path)))
+
+    return islice(_texts(split_files(place), split, place.name, read), limit)
 
 
 def labelled_documents(
     reference: str | ResolvedDataset, split: str, *, field: Field, limit: int | None = None
 ) -> list[LabelledDocument]:
-    """The documents of a split with the labels of `field`, only the first `limit` where that is given.
+    """The documents of a split with the labels of `field`, or only the first `limit`.
 
-    Raises BadData with file and line for a row that is not text with such labels, for a split that is empty or not
-    there, and for a data set of another kind; CorruptFile as `load` does.
+    Raises BadData with file and line for a row that is not text with such labels, for a split that is empty or missing,
+    and for a data set of another kind; CorruptFile as `load` does.
     """
-    found = list(islice(_labelled(reference, split, field), limit))
-    if not found:
+    documents = list(islice(_labelled(reference, split, field), limit))
+    if not documents:
         raise BadData(
-            f"the split {split!r} holds no document.", path=_name(reference), next_step="Fill it, or take another."
+            f"the split {split!r} holds no document.", path=_name(reference), next_step="Fill it, or use another split."
         )
-    return found
+    return documents
 
 
 def label_field(reference: str | ResolvedDataset, *, multi_label: bool | None = None) -> Field:
-    """The field that holds the labels: as a task states it, as the card does, or as the first row of train has it."""
+    """The field with the labels: as the task says, else as the card says, else as the first row of train has it."""
     dataset = resolve(reference) if isinstance(reference, str) else reference
-    if multi_label is None and not is_hub(dataset) and (stated := card(Path(dataset.path))):
+    if multi_label is None and not is_hub(dataset) and isinstance(stated := card(Path(dataset.path)), DocumentCard):
         multi_label = stated.multi_label
     if multi_label is not None:
-        return "labels" if multi_label else "label"
+        return labelled.field_for(multi_label)
     if is_hub(dataset):
         return hub.label_field(dataset.path)
     path = next(iter(split_files(Path(dataset.path)).values()))
-    return labelled.detect_field(path, name=_at(path))
+    return labelled.detect_field(path, name=_display_name(path))
 
 
 def is_text(dataset: ResolvedDataset) -> bool:
@@ -108,8 +112,8 @@ def entity_types(sentences: Iterable[Sentence]) -> tuple[str, ...]:
     return tags.entity_types(tag for sentence in sentences for tag in sentence.tags)
 
 
-def _here(reference: str | ResolvedDataset) -> Path:
-    """The place of a data set whose files are on this machine, and still those that were resolved."""
+def _local_place(reference: str | ResolvedDataset) -> Path:
+    """The path of a data set that is not of the Hub. Raises CorruptFile if its files changed since it was resolved."""
     dataset = resolve(reference) if isinstance(reference, str) else reference
     place = Path(dataset.path)
     if is_hub(dataset):
@@ -125,25 +129,25 @@ def _name(reference: str | ResolvedDataset) -> str:
     return Path(reference if isinstance(reference, str) else reference.path).name
 
 
-def _at(path: Path) -> str:
+def _display_name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
 def _sentences(place: Path, split: str) -> Iterator[PlacedSentence]:
     require_data(place, "tagged")
-    return tagged.read(path := _split(place, split), name=_at(path))
+    return tagged.read(path := _split_file(place, split), name=_display_name(path))
 
 
 def _labelled(reference: str | ResolvedDataset, split: str, field: Field) -> Iterator[LabelledDocument]:
     dataset = resolve(reference) if isinstance(reference, str) else reference
     if is_hub(dataset):
         return hub.labelled(dataset.path, split, field=field)
-    place = _here(reference)
+    place = _local_place(reference)
     require_data(place, "labelled")
-    return labelled.read(path := _split(place, split), field=field, name=_at(path))
+    return labelled.read(path := _split_file(place, split), field=field, name=_display_name(path))
 
 
-def _split(place: Path, split: str) -> Path:
+def _split_file(place: Path, split: str) -> Path:
     files = split_files(place)
     if split not in files:
         what = f"there is no split {split!r}; there is {', '.join(files)}."
@@ -152,16 +156,18 @@ def _split(place: Path, split: str) -> Path:
     return files[split]
 
 
-def _texts(there, split: str, name: str, stream) -> Iterator[str]:
-    """The documents of a split: its own, or the share of train that stands in for it; train gives up these shares."""
-    if split in there and split != "train":
-        return stream(there[split])
-    if "train" not in there or split not in SPLITS:
-        what = f"there is no split {split!r}; there is {', '.join(there)}."
+def _texts(
+    sources: Mapping[str, Source], split: str, name: str, read: Callable[[Source], Iterator[str]]
+) -> Iterator[str]:
+    """The documents of a split: from its own source, or those of train that serve as it, which train then lacks."""
+    if split in sources and split != "train":
+        return read(sources[split])
+    if "train" not in sources or split not in SPLITS:
+        what = f"there is no split {split!r}; there is {', '.join(sources)}."
         raise BadData(what, path=name, next_step="Add train.txt, or use one of the others.")
-    lent = {"dev", "test"} - set(there)
+    lent: set[str] = {"dev", "test"} - set(sources)
     if not lent:
-        return stream(there["train"])
-    split_of = text.split_chooser(stream(there["train"]), lent)
-    kept = (split,) if split != "train" else ("train", *({"dev", "test"} - lent))
-    return (document for document in stream(there["train"]) if split_of(document) in kept)
+        return read(sources["train"])
+    choose_split = text.split_chooser(read(sources["train"]), lent)
+    wanted = (split,) if split != "train" else ("train", *({"dev", "test"} - lent))
+    return (document for document in read(sources["train"]) if choose_split(document) in wanted)

@@ -1,4 +1,4 @@
-"""Data cards: what a data set is, who made it, under which licence, and what its files hold."""
+"""Data cards: what a data set is, who made it, under which licence, and what its files contain."""
 
 from functools import cache
 from pathlib import Path
@@ -18,18 +18,19 @@ CARD = "card.yaml"
 
 
 class Counts(Plain):
-    """How much a split holds, whatever it holds."""
+    """The size of a split, whatever it contains."""
 
     unit: ClassVar[str]
 
     @property
     def examples(self) -> int:
-        """The number of its sentences or documents; `unit` says which."""
-        return getattr(self, self.unit)
+        """The number of sentences or documents; `unit` says which."""
+        number: int = getattr(self, self.unit)
+        return number
 
 
 class SentenceCounts(Counts):
-    """How much labelled data a split holds; `tokens` are words, `entities` B- tags."""
+    """The size of a split of tagged sentences; `tokens` are words, `entities` B- tags."""
 
     unit: ClassVar = "sentences"
     sentences: int
@@ -38,7 +39,7 @@ class SentenceCounts(Counts):
 
 
 class MarkedCounts(Counts):
-    """How much labelled data a split of whole documents holds; `tokens` are words."""
+    """The size of a split of documents with entities; `tokens` are words."""
 
     unit: ClassVar = "documents"
     documents: int
@@ -47,7 +48,7 @@ class MarkedCounts(Counts):
 
 
 class TextCounts(Counts):
-    """How much text a split holds; `characters` are code points."""
+    """The size of a split of text; `characters` are code points."""
 
     unit: ClassVar = "documents"
     documents: int
@@ -55,7 +56,7 @@ class TextCounts(Counts):
 
 
 class SentenceSplit(SentenceCounts):
-    """A split of labelled sentences as its card states it."""
+    """A split of tagged sentences as its card states it."""
 
     file: str
     sha256: str
@@ -83,7 +84,7 @@ class DocumentSplit(TextCounts):
 
 
 class _Card(Plain):
-    # `licence_files` and the `file` of a split are relative to the folder of the card.
+    # `licence_files` and the `file` of a split are relative to the card's folder.
     id: str
     name: str
     licence: str
@@ -93,26 +94,26 @@ class _Card(Plain):
     changes: str = ""
     notes: tuple[str, ...] = ()
     task: str
+    labels: tuple[str, ...]
 
     data: ClassVar[str]
 
     @field_validator("task")
     @classmethod
-    def _has_such_data(cls, task: str) -> str:
-        if task not in (able := with_data(cls.data)):
-            raise PydanticCustomError("task", "Input should be {able}", {"able": " or ".join(map(repr, able))})
+    def _check_task(cls, task: str) -> str:
+        if task not in (tasks := with_data(cls.data)):
+            raise PydanticCustomError("task", "Input should be {able}", {"able": " or ".join(map(repr, tasks))})
         return task
 
     def labels_for(self, multi_label: bool | None) -> tuple[str, ...]:
-        """The labels of a task, which may say whether documents have several; None: as the card says."""
+        """The labels for a task. multi_label: whether its documents have several; None: as the card says."""
         return self.labels
 
 
-class LabelledCard(_Card):
-    """The card of a data set with labels: entity types, without B- and I-."""
+class TaggedCard(_Card):
+    """The card of a data set with entities; its labels are entity types, without B- and I-."""
 
     data: ClassVar = "tagged"
-    labels: tuple[str, ...]
     splits: dict[str, SentenceSplit | MarkedSplit] = Field(min_length=1)
 
 
@@ -127,13 +128,12 @@ class TextCard(_Card):
 class DocumentCard(_Card):
     """The card of a data set of labelled documents.
 
-    multi_label: whether the field `labels` of the rows counts, or `label`. labels: those of that field; other_labels:
-    those of the other one, where rows have both.
+    multi_label: whether the field `labels` of the rows is used, or `label`. labels: those of that field; other_labels:
+    those of the other field, where rows have both.
     """
 
     data: ClassVar = "labelled"
     multi_label: bool = False
-    labels: tuple[str, ...]
     other_labels: tuple[str, ...] = ()
     splits: dict[str, DocumentSplit] = Field(min_length=1)
 
@@ -141,8 +141,8 @@ class DocumentCard(_Card):
         return self.labels if multi_label in (None, self.multi_label) else self.other_labels
 
 
-DatasetCard = LabelledCard | TextCard | DocumentCard
-_KINDS = {kind.data: kind for kind in (LabelledCard, TextCard, DocumentCard)}
+DatasetCard = TaggedCard | TextCard | DocumentCard
+_CARDS: dict[str, type[DatasetCard]] = {"tagged": TaggedCard, "text": TextCard, "labelled": DocumentCard}
 
 
 def cards() -> dict[str, DatasetCard]:
@@ -156,17 +156,17 @@ def _cards(data: Path) -> dict[str, DatasetCard]:
 
 
 def card(folder: Path) -> DatasetCard | None:
-    """The card of a folder, None where it has none; BadData names what is wrong in it."""
+    """The card of a folder, or None. Raises BadData that names what is wrong in it."""
     return _read(folder) if (folder / CARD).is_file() else None
 
 
 def _read(folder: Path) -> DatasetCard:
     place = f"{folder.name}/{CARD}"
     try:
-        said = parse_yaml((folder / CARD).read_text(encoding="utf-8"))
-        task = said.get("task") if isinstance(said, dict) else None
-        kind = _KINDS[TASKS[task].data] if isinstance(task, str) and task in TASKS else LabelledCard
-        return kind.model_validate(said)
+        fields = parse_yaml((folder / CARD).read_text(encoding="utf-8"))
+        task = fields.get("task") if isinstance(fields, dict) else None
+        kind = _CARDS[TASKS[task].data] if isinstance(task, str) and task in TASKS else TaggedCard
+        return kind.model_validate(fields)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
         raise BadData(f"{wrong}.", path=place, next_step="Correct these fields, or remove the card.") from None

@@ -1,4 +1,4 @@
-"""The kinds of data that tasks have: in words, and the endings of their files."""
+"""The kinds of data that tasks use: their names in words, and the endings of their files."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,17 @@ from trainer.datasets.readers import labelled, spans, text
 
 
 class Format(NamedTuple):
-    """title: what a model learns on. files: those of a folder of one's own. suffixes: the usual one first."""
+    """A kind of data.
+
+    title: its name in words. files: the files that a user's own folder needs. suffixes: of files, the usual one first.
+    """
 
     title: str
     files: str
     suffixes: tuple[str, ...]
 
 
-# A .jsonl file serves two: its labels count where documents have labels, and are ignored where they are text.
+# A .jsonl file is of two kinds: its labels are used where documents have labels, and ignored where they are text.
 FORMATS = {
     "tagged": Format("tagged words", "train.conll, dev.conll and test.conll", (".conll", *spans.SUFFIXES)),
     "text": Format("plain text", "train.txt, one document a line", text.SUFFIXES),

@@ -1,7 +1,7 @@
-"""Text data sets of the Hugging Face Hub: `hf:owner/name`, `hf:owner/name:config`, read by the `datasets` library.
+"""Text data sets of the Hugging Face Hub (`hf:owner/name`, `hf:owner/name:config`), read with the `datasets` library.
 
-They are read from the library's cache on this machine; only `fetch` reaches the network. Their rows need a field
-`text`, and `label` or `labels` where documents are classified: names, or numbers that the data set's features name.
+They are read from the library's cache on this machine; only `fetch` uses the network. Their rows need a field `text`,
+and for classification `label` or `labels`: names, or numbers that the data set's features name.
 """
 
 import hashlib
@@ -10,29 +10,30 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from trainer.datasets.readers import at_line
 from trainer.datasets.readers.labelled import Field, LabelledDocument, parse_document
 from trainer.datasets.readers.text import is_visible
 from trainer.errors import BadData, Refused, Unavailable, UnknownName
 from trainer.resolved import ResolvedDataset
 
-NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid"), "test": ("test",)}  # ours, and what the Hub says
+NAMES = {"train": ("train",), "dev": ("dev", "validation", "valid"), "test": ("test",)}  # our names, and the Hub's
 PREFIX, FORM = "hf:", "hf:owner/name, with :config and @revision where they are needed"
-# What older versions stored has no prefix: it is read from the cache, and never looked up.
+# References that older versions stored have no prefix; they are read from the cache and never looked up.
 _REFERENCE = re.compile(r"(?:hf:)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.-]+))?(?:@(\w+))?")
 TIMEOUT_S = 5
 _BUILDERS = {"arrow", "cache", "csv", "json", "parquet", "text"}  # formats that hold text and run no code
 
 
 def is_reference(reference: str) -> bool:
-    """Whether this says that it is a data set of the Hub."""
+    """Whether this is a reference to a data set of the Hub."""
     return reference.startswith(PREFIX)
 
 
 def resolve(reference: str) -> ResolvedDataset:
-    """The data set at the revision that the cache has; its `path` is a reference that pins it.
+    """The data set at the revision in the cache; its `path` is a reference with that revision.
 
-    Raises Unavailable if it is not on this machine, UnknownName for a reference that is none, Refused for a format
-    other than plain rows, BadData without a field `text`.
+    Raises Unavailable if it is not on this machine, UnknownName for a malformed reference, Refused for a format other
+    than plain rows, and BadData without a field `text`.
     """
     builder = _builder(reference)
     pinned = f"{reference.removeprefix(PREFIX).partition('@')[0]}@{builder.hash}"
@@ -41,14 +42,17 @@ def resolve(reference: str) -> ResolvedDataset:
 
 
 def splits(reference: str) -> dict[str, str]:
-    """Our names of the splits that are there, and the Hub's names of them."""
-    there = _pinned(reference).info.splits or {}
-    found = {ours: [name for name in names if name in there] for ours, names in NAMES.items()}
-    return {ours: names[0] for ours, names in found.items() if names}
+    """The Hub's name of each split that the data set has, by our name."""
+    available = _pinned(reference).info.splits or {}
+    names = {ours: [name for name in theirs if name in available] for ours, theirs in NAMES.items()}
+    return {ours: theirs[0] for ours, theirs in names.items() if theirs}
 
 
 def texts(reference: str, split: str) -> Iterator[str]:
-    """The documents of a split (the Hub's name of it), streamed; those without a visible character are skipped."""
+    """The documents of a split (by the Hub's name), streamed; those without a visible character are skipped.
+
+    Raises BadData for a row whose text is not a string.
+    """
     for number, row in enumerate(_pinned(reference).as_streaming_dataset(split=split), 1):
         if not isinstance(row.get("text"), str):
             what = f"row {number:,}: the field `text` is a {type(row.get('text')).__name__}, not a string."
@@ -58,32 +62,36 @@ def texts(reference: str, split: str) -> Iterator[str]:
 
 
 def labelled(reference: str, split: str, *, field: Field) -> Iterator[LabelledDocument]:
-    """The documents of a split (our name of it) with their labels; `line` is the number of the row."""
-    there, place = splits(reference), f"{reference}, {split}"
-    if split not in there:
-        what = f"there is no split {split!r}; there is {', '.join(there)}."
+    """The documents of a split (by our name) with their labels; `line` is the number of the row.
+
+    Raises BadData without such a split, and for a row that is not a labelled document.
+    """
+    available, place = splits(reference), f"{reference}, {split}"
+    if split not in available:
+        what = f"there is no split {split!r}; there is {', '.join(available)}."
         raise BadData(what, path=reference, next_step="Use one of the others, or save it as .jsonl files.")
     builder = _pinned(reference)
     names = _names((builder.info.features or {}).get(field))
-    for number, row in enumerate(builder.as_streaming_dataset(split=there[split]), 1):
-        given = row.get(field)
-        if names and given is not None:
-            row = row | {field: [names[each] for each in given] if isinstance(given, list) else names[given]}
+    for number, row in enumerate(builder.as_streaming_dataset(split=available[split]), 1):
+        value = row.get(field)
+        if names and value is not None:
+            row = row | {field: [names[each] for each in value] if isinstance(value, list) else names[value]}
         try:
             yield parse_document(row, field=field, line=number)
         except BadData as problem:
-            raise BadData(problem.message, path=place, line=number, next_step=problem.next_step) from None
+            raise at_line(problem, place, number) from None
 
 
 def label_field(reference: str) -> Field:
-    """`label` where the features have it, or else `labels`."""
+    """The field with the labels: `labels` if the features have only that, otherwise `label`."""
     fields = _pinned(reference).info.features or {}
     return "labels" if "labels" in fields and "label" not in fields else "label"
 
 
 def _names(feature: Any) -> list[str] | None:
-    """The names of a feature's numbers, one or a list of them; None where its values are names themselves."""
-    return getattr(getattr(feature, "feature", feature), "names", None)
+    """What the numbers of a feature, or of a list feature, stand for; None where its values are names already."""
+    names: list[str] | None = getattr(getattr(feature, "feature", feature), "names", None)
+    return names
 
 
 @lru_cache(maxsize=8)
@@ -92,7 +100,7 @@ def _pinned(reference: str) -> Any:
 
 
 def _builder(reference: str) -> Any:
-    """The library's reader of a data set in this machine's cache."""
+    """The library's builder of a data set in this machine's cache."""
     name, config, revision = _parts(reference)
     try:
         builder = _cached(name, config)
@@ -105,10 +113,10 @@ def _builder(reference: str) -> Any:
 
 
 def _cached(name: str, config: str | None) -> Any:
-    """The library's reader of what its cache has of a data set; ValueError or OSError where that is nothing.
+    """The library's builder of a data set in its cache. Raises ValueError or OSError if the cache does not have it.
 
-    The class is not public. Where it was renamed the library is asked for the data set, which without a network gives
-    the same reader; so it is asked only in a process that is kept offline.
+    The class is private. If it was renamed, the library is asked for the data set, which gives the same builder without
+    a network; therefore only a process that is kept offline asks.
     """
     try:
         from datasets.packaged_modules.cache.cache import Cache
@@ -123,7 +131,7 @@ def _cached(name: str, config: str | None) -> Any:
 
 
 def fetch(reference: str) -> ResolvedDataset:
-    """Bring a data set from the Hub into this machine's cache: the only function here that reaches the network.
+    """Download a data set from the Hub into this machine's cache: the only function here that uses the network.
 
     Raises Unavailable if the Hub does not answer or does not have it, and what `resolve` raises.
     """
@@ -133,7 +141,7 @@ def fetch(reference: str) -> ResolvedDataset:
 
     name, config, revision = _parts(reference)
     try:
-        # Asked first, because the library itself would try for half a minute where there is no network.
+        # The Hub is asked first because without a network the library would keep trying for half a minute.
         commit = HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT_S).sha
         builder = load_dataset_builder(name, config, revision=commit)
         _check(builder, reference)
@@ -151,13 +159,16 @@ def _parts(reference: str) -> tuple[str, str | None, str | None]:
     """(owner/name, config, revision)."""
     if not (parts := _REFERENCE.fullmatch(reference)):
         raise UnknownName("Hub data set", reference, (), next_step=f"Write {FORM}.")
-    return parts.groups()
+    name, config, revision = parts.groups()
+    return name, config, revision
 
 
 def _check(builder: Any, reference: str) -> None:
     kinds = {cls.__module__.rpartition(".")[2] for cls in type(builder).__mro__}
     if not kinds & _BUILDERS:
-        raise Refused(f"{reference} is not made of plain rows.", next_step=f"Allowed: {', '.join(sorted(_BUILDERS))}.")
+        raise Refused(
+            f"{reference} does not consist of plain rows.", next_step=f"Allowed: {', '.join(sorted(_BUILDERS))}."
+        )
     fields = builder.info.features
     if fields is not None and "text" not in fields:
         what = f"it has no field `text`; it has {', '.join(list(fields)[:8])}."

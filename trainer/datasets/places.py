@@ -1,4 +1,4 @@
-"""Finding a data set: an id of the shipped ones, a folder, a text file, or hf:owner/name; and its hash."""
+"""Where a data set is (an id that ships, a folder, a text file, or hf:owner/name), and its hash."""
 
 import hashlib
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _DOCUMENTS = tuple(dict.fromkeys((*FORMATS["text"].suffixes, *FORMATS["labelled"
 
 
 def locate(reference: str) -> Path:
-    """The absolute path of what an id, or the path of a folder or a file, stands for; UnknownName for none of these."""
+    """The absolute path of an id, or of a folder or a file. Raises UnknownName for anything else."""
     if reference in cards():
         return DATA / reference
     if place := here(reference):
@@ -37,30 +37,31 @@ def locate(reference: str) -> Path:
 def resolve(reference: str) -> ResolvedDataset:
     """Find a data set: an id (data/<id>/), the path of a folder or a text file, or hf:owner/name, in this order.
 
-    Raises UnknownName for none of these, BadData for a file that is not text, what `digest` and `hub.resolve` raise.
+    Raises UnknownName for anything else, BadData for a file that is not text, and what `digest` and `hub.resolve`
+    raise.
     """
     if hub.is_reference(reference) and reference not in cards() and not here(reference):
         return hub.resolve(reference)
     place = locate(reference)
     files = hashes(place)
-    return ResolvedDataset(reference=reference, path=str(place), sha256=_over(files), files=files)
+    return ResolvedDataset(reference=reference, path=str(place), sha256=_digest_of(files), files=files)
 
 
 def is_hub(dataset: ResolvedDataset) -> bool:
-    """Whether it is one of the Hub, in this machine's cache; every other one has an absolute path."""
+    """Whether a data set is one of the Hub in this machine's cache; every other one has an absolute path."""
     return not Path(dataset.path).is_absolute()
 
 
 def digest(place: Path) -> str:
-    """SHA-256 over the lines `sha256  file` of `hashes`, in order of their names; raises what that raises."""
-    return _over(hashes(place))
+    """The SHA-256 of the lines `sha256  file` of `hashes`, sorted by name. Raises what `hashes` raises."""
+    return _digest_of(hashes(place))
 
 
 def hashes(place: Path) -> dict[str, str]:
-    """SHA-256 of each split file of a folder by its name below it, or of one file.
+    """The SHA-256 of each split file by its path below the folder, or of a single file by its name.
 
-    Raises BadData for a folder without splits, Refused for a split outside its folder, CorruptFile for a file that is
-    not what its card says.
+    Raises BadData for a folder without splits, Refused for a split outside its folder, and CorruptFile for a file that
+    differs from its card.
     """
     top = place if place.is_dir() else place.parent
     paths = split_files(place).values()
@@ -74,14 +75,15 @@ def hashes(place: Path) -> dict[str, str]:
     return hashed
 
 
-def _over(hashed: Mapping[str, str]) -> str:
+def _digest_of(hashed: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(f"{hashed[name]}  {name}\n" for name in sorted(hashed)).encode()).hexdigest()
 
 
 def split_files(place: Path) -> dict[str, Path]:
-    """The file of each split that is there: as the card names it, or <split>.conll, or else <split>.txt, .jsonl, .csv.
+    """The file of each split: as the card names it; without a card <split>.conll, or else <split>.txt, .jsonl or .csv.
 
-    A text file alone is a train split. A split of BRAT files is a folder.
+    A text file by itself is a train split. A split of BRAT files is a folder. Raises BadData for a file that is not
+    text, and for a folder without splits.
     """
     if not place.is_dir():
         if not place.name.endswith(_DOCUMENTS):
@@ -92,14 +94,14 @@ def split_files(place: Path) -> dict[str, Path]:
         return _search(place)
     files = {split: _inside(place, part.file) for split, part in stated.splits.items()}
     if absent := [path.name for path in files.values() if not path.is_file()]:
-        raise BadData(f"there is no {' and no '.join(absent)}; {_held(place)}.", path=place.name, next_step=LAYOUT)
+        raise BadData(f"there is no {' and no '.join(absent)}; {_listing(place)}.", path=place.name, next_step=LAYOUT)
     return files
 
 
 def tasks_of(place: Path) -> tuple[str, ...]:
-    """The tasks that a data set can serve: what its card says, or what the endings of its split files allow.
+    """The tasks that a data set is for: what its card says, or what the endings of its split files allow.
 
-    Labelled documents are text as well, so they serve mlm too.
+    Labelled documents are also text, so they are for mlm too.
     """
     if place.is_dir() and (stated := card(place)):
         text_too = with_data("text") if TASKS[stated.task].data == "labelled" else ()
@@ -107,16 +109,16 @@ def tasks_of(place: Path) -> tuple[str, ...]:
     files = split_files(place).values()
     if any(path.is_dir() for path in files):  # BRAT
         return with_data("tagged")
-    able = [name for name, each in FORMATS.items() if all(path.name.endswith(each.suffixes) for path in files)]
-    if "tagged" not in able and all(path.name.endswith(spans.ENDINGS) for path in files):
-        able = ["tagged"] * all(map(spans.has_entities, files)) + able
-    return tuple(task for kind in able for task in with_data(kind))
+    kinds = [name for name, each in FORMATS.items() if all(path.name.endswith(each.suffixes) for path in files)]
+    if "tagged" not in kinds and all(path.name.endswith(spans.ENDINGS) for path in files):
+        kinds = ["tagged"] * all(map(spans.has_entities, files)) + kinds
+    return tuple(task for kind in kinds for task in with_data(kind))
 
 
 def require_task(place: Path, task: str) -> None:
-    """Raise BadData where a data set does not serve a task."""
-    if task not in (can := tasks_of(place)):
-        what = f"its splits are for the task {' or '.join(can)}, not {task}."
+    """Raise BadData if a data set is not for a task."""
+    if task not in (tasks := tasks_of(place)):
+        what = f"its splits are for the task {' or '.join(tasks)}, not {task}."
         like = FORMATS[TASKS[task].data].suffixes[0]
         next_step = f"Use it for that task, or add train{like} to a data set without a card."
         if TASKS[task].data == "tagged" and all(
@@ -127,7 +129,7 @@ def require_task(place: Path, task: str) -> None:
 
 
 def require_data(place: Path, kind: str) -> None:
-    """Raise BadData where a data set serves no task with data of this kind."""
+    """Raise BadData if a data set is not for any task with data of this kind."""
     tasks = with_data(kind)
     if not {*tasks} & {*tasks_of(place)}:
         require_task(place, tasks[0])
@@ -135,16 +137,16 @@ def require_data(place: Path, kind: str) -> None:
 
 def _search(folder: Path) -> dict[str, Path]:
     for suffixes in (FORMATS["tagged"].suffixes, _DOCUMENTS):
-        found = {split: [name for end in suffixes if (name := folder / f"{split}{end}").is_file()] for split in SPLITS}
-        if twice := next((paths for paths in found.values() if len(paths) > 1), None):
-            what = f"{twice[0].name} and {twice[1].name} are both this split."
+        paths = {split: [path for end in suffixes if (path := folder / f"{split}{end}").is_file()] for split in SPLITS}
+        if same := next((candidates for candidates in paths.values() if len(candidates) > 1), None):
+            what = f"{same[0].name} and {same[1].name} are both this split."
             raise BadData(what, path=folder.name, next_step="Remove or rename one of them.")
-        if any(found.values()):
-            return {split: _inside(folder, paths[0].name) for split, paths in found.items() if paths}
-    held = {split: folder / split for split in SPLITS if (folder / split).is_dir()}
-    if any(map(brat.is_split, held.values())):
-        return {split: _inside(folder, split) for split, path in held.items() if brat.files(path)}
-    what = f"there is no train.conll, no train.jsonl, no train.csv and no train.txt; {_held(folder)}."
+        if any(paths.values()):
+            return {split: _inside(folder, candidates[0].name) for split, candidates in paths.items() if candidates}
+    folders = {split: folder / split for split in SPLITS if (folder / split).is_dir()}
+    if any(map(brat.is_split, folders.values())):
+        return {split: _inside(folder, split) for split, path in folders.items() if brat.files(path)}
+    what = f"there is no train.conll, no train.jsonl, no train.csv and no train.txt; {_listing(folder)}."
     raise BadData(what, path=folder.name, next_step=LAYOUT)
 
 
@@ -152,7 +154,7 @@ def _brat_files(folder: Path) -> list[Path]:
     return [_inside(folder, path.name) for path in brat.files(folder)]
 
 
-def _held(folder: Path) -> str:
+def _listing(folder: Path) -> str:
     return "found " + (", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing")
 
 

@@ -1,20 +1,30 @@
-"""`stillroom datasets check`: every problem of a data set with its line, and what its files hold."""
+"""`stillroom datasets check`: every problem of a data set with its line, and what its files contain."""
 
 from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from pydantic import Field, computed_field
 
 from trainer.datasets import hub, rules
-from trainer.datasets.cards import MarkedCounts, SentenceCounts, TextCounts, card, cards
+from trainer.datasets.cards import DocumentCard, card, cards
+from trainer.datasets.contents import (
+    Contents,
+    LabelledContents,
+    MarkedContents,
+    SentenceContents,
+    TextContents,
+    labels_in,
+)
 from trainer.datasets.places import SPLITS, digest, locate, require_task, split_files
-from trainer.datasets.readers import brat, labelled, tagged, text
+from trainer.datasets.readers import Reporter, brat, labelled, tagged, text
 from trainer.datasets.readers.entities import Tally
 from trainer.datasets.tags import kind_of
 from trainer.errors import BadData, StillroomError, UnknownName
@@ -22,14 +32,17 @@ from trainer.prediction import Plain
 from trainer.resolved import ResolvedDataset
 from trainer.tasks import TASKS, USUAL
 
-LIMIT = 50  # problems that are kept; the rest are counted
+LIMIT = 50  # problems that a report has; the rest are counted
+
+# (file, its name in messages, what takes a problem) -> (contents, hashes of its sentences or documents)
+Reader = Callable[[Path, str, Reporter], tuple[Contents, np.ndarray]]
 
 
 class Problem(Plain):
-    """What is wrong, without the place; `line` is 1-based, None where it is the file or the folder.
+    """One thing that is wrong with a data set; `line` is 1-based, None for a file or a folder as a whole.
 
-    split: the split that cannot be used before this is mended, "" where it is the whole data set. learning: whether it
-    stands in the way only of a model that learns its labels from train.
+    split: the split that cannot be used until this is corrected, "" for the whole data set. learning: whether it
+    matters only to a model that learns its labels from train.
     """
 
     file: str
@@ -41,9 +54,9 @@ class Problem(Plain):
 
     @classmethod
     def of(cls, error: StillroomError, file: str, split: str = "", *, learning: bool = False) -> "Problem":
-        """An error about a file, its place apart from its message."""
-        line = getattr(error, "line", None)
-        if getattr(error, "path", "").startswith(f"{file}/"):  # one of the files that make up a BRAT split
+        """An error about a file, with its place separated from its message."""
+        line = error.line if isinstance(error, BadData) else None
+        if isinstance(error, BadData) and error.path.startswith(f"{file}/"):  # one of the files of a BRAT split
             file = error.path
         message = error.message.removeprefix(f"{file}, line {line:,}: " if line else f"{file}: ")
         return cls(file=file, line=line, message=message, next_step=error.next_step, split=split, learning=learning)
@@ -53,57 +66,11 @@ class Problem(Plain):
         return f"{place}: {self.message} {self.next_step}".strip()
 
 
-class LabelledSplit(SentenceCounts):
-    """What a split with labels holds; `labels` counts entities (B- tags) by type, `longest` is a number of words.
-
-    lines: where each label stands first (1-based).
-    """
-
-    labels: dict[str, int]
-    lines: dict[str, int]
-    longest: int
-
-
-class MarkedSplit(MarkedCounts):
-    """The same for documents with entities by offset; `given` to `empty` as datasets.readers.entities.Tally.
-
-    attributes: how often each value occurs, by attribute and by the label that has it.
-    """
-
-    labels: dict[str, int]
-    lines: dict[str, int]
-    longest: int
-    given: int
-    overlapping: int
-    discontinuous: int
-    others: int
-    empty: int
-    attributes: dict[str, dict[str, dict[str, int]]] = {}
-
-
-class PlainSplit(TextCounts):
-    """What a split of text holds; `longest` is a number of characters; `repeated`: documents seen before in it.
-
-    shares: how many documents of train stay with it, and how many stand in for dev and test where there are none.
-    """
-
-    longest: int
-    repeated: int
-    shares: dict[str, int] = Field({}, exclude=True)
-
-
-class ClassifiedSplit(PlainSplit):
-    """What a split of labelled documents holds; `labels` counts documents by label, from line `lines` on."""
-
-    labels: dict[str, int]
-    lines: dict[str, int]
-    multi_label: bool
-
-
 class Report(Plain):
-    """The answer of `check`. files: the split files as messages name them.
+    """The result of `check`. files: the split files as messages name them.
 
-    repeated: what two splits share, such as {"train/test": 3}, however it is spaced and whatever its case.
+    repeated: how many sentences or documents two splits share, such as {"train/test": 3}; white space and case are
+    ignored.
     """
 
     path: str
@@ -111,56 +78,57 @@ class Report(Plain):
     problems: tuple[Problem, ...]
     more_problems: int
     files: dict[str, str]
-    splits: dict[str, LabelledSplit | MarkedSplit | ClassifiedSplit | PlainSplit]
+    splits: dict[str, Contents]
     repeated: dict[str, int]
 
-    @computed_field
+    @computed_field  # type: ignore[prop-decorator]  # mypy does not support decorators of properties
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to know of the data set although it can be used."""
+        """What to know of the data set even if it can be used."""
         return rules.notes(self.splits, self.repeated, task=self.task)
 
     def about(self, split: str, not_annotated: Mapping[str, int] = MappingProxyType({})) -> list[str]:
-        """What to know of scores on a split; not_annotated: how often a model gave labels that no split has."""
-        said = rules.notes(self.splits, self.repeated, task=self.task, split=split)
-        said += tuple(filter(None, [rules.only_in(self.splits, split, task=self.task)]))
-        return [*said, *rules.outside(not_annotated, task=self.task)]
+        """What to know of scores on a split. not_annotated: how often a model predicted labels that no split has."""
+        notes = rules.notes(self.splits, self.repeated, task=self.task, split=split)
+        notes += tuple(filter(None, [rules.labels_not_in_train(self.splits, split, task=self.task)]))
+        return [*notes, *rules.unannotated_notes(not_annotated, task=self.task)]
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The entity types or labels of all splits, sorted."""
-        return tuple(sorted({label for split in self.splits.values() for label in getattr(split, "labels", ())}))
+        return tuple(sorted({label for split in self.splits.values() for label in labels_in(split)}))
 
-    @computed_field
+    @computed_field  # type: ignore[prop-decorator]  # mypy does not support decorators of properties
     @property
     def ok(self) -> bool:
+        """Whether there is no problem."""
         return not self.problems
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """The shape of `stillroom datasets check --json`."""
         return self.model_dump(mode="json")
 
 
 class _Problems:
-    """Keeps the first problems of each split and counts the rest: a wrong file may have one on every line."""
+    """The first problems of each split, and the number of all: a wrong file may have one on every line."""
 
-    def __init__(self):
-        self.kept, self.counts = [], Counter()
+    def __init__(self) -> None:
+        self.first: list[Problem] = []
+        self.counts = Counter[str]()
 
     def add(self, error: StillroomError, file: str, split: str = "", *, learning: bool = False) -> None:
         self.counts[split] += 1
         if self.counts[split] > LIMIT:
             return
-        self.kept.append(Problem.of(error, file, split, learning=learning))
+        self.first.append(Problem.of(error, file, split, learning=learning))
 
 
 def check(path: str | Path, *, task: str | None = None, limit: int = LIMIT) -> Report:
-    """Read a data set (an id, a folder, or one file or BRAT folder) to its end: the first `limit` problems, and what it
-    holds.
+    """Read a data set (an id, a folder, or one file or BRAT folder) to its end, and report its contents and problems.
 
-    task: as in a spec, by default the one of the card of a data set that ships, or else ner. What passes can be trained
-    on: besides wrong rows, everything that training would refuse is a problem. Raises UnknownName for an unknown task,
-    or a path that is neither a file nor a folder.
+    task: as in a spec; by default the one on the card of a data set that ships, or else ner. limit: of problems in the
+    report. What passes can be trained on: not only wrong rows are problems, but everything that training would refuse.
+    Raises UnknownName for an unknown task, or a path that is neither a file nor a folder.
     """
     if task and task not in TASKS:
         raise UnknownName("task", task, TASKS)
@@ -168,20 +136,21 @@ def check(path: str | Path, *, task: str | None = None, limit: int = LIMIT) -> R
     if not task:
         shipped = cards().get(str(path))
         task = shipped.task if shipped else USUAL
-    # Of a split alone the rows are checked, and nothing else can be.
+    # Of a single split only the rows can be checked.
     alone = TASKS[task].labelled and place.is_file() or TASKS[task].data == "tagged" and brat.is_split(place)
     files = {place.stem.partition(".")[0]: place} if alone else _files(place, task, problems)
     report = _report(place, task, files, _READERS[TASKS[task].data](place, files, None), problems, whole=not alone)
-    over = len(report.problems) - limit
-    if over <= 0:
+    excess = len(report.problems) - limit
+    if excess <= 0:
         return report
-    return report.model_copy(update={"problems": report.problems[:limit], "more_problems": report.more_problems + over})
+    more = report.more_problems + excess
+    return report.model_copy(update={"problems": report.problems[:limit], "more_problems": more})
 
 
 def survey(dataset: ResolvedDataset, *, task: str, multi_label: bool | None = None) -> Report:
-    """The same of a data set that was resolved, for a task; read once as long as its files stay as they are.
+    """The report of a resolved data set for a task; cached until its files change.
 
-    multi_label: whether documents have several labels, where the task says so.
+    multi_label: whether documents have several labels; None: as the card or the data says.
     """
     return _survey(dataset.path, dataset.sha256, task, multi_label)
 
@@ -196,28 +165,29 @@ def _survey(path: str, sha256: str, task: str, multi_label: bool | None) -> Repo
 
 
 def _report(
-    place: Path, task: str, files: dict[str, Path], read: Callable, problems: _Problems, *, whole: bool = True
+    place: Path, task: str, files: dict[str, Path], read: Reader, problems: _Problems, *, whole: bool = True
 ) -> Report:
-    """Read every split, `read` being (file, its name in messages, what takes a problem) -> (counts, hashes).
-
-    whole: whether this is a data set, so that its splits have to fit each other.
-    """
-    splits, seen, name = {}, {}, place.name if place.is_absolute() else str(place)
+    """Read every split. whole: whether this is a data set rather than a split, so that its splits have to fit."""
+    splits, hashes, name = (
+        dict[str, Contents](),
+        dict[str, np.ndarray](),
+        place.name if place.is_absolute() else str(place),
+    )
     names = {split: name if file == place else f"{name}/{file.name}" for split, file in files.items()}
     for split, file in files.items():
         add = partial(problems.add, file=names[split], split=split)
-        splits[split], seen[split] = read(file, names[split], add)
-    if whole and not problems.counts["train"]:  # what train holds is not known before its rows are right
-        for split, error in rules.learnable(splits, names, task=task):
+        splits[split], hashes[split] = read(file, names[split], add)
+    if whole and not problems.counts["train"]:  # the contents of train are known only if its rows are right
+        for split, error in rules.training_problems(splits, names, task=task):
             problems.add(error, error.path, split, learning=True)
     return Report(
         path=name,
         task=task,
-        problems=tuple(problems.kept),
-        more_problems=problems.counts.total() - len(problems.kept),
+        problems=tuple(problems.first),
+        more_problems=problems.counts.total() - len(problems.first),
         files=names,
         splits=splits,
-        repeated={f"{a}/{b}": len(np.intersect1d(seen[a], seen[b])) for a, b in combinations(seen, 2)},
+        repeated={f"{a}/{b}": len(np.intersect1d(hashes[a], hashes[b])) for a, b in combinations(hashes, 2)},
     )
 
 
@@ -232,19 +202,20 @@ def _files(place: Path, task: str, problems: _Problems) -> dict[str, Path]:
         digest(place)
     except StillroomError as error:
         problems.add(error, place.name)
-    needed = SPLITS if TASKS[task].labelled else ("train",)  # text without dev or test lends a share of train
-    like = next(iter(files.values())).name.partition(".")[2]
+    needed = SPLITS if TASKS[task].labelled else ("train",)  # a share of train serves as dev and test of text
+    suffix = next(iter(files.values())).name.partition(".")[2]
     for split in needed:
         if split not in files:
-            step = f"Add {split}{f'.{like}' if like else ', a folder of BRAT files'}."
+            step = f"Add {split}{f'.{suffix}' if suffix else ', a folder of BRAT files'}."
             problems.add(BadData(f"there is no {split} split.", path=place.name, next_step=step), place.name, split)
     return files
 
 
-def _read_tagged(file: Path, name: str, report: Callable) -> tuple[LabelledSplit, np.ndarray]:
-    """The counts of a file, and a hash of each sentence: the words themselves would hold the whole file in memory."""
-    sentences, tokens, longest, labels, lines, seen, tally = 0, 0, 0, Counter(), {}, array("q"), Tally()
-    attributes: Counter[tuple[str, str, str]] = Counter()  # (name, label, value)
+def _read_tagged(file: Path, name: str, report: Reporter) -> tuple[SentenceContents | MarkedContents, np.ndarray]:
+    """The contents of a file, and the hashes of its sentences; the words would take as much memory as the file."""
+    sentences, tokens, longest, tally = 0, 0, 0, Tally()
+    labels, lines, hashes = Counter[str](), dict[str, int](), array("q")
+    attributes = Counter[tuple[str, str, str]]()  # (name, label, value)
     try:
         for sentence, places in tagged.read(file, name=name, report=report, tally=tally):
             words = sentence.words
@@ -255,88 +226,97 @@ def _read_tagged(file: Path, name: str, report: Callable) -> tuple[LabelledSplit
                     lines.setdefault(kind_of(tag), line)
                     stated = ((attribute, values[number]) for attribute, values in sentence.attributes.items())
                     attributes.update((attribute, kind_of(tag), value) for attribute, value in stated if value)
-            seen.append(_hash(" ".join(words)))
+            hashes.append(_hash(" ".join(words)))
         if not sentences:
             raise BadData("the split holds no sentence.", path=name, next_step="Fill it, or leave the split out.")
     except BadData as error:
         report(error)
-    held = {"tokens": tokens, "entities": labels.total(), "labels": dict(sorted(labels.items())), "longest": longest}
-    held["lines"] = dict(sorted(lines.items()))
+    counts: dict[str, Any] = {"tokens": tokens, "entities": labels.total(), "longest": longest}
+    counts |= {"labels": dict(sorted(labels.items())), "lines": dict(sorted(lines.items()))}
     if tagged.has_documents(file):
-        held["attributes"] = {}
+        by_label: dict[str, dict[str, dict[str, int]]] = {}
         for (attribute, label, value), count in sorted(attributes.items()):
-            held["attributes"].setdefault(attribute, {}).setdefault(label, {})[value] = count
-        return MarkedSplit(documents=sentences, **vars(tally) | held), np.unique(np.array(seen))
-    return LabelledSplit(sentences=sentences, **held), np.unique(np.array(seen))
+            by_label.setdefault(attribute, {}).setdefault(label, {})[value] = count
+        counts |= vars(tally) | {"attributes": by_label}
+        return MarkedContents(documents=sentences, **counts), np.unique(np.array(hashes))
+    return SentenceContents(sentences=sentences, **counts), np.unique(np.array(hashes))
 
 
-def _read_text(file: Path, name: str, report: Callable, *, lent: Collection[str]) -> tuple[PlainSplit, np.ndarray]:
-    """lent: the splits that train stands in for, if this is train."""
-    shares, split_of = Counter(), None
+def _read_text(file: Path, name: str, report: Reporter, *, lent: Collection[str]) -> tuple[TextContents, np.ndarray]:
+    """lent: the splits that train has to provide, if this is train."""
+    shares = Counter[str]()
+    choose_split: Callable[[str], str] = text.split_by_hash
+    # What is wrong with the file is reported on the second reading.
+    with suppress(BadData):
+        choose_split = text.split_chooser((each.text for each in text.read(file, report=lambda _: None)), lent)
 
-    def shared() -> Iterator[text.Document]:
+    def count_shares() -> Iterator[text.Document]:
         for document in text.read(file, name=name, report=report):
-            shares[split_of(document.text)] += 1
+            shares[choose_split(document.text)] += 1
             yield document
 
-    try:
-        split_of = text.split_chooser((document.text for document in text.read(file, report=lambda _: None)), lent)
-    except BadData:  # it is met again, and reported, below
-        split_of = text.split_by_hash
-    counts, _, distinct = _count_documents(shared(), name, report)
-    return PlainSplit(**counts, shares=dict.fromkeys(lent, 0) | shares), distinct
+    contents, _, hashes = _count_documents(count_shares(), name, report)
+    return contents.model_copy(update={"shares": dict.fromkeys(lent, 0) | shares}), hashes
 
 
-def _text_reader(place: Path, files: dict[str, Path], multi_label: bool | None) -> Callable:
+def _text_reader(place: Path, files: Mapping[str, Path], multi_label: bool | None) -> Reader:
     lent = [split for split in ("dev", "test") if split not in files]
     return lambda file, name, report: _read_text(file, name, report, lent=lent if file == files.get("train") else ())
 
 
-def _read_classified(file: Path, name: str, report: Callable, *, field: str) -> tuple[ClassifiedSplit, np.ndarray]:
-    return _classified(labelled.read(file, field=field, name=name, report=report), name, report, field)
+def _read_labelled(
+    file: Path, name: str, report: Reporter, *, field: labelled.Field
+) -> tuple[LabelledContents, np.ndarray]:
+    return _count_labelled(labelled.read(file, field=field, name=name, report=report), name, report, field)
 
 
-def _classified(documents: Iterable, name: str, report: Callable, field: str) -> tuple[ClassifiedSplit, np.ndarray]:
-    counts, found, distinct = _count_documents(documents, name, report)
-    labels = {label: number for label, (number, _) in sorted(found.items())}
-    lines = {label: line for label, (_, line) in sorted(found.items())}
-    return ClassifiedSplit(**counts, labels=labels, lines=lines, multi_label=field == "labels"), distinct
+def _count_labelled(
+    documents: Iterable[labelled.LabelledDocument], name: str, report: Reporter, field: labelled.Field
+) -> tuple[LabelledContents, np.ndarray]:
+    contents, by_label, hashes = _count_documents(documents, name, report)
+    labels = {label: number for label, (number, _) in sorted(by_label.items())}
+    lines = {label: line for label, (_, line) in sorted(by_label.items())}
+    multi_label = field == "labels"
+    return LabelledContents(**dict(contents), labels=labels, lines=lines, multi_label=multi_label), hashes
 
 
-def _count_documents(documents: Iterable, name: str, report: Callable) -> tuple[dict[str, int], dict, np.ndarray]:
-    """Counts; by label how many documents have it and the line of the first; and a hash of each document: the texts
-    would hold the whole file in memory.
+def _count_documents(
+    documents: Iterable[text.Document | labelled.LabelledDocument], name: str, report: Reporter
+) -> tuple[TextContents, dict[str, tuple[int, int]], np.ndarray]:
+    """The contents; (documents, first line) of each label; and the hashes of the documents.
+
+    The texts themselves would take as much memory as the file.
     """
-    characters, longest, labels, seen = 0, 0, {}, array("q")
+    characters, longest, by_label, hashes = 0, 0, dict[str, tuple[int, int]](), array("q")
     try:
         for document in documents:
             characters, longest = characters + len(document.text), max(longest, len(document.text))
-            for label in getattr(document, "labels", ()):
-                number, line = labels.get(label, (0, document.line))
-                labels[label] = (number + 1, line)
-            seen.append(_hash(document.text))
-        if not seen:
+            for label in document.labels if isinstance(document, labelled.LabelledDocument) else ():
+                number, line = by_label.get(label, (0, document.line))
+                by_label[label] = (number + 1, line)
+            hashes.append(_hash(document.text))
+        if not hashes:
             raise BadData("the file holds no document.", path=name, next_step="Fill it, or leave the split out.")
     except BadData as error:
         report(error)
-    distinct = np.unique(np.array(seen))
-    repeated = len(seen) - len(distinct)
-    return dict(documents=len(seen), characters=characters, longest=longest, repeated=repeated), labels, distinct
+    distinct, count = np.unique(np.array(hashes)), len(hashes)
+    contents = TextContents(documents=count, characters=characters, longest=longest, repeated=count - len(distinct))
+    return contents, by_label, distinct
 
 
 def _hash(passage: str) -> int:
-    """Equal for texts that differ in white space and case alone."""
+    """The same for texts that differ only in white space and case."""
     return hash(" ".join(passage.split()).casefold())
 
 
 def _hub_report(reference: str, task: str, multi_label: bool | None, problems: _Problems) -> Report:
-    """The report of labelled documents that are streamed; of text it is empty: it may be endless."""
+    """The report of labelled documents, which are streamed; of text it is empty, because that may be endless."""
     if not TASKS[task].labelled:
         return Report(path=reference, task=task, problems=(), more_problems=0, files={}, splits={}, repeated={})
-    field = hub.label_field(reference) if multi_label is None else "labels" if multi_label else "label"
+    field = hub.label_field(reference) if multi_label is None else labelled.field_for(multi_label)
 
-    def read(file: Path, name: str, report: Callable) -> tuple[ClassifiedSplit, np.ndarray]:
-        return _classified(hub.labelled(reference, file.name, field=field), name, report, field)
+    def read(file: Path, name: str, report: Reporter) -> tuple[LabelledContents, np.ndarray]:
+        return _count_labelled(hub.labelled(reference, file.name, field=field), name, report, field)
 
     files = {split: Path(split) for split in hub.splits(reference)} if TASKS[task].data == "labelled" else {}
     for split in (split for split in SPLITS if split not in files):
@@ -345,23 +325,22 @@ def _hub_report(reference: str, task: str, multi_label: bool | None, problems: _
     return _report(Path(reference), task, files, read, problems)
 
 
-def _classified_reader(place: Path, files: dict[str, Path], multi_label: bool | None) -> Callable:
+def _labelled_reader(place: Path, files: Mapping[str, Path], multi_label: bool | None) -> Reader:
     """A reader of the field that the task or the card names, or that the first row of the first file has."""
     stated = card(place) if place.is_dir() and files else None
-    if multi_label is None and stated:
+    if multi_label is None and isinstance(stated, DocumentCard):
         multi_label = stated.multi_label
     if multi_label is not None:
-        return partial(_read_classified, field="labels" if multi_label else "label")
-    try:
+        return partial(_read_labelled, field=labelled.field_for(multi_label))
+    field: labelled.Field = "label"
+    with suppress(BadData):  # reported when the file is read
         field = labelled.detect_field(next(iter(files.values()))) if files else "label"
-    except BadData:  # it is met again, and reported, when the file is read
-        field = "label"
-    return partial(_read_classified, field=field)
+    return partial(_read_labelled, field=field)
 
 
-# By kind of data: the place and its split files give what reads one of them.
-_READERS = {
-    "tagged": lambda *_: _read_tagged,
+# By kind of data: what gives a reader of the split files of a place.
+_READERS: dict[str, Callable[[Path, Mapping[str, Path], bool | None], Reader]] = {
+    "tagged": lambda place, files, multi_label: _read_tagged,
     "text": _text_reader,
-    "labelled": _classified_reader,
+    "labelled": _labelled_reader,
 }

@@ -1,8 +1,8 @@
-"""What the tags of a token classifier mean: read off all of its labels together, here and nowhere else.
+"""What the tags of a token classifier mean, which only all of its labels together show.
 
-Everything beyond this module works with one form, IOB2: O, B-<type> where an entity begins, I-<type> inside it. Models
-are trained with others: IO, IOB1, IOE, BIOES, BILOU, BMES, types without a border, the border behind the type. A set of
-labels whose meaning is not plain is refused: a guess would be a wrong finding that nobody sees.
+Outside this module there is one form, IOB2: O, B-<type> where an entity begins, I-<type> inside it. Models are trained
+with others: IO, IOB1, IOE, BIOES, BILOU, BMES, types without a prefix, and the prefix after the type. Labels whose
+meaning is not clear are refused: a wrong guess would give wrong findings that nobody notices.
 """
 
 import re
@@ -14,7 +14,7 @@ from trainer.datasets import attributes
 from trainer.errors import BadSpec
 
 OUTSIDE = "O"
-# How schemes spell the place of a word in an entity, in the letters of BIOES. Each scheme has letters of its own.
+# How each scheme writes the position of a word in an entity, translated to the letters of BIOES.
 SCHEMES = {
     "IOB": {"B": "B", "I": "I"},
     "IOE": {"I": "I", "E": "E"},
@@ -28,18 +28,19 @@ SCHEMES = {
 _BORDER = "|".join(sorted({border for scheme in SCHEMES.values() for border in scheme}, key=len, reverse=True))
 _BEFORE = re.compile(rf"(?P<border>{_BORDER})(?P<mark>[-_.:/| ])(?P<kind>.+)", re.I | re.S)
 _BEHIND = re.compile(rf"(?P<kind>.+)(?P<mark>[-_.:/| ])(?P<border>{_BORDER})", re.I | re.S)
-_UNNAMED = re.compile(r"LABEL_\d+")  # what transformers writes where nobody named the labels
-_OUTSIDES = ("OUT", "OUTSIDE", "OTHER", "NONE")  # beside tags with borders; elsewhere OTHER is often an entity type
-# Labels of special tokens, from tutorials that train on them: a word that gets one is outside every entity.
+_UNNAMED = re.compile(r"LABEL_\d+")  # the names that transformers gives to labels without a name
+_OUTSIDES = ("OUT", "OUTSIDE", "OTHER", "NONE")  # only beside tags with prefixes; otherwise OTHER may be an entity type
+# Labels of special tokens, from tutorials that train on them: a word with one is outside every entity.
 _SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]", "<pad>", "<s>", "</s>", "<unk>", "<mask>")
-# Where a scheme lacks a border, the one that stands for it. "": a type without any.
+# The substitutes for a position that a scheme cannot express. "": a type without a prefix.
 _INSTEAD = {"B": ("B", "I", ""), "I": ("I", "", "E"), "E": ("E", "I", ""), "S": ("S", "B", "E", "I", "")}
 _NAME_THEM = "Write what each output stands for into id2label of its config.json, as in O, B-Drug, I-Drug."
 
 
 class Meaning(NamedTuple):
-    """What one output says of a word: where it stands in an entity, B, I, E, S or "" (nothing of that), and of which
-    type; outside, both are "".
+    """The meaning of one output: the position of a word in an entity, B, I, E, S or "" (unknown), and the entity type.
+
+    Outside every entity both are "".
     """
 
     border: str
@@ -50,8 +51,9 @@ _NOTHING = Meaning("", "")
 
 
 class Tags(NamedTuple):
-    """The labels of a token classifier by output, and what they mean. scheme: what people call it. outside: the output
-    that says O.
+    """The labels of a token classifier and their meanings, both by output.
+
+    scheme: the usual name of the tagging scheme. outside: the output that stands for O.
     """
 
     scheme: str
@@ -65,11 +67,11 @@ class Tags(NamedTuple):
         return tuple(sorted({meaning.kind for meaning in self.meanings} - {""}))
 
     def columns(self, kind: str) -> list[int]:
-        """The outputs that say an entity type, whatever the border."""
+        """The outputs of an entity type, whatever the position."""
         return [output for output, meaning in enumerate(self.meanings) if meaning.kind == kind]
 
     def iob2(self, outputs: Iterable[int]) -> list[str]:
-        """The IOB2 tags that the outputs of consecutive words say. An I- after O, which begins an entity, stays."""
+        """The IOB2 tags of the outputs of consecutive words. I- after O, which begins an entity, remains I-."""
         tags, before = [], _NOTHING
         for meaning in (self.meanings[output] for output in outputs):
             begins = meaning.border in ("B", "S") or (before.border in ("E", "S") and before.kind == meaning.kind)
@@ -78,7 +80,10 @@ class Tags(NamedTuple):
         return tags
 
     def outputs(self, tags: Sequence[str]) -> list[int]:
-        """The outputs that say these IOB2 tags of consecutive words, with the nearest border that the scheme has."""
+        """The outputs for IOB2 tags of consecutive words, with the nearest position that the scheme can express.
+
+        Raises KeyError for a type that no output stands for.
+        """
         kinds = [kind_of(tag) for tag in tags]
         begins = [place == 0 or tags[place][0] == "B" or kinds[place - 1] != kind for place, kind in enumerate(kinds)]
         ends = [*begins[1:], True][: len(tags)]
@@ -86,7 +91,6 @@ class Tags(NamedTuple):
         return [self._output(*each) if each[1] else self.outside for each in zip(borders, kinds, strict=True)]
 
     def _output(self, border: str, kind: str) -> int:
-        """KeyError for a type that no output says."""
         by_border = {self.meanings[output].border: output for output in self.columns(kind)}
         if not by_border:
             raise KeyError(kind)
@@ -104,12 +108,12 @@ def inside_tag(tag: str) -> str:
 
 
 def entity_types(tags: Iterable[str]) -> tuple[str, ...]:
-    """The entity types of some IOB2 tags, sorted."""
+    """The entity types in IOB2 tags, sorted."""
     return tuple(sorted({kind_of(tag) for tag in set(tags)} - {""}))
 
 
 def read(names: Iterable[str]) -> Tags:
-    """What the labels of a token classifier mean, by output. BadSpec says what was found where that is not plain.
+    """What the labels of a token classifier mean, by output. Raises BadSpec where that is not clear.
 
     Values of attributes (trainer.datasets.attributes), whose outputs come after those of the tags, are left out.
     """
@@ -117,7 +121,7 @@ def read(names: Iterable[str]) -> Tags:
 
 
 def has_borders(names: Iterable[str]) -> bool:
-    """Whether labels are tags with borders: those of words, whatever else they may be."""
+    """Whether labels are tags with positions such as B- and I-, and so labels of words rather than of documents."""
     inside = [name for name in names if name not in (OUTSIDE, OUTSIDE.lower(), *_SPECIAL)]
     return _bordered(inside) is not None
 
@@ -125,7 +129,7 @@ def has_borders(names: Iterable[str]) -> bool:
 @lru_cache(maxsize=256)
 def _read(names: tuple[str, ...]) -> Tags:
     if names and all(map(_UNNAMED.fullmatch, names)):
-        raise _unclear(names, "these are the names that transformers gives where nobody said what the outputs mean")
+        raise _unclear(names, "these are the names that transformers gives to outputs without a name")
     inside = [name for name in names if name not in _SPECIAL]
     outside = next((name for name in (OUTSIDE, "o") if name in inside), None)
     if outside is None:
@@ -133,43 +137,47 @@ def _read(names: tuple[str, ...]) -> Tags:
     inside.remove(outside)
     if inside and _bare(inside):
         raise _unclear(names, "its tags name no entity type")
-    scheme, meant = _bordered(inside) or _plain(names, inside)
-    return Tags(scheme, names, tuple(meant.get(name, _NOTHING) for name in names), names.index(outside))
+    scheme, meanings = _bordered(inside) or _plain(names, inside)
+    return Tags(scheme, names, tuple(meanings.get(name, _NOTHING) for name in names), names.index(outside))
 
 
 def _outside(inside: Sequence[str]) -> str:
-    """The label of what is in no entity, where none is called O: the only one without a border."""
+    """The label outside every entity where none is called O: the only one without a position."""
     rest = [name for name in inside if not _BEFORE.fullmatch(name)]
     alone = [name for name in inside if name not in rest]
     if len(rest) == 1 and rest[0].upper() in _OUTSIDES and _bordered(alone):
         return rest[0]
-    raise _unclear(inside, "none of them is O, outside every entity")
+    raise _unclear(inside, "none of them is O, which stands for outside every entity")
 
 
 def _bare(inside: Collection[str]) -> bool:
-    """Whether the labels are borders and nothing else."""
+    """Whether the labels are positions without an entity type."""
     letters = {name.upper() for name in inside}
     return "I" in letters and any(letters <= set(scheme) for scheme in SCHEMES.values())
 
 
 def _bordered(inside: Collection[str]) -> tuple[str, dict[str, Meaning]] | None:
-    """The scheme and the meaning of labels that all have a border, before or behind the type; None of others."""
+    """The scheme and the meanings of labels that all have a position, before or behind the type; None for others."""
     for pattern in (_BEFORE, _BEHIND):
-        parts = {name: pattern.fullmatch(name) for name in inside}
-        if parts and all(parts.values()) and (scheme := _scheme(list(parts.values()), behind=pattern is _BEHIND)):
-            spelled = SCHEMES[scheme]
-            meant = {name: Meaning(spelled[part["border"].upper()], part["kind"]) for name, part in parts.items()}
-            return (_iob(meant) if scheme == "IOB" else scheme), meant
+        parts = {name: part for name in inside if (part := pattern.fullmatch(name))}
+        if (
+            parts
+            and len(parts) == len(set(inside))
+            and (scheme := _scheme([*parts.values()], behind=pattern is _BEHIND))
+        ):
+            letters = SCHEMES[scheme]
+            meanings = {name: Meaning(letters[part["border"].upper()], part["kind"]) for name, part in parts.items()}
+            return (_iob(meanings) if scheme == "IOB" else scheme), meanings
     return None
 
 
-def _scheme(parts: Sequence[re.Match], *, behind: bool) -> str | None:
-    """The scheme whose letters these are, if they make sense together."""
+def _scheme(parts: Sequence[re.Match[str]], *, behind: bool) -> str | None:
+    """The scheme that uses these letters, if the labels make sense together."""
     letters, marks = {part["border"] for part in parts}, {part["mark"] for part in parts}
     capital = all(letter.isupper() for letter in letters)
     if len(marks) > 1 or not (capital or all(letter.islower() for letter in letters)):
         return None
-    named = (name for name, spelled in SCHEMES.items() if {letter.upper() for letter in letters} <= set(spelled))
+    named = (name for name, table in SCHEMES.items() if {letter.upper() for letter in letters} <= set(table))
     scheme = next(named, None)
     if scheme is None:
         return None
@@ -180,21 +188,21 @@ def _scheme(parts: Sequence[re.Match], *, behind: bool) -> str | None:
     return scheme
 
 
-def _places(parts: Iterable[re.Match], spelled: dict[str, str]) -> dict[str, set[str]]:
-    """The borders that each type has."""
+def _places(parts: Iterable[re.Match[str]], letters: dict[str, str]) -> dict[str, set[str]]:
+    """The positions that each type has."""
     places: dict[str, set[str]] = {}
     for part in parts:
-        places.setdefault(part["kind"], set()).add(spelled[part["border"].upper()])
+        places.setdefault(part["kind"], set()).add(letters[part["border"].upper()])
     return places
 
 
 def _clear(places: dict[str, set[str]], *, behind: bool) -> bool:
-    """Whether some type has two borders: e-cigarette alone is a type, and so are vitamin-B and vitamin-E."""
+    """Whether some type has two positions: e-cigarette by itself is a type, and so are vitamin-B and vitamin-E."""
     return any({"B", "I"} <= borders if behind else len(borders) > 1 for borders in places.values())
 
 
 def _whole(places: dict[str, set[str]]) -> bool:
-    """Whether each type has the borders that its entities need where the last word has one of its own."""
+    """Whether each type has the positions that its entities need in a scheme that marks the last word."""
     ends = any("E" in borders for borders in places.values())
     return all(
         borders == {"S"} or ("B" in borders and not (ends and "I" in borders and "E" not in borders))
@@ -202,16 +210,16 @@ def _whole(places: dict[str, set[str]]) -> bool:
     )
 
 
-def _iob(meant: dict[str, Meaning]) -> str:
-    """IOB2, IOB1 and IO by what is there: where every type has both borders the first two look, and are read, alike."""
-    by_border = {border: {kind for each, kind in meant.values() if each == border} for border in "BI"}
+def _iob(meanings: dict[str, Meaning]) -> str:
+    """IOB2, IOB1 or IO. Where every type has both positions, the first two look the same and are read the same way."""
+    by_border = {border: {kind for each, kind in meanings.values() if each == border} for border in "BI"}
     if not by_border["B"]:
         return "IO"
     return "IOB1" if by_border["I"] - by_border["B"] else "IOB2"
 
 
 def _plain(names: Sequence[str], inside: Collection[str]) -> tuple[str, dict[str, Meaning]]:
-    """Labels that are types as they stand; BadSpec where some of them are tags with borders."""
+    """The scheme and the meanings of labels that are entity types. Raises BadSpec if some are tags with positions."""
     letters = {letter: place for scheme in SCHEMES.values() for letter, place in scheme.items()}
     for pattern in (_BEFORE, _BEHIND):
         parts = {name: part for name in inside if (part := pattern.fullmatch(name))}
@@ -220,7 +228,7 @@ def _plain(names: Sequence[str], inside: Collection[str]) -> tuple[str, dict[str
             places, behind=pattern is _BEHIND
         ):
             rest = [name for name in inside if name not in parts]
-            what = f"beside tags with borders stand {_listed(rest)}" if rest else "they are of no scheme that is known"
+            what = f"beside tags with B- and I- there is {_list(rest)}" if rest else "they are of no known scheme"
             raise _unclear(names, what)
     return "types without borders", {name: Meaning("", name) for name in inside}
 
@@ -228,16 +236,16 @@ def _plain(names: Sequence[str], inside: Collection[str]) -> tuple[str, dict[str
 def _unclear(names: Iterable[str], what: str) -> BadSpec:
     schemes = "Known are IO, IOB1, IOB2, IOE, BIOES, BILOU, BMES, and types without a border beside O."
     return BadSpec(
-        [("model", f"its labels cannot be read as tags ({_listed(names)}): {what}")],
+        [("model", f"its labels cannot be read as tags ({_list(names)}): {what}")],
         next_step=f"{_NAME_THEM} {schemes}",
     )
 
 
-def _listed(names: Iterable[str], most: int = 8) -> str:
+def _list(names: Iterable[str], most: int = 8) -> str:
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def iob2(entity_types: Iterable[str]) -> tuple[str, ...]:
-    """The IOB2 tags of some entity types, in an order that is the same in every run: O, B-a, I-a, B-b, ..."""
+    """The IOB2 tags of entity types, in the same order in every run: O, B-a, I-a, B-b, ..."""
     return (OUTSIDE, *(f"{prefix}-{kind}" for kind in sorted(entity_types) for prefix in "BI"))

@@ -75,6 +75,11 @@ def parse_document(row: Mapping[str, Any], *, field: Field, line: int) -> Labell
     return LabelledDocument(text, labels, line)
 
 
+def field_for(multi_label: bool) -> Field:
+    """The field that is used where documents have several labels, or one."""
+    return "labels" if multi_label else "label"
+
+
 def detect_field(path: Path, *, name: str = "") -> Field:
     """The field that the first valid row of a file has: `labels` if it has only that, otherwise `label`."""
     valid = (row for _, row in rows(path, name=name) if not isinstance(row, BadData))

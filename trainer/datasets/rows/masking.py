@@ -55,7 +55,8 @@ class Masking:
         begins = ~self.continues[ids]
         begins[:, 0] = True
         words = np.cumsum(begins) - 1  # (rows x tokens,): the word of each piece
-        return random.random(words[-1] + 1, dtype=np.float32)[words].reshape(ids.shape)
+        draws: np.ndarray = random.random(words[-1] + 1, dtype=np.float32)[words]
+        return draws.reshape(ids.shape)
 
 
 def _continuations(tokenizer: Any) -> np.ndarray:

@@ -106,7 +106,7 @@ def _segments(text: str, size: int) -> Iterator[str]:
 
 
 def _separator(tokenizer: Any) -> int:
-    separator = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
+    separator: int | None = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
     if separator is None:
         raise BadSpec([("model", "its tokenizer has no token that separates documents")])
     return separator

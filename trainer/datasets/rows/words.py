@@ -93,7 +93,9 @@ class JoinedWords(NamedTuple):
 
     def owners(self, starts: np.ndarray) -> np.ndarray:
         """The index of the word that contains each of these places of the text, or else follows it; as `starts`."""
-        return self.indices[np.searchsorted(self.ends, starts, side="right").clip(max=max(0, len(self.ends) - 1))]
+        places = np.searchsorted(self.ends, starts, side="right").clip(max=max(0, len(self.ends) - 1))
+        owners: np.ndarray = self.indices[places]
+        return owners
 
 
 def join(words: Sequence[str]) -> JoinedWords:
