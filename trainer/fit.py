@@ -240,7 +240,7 @@ def _attributes(spec: JobSpec, data: datasets.Report | None, teacher: Model | No
     for name in wanted if train and spec.kind in TRAINED else ():
         known = getattr(train, "attributes", {})
         if name not in known:
-            has = f"has {rules.listed(known)}" if known else "has no attributes"
+            has = f"has {rules.list_labels(known)}" if known else "has no attributes"
             yield (
                 "task.attributes",
                 f"found {name}; train of {spec.dataset} {has}. Name one of its attributes, or none.",
@@ -254,7 +254,9 @@ def _attributes(spec: JobSpec, data: datasets.Report | None, teacher: Model | No
     if spec.kind == "distill" and teacher and teacher.task == spec.task.name:
         for name in wanted:
             if name not in teacher.attributes:
-                gives = f"gives {rules.listed(teacher.attributes)}" if teacher.attributes else "gives no attributes"
+                gives = (
+                    f"gives {rules.list_labels(teacher.attributes)}" if teacher.attributes else "gives no attributes"
+                )
                 yield "task.attributes", f"found {name}; the teacher {gives}. Choose a teacher that was trained on it."
 
 

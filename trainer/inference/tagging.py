@@ -185,6 +185,9 @@ def _decode(text: str, pieces: Pieces, best: BestTags, scheme: Tags, known: Sequ
     words = words_in(text)
     outputs = _of_words(pieces.align(words), best, scheme)
     spans = decoding.spans(
-        words.places.tolist(), outputs.tags, outputs.scores, lambda *span: outputs.attributes(*span, known)
+        words.places.tolist(),
+        outputs.tags,
+        outputs.scores,
+        lambda first, last, kind: outputs.attributes(first, last, kind, known),
     )
     return tuple(spans)

@@ -116,7 +116,8 @@ def _read_annotations(path: Path, name: str) -> tuple[list[StatedEntity], list[t
                 attributes.append((number, *_parse_attribute(line)))
             elif (entity := _parse_entity(line, number)) is None:
                 others += 1
-                triggers |= dict([event.groups()] if (event := _EVENT.match(line)) else ())
+                if event := _EVENT.match(line):
+                    triggers[event[1]] = event[2]
             elif identity in stated:
                 what = f"{identity} is given twice; line {stated[identity].line:,} has it too."
                 raise BadData(what, next_step="Give each annotation an id of its own.")
