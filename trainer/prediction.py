@@ -37,6 +37,9 @@ class Span(Plain):
     score: float
     attributes: dict[str, AttributeValue] = {}
 
+    def __hash__(self) -> int:  # a dictionary has none
+        return hash((self.start, self.end, self.label, self.score, tuple(sorted(self.attributes))))
+
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         # A span without attributes has the shape that spans had before there were any.

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.errors import BadSpec
-from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
-from workbench.compare import compare, group_by_kind
+from trainer.prediction import AttributeValue, Cost, Coverage, LabelScore, Prediction, Span
+from workbench.compare import Group, compare, group_by_kind, spans_agreed
 from workbench.compare.agreement import agreement_rows, label_agreement, span_f1
 from workbench.compare.filters import Filter, apply_filter
 
@@ -63,6 +63,39 @@ def test_different_labels_and_the_vote_of_an_arm_with_two():
     other = prediction("b", (0, 12, "Chemical"), labels="Chemical Disease")
     assert votes(one, other) == [(0, 12, {"a": "Disease", "b": "Chemical"})]  # Disease covers more of it
     assert compare([one, other]).disagreements[0].kind == "label"
+
+
+def asserted(model: str, *findings: tuple) -> Prediction:
+    """Findings as (start, end, value of the assertion or None)."""
+    given = prediction(model, *((a, b, "problem") for a, b, _ in findings), labels="problem")
+    spans = tuple(
+        span.model_copy(update={"attributes": {"assertion": AttributeValue(value=value, score=0.9)} if value else {}})
+        for span, (_, _, value) in zip(given.spans, findings, strict=True)
+    )
+    return given.model_copy(update={"spans": spans})
+
+
+def test_the_same_finding_with_another_assertion_is_a_kind_of_its_own():
+    one = asserted("a", (0, 5, "absent"), (9, 12, "present"), (20, 25, None))
+    other = asserted("b", (0, 5, "present"), (9, 12, "present"), (20, 25, "absent"))
+    comparison = compare([one, other])
+    [difference] = comparison.disagreements
+    assert difference.kind == "attribute" and difference.place == (0, 5)
+    assert difference.to_json() == {
+        "start": 0,
+        "end": 5,
+        "votes": {"a": "problem", "b": "problem"},
+        "attributes": {"a": {"assertion": "absent"}, "b": {"assertion": "present"}},
+    }
+    assert comparison.agreement == 1.0  # the spans are the same
+    assert spans_agreed(comparison, one) == [False, True, True]
+    assert [(group.kind, group.attributes) for group in group_by_kind(comparison)] == [("attribute", ("assertion",))]
+
+
+def test_a_filter_of_assertions_keeps_spans_without_any():
+    given = asserted("a", (0, 5, "absent"), (9, 12, "present"), (20, 25, None))
+    shown = apply_filter(given, Filter(values=("present",)))
+    assert [span.start for span in shown.spans] == [9, 20]
 
 
 def test_not_read_is_null_in_the_public_shape_and_distinct_inside():
@@ -136,13 +169,13 @@ def test_disagreements_are_grouped_by_kind_and_by_who_alone_found_them():
         ("only", 40),
     ]
     assert group_by_kind(comparison) == [
-        ("only", ("a",), (4,)),
-        ("only", ("b",), (3,)),
-        ("only", ("a", "c"), (0,)),
-        ("label", (), (1,)),
-        ("boundary", (), (2,)),
+        Group("only", ("a",), (4,)),
+        Group("only", ("b",), (3,)),
+        Group("only", ("a", "c"), (0,)),
+        Group("label", (), (1,)),
+        Group("boundary", (), (2,)),
     ]
-    assert group_by_kind(compare([one, third])) == [("unread", ("c",), (0,))]
+    assert group_by_kind(compare([one, third])) == [Group("unread", ("c",), (0,))]
 
 
 SPANS = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8), st.sampled_from(["Chemical", "Disease"])), max_size=8)

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trainer.errors import Refused
-from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
+from trainer.prediction import AttributeValue, Cost, Coverage, LabelScore, Prediction, Span
 from workbench import highlight
 from workbench.compare import compare
 from workbench.highlight import STEPPING, STYLE, Pane, displayable, panes, results
@@ -146,6 +146,32 @@ def test_a_span_shows_its_score_and_is_never_certain():
         "50 %",
         "> 99 %",
     ]
+
+
+def asserted(name: str, value: str) -> Prediction:
+    """A finding with this assertion."""
+    arm = prediction(name, [(0, 5, "Disease")])
+    attributes = {"assertion": AttributeValue(value=value, score=0.9)}
+    return arm.model_copy(update={"spans": (arm.spans[0].model_copy(update={"attributes": attributes}),)})
+
+
+def test_what_is_absent_is_struck_through_with_its_word_and_present_goes_without_saying():
+    html = results("Fever.", [Pane("a", prediction=asserted("a", "absent"))])
+    assert '<span class="sr-struck">Disease</span><span class="sr-value">absent</span>' in html
+    assert '<mark class="sr-span sr-l0 sr-absent' in html
+    possible = results("Fever.", [Pane("a", prediction=asserted("a", "possible<b>"))])
+    assert "Disease" in possible and '<span class="sr-value">possible&lt;b&gt;</span>' in possible
+    assert "sr-struck" not in possible and " sr-unsure" in possible
+    present = results("Fever.", [Pane("a", prediction=asserted("a", "present"))])
+    assert "sr-value" not in present and "sr-absent" not in present and "sr-unsure" not in present
+
+
+def test_two_assertions_of_one_finding_stand_under_a_kind_of_their_own():
+    arms = [asserted("a", "absent"), asserted("b", "present")]
+    html = results("Fever.", [Pane(arm.model, prediction=arm) for arm in arms], compare(arms))
+    assert re.findall(r'<h2 class="sr-group" id="sr-g\d">(.*?) <b>1</b></h2>', html) == ["Different assertion"]
+    votes = html[html.index('class="sr-votes"') :]
+    assert '<span class="sr-value">absent</span>' in votes and '<span class="sr-value">present</span>' in votes
 
 
 def test_the_script_that_steps_knows_no_note_and_makes_no_html():

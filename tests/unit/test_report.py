@@ -13,7 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from trainer.datasets.readers.spans import read_marked
-from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
+from trainer.prediction import AttributeValue, Cost, Coverage, LabelScore, Prediction, Span
 from workbench.compare import compare, report
 from workbench.compare.costs import Weights, find_weights
 from workbench.compare.filters import Filter
@@ -142,6 +142,27 @@ def test_the_csv_has_a_row_a_span_and_one_for_each_label_that_a_note_is_given():
         ["b", "0", "5", "Disease", "0.9", "yes"],
         ["c", "", "", '=x,"y"', "0.7", ""],
     ]
+
+
+def negated(arm: Prediction) -> Prediction:
+    """The same with an assertion for its first span."""
+    first = arm.spans[0].model_copy(
+        update={"attributes": {"assertion": AttributeValue(value="surely absent", score=0.8)}}
+    )
+    return arm.model_copy(update={"spans": (first, *arm.spans[1:])})
+
+
+def test_attributes_have_columns_and_annotations_of_their_own(tmp_path):
+    arms = negated(prediction("a", (0, 5, "Disease"), (6, 3, "Chemical"))), prediction("b", (0, 5, "Disease"))
+    made_of_both = made("Fever after", *arms, with_text=True)
+    assert list(csv.reader(io.StringIO(report.as_csv(made_of_both))))[:3] == [
+        ["arm", "start", "end", "label", "score", "agreed", "assertion", "assertion_score"],
+        ["a", "0", "5", "Disease", "0.9", "yes", "surely absent", "0.8"],
+        ["a", "6", "9", "Chemical", "0.9", "no", "", ""],
+    ]
+    zipfile.ZipFile(io.BytesIO(report.as_brat(made_of_both))).extractall(tmp_path)
+    (read,) = read_marked(tmp_path / "A")
+    assert [entity.attributes for entity in read.entities] == [(("assertion", "surely_absent"),), ()]
 
 
 @pytest.mark.parametrize("with_text", [True, False])

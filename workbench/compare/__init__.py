@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from trainer.errors import BadSpec
 from trainer.prediction import Plain, Prediction, Span
 from trainer.tasks import answers
-from workbench.compare.agreement import comparable, mean_agreement, span_key
+from workbench.compare.agreement import comparable, differing_attributes, mean_agreement, span_key
 
 
 class Disagreement(Plain):
@@ -19,22 +19,28 @@ class Disagreement(Plain):
 
     `votes` maps an arm to its label there, or to None where it found nothing; an arm whose label set has none of the
     labels in question has no vote. `unread` names the arms that found nothing because they did not read all of it.
+    `attributes`: where the arms found the same and differ in an attribute, such as the assertion, the value that each
+    arm gives, by arm and attribute.
     """
 
     start: int | None
     end: int | None
     votes: dict[str, str | None]
     unread: tuple[str, ...] = ()
+    attributes: dict[str, dict[str, str]] = {}
 
     @property
     def kind(self) -> str:
         """One of KINDS.
 
         document: about the whole note. only: an arm that read the region found nothing in it. label: different labels.
-        boundary: the same label with different boundaries. unread: every arm that found nothing has not read it all.
+        boundary: the same label with different boundaries. attribute: the same label and boundaries with different
+        attributes. unread: every arm that found nothing has not read it all.
         """
         if self.start is None:
             return "document"
+        if self.attributes:
+            return "attribute"
         silent = {arm for arm, label in self.votes.items() if label is None}
         if silent:
             return "unread" if silent <= set(self.unread) else "only"
@@ -48,23 +54,25 @@ class Disagreement(Plain):
         return self.start, self.end
 
     def to_json(self) -> dict[str, Any]:
-        """The public shape."""
-        return self.model_dump(mode="json", exclude={"unread"})
+        """The public shape; `attributes` only where these differ."""
+        hidden = {"unread"} if self.attributes else {"unread", "attributes"}
+        return self.model_dump(mode="json", exclude=hidden)
 
 
 class Group(NamedTuple):
     """Disagreements of one kind, as indices into the comparison's.
 
     `arms` are those that found something where another did not ("only"), or those that did not read it ("unread");
-    empty for the other kinds.
+    empty for the other kinds. `attributes` are those that differ, if the kind is "attribute".
     """
 
     kind: str
     arms: tuple[str, ...]
     indices: tuple[int, ...]
+    attributes: tuple[str, ...] = ()
 
 
-KINDS = ("document", "only", "label", "boundary", "unread")  # in the order shown
+KINDS = ("document", "only", "label", "attribute", "boundary", "unread")  # in the order shown
 
 
 class Comparison(Plain):
@@ -116,13 +124,17 @@ def compare(predictions: Sequence[Prediction]) -> Comparison:
 
 
 def spans_agreed(comparison: Comparison, arm: Prediction) -> list[bool | None]:
-    """For each span of an arm: whether every other arm with its label found the same span; None where no arm has it."""
+    """For each span of an arm: whether every other arm with its label found the same span, and gives each attribute
+    that both have the same value; None where no arm has the label.
+    """
     others = [other for other in comparison.predictions if answers(other.task) == "spans" and other.model != arm.model]
-    keys = [(other.label_set, set(map(span_key, other.spans))) for other in others]
+    by_key = [(other.label_set, {span_key(span): span for span in other.spans}) for other in others]
 
     def is_agreed(span: Span) -> bool | None:
-        matches = [span_key(span) in other_keys for labels, other_keys in keys if span.label in labels]
-        return all(matches) if matches else None
+        same = [spans.get(span_key(span)) for labels, spans in by_key if span.label in labels]
+        if not same:
+            return None
+        return all(other is not None and not differing_attributes([span, other]) for other in same)
 
     return list(map(is_agreed, arm.spans))
 
@@ -130,11 +142,15 @@ def spans_agreed(comparison: Comparison, arm: Prediction) -> list[bool | None]:
 def group_by_kind(comparison: Comparison) -> list[Group]:
     """The disagreements by kind and, where it matters, by arm; those in a group in the order of the note."""
     order = [prediction.model for prediction in comparison.predictions]
-    groups: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+    groups: dict[tuple[str, tuple[str, ...], tuple[str, ...]], list[int]] = {}
     for index, disagreement in enumerate(comparison.disagreements):
-        groups.setdefault((disagreement.kind, _arms_concerned(disagreement)), []).append(index)
-    places = {key: (KINDS.index(key[0]), len(key[1]), [order.index(arm) for arm in key[1]]) for key in groups}
-    return [Group(*key, indices=tuple(groups[key])) for key in sorted(groups, key=places.__getitem__)]
+        names = tuple(sorted({name for values in disagreement.attributes.values() for name in values}))
+        groups.setdefault((disagreement.kind, _arms_concerned(disagreement), names), []).append(index)
+    places = {key: (KINDS.index(key[0]), len(key[1]), [order.index(arm) for arm in key[1]], key[2]) for key in groups}
+    return [
+        Group(kind, arms, tuple(groups[kind, arms, names]), names)
+        for kind, arms, names in sorted(groups, key=places.__getitem__)
+    ]
 
 
 def _arms_concerned(disagreement: Disagreement) -> tuple[str, ...]:
@@ -173,7 +189,10 @@ def _span_disagreements(predictions: Sequence[Prediction]) -> Iterable[Disagreem
             for arm, spans in zip(predictions, region, strict=True)
             if answers(arm.task) == "spans" and labels & ({span.label for span in spans} | set(arm.label_set))
         ]
-        if len(voters) < 2 or len({frozenset(map(span_key, spans)) for _, spans in voters}) < 2:
+        if len(voters) < 2:
+            continue
+        if len({frozenset(map(span_key, spans)) for _, spans in voters}) < 2:
+            yield from _attribute_disagreements(voters)
             continue
         start = min(span.start for spans in region for span in spans)
         end = max(span.end for spans in region for span in spans)
@@ -183,6 +202,22 @@ def _span_disagreements(predictions: Sequence[Prediction]) -> Iterable[Disagreem
             votes={arm.model: _vote(spans) for arm, spans in voters},
             unread=tuple(arm.model for arm, spans in voters if not spans and _left_unread(arm, start, end)),
         )
+
+
+def _attribute_disagreements(voters: Sequence[tuple[Prediction, Sequence[Span]]]) -> Iterable[Disagreement]:
+    """Of arms that found the same spans, those spans whose attributes differ."""
+    by_key = [{span_key(span): span for span in spans} for _, spans in voters]
+    for key in sorted(by_key[0]):
+        same = [spans[key] for spans in by_key]
+        if names := differing_attributes(same):
+            values = [{name: span.attributes[name].value for name in names if name in span.attributes} for span in same]
+            arms = [arm.model for arm, _ in voters]
+            yield Disagreement(
+                start=key[0],
+                end=key[1],
+                votes=dict.fromkeys(arms, key[2]),
+                attributes={arm: each for arm, each in zip(arms, values, strict=True) if each},
+            )
 
 
 def _regions(predictions: Sequence[Prediction]) -> Iterable[list[list[Span]]]:

@@ -98,6 +98,13 @@ def span_key(span: Span) -> tuple[int, int, str]:
     return span.start, span.end, span.label
 
 
+def differing_attributes(spans: Sequence[Span]) -> list[str]:
+    """The attributes for which some of these spans have different values; one that a span lacks is not different."""
+    names = sorted({name for span in spans for name in span.attributes})
+    values = {name: {span.attributes[name].value for span in spans if name in span.attributes} for name in names}
+    return [name for name in names if len(values[name]) > 1]
+
+
 def _mean(figures: Iterable[float | None]) -> float | None:
     present = [figure for figure in figures if figure is not None]
     return sum(present) / len(present) if present else None

@@ -2,23 +2,34 @@
 
 from pydantic import Field
 
-from trainer.prediction import Plain, Prediction
+from trainer.prediction import Plain, Prediction, Span
 from trainer.tasks import answers
 
 
 class Filter(Plain):
     """Keeps spans with one of `labels` (any label where it is empty), and answers that score at least `min_score`.
 
-    `labels` are labels of spans; a model that labels the whole note is filtered by score alone.
+    `labels` are labels of spans; a model that labels the whole note is filtered by score alone. `values` are values of
+    attributes, such as "absent": a span whose attributes have none of them is removed; one without attributes stays.
     """
 
     labels: tuple[str, ...] = ()
     min_score: float = Field(0.0, ge=0, le=1)
+    values: tuple[str, ...] = ()
 
     @property
     def active(self) -> bool:
         """Whether it can remove anything."""
-        return bool(self.labels) or self.min_score > 0
+        return bool(self.labels or self.values) or self.min_score > 0
+
+    def keeps(self, span: Span) -> bool:
+        """Whether a span stays."""
+        values = {each.value for each in span.attributes.values()}
+        return (
+            span.score >= self.min_score
+            and (span.label in self.labels or not self.labels)
+            and (not self.values or not values or bool(values & set(self.values)))
+        )
 
 
 def apply_filter(prediction: Prediction, shown: Filter) -> Prediction:
@@ -31,11 +42,7 @@ def apply_filter(prediction: Prediction, shown: Filter) -> Prediction:
         return prediction
     if answers(prediction.task) == "labels":
         return _filter_labels(prediction, shown.min_score)
-    spans = tuple(
-        span
-        for span in prediction.spans
-        if span.score >= shown.min_score and (span.label in shown.labels or not shown.labels)
-    )
+    spans = tuple(filter(shown.keeps, prediction.spans))
     label_set = tuple(label for label in prediction.label_set if label in shown.labels or not shown.labels)
     return prediction.model_copy(update={"spans": spans, "label_set": label_set})
 

@@ -62,7 +62,8 @@ def as_json(report: Report) -> str:
         "made": report.made.isoformat(timespec="seconds"),
         "versions": versions(),
         "models": [weights.model_dump() for weights in report.weights],
-        "filter": {"labels": report.filter.labels, "least": report.filter.min_score},
+        "filter": {"labels": report.filter.labels, "least": report.filter.min_score}
+        | ({"values": report.filter.values} if report.filter.values else {}),
         "context_tokens": report.context,
     }
     return json.dumps(report.comparison.to_json() | origin, indent=2)
@@ -71,17 +72,23 @@ def as_json(report: Report) -> str:
 def as_csv(report: Report) -> str:
     """A row per span, and per label of the whole note with empty start and end. Never text of the note.
 
-    `agreed` is yes, no, or empty where no other arm has that label, and for labels of the whole note.
+    `agreed` is yes, no, or empty where no other arm has that label, and for labels of the whole note. Where spans have
+    attributes each has a column after these, and its score another.
     """
     buffer = io.StringIO()
     table = csv.writer(buffer)
-    table.writerow(COLUMNS)
-    for arm in report.comparison.predictions:
+    predictions = report.comparison.predictions
+    names = sorted({name for arm in predictions for span in arm.spans for name in span.attributes})
+    table.writerow((*COLUMNS, *(column for name in names for column in (name, f"{name}_score"))))
+    for arm in predictions:
         scores = {label.label: label.score for label in arm.labels}
-        table.writerows((arm.model, "", "", label, scores[label], "") for label in arm.chosen)
+        nothing = [""] * (2 * len(names))
+        table.writerows((arm.model, "", "", label, scores[label], "", *nothing) for label in arm.chosen)
         for span, agreed in zip(arm.spans, spans_agreed(report.comparison, arm), strict=True):
             answer = {True: "yes", False: "no", None: ""}[agreed]
-            table.writerow((arm.model, span.start, span.end, span.label, span.score, answer))
+            given = [span.attributes.get(name) for name in names]
+            values = [cell for each in given for cell in ((each.value, each.score) if each else ("", ""))]
+            table.writerow((arm.model, span.start, span.end, span.label, span.score, answer, *values))
     return buffer.getvalue()
 
 
@@ -107,7 +114,7 @@ def _encode(text: str) -> bytes:
 
 
 def _annotations(arm: Prediction, text: str, with_text: bool) -> str:
-    lines = []
+    lines, attributes = [], 0
     for number, span in enumerate(arm.spans, 1):
         label = "_".join(span.label.split()) or "Entity"
         parts = _fragments(span, text) if with_text else [(span.start, span.end)]
@@ -117,6 +124,9 @@ def _annotations(arm: Prediction, text: str, with_text: bool) -> str:
         lines.append(
             f"T{number}\t{label} {place}{words}\n#{number}\tAnnotatorNotes T{number}\tscore {span.score:.4f}\n"
         )
+        for name, each in span.attributes.items():
+            attributes += 1
+            lines.append(f"A{attributes}\t{name} T{number} {'_'.join(each.value.split())}\n")
     return "".join(lines)
 
 

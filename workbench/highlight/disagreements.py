@@ -34,6 +34,15 @@ def no_vote(arm: str, disagreement: Disagreement) -> Html:
     return missing_chip("not read" if arm in disagreement.unread else "nothing")
 
 
+def vote_chip(arm: str, disagreement: Disagreement, colours: dict[str, str]) -> Html:
+    """What an arm says of a disagreement."""
+    label = disagreement.votes[arm]
+    if label is None:
+        return no_vote(arm, disagreement)
+    values = list(disagreement.attributes.get(arm, {}).values())
+    return chip(label, colours[label], values=values, every_value=True)
+
+
 def disagreement_list(text: str, comparison: Comparison, arms: list[str], colours: dict[str, str]) -> Html:
     """The figures, the step buttons, and every disagreement under its kind with each arm's vote."""
     groups = [(group, group_title(group, arms)) for group in group_by_kind(comparison)]
@@ -62,10 +71,11 @@ def group_title(group: Group, arms: Sequence[str]) -> Html:
         "document": "Whole note",
         "only": "Only {}",
         "label": "Different labels",
+        "attribute": "Different {}",
         "boundary": "Different boundaries",
         "unread": "Not read by {}",
     }[group.kind]
-    return Html(title).format(names)
+    return Html(title).format(" and ".join(group.attributes) if group.kind == "attribute" else names)
 
 
 def _figures(comparison: Comparison) -> Html:
@@ -134,8 +144,7 @@ def excerpt(text: str, start: int, end: int) -> Html:
 
 
 def _vote(index: int, disagreement: Disagreement, arm: str, number: int, colours: dict[str, str]) -> Html:
-    label = disagreement.votes[arm]
-    vote = no_vote(arm, disagreement) if label is None else chip(label, colours[label])
+    vote = vote_chip(arm, disagreement, colours)
     if disagreement.kind == "document":
         return Html('<span class="sr-vote">{}{}</span>').format(letter(number), vote)
     return Html('<a class="sr-vote" href="#{}">{}{}</a>').format(anchor(index, number), letter(number), vote)

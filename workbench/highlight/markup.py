@@ -6,19 +6,21 @@ mixed with the page's own, so they suit light and dark.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import markupsafe
 
 from trainer.errors import StillroomError
+from trainer.prediction import Span
 from workbench import predict
 
 TAGS = frozenset(
     {"div", "nav", "section", "header", "h2", "h3", "p", "ol", "li", "a", "b", "bdi", "span", "mark", "button"}
     | {"table", "thead", "tbody", "tr", "th", "td", "caption"}
 )
+PLAIN_VALUE, ABSENT = "present", "absent"  # of an assertion: what is not said, and what is struck through
 SLOTS = 8  # colours in the style sheet; the ninth label gets the first colour again
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -91,10 +93,32 @@ def line(inner: str) -> Html:
     return Html('<div class="sr-line" dir="auto">{}</div>').format(inner)
 
 
-def chip(label: str, colour: str, *, score: float | None = None) -> Html:
-    """A label in its colour, with its score if there is one."""
+def chip(
+    label: str, colour: str, *, score: float | None = None, values: Sequence[str] = (), every_value: bool = False
+) -> Html:
+    """A label in its colour, with its score and the values of its attributes if there are any.
+
+    A label that is absent is struck through, and the word stands beside it. `present` goes without saying, unless
+    `every_value` is shown.
+    """
     beside = "" if score is None else Html('<span class="sr-score">{}</span>').format(percent(score))
-    return Html('<span class="sr-chip {}">{}{}</span>').format(colour, label, beside)
+    shown = [value for value in values if every_value or value != PLAIN_VALUE]
+    words = concat(Html('<span class="sr-value">{}</span>').format(value) for value in shown)
+    name = Html('<span class="sr-struck">{}</span>').format(label) if ABSENT in values else label
+    classes = f"{colour}{value_class(values)}"
+    return Html('<span class="sr-chip {}">{}{}{}</span>').format(classes, name, words, beside)
+
+
+def value_class(values: Sequence[str]) -> str:
+    """The class of a span that the patient does not have, or may not have."""
+    if ABSENT in values:
+        return " sr-absent"
+    return " sr-unsure" if any(value != PLAIN_VALUE for value in values) else ""
+
+
+def values_of(span: Span) -> list[str]:
+    """The values of a span's attributes, by the names of these."""
+    return [span.attributes[name].value for name in sorted(span.attributes)]
 
 
 def missing_chip(words: str) -> Html:

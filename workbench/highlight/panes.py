@@ -25,6 +25,8 @@ from workbench.highlight.markup import (
     line,
     missing_chip,
     percent,
+    value_class,
+    values_of,
 )
 
 BARS = 8  # labels of the whole note that are listed; more where more are given
@@ -288,7 +290,11 @@ class _Painter(NamedTuple):
         if not piece.spans:
             return Html.escape(inner)
         ending = [span for span in reversed(piece.spans) if min(span.end, len(self.text)) == piece.end]
-        chips = concat(chip(span.label, self.colours[span.label], score=span.score) for span in ending)
+        chips = concat(
+            chip(span.label, self.colours[span.label], score=span.score, values=values_of(span)) for span in ending
+        )
         agreed = " sr-agreed" if self.compared and piece.region is None else ""
-        classes = f"{self.colours[piece.spans[-1].label]}{agreed}{_short_class(piece.end - piece.start)}"
+        span = piece.spans[-1]
+        value = value_class(values_of(span))
+        classes = f"{self.colours[span.label]}{agreed}{value}{_short_class(piece.end - piece.start)}"
         return Html('<mark class="sr-span {}">{}{}</mark>').format(classes, inner, chips)

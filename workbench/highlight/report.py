@@ -10,8 +10,8 @@ from itertools import pairwise
 from workbench.compare import Disagreement, group_by_kind
 from workbench.compare.costs import Weights
 from workbench.compare.report import Report, versions
-from workbench.highlight.disagreements import agreement_notes, excerpt, group_title, no_vote
-from workbench.highlight.markup import STYLE, Html, chip, colours, concat, letter, style, table
+from workbench.highlight.disagreements import agreement_notes, excerpt, group_title, vote_chip
+from workbench.highlight.markup import STYLE, Html, colours, concat, letter, style, table
 from workbench.highlight.panes import labels_of, rows
 from workbench.highlight.tables import NONE, agreement_table, cost_table
 
@@ -103,8 +103,7 @@ def _place(report: Report, disagreement: Disagreement) -> Html:
 def _votes(disagreement: Disagreement, arms: list[str], slots: dict[str, str]) -> Html:
     vote = Html('<span class="sr-vote">{}{}</span>')
     return Html(" ").join(
-        vote.format(letter(arms.index(arm)), no_vote(arm, disagreement) if label is None else chip(label, slots[label]))
-        for arm, label in disagreement.votes.items()
+        vote.format(letter(arms.index(arm)), vote_chip(arm, disagreement, slots)) for arm in disagreement.votes
     )
 
 
