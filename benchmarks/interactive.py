@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks import measure
 from trainer import queue
-from trainer.queue.engines import tied
+from trainer.queue.engines import ending_with_parent
 from trainer.run import attempts, runs_dir
 from trainer.spec import parse
 from workbench.cli import processes
@@ -121,7 +121,9 @@ def _rate(job: Job, meanwhile: Callable[[], None]) -> float:
 @contextlib.contextmanager
 def _worker() -> Iterator[None]:
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    worker = subprocess.Popen(tied([sys.executable, "-m", "workbench.cli", "worker"]), cwd=processes.ROOT, **quiet)
+    worker = subprocess.Popen(
+        ending_with_parent([sys.executable, "-m", "workbench.cli", "worker"]), cwd=processes.ROOT, **quiet
+    )
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ from trainer.spec import TRAINED, JobSpec, Schedule
 from trainer.tasks import TASKS, with_data
 from trainer.zoo import compatibility
 from trainer.zoo.compatibility import Shape
-from trainer.zoo.outputs import HEADS, SEVERAL, check_labels, head_of, label_set, names_for, task_of
+from trainer.zoo.outputs import HEADS, SEVERAL, check_labels, head_of, label_set, names_for, task_of_head
 from trainer.zoo.weights import outputs_of, read_json
 
 LARGE_BYTES = 50_000_000  # a text data set of more is read when the job starts, row by row
@@ -69,7 +69,7 @@ def model(found: ResolvedModel) -> Model:
     return Model(
         reference=found.reference,
         head=head,
-        task=task_of(head, config),
+        task=task_of_head(head, config),
         says=says,
         attributes=tuple(attribute.name for attribute in attributes.read(labels, {}, says)),
         multi_label=config.get("problem_type") == SEVERAL,

@@ -143,7 +143,7 @@ def train_average(page: Page, at: Places) -> None:
     page.get_by_role("option", name="minilm-bc5cdr · ").click()
     page.get_by_role("option", name="minilm-bc5cdr-l3").click()
     page.get_by_role("combobox", name="Models").press("Escape")
-    page.get_by_text("is not like minilm-bc5cdr").first.wait_for(timeout=WAIT_MS)
+    page.get_by_text("differs from minilm-bc5cdr").first.wait_for(timeout=WAIT_MS)
     _still(page)
 
 

@@ -68,7 +68,7 @@ def test_from_a_tagger_to_a_classifier_and_its_student(home, tiny_model, multi_l
     text = model_card(read_about(folder))
     assert "Task: classification." in text and "windows of 64 word pieces" in text and "over test documents" in text
     assert re.search(r"\| support\.[^|]+ \| \d+ \|", text), "documents are counted, scores have four digits"
-    assert ("0.5 or more (sigmoid)" if multi_label else "the likeliest (softmax)") in text
+    assert ("0.5 or more (sigmoid)" if multi_label else "the most likely (softmax)") in text
 
     scored = run_of(home, {"kind": "evaluate", "model": "m", "split": "test"}, model=resolved(folder), number=3)
     again = {name: value for name, value in metrics.items() if name.startswith("test_")}
@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_said(home, tiny_classifier, tiny_model, capsys):
     code, document = stillroom(capsys, "evaluate", "--model", tiny_classifier, "--dataset", "mtsamples")
     assert (code, "does not know the label" in document["error"]["message"]) == (2, True)
     code, document = stillroom(capsys, "evaluate", "--model", "minilm", "--dataset", "mtsamples-slice")
-    assert "no head that gives labels" in document["error"]["message"]
+    assert "no head that predicts labels" in document["error"]["message"]
 
 
 def test_data_sets_are_checked_on_the_command_line(home, capsys, tmp_path):
@@ -127,4 +127,4 @@ def test_data_sets_are_checked_on_the_command_line(home, capsys, tmp_path):
 
 def test_a_run_in_the_registry_says_its_task(home, tiny_classifier):
     resolved_model = zoo.resolve(str(tiny_classifier))
-    assert zoo.task_of(resolved_model) == "classification"
+    assert zoo.labelled_task(resolved_model) == "classification"

@@ -126,7 +126,7 @@ def test_the_same_spec_with_other_inputs_is_not_the_job_in_the_queue(place):
     job = queue.submit(spec(place))
     assert queue.submit(spec(place)).id == job.id
     append(place / "data/train.conll", "pain\tO\n")
-    with pytest.raises(Refused, match=f"{job.id} has the same spec and is not over yet.*train.conll differs"):
+    with pytest.raises(Refused, match=f"{job.id} has the same spec and has not ended.*train.conll differs"):
         queue.submit(spec(place))
     queue.cancel(job.id)
     assert queue.submit(spec(place)).id != job.id
@@ -154,10 +154,10 @@ def test_the_model_of_an_earlier_step_is_fixed_when_it_is_known(place, monkeypat
     monkeypatch.setenv("SCRIPT", json.dumps({"at": 3, "does": "fail", "seed": 1}))
     jobs = queue.submit_chain(chain(place))
     opened = store.open_store()
-    known = store.read(opened, lambda connection: inputs.known(connection, jobs["b"].id))
+    known = store.read(opened, lambda connection: inputs.recorded(connection, jobs["b"].id))
     assert set(known) == {"dataset"}
     assert run(jobs["b"].id).state == "failed"
-    known = store.read(opened, lambda connection: inputs.known(connection, jobs["b"].id))
+    known = store.read(opened, lambda connection: inputs.recorded(connection, jobs["b"].id))
     assert set(known) == {"dataset", "model"}
     artifact = Path(queue.job(jobs["a"].id).artifact)
     retouch(artifact)

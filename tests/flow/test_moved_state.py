@@ -113,7 +113,7 @@ from trainer import datasets, queue, spec, zoo as registry
 job = queue.submit(spec.parse({"kind": "evaluate", "model": "minilm-ncbi-l3", "dataset": "ncbi-disease-slice"}))
 print(registry.resolve("minilm-ncbi-l3").path, datasets.resolve("ncbi-disease-slice").path)
 from trainer.queue import inputs, store
-print(*inputs.of_attempt(spec.parse(job.spec), job.id, store.open_store()))
+print(*inputs.resolve_for_attempt(spec.parse(job.spec), job.id, store.open_store()))
 """
 
 

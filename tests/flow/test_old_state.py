@@ -59,7 +59,7 @@ def test_its_finished_steps_are_not_made_again(old):
     stored = parse(queue.job(old["distilled"]).spec)
     engine = store.open_store()
     with engine.begin() as connection:
-        assert queue._done(connection, stored.digest, queue.inputs.there(stored)) == old["distilled"]
+        assert queue._done(connection, stored.digest, queue.inputs.resolve_available(stored)) == old["distilled"]
 
 
 def test_its_interrupted_run_goes_on_to_the_same_bits(old):

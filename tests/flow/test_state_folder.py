@@ -247,4 +247,4 @@ def test_a_database_that_another_program_holds_is_said(home, stillroom, monkeypa
         other.execute("BEGIN EXCLUSIVE")
         error = assert_says(*stillroom("jobs", "--json"), as_json=True)
         other.rollback()
-    assert "locked" in error["message"] and "Another program holds it" in error["next_step"]
+    assert "locked" in error["message"] and "Another program has locked it" in error["next_step"]

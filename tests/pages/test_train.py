@@ -562,7 +562,7 @@ def test_models_to_average_are_chosen_in_a_list(home):
     members = page.multiselect(key="train.average.model")
     assert "minilm-ncbi · MiniLM" in " ".join(members.options)
     page = members.set_value(["minilm-bc5cdr", "minilm-bc5cdr-l3"]).run()
-    assert "minilm-bc5cdr-l3 is not like minilm-bc5cdr: layers 3 beside 6" in texts(page)
+    assert "minilm-bc5cdr-l3 differs from minilm-bc5cdr: layers 3 instead of 6" in texts(page)
     press(page)
     assert queue.jobs() == []
 

@@ -22,7 +22,7 @@ def test_every_parameter_is_the_mean_over_the_models():
 
 
 def test_models_of_other_sizes_have_no_average():
-    with pytest.raises(BadSpec, match=r"model\.2: its weights have other names or sizes"):
+    with pytest.raises(BadSpec, match=r"model\.2: its weights have different names or sizes"):
         average([bert(layers=2, seed=1), bert(layers=2, seed=2), bert(layers=1, seed=3)])
 
 
@@ -36,12 +36,12 @@ def test_differences_are_named_relative_to_the_first_model():
     with pytest.raises(BadSpec) as caught:
         check_alike(SPEC, [SHAPE, SHAPE, other])
     [(field, problem)] = caught.value.fields
-    assert field == "model.2" and problem.startswith("three is not like one: layers 2 beside 3, labels (O, B-Chem")
+    assert field == "model.2" and problem.startswith("three differs from one: layers 2 instead of 3, labels (O, B-Chem")
     check_alike(SPEC, [SHAPE] * 3)
 
 
 def test_equal_sizes_with_different_word_pieces_do_not_match():
-    with pytest.raises(BadSpec, match="three is not like one: other word pieces; only"):
+    with pytest.raises(BadSpec, match="three differs from one: different word pieces; only"):
         check_alike(SPEC, [SHAPE, SHAPE, SHAPE.model_copy(update={"pieces": "def"})])
 
 

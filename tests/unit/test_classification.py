@@ -214,7 +214,7 @@ def test_a_model_reads_as_it_was_trained(tokenizer, tmp_path):
     loaded, _ = models.load(str(tmp_path / "model"))
     assert heads.document_reading(loaded) == {"reading": "truncate", "pooling": "max", "max_tokens": 24}
     resolved = zoo.resolve(str(tmp_path / "model"))
-    assert zoo.task_of(resolved) == "classification"
+    assert zoo.labelled_task(resolved) == "classification"
     assert read_task("classification", resolved) == Classification(multi_label=False, reading="truncate", pooling="max")
     (long,) = inference.predict_many([TEXTS[1]], loaded, tokenizer, name="x", reading="truncate")
     assert long.coverage.tokens_read == 22
@@ -264,7 +264,7 @@ def test_a_teacher_of_another_task_does_not_fit():
     job = spec.parse(fields)
     assert job.task.name == "classification", "as the card of the data set says"
     tagger = compatibility.sizes(config | {"architectures": ["BertForTokenClassification"]})
-    with pytest.raises(BadSpec, match="teacher: it is a model for ner; classification needs one"):
+    with pytest.raises(BadSpec, match="teacher: it is a model for ner; classification needs a teacher"):
         compatibility.check(job, tagger, tagger)
     one = compatibility.sizes(config | {"architectures": ["BertForSequenceClassification"]})
     assert compatibility.check(job, one, one).layers == 2

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from trainer.queue import progress as follow
-from trainer.queue.progress import Tail, ending, last_lines, result_of, typed
+from trainer.queue.progress import Tail, exit_error, last_lines, result_of, worker_error
 from trainer.run import Run
 
 
@@ -28,7 +28,7 @@ def test_events_become_progress(run):
     assert (progress.step, progress.steps, progress.checkpoint, progress.message) == (3, 10, 3, "a note")
     assert progress.metrics == {"loss": 1.5, "lr": 1e-4, "dev_f1": 0.5}
     assert progress.rows == {(3, "loss"): 1.5, (3, "lr"): 1e-4, (3, "dev_f1"): 0.5}
-    tail.recorded()
+    tail.mark_stored()
     tail.take(run)
     assert tail.progress().rows == {} and tail.progress().metrics["loss"] == 1.5
 
@@ -119,7 +119,7 @@ def test_silence_is_broken_by_events_alone(run, monkeypatch):
 def test_how_a_child_ended_has_a_type_its_last_lines_and_a_next_step(run, monkeypatch, code, kind, says):
     monkeypatch.setattr(Run, "spec", property(lambda self: type("Spec", (), {"id": "job-1"})))
     run.log.write_text("".join(f"line {n}\n" for n in range(100)))
-    error = ending(run, code)
+    error = exit_error(run, code)
     assert error["type"] == kind and says in error["message"]
     assert "line 99" in error["message"] and "line 79" not in error["message"]
     assert "stillroom retry job-1" in error["next_step"]
@@ -128,7 +128,7 @@ def test_how_a_child_ended_has_a_type_its_last_lines_and_a_next_step(run, monkey
 def test_a_library_that_hides_a_full_disk_is_seen_through(run, monkeypatch):
     monkeypatch.setattr(Run, "spec", property(lambda self: type("Spec", (), {"id": "job-1"})))
     run.log.write_text("SafetensorError: No space left on device (os error 28)\n")
-    assert ending(run, 1)["type"] == "DiskFull"
+    assert exit_error(run, 1)["type"] == "DiskFull"
 
 
 def test_last_lines_of_an_odd_log(run):
@@ -145,5 +145,5 @@ def test_a_result_that_cannot_be_read_is_a_failure(run, monkeypatch):
 
 
 def test_a_start_that_fails_has_a_type():
-    assert typed(OSError(28, "No space left"))["type"] == "DiskFull"
-    assert typed(ZeroDivisionError("x"))["type"] == "Crashed"
+    assert worker_error(OSError(28, "No space left"))["type"] == "DiskFull"
+    assert worker_error(ZeroDivisionError("x"))["type"] == "Crashed"

@@ -85,7 +85,7 @@ def test_every_head_trains_as_it_is_read_or_is_refused(head, kind):
         network = network_of(head, kind)
     except Unavailable as refusal:
         assert refusal.message and refusal.next_step
-        assert kind not in suitability.TRIED
+        assert kind not in suitability.TESTED
         return
     for padded in (True, False):
         batch = batch_of(head, padded=padded)
@@ -122,12 +122,12 @@ def _check_alone_and_beside(network, head, kind):
     alone = {name: value[1:, :5] for name, value in tensors.items()}
     with torch.no_grad():
         logits = network(**heads.inputs(network, tensors)).logits[1:]
-        difference = suitability.unlike(network(**heads.inputs(network, alone)).logits, logits[:, :5])
+        difference = suitability.largest_difference(network(**heads.inputs(network, alone)).logits, logits[:, :5])
     try:
         suitability.check_answers(network, small_tokenizer())
     except Unavailable as refusal:
         assert kind in PADDING_COUNTS or (head, kind) == ("classification", "xlnet")
-        assert "when a longer one stands beside it" in refusal.message
+        assert "next to a longer one" in refusal.message
     else:
         assert not difference and kind not in PADDING_COUNTS
 
@@ -159,7 +159,7 @@ def test_what_is_explained_is_the_models_own_answer_or_is_refused(head, kind):
     try:
         probe = Probe(network, ids, **about)
     except Unavailable as refusal:
-        assert "word embeddings" in refusal.message and kind not in suitability.TRIED
+        assert "word embeddings" in refusal.message and kind not in suitability.TESTED
         return
     row = torch.tensor([ids])
     with torch.no_grad():

@@ -80,7 +80,7 @@ def test_every_scheme_gives_the_same_spans(tmp_path, scheme, caplog):
     answer = why.explain_text(TEXT, model, tokenizer, "30:41:Disease", UNMEASURED, name="m")
     assert answer.probability > 0.99
     shape = compatibility.shape(zoo.resolve(str(folder)))
-    assert set(shape.labels) == set(labels) and zoo.task_of(zoo.resolve(str(folder))) == "ner"
+    assert set(shape.labels) == set(labels) and zoo.labelled_task(zoo.resolve(str(folder))) == "ner"
 
 
 @pytest.mark.parametrize("labels", [["O", "Drug", "Disease"], ["O", "I-Drug", "I-Disease"]])
@@ -134,7 +134,7 @@ def assert_all_refuse(folder: Path, kind: type, what: str, *, target: str) -> No
     with pytest.raises(kind, match=what):
         why.explain(Note(TEXT), reference, target)
     with pytest.raises(kind, match=what):
-        zoo.task_of(zoo.resolve(reference))
+        zoo.labelled_task(zoo.resolve(reference))
     with pytest.raises(kind, match=what):
         inference.label_set(models.load(reference)[0])
 
@@ -156,7 +156,7 @@ def test_a_class_called_o_is_a_label_like_any_other(tmp_path):
     model, tokenizer = models.load(str(folder))
     documents = [LabelledDocument("aspirin", ("O",), 1), LabelledDocument("fever", ("A",), 2)]
     assert document_scores.evaluate(model, tokenizer, documents)["metrics"]["accuracy"] == 0.5
-    assert zoo.task_of(zoo.resolve(str(folder))) == "classification"
+    assert zoo.labelled_task(zoo.resolve(str(folder))) == "classification"
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_number_is_never_a_probability(tmp_path, labels, problem):
 def test_a_single_label_does_not_mean_certainty(tmp_path):
     folder = known.classifier(tmp_path / "m", [42.5], ["a"], problem_type=ONE)
     with pytest.raises(BadSpec, match="number or a label"):
-        zoo.task_of(zoo.resolve(str(folder)))
+        zoo.labelled_task(zoo.resolve(str(folder)))
     with pytest.raises(BadSpec, match="number or a label"):
         predict(Note(TEXT), str(folder))
 
@@ -240,7 +240,7 @@ def test_without_a_class_a_tagger_is_known_by_its_tensors(tmp_path):
     folder = known.tagger(tmp_path / "m", words_of(SCHEMES["IOB2"][1]), SCHEMES["IOB2"][0], architectures=None)
     assert "architectures" not in json.loads((folder / "config.json").read_text())
     assert covered(predict(Note(TEXT), str(folder))) == SPANS
-    assert zoo.task_of(zoo.resolve(str(folder))) == "ner"
+    assert zoo.labelled_task(zoo.resolve(str(folder))) == "ner"
     assert why.explain(Note(TEXT), str(folder), "0:7:Drug", UNMEASURED).probability > 0.99
     groups = known.classifier(tmp_path / "c", [0.0, 1.0, 0.5, 3.0], BLOOD, architectures=None)
     assert predict(Note(TEXT), str(groups)).chosen == ("O",)

@@ -37,8 +37,8 @@ def test_names_of_outputs(names, labels):
         ({"0": "no", "1": None}, "output 1 'None'"),
         ({"0": "no", "1": ""}, "output 1 ''"),
         ({"0": "no", "1": "  "}, "output 1 '  '"),
-        ({"0": "no", "1": ["yes"]}, "no name"),
-        ({"0": "no", "1": True}, "no name"),
+        ({"0": "no", "1": ["yes"]}, "not a name"),
+        ({"0": "no", "1": True}, "not a name"),
         ({"0": "no", "1": "no"}, "'no' twice"),
         ({"0": 1, "1": "1"}, "'1' twice"),
         ({"0": "no", "one": "yes"}, "key 'one'"),
@@ -107,7 +107,7 @@ def test_the_head_is_that_of_the_class():
 )
 def test_without_a_class_the_head_is_that_of_the_tensors(nothing, names, head):
     kind = outputs.read(nothing, {name: [2, 8] for name in names}, where="./m")
-    assert (kind.head, kind.named) == (head, "")
+    assert (kind.head, kind.class_name) == (head, "")
 
 
 @pytest.mark.parametrize(
@@ -129,9 +129,9 @@ def test_a_regression_head_has_no_labels():
     unclear = [("regression", ["LABEL_0"]), ("regression", ["a", "b"]), (None, ["LABEL_0"]), (outputs.ONE, ["a"])]
     for problem, labels in (*unclear, ("ordinal", ["a", "b"]), (3, ["a", "b"])):
         with pytest.raises(BadSpec, match="number|says nothing") as caught:
-            outputs.check_says_labels(problem, labels)
+            outputs.check_predicts_labels(problem, labels)
         assert isinstance(caught.value, StillroomError) and caught.value.next_step
-        assert outputs.says_values({"problem_type": problem}, labels)
+        assert not outputs.predicts_labels({"problem_type": problem}, labels)
     for problem, labels in ((None, ["a", "b"]), (outputs.SEVERAL, ["a"]), ("single_label_classification", ["a", "b"])):
-        outputs.check_says_labels(problem, labels)
-        assert not outputs.says_values({"problem_type": problem}, labels)
+        outputs.check_predicts_labels(problem, labels)
+        assert outputs.predicts_labels({"problem_type": problem}, labels)

@@ -29,7 +29,7 @@ BASE = Shape(
     intermediate=3072,
     vocabulary=28996,
     pieces="cased",
-    fewest=400,
+    smallest_vocabulary=400,
     positions=512,
     labels=TAGS,
 )
@@ -100,7 +100,7 @@ def test_the_systems_of_the_papers_fit(recipe, student):
         ({"name": "minilm", "relation_heads": 7}, {"layers": 6}, "recipe.relation_heads", "do not divide"),
         (RELATIONS, {**TINY_SHAPE, "hidden": 310, "heads": 10}, "recipe.relation_heads", "hidden size 310"),
         ({**RELATIONS, "teacher_layer": 13}, {"layers": 6}, "recipe.teacher_layer", "layers 1 to 12"),
-        ("distil", {}, "student", "fewer layers, a smaller size, or choose another model"),
+        ("distil", {}, "student", "fewer layers or a smaller size, or choose another model"),
         ("distil", "teacher", "student", "it is the teacher itself"),
         ({"name": "task_kd", "attention_kl": 1}, {"layers": 6, "vocabulary": 8000}, "student.vocabulary", "same word"),
         ({"name": "task_kd", "soft_targets": 0, "hidden_cosine": 0}, {"layers": 6}, "recipe", "at least one a weight"),
@@ -157,9 +157,9 @@ def test_architectures_that_cannot_be_changed(kind):
 
 
 def test_a_vocabulary_that_is_not_of_word_pieces_cannot_be_trimmed():
-    problems = verdict("task_kd", {"layers": 2, "vocabulary": 8000}, base=other(fewest=None))
+    problems = verdict("task_kd", {"layers": 2, "vocabulary": 8000}, base=other(smallest_vocabulary=None))
     assert "only WordPiece" in problems["student.vocabulary"]
-    assert verdict("task_kd", {"layers": 2, "vocabulary": 28996}, base=other(fewest=None)) == {}
+    assert verdict("task_kd", {"layers": 2, "vocabulary": 28996}, base=other(smallest_vocabulary=None)) == {}
 
 
 def test_what_a_change_makes():
@@ -202,7 +202,7 @@ def folders(tmp_path_factory, tiny_model):
     from trainer.architectures.minialbert import MiniAlbertConfig
 
     top, large = tmp_path_factory.mktemp("pairs"), AutoTokenizer.from_pretrained(tiny_model)
-    always = vocabulary.kept(np.zeros(len(large), dtype=np.int64), large, size=1000)
+    always = vocabulary.select_pieces(np.zeros(len(large), dtype=np.int64), large, size=1000)
     tokenizer = vocabulary.trim(large, np.union1d(always, np.arange(1996, 3000)))  # quicker to load
     common = {"id2label": dict(enumerate(TAGS)), "label2id": {tag: number for number, tag in enumerate(TAGS)}}
     common["vocab_size"] = len(tokenizer)
@@ -235,14 +235,24 @@ def test_shapes_are_read_from_files(folders):
         intermediate=48,
         vocabulary=bert.vocabulary,
         pieces=bert.pieces,
-        fewest=bert.fewest,
+        smallest_vocabulary=bert.smallest_vocabulary,
         positions=512,
         token_types=2,
         head="ner",
         labels=TAGS,
     )
-    assert len(bert.pieces) == 64 and 300 < bert.fewest < 1000 < bert.vocabulary < 1500
-    same = ("layers", "hidden", "heads", "intermediate", "vocabulary", "pieces", "fewest", "labels", "positions")
+    assert len(bert.pieces) == 64 and 300 < bert.smallest_vocabulary < 1000 < bert.vocabulary < 1500
+    same = (
+        "layers",
+        "hidden",
+        "heads",
+        "intermediate",
+        "vocabulary",
+        "pieces",
+        "smallest_vocabulary",
+        "labels",
+        "positions",
+    )
     assert {name for name in same if getattr(bert, name) != getattr(distilbert, name)} == {"layers"}
     assert shape(folders["minialbert-ner"]).embedding == 16
 
@@ -255,7 +265,7 @@ def test_a_vocabulary_is_the_same_in_either_file(folders, tmp_path):
     (tmp_path / "plain" / "tokenizer.json").unlink()
     (tmp_path / "plain" / "vocab.txt").write_text("\n".join(pieces) + "\n")
     plain, usual = shape(resolved(tmp_path / "plain")), shape(folders["bert-mlm"])
-    assert (plain.pieces, plain.fewest) == (usual.pieces, usual.fewest)
+    assert (plain.pieces, plain.smallest_vocabulary) == (usual.pieces, usual.smallest_vocabulary)
     (tmp_path / "plain" / "vocab.txt").write_text("\n".join(reversed(pieces)) + "\n")
     assert shape(resolved(tmp_path / "plain")).pieces != usual.pieces
     (tmp_path / "plain" / "vocab.txt").unlink()
@@ -364,7 +374,7 @@ def build_and_train(ready, accepted, cache):
 def test_the_tables_agree():
     from trainer.models.students import FEED_FORWARD
 
-    assert set(compatibility.STACKS) == set(FEED_FORWARD) and set(compatibility.LENGTHENED) < set(FEED_FORWARD)
+    assert set(compatibility.RESIZABLE) == set(FEED_FORWARD) and set(compatibility.EXTENDABLE) < set(FEED_FORWARD)
     from trainer.architectures.minialbert import MiniAlbertConfig
 
     assert MiniAlbertConfig().reduction_factor == compatibility.REDUCTION

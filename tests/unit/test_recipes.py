@@ -261,7 +261,7 @@ def folders(tmp_path_factory, tiny_model):
     """(head, role) -> ResolvedModel; head -> ResolvedDataset."""
     torch.set_num_threads(1)
     top, large = tmp_path_factory.mktemp("recipes"), AutoTokenizer.from_pretrained(tiny_model)
-    tokenizer = vocabulary.trim(large, vocabulary.kept(np.zeros(len(large), dtype=np.int64), large, size=1000))
+    tokenizer = vocabulary.trim(large, vocabulary.select_pieces(np.zeros(len(large), dtype=np.int64), large, size=1000))
     paths = {}
     for head in [head for heads in HEADS_OF.values() for head in heads]:
         for role, layers in (("teacher", TEACHER), ("start", STUDENT)):

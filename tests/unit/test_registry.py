@@ -183,14 +183,14 @@ def test_a_run_that_was_pretrained_is_a_model_without_a_task(home, tiny_model, t
 
 def test_runs_without_a_model_say_why(home, run_of, tmp_path):
     waiting = run_of("queued")
-    with pytest.raises(Unavailable, match="has not begun"):
+    with pytest.raises(Unavailable, match="has not started"):
         resolve(waiting)
     queue.cancel(waiting)
-    with pytest.raises(Unavailable, match="left no model"):
+    with pytest.raises(Unavailable, match="produced no model"):
         resolve(run_of(kind="evaluate", artifact=None))
     with pytest.raises(Unavailable, match="There is no run 00000000-1"):
         resolve("00000000-1")
-    with pytest.raises(Unavailable, match="it has failed"):
+    with pytest.raises(Unavailable, match="its state is failed"):
         resolve(run_of("failed", seed=7, artifact=None))
     gone = run_of(seed=3, artifact=str(tmp_path / "gone"))
     assert published_runs.runs() == []

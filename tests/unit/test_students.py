@@ -311,7 +311,7 @@ def test_a_minialbert_of_a_distilbert(made, tokenizer):
         ({"layers": 2, "layer_map": (1, 13)}, "student.layer_map", "Name 2 layers from 1 to 12"),
         ({"architecture": "minialbert"}, "student.start", "model_type differ"),
         ({"embedding": 16}, "student.embedding", "architecture: minialbert"),
-        ({"hidden": 64, "start": "embeddings"}, "student.start", "64 wide cannot start from 32"),
+        ({"hidden": 64, "start": "embeddings"}, "student.start", "64 wide cannot start from embeddings 32"),
         ({"architecture": "minialbert", "hidden": 24, "start": "random"}, "student.hidden", "multiple of 16"),
         ({"vocabulary": 100}, "student.vocabulary", "a few thousand"),
     ],
@@ -325,7 +325,7 @@ def test_a_change_that_does_not_fit_names_its_field(teacher, made, change, field
 
 def test_an_architecture_whose_layers_are_shared_is_refused(made):
     config = AlbertConfig(**SMALL, embedding_size=16, intermediate_size=48)
-    with pytest.raises(BadSpec, match="an? albert cannot be changed so; start from a model of: bert, roberta"):
+    with pytest.raises(BadSpec, match="an? albert cannot be changed in this way; start from a model of: bert, roberta"):
         made(AlbertForMaskedLM(config), layers=2)
     minialbert = made(base(layers=2), architecture="minialbert", start="random")
     with pytest.raises(BadSpec, match="layers cannot be copied from a minialbert"):

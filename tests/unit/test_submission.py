@@ -59,7 +59,7 @@ def working(monkeypatch):
 
     yield begin
     for shift, thread in shifts:
-        shift.tell_to_leave()
+        shift.request_exit()
         thread.join(timeout=30)
 
 
@@ -128,7 +128,7 @@ def test_a_single_spec_that_waits_says_so(stillroom, inputs, tmp_path):
     assert code == 2 and "its kind is evaluate" in json.loads(out)["error"]["fields"][0]["problem"]
     queue.cancel(first.id)
     path.write_text(yaml.safe_dump({"kind": "evaluate", "model": first.id, "dataset": inputs[1], "seed": 1}))
-    assert "is unknown here, has not begun or is not over" in stillroom("submit", path)[2]
+    assert "is unknown here, has not started, or has not ended" in stillroom("submit", path)[2]
 
 
 def test_a_bad_chain_names_each_field_and_queues_nothing(stillroom, write, inputs):

@@ -54,24 +54,24 @@ def test_a_decoder_that_knows_its_padding_answers_alike_alone_and_together(saved
 
 def test_a_decoder_that_pads_with_another_token_than_its_tokenizer_is_refused(saved):
     folder = saved("GPT2ForSequenceClassification", "gpt2", small_tokenizer(pad_token=None), pad_token_id=2)
-    with pytest.raises(Unavailable, match="beside it.*pad_token_id 2 and its tokenizer pads with 0"):
+    with pytest.raises(Unavailable, match="next to a longer one.*pad_token_id 2, but its tokenizer pads with 0"):
         models.load(folder)
 
 
 def test_a_decoder_without_padding_is_refused(saved):
     folder = saved("GPT2ForSequenceClassification", "gpt2", pad_token_id=None)
-    with pytest.raises(Unavailable, match="texts of different length in one batch"):
+    with pytest.raises(Unavailable, match="texts of different lengths in one batch"):
         models.load(folder)
 
 
 @pytest.mark.parametrize(
     ("cls", "kind", "reason"),
     [
-        ("XLNetForSequenceClassification", "xlnet", "takes padding for text"),
-        ("CanineForSequenceClassification", "canine", "takes padding for text"),
-        ("FunnelForTokenClassification", "funnel", "takes padding for text"),
+        ("XLNetForSequenceClassification", "xlnet", "reads padding as text"),
+        ("CanineForSequenceClassification", "canine", "reads padding as text"),
+        ("FunnelForTokenClassification", "funnel", "reads padding as text"),
         ("BartForSequenceClassification", "bart", "an encoder and a decoder"),
-        ("LayoutLMForTokenClassification", "layoutlm", "the place of each word on a page"),
+        ("LayoutLMForTokenClassification", "layoutlm", "the position of each word on a page"),
     ],
 )
 def test_what_is_not_read_is_said_at_loading(saved, cls, kind, reason):

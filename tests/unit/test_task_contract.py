@@ -120,6 +120,6 @@ def test_a_recipe_trains_it_and_a_spec_holds_it(name):
 @every_task
 def test_a_model_says_which_task_it_is_for(name):
     head = TASKS[name].head
-    assert outputs.task_of(head, outputs.mark(name)) == name
-    assert outputs.task_of(head, {outputs.MARK: "no-such-task"}) == outputs.task_of(head, {})
+    assert outputs.task_of_head(head, outputs.task_fields(name)) == name
+    assert outputs.task_of_head(head, {outputs.TASK_FIELD: "no-such-task"}) == outputs.task_of_head(head, {})
     assert models.CLASSES[head]

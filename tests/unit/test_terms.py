@@ -128,7 +128,7 @@ def test_a_dummy_term_is_drawn_on_the_plan(dummy):
 
 def shape(**fields):
     sizes = {"layers": TEACHER, "hidden": WIDTH, "embedding": WIDTH, "heads": 4, "intermediate": 48, "vocabulary": 50}
-    known = {"model_type": "bert", "pieces": "cased", "fewest": 9, "positions": 40, "labels": TAGS}
+    known = {"model_type": "bert", "pieces": "cased", "smallest_vocabulary": 9, "positions": 40, "labels": TAGS}
     return Shape(**sizes, **known).model_copy(update=fields)
 
 

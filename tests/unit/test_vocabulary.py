@@ -28,12 +28,12 @@ def tokenizer(tiny_model):
 
 @pytest.fixture(scope="module")
 def counts(tokenizer):
-    return vocabulary.used(TEXTS, tokenizer)
+    return vocabulary.count_pieces(TEXTS, tokenizer)
 
 
 @pytest.fixture(scope="module")
 def ids(tokenizer, counts):
-    return vocabulary.kept(counts, tokenizer, size=SIZE)
+    return vocabulary.select_pieces(counts, tokenizer, size=SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def test_pieces_are_counted_over_all_texts(tokenizer, counts):
     expected = Counter(number for text in TEXTS for number in tokenizer(text, add_special_tokens=False)["input_ids"])
     assert len(counts) == len(tokenizer)
     assert {int(number): int(counts[number]) for number in counts.nonzero()[0]} == expected
-    assert np.array_equal(vocabulary.used(iter([*TEXTS, "", *TEXTS]), tokenizer, chunk=2), 2 * counts)
-    assert not vocabulary.used([], tokenizer).any()
+    assert np.array_equal(vocabulary.count_pieces(iter([*TEXTS, "", *TEXTS]), tokenizer, chunk=2), 2 * counts)
+    assert not vocabulary.count_pieces([], tokenizer).any()
 
 
 def test_what_is_used_stays_in_its_order(tokenizer, counts, ids):
@@ -59,7 +59,9 @@ def test_what_is_used_stays_in_its_order(tokenizer, counts, ids):
 
 
 def fewest(tokenizer):
-    return vocabulary.smallest(tokenizer.get_vocab(), [str(token) for token in tokenizer.added_tokens_decoder.values()])
+    return vocabulary.smallest_size(
+        tokenizer.get_vocab(), [str(token) for token in tokenizer.added_tokens_decoder.values()]
+    )
 
 
 def test_where_room_is_short_the_most_used_pieces_stay(tokenizer):
@@ -67,7 +69,7 @@ def test_where_room_is_short_the_most_used_pieces_stay(tokenizer):
     counts = np.zeros(len(tokenizer), dtype=np.int64)
     words = [tokenizer.convert_tokens_to_ids(word) for word in ("patient", "the", "dose", "日")]
     counts[words] = (7, 9, 7, 1)
-    added = [set(vocabulary.kept(counts, tokenizer, size=least + more)) for more in range(5)]
+    added = [set(vocabulary.select_pieces(counts, tokenizer, size=least + more)) for more in range(5)]
     order = [next(iter(larger - smaller)) for smaller, larger in zip(added, added[1:], strict=False)]
     patient, the, dose, sign = words
     assert order == [sign, the, *sorted((patient, dose))], "characters that occur, then by count, then by number"
@@ -78,7 +80,7 @@ def test_fewer_pieces_than_must_stay_are_refused(tokenizer, counts):
     least = fewest(tokenizer)
     assert 300 < least < 1000
     with pytest.raises(BadSpec, match=f"found {least - 1}.* alone are {least}") as error:
-        vocabulary.kept(counts, tokenizer, size=least - 1)
+        vocabulary.select_pieces(counts, tokenizer, size=least - 1)
     assert error.value.fields[0][0] == "student.vocabulary"
 
 
@@ -146,8 +148,8 @@ PIECES = ["a", "b", "##a", "##b", "ab", "##ab", "abba", "[UNK]", "[CLS]", "[SEP]
 
 def test_a_cased_tokenizer_and_an_unusual_order_of_pieces():
     tokenizer = wordpiece(PIECES, do_lower_case=False)
-    counts = vocabulary.used(["abba A É"], tokenizer)
-    ids = vocabulary.kept(counts, tokenizer, size=13)
+    counts = vocabulary.count_pieces(["abba A É"], tokenizer)
+    ids = vocabulary.select_pieces(counts, tokenizer, size=13)
     assert [PIECES[number] for number in ids] == [piece for piece in PIECES if piece not in ("ab", "##ab")]
     trimmed = vocabulary.trim(tokenizer, ids)
     assert PIECES[ids[trimmed.pad_token_id]] == "[PAD]" and trimmed.pad_token_id == 9
@@ -157,7 +159,7 @@ def test_a_cased_tokenizer_and_an_unusual_order_of_pieces():
 def test_an_added_token_stays(tmp_path):
     tokenizer = wordpiece(PIECES, do_lower_case=False)
     tokenizer.add_tokens(["baab"])
-    ids = vocabulary.kept(vocabulary.used(["ab"], tokenizer), tokenizer, size=14)
+    ids = vocabulary.select_pieces(vocabulary.count_pieces(["ab"], tokenizer), tokenizer, size=14)
     trimmed = vocabulary.trim(tokenizer, ids)
     assert spelled(trimmed, "a baab", add_special_tokens=False) == ["a", "baab"]
     assert fewest(tokenizer) == 13 and len(ids) == 14

@@ -63,7 +63,7 @@ def run_until_postponed(run_job, spec, monkeypatch):
         shift = worker.Shift(store, me, threads=1, timing=timing)
         thread = in_thread(lambda: shift.serve(drain=False))
         until(lambda: queue.job(job.id).attempts and queue.waiting(store) == (0, 1))
-        shift.tell_to_leave()
+        shift.request_exit()
         thread.join()
         return queue.job(job.id)
 
@@ -146,7 +146,7 @@ def test_retry_goes_on_from_the_last_checkpoint_and_fresh_from_step_0(run_job):
 def test_a_full_disk_is_a_pause(run_until_postponed):
     job = run_until_postponed(at=3, does="disk_full")
     assert (job.state, job.error) == ("queued", None)
-    assert "disk is full" in job.message and "tried again" in job.message
+    assert "disk is full" in job.message and "continues from its last checkpoint" in job.message
     end_of_wait(job.id)
     worker.work(drain=True, threads=1, timing=FAST)
     assert queue.job(job.id).state == "succeeded"

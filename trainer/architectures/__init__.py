@@ -10,8 +10,10 @@ import importlib
 import logging
 import os
 from types import ModuleType
+from typing import TypeVar
 
 import torch
+from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
 from trainer.errors import UnknownName
@@ -32,6 +34,7 @@ def available(name: str) -> ModuleType | None:
 ARCHITECTURES = {name: ours.register for name in ("minialbert",) if (ours := available(name))}
 QUICK = dict(pair for name in ("longformer", "bigbird") if (ours := available(name)) for pair in ours.QUICK.items())
 ATTENTION = ("fast", "transformers")
+Network = TypeVar("Network", bound=PreTrainedModel)
 NewGELU = type(ACT2FN["gelu_new"])
 
 for register in ARCHITECTURES.values():
@@ -46,10 +49,10 @@ class GELUTanh(NewGELU):
         return torch.nn.functional.gelu(input, approximate="tanh")
 
 
-def quicken(model: torch.nn.Module) -> torch.nn.Module:
-    """Let a Longformer or a block-sparse BigBird compute its attention fast, any model its `gelu_new`; give it back.
+def quicken(model: Network) -> Network:
+    """Switch a Longformer or a block-sparse BigBird to fast attention, and any model to a fast `gelu_new`; return it.
 
-    STILLROOM_ATTENTION=transformers leaves all as they are. Raises UnknownName for any other value but `fast`.
+    STILLROOM_ATTENTION=transformers leaves models unchanged. Raises UnknownName for any other value but `fast`.
     """
     wanted = os.environ.get("STILLROOM_ATTENTION") or "fast"
     if wanted not in ATTENTION:
@@ -68,7 +71,7 @@ def global_attention(model: torch.nn.Module, input_ids: torch.Tensor, head: str 
     Only a Longformer asks for it: the first token where `head` classifies a whole text, as transformers' own head does;
     no token for any other. input_ids: (rows, tokens).
     """
-    if model.config.model_type != "longformer" or head is None or not HEADS[head].whole_text:
+    if getattr(model.config, "model_type", "") != "longformer" or head is None or not HEADS[head].whole_text:
         return {}
     chosen = torch.zeros_like(input_ids)
     chosen[:, 0] = 1

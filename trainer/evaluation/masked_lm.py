@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
 
 from trainer.datasets.rows.corpus import Rows
 from trainer.datasets.rows.masking import IGNORED, Masking
@@ -25,7 +26,7 @@ SCORED = 100_000  # pieces read, from a split's first documents: 15,000 are mask
 SEED = 0
 
 
-def scores(model: torch.nn.Module, tokenizer: Any, corpus: Tokens, *, max_tokens: int) -> dict[str, float]:
+def scores(model: PreTrainedModel, tokenizer: Any, corpus: Tokens, *, max_tokens: int) -> dict[str, float]:
     """accuracy: share of masked pieces predicted right; loss: nats per masked piece; perplexity: exp(loss).
 
     Documents are read in windows of at most max_tokens; 15 % of the pieces are masked.
@@ -34,7 +35,7 @@ def scores(model: torch.nn.Module, tokenizer: Any, corpus: Tokens, *, max_tokens
 
 
 def evaluate(
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     tokenizer: Any,
     corpus: Tokens,
     *,
@@ -83,7 +84,7 @@ def _batches(lengths: np.ndarray) -> Iterator[np.ndarray]:
         start += count
 
 
-def _count(model: torch.nn.Module, rows: Rows) -> np.ndarray:
+def _count(model: PreTrainedModel, rows: Rows) -> np.ndarray:
     """Masked pieces, those predicted right, and the sum of their nats, per document: (documents, 3)."""
     owners = np.searchsorted(rows.corpus.ends, rows.cuts.starts, side="right")  # (rows,): the document of each
     counts = np.zeros((len(rows.corpus.ends), 3))
@@ -95,7 +96,7 @@ def _count(model: torch.nn.Module, rows: Rows) -> np.ndarray:
 
 
 @torch.inference_mode()
-def _fill(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+def _fill(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """For each masked piece 1, whether it is predicted right, and its nats: (masked, 3); and its row, (masked,)."""
     device = next(model.parameters()).device
     masked = batch["labels"] != IGNORED
@@ -125,7 +126,7 @@ def _bootstrap(counts: np.ndarray, samples: int, seed: int) -> dict[str, list[fl
     return {name: [float(low), float(high)] for name, (low, high) in limits.items()}
 
 
-def _latency(model: torch.nn.Module, rows: Rows, seed: int) -> dict[str, float]:
+def _latency(model: PreTrainedModel, rows: Rows, seed: int) -> dict[str, float]:
     """Percentiles of the time per window, one at a time, in milliseconds, over a seeded sample."""
     chosen = np.random.default_rng(seed).permutation(len(rows.lengths))[: costs.TIMED]
     times = []

@@ -150,7 +150,7 @@ def classify(
     pooling: how the logits of a text's windows are combined, one of POOLINGS; by default as the model's config says.
     A text without pieces is read as one unknown piece. Raises BadSpec and UnknownName.
     """
-    if HEADS[head(model)].says != "labels":
+    if HEADS[head(model)].predicts != "labels":
         raise BadSpec([("model", f"it has no head for whole documents ({describe(model)})")], next_step=FINE_TUNE)
     window = window_size(model, tokenizer, max_tokens, reading=reading)
     pieces = [cut(text, tokenizer) for text in texts]

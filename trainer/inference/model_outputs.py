@@ -10,7 +10,7 @@ from trainer.datasets.tags import Tags
 from trainer.datasets.tags import read as read_tags
 from trainer.errors import BadSpec
 from trainer.zoo import outputs
-from trainer.zoo.outputs import HEADS, SEVERAL, check_says_labels, head_of_model, task_of
+from trainer.zoo.outputs import HEADS, SEVERAL, check_predicts_labels, head_of_model, task_of_head
 
 FINE_TUNE = "Choose a model that was fine-tuned for this, or fine-tune this one first."
 
@@ -22,7 +22,7 @@ def tag_names(model: torch.nn.Module) -> list[str]:
 
 def tags_of(model: torch.nn.Module) -> Tags:
     """The tagging scheme of a model. Raises BadSpec if its head does not tag entities or its labels are not tags."""
-    if HEADS[head(model)].says != "tags":
+    if HEADS[head(model)].predicts != "tags":
         raise BadSpec([("model", f"it has no head for named entities ({describe(model)})")], next_step=FINE_TUNE)
     return read_tags(output_names(model))
 
@@ -39,14 +39,14 @@ def head(model: torch.nn.Module) -> str:
     if name is None or not HEADS[name].labelled:
         what = f"it has no head for named entities or whole documents ({describe(model)})"
         raise BadSpec([("model", what)], next_step=FINE_TUNE)
-    if HEADS[name].says == "labels":
-        check_says_labels(getattr(model.config, "problem_type", None), output_names(model))
+    if HEADS[name].predicts == "labels":
+        check_predicts_labels(getattr(model.config, "problem_type", None), output_names(model))
     return name
 
 
 def task(model: torch.nn.Module) -> str:
     """The task of a model, which determines what its predictions contain. Raises what `head` raises."""
-    name = task_of(head(model), vars(model.config))
+    name = task_of_head(head(model), vars(model.config))
     assert name is not None, "a head with labels has a task"
     return name
 

@@ -21,7 +21,7 @@ from trainer.architectures.layer_outputs import attention_of, capturing
 from trainer.errors import Unavailable
 from trainer.inference.window_batches import Cancelled, check_finite, evaluating, side_by_side, thread_count
 from trainer.models.heads import inputs
-from trainer.models.suitability import TRIED, unlike
+from trainer.models.suitability import TESTED, largest_difference
 from trainer.zoo.outputs import head_of_model
 
 BATCH_TOKENS = 1024  # pieces per batch and thread; with gradients, larger batches do not fit a CPU's caches
@@ -106,7 +106,7 @@ class Probe:
         hidden[before : before + len(self.free), 0] = torch.from_numpy(self.free).to(device)
         self._hideable = hidden
         self.absent = torch.where(hidden, self._blank, self.words)
-        if getattr(model.config, "model_type", TRIED[0]) not in TRIED:
+        if getattr(model.config, "model_type", TESTED[0]) not in TESTED:
             self._check_words(torch.tensor([list(ids)], device=device))
 
     def __repr__(self) -> str:
@@ -201,7 +201,7 @@ class Probe:
                 by_words, by_ids = self.logits(self.words[None]), self.model(**inputs(self.model, batch)).logits
         except (AttributeError, TypeError, ValueError, RuntimeError):
             raise _no_words(self.model) from None
-        if unlike(by_ids[:, None] if by_ids.ndim == 2 else by_ids[:, self.places], by_words):
+        if largest_difference(by_ids[:, None] if by_ids.ndim == 2 else by_ids[:, self.places], by_words):
             raise _no_words(self.model)
         if not torch.equal(before, self.words):  # CTRL writes into its input
             raise _no_words(self.model)

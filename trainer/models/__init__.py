@@ -1,19 +1,17 @@
 """Load a model from a checked folder, build one with random weights, save one, fetch one.
 
-Weights are safetensors and code is the library's: a folder is checked (zoo.weights) before it is used, its config
-chooses only sizes, and its tensors are read here instead of letting a library look for files.
+Weights are safetensors and all code comes from installed libraries: a folder is checked (zoo.weights) before it is
+used, its config decides sizes only, and its tensors are read here, so that no library looks for files itself.
 """
 
 import copy
 import hashlib
 import inspect
 import logging
-import os
-import subprocess
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -34,32 +32,41 @@ from transformers.utils import logging as library_logging
 
 from trainer.architectures import ARCHITECTURES, quicken
 from trainer.datasets import tags
-from trainer.errors import BadSpec, CorruptFile, Refused, Unavailable
+from trainer.errors import BadSpec, CorruptFile, Unavailable
 from trainer.files import commit_folder
 from trainer.models import suitability
 from trainer.models.heads import check_document_reading
 from trainer.resolved import ResolvedModel
 from trainer.tasks import TASKS
-from trainer.zoo import ABOUT, ROOT, ModelEntry, casing, entries, fetched, hub, remedies, resolve, weights_here
-from trainer.zoo.outputs import ENCODER, HEADS, LABELS, ONE, TAGS, VOCABULARY, Outputs, check_says_labels, class_of
+from trainer.zoo import ABOUT, ModelEntry, casing, entries, fetched, hub, remedies, resolve, weights_here
+from trainer.zoo.outputs import ENCODER, HEADS, LABELS, ONE, TAGS, VOCABULARY, Outputs, check_predicts_labels, class_of
 from trainer.zoo.weights import WEIGHTS, check_folder, check_hashes, outputs_of, read_json
 
 log = logging.getLogger(__name__)
 
-CLASSES = {  # by head
-    ENCODER.name: MODEL_MAPPING,
-    VOCABULARY.name: MODEL_FOR_MASKED_LM_MAPPING,
-    TAGS.name: MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
-    LABELS.name: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-}
-MISNAMED = ("modernbert",)  # of transformers' own, those that a published config.json calls bert
-# Config fields that choose files, kernels or other people's modules, one that only cuts a computation into parts (and
-# must divide every length), and the empty block that adapter-transformers left in the nlpie configs.
-_NOT_SIZES = ("adapters", "transformers_weights", "fusion_config", "attn_implementation", "_attn_implementation")
-_NOT_SIZES += ("chunk_size_feed_forward",)
+# By head. transformers allows tuples of classes in these tables, but no head here has one.
+CLASSES = cast(
+    dict[str, Mapping[type[PreTrainedConfig], type[PreTrainedModel]]],
+    {
+        ENCODER.name: MODEL_MAPPING,
+        VOCABULARY.name: MODEL_FOR_MASKED_LM_MAPPING,
+        TAGS.name: MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+        LABELS.name: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    },
+)
+MISNAMED = ("modernbert",)  # transformers' own architectures that a published config.json calls bert
+# Config fields that choose files, kernels or third-party modules, the one that only splits a computation into chunks
+# (and must divide every length), and the empty block that adapter-transformers left in the nlpie configs.
+_IGNORED_FIELDS = (
+    "adapters",
+    "transformers_weights",
+    "fusion_config",
+    "attn_implementation",
+    "_attn_implementation",
+    "chunk_size_feed_forward",
+)
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")
-_COPY_TOKENIZER = "Copy the tokenizer files of the model it comes from (tokenizer.json, tokenizer_config.json) there."
-_CONVERT_TIMEOUT_S = 600
+_COPY_TOKENIZER = "Copy the tokenizer files of the original model there (tokenizer.json, tokenizer_config.json)."
 
 
 def load(
@@ -67,37 +74,39 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model in eval mode, fp32 on the CPU, and its tokenizer with the casing and length that the zoo states.
 
-    task: a task or a head (zoo.outputs); without one the model has the head that its config.json names. A task with
-    labels needs a folder with its head; with `labels` (every IOB2 tag, or class, in order) the head is made anew, its
-    weights fixed by `seed`, unless the folder's own has exactly these labels. A masked-LM head is made where the folder
-    has none, tied to its embeddings. Tensors that the model has no place for (another task's head, an
-    unused pooler) are counted in the log; a tensor of the encoder that the file lacks is a CorruptFile. Long attention
-    is fast (architectures.quicken).
+    task: a task or a head (zoo.outputs); without one the model gets the head that its config.json names. A task with
+    labels needs a folder that has its head. labels: every IOB2 tag, or every class, in order; the head is then
+    initialised with `seed`, unless the folder's head has exactly these labels. A masked-LM head that the folder lacks
+    is created, tied to the embeddings. Tensors that the model does not use (another task's head, a pooler) are counted
+    in the log. Long attention is fast (architectures.quicken).
+
+    Raises what `resolve` raises, CorruptFile (damaged weights, tokenizer or config, an encoder tensor missing) and
+    Unavailable (an unsupported architecture, or no such head).
     """
-    found = resolve(reference) if isinstance(reference, str) else reference
-    folder, entry = Path(found.path), entries().get(found.zoo_id)
+    resolved = resolve(reference) if isinstance(reference, str) else reference
+    folder, entry = Path(resolved.path), entries().get(resolved.zoo_id or "")
     check_folder(folder)
     check_hashes(folder, entry.files if entry else {})
     outputs = outputs_of(folder)
     config = _read_config(folder, entry, outputs)
-    own = _own_head(outputs, folder)
-    head = TASKS[task].head if task in TASKS else task or own
-    if HEADS[head].labelled and labels is None and own != head:
+    folder_head = _require_head(outputs, folder)
+    head = TASKS[task].head if task in TASKS else task or folder_head
+    if HEADS[head].labelled and labels is None and folder_head != head:
         raise Unavailable(
-            f"{found.reference} has no {HEADS[head].kind} head.",
+            f"{resolved.reference} has no {HEADS[head].kind} head.",
             next_step="Fine-tune it on a data set first, or choose a model that is fine-tuned.",
         )
-    fresh = HEADS[head] is VOCABULARY and own != head
+    new_head = HEADS[head] is VOCABULARY and folder_head != head
     if labels is not None:
-        fresh = not (own == head and list(config.id2label.values()) == list(labels))
+        new_head = not (folder_head == head and list((config.id2label or {}).values()) == list(labels))
         _set_labels(config, labels)
     network = _model_class(config, head)
     suitability.check_class(network, config)
-    model = quicken(_assemble(network, config, _read_weights(found), fresh=fresh, seed=seed)).eval()
-    if HEADS[head].says == "tags" and labels is None:
-        _say_scheme(outputs, folder)
+    model = quicken(_assemble(network, config, _read_weights(resolved), new_head=new_head, seed=seed)).eval()
+    if HEADS[head].predicts == "tags" and labels is None:
+        _log_scheme(outputs, folder)
     tokenizer = _read_tokenizer(folder, entry, vocabulary=getattr(config, "vocab_size", None))
-    if HEADS[head].says:
+    if HEADS[head].predicts:
         suitability.check_answers(model, tokenizer)
     return model, tokenizer
 
@@ -107,22 +116,14 @@ def build(
 ) -> PreTrainedModel:
     """The architecture of an entry with random weights (eval mode, fp32, CPU); the same seed gives the same bits.
 
-    head: one of zoo.outputs.HEADS, the encoder with its pooler, those with names with `labels`. Needs no network.
-    Unavailable where this version does not have the architecture, or does not know its configuration.
+    head: one of zoo.outputs.HEADS; the encoder has its pooler, a labelled head gets `labels`. Needs no network access.
+    Raises Unavailable if this version lacks the architecture, or its configuration was not published.
     """
     config = build_config(entry)
     if labels is not None:
         _set_labels(config, labels)
     with _quiet(), seeded(seed):
         return quicken(_model_class(config, head)(config)).eval()
-
-
-def parameter_counts(entry: ModelEntry) -> dict[str, int]:
-    """{"encoder", "mlm"}: parameters of the encoder with its pooler and of the masked LM, tied weights once."""
-    config = build_config(entry)
-    with _quiet(), torch.device("meta"):
-        models = {head: _model_class(config, head)(config) for head in (ENCODER.name, VOCABULARY.name)}
-    return {head: sum(parameter.numel() for parameter in model.parameters()) for head, model in models.items()}
 
 
 def save(
@@ -133,7 +134,9 @@ def save(
     dtype: torch.dtype | None = None,
 ) -> None:
     """Write config, one safetensors file and the tokenizer into `folder`; `dtype` is the number format on disk."""
-    stored = model if dtype is None else copy.deepcopy(model).to(dtype)
+    stored = model
+    if dtype is not None:
+        stored = copy.deepcopy(model).to(dtype)  # type: ignore[arg-type]  # transformers wraps `to` without its types
     with _quiet():
         stored.save_pretrained(folder, max_shard_size="100GB")
         if tokenizer is not None:
@@ -141,21 +144,23 @@ def save(
 
 
 def fetch(entry: ModelEntry, *, allow_pickle: bool = False) -> Path:
-    """The folder with an entry's weights, from the Hub if they are not here yet: STILLROOM_HOME/models/<id>.
+    """The folder with an entry's weights; downloads them to STILLROOM_HOME/models/<id> if they are not here yet.
 
-    Only this function reaches the network. A pickle is read once, tensors only, in a process of its own, and kept as
+    Only this function uses the network. A pickle is read once, tensors only, in a separate process, and stored as
     safetensors. Raises Unavailable, Refused (a pickle without `allow_pickle`) or CorruptFile.
     """
     if entry.source != "hub" or weights_here(entry):
         return Path(resolve(entry.id).path)
     if not entry.hub_id or not entry.loads:
-        why = entry.cannot_build or "No weights of it were published."
-        raise Unavailable(f"{entry.id} is not fetched. {why}", next_step=remedies(entry))
+        why = entry.cannot_build or "Its weights were not published."
+        raise Unavailable(f"{entry.id} cannot be fetched. {why}", next_step=remedies(entry))
+
+    from trainer.models.convert import convert_apart  # not at the top: it also runs as a program
 
     def fill(draft: Path) -> None:
         weights = hub.download(entry, draft, allow_pickle=allow_pickle)
         if weights.name == hub.PICKLE:
-            _convert(weights, draft / WEIGHTS)
+            convert_apart(weights, draft / WEIGHTS)
         check_folder(draft)
         check_hashes(draft, entry.files)
 
@@ -164,7 +169,7 @@ def fetch(entry: ModelEntry, *, allow_pickle: bool = False) -> Path:
 
 
 def build_config(entry: ModelEntry) -> PreTrainedConfig:
-    """The configuration of an entry's published architecture; Unavailable where it cannot be built."""
+    """The configuration of an entry's published architecture. Raises Unavailable if it cannot be built."""
     if entry.cannot_build:
         raise Unavailable(f"{entry.id} cannot be built here. {entry.cannot_build}", next_step=remedies(entry))
     shape = dict(entry.architecture)
@@ -172,41 +177,47 @@ def build_config(entry: ModelEntry) -> PreTrainedConfig:
 
 
 def _read_config(folder: Path, entry: ModelEntry | None, outputs: Outputs) -> PreTrainedConfig:
-    said = read_json(folder / "config.json")
-    said["architectures"] = [outputs.named] if outputs.named else None
-    if len(outputs.labels) == 1 and said.get("problem_type") == ONE:  # transformers refuses it, and does not say so
-        check_says_labels(ONE, outputs.labels)
+    fields = read_json(folder / "config.json") or {}
+    fields["architectures"] = [outputs.class_name] if outputs.class_name else None
+    if len(outputs.labels) == 1 and fields.get("problem_type") == ONE:  # transformers would fail without a clear reason
+        check_predicts_labels(ONE, outputs.labels)
     if outputs.labels:
-        said |= {"id2label": dict(enumerate(outputs.labels)), "num_labels": len(outputs.labels)}
-        said["label2id"] = {label: number for number, label in enumerate(outputs.labels)}
-    kind = said["model_type"] = _model_type(said, entry)
-    known = isinstance(kind, str) and kind in CONFIG_MAPPING
-    if not known or "quantization_config" in said:
-        what = "quantised weights" if known else f"the architecture {kind!r:.80}"
-        raise Unavailable(
-            f"{folder} needs {what}, which this version does not read.", next_step="Choose another checkpoint."
-        )
+        fields |= {"id2label": dict(enumerate(outputs.labels)), "num_labels": len(outputs.labels)}
+        fields["label2id"] = {label: number for number, label in enumerate(outputs.labels)}
+    model_type = fields["model_type"] = _model_type(fields, entry)
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+        raise _unsupported(folder, f"the architecture {model_type!r:.80}")
+    if "quantization_config" in fields:
+        raise _unsupported(folder, "quantised weights")
     try:
-        config = CONFIG_MAPPING[kind].from_dict({name: said[name] for name in said if name not in _NOT_SIZES})
+        config = CONFIG_MAPPING[model_type].from_dict(
+            {name: value for name, value in fields.items() if name not in _IGNORED_FIELDS}
+        )
         check_document_reading(config)
     except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
-        raise suitability.bad_config(kind, f"of {folder}", error) from None
+        raise suitability.bad_config(model_type, f"of {folder}", error) from None
     return config
 
 
-def _model_type(said: Mapping, entry: ModelEntry | None) -> object:
-    """What config.json says, unless zoo or class know better: MiniALBERTs (trap T11) and a ModernBERT say bert."""
-    its_class = class_of(said).lower()
+def _unsupported(folder: Path, requirement: str) -> Unavailable:
+    return Unavailable(
+        f"{folder} needs {requirement}, which this version does not support.", next_step="Choose another checkpoint."
+    )
+
+
+def _model_type(fields: Mapping[str, Any], entry: ModelEntry | None) -> object:
+    """The model_type of config.json, unless zoo or class differ: MiniALBERTs (trap T11) and a ModernBERT state bert."""
+    class_name = class_of(fields).lower()
     listed = entry.architecture["model_type"] if entry else None
-    own = (kind for kind in (*ARCHITECTURES, *MISNAMED) if kind == listed or its_class.startswith(kind))
-    return next(own, said.get("model_type"))
+    corrected = (name for name in (*ARCHITECTURES, *MISNAMED) if name == listed or class_name.startswith(name))
+    return next(corrected, fields.get("model_type"))
 
 
-def _own_head(outputs: Outputs, folder: Path) -> str:
+def _require_head(outputs: Outputs, folder: Path) -> str:
     if outputs.head is None:
         endings = [ending for head in HEADS.values() for ending in head.endings]
         raise Unavailable(
-            f"{folder} holds a {outputs.named}, a kind of model that this version does not use.",
+            f"{folder} holds a {outputs.class_name}, which this version does not support.",
             next_step=f"Choose a model whose class ends in one of: {', '.join(endings)}.",
         )
     return outputs.head
@@ -218,12 +229,13 @@ def _model_class(config: PreTrainedConfig, head: str) -> type[PreTrainedModel]:
     return CLASSES[head][type(config)]
 
 
-def _say_scheme(outputs: Outputs, folder: Path) -> None:
-    """What the labels of a tagger are read as, where they are not the usual; who asks for tags meets what is wrong."""
+def _log_scheme(outputs: Outputs, folder: Path) -> None:
+    """Log how a tagger's labels are read, unless they are IOB2. Unusable labels are reported when tags are read."""
     with suppress(BadSpec):
-        scheme, kinds = (meant := tags.read(outputs.labels)).scheme, meant.kinds
-        if scheme != "IOB2":
-            log.warning("The labels of %s are read as %s, of the entity types %s.", folder, scheme, ", ".join(kinds))
+        tag_set = tags.read(outputs.labels)
+        if tag_set.scheme != "IOB2":
+            kinds = ", ".join(tag_set.kinds)
+            log.warning("The labels of %s are read as %s, of the entity types %s.", folder, tag_set.scheme, kinds)
 
 
 def _set_labels(config: PreTrainedConfig, labels: Sequence[str]) -> None:
@@ -231,75 +243,84 @@ def _set_labels(config: PreTrainedConfig, labels: Sequence[str]) -> None:
     config.label2id = {label: index for index, label in enumerate(labels)}
 
 
-def _read_weights(found: ResolvedModel) -> dict[str, torch.Tensor]:
-    # The bytes that were hashed are the bytes that are used: no second look at a file that may have changed since.
-    data = (Path(found.path) / WEIGHTS).read_bytes()
-    if hashlib.sha256(data).hexdigest() != found.sha256:
+def _read_weights(model: ResolvedModel) -> dict[str, torch.Tensor]:
+    # The file is read once and the same bytes are hashed and used, since it may change in between.
+    data = (Path(model.path) / WEIGHTS).read_bytes()
+    if hashlib.sha256(data).hexdigest() != model.sha256:
         raise CorruptFile(
-            f"{WEIGHTS} of {found.path} is not the file that {found.reference} was resolved to.",
-            next_step="Submit or ask again, so that the reference is resolved anew.",
+            f"{WEIGHTS} of {model.path} has changed since {model.reference} was resolved.",
+            next_step="Submit or ask again, so that the reference is resolved again.",
         )
     try:
         return read_tensors(data)
     except SafetensorError as error:
-        raise CorruptFile(f"{WEIGHTS} of {found.path} is damaged ({error}).") from None
+        raise CorruptFile(f"{WEIGHTS} of {model.path} is damaged ({error}).") from None
 
 
 def _assemble(
-    cls: type[PreTrainedModel], config: PreTrainedConfig, weights: Mapping, *, fresh: bool, seed: int
+    cls: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    weights: Mapping[str, torch.Tensor],
+    *,
+    new_head: bool,
+    seed: int,
 ) -> PreTrainedModel:
-    """An instance of cls with these tensors; a fresh head takes none, any other part may lack none (trap T11)."""
-    options = {}
+    """An instance of cls with these tensors. A new head uses none of them; no other part may lack any (trap T11)."""
+    options: dict[str, Any] = {}
     if "add_pooling_layer" in inspect.signature(cls).parameters and not any("pooler." in name for name in weights):
-        options["add_pooling_layer"] = False  # rather no pooler than a random one
+        options["add_pooling_layer"] = False  # no pooler is better than a random one
     with _quiet(), seeded(seed), suitability.buildable(cls, config):
-        model, told = cls.from_pretrained(
+        loaded: Any = cls.from_pretrained(  # a pair with output_loading_info, which its types do not say
             None,
             config=config,
             state_dict=dict(weights),
             dtype=torch.float32,
-            ignore_mismatched_sizes=True,  # they are judged below
+            ignore_mismatched_sizes=True,  # they are checked below
             output_loading_info=True,
             **options,
         )
-    wanting = {*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])}
-    body = f"{cls.base_model_prefix}."
-    # A pooler stands in the encoder but belongs to the head: models made for words or gaps have none.
+    model: PreTrainedModel
+    loading_info: dict[str, Any]
+    model, loading_info = loaded
+    missing = {*loading_info["missing_keys"], *(name for name, *_ in loading_info["mismatched_keys"])}
+    encoder = f"{cls.base_model_prefix}."
+    # A pooler is a module of the encoder but belongs to the head: taggers and masked LMs have none.
     _check_complete(
-        [name for name in sorted(wanting) if not fresh or (name.startswith(body) and ".pooler." not in name)], cls
+        [name for name in sorted(missing) if not new_head or (name.startswith(encoder) and ".pooler." not in name)], cls
     )
-    suitability.check_layers(told["unexpected_keys"], cls)
-    if told["unexpected_keys"]:
-        log.info("%d tensors have no place in %s and were left out.", len(told["unexpected_keys"]), cls.__name__)
+    unused = loading_info["unexpected_keys"]
+    suitability.check_layers(unused, cls)
+    if unused:
+        log.info("%d tensors are not used by %s and were left out.", len(unused), cls.__name__)
     if config.model_type == "mobilebert":
-        # The embedding of a piece takes in that of the next one: past the end of a text there is nothing, so padding,
-        # which stands there in a batch, is nothing as well. Published files hold some other row for it.
-        model.get_input_embeddings().weight.data[config.pad_token_id or 0] = 0
-    if fresh and cls in (CLASSES[name].get(type(config), None) for name, head in HEADS.items() if head.labelled):
-        _start_head(model, wanting, std=getattr(config, "initializer_range", 0.02), seed=seed)
+        # MobileBERT adds the next piece's embedding to each piece's. After the end of a text that is zero, so padding,
+        # which stands there in a batch, must be zero as well; published files hold another row.
+        model.get_input_embeddings().get_parameter("weight").data[config.pad_token_id or 0] = 0
+    if new_head and cls in (CLASSES[name].get(type(config), None) for name, head in HEADS.items() if head.labelled):
+        _initialise_head(model, missing, std=getattr(config, "initializer_range", 0.02), seed=seed)
     return model
 
 
-def _check_complete(wanting: Sequence[str], cls: type) -> None:
-    if wanting:
+def _check_complete(missing: Sequence[str], cls: type[PreTrainedModel]) -> None:
+    if missing:
         raise CorruptFile(
-            f"The weights do not fit {cls.__name__}: {len(wanting)} tensors are missing or of another shape, "
-            f"such as {', '.join(wanting[:3])}.",
-            next_step="The file is incomplete, or its config.json names an architecture that it does not have. "
+            f"The weights do not fit {cls.__name__}: {len(missing)} tensors are missing or have a different shape, "
+            f"such as {', '.join(missing[:3])}.",
+            next_step="The file is incomplete, or its config.json names the wrong architecture. "
             "Fetch it again or choose another model.",
         )
 
 
-def _start_head(model: PreTrainedModel, wanting: Collection[str], *, std: float, seed: int) -> None:
-    """The output layer, and every layer below it that the file lacks, with fresh weights."""
-    # Drawn from its own generator: the same head whatever else the library draws while it loads.
+def _initialise_head(model: PreTrainedModel, missing: Collection[str], *, std: float, seed: int) -> None:
+    """Initialise the output layer, and every layer below it that the file lacks, from a normal distribution."""
+    # With a separate generator, so that the head does not depend on what the library draws while it loads.
     noise = torch.Generator().manual_seed(seed)
     for name, layer in model.named_modules():
-        below = name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name
+        in_encoder = name.startswith(f"{model.base_model_prefix}.") and ".pooler." not in name
         if not isinstance(layer, torch.nn.Linear):
             continue
-        says_labels = not below and layer.out_features == model.config.num_labels  # whatever its name is
-        if says_labels or f"{name}.weight" in wanting:
+        is_output = not in_encoder and layer.out_features == model.config.num_labels  # its name varies
+        if is_output or f"{name}.weight" in missing:
             torch.nn.init.normal_(layer.weight, std=std, generator=noise)
             if layer.bias is not None:
                 torch.nn.init.zeros_(layer.bias)
@@ -308,25 +329,25 @@ def _start_head(model: PreTrainedModel, wanting: Collection[str], *, std: float,
 def _read_tokenizer(folder: Path, entry: ModelEntry | None, *, vocabulary: int | None) -> PreTrainedTokenizerBase:
     if not any((folder / name).is_file() for name in _VOCABULARIES):
         raise Unavailable(f"{folder} has no tokenizer.", next_step=_COPY_TOKENIZER)
-    options = {}
+    options: dict[str, bool | None] = {}
     if entry and entry.tokenizer["kind"] == "wordpiece":
-        options["do_lower_case"] = entry.tokenizer["lower_case"]  # trap T12: published files may say otherwise
+        options["do_lower_case"] = entry.tokenizer["lower_case"]  # trap T12: published files may be wrong
     tokenizer = _open_tokenizer(folder, options)
-    if entry is None and not (folder / ABOUT).is_file():  # what was trained here is read as it was trained
+    if entry is None and not (folder / ABOUT).is_file():  # a model trained here keeps the settings of its training
         stated = read_json(folder / "tokenizer_config.json") or {}
-        if options := casing.corrections(tokenizer, stated, where=str(folder)):
-            tokenizer = _open_tokenizer(folder, options)
-            casing.correct(tokenizer, options)
-            shown = ", ".join(f"{name}: {str(value).lower()}" for name, value in options.items())
+        if corrections := casing.corrections(tokenizer, stated, where=str(folder)):
+            tokenizer = _open_tokenizer(folder, corrections)
+            casing.correct(tokenizer, corrections)
+            shown = ", ".join(f"{name}: {str(value).lower()}" for name, value in corrections.items())
             log.warning("The vocabulary of %s contradicts its other files; it is read with %s.", folder, shown)
     if not tokenizer.is_fast:
         raise Unavailable(
-            f"The tokenizer of {folder} ({type(tokenizer).__name__}) does not say where its pieces stand in a text.",
+            f"The tokenizer of {folder} ({type(tokenizer).__name__}) does not report where its pieces are in a text.",
             next_step="Choose a model whose folder has a tokenizer.json.",
         )
-    if vocabulary is not None and len(tokenizer) > vocabulary:  # a CANINE reads any character
+    if vocabulary is not None and len(tokenizer) > vocabulary:  # a CANINE has no vocabulary
         raise CorruptFile(
-            f"The tokenizer of {folder} knows {len(tokenizer):,} pieces, its model only {vocabulary:,}.",
+            f"The tokenizer of {folder} has {len(tokenizer):,} pieces, its model only {vocabulary:,}.",
             next_step=_COPY_TOKENIZER,
         )
     if entry:
@@ -334,7 +355,7 @@ def _read_tokenizer(folder: Path, entry: ModelEntry | None, *, vocabulary: int |
     return tokenizer
 
 
-def _open_tokenizer(folder: Path, options: Mapping[str, bool]) -> PreTrainedTokenizerBase:
+def _open_tokenizer(folder: Path, options: Mapping[str, bool | None]) -> PreTrainedTokenizerBase:
     try:
         with _quiet():
             return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
@@ -344,25 +365,9 @@ def _open_tokenizer(folder: Path, options: Mapping[str, bool]) -> PreTrainedToke
         ) from None
 
 
-def _convert(pickle: Path, target: Path) -> None:
-    """Read a pickle in a process of its own, without the environment's secrets, and replace it by safetensors."""
-    needed = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
-    command = [sys.executable, "-m", "trainer.models.convert", str(pickle), str(target)]
-    try:
-        done = subprocess.run(command, cwd=ROOT, env=needed, capture_output=True, timeout=_CONVERT_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        done = None
-    pickle.unlink()
-    if done is None or done.returncode:
-        raise Refused(
-            f"{pickle.name} could not be read as plain tensors; nothing of it was kept.",
-            next_step="It may be damaged, or hold more than tensors. Choose a checkpoint with safetensors.",
-        )
-
-
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers from `seed` in the block, and torch's own again after it."""
+    """In the block torch draws from `seed`; after it, torch's generator continues where it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -370,7 +375,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's progress bars and load reports away: what matters of them is raised or logged here."""
+    """Silence the library's progress bars and load reports; what matters in them is raised or logged here."""
     level, bars = library_logging.get_verbosity(), library_logging.is_progress_bar_enabled()
     library_logging.set_verbosity_error()
     library_logging.disable_progress_bar()

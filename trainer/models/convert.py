@@ -1,9 +1,36 @@
-"""A pickle of plain tensors as safetensors: `python -m trainer.models.convert PICKLE TARGET`, a process of its own."""
+"""Converts a pickle of plain tensors to safetensors, in a separate process: `python -m trainer.models.convert`."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+
+from trainer.errors import Refused
+from trainer.home import ROOT
+
+TIMEOUT_S = 600
+
+
+def convert_apart(pickle: Path, target: Path) -> None:
+    """Replace a pickle with safetensors. A separate process reads it, without the environment's secrets.
+
+    Raises Refused if it cannot be read as plain tensors; the pickle is deleted in any case.
+    """
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    command = [sys.executable, "-m", "trainer.models.convert", str(pickle), str(target)]
+    try:
+        finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        finished = None
+    pickle.unlink()
+    if finished is None or finished.returncode:
+        raise Refused(
+            f"{pickle.name} could not be read as plain tensors and was deleted.",
+            next_step="It may be damaged, or hold more than tensors. Choose a checkpoint with safetensors.",
+        )
 
 
 def convert(pickle: str, target: str) -> None:

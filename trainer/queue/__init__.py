@@ -1,17 +1,17 @@
-"""The queue: one function an arrow between the states of a job.
+"""The queue: one function per transition between the states of a job.
 
     submit -> queued -> claim -> running -> finish -> succeeded | failed | cancelled -> retry -> queued
     running -> hand_back (gentle stop), postpone (accident), reclaim (lost worker) -> queued
-    cancel: queued -> cancelled at once; running -> the worker is told at its next renewal
+    cancel: queued -> cancelled at once; running -> the worker learns it at its next renewal
 
-A job that needs others is queued from the start and claimed when they have succeeded (trainer.queue.dependencies).
-What people do is here; what workers do is in trainer.queue.lease and offered here too.
+A job that needs others is queued at once and claimed when they have succeeded (trainer.queue.dependencies). The
+transitions that people make are here; those that workers make are in trainer.queue.lease and exported here too.
 """
 
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, Row, and_, case, func, insert, null, select, update
 
@@ -19,8 +19,7 @@ from trainer.chain import Chain
 from trainer.errors import Refused, UnknownName
 from trainer.home import home, present
 from trainer.prediction import Plain
-from trainer.queue import dependencies as needs
-from trainer.queue import inputs
+from trainer.queue import dependencies, inputs
 from trainer.queue.engines import Process
 from trainer.queue.lease import (
     LEASE_S,
@@ -87,11 +86,11 @@ _PUBLIC = {"id", "kind", "state", "progress", "eta_seconds", "attempts", "spec",
 
 
 class Job(Plain):
-    """A job as people see it. Times are unix seconds; `artifact` is absolute.
+    """A job as people see it. Times are Unix seconds; `artifact` is an absolute path.
 
-    `place` in the queue counts from 1; a job that waits for others has none. `needs` are the ids of all jobs whose
-    models it takes, `waits_for` those of them that have not succeeded yet, while it is queued. `held` says of a
-    running job whether its worker lives: otherwise nothing moves until another one takes it over.
+    place: position in the queue, from 1; None for a job that waits for others. needs: the ids of all jobs whose models
+    it uses. waits_for: those of them that have not succeeded yet, while it is queued. held: whether the worker of a
+    running job is alive; if not, it stands still until another worker takes it over.
     """
 
     id: str
@@ -100,10 +99,10 @@ class Job(Plain):
     progress: float  # 0 to 1
     eta_seconds: float | None
     attempts: int
-    spec: dict
+    spec: dict[str, Any]
     metrics: dict[str, float | None]
     artifact: str | None
-    error: dict | None
+    error: dict[str, Any] | None
     step: int
     steps: int | None
     created_at: float
@@ -116,13 +115,13 @@ class Job(Plain):
     waits_for: tuple[str, ...] = ()
     held: bool = True
 
-    def to_json(self) -> dict:
-        """The public shape of `stillroom job --json`."""
+    def to_json(self) -> dict[str, Any]:
+        """The public JSON form, as printed by `stillroom job --json`."""
         return self.model_dump(mode="json", include=_PUBLIC)
 
 
 class WorkerInfo(Plain):
-    """A live worker: whether it is on this machine, seconds since its last sign of life, and the job it holds."""
+    """A live worker: whether it is on this machine, seconds since its last sign of life, and the job that it runs."""
 
     id: str
     name: str
@@ -133,61 +132,61 @@ class WorkerInfo(Plain):
 
 
 def submit(spec: JobSpec, *, store: Engine | None = None, priority: int = 0) -> Job:
-    """Queue a spec. While the same spec is queued or running, that job is the answer; once it has ended, a new one.
+    """Queue a spec and return its job; while the same spec is queued or running, return that job instead.
 
-    A run that the spec refers to may still be queued or running: the job waits for it. Refused if that run has failed,
-    or if the job that is queued or running is made of other files (trainer.queue.inputs) than those of now.
+    A run that the spec refers to may still be queued or running: the job waits for it. Raises Refused if that run has
+    failed, or if the job that is queued or running uses different files (trainer.queue.inputs) than a new one would.
     """
     store = store or open_store()
-    now = inputs.there(spec)
+    current = inputs.resolve_available(spec)
 
     def add(connection: Connection) -> str:
-        needs.lock(connection)
-        return _going_on(connection, spec.digest, now) or _insert(connection, spec, priority, now)
+        dependencies.lock(connection)
+        return _unfinished(connection, spec.digest, current) or _insert(connection, spec, priority, current)
 
     return job(write(store, add), store=store)
 
 
 def submit_chain(chain: Chain, *, store: Engine | None = None, priority: int = 0) -> dict[str, Job]:
-    """Queue the steps of a chain, all or none; their jobs by step name, in order.
+    """Queue all steps of a chain, or none; their jobs by step name, in order.
 
-    A step that is queued or running already, or has succeeded with the files of now and whose model is still there, is
-    not made again: a chain that is submitted anew does what is missing. Refused as `submit` is.
+    A step is not repeated if it is queued or running, or if it has succeeded with the current files and its model still
+    exists: submitting a chain again does what is missing. Raises Refused in the same cases as `submit`.
     """
     store = store or open_store()
-    there = {step.name: inputs.there(step.spec) for step in chain.steps}
+    resolved = {step.name: inputs.resolve_available(step.spec) for step in chain.steps}
 
     def add(connection: Connection) -> dict[str, str]:
-        needs.lock(connection)
+        dependencies.lock(connection)
         ids: dict[str, str] = {}
         for step in chain.steps:
-            spec, now = step.bound(ids), there[step.name]
-            known = _going_on(connection, spec.digest, now) or _done(connection, spec.digest, now)
-            ids[step.name] = known or _insert(connection, spec, priority, now)
+            spec, current = step.bound(ids), resolved[step.name]
+            existing = _unfinished(connection, spec.digest, current) or _done(connection, spec.digest, current)
+            ids[step.name] = existing or _insert(connection, spec, priority, current)
         return ids
 
     return {name: job(job_id, store=store) for name, job_id in write(store, add).items()}
 
 
 def cancel(job_id: str, *, store: Engine | None = None) -> Job:
-    """Cancel a job: at once if nobody runs it, else its worker stops it within seconds. An ended job stays as it is.
+    """Cancel a job: at once if no worker runs it, otherwise its worker stops it within seconds.
 
-    What depends on it ends with it.
+    The jobs that depend on it are cancelled too. A job that has ended does not change.
     """
     store = store or open_store()
     job(job_id, store=store)  # an unknown id is an error
     queued = _job.state == "queued"
-    asked = {
+    values = {
         "state": case((queued, "cancelled"), else_=_job.state),
         "ended_at": case((queued, time.time()), else_=null()),
         "cancel_requested": _job.state == "running",
     }
-    alive = update(jobs_table).where(_job.id == job_id, _job.state.in_(("queued", "running"))).values(asked)
+    alive = update(jobs_table).where(_job.id == job_id, _job.state.in_(("queued", "running"))).values(values)
 
-    def stop(connection: Connection) -> Row:
-        needs.lock(connection)
+    def stop(connection: Connection) -> Row[Any]:
+        dependencies.lock(connection)
         connection.execute(alive)
-        needs.settle(connection, job_id)
+        dependencies.settle(connection, job_id)
         return _row(connection, job_id)
 
     row = write(store, stop)
@@ -197,11 +196,11 @@ def cancel(job_id: str, *, store: Engine | None = None) -> Job:
 
 
 def retry(job_id: str, *, fresh: bool = False, store: Engine | None = None) -> Job:
-    """Queue a failed or cancelled job again; it goes on from its last checkpoint. One that is alive stays as it is.
+    """Queue a failed or cancelled job again; it continues from its last checkpoint. A live job does not change.
 
-    What was stopped for its sake is queued again too. Refused while something that it needs has ended badly itself.
-    `fresh` starts at step 0 with the data and models of now: it submits the same spec as a new job, `<digest8>-<n+1>`,
-    so that the old run stays for comparison and none of its checkpoints is seen.
+    Jobs that were cancelled because of it are queued again too. Raises Refused while a job that it needs has failed or
+    was cancelled. `fresh` starts at step 0 with the current data and models: it submits the same spec as a new job,
+    `<digest8>-<n+1>`, so that the old run stays for comparison and its checkpoints are not used.
     """
     store = store or open_store()
     before = job(job_id, store=store)
@@ -209,45 +208,45 @@ def retry(job_id: str, *, fresh: bool = False, store: Engine | None = None) -> J
         return submit(parse(before.spec), store=store)
     if before.state == "succeeded":
         step = f"`stillroom retry {job_id} --fresh` runs the same spec again from step 0."
-        raise Refused(f"Job {job_id} has succeeded; there is nothing to go on with.", next_step=step)
+        raise Refused(f"Job {job_id} has succeeded; there is nothing to continue.", next_step=step)
     write(store, lambda connection: _queue_again(connection, job_id))
     return job(job_id, store=store)
 
 
 def job(job_id: str, *, store: Engine | None = None) -> Job:
-    """One job; UnknownName if there is none."""
+    """The job with this id. Raises UnknownName if there is none."""
 
-    def look(connection: Connection) -> Job:
+    def load(connection: Connection) -> Job:
         row = _row(connection, job_id)
-        needed = needs.states(connection, select(jobs_table).where(_job.id == job_id))
+        needed = dependencies.states(connection, select(jobs_table).where(_job.id == job_id))
         held = _held(connection) if row.state == "running" else ()
         return _to_job(row, _places(connection) if row.state == "queued" else {}, needed, held)
 
-    return read(store or open_store(), look)
+    return read(store or open_store(), load)
 
 
 def jobs(*, store: Engine | None = None, limit: int = 200) -> list[Job]:
-    """The newest jobs first."""
+    """The newest jobs, newest first."""
     newest = select(jobs_table).order_by(_job.created_at.desc(), _job.turn.desc()).limit(limit)
 
-    def look(connection: Connection) -> list[Job]:
-        rows, places, needed = connection.execute(newest).all(), _places(connection), needs.states(connection, newest)
-        held = _held(connection)
+    def load(connection: Connection) -> list[Job]:
+        rows, places = connection.execute(newest).all(), _places(connection)
+        needed, held = dependencies.states(connection, newest), _held(connection)
         return [_to_job(row, places, needed, held) for row in rows]
 
-    return read(store or open_store(), look)
+    return read(store or open_store(), load)
 
 
 def artifacts(*, store: Engine | None = None) -> dict[str, Path]:
-    """What each job that succeeded has made, by id, the newest first; whether it is still there is not looked at."""
-    made = select(_job.id, _job.artifact).where(_job.state == "succeeded", _job.artifact != "")
-    made = made.order_by(_job.created_at.desc(), _job.turn.desc())
-    rows, state = read(store or open_store(), lambda connection: connection.execute(made).all()), home()
-    return {row.id: _place(row.artifact, state) for row in rows}
+    """The path of what each successful job produced, by id, newest first; not checked to exist still."""
+    query = select(_job.id, _job.artifact).where(_job.state == "succeeded", _job.artifact != "")
+    query = query.order_by(_job.created_at.desc(), _job.turn.desc())
+    rows, state = read(store or open_store(), lambda connection: connection.execute(query).all()), home()
+    return {row.id: _artifact_path(row.artifact, state) for row in rows}
 
 
 def workers(store: Engine | None = None) -> list[WorkerInfo]:
-    """The workers that live: on this machine by their process, on others by a sign of life of late."""
+    """The live workers: on this machine judged by their process, on others by a recent sign of life."""
     return read(store or open_store(), _workers)
 
 
@@ -259,7 +258,7 @@ def _workers(connection: Connection) -> list[WorkerInfo]:
 
 
 def _held(connection: Connection) -> set[str]:
-    """Ids of the running jobs whose worker lives."""
+    """The ids of the running jobs whose worker is alive."""
     return {worker.job_id for worker in _workers(connection) if worker.job_id}
 
 
@@ -267,75 +266,79 @@ def _alive(connection: Connection, digest: str) -> str | None:
     return connection.execute(select(_job.id).where(_job.digest == digest, ALIVE)).scalar_one_or_none()
 
 
-def _going_on(connection: Connection, digest: str, now: Mapping[str, Input]) -> str | None:
-    """The job of this spec that is queued or running; Refused where it is made of other inputs."""
+def _unfinished(connection: Connection, digest: str, current: Mapping[str, Input]) -> str | None:
+    """The job of this spec that is queued or running. Raises Refused if it uses different inputs."""
     if job_id := _alive(connection, digest):
-        inputs.refuse_others(connection, job_id, now)
+        inputs.refuse_changed(connection, job_id, current)
     return job_id
 
 
-def _done(connection: Connection, digest: str, now: Mapping[str, Input]) -> str | None:
-    """The newest job of this spec that has succeeded with these inputs, unless the model that it made is gone."""
-    from trainer.zoo.weights import WEIGHTS  # the zoo needs the data sets, and these numpy
+def _done(connection: Connection, digest: str, current: Mapping[str, Input]) -> str | None:
+    """The newest job of this spec that has succeeded with these inputs, and whose model still exists."""
+    from trainer.zoo.weights import WEIGHTS  # not at the top: the zoo imports the data sets, and these numpy
 
     query = select(_job.id, _job.artifact).where(_job.digest == digest, _job.state == "succeeded")
     rows = connection.execute(query.order_by(_job.number.desc())).all()
-    there = (row for row in rows if row.artifact is None or (_place(row.artifact, home()) / WEIGHTS).is_file())
-    return next((row.id for row in there if inputs.same(connection, row.id, now)), None)
+    present_rows = (
+        row for row in rows if row.artifact is None or (_artifact_path(row.artifact, home()) / WEIGHTS).is_file()
+    )
+    return next((row.id for row in present_rows if inputs.unchanged(connection, row.id, current)), None)
 
 
-def _place(artifact: str, state: Path) -> Path:
+def _artifact_path(artifact: str, state: Path) -> Path:
     return state / present(artifact, state)
 
 
-def _insert(connection: Connection, spec: JobSpec, priority: int, now: Mapping[str, Input]) -> str:
+def _insert(connection: Connection, spec: JobSpec, priority: int, current: Mapping[str, Input]) -> str:
     stem = spec.digest[:8]
     highest = select(func.coalesce(func.max(_job.number), 0)).where(_job.id.startswith(f"{stem}-"))
     number = connection.execute(highest).scalar_one() + 1
     while (runs_dir() / f"{stem}-{number}").exists():
-        number += 1  # a run folder that outlived its database must not be taken for this job's
-    values = {"id": f"{stem}-{number}", "digest": spec.digest, "number": number, "kind": spec.kind}
+        number += 1  # a run folder that outlived its database must not be taken for the folder of this job
+    job_id = f"{stem}-{number}"
+    values = {"id": job_id, "digest": spec.digest, "number": number, "kind": spec.kind}
     values |= {"spec": spec.model_dump(mode="json"), "priority": priority, "turn": _next_turn(connection)}
     connection.execute(insert(jobs_table).values(values | {"created_at": time.time()}))
-    inputs.fix(connection, values["id"], now)
-    needs.record(connection, values["id"], [each.name for each in spec.references("model")])
-    _refuse_if_hindered(connection, values["id"])
-    return values["id"]
+    inputs.record(connection, job_id, current)
+    dependencies.record(connection, job_id, [each.name for each in spec.references("model")])
+    _refuse_if_blocked(connection, job_id)
+    return job_id
 
 
-def _refuse_if_hindered(connection: Connection, job_id: str) -> None:
-    if error := needs.hindrance(connection, job_id):
+def _refuse_if_blocked(connection: Connection, job_id: str) -> None:
+    if error := dependencies.blocking_error(connection, job_id):
         raise Refused(error["message"], next_step=f"{error['next_step']} Nothing was queued.")
 
 
 def _next_turn(connection: Connection) -> int:
-    return connection.execute(select(func.coalesce(func.max(_job.turn), 0))).scalar_one() + 1
+    last: int = connection.execute(select(func.coalesce(func.max(_job.turn), 0))).scalar_one()
+    return last + 1
 
 
 def _queue_again(connection: Connection, job_id: str) -> None:
-    needs.lock(connection)
+    dependencies.lock(connection)
     row = _row(connection, job_id)
     if row.state not in ("failed", "cancelled"):
         return
     if (other := _alive(connection, row.digest)) is not None:
         step = f"Follow or cancel {other} first."
-        raise Refused(f"Job {other} has the same spec and is not over yet.", next_step=step)
-    _refuse_if_hindered(connection, job_id)
+        raise Refused(f"Job {other} has the same spec and has not ended.", next_step=step)
+    _refuse_if_blocked(connection, job_id)
     values = {"state": "queued", "turn": _next_turn(connection), "cancel_requested": False, "strikes": 0}
     values |= {"not_before": 0.0, "error": None, "message": None, "started_at": None, "ended_at": None}
     connection.execute(update(jobs_table).where(_job.id == job_id).values(values))
-    needs.settle(connection, job_id)
+    dependencies.settle(connection, job_id)
 
 
 def _places(connection: Connection) -> dict[str, int]:
-    """Place of each queued job that waits for no other, in the order of claims, from 1."""
-    order = select(_job.id).where(_job.state == "queued", needs.fulfilled())
+    """The position of each queued job that waits for no other, in the order in which they are claimed, from 1."""
+    order = select(_job.id).where(_job.state == "queued", dependencies.fulfilled())
     order = order.order_by(_job.priority.desc(), _job.turn, _job.id)
     return {job_id: place for place, job_id in enumerate(connection.execute(order).scalars(), start=1)}
 
 
-def _row(connection: Connection, job_id: str) -> Row:
-    # What cannot be printed is no id, and no database takes it.
+def _row(connection: Connection, job_id: str) -> Row[Any]:
+    # Databases refuse some unprintable characters, and no id has any.
     ids = [job_id] if job_id.isprintable() else []
     row = connection.execute(select(jobs_table).where(_job.id.in_(ids))).one_or_none()
     if row is None:
@@ -344,22 +347,30 @@ def _row(connection: Connection, job_id: str) -> Row:
     return row
 
 
-def _to_job(row: Row, places: Mapping[str, int], needed: Mapping[str, Mapping[str, str]], held: Collection[str]) -> Job:
-    plain = {name: getattr(row, name) for name in Job.model_fields if name not in _DERIVED}
+def _to_job(
+    row: Row[Any], places: Mapping[str, int], needed: Mapping[str, Mapping[str, str]], held: Collection[str]
+) -> Job:
+    columns = {name: getattr(row, name) for name in Job.model_fields if name not in _DERIVED}
     share = min(1.0, row.step / row.steps) if row.steps else 0.0
-    moves = row.state == "running" and row.id in held
-    eta_s = (row.steps - row.step) / row.rate if moves and row.steps and row.rate else None
+    advancing = row.state == "running" and row.id in held
+    eta_s = (row.steps - row.step) / row.rate if advancing and row.steps and row.rate else None
     progress = 1.0 if row.state == "succeeded" else share
     states = needed.get(row.id, {})
     missing = [needed_id for needed_id, state in states.items() if row.state == "queued" and state != "succeeded"]
-    plain["artifact"] = str(_place(row.artifact, home())) if row.artifact else None
-    waits = {"needs": tuple(states), "waits_for": tuple(missing), "held": moves or row.state != "running"}
-    return Job(progress=progress, eta_seconds=eta_s, place=places.get(row.id), **waits, **plain)
+    return Job(
+        progress=progress,
+        eta_seconds=eta_s,
+        place=places.get(row.id),
+        artifact=str(_artifact_path(row.artifact, home())) if row.artifact else None,
+        needs=tuple(states),
+        waits_for=tuple(missing),
+        held=advancing or row.state != "running",
+        **columns,
+    )
 
 
-def _worker_info(row: Row) -> WorkerInfo | None:
+def _worker_info(row: Row[Any]) -> WorkerInfo | None:
     process, age_s = Process.parse(row.process), max(0.0, time.time() - row.seen_at)
     if process.gone or (not process.here and age_s > 2 * LEASE_S):
         return None
-    shown = {"id": row.id, "name": row.name, "device": row.device, "job_id": row.job_id}
-    return WorkerInfo(here=process.here, age_s=age_s, **shown)
+    return WorkerInfo(id=row.id, name=row.name, device=row.device, here=process.here, age_s=age_s, job_id=row.job_id)

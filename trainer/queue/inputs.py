@@ -1,7 +1,7 @@
-"""What a job is made of, fixed by content: the models and data of its spec with the hashes they had when it was queued.
+"""The inputs of a job: the models and data that its spec refers to, with their hashes at the time it was queued.
 
-What cannot be found at that time, such as the model of a run that has still to end, is fixed by the first attempt.
-Every attempt compares what it finds with that, so that a run never goes on with other data or another base.
+An input that does not exist yet, such as the model of a run that has not ended, is recorded by the first attempt. Every
+attempt compares its inputs with the record, so that a run never continues with changed data or a changed base.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,16 +18,16 @@ from trainer.resolved import Input, ResolvedDataset, ResolvedModel
 from trainer.run import attempts, runs_dir
 from trainer.spec import JobSpec
 
-_DATA = ("dataset", "unlabelled")
+_DATASETS = ("dataset", "unlabelled")
 
 
 def resolve(spec: JobSpec) -> dict[str, Input]:
-    """All that a spec references, as it is now. Raises what is wrong with a reference."""
+    """Every input of a spec as it is now, by name. Raises the error of the first reference that cannot be resolved."""
     return {each.input: _resolve(each.input, each.name) for each in spec.references()}
 
 
-def there(spec: JobSpec) -> dict[str, Input]:
-    """What of it can be found now; the job will say what is wrong with the rest, unless that is still to be made."""
+def resolve_available(spec: JobSpec) -> dict[str, Input]:
+    """The inputs of a spec that exist now, by name. Those that are still missing when the job runs are reported."""
     resolved = {}
     for each in spec.references():
         try:
@@ -39,73 +39,72 @@ def there(spec: JobSpec) -> dict[str, Input]:
     return resolved
 
 
-def fix(connection: Connection, job_id: str, inputs: Mapping[str, Input]) -> None:
-    """Keep what a job is made of, where that is not fixed yet."""
-    old = _fixed(connection, job_id)
-    new = {name: each.placed(portable, home()) for name, each in inputs.items() if name not in old}
+def record(connection: Connection, job_id: str, inputs: Mapping[str, Input]) -> None:
+    """Record the inputs of a job that are not recorded yet."""
+    earlier = _recorded(connection, job_id)
+    new = {name: each.placed(portable, home()) for name, each in inputs.items() if name not in earlier}
     rows = [{"job_id": job_id, "name": name, "value": each.model_dump(mode="json")} for name, each in new.items()]
     if rows:
         connection.execute(insert(inputs_table), rows)
 
 
-def of_attempt(spec: JobSpec, job_id: str, store: Engine) -> dict[str, Input]:
-    """All that a job references, for an attempt at it. CorruptFile where that is not what the job is made of.
+def resolve_for_attempt(spec: JobSpec, job_id: str, store: Engine) -> dict[str, Input]:
+    """Every input of a job, by name, for a new attempt; records those that are not recorded yet.
 
-    Raises what is wrong with a reference, too.
+    Raises CorruptFile if an input has changed since it was recorded, and the errors of `resolve`.
     """
-    before = read(store, lambda connection: known(connection, job_id))
-    now = {each.input: _again(each.input, each.name, before.get(each.input)) for each in spec.references()}
-    if changes := list(_changes(before, now)):
-        fresh = f"`stillroom retry {job_id} --fresh`, or submit the chain again that it is a step of"
-        next_step = f"Restore the files, or start anew with those of now: {fresh}."
+    before = read(store, lambda connection: recorded(connection, job_id))
+    current = {each.input: _resolve_again(each.input, each.name, before.get(each.input)) for each in spec.references()}
+    if changes := list(_changes(before, current)):
+        fresh = f"`stillroom retry {job_id} --fresh`, or submit its chain again"
+        next_step = f"Restore the files, or start again with the current ones: {fresh}."
         raise CorruptFile(" ".join(changes), next_step=next_step)
-    write(store, lambda connection: fix(connection, job_id, now))
-    return now
+    write(store, lambda connection: record(connection, job_id, current))
+    return current
 
 
-def same(connection: Connection, job_id: str, inputs: Mapping[str, Input]) -> bool:
-    """Whether a job is made of these inputs, as far as both are known."""
-    return not any(_changes(known(connection, job_id), inputs))
+def unchanged(connection: Connection, job_id: str, inputs: Mapping[str, Input]) -> bool:
+    """Whether these are the inputs of a job, as far as both are known."""
+    return not any(_changes(recorded(connection, job_id), inputs))
 
 
-def refuse_others(connection: Connection, job_id: str, inputs: Mapping[str, Input]) -> None:
-    """Refused where a job of the same spec that is not over was queued with other inputs."""
-    if changes := list(_changes(known(connection, job_id), inputs)):
-        what = f"Job {job_id} has the same spec and is not over yet. {' '.join(changes)}"
-        raise Refused(what, next_step="Cancel it first, or wait for its end; then submit again. Nothing was queued.")
+def refuse_changed(connection: Connection, job_id: str, inputs: Mapping[str, Input]) -> None:
+    """Raise Refused if an unfinished job of the same spec was queued with different inputs."""
+    if changes := list(_changes(recorded(connection, job_id), inputs)):
+        what = f"Job {job_id} has the same spec and has not ended. {' '.join(changes)}"
+        raise Refused(what, next_step="Cancel it, or wait until it ends; then submit again. Nothing was queued.")
 
 
-def known(connection: Connection, job_id: str) -> dict[str, Input]:
-    """What a job is made of, as far as that is fixed; of an older version's job, what its first attempt was given."""
-    fixed = _fixed(connection, job_id)
-    return fixed or _of_first_attempt(job_id)
+def recorded(connection: Connection, job_id: str) -> dict[str, Input]:
+    """The recorded inputs of a job, by name; for a job of an older version, those of its first attempt."""
+    return _recorded(connection, job_id) or _of_first_attempt(job_id)
 
 
 def _of_first_attempt(job_id: str) -> dict[str, Input]:
     for run in attempts(runs_dir(), job_id)[-1:]:
-        with suppress(OSError, ValueError):  # no spec.json, or one that was torn
+        with suppress(OSError, ValueError):  # no spec.json, or an incomplete one
             return run.spec.inputs
     return {}
 
 
-def _fixed(connection: Connection, job_id: str) -> dict[str, Input]:
+def _recorded(connection: Connection, job_id: str) -> dict[str, Input]:
     query = select(inputs_table.c.name, inputs_table.c.value).where(inputs_table.c.job_id == job_id)
     rows = connection.execute(query).all()
     return {row.name: _type(row.name).model_validate(row.value).placed(present, home()) for row in rows}
 
 
 def _type(name: str) -> type[Input]:
-    return ResolvedDataset if name in _DATA else ResolvedModel
+    return ResolvedDataset if name in _DATASETS else ResolvedModel
 
 
 def _resolve(name: str, reference: str) -> Input:
-    from trainer import datasets, zoo  # numpy: who only looks at jobs does not wait for it
+    from trainer import datasets, zoo  # they import numpy, which listing jobs does not need
 
-    return datasets.resolve(reference) if name in _DATA else zoo.resolve(reference)
+    return datasets.resolve(reference) if name in _DATASETS else zoo.resolve(reference)
 
 
-def _again(name: str, reference: str, before: Input | None) -> Input:
-    """What a reference means; a folder that moved together with the state or the checkout is taken where it is now."""
+def _resolve_again(name: str, reference: str, before: Input | None) -> Input:
+    """What a reference means now, also if its folder has moved together with the state folder or the checkout."""
     try:
         return _resolve(name, reference)
     except StillroomError:
@@ -114,17 +113,18 @@ def _again(name: str, reference: str, before: Input | None) -> Input:
         return _resolve(name, before.path).model_copy(update={"reference": reference})
 
 
-def _changes(before: Mapping[str, Input], now: Mapping[str, Input]) -> Iterator[str]:
-    """A sentence for each input that has changed: which, and which of its files."""
+def _changes(before: Mapping[str, Input], current: Mapping[str, Input]) -> Iterator[str]:
+    """One sentence per changed input: which input, and which of its files."""
     for name, old in before.items():
-        if name in now and (old.sha256 != now[name].sha256 or (old.files and old.files != now[name].files)):
-            what = "data set" if name in _DATA else "teacher" if name == "teacher" else "model"
-            files = _differences(old.files, now[name].files)
+        new = current.get(name)
+        if new and (old.sha256 != new.sha256 or (old.files and old.files != new.files)):
+            what = "data set" if name in _DATASETS else "teacher" if name == "teacher" else "model"
+            files = _differences(old.files, new.files)
             yield f"The {what} {old.reference!r} has changed since this job began: {files}."
 
 
 def _differences(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    """Which files are other ones. Run folders of older versions do not know."""
+    """Which files have changed. The records of older versions have no files."""
     changed = [name for name in old if name in new and old[name] != new[name]]
     listed = [(changed, "differs"), ([*(old.keys() - new.keys())], "is gone"), ([*(new.keys() - old.keys())], "is new")]
     phrases = [f"{', '.join(sorted(names))} {how}" for names, how in listed if names]

@@ -1,20 +1,24 @@
-"""Metric rows: one value for each job, step and name. A step that is replayed after a resume overwrites its rows."""
+"""Metric rows: one value per job, step and name. A step that is replayed after a resume overwrites its rows."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from trainer.queue.store import metric, open_store, read
 
-_INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_INSERT: dict[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
 
 
 def record(connection: Connection, job_id: str, rows: Mapping[tuple[int, str], float | None]) -> None:
-    """Write rows {(step, name): value} within the caller's transaction, over what was there.
+    """Write rows {(step, name): value} in the caller's transaction, replacing existing ones.
 
-    A value that is not finite is kept as null: it is a fact about the run, and SQL and JSON have no other word for it.
+    A value that is not finite is stored as null, the only way to express it in SQL and JSON.
     """
     if not rows:
         return
@@ -28,8 +32,8 @@ def record(connection: Connection, job_id: str, rows: Mapping[tuple[int, str], f
     connection.execute(upsert, values)
 
 
-def history(job_id: str, *, store: Engine | None = None) -> list[dict]:
-    """Every row of a job as {"step", "name", "value"}, by step and name; value is None where it was not finite."""
+def history(job_id: str, *, store: Engine | None = None) -> list[dict[str, Any]]:
+    """Every metric row of a job as {"step", "name", "value"}, by step and name; value is None if it was not finite."""
     query = select(metric.c.step, metric.c.name, metric.c.value).where(metric.c.job_id == job_id)
     query = query.order_by(metric.c.step, metric.c.name)
     return read(store or open_store(), lambda connection: [dict(row) for row in connection.execute(query).mappings()])

@@ -1,4 +1,4 @@
-"""What a run folder says to the worker that follows it: progress so far, and how the child ended."""
+"""What a worker reads from the run folder that it follows: the progress so far, and how the child ended."""
 
 import errno
 import math
@@ -6,6 +6,7 @@ import signal
 import time
 from collections import defaultdict, deque
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from trainer.bounds import COUNT
 from trainer.errors import CorruptFile, StillroomError
@@ -13,53 +14,53 @@ from trainer.home import unavailable
 from trainer.queue import Progress
 from trainer.run import Result, Run
 
-RETRIES = {"DiskFull": 3, "Stalled": 1}  # accidents that may pass: tries again without a new checkpoint in between
-LOG_LINES, LOG_BYTES = 20, 4000  # of a dead child's log, shown in its error
-NAME_CHARACTERS, METRICS = 200, 1000  # of a metric's name; how many different ones a run may have
-RATE_MARKS = 60  # renewals over which the speed is taken
+RETRIES = {"DiskFull": 3, "Stalled": 1}  # for temporary failures: attempts without a new checkpoint in between
+LOG_LINES, LOG_BYTES = 20, 4000  # the end of the log that the error of a dead child shows
+NAME_CHARACTERS, METRICS = 200, 1000  # longest name of a metric; most metrics of a run
+RATE_MARKS = 60  # renewals over which the speed is measured
 
-_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU)
+_EXTERNAL_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGXCPU)
 
 
 class Killed(StillroomError):
-    """The child was ended by a signal from outside."""
+    """The child was ended by an external signal."""
 
 
 class Crashed(StillroomError):
-    """The child ended without saying why in a result."""
+    """The child ended without writing a result."""
 
 
 class DiskFull(StillroomError):
-    """There is no room left for the run."""
+    """The disk is full."""
 
 
 class Stalled(StillroomError):
-    """The child lived but said nothing for too long."""
+    """The child was alive but reported nothing for too long."""
 
 
 class Tail:
-    """What the events of a run's attempts say so far, and the metric rows that are not recorded yet.
+    """The progress in the events of a run's attempts, and the metric rows that are not stored yet.
 
-    Speed and silence are this process's own observation (monotonic clock), so a resume starts them anew.
+    Speed and silence are measured by this process (monotonic clock), so they start again after a resume.
     """
 
     def __init__(self) -> None:
         self.step: int | None = None
         self.steps: int | None = None
         self.checkpoint: int | None = None
-        self.metrics: dict[str, float] = {}
+        self.metrics: dict[str, float | None] = {}
         self._rows: dict[tuple[int, str], float] = {}
         self._offsets: dict[Path, int] = defaultdict(int)
         self.begin()
 
     def begin(self) -> None:
-        """The child starts now."""
+        """Start measuring: the child starts now."""
         self.message: str | None = None
         self._heard_at = time.monotonic()
         self._marks: deque[tuple[float, int]] = deque(maxlen=RATE_MARKS)  # (when, step)
 
     def take(self, run: Run) -> None:
-        """Read the events of this attempt that are new."""
+        """Read the new events of this attempt."""
         before, offset = self.step, None
         while offset != self._offsets[run.folder]:
             offset = self._offsets[run.folder]
@@ -73,19 +74,19 @@ class Tail:
 
     @property
     def silence_s(self) -> float:
-        """Seconds without an event."""
+        """Seconds since the last event."""
         return time.monotonic() - self._heard_at
 
     @property
     def rate(self) -> float | None:
-        """Steps per second over the last renewals; None before there are two marks."""
+        """Steps per second over the last renewals; None until two different steps were seen."""
         if len(self._marks) < 2:
             return None
         (then, first), (now, last) = self._marks[0], self._marks[-1]
         return (last - first) / (now - then) if last > first and now > then else None
 
     def progress(self) -> Progress:
-        """All of it, as a renewal reports it."""
+        """The progress for a renewal of the lease."""
         return Progress(
             step=self.step,
             steps=self.steps,
@@ -96,14 +97,15 @@ class Tail:
             rows=self._rows,
         )
 
-    def recorded(self) -> None:
-        """The rows of the last progress() are in the database."""
+    def mark_stored(self) -> None:
+        """Forget the rows of the last progress(), which are in the database now."""
         self._rows = {}
 
-    def _add(self, event: dict) -> None:
+    def _add(self, event: dict[str, Any]) -> None:
         kind, step, message = event.get("event"), event.get("step"), event.get("message")
-        if kind == "plan" and _is_count(event.get("steps")) and _is_count(event.get("start", 0)):
-            self.steps, self.step = event["steps"], event.get("start", 0)
+        steps, start = event.get("steps"), event.get("start", 0)
+        if kind == "plan" and _is_count(steps) and _is_count(start):
+            self.steps, self.step = steps, start
             self._marks.clear()
         elif kind in ("step", "evaluation") and _is_count(step):
             self.step = step
@@ -123,57 +125,57 @@ class Tail:
 
 
 def result_of(run: Run) -> Result | None:
-    """The result of an attempt, or None while there is none; one that cannot be read is a failure."""
+    """The result of an attempt, or None while there is none. An unreadable result counts as failed."""
     try:
         return run.result
     except (ValueError, IsADirectoryError, RecursionError):
-        damaged = CorruptFile("result.json does not hold a result.", next_step=_goes_on(run))
+        damaged = CorruptFile("result.json does not hold a result.", next_step=_how_to_continue(run))
         return Result(state="failed", error=damaged.to_json())
 
 
-def ending(run: Run, code: int | None) -> dict:
-    """The typed error of a child that ended without a result: its exit code (negative: signal) and its last lines."""
+def exit_error(run: Run, code: int | None) -> dict[str, Any]:
+    """The error of a child that ended without a result, from its exit code (negative: a signal) and its log."""
     if not run.folder.is_dir():
-        step = f"`stillroom retry {run.id}` starts anew, from a checkpoint only if an earlier attempt left one."
+        step = f"`stillroom retry {run.id}` starts again, from a checkpoint if an earlier attempt has one."
         return Crashed(f"The folder of the run was removed while it ran: {run.folder}.", next_step=step).to_json()
-    said = last_lines(run.log)
-    lines = f"The last lines of its log:\n{said}" if said else "It printed nothing."
-    number = -code if code and code < 0 else code - 128 if code and code > 128 else 0
-    if code == errno.ENOSPC or "No space left on device" in said:
-        step = f"Free some space; what is committed is safe. {_goes_on(run)}"
+    log_end = last_lines(run.log)
+    lines = f"The last lines of its log:\n{log_end}" if log_end else "It printed nothing."
+    signal_number = -code if code and code < 0 else code - 128 if code and code > 128 else 0
+    if code == errno.ENOSPC or "No space left on device" in log_end:
+        step = f"Free some space; committed checkpoints are safe. {_how_to_continue(run)}"
         return DiskFull(f"The disk is full. {lines}", next_step=step).to_json()
-    if number in _FROM_OUTSIDE:
-        return _killed(run, signal.Signals(number), lines).to_json()
-    how = f"with {_signal_name(number)}, a fault in native code" if number else f"with exit code {code}"
-    step = f"Read `stillroom logs {run.id}` for the whole log. {_goes_on(run)}"
+    if signal_number in _EXTERNAL_SIGNALS:
+        return _killed(run, signal.Signals(signal_number), lines).to_json()
+    how = f"with {_signal_name(signal_number)}, a fault in native code" if signal_number else f"with exit code {code}"
+    step = f"Read `stillroom logs {run.id}` for the whole log. {_how_to_continue(run)}"
     return Crashed(f"The training process ended {how}. {lines}", next_step=step).to_json()
 
 
-def stalled(run: Run) -> dict:
-    """The typed error of a child that was stopped because it said nothing."""
-    return Stalled("The training process lived, but made no progress.", next_step=_goes_on(run)).to_json()
+def stall_error(run: Run) -> dict[str, Any]:
+    """The error of a child that was stopped because it reported nothing."""
+    return Stalled("The training process was alive but made no progress.", next_step=_how_to_continue(run)).to_json()
 
 
 def storable(text: str) -> str:
-    """Text that every database can hold: without NUL, and with a mark in the place of half a character."""
+    """Text that every database can store: NUL and lone surrogates are replaced."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
-def typed(error: Exception) -> dict:
-    """The error of a job that its worker could not start, or not follow to its end."""
+def worker_error(error: Exception) -> dict[str, Any]:
+    """The error of a job that its worker could not start or follow to its end."""
     if isinstance(error, StillroomError):
         return error.to_json()
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull("The disk is full.", next_step="Free some space; what is committed is safe.").to_json()
+        return DiskFull("The disk is full.", next_step="Free some space; committed checkpoints are safe.").to_json()
     if isinstance(error, OSError) and (unusable := unavailable(error)):
         return unusable.to_json()
     step = "This is a fault of Stillroom or of its installation; the worker's log has the details."
     why = storable(f"{type(error).__name__}: {error}")[:LOG_BYTES]
-    return Crashed(f"The worker could not go on with this job: {why}", next_step=step).to_json()
+    return Crashed(f"The worker could not continue this job: {why}", next_step=step).to_json()
 
 
 def last_lines(path: Path) -> str:
-    """The end of a log: at most LOG_LINES lines and LOG_BYTES bytes; empty if there is none."""
+    """The end of a log: at most LOG_LINES lines and LOG_BYTES bytes; empty if there is no log."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - LOG_BYTES))
@@ -183,12 +185,12 @@ def last_lines(path: Path) -> str:
     return "\n".join(text.strip().splitlines()[-LOG_LINES:])
 
 
-def _killed(run: Run, number: signal.Signals, lines: str) -> Killed:
-    likely = "Most often this is the system, out of memory, or somebody's kill -9."
-    reason = likely if number == signal.SIGKILL else "Somebody, or the system, asked it to end."
-    advice = "Free memory or make batches smaller if it ran out. " if number == signal.SIGKILL else ""
+def _killed(run: Run, received: signal.Signals, lines: str) -> Killed:
+    likely = "Usually the cause is that the system ran out of memory, or a manual kill -9."
+    reason = likely if received == signal.SIGKILL else "Somebody, or the system, asked it to end."
+    advice = "If memory ran out, free some or use smaller batches. " if received == signal.SIGKILL else ""
     return Killed(
-        f"The training process was ended by {number.name}. {reason} {lines}", next_step=advice + _goes_on(run)
+        f"The training process was ended by {received.name}. {reason} {lines}", next_step=advice + _how_to_continue(run)
     )
 
 
@@ -199,16 +201,16 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _goes_on(run: Run) -> str:
-    return f"`stillroom retry {run.id}` goes on from the last checkpoint."
+def _how_to_continue(run: Run) -> str:
+    return f"`stillroom retry {run.id}` continues from the last checkpoint."
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= COUNT
 
 
 def _number(value: float) -> float:
-    """The value as a float; one that is too large for it is infinite."""
+    """The value as a float; infinity if it is too large for one."""
     try:
         return float(value)
     except OverflowError:

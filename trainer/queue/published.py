@@ -1,14 +1,16 @@
-"""Runs as models: those that succeeded and left one, and with the zoo's all that are ready to use. No torch.
+"""Published runs: the models of successful runs, alone or with the zoo models that are ready to use. No torch.
 
-What was read of a run's folder is used again while its files are the same, so that a page that lists hundreds of runs
-asks for the marks of their files and reads none.
+What was read from a run's folder is cached until one of its files changes, so a page that lists hundreds of runs only
+checks the status of their files and reads none.
 """
 
 import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from sqlalchemy import Engine
 
 from trainer.queue import artifacts
 from trainer.tasks import answers
@@ -16,13 +18,13 @@ from trainer.zoo import ABOUT, ModelEntry, Tokenizer, entries, weights_here
 from trainer.zoo.weights import WEIGHTS, read_json
 
 CONFIG = "config.json"
-RECENT_S = 2.0  # as coarse as the clock of a file system may be: what is younger can change again and look the same
+RECENT_S = 2.0  # the coarsest time stamps of file systems: a younger file may change without a new time stamp
 
 log = logging.getLogger(__name__)
 
 
-class _Mark(NamedTuple):
-    """What changes with a file: which it is, how large, and when it was written."""
+class _FileStatus(NamedTuple):
+    """What changes when a file changes: its inode, size and times."""
 
     inode: int
     mode: int
@@ -32,21 +34,23 @@ class _Mark(NamedTuple):
 
 
 class _Reading(NamedTuple):
-    """What came of a run's folder: the marks of its files, the base that its entry was made with, and the entry."""
+    """The result of reading a run's folder: the status of its files, the base that its entry used, and the entry."""
 
-    marks: tuple[_Mark | None, ...]
+    statuses: tuple[_FileStatus | None, ...]
     base_id: str | None
     base: ModelEntry | None
-    entry: ModelEntry | None  # None where it cannot be used
+    entry: ModelEntry | None  # None if the model cannot be used
 
 
-_readings: dict[tuple[str, Path], _Reading] = {}  # of each run and folder, the last
+_readings: dict[tuple[str, Path], _Reading] = {}  # the last reading of each run and folder
 
 
-def runs(*, store=None) -> list[ModelEntry]:
-    """Runs that succeeded and left a model behind, newest first; those whose folder is gone or damaged are left out."""
+def runs(*, store: Engine | None = None) -> list[ModelEntry]:
+    """The models of successful runs, newest first, without those whose folder is missing or damaged."""
     known, usable = dict(entries()), []
-    for run_id, folder in reversed(artifacts(store=store).items()):  # oldest first: a run's base is known before it
+    for run_id, folder in reversed(
+        artifacts(store=store).items()
+    ):  # oldest first, so that a base comes before its runs
         if entry := _entry(run_id, folder, known):
             known[run_id] = entry
             usable.append(entry)
@@ -54,52 +58,60 @@ def runs(*, store=None) -> list[ModelEntry]:
 
 
 def _entry(run_id: str, folder: Path, known: Mapping[str, ModelEntry]) -> ModelEntry | None:
-    """The run as a model, read anew where one of its files or its base has changed; None where it is none."""
-    marks = tuple(_mark(folder / name) for name in (ABOUT, WEIGHTS, CONFIG))
+    """The model of a run, read again if one of its files or its base has changed; None if it has no usable model."""
+    statuses = tuple(_status(folder / name) for name in (ABOUT, WEIGHTS, CONFIG))
     last = _readings.get((run_id, folder))
-    if last and last.marks == marks and last.base is known.get(last.base_id):
+    if last and last.statuses == statuses and last.base is known.get(last.base_id or ""):
         return last.entry
-    reading = _read(run_id, folder, marks, known)
-    if time.time_ns() - max((mark.changed_ns for mark in marks if mark), default=0) > RECENT_S * 1e9:
+    reading = _read(run_id, folder, statuses, known)
+    if time.time_ns() - max((status.changed_ns for status in statuses if status), default=0) > RECENT_S * 1e9:
         _readings[run_id, folder] = reading
     return reading.entry
 
 
-def _mark(path: Path) -> _Mark | None:
+def _status(path: Path) -> _FileStatus | None:
     try:
         stat = path.stat()
     except (OSError, ValueError):
         return None
-    return _Mark(stat.st_ino, stat.st_mode, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return _FileStatus(stat.st_ino, stat.st_mode, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
-def _read(run_id: str, folder: Path, marks: tuple, known: Mapping[str, ModelEntry]) -> _Reading:
+def _read(
+    run_id: str, folder: Path, statuses: tuple[_FileStatus | None, ...], known: Mapping[str, ModelEntry]
+) -> _Reading:
     about = read_json(folder / ABOUT)
     if about is None or not (folder / WEIGHTS).is_file():
-        return _Reading(marks, None, None, None)
-    base_id = about.get("base") if isinstance(about.get("base"), str) else None
-    base = known.get(base_id)
+        return _Reading(statuses, None, None, None)
+    base_id: str | None = about["base"] if isinstance(about.get("base"), str) else None
+    base = known.get(base_id or "")
     try:
-        return _Reading(marks, base_id, base, _run_entry(run_id, folder, about, base))
+        return _Reading(statuses, base_id, base, _run_entry(run_id, folder, about, base))
     except (ValueError, TypeError, AttributeError) as error:  # one damaged folder must not hide the others
-        log.warning("Run %s is left out: its %s or config cannot be used (%s).", run_id, ABOUT, type(error).__name__)
-    return _Reading(marks, base_id, base, None)
+        log.warning("Run %s is left out: its %s or config is unusable (%s).", run_id, ABOUT, type(error).__name__)
+    return _Reading(statuses, base_id, base, None)
 
 
 _PATTERN = ("num_hidden_layers", "n_layers", "attention_window", "attention_type", "block_size", "num_random_blocks")
 
 
-def _window(config: Mapping, base: ModelEntry | None) -> int:
-    """A run reads as far as its base, unless it was lengthened. A Longformer counts positions from pad_token_id + 1."""
-    positions = config.get("max_position_embeddings", 512)
+def _window(config: Mapping[str, Any], base: ModelEntry | None) -> int:
+    """The window of a run: that of its base, unless it was lengthened to a Longformer (pad_token_id + 1 is unused)."""
+    positions: int = config.get("max_position_embeddings", 512)
     if config.get("model_type") == "longformer":
-        return positions - config.get("pad_token_id", 1) - 1
+        padding: int = config.get("pad_token_id", 1)
+        return positions - padding - 1
     return base.max_tokens if base else positions
 
 
-def _run_entry(run_id: str, folder: Path, about: Mapping, base: ModelEntry | None) -> ModelEntry:
+def _run_entry(run_id: str, folder: Path, about: Mapping[str, Any], base: ModelEntry | None) -> ModelEntry:
     config = read_json(folder / CONFIG) or {}
-    scores = {k: v for k, v in about.get("metrics", {}).items() if k.startswith("test_") and isinstance(v, int | float)}
+    scores = {
+        name: value
+        for name, value in about.get("metrics", {}).items()
+        if name.startswith("test_") and isinstance(value, int | float)
+    }
+    pattern = {name: config[name] for name in _PATTERN if name in config}
     dataset = about.get("dataset")
     unknown: Tokenizer = {"kind": None, "vocab": None, "cased": None, "lower_case": None}
     return ModelEntry(
@@ -107,13 +119,13 @@ def _run_entry(run_id: str, folder: Path, about: Mapping, base: ModelEntry | Non
         name=f"{base.name if base else about.get('base', 'model')} on {dataset}",
         source="run",
         path=str(folder),
-        architecture={"model_type": config.get("model_type", "")} | {k: config[k] for k in _PATTERN if k in config},
+        architecture={"model_type": config.get("model_type", "")} | pattern,
         tokenizer=base.tokenizer if base else unknown,
         max_tokens=_window(config, base),
         licence=base.licence if base else None,
         family=base.family if base else "local",
         role="run",
-        task=about.get("task") if answers(about.get("task")) else None,
+        task=about.get("task") if answers(about.get("task") or "") else None,
         labels=tuple(about.get("labels", ())),
         params={"encoder": about.get("params"), "mlm": None},
         reported=tuple(
@@ -125,8 +137,8 @@ def _run_entry(run_id: str, folder: Path, about: Mapping, base: ModelEntry | Non
     )
 
 
-def ready(*, task: str | Sequence[str] | None = None, store=None) -> list[ModelEntry]:
-    """Models whose weights are on this machine: the zoo's, then published runs; with tasks, those with such a head."""
+def ready(*, task: str | Sequence[str] | None = None, store: Engine | None = None) -> list[ModelEntry]:
+    """Models whose weights are on this machine, the zoo's and then published runs; only those for `task`, if given."""
     here = [entry for entry in entries().values() if entry.loads and weights_here(entry)]
-    wanted = (task,) if isinstance(task, str) else task
-    return [entry for entry in [*here, *runs(store=store)] if wanted is None or entry.task in wanted]
+    tasks = (task,) if isinstance(task, str) else task
+    return [entry for entry in [*here, *runs(store=store)] if tasks is None or entry.task in tasks]

@@ -1,8 +1,8 @@
 """The database: where it is, its tables, and its two kinds of transaction.
 
-SQLite unless STILLROOM_DB says otherwise. A write transaction takes the write lock first (BEGIN IMMEDIATE), so a read
-is never upgraded to a write, which SQLite refuses without waiting. A read transaction is deferred and cannot write, so
-pages never hold up a worker. The journal mode follows the SQLite version, because of the WAL-reset bug
+SQLite unless STILLROOM_DB names another database. A write transaction takes the write lock first (BEGIN IMMEDIATE), so
+a read is never upgraded to a write, which SQLite refuses without waiting. A read transaction is deferred and cannot
+write, so pages never block a worker. The journal mode depends on the SQLite version, because of the WAL-reset bug
 (https://sqlite.org/wal.html#walresetbug).
 """
 
@@ -41,7 +41,7 @@ from trainer.home import StateDamaged, StateError, StateUnavailable, home
 
 SCHEMA = 3  # PRAGMA user_version of the tables below; 2 added `needs`, 3 `input`
 BUSY_S = 10  # how long SQLite itself waits for a lock; `?timeout=` in the URL overrides it
-PATIENCE_S = 60.0  # how long a transaction is tried again above that: SQLite's own waiting is not fair
+PATIENCE_S = 60.0  # how long a transaction is retried beyond that: SQLite does not grant locks in order
 
 T = TypeVar("T")
 _json = JSON(none_as_null=True)
@@ -57,11 +57,11 @@ job = Table(
     Column("spec", _json, nullable=False),
     Column("state", Text, nullable=False, default="queued"),  # queued | running | succeeded | failed | cancelled
     Column("priority", Integer, nullable=False, default=0),
-    Column("turn", Integer, nullable=False),  # first come, first served; no clock in it
+    Column("turn", Integer, nullable=False),  # first come, first served; independent of the clock
     Column("not_before", Float, nullable=False, default=0.0),  # unix seconds; backoff only
     Column("cancel_requested", Boolean, nullable=False, default=False),
-    Column("token", Integer, nullable=False, default=0),  # grows with every claim: the fence against late workers
-    Column("beat", Integer, nullable=False, default=0),  # grows with every renewal: observers time its silence
+    Column("token", Integer, nullable=False, default=0),  # grows with every claim; fences off late workers
+    Column("beat", Integer, nullable=False, default=0),  # grows with every renewal; observers measure its silence
     Column("attempts", Integer, nullable=False, default=0),  # claims that were not handed back
     Column("strikes", Integer, nullable=False, default=0),  # claims since the last new checkpoint
     Column("checkpoint", Integer, nullable=False, default=0),  # highest committed step
@@ -70,10 +70,10 @@ job = Table(
     Column("child_process", Text),
     Column("step", Integer, nullable=False, default=0),
     Column("steps", Integer),
-    Column("rate", Float),  # steps per second of late
+    Column("rate", Float),  # recent steps per second
     Column("message", Text),
     Column("metrics", _json, nullable=False, default=dict),
-    Column("artifact", Text),  # below STILLROOM_HOME; older versions wrote absolute paths
+    Column("artifact", Text),  # relative to STILLROOM_HOME; older versions wrote absolute paths
     Column("error", _json),
     Column("created_at", Float, nullable=False),  # unix seconds, for display
     Column("started_at", Float),
@@ -85,13 +85,13 @@ metric = Table(
     Column("job_id", Text, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
     Column("step", Integer, primary_key=True),
     Column("name", Text, primary_key=True),
-    Column("value", Float),  # null where the run reported a number that is not finite
+    Column("value", Float),  # null for a number that is not finite
 )
 needs = Table(
     "needs",
     metadata,
     Column("job_id", Text, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
-    Column("needed_id", Text, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),  # it has to succeed first
+    Column("needed_id", Text, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),  # must succeed first
     Index("needs_needed", "needed_id"),
 )
 input = Table(
@@ -99,19 +99,19 @@ input = Table(
     metadata,
     Column("job_id", Text, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
     Column("name", Text, primary_key=True),  # model | others.0 ... | teacher | dataset | unlabelled
-    Column("value", _json, nullable=False),  # trainer.resolved.Input, its path as home.stored writes it
+    Column("value", _json, nullable=False),  # a trainer.resolved.Input; its path as home.portable writes it
 )
 worker = Table(
     "worker",
     metadata,
-    Column("id", Text, primary_key=True),  # random: host names and process ids come back
+    Column("id", Text, primary_key=True),  # random: host names and process ids are reused
     Column("name", Text, nullable=False),
     Column("device", Text, nullable=False),
     Column("process", Text, nullable=False),
     Column("seen_at", Float, nullable=False),  # unix seconds, for display
 )
 
-# A job that is being cancelled does not stand in the way of the same spec submitted anew.
+# A job that is being cancelled does not prevent its spec from being submitted again.
 ALIVE = and_(job.c.state.in_(("queued", "running")), job.c.cancel_requested == false())
 Index("job_alive", job.c.digest, unique=True, sqlite_where=ALIVE, postgresql_where=ALIVE)
 LEFT_RUNNING = job.c.child_process.is_not(None)
@@ -121,9 +121,10 @@ Index("job_queue", job.c.state, job.c.priority.desc(), job.c.turn)
 
 
 def open_store(url: str | None = None) -> Engine:
-    """The database at `url`, STILLROOM_DB or home()/stillroom.db, with its tables; one engine a URL in this process.
+    """The database at `url`, STILLROOM_DB or home()/stillroom.db, with its tables; one engine per URL in this process.
 
-    StateUnavailable if it cannot be opened, StateDamaged if it is not a database, Refused if a newer Stillroom made it.
+    Raises StateUnavailable if it cannot be opened, StateDamaged if it is not a database, and Refused if it was made by
+    a newer Stillroom.
     """
     url = url or os.environ.get("STILLROOM_DB")
     return _open(_parse_url(url) if url else URL.create("sqlite", database=str(home() / "stillroom.db")))
@@ -133,10 +134,10 @@ def _parse_url(url: str) -> URL:
     try:
         return make_url(url)
     except ArgumentError:
-        raise Unavailable("STILLROOM_DB is not a database URL.", next_step=_SAY_URL) from None
+        raise Unavailable("STILLROOM_DB is not a database URL.", next_step=_FIX_URL) from None
 
 
-_SAY_URL = "Write it as sqlite:////absolute/path.db or postgresql+psycopg://user@host/name, or unset STILLROOM_DB."
+_FIX_URL = "Write it as sqlite:////absolute/path.db or postgresql+psycopg://user@host/name, or unset STILLROOM_DB."
 
 
 @functools.lru_cache
@@ -146,7 +147,7 @@ def _open(url: URL) -> Engine:
         store = _engine(url)
         _make_tables(store)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise Unavailable(f"There is no driver for {shown} ({error}).", next_step=_SAY_URL) from None
+        raise Unavailable(f"There is no driver for {shown} ({error}).", next_step=_FIX_URL) from None
     return store
 
 
@@ -154,18 +155,18 @@ def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
         return create_engine(url, pool_pre_ping=True, hide_parameters=True)
     if url.get_backend_name() != "sqlite":
-        raise Refused(f"STILLROOM_DB names {url.get_backend_name()}; allowed: sqlite, postgresql.", next_step=_SAY_URL)
+        raise Refused(f"STILLROOM_DB names {url.get_backend_name()}; allowed: sqlite, postgresql.", next_step=_FIX_URL)
     patience = {} if "timeout" in url.query else {"timeout": BUSY_S}
-    store = create_engine(url, connect_args=patience, hide_parameters=True)  # no error quotes what was being written
+    store = create_engine(url, connect_args=patience, hide_parameters=True)  # errors do not quote parameters
     event.listen(store, "connect", _settings)
     event.listen(store, "begin", _begin)
     return store
 
 
 def journal(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> tuple[str, str]:
-    """(journal_mode, synchronous) that keep every commit of a power cut with this SQLite.
+    """The (journal_mode, synchronous) with which this SQLite keeps every commit through a power cut.
 
-    Write-ahead logging is faster, but up to 3.51.2 it can corrupt a database that several processes write; fixed in
+    Write-ahead logging is faster, but up to 3.51.2 it can corrupt a database that several processes write to; fixed in
     3.51.3, 3.50.7 and 3.44.6.
     """
     fixed = version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
@@ -173,7 +174,7 @@ def journal(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> tupl
 
 
 def _settings(raw: sqlite3.Connection, _record: object) -> None:
-    raw.isolation_level = None  # _begin says when a transaction begins
+    raw.isolation_level = None  # _begin starts transactions
     mode, synchronous = journal()
     for pragma in ("foreign_keys=ON", f"journal_mode={mode}", f"synchronous={synchronous}"):
         raw.execute(f"PRAGMA {pragma}")
@@ -192,56 +193,57 @@ def _make_tables(store: Engine) -> None:
 
 
 def _create(connection: Connection) -> None:
-    """Make the tables that are not there; that is also all that older schemas lack, so their rows stay as they are."""
+    """Create the missing tables. Older schemas lack tables only, so their rows stay unchanged."""
     if connection.dialect.name == "sqlite":
-        if (found := _version(connection)) > SCHEMA:
+        if (version := _version(connection)) > SCHEMA:
             raise Refused(
-                f"The database has schema {found}; this Stillroom knows schemas up to {SCHEMA}.",
+                f"The database has schema {version}; this Stillroom knows schemas up to {SCHEMA}.",
                 next_step="Update Stillroom, or point STILLROOM_HOME at another folder.",
             )
-        if 0 < found < SCHEMA:
-            _keep_copy(connection, found)
+        if 0 < version < SCHEMA:
+            _back_up(connection, version)
         connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA}")
     metadata.create_all(connection)
 
 
-def _keep_copy(connection: Connection, found: int) -> None:
-    """The database as an older Stillroom left it, beside it; under the write lock, so nothing is missing in it."""
-    path = connection.exec_driver_sql("PRAGMA database_list").first().file
+def _back_up(connection: Connection, version: int) -> None:
+    """Copy the database of an older Stillroom next to it; called under the write lock, so the copy is complete."""
+    path = connection.exec_driver_sql("PRAGMA database_list").one().file
     try:
-        # SQLite does not copy from a connection that may write; another one may read meanwhile.
-        with closing(sqlite3.connect(path)) as current, closing(sqlite3.connect(f"{path}.schema-{found}")) as copy:
+        # SQLite cannot copy from a connection with a write transaction; another connection can read meanwhile.
+        with closing(sqlite3.connect(path)) as current, closing(sqlite3.connect(f"{path}.schema-{version}")) as copy:
             current.backup(copy)
     except sqlite3.Error as error:
-        step = "Make room beside it and try again; the database has not been changed."
-        raise Unavailable(f"{path} has schema {found} and cannot be copied ({error}).", next_step=step) from None
+        step = "Free some space there and try again; the database has not been changed."
+        raise Unavailable(f"{path} has schema {version} and cannot be copied ({error}).", next_step=step) from None
 
 
 def _version(connection: Connection) -> int:
-    return connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    version: int = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    return version
 
 
 def write(store: Engine, work: Callable[[Connection], T], *, patience_s: float = PATIENCE_S) -> T:
-    """work(connection) in one transaction that is written whole or not at all; its answer.
+    """Run work(connection) in one atomic transaction and return its result.
 
-    Tried again from the start, with jitter, while others hold the lock, for `patience_s`. StateUnavailable if they
-    still do, or if the database cannot be used otherwise; StateDamaged if it is damaged.
+    While others hold the lock, it is retried from the start, with jitter, for `patience_s`. Raises StateUnavailable if
+    they still do then, or if the database cannot be used for another reason; StateDamaged if it is damaged.
     """
-    return _patiently(store, work, patience_s)
+    return _with_retries(store, work, patience_s)
 
 
 def read(store: Engine, work: Callable[[Connection], T]) -> T:
-    """work(connection) on one consistent view, without the write lock; writing there is an error."""
-    return _patiently(store.execution_options(reading=True), work, PATIENCE_S)
+    """Run work(connection) on one consistent snapshot, without the write lock; writing there is an error."""
+    return _with_retries(store.execution_options(reading=True), work, PATIENCE_S)
 
 
-def _patiently(store: Engine, work: Callable[[Connection], T], patience_s: float) -> T:
+def _with_retries(store: Engine, work: Callable[[Connection], T], patience_s: float) -> T:
     deadline = time.monotonic() + patience_s
     while True:
         try:
             with store.begin() as connection:
                 return work(connection)
-        except (DatabaseError, sqlite3.DatabaseError) as error:  # the second kind: while a connection is made
+        except (DatabaseError, sqlite3.DatabaseError) as error:  # the second type: while connecting
             if not _is_busy(error) or time.monotonic() >= deadline:
                 raise _explained(store, error) or error from None
         time.sleep(random.uniform(0.005, 0.1))
@@ -253,23 +255,25 @@ def _is_busy(error: Exception) -> bool:
 
 
 def _explained(store: Engine, error: Exception) -> StateError | None:
-    """What a person can do about an error of the database itself; None for one of what was asked of it."""
+    """The error to show for a fault of the database itself; None for a fault of the statement."""
     shown = store.url.render_as_string(hide_password=True)
     reason = " ".join(str(getattr(error, "orig", error)).split())  # without the SQL
     if isinstance(error, OperationalError | sqlite3.OperationalError):
-        step = _SAY_LOCKED if _is_busy(error) else _SAY_PLACE
+        step = _FIX_LOCKED if _is_busy(error) else _FIX_PLACE
         return StateUnavailable(f"The database {shown} cannot be used: {reason}.", next_step=step)
     if type(error) in (DatabaseError, sqlite3.DatabaseError):
-        return StateDamaged(f"The database {shown} cannot be read: {reason}.", next_step=_SAY_DAMAGED)
+        return StateDamaged(f"The database {shown} cannot be read: {reason}.", next_step=_FIX_DAMAGED)
     return None
 
 
-_SAY_LOCKED = "Another program holds it: wait for that, or end it. STILLROOM_HOME or STILLROOM_DB names another one."
-_SAY_PLACE = (
-    "See that its folder is there, has room and may be written to by this user; or name another place: a folder in "
+_FIX_LOCKED = (
+    "Another program has locked it: wait for that program, or end it. STILLROOM_HOME or STILLROOM_DB selects another."
+)
+_FIX_PLACE = (
+    "Check that its folder exists, has free space and is writable for this user; or choose another place: a folder in "
     "STILLROOM_HOME, or a database URL in STILLROOM_DB, such as sqlite:////absolute/path.db."
 )
-_SAY_DAMAGED = (
-    "Restore it from a backup, or move it away: a new one is made, and run folders stay as they are. STILLROOM_HOME or "
-    "STILLROOM_DB names another one."
+_FIX_DAMAGED = (
+    "Restore it from a backup, or move it away: a new one is created, and run folders are not changed. STILLROOM_HOME "
+    "or STILLROOM_DB selects another."
 )

@@ -119,9 +119,9 @@ class Objective(torch.nn.Module):
     def _run(self, model: torch.nn.Module, batch: Mapping, *, side: int) -> Pass:
         """side: 0 for the student, 1 for the teacher, as in the pairs of a term."""
         states, maps, vectors = (self._levels(compared, side) for compared in ("states", "maps", "vectors"))
-        speaks = any(term.traits.needs_logits and (side == 0 or term.traits.needs_teacher) for term in self.plan)
+        needs_logits = any(term.traits.needs_logits and (side == 0 or term.traits.needs_teacher) for term in self.plan)
         with capturing(model, maps=maps, vectors=vectors, after_dropout=self.exact) as seen:
-            output = forward(model, batch, head=self.head, levels=states, speaks=speaks)
+            output = forward(model, batch, head=self.head, levels=states, needs_logits=needs_logits)
         return Pass(output.states, seen, output.logits)
 
     def _output_terms(self, student: Pass, teacher: Pass | None, batch: Mapping) -> tuple[torch.Tensor | float, dict]:
@@ -205,7 +205,7 @@ def _function(term: Term, *, sets: bool = False) -> Callable[..., torch.Tensor]:
 
 def _outputs(model: torch.nn.Module, head: str) -> tuple[Tags | None, tuple[Attribute, ...]]:
     """What the outputs of a tagger are: its tags, and the attributes of spans."""
-    if HEADS[head].says != "tags":
+    if HEADS[head].predicts != "tags":
         return None, ()
     names = [model.config.id2label[number] for number in range(len(model.config.id2label))]
     tags = read_tags(names)

@@ -24,7 +24,7 @@ from trainer.models.heads import unit_numbers
 from trainer.run import RunSpec
 from trainer.training import loop, teacher_cache
 from trainer.training.objective import Objective
-from trainer.zoo.outputs import mark
+from trainer.zoo.outputs import task_fields
 
 
 @dataclass
@@ -120,7 +120,7 @@ def prepare(
     if teacher and task.labelled:
         options["with_units"] = True
     rows = data.rows("train", tokenizer, **options)
-    student.config.update(data.marks(max_tokens, rows.lengths) | mark(task.name))
+    student.config.update(data.marks(max_tokens, rows.lengths) | task_fields(task.name))
     if teacher and (carriers := getattr(teacher[0].config, attributes.CARRIERS, None)):
         student.config.update({attributes.CARRIERS: carriers})
     objective = Objective(

@@ -1,4 +1,4 @@
-"""How far a token sees, in numbers and in words, from the fields of a config.json alone. No torch."""
+"""How far a token attends, as numbers and as a sentence, from the fields of a config.json alone. No torch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,15 +6,16 @@ from typing import Any
 from trainer.prediction import Plain
 from trainer.zoo.outputs import ENCODER, HEADS
 
-_USUAL_LAYERS = {"longformer": 12, "big_bird": 12, "modernbert": 22}  # what a config leaves out is its class's default
+_DEFAULT_LAYERS = {"longformer": 12, "big_bird": 12, "modernbert": 22}  # for a config that leaves the number out
 
 
 class Reach(Plain):
-    """What one token sees in one layer, and how far it reaches through all; numbers are word pieces.
+    """What one token attends to in one layer, and how far it reaches through all layers, in word pieces.
 
-    side: on either side of it. shared: pieces that every token sees and that see every token. drawn: pieces elsewhere,
-    chosen once and for all. through: how far a token reaches through all layers on one side; None where a layer sees
-    the whole input. every: with 3, each third layer does. full_below: an input of at most so many pieces is seen whole.
+    side: pieces on either side of it; None for all. shared: global pieces, which attend to every token and which every
+    token attends to. drawn: further pieces, chosen at random once. through: how far information travels through all
+    layers on one side; None if a layer attends to the whole input. every: 3 if every third layer does. full_below: the
+    longest input that is attended to as a whole.
     """
 
     side: int | None
@@ -41,19 +42,19 @@ class Reach(Plain):
 
 
 def reach(config: Mapping[str, Any], *, head: str = ENCODER.name) -> Reach:
-    """The attention pattern of a model: sliding windows of Longformer and ModernBERT, blocks of BigBird, or everything.
+    """The attention pattern of a model: sliding windows (Longformer, ModernBERT), blocks (BigBird), or full attention.
 
-    head: decides the global tokens of a Longformer, as architectures.global_attention does. A BigBird block counts as
-    a whole: a token sees at least one block on either side, at most two.
+    head: decides the global tokens of a Longformer, as in architectures.global_attention. For BigBird `side` is one
+    block, the least that a token sees on either side; it sees two at most.
     """
-    kind = config.get("model_type")
-    layers = config.get("num_hidden_layers") or config.get("n_layers") or _USUAL_LAYERS.get(kind, 1)
-    if kind == "longformer":
+    model_type = str(config.get("model_type"))
+    layers = config.get("num_hidden_layers") or config.get("n_layers") or _DEFAULT_LAYERS.get(model_type, 1)
+    if model_type == "longformer":
         windows = config.get("attention_window", 512)
         windows = [windows] * layers if isinstance(windows, int) else windows
         shared, through = int(HEADS[head].whole_text), sum(windows) // 2
         return Reach(side=min(windows) // 2, shared=shared, layers=layers, through=through)
-    if kind == "big_bird" and config.get("attention_type", "block_sparse") == "block_sparse":
+    if model_type == "big_bird" and config.get("attention_type", "block_sparse") == "block_sparse":
         size, drawn = config.get("block_size", 64), config.get("num_random_blocks", 3)
         return Reach(
             side=size,
@@ -63,7 +64,7 @@ def reach(config: Mapping[str, Any], *, head: str = ENCODER.name) -> Reach:
             through=layers * size,
             full_below=(5 + 2 * drawn) * size,
         )
-    if kind == "modernbert":
+    if model_type == "modernbert":
         side = config.get("local_attention", 128) // 2
         return Reach(side=side, layers=layers, through=None, every=config.get("global_attn_every_n_layers", 3))
     return Reach(side=None, layers=layers, through=None)

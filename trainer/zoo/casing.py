@@ -1,8 +1,8 @@
-"""Whether a tokenizer reads text in the case, and with the accents, that its vocabulary was made for.
+"""Whether a tokenizer treats case and accents as its vocabulary requires.
 
-Folders are often copied without the file that says it, and what a library assumes then, or what the file says, may
-contradict the vocabulary: words that no text can ever match. A vocabulary that holds capitals keeps case, one that
-holds accents keeps them; one without a capital under a file that says to keep case is asked about.
+Model folders are often copied without tokenizer_config.json. The library's defaults, or a wrong file, may then
+contradict the vocabulary, so that some of its words can never match. A vocabulary with capitals needs text with its
+case, one with accents needs them kept. If a vocabulary has no capitals and the file says to keep case, loading fails.
 """
 
 import json
@@ -14,27 +14,32 @@ from tokenizers import Tokenizer
 
 from trainer.errors import CorruptFile
 
-MODELS = ("WordPiece", "WordLevel", "Unigram")  # a byte-level vocabulary has every letter
+MODELS = ("WordPiece", "WordLevel", "Unigram")  # a byte-level vocabulary can spell every letter
 _WORDS = ("WordPiece", "WordLevel")
-SHARE = 0.01  # of a vocabulary's pieces; fewer may be marks that were put there by hand
+SHARE = 0.01  # of a vocabulary's pieces; fewer may be markers that were added by hand
 
 
 def corrections(tokenizer: Any, stated: Mapping[str, Any], *, where: str) -> dict[str, bool]:
-    """The options under which a tokenizer fits its vocabulary, as transformers calls them; none where it does already.
+    """The transformers options that make a tokenizer fit its vocabulary; empty if it already does.
 
-    stated: the folder's tokenizer_config.json. CorruptFile where that says to keep case and there is no capital.
+    stated: the folder's tokenizer_config.json. Raises CorruptFile if that says to keep case but no piece has a capital.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or type(backend.model).__name__ not in MODELS:
         return {}
     pieces = _pieces(tokenizer, backend)
-    found: dict[str, bool] = {}
+    options: dict[str, bool] = {}
     capitals = [piece for piece in pieces if piece != piece.lower()]
-    if _many(capitals, pieces) and _lowers(backend):
-        found["do_lower_case"] = False
-    elif not capitals and not _lowers(backend) and type(backend.model).__name__ in _WORDS and _in_letters(pieces):
+    if _many(capitals, pieces) and _lowercases(backend):
+        options["do_lower_case"] = False
+    elif (
+        not capitals
+        and not _lowercases(backend)
+        and type(backend.model).__name__ in _WORDS
+        and _has_cased_script(pieces)
+    ):
         if stated.get("do_lower_case"):
-            found["do_lower_case"] = True
+            options["do_lower_case"] = True
         elif "do_lower_case" in stated:
             raise CorruptFile(
                 f"tokenizer_config.json of {where} says to keep case (do_lower_case false), and its vocabulary of "
@@ -42,29 +47,30 @@ def corrections(tokenizer: Any, stated: Mapping[str, Any], *, where: str) -> dic
                 next_step='Write "do_lower_case": true there if it was trained on text in lower case; otherwise copy '
                 "the vocabulary that belongs to it.",
             )
-    if _many([piece for piece in pieces if _accented(piece)], pieces) and _strips(backend):
-        found["strip_accents"] = False
-    return found
+    if _many([piece for piece in pieces if _accented(piece)], pieces) and _strips_accents(backend):
+        options["strip_accents"] = False
+    return options
 
 
 def correct(tokenizer: Any, options: Mapping[str, bool]) -> None:
-    """Make a tokenizer do what `corrections` says, where its class does not know the options."""
+    """Apply the options of `corrections` to a tokenizer whose class ignores them."""
     backend = tokenizer.backend_tokenizer
     state = json.loads(backend.to_str())
     state["normalizer"] = _normalizer(state["normalizer"], options)
     backend.normalizer = Tokenizer.from_str(json.dumps(state)).normalizer
 
 
-def _normalizer(state: dict | None, options: Mapping[str, bool]) -> dict:
-    """A normaliser as tokenizer.json has it, with other options."""
+def _normalizer(state: dict[str, Any] | None, options: Mapping[str, bool]) -> dict[str, Any]:
+    """A normalizer, as tokenizer.json stores it, with these options."""
     lower, strip = options.get("do_lower_case"), options.get("strip_accents")
-    kind = state["type"] if state else None
-    if kind == "BertNormalizer":
+    if state and state["type"] == "BertNormalizer":
         return state | {
             "lowercase": state["lowercase"] if lower is None else lower,
             "strip_accents": state["strip_accents"] if strip is None else strip,
         }
-    parts = state["normalizers"] if kind == "Sequence" else [state] if state else []
+    parts: list[dict[str, Any]] = []
+    if state:
+        parts = state["normalizers"] if state["type"] == "Sequence" else [state]
     dropped = {"Lowercase"} if lower is False else set()
     dropped |= {"StripAccents"} if strip is False else set()
     parts = [
@@ -77,7 +83,7 @@ def _normalizer(state: dict | None, options: Mapping[str, bool]) -> dict:
 
 
 def _pieces(tokenizer: Any, backend: Tokenizer) -> list[str]:
-    """The vocabulary without what stands for no text: special tokens, and others in brackets such as [unused1]."""
+    """The pieces that stand for text: no special tokens, and nothing in brackets such as [unused1]."""
     special = set(tokenizer.all_special_tokens)
     return [
         piece
@@ -86,23 +92,23 @@ def _pieces(tokenizer: Any, backend: Tokenizer) -> list[str]:
     ]
 
 
-def _many(some: Sequence[str], pieces: Sequence[str]) -> bool:
-    """Whether these are the vocabulary's own."""
-    return len(some) > SHARE * len(pieces)
+def _many(selected: Sequence[str], pieces: Sequence[str]) -> bool:
+    """Whether the selected pieces are too many to have been added by hand."""
+    return len(selected) > SHARE * len(pieces)
 
 
-def _in_letters(pieces: Sequence[str]) -> bool:
-    """Whether most of a vocabulary is in a script that has capitals."""
+def _has_cased_script(pieces: Sequence[str]) -> bool:
+    """Whether most pieces are in a script that has capitals."""
     return 2 * sum(piece != piece.upper() for piece in pieces) > len(pieces)
 
 
 def _accented(piece: str) -> bool:
-    return any(unicodedata.category(sign) == "Mn" for sign in unicodedata.normalize("NFD", piece))
+    return any(unicodedata.category(character) == "Mn" for character in unicodedata.normalize("NFD", piece))
 
 
-def _lowers(backend: Tokenizer) -> bool:
+def _lowercases(backend: Tokenizer) -> bool:
     return backend.normalizer is not None and "A" not in backend.normalizer.normalize_str("A")
 
 
-def _strips(backend: Tokenizer) -> bool:
+def _strips_accents(backend: Tokenizer) -> bool:
     return backend.normalizer is not None and backend.normalizer.normalize_str("é") == "e"

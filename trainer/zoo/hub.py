@@ -1,9 +1,9 @@
-"""Reaches the network for models, as trainer.datasets.hub does for data: an entry at one commit, hashes checked."""
+"""Downloads a zoo entry from the Hub at one commit and checks its hashes, as trainer.datasets.hub does for data."""
 
 import errno
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from trainer.zoo import ModelEntry, remedies
 from trainer.zoo.weights import WEIGHTS
 
 PICKLE = "pytorch_model.bin"
-SOURCE = "source.json"  # hub_id and the commit the files are of
+SOURCE = "source.json"  # the Hub id and the commit of the files
 FILES = (
     "config.json",
     "tokenizer.json",
@@ -32,15 +32,18 @@ TIMEOUT_S = 5
 
 
 def download(entry: ModelEntry, folder: Path, *, allow_pickle: bool = False) -> Path:
-    """Fill `folder` with an entry's config, tokenizer and weights, and return the weights file.
+    """Download an entry's config, tokenizer and weights into `folder`, and return the weights file.
 
-    Safetensors where the repository has them; its pickle only with `allow_pickle` (else Refused). Unavailable when
-    the Hub does not answer within seconds or does not have it; CorruptFile when a file is not what the Hub says.
+    Takes safetensors if the repository has them; its pickle only with `allow_pickle` (Refused otherwise). Raises
+    Unavailable if the entry is not on the Hub or the Hub does not answer within TIMEOUT_S, and CorruptFile if a file
+    does not match the Hub's checksum.
     """
+    if entry.hub_id is None:
+        raise Unavailable(f"{entry.id} is not on the Hub.", next_step=remedies(entry))
     api = HfApi()
     with _explained(entry):
         info = api.model_info(entry.hub_id, revision=entry.revision, files_metadata=True, timeout=TIMEOUT_S)
-    offered = {file.rfilename: file.lfs and file.lfs.sha256 for file in info.siblings}
+    offered = {file.rfilename: file.lfs.sha256 if file.lfs else None for file in info.siblings or ()}
     weights = _choose_weights(entry, offered, allow_pickle)
     for name in (*FILES, weights):
         if name not in offered:
@@ -51,12 +54,12 @@ def download(entry: ModelEntry, folder: Path, *, allow_pickle: bool = False) -> 
             raise CorruptFile(
                 f"{name} of {entry.hub_id} does not match the Hub's checksum.", next_step="Fetch it again."
             )
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's bookkeeping
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # bookkeeping of the client
     write_file(folder / SOURCE, json.dumps({"hub_id": entry.hub_id, "revision": info.sha}, indent=2).encode())
     return folder / weights
 
 
-def _choose_weights(entry: ModelEntry, offered: dict, allow_pickle: bool) -> str:
+def _choose_weights(entry: ModelEntry, offered: Mapping[str, str | None], allow_pickle: bool) -> str:
     if WEIGHTS in offered:
         return WEIGHTS
     if PICKLE not in offered:
@@ -72,6 +75,7 @@ def _choose_weights(entry: ModelEntry, offered: dict, allow_pickle: bool) -> str
 
 @contextmanager
 def _explained(entry: ModelEntry) -> Iterator[None]:
+    """Turn errors of the Hub client into Unavailable, except a full disk."""
     try:
         yield
     except HfHubHTTPError as error:

@@ -1,6 +1,6 @@
-"""Vocabulary trimming: keep the word pieces that a domain uses. The embeddings are half of a small model.
+"""Vocabulary trimming: keep only the word pieces that a domain uses; embeddings are half of a small model.
 
-Text keeps being cut by the same algorithm; a word whose piece was dropped is cut into smaller pieces that were kept.
+Tokenization stays the same algorithm: a word whose piece was dropped is split into smaller pieces that remain.
 """
 
 import json
@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainer.errors import BadSpec, Unavailable
 
+Integers = NDArray[np.int64]
 PREFIX = "##"
-CHUNK = 1000  # texts that the tokenizer gets at once
+CHUNK = 1000  # texts per call of the tokenizer
 
 
-def used(texts: Iterable[str], tokenizer: Any, *, chunk: int = CHUNK) -> np.ndarray:
-    """How often each piece of the vocabulary occurs in texts: (vocabulary,). The tokenizer gets `chunk` at once."""
+def count_pieces(texts: Iterable[str], tokenizer: Any, *, chunk: int = CHUNK) -> Integers:
+    """The number of times each piece of the vocabulary occurs in the texts, (vocabulary,); `chunk` texts per call."""
     counts = np.zeros(max(tokenizer.get_vocab().values()) + 1, dtype=np.int64)
     waiting: list[str] = []
     for text in texts:
@@ -31,20 +33,22 @@ def used(texts: Iterable[str], tokenizer: Any, *, chunk: int = CHUNK) -> np.ndar
     return counts
 
 
-def smallest(pieces: Iterable[str], added: Iterable[str]) -> int:
-    """How many pieces trimming always keeps: added tokens (the special ones), and single characters."""
+def smallest_size(pieces: Iterable[str], added: Iterable[str]) -> int:
+    """The number of pieces that trimming always keeps: added tokens (special tokens) and single characters."""
     return len({*added, *filter(_stays, pieces)})
 
 
-def kept(counts: np.ndarray, tokenizer: Any, *, size: int) -> np.ndarray:
-    """The ids of at most `size` pieces, ascending: those that always stay, then those that occur, by their counts.
+def select_pieces(counts: Integers, tokenizer: Any, *, size: int) -> Integers:
+    """The ids of at most `size` pieces, ascending: those that always stay, then those that occur, most frequent first.
 
     Added tokens and single characters of the Latin, Greek and punctuation blocks always stay, so that no ordinary word
-    becomes unknown; other characters that occur come before longer pieces. Raises BadSpec where those that always stay
-    are more than `size`.
+    becomes unknown; other characters that occur come before longer pieces. Raises BadSpec if more than `size` pieces
+    always stay.
     """
     vocabulary = tokenizer.get_vocab()
-    always = {number for piece, number in vocabulary.items() if _stays(piece)} | set(tokenizer.added_tokens_decoder)
+    always: set[int] = {number for piece, number in vocabulary.items() if _stays(piece)} | set(
+        tokenizer.added_tokens_decoder
+    )
     if len(always) > size:
         raise BadSpec([("student.vocabulary", too_few(size, len(always)))])
     longer = np.ones(len(counts), dtype=bool)
@@ -55,12 +59,12 @@ def kept(counts: np.ndarray, tokenizer: Any, *, size: int) -> np.ndarray:
 
 
 def too_few(size: int, always: int) -> str:
-    """What is wrong with a vocabulary of `size` pieces, where `always` of them cannot be dropped."""
+    """The message for a vocabulary of `size` pieces when `always` pieces cannot be dropped."""
     return f"found {size}; special tokens and single characters alone are {always}; a few thousand are usual"
 
 
-def trim(tokenizer: Any, ids: np.ndarray) -> Any:
-    """The same tokenizer with only the pieces `ids` (ascending), numbered anew from 0."""
+def trim(tokenizer: Any, ids: Integers) -> Any:
+    """The same tokenizer with only the pieces `ids` (ascending), renumbered from 0; Unavailable unless WordPiece."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     if state["model"]["type"] != "WordPiece":
         raise Unavailable(
@@ -77,7 +81,7 @@ def trim(tokenizer: Any, ids: np.ndarray) -> Any:
     return _reload(tokenizer, state)
 
 
-def _count(texts: list[str], tokenizer: Any, counts: np.ndarray) -> None:
+def _count(texts: list[str], tokenizer: Any, counts: Integers) -> None:
     if texts:
         for ids in tokenizer(texts, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]:
             np.add.at(counts, ids, 1)
@@ -92,8 +96,8 @@ def _stays(piece: str) -> bool:
     return number < 0x2B0 or greek or 0x2000 <= number < 0x2070  # Latin with phonetic letters, Greek, punctuation
 
 
-def _reload(tokenizer: Any, state: dict) -> Any:
-    # Through files, as everybody else will read it; a tokenizer object edited in place keeps parts of the old one.
+def _reload(tokenizer: Any, state: dict[str, Any]) -> Any:
+    # Through files, as every later reader opens it; a tokenizer object edited in place keeps parts of the old state.
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         (Path(folder) / "tokenizer.json").write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a model folder may hold, checked before anything in it is used: plain data with safetensors, and nothing else.
+"""Checks of a model folder before anything in it is used: it may hold plain data and safetensors, nothing else.
 
 Nothing here imports torch or opens a tensor; the checks read headers and hash bytes.
 """
@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from trainer.bounds import shown
 from trainer.errors import CorruptFile, Refused, Unavailable
@@ -15,15 +16,15 @@ from trainer.zoo import outputs
 from trainer.zoo.outputs import Outputs
 
 WEIGHTS = "model.safetensors"
-HEADER_CAP = 10 * 2**20  # bytes of JSON in front of the tensors; the largest real one here has under 0.1 MB
-LARGEST = 2**53  # whole numbers up to here are exact as a float too
+HEADER_CAP = 10 * 2**20  # bytes of JSON before the tensors; real headers are below 0.1 MB
+LARGEST = 2**53  # integers up to here are exact as a float too
 TEXT_CAP = 50 * 2**20  # bytes of a config or tokenizer file
 _CHOOSE = "Give a folder that holds config.json, the tokenizer and model.safetensors."
 _PICKLES = (".bin", ".pt", ".pt2", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz")
 
 
-def read_json(path: Path) -> dict | None:
-    """A JSON object, or None where the file is missing or is something else."""
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file, or None if the file is missing or holds anything else."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -34,15 +35,15 @@ def read_json(path: Path) -> dict | None:
 def check_folder(folder: Path) -> None:
     """Refuse a model folder that is not plain data, before anything in it is used.
 
-    Raises Refused (only a pickle, remote code, a PEFT adapter) or CorruptFile (no config, damaged safetensors, labels
-    that are none), or Unavailable (nothing says what the head is).
+    Raises Refused (only a pickle, remote code, a file too large), CorruptFile (no config, damaged safetensors, unusable
+    labels) or Unavailable (an adapter, several weight files, or no way to tell what the head is).
     """
     if not (folder / "config.json").is_file():
         raise CorruptFile(f"{folder} is not a model folder: it has no config.json.", next_step=_CHOOSE)
     for path in texts(folder):
         if path.stat().st_size > TEXT_CAP:
             what = f"{path.name} of {folder} is larger than {TEXT_CAP // 2**20} MB."
-            raise Refused(what, next_step="Take what is not configuration or tokenizer out of it.")
+            raise Refused(what, next_step="Remove everything from it that is not configuration or tokenizer.")
     for name in ("config.json", "tokenizer_config.json"):
         settings = read_json(folder / name)
         if settings is None and (folder / name).exists():
@@ -60,27 +61,27 @@ def check_folder(folder: Path) -> None:
 
 
 def outputs_of(folder: Path) -> Outputs:
-    """What the head of a model folder is and what its outputs stand for. Raises what outputs.read raises."""
+    """The head of a model folder and what its outputs stand for. Raises the errors of outputs.read."""
     shapes = {name: tensor["shape"] for name, tensor in _header(folder / WEIGHTS)[1].items()}
     return outputs.read(read_json(folder / "config.json") or {}, shapes, where=str(folder))
 
 
 def _check_numbers(folder: Path) -> None:
-    """Raise CorruptFile for a whole number in the config that no model has; memory and time are computed from them."""
-    values = [("", read_json(folder / "config.json"))]
+    """Raise CorruptFile for an implausibly large integer in the config: memory and time are computed from these."""
+    values: list[tuple[str, Any]] = [("", read_json(folder / "config.json"))]
     while values:
         place, value = values.pop()
         if isinstance(value, dict | list):
-            each = value.items() if isinstance(value, dict) else enumerate(value)
-            values += [(f"{place}.{name}".lstrip("."), one) for name, one in each]
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            values += [(f"{place}.{name}".lstrip("."), item) for name, item in items]
         elif isinstance(value, int) and abs(value) > LARGEST:
             raise CorruptFile(f"config.json of {folder}: {place} is {shown(value)}; no model is so large.")
 
 
 def texts(folder: Path) -> list[Path]:
-    """The files of configuration and tokenizer of a model folder, by name."""
-    ours = (path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model") and path.name != MANIFEST)
-    return sorted(path for path in ours if path.is_file())
+    """The configuration and tokenizer files of a model folder, sorted by name."""
+    paths = (path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".model") and path.name != MANIFEST)
+    return sorted(path for path in paths if path.is_file())
 
 
 def _no_weights(folder: Path) -> None:
@@ -90,7 +91,7 @@ def _no_weights(folder: Path) -> None:
         raise Refused(
             f"{folder} holds its weights only as a pickle ({', '.join(pickles[:3])}), which can run code when read.",
             next_step="For a zoo model run `stillroom zoo fetch ID --allow-pickle`, which keeps it as safetensors; "
-            "otherwise convert it where you trust it.",
+            "otherwise convert it yourself if you trust it.",
         )
     if any(name.endswith(".safetensors.index.json") for name in names):
         raise Unavailable(f"{folder} holds its weights in several files.", next_step=f"Save them as one {WEIGHTS}.")
@@ -100,7 +101,7 @@ def _no_weights(folder: Path) -> None:
 
 
 def _check_header(path: Path) -> None:
-    """A safetensors file is an 8-byte length, that much JSON, and exactly the bytes the JSON speaks of."""
+    """Raise CorruptFile unless a file is an 8-byte length, JSON of that length, and exactly the bytes it describes."""
     size = path.stat().st_size
     try:
         length, tensors = _header(path)
@@ -112,29 +113,29 @@ def _check_header(path: Path) -> None:
         raise CorruptFile(f"{path} has {size:,} bytes where its header says {whole:,}; it is incomplete or damaged.")
 
 
-def _header(path: Path) -> tuple[int, dict[str, dict]]:
-    """(bytes of JSON, what it says of each tensor by name)."""
+def _header(path: Path) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The length of a safetensors header in bytes, and its entry for each tensor by name."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > HEADER_CAP:
             what = f"{path} has a header of {length:,} bytes; allowed are {HEADER_CAP:,}."
-            raise Refused(what, next_step="Copy or fetch it again from where it came.")
+            raise Refused(what, next_step="Copy or fetch it again from its source.")
         header = json.loads(file.read(length))
     return length, {name: tensor for name, tensor in header.items() if name != "__metadata__"}
 
 
 def loaded_bytes(folder: Path) -> int:
-    """What the tensors of a checked folder take in memory, in fp32 whatever they are stored in."""
+    """The memory that the tensors of a checked folder take in fp32, whatever their type on disk, in bytes."""
     return sum(4 * math.prod(tensor["shape"]) for tensor in _header(folder / WEIGHTS)[1].values())
 
 
 def loading_bytes(folder: Path) -> int:
-    """The least that is taken while they are read: the file, whose bytes are hashed, stands beside the tensors."""
+    """The minimum memory while loading, in bytes: the file, which is hashed, and the tensors at the same time."""
     return loaded_bytes(folder) + (folder / WEIGHTS).stat().st_size
 
 
 def check_hashes(folder: Path, pinned: Mapping[str, str]) -> None:
-    """Raise CorruptFile unless each pinned file, and each that the folder's own manifest names, has its SHA-256."""
+    """Raise CorruptFile unless every pinned file, and every file in the folder's manifest, has its SHA-256."""
     manifest = read_json(folder / MANIFEST) or {}
     for name, expected in {**manifest, **pinned}.items():
         if not (folder / name).is_file() or sha256(folder / name) != expected:

@@ -329,7 +329,7 @@ def evaluate(
     from workbench.launch.submission import settled
 
     found, held = registry.resolve(model), datasets.resolve(dataset)
-    task = registry.task_of(found)
+    task = registry.labelled_task(found)
     spec = settled(parse({"kind": "evaluate", "model": model, "dataset": dataset, "split": split, "task": task}))
     data = open_data(read_task(spec.task.name, found), held, limit=limit)
 

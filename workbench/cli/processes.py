@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from trainer.errors import Unavailable
 from trainer.home import ROOT, home
-from trainer.queue.engines import cores, tied
+from trainer.queue.engines import cores, ending_with_parent
 
 ADDRESS, FIRST_PORT = "127.0.0.1", 8501
 STOP_S, POLL_S = 60, 0.2
@@ -140,7 +140,7 @@ def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
     # A process group of its own: Ctrl-C in the terminal reaches only this process, which passes it on once.
     # What the app prints on stdout is chatter; what matters comes on stderr.
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    return subprocess.Popen(tied(command), cwd=ROOT, env=environment, process_group=0, **quiet)
+    return subprocess.Popen(ending_with_parent(command), cwd=ROOT, env=environment, process_group=0, **quiet)
 
 
 def _streamlit(port: int) -> list[str]:

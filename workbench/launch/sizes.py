@@ -67,9 +67,9 @@ def _minialbert(shape: Shape, head: str, labels: int, width: int) -> Size:
 
 
 def _head(head: str, hidden: int, vocabulary: int, labels: int) -> int:
-    if HEADS[head].says == "tags":
+    if HEADS[head].predicts == "tags":
         return _linear(hidden, labels)
-    if HEADS[head].says == "labels":  # a pooler of BERT's, or a dense layer in its place
+    if HEADS[head].predicts == "labels":  # a pooler of BERT's, or a dense layer in its place
         return _linear(hidden, hidden) + _linear(hidden, labels)
     return _linear(hidden, hidden) + 2 * hidden + vocabulary  # transform, norm, and the bias of the tied decoder
 

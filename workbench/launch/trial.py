@@ -16,7 +16,7 @@ from pathlib import Path
 from trainer import queue
 from trainer.errors import StillroomError
 from trainer.queue import inputs
-from trainer.queue.engines import cores, environment, tied
+from trainer.queue.engines import cores, ending_with_parent, environment
 from trainer.run import Run, RunSpec
 from trainer.spec import JobSpec
 from trainer.training import estimate
@@ -80,7 +80,7 @@ class Trial:
         try:
             with self._run.log.open("wb") as output:
                 child = subprocess.Popen(
-                    tied([sys.executable, "-m", "trainer", "preflight", str(self._run.folder)]),
+                    ending_with_parent([sys.executable, "-m", "trainer", "preflight", str(self._run.folder)]),
                     cwd=Path(__file__).parents[2],
                     env=environment(threads=self._run.spec.threads) | {"STILLROOM_HOME": str(self._folder)},
                     stdin=subprocess.DEVNULL,
