@@ -1,4 +1,4 @@
-"""Model folders whose answer is known by hand: no layer adds anything, and what a word says is a table."""
+"""Model folders with known answers: the layers add nothing, and a table gives the tag of each word."""
 
 import json
 from collections.abc import Mapping, Sequence

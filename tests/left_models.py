@@ -1,4 +1,4 @@
-"""Runs that have ended, without training: what their run folders say of the model that they left."""
+"""Run folders of ended runs with a model, written without training."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The documents against the project: what they name is there, and what is there is named."""
+"""The documents match the project: what they name exists, and what exists is named."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""What moves is polled until it is over; what is over is no fragment, so that a late poll finds nothing to run."""
+"""A moving part is polled until it is over, then drawn once; a late poll finds nothing to run."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Every page with a state folder that cannot be used: it says so, and has no traceback."""
+"""Every page reports a state folder that cannot be used, without a traceback."""
 
 import pytest
 from streamlit.testing.v1 import AppTest

@@ -1,4 +1,4 @@
-"""The picture of an explanation: whatever text, parts and labels are, tags are ours and the text is the note."""
+"""The picture of an explanation: only our own tags, and the note's text unchanged, whatever it holds."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The average of models: of every parameter, once where weights are tied, and only of models that are alike."""
+"""The average of models: the mean of every parameter, tied weights counted once, and only of models of one shape."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Batches: a pure function of (seed, step), inside their budget, every example once an epoch."""
+"""Batches: a pure function of (seed, step), within their budget, every example once per epoch."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Attention of blocks: all that a query sees shares one soft-max, in every grouping, forward and backward."""
+"""Attention in blocks: all keys that a query sees share one softmax, in every grouping, forward and backward."""
 
 from functools import partial
 

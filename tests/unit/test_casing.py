@@ -1,4 +1,4 @@
-"""The case and the accents of a text reach the vocabulary that was made for them, whatever the other files say."""
+"""Case and accents of a text match the model's vocabulary, whatever its other files say."""
 
 import json
 import logging

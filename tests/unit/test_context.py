@@ -1,4 +1,4 @@
-"""The beginning of a note: where so many tokens end, and what a model on it did not read."""
+"""The beginning of a note: where a number of tokens ends, and what a model given only that did not read."""
 
 from trainer.prediction import Cost, Coverage, Prediction, Span
 from workbench.compare import context

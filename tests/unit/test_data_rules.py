@@ -1,4 +1,4 @@
-"""What a data set needs beyond rows that can be read: that a model can learn from it, and be scored on it."""
+"""What a data set needs beyond readable rows: something to learn from and something to score."""
 
 import json
 

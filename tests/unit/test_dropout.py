@@ -1,4 +1,4 @@
-"""Quick dropout: right probability, unbiased, seeded, and out of the way where it is not wanted."""
+"""Quick dropout: the right probability, unbiased, seeded, and absent where it is not wanted."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Processes told apart, groups ended whole, children tied to their worker."""
+"""Engines: processes are told apart, groups end as a whole, and children end with their worker."""
 
 import os
 import signal

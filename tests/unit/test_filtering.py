@@ -1,4 +1,4 @@
-"""A filter takes away, never adds; agreement and disagreements follow it."""
+"""A filter only removes; agreement and disagreements follow it."""
 
 import pytest
 from hypothesis import given as drawn

@@ -1,4 +1,4 @@
-"""Events become progress whatever is torn or odd in them; deaths become typed errors."""
+"""Events become progress even if torn or odd; the end of a child becomes a typed error."""
 
 import json
 

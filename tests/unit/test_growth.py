@@ -1,4 +1,4 @@
-"""A state that has grown: nothing is read twice that has not changed, and whatever has changed is seen at once."""
+"""A state folder that has grown: nothing unchanged is read twice, and every change is seen at once."""
 
 import json
 import os

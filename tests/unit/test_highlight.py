@@ -1,4 +1,4 @@
-"""The HTML of a note: whatever the text, spans and labels, tags are ours and the text is the note."""
+"""The HTML of a note: only our own tags, and the note's text unchanged, whatever it holds."""
 
 import re
 from html.parser import HTMLParser

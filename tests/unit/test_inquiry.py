@@ -1,4 +1,4 @@
-"""How an inquiry stands: time left from how work went, findings as lines, quotes that stay on one line."""
+"""The state of an inquiry: time left from the work done so far, findings as lines, quotes on one line."""
 
 from concurrent.futures import Future
 

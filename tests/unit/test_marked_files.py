@@ -1,4 +1,4 @@
-"""BRAT, PubTator, JSONL: what files say twice is compared, rows belong to their document, nothing is lost unsaid."""
+"""BRAT, PubTator, JSONL: redundant facts are compared, rows belong to their document, every loss is reported."""
 
 import gzip
 import json

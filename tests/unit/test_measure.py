@@ -1,4 +1,4 @@
-"""The benchmark helpers: counts that a sum by hand confirms, timing in turn, one JSON object a case."""
+"""The benchmark helpers: counts checked by hand, interleaved timing, one JSON object per case."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Out of memory: known by what torch really says, and answered by a schedule that then does fit."""
+"""Out of memory: recognised by torch's real messages, and answered with a schedule that then fits."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""YAML: a key that is given twice is an error wherever people write YAML."""
+"""YAML: a key given twice is an error wherever people write YAML."""
 
 from pathlib import Path
 

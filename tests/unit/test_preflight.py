@@ -1,4 +1,4 @@
-"""A trial says what a run will cost, from the real thing, and leaves nothing behind: no process, no file."""
+"""A trial estimates the cost of a run from real steps, and leaves neither process nor file behind."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Where a library renames what is not public, nothing but what stands on it is lost, and no number changes."""
+"""Where a library renames something private, only the speed that rests on it is lost, and no number changes."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Which models are read at all: those that answer a text alike alone and beside longer ones, by ids and a mask."""
+"""Which models are accepted: those whose answer for a text does not depend on longer texts in the batch."""
 
 import known_models as known
 import numpy as np

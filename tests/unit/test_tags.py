@@ -1,4 +1,4 @@
-"""Tag schemes are read off the whole label set, mapped to IOB2 and back, or refused with what was there."""
+"""Tag schemes are recognised from the whole label set and mapped to IOB2 and back, or refused with a reason."""
 
 import itertools
 import random

@@ -1,4 +1,4 @@
-"""What every task promises. tests/flow/test_contributing.py adds one and runs these tests with it."""
+"""What every task promises; tests/flow/test_contributing.py runs these tests with a new task."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A teacher's outputs, kept by word: what its forward pass gives, computed once, kept apart, repaired when damaged."""
+"""The cache of a teacher's outputs by word: equal to its forward pass, computed once, repaired when damaged."""
 
 import errno
 import shutil

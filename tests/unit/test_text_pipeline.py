@@ -1,4 +1,4 @@
-"""Document labels beside transformers' text-classification pipeline: the architectures of the zoo, every tokenizer."""
+"""Document labels beside transformers' text-classification pipeline, for every architecture and tokenizer of the zoo."""
 
 import pytest
 import torch

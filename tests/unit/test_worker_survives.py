@@ -1,4 +1,4 @@
-"""One bad job never takes a worker down: whatever a spec, a run folder or a line of events holds."""
+"""A bad job never ends the worker, whatever its spec, run folder or events hold."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""model_zoo.yaml: the architectures are exactly the published ones, and the file says nothing it does not know."""
+"""model_zoo.yaml: the architectures are exactly the published ones, and every figure in it is known."""
 
 import functools
 
