@@ -1,4 +1,4 @@
-"""Document labels beside transformers' text-classification pipeline, for every architecture and tokenizer of the zoo."""
+"""Document labels beside transformers' text-classification pipeline, for each architecture and tokenizer of the zoo."""
 
 import pytest
 import torch
