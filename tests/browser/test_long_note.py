@@ -12,7 +12,7 @@ from workbench.highlight.panes import LONG
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 WAIT_MS = 200_000  # two models read a quarter of a million tokens each
-SIZES = [pytest.param(1_000_000, marks=pytest.mark.slow), LONG + 1]  # characters
+SIZES = [pytest.param(1_000_000, marks=pytest.mark.slow), 20_000]  # characters
 
 
 IS_THE_NOTE = """(pane, note) => { const copy = pane.cloneNode(true);
@@ -26,6 +26,11 @@ def hostile_note(size: int) -> str:
     line = f"{HOSTILE}\nFever after naloxone.\x07 \u200f</script><script>document.title = 'taken'</script>\n"
     long_line = HOSTILE.replace("\n", " ") * (size // 400)
     return f"{line * (size // 833)}{long_line}\n".ljust(size, "x")
+
+
+def kind_of(note: str) -> str:
+    """The class of the panes of a note that is long."""
+    return ".sr-long" if len(note) > LONG else ""
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -46,7 +51,7 @@ def test_very_many_hostile_characters_are_text_on_compare_in_the_report_and_on_e
     _report_is_text(page, note, tmp_path / "report.html")
     page.get_by_role("link", name="Explain").first.click()
     page.get_by_role("heading", name="Explain").wait_for()
-    page.locator(".sr-panes.sr-long mark").first.wait_for()
+    page.locator(f".sr-panes{kind_of(note)} mark").first.wait_for()
     _is_text(page, note)
     assert "onerror" not in page.url and "onerror" not in app.log.read_text() and page.elsewhere == []
     page.close()
@@ -63,7 +68,7 @@ def _upload_and_compare(page, note: str) -> None:
     page.locator("input[type=file]").set_input_files(file)
     _idle(page)
     page.get_by_role("button", name="Compare").click()
-    page.locator(".sr-panes.sr-long").wait_for()
+    page.locator(f".sr-panes{kind_of(note)}").filter(has_text="Fever after naloxone").wait_for()
     page.locator(".sr-waiting").first.wait_for(state="detached")
     page.get_by_role("slider", name="Minimum score").wait_for()
     _idle(page)

@@ -110,6 +110,7 @@ def test_workers_that_are_killed_at_any_moment_never_begin_a_step_too_early(made
     assert_each_was_made_once_and_in_order(ids)
 
 
+@pytest.mark.slow
 def test_a_draining_worker_stays_for_what_another_has_to_finish_first(made, start):
     ids = submit(made("a", "b:a"))
     first = start("drain", step_s=1.0)
@@ -135,6 +136,7 @@ def test_a_failed_step_stops_its_branch_and_the_worker_does_not_wait_for_it(made
     assert [queue.job(ids[name]).attempts for name in "abcd"] == [1, 2, 1, 1], "no finished step is repeated"
 
 
+@pytest.mark.slow
 def test_a_step_that_kills_its_workers_stops_what_depends_on_it(made, start):
     ids = submit(made("a", "b:a"))
     for _ in range(2):
@@ -145,6 +147,7 @@ def test_a_step_that_kills_its_workers_stops_what_depends_on_it(made, start):
     assert queue.job(ids["b"]).error["needed"] == ids["a"]
 
 
+@pytest.mark.slow
 def test_a_cancelled_step_stops_what_depends_on_it_when_its_worker_has_seen_it(made, start):
     ids = submit(made("a", "b:a"))
     first = start("drain", step_s=0.2)

@@ -112,6 +112,7 @@ def test_a_worker_told_to_leave_hands_its_job_back(job, start):
     assert_as_never_interrupted(job)
 
 
+@pytest.mark.slow
 def test_told_twice_it_does_not_wait(job, start):
     first = start(at=8, does="hang", ignore_term=True)
     until(started(job, step=8))
@@ -123,6 +124,7 @@ def test_told_twice_it_does_not_wait(job, start):
     assert state_of(job) == "queued" and scripted_run.processes_of(job.id) == []
 
 
+@pytest.mark.slow
 def test_worker_and_child_told_together_is_not_a_failure(job, start):
     """What a service manager does: SIGTERM to every process of the unit."""
     first = start()
@@ -134,6 +136,7 @@ def test_worker_and_child_told_together_is_not_a_failure(job, start):
     assert (state_of(job), queue.job(job.id).attempts) == ("queued", 0)
 
 
+@pytest.mark.slow
 def test_worker_and_child_killed_together_lose_only_what_was_not_committed(job, start):
     first = start()
     until(started(job))

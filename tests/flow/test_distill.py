@@ -151,6 +151,7 @@ def test_the_second_run_pays_nothing_for_the_teacher_and_ends_with_the_same_bits
     assert scores(again) == scores(run)
 
 
+@pytest.mark.slow
 def test_damaged_outputs_of_the_teacher_are_computed_again(first, taught):
     home = first[0]
     whole, passes = distil(home, taught, number=3, **QUICK)
@@ -216,7 +217,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case.endswith("-exact") else case for case in CASES]
+)
 def test_a_masked_lm_is_distilled_published_and_used(case, home, tiny, corpus):
     recipe, student = CASES[case]
     schedule = {"steps": 4, "batch_size": 4, "max_tokens": 32, "lr": 1e-3}

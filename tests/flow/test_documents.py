@@ -48,7 +48,10 @@ def stillroom(capsys, *words) -> tuple[int, dict]:
     return ended.value.code, json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("multi_label", [False, True], ids=["one label", "several labels"])
+@pytest.mark.parametrize(
+    "multi_label",
+    [pytest.param(False, id="one label"), pytest.param(True, id="several labels", marks=pytest.mark.slow)],
+)
 def test_from_a_tagger_to_a_classifier_and_its_student(home, tiny_model, multi_label, tmp_path):
     task = {"name": "classification", "multi_label": multi_label, "most_windows": 2}
     fields = {"kind": "finetune", "model": "tiny", "task": task}

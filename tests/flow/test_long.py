@@ -129,6 +129,7 @@ def family(request, tiny_model, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_other_long_families_learn_to_fill_gaps(run, family):
     schedule = SHORT | {"max_tokens": 128}
     folder, result = run(kind="pretrain", model=str(family), dataset="clinical-text-slice", limit=6, schedule=schedule)

@@ -22,6 +22,9 @@ from trainer.zoo.compatibility import shape
 
 PAPERS = Path(__file__).parents[2] / "specs" / "papers"
 NAMES = sorted(path.stem for path in PAPERS.glob("*.yaml"))
+# Each has the recipe and the architecture of one that is in every run.
+ALIKE = {"bio-distilbert-uncased", "clinical-distilbert", "clinical-minialbert-312", "clinical-mobilebert"}
+ALIKE |= {"distil-clinicalbert", "minialbert-128", "tiny-clinicalbert"}
 NOTE = "patient with severe renal failure was given oral naloxone after acute heart injury and no fever"
 WORDS = NOTE.split()
 WINDOW, LONG = 24, 96  # pieces of a row; LONG for the two long models, so that their attention is sparse
@@ -94,7 +97,9 @@ def two_steps(spec):
     return parse(fields)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in NAMES]
+)
 def test_every_run_of_the_papers_makes_a_model(name, tiny, corpus, tmp_path):
     spec = two_steps(read(PAPERS / f"{name}.yaml"))
     start, teacher = tiny(spec.start), tiny(spec.teacher) if spec.teacher else None

@@ -651,11 +651,16 @@ class Chains(RuleBasedStateMachine):
         assert all(job.ended_at for job in queue.jobs(store=self.store))
 
 
+def searched(max_examples):
+    """How hypothesis looks for an order of calls that goes wrong."""
+    options = {"stateful_step_count": 30, "deadline": None, "derandomize": True}
+    return settings(max_examples=max_examples, suppress_health_check=list(HealthCheck), **options)
+
+
 TestChains = Chains.TestCase
-TestChains.settings = settings(
-    max_examples=20,
-    stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-)
+TestChains.settings = searched(max_examples=8)
+
+
+@pytest.mark.slow
+class TestMoreChains(Chains.TestCase):
+    settings = searched(max_examples=40)

@@ -5,7 +5,7 @@ Each ends as equal, or as refused with its reason; none is left out.
 
 import pytest
 import torch
-from families import small_config, small_tokenizer
+from families import FAMILIES, small_config, small_tokenizer
 from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -79,7 +79,13 @@ def close(one, other):
     return torch.allclose(one, other, rtol=1e-5, atol=1e-5 * max(1.0, float(other.abs().max())))
 
 
-@pytest.mark.parametrize(("head", "kind"), MEMBERS)
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (head, kind) if kind in FAMILIES or kind in LEARNT else pytest.param(head, kind, marks=pytest.mark.slow)
+        for head, kind in MEMBERS
+    ],
+)
 def test_every_head_trains_as_it_is_read_or_is_refused(head, kind):
     try:
         network = network_of(head, kind)

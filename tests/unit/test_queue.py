@@ -546,11 +546,18 @@ class Arrows(RuleBasedStateMachine):
 
 
 LIVE = ("queued", "running")
+
+
+def searched(max_examples):
+    """How hypothesis looks for an order of calls that goes wrong."""
+    options = {"stateful_step_count": 40, "deadline": None, "derandomize": True}
+    return settings(max_examples=max_examples, suppress_health_check=list(HealthCheck), **options)
+
+
 TestArrows = Arrows.TestCase
-TestArrows.settings = settings(
-    max_examples=25,
-    stateful_step_count=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=list(HealthCheck),
-)
+TestArrows.settings = searched(max_examples=8)
+
+
+@pytest.mark.slow
+class TestMoreArrows(Arrows.TestCase):
+    settings = searched(max_examples=50)

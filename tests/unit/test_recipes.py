@@ -74,6 +74,15 @@ HEADS_OF = {
 }
 VARIANTS = list(variants())
 every_variant = pytest.mark.parametrize(("recipe", "head"), VARIANTS)
+# For tests that train: a recipe with its defaults is in every run, one with options is slow.
+CHOICES = {f"-{option}-{choice}" for kind in RECIPES.values() for option, choice in choices(kind)}
+TRAINED = [
+    pytest.param(
+        *case.values, id=case.id, marks=pytest.mark.slow if case.id.endswith(("-all-terms", "-exact", *CHOICES)) else ()
+    )
+    for case in VARIANTS
+]
+every_trained = pytest.mark.parametrize(("recipe", "head"), TRAINED)
 
 
 def head_of(recipe):
@@ -171,7 +180,7 @@ SCHEDULE = parse(
 ).schedule
 
 
-@pytest.mark.parametrize(("recipe", "head"), [case for case in VARIANTS if not case.id.endswith("-exact")])
+@pytest.mark.parametrize(("recipe", "head"), [case for case in TRAINED if not case.id.endswith("-exact")])
 def test_one_batch_can_be_learned_by_heart(recipe, head):
     """With a teacher that is right, so that its soft targets and the labels do not contradict each other."""
     torch.set_num_threads(1)
@@ -334,7 +343,7 @@ def test_a_run_puts_its_teacher_into_the_mode_of_the_recipe(recipe, drops_out, f
     assert objective.exact == drops_out, "and takes maps from before or after dropout to match"
 
 
-@every_variant
+@every_trained
 def test_a_resumed_run_ends_with_the_same_bits(recipe, head, folders, tmp_path):
     whole, optimizer = begin(recipe, folders, tmp_path, head)
     untouched = [step.metrics["loss"] for step in steps_of(whole, optimizer)]
@@ -356,7 +365,7 @@ def test_a_resumed_run_ends_with_the_same_bits(recipe, head, folders, tmp_path):
     assert any(name.startswith("projection.") for name in ended) == (whole.objective.projection is not None)
 
 
-@every_variant
+@every_trained
 def test_the_loss_of_a_bad_step_changes_nothing_and_the_last_checkpoint_is_kept(recipe, head, folders, tmp_path):
     setup, optimizer = begin(recipe, folders, tmp_path, head)
     run, weights_kept = run_in(tmp_path / "00000000-1" / "attempt-1"), {}
@@ -374,7 +383,7 @@ def test_the_loss_of_a_bad_step_changes_nothing_and_the_last_checkpoint_is_kept(
         assert value.isfinite().all() and torch.equal(value, weights_kept[name]), name
 
 
-@every_variant
+@every_trained
 def test_steps_go_on_when_the_data_is_used_up(recipe, head, folders, tmp_path):
     setup, optimizer = begin(recipe, folders, tmp_path, head)
     epoch = setup.batches.steps(1)
