@@ -142,6 +142,7 @@ def scores(run):
     return {name: value for name, value in run.result.metrics.items() if name != "peak_memory_bytes"}
 
 
+@pytest.mark.slow
 def test_the_second_run_pays_nothing_for_the_teacher_and_ends_with_the_same_bits(first, taught):
     home, run, passes = first
     assert passes > 0

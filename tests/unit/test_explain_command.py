@@ -1,8 +1,6 @@
 """`stillroom explain`: its document, its list of targets, its errors, and what it shows a person."""
 
 import json
-import subprocess
-import sys
 from typing import get_args
 
 import pytest
@@ -35,23 +33,10 @@ def explain(capfd, home, tiny_model, note):
     return run
 
 
-def test_the_document_is_the_public_shape_and_nothing_else(tiny_model, note, home):
-    """In a process of its own, as a script would call it."""
-    words = [
-        "explain",
-        "--model",
-        tiny_model,
-        "--text-file",
-        note,
-        "--target",
-        TARGET,
-        "--method",
-        "saliency",
-        "--json",
-    ]
-    done = subprocess.run([sys.executable, "-m", "workbench.cli", *words], capture_output=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, b"")
-    document = json.loads(done.stdout)
+def test_the_document_is_the_public_shape_and_nothing_else(explain):
+    code, out, err = explain("--target", TARGET, "--method", "saliency", "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
     assert set(document) == {"target", "method", "attributions", "convergence_delta", "faithfulness", "trusted"}
     assert (document["target"], document["method"], document["convergence_delta"]) == (TARGET, "saliency", None)
     assert set(document["faithfulness"]) == {

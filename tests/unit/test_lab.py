@@ -210,6 +210,7 @@ def test_what_is_at_work_can_be_cancelled_and_its_process_goes_on(ask, either, t
     assert getattr(either, "pid", None) == pid
 
 
+@pytest.mark.slow
 def test_a_child_that_does_not_stop_is_killed_without_affecting_others(lab, tiny_model, monkeypatch):
     monkeypatch.setattr(process, "STOP_S", 0.5)
     stuck = long_work(lab, tiny_model)
