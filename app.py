@@ -8,15 +8,15 @@ from starlette.middleware import Middleware
 from trainer.offline import go_offline
 from workbench import highlight
 from workbench.own_origin import OwnOrigin
-from workbench.pages import PAGES, offered
+from workbench.pages import PAGES, offered_pages
 from workbench.quiet import keep_quiet
 
-# A file of our own: the browser would fetch a Material icon or an emoji from another server.
+# A local file: the browser would fetch a Material icon or an emoji from another server.
 ICON = Path(__file__).parent / "workbench" / "stillroom.svg"
 
 
 def draw() -> None:
-    """The pages, for one session."""
+    """Draw the navigation and the open page for one session."""
     st.set_page_config(page_title="Stillroom", page_icon=ICON, layout="wide")
     st.logo(ICON, size="large")
     st.html(highlight.APP)
@@ -30,15 +30,15 @@ def draw() -> None:
                 help=page.help,
                 default=page is PAGES[0],
             )
-            for page in offered()
+            for page in offered_pages()
         ],
         position="top",
     ).run()
 
 
-if __name__ == "__main__":  # so Streamlit runs this file for each session
+if __name__ == "__main__":  # Streamlit runs this file for each session
     draw()
-else:  # and so it loads it before the first request
+else:  # and imports it before the first request
     go_offline()
     keep_quiet()
     app = st.App(__file__, middleware=[Middleware(OwnOrigin)])

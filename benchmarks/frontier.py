@@ -30,7 +30,7 @@ from trainer.queue import Job
 from trainer.run import Run
 from trainer.spec import JobSpec
 from trainer.training import loop
-from workbench.launch.submission import settled
+from workbench.launch.submission import resolve_references
 
 SENTENCES = 240  # that speeds are measured on
 NAME = re.compile(r"(?P<student>.+)-(?P<kind>taught|alone)(-s\d+)?")
@@ -43,7 +43,7 @@ def finished(path: Path) -> dict[str, Job]:
         if job.state == "succeeded":
             done.setdefault(JobSpec.model_validate(job.spec).digest, job)
     found, ids = {}, {}
-    for step in chain.read(path).each(settled).steps:
+    for step in chain.read(path).each(resolve_references).steps:
         earlier = [each.name for each in step.spec.references("model")]
         if not all(name[1:] in ids for name in earlier if name.startswith("@")):
             continue  # it waits for a step that has not succeeded

@@ -1,4 +1,4 @@
-"""Loaded models, bounded by the memory that they take. Imports without torch."""
+"""Cache of loaded models, bounded by their memory. Imports without torch."""
 
 import contextlib
 import gc
@@ -14,9 +14,9 @@ from trainer.errors import BadSpec, Unavailable
 from trainer.resolved import ResolvedModel
 from trainer.zoo import weights
 
-SHARE = 4  # the shelf keeps up to one part in so many of the machine's memory
+SHARE = 4  # the cache takes up to a quarter of the machine's memory
 MEMORY_MB = "STILLROOM_LAB_MEMORY_MB"
-CGROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may take
+CGROUP = Path("/sys/fs/cgroup")  # where Linux keeps the limits of a container
 
 
 class _Loaded(NamedTuple):
@@ -25,11 +25,11 @@ class _Loaded(NamedTuple):
     size_bytes: int
 
 
-class Shelf:
-    """Models that stay loaded until they take more than `limit_bytes` together; the least recently used leave first.
+class ModelCache:
+    """Keeps models loaded up to `limit_bytes` in all, and drops the least recently used first.
 
-    A model that is larger than the limit by itself is kept alone. The default is `limit_bytes()` at each load. One
-    thread loads at a time.
+    A model above the limit is kept alone. The default limit is `limit_bytes()` at each load. One thread loads at a
+    time.
     """
 
     def __init__(self, *, limit_bytes: int | None = None):
@@ -37,14 +37,18 @@ class Shelf:
         self._loaded: OrderedDict[tuple, _Loaded] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take(self, model: ResolvedModel) -> tuple[Any, Any]:
-        """(model, tokenizer), from the shelf or freshly loaded. Unavailable where the memory that is free is too small.
+    def load(self, model: ResolvedModel) -> tuple[Any, Any]:
+        """(model, tokenizer), cached or newly loaded. Raises Unavailable if there is not enough free memory.
 
-        Raises what trainer.models.load raises, too.
+        Also raises what trainer.models.load raises.
         """
         from trainer import models
 
-        key = (model.path, model.sha256, *sorted(model.files.items()))  # a config that was corrected is read again
+        key = (
+            model.path,
+            model.sha256,
+            *sorted(model.files.items()),
+        )  # a model whose config has changed is loaded again
         with self._lock:
             if key not in self._loaded:
                 weights.check_folder(Path(model.path))
@@ -55,22 +59,22 @@ class Shelf:
             return self._loaded[key][:2]
 
     def clear(self) -> None:
-        """Give everything back."""
+        """Drop all models."""
         with self._lock:
             self._loaded.clear()
             gc.collect()
 
     def _make_room(self, model: ResolvedModel) -> None:
         folder = Path(model.path)
-        kept, needed = weights.loaded_bytes(folder), weights.loading_bytes(folder)
+        loaded, needed = weights.loaded_bytes(folder), weights.loading_bytes(folder)
         limit = limit_bytes() if self._limit_bytes is None else self._limit_bytes
-        while self._loaded and (kept + self._size_bytes() > limit or needed > free_bytes()):
+        while self._loaded and (loaded + self._size_bytes() > limit or needed > free_bytes()):
             self._loaded.popitem(last=False)
             gc.collect()
         if needed > (free := free_bytes()):
             raise Unavailable(
-                f"{model.reference} takes {_mb(needed)} of memory while it is loaded; {_mb(free)} are free.",
-                next_step="Choose a smaller model, or free memory on this machine: a training job may hold much of it.",
+                f"Loading {model.reference} needs {_mb(needed)} of memory; {_mb(free)} is free.",
+                next_step="Choose a smaller model, or free memory on this machine: a training job may be using it.",
             )
 
     def _size_bytes(self) -> int:
@@ -78,35 +82,38 @@ class Shelf:
 
 
 def size_bytes(network: Any) -> int:
-    """What the parameters and buffers of a model take, tied ones once."""
+    """The memory of a model's parameters and buffers; tied ones count once."""
     return sum(
         each.numel() * each.element_size() for part in (network.parameters(), network.buffers()) for each in part
     )
 
 
 def limit_bytes(cgroup: Path = CGROUP) -> int:
-    """What a shelf may keep: STILLROOM_LAB_MEMORY_MB, or a quarter of this machine's, or container's, memory."""
-    if said := os.environ.get(MEMORY_MB):
-        if not (said.isascii() and said.isdigit() and int(said)):
+    """The limit of a cache: STILLROOM_LAB_MEMORY_MB, or a quarter of the memory of this machine or container.
+
+    Raises BadSpec if the variable is not a number.
+    """
+    if setting := os.environ.get(MEMORY_MB):
+        if not (setting.isascii() and setting.isdigit() and int(setting)):
             raise BadSpec(
-                [(MEMORY_MB, f"found {said!r:.20}; a whole number of megabytes is needed")],
-                next_step="Correct it, or leave it out, and start Stillroom again.",
+                [(MEMORY_MB, f"found {setting!r:.20}; a whole number of megabytes is needed")],
+                next_step="Correct or remove it, and start Stillroom again.",
             )
-        return int(said) * 2**20
+        return int(setting) * 2**20
     return min([psutil.virtual_memory().total, *_container(cgroup)[:1]]) // SHARE
 
 
 def free_bytes(cgroup: Path = CGROUP) -> int:
-    """Memory that this process may still take: the machine's, or what its container has left."""
+    """Memory that this process may still use, on the machine or in its container."""
     return min([psutil.virtual_memory().available, *_container(cgroup)[1:]])
 
 
 def _container(cgroup: Path) -> tuple[int, ...]:
-    """(limit, left) of the control group (version 2), or nothing where it sets no limit."""
+    """(limit, left) in bytes of the control group (version 2); empty without a limit."""
     with contextlib.suppress(OSError, ValueError):
         limit, used = (int((cgroup / f"memory.{name}").read_text()) for name in ("max", "current"))
         counts = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-        return limit, limit - used + int(counts.get("inactive_file", 0))  # the cache of files gives way
+        return limit, limit - used + int(counts.get("inactive_file", 0))  # the file cache can be dropped
     return ()
 
 
@@ -114,4 +121,4 @@ def _mb(size: int) -> str:
     return f"{size / 2**20:,.0f} MB"
 
 
-SHELF = Shelf()  # of this process
+CACHE = ModelCache()  # of this process

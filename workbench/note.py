@@ -1,4 +1,4 @@
-"""A note is text with offsets. It lives in memory; its repr, and every error about it, tells lengths and no text."""
+"""A note is text with offsets. It stays in memory; its repr and every error about it give lengths, never text."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +11,7 @@ from trainer.prediction import Plain
 
 MAX_BYTES = 5_000_000
 MAX_CHARACTERS = 2_000_000
-DEMO_CHARACTERS = 20_000  # of a note in a public demo, where others wait
+DEMO_CHARACTERS = 20_000  # in a public demo, where other visitors wait
 NOTES = Path(__file__).parents[1] / "data" / "notes"
 
 _FORMATS = {
@@ -25,14 +25,14 @@ _FORMATS = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
-_SAVE_AS_TEXT = "Save the note as plain text in UTF-8 and upload that, or paste the text."
+_SAVE_AS_TEXT = "Save the note as plain text in UTF-8 and upload it, or paste the text."
 
 
 @dataclass(frozen=True, repr=False)
 class Note:
     """One text, exactly as given; offsets count its Unicode code points.
 
-    Raises BadData when there is nothing to read and Refused above MAX_CHARACTERS.
+    Raises BadData for empty text and Refused above MAX_CHARACTERS.
     """
 
     text: str
@@ -42,8 +42,8 @@ class Note:
             raise BadData("The note is empty.", next_step="Choose a sample note, paste a text or upload a text file.")
         if len(self.text) > MAX_CHARACTERS:
             raise Refused(
-                f"The note has {len(self.text):,} characters; at most {MAX_CHARACTERS:,} are read at once.",
-                next_step="Cut it into parts, and compare them one after the other.",
+                f"The note has {len(self.text):,} characters; at most {MAX_CHARACTERS:,} can be read at once.",
+                next_step="Split it into parts and compare them one by one.",
             )
 
     def __repr__(self) -> str:
@@ -70,13 +70,13 @@ class Sample(Plain):
 
     @property
     def note(self) -> Note:
-        """The note, read without newline translation."""
+        """The note as it is in the file, without newline translation."""
         return Note((NOTES / self.file).read_bytes().decode("utf-8"))
 
 
 @cache
 def samples() -> tuple[Sample, ...]:
-    """The sample notes in the order of their index; none where the data folder does not ship."""
+    """The sample notes in the order of their index; empty if they are not installed."""
     index = NOTES / "index.yaml"
     if not index.is_file():
         return ()
@@ -89,34 +89,36 @@ def demo_note(text: str) -> Note:
     if len(text) > DEMO_CHARACTERS:
         raise Refused(
             f"The note has {len(text):,} characters; this demo reads at most {DEMO_CHARACTERS:,}.",
-            next_step="Take a part of it; Stillroom on a machine of your own reads all of it.",
+            next_step="Use a part of it, or run Stillroom on your own machine, which reads longer notes.",
         )
     return Note(text)
 
 
 def read_upload(data: bytes, filename: str) -> Note:
-    """The note in an uploaded file: UTF-8 text of at most MAX_BYTES. A byte order mark is dropped; the content decides,
-    not the file's name. Raises BadData or Refused; the message says what was found, never what the text says."""
+    """The note in an uploaded file: UTF-8 text of at most MAX_BYTES, without its byte order mark.
+
+    The content decides, not the file name. Raises BadData or Refused; messages never quote the text.
+    """
     if len(data) > MAX_BYTES:
         raise Refused(
-            f"{filename}: the file has {len(data):,} bytes; a note may have {MAX_BYTES:,} (5 MB).",
-            next_step="Cut it into parts, and compare them one after the other.",
+            f"{filename}: the file has {len(data):,} bytes; at most {MAX_BYTES:,} (5 MB) are allowed.",
+            next_step="Split it into parts and compare them one by one.",
         )
-    if found := _binary(data):
-        raise BadData(f"this is {found}, not text in UTF-8.", path=filename, next_step=_SAVE_AS_TEXT)
+    if kind := _binary_kind(data):
+        raise BadData(f"this is {kind}, not UTF-8 text.", path=filename, next_step=_SAVE_AS_TEXT)
     try:
         return Note(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise BadData(
-            f"byte {error.start:,} is not UTF-8; the file is perhaps in Windows-1252 or Latin-1.",
+            f"byte {error.start:,} is not valid UTF-8; the file may be in Windows-1252 or Latin-1.",
             path=filename,
             line=line,
             next_step=_SAVE_AS_TEXT,
         ) from None
 
 
-def _binary(data: bytes) -> str:
+def _binary_kind(data: bytes) -> str:
     for start, name in _FORMATS.items():
         if data.startswith(start):
             return name

@@ -1,7 +1,7 @@
-"""Which pages may open a connection to the app: its own, those of this machine, and those that its settings list.
+"""Which pages may connect to the app: its own, those of this machine, and those that its settings list.
 
-Streamlit would compare the origin of a page with the addresses of this machine, and ask an outside host for one of
-them. So it is decided before Streamlit sees it.
+Streamlit compares the origin of a page with the addresses of this machine, and asks an outside host for the public one.
+Therefore the check is made before Streamlit sees the request.
 """
 
 from urllib.parse import urlsplit
@@ -10,17 +10,17 @@ import streamlit as st
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-HERE = ("localhost", "127.0.0.1", "0.0.0.0")
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0")
 
 
 class OwnOrigin:
-    """Refuses a websocket (403) whose origin is foreign, and hands on any other as one of the app's own."""
+    """Middleware that refuses a websocket from a foreign origin (403) and passes others on as the app's own."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI has it."""
+        """Handle an ASGI connection."""
         headers = Headers(scope=scope) if scope["type"] == "websocket" else {}
         if origin := headers.get("origin"):
             host = headers.get("host")
@@ -32,20 +32,20 @@ class OwnOrigin:
 
 
 def allowed(origin: str, host: str) -> bool:
-    """Whether a page of this origin may connect to the app at `host`, which has its port.
+    """Whether a page of this origin may connect to the app at `host` (with port).
 
-    Others are listed in server.corsAllowedOrigins; with server.enableCORS off all may, as Streamlit has it.
+    server.corsAllowedOrigins lists further origins; with server.enableCORS off all may, as in Streamlit.
     """
     if not st.get_option("server.enableCORS"):
         return True
     try:
-        place = urlsplit(origin)
+        parts = urlsplit(origin)
     except ValueError:
         return False
-    listed = (*st.get_option("server.corsAllowedOrigins"), st.get_option("browser.serverAddress"))
-    return place.netloc == host or place.hostname in {*HERE, *map(_name, listed)} - {None}
+    configured = (*st.get_option("server.corsAllowedOrigins"), st.get_option("browser.serverAddress"))
+    return parts.netloc == host or parts.hostname in {*LOCAL_HOSTS, *map(_host_name, configured)} - {None}
 
 
-def _name(address: str) -> str | None:
-    """The host of an address, with a scheme or without."""
+def _host_name(address: str) -> str | None:
+    """The host name of an address with or without a scheme."""
     return urlsplit(address if "://" in address else f"//{address}").hostname

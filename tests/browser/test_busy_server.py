@@ -20,7 +20,7 @@ def test_the_end_of_a_job_is_drawn_by_a_server_that_lags(home, browser):
         for seed in (1, 2, 3):  # each was a blank page in five of seven tries when an ended job was still a fragment
             with claimed(FINETUNING | {"seed": seed}) as lease:
                 page.goto(f"{server.address}/jobs?job={lease.id}")
-                page.get_by_text("The curves start with the first step.").wait_for()
+                page.get_by_text("Curves appear after the first step.").wait_for()
                 report(lease, 10)
                 page.get_by_text("25% · step 10 of 40").wait_for()
                 page.wait_for_timeout(130 * seed)

@@ -28,8 +28,8 @@ def reading(browser, app, path: str):
 
 
 def test_coarse_then_stopped_then_two_models_to_the_end_and_on_a_phone(page, app):
-    page.get_by_text("How it is computed").click()
-    page.get_by_text("Checks: infidelity").click()  # long enough to be seen and stopped
+    page.get_by_text("Details", exact=True).click()
+    page.get_by_text("Also check infidelity").click()  # long enough to be seen and stopped
     page.get_by_role("button", name="Explain").click()
     # One look at both: the first model's words may be there a moment later.
     page.locator(".stMain:has(.sr-unmeasured) .sr-scores").filter(has_text="sentences").first.wait_for()
@@ -40,7 +40,7 @@ def test_coarse_then_stopped_then_two_models_to_the_end_and_on_a_phone(page, app
     page.get_by_text("stopped", exact=True).first.wait_for()
     page.locator(".sr-unmeasured").first.wait_for()  # the coarse stays; it is drawn after the word
 
-    page.get_by_text("Checks: infidelity").click()
+    page.get_by_text("Also check infidelity").click()
     page.get_by_role("button", name="Explain").click()
     page.get_by_text("Rank agreement").wait_for()
     page.get_by_text("its score for").first.wait_for()
@@ -72,10 +72,10 @@ def test_a_finding_of_compare_is_explained_by_one_click(app, browser):
     page = reading(browser, app, "?model=minilm-bc5cdr&model=minilm-bc5cdr-l3")
     link = page.locator(f"a[href$='target={NOTE.index('naloxone')}%3A{NOTE.index('.')}%3AChemical']")
     link.wait_for()
-    offered = page.get_by_role("combobox", name="Why did a model say it?").input_value()
+    offered = page.get_by_role("combobox", name="Finding to explain").input_value()
     link.click()
     page.get_by_role("heading", name="Explain", exact=True).wait_for()
     page.locator(".sr-better, .sr-doubtful").nth(1).wait_for()
-    assert page.get_by_role("combobox", name="What is to be explained").input_value() == offered
+    assert page.get_by_role("combobox", name="Finding to explain").input_value() == offered
     assert "Stop" not in page.url and "naloxone" not in page.url
     page.close()

@@ -41,7 +41,7 @@ def test_a_running_job_moves_by_itself_until_it_ends(page: Page, address, start)
     page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(frame)))
     lease = start(seed=1)
     page.goto(f"{address}/jobs?job={lease.id}")
-    expect(page.get_by_text("The curves start with the first step.")).to_be_visible()
+    expect(page.get_by_text("Curves appear after the first step.")).to_be_visible()
     page.evaluate("window.notReloaded = true")
 
     report(lease, 10)
@@ -91,12 +91,12 @@ def test_cancelling_asks_first_and_survives_the_polling(page: Page, address, sta
 def test_from_the_form_to_the_job(page: Page, address):
     page.goto(f"{address}/train")
     seed = 12345
-    page.get_by_text("More settings").click()
+    page.get_by_text("Other settings").click()
     page.get_by_label("Seed", exact=True).fill(str(seed))
     page.get_by_label("Seed", exact=True).press("Tab")
     expect(page.get_by_text(f"seed: {seed}")).to_be_visible()
     page.get_by_role("button", name="Queue this job").click()
-    page.get_by_role("link", name="Follow it").click()
+    page.get_by_role("link", name="View progress").click()
     job = queue.jobs()[0]
     assert job.spec["seed"] == seed
     expect(page.get_by_role("heading", name=f"Job {job.id}")).to_be_visible()

@@ -91,12 +91,12 @@ def test_a_worker_that_dies_is_started_again_and_the_app_that_dies_ends_all(star
     until(lambda: len(queue.workers(store.open_store())) == 1, "the worker is enlisted")
     before = stack.child("worker").pid
     os.kill(before, signal.SIGKILL)
-    stack.wait_for("The worker cpu ended with code -9. It is started again in 1 s")
+    stack.wait_for("The worker cpu ended with code -9. It restarts in 1 s")
     assert queue.workers(store.open_store()) == [], "nobody says that a worker runs where it does not"
     until(lambda: len(queue.workers(store.open_store())) == 1, "another worker is enlisted")
     assert stack.child("worker").pid != before
     os.kill(stack.child("worker").pid, signal.SIGTERM)
-    stack.wait_for("The worker cpu was told to leave.")
+    stack.wait_for("The worker cpu was asked to stop.")
     stack.wait_for("`stillroom worker --device cpu`")
     assert len(stack.children()) == 1
     os.kill(stack.child("streamlit").pid, signal.SIGKILL)
@@ -108,17 +108,19 @@ def test_a_worker_that_dies_at_once_is_started_ever_later_and_at_last_no_more(mo
     monkeypatch.setattr(processes, "BACKOFF_S", 0.05)
     monkeypatch.setattr(processes, "MAX_BACKOFF_S", 0.2)
     lines, began = [], time.monotonic()
-    worker = processes.Kept("cpu", [sys.executable, "-S", "-c", "raise SystemExit(3)"], dict(os.environ), lines.append)
-    while not any("not started again" in line for line in lines):
+    worker = processes.SupervisedWorker(
+        "cpu", [sys.executable, "-S", "-c", "raise SystemExit(3)"], dict(os.environ), lines.append
+    )
+    while not any("will not be restarted" in line for line in lines):
         assert time.monotonic() - began < 60, lines
-        worker.look()
+        worker.check()
         time.sleep(0.01)
-    assert len(lines) == processes.DEATHS and worker.child is None
-    waits = [line.partition(" again in ")[2].partition(" s")[0] for line in lines[:-1]]
+    assert len(lines) == processes.MAX_FAILURES and worker.child is None
+    waits = [line.partition(" restarts in ")[2].partition(" s")[0] for line in lines[:-1]]
     assert waits == ["0.05", "0.1", "0.2", "0.2", "0.2"]
     assert time.monotonic() - began >= 0.75
-    worker.look()
-    assert worker.child is None and len(lines) == processes.DEATHS
+    worker.check()
+    assert worker.child is None and len(lines) == processes.MAX_FAILURES
 
 
 def test_no_worker_and_the_port_is_taken_and_nothing_is_left_when_up_itself_is_killed(start):

@@ -150,7 +150,7 @@ def test_a_click_that_overtakes_the_address_is_not_lost_and_the_way_back_is_take
     page.text_area(key="pasted").set_value("Fever.")
     page = ran(page)
     assert page.segmented_control(key="source").value == "Paste", "the first address comes late, with one more entry"
-    monkeypatch.setattr(links, "SOON_S", 0.0)
+    monkeypatch.setattr(links, "LATE_S", 0.0)
     page.query_params.update(written)
     page = filled(ran(page))
     assert page.segmented_control(key="source").value == "Sample", "without a click it is the browser's way back"
@@ -196,7 +196,7 @@ def test_a_short_note_has_no_context_to_choose(runs):
 
 def test_a_link_to_a_missing_model_is_reported_and_not_interpreted(runs):
     page = opened(*runs, "![x](http://evil.example/x.png)")
-    assert "not ready on this machine" in words_on(page)
+    assert "not available on this machine" in words_on(page)
     assert "![x](http://" not in words_on(page)
     assert page.multiselect(key="model").value == runs
 
@@ -315,7 +315,7 @@ def test_a_score_and_a_label_filter_panes_list_and_figures_without_asking_again(
     answers = page.session_state["compare_run"].answers
     spans = [span for answer in answers for span in answer.result().spans]
     percent = round(100 * sorted(span.score for span in spans)[len(spans) // 2]) // 5 * 5
-    page.slider(key="compare_least").set_value(percent)
+    page.slider(key="compare_minimum").set_value(percent)
     page = ran(page)
     spans_shown = [[span for span in answer.result().spans if span.score >= percent / 100] for answer in answers]
     assert 0 < sum(map(len, spans_shown)) < len(spans)
@@ -324,10 +324,10 @@ def test_a_score_and_a_label_filter_panes_list_and_figures_without_asking_again(
         f"{name} {len(few):,} of {len(answer.result().spans):,}"
         for name, few, answer in zip("AB", spans_shown, answers, strict=True)
     )
-    assert any(caption.value.startswith(f"Shown: {counts}; agreement ") for caption in page.caption)
+    assert any(caption.value.startswith(f"Shown: {counts}. Agreement: ") for caption in page.caption)
     assert page.session_state["compare_run"].answers is answers
 
-    page.slider(key="compare_least").set_value(0)
+    page.slider(key="compare_minimum").set_value(0)
     page.multiselect(key="compare_labels").set_value(["Disease"])
     page = ran(page)
     assert re.findall(r'sr-chip sr-l\d">(\w+)<span class="sr-score"', html(page)).count("Chemical") == 0
@@ -336,9 +336,9 @@ def test_a_score_and_a_label_filter_panes_list_and_figures_without_asking_again(
 
 def test_a_score_that_hides_all_leaves_nothing_to_compare(mixed):
     page = filled(opened(*mixed, sample=samples()[0].id))
-    page.slider(key="compare_least").set_value(100)
+    page.slider(key="compare_minimum").set_value(100)
     page = ran(page)
-    assert any("nothing is left to compare" in caption.value for caption in page.caption)
+    assert any("Nothing is left to compare" in caption.value for caption in page.caption)
     assert "nothing to compare" in html(page) and "100% agreement" not in html(page)
 
 
@@ -356,7 +356,7 @@ def test_a_classifier_has_no_labels_to_choose_and_no_one_label_below_the_thresho
     first, second, _ = classifiers
     page = filled(opened(first, second, sample="sepsis-progress-note"))
     assert [widget.key for widget in page.multiselect] == ["model"]
-    page.slider(key="compare_least").set_value(95)
+    page.slider(key="compare_minimum").set_value(95)
     assert html(ran(page)).count("sr-given") == 0
 
 

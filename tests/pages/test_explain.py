@@ -82,7 +82,7 @@ def words_on(page: AppTest) -> str:
 
 
 def targets(page: AppTest):
-    return next(each for each in page.selectbox if each.label == "What is to be explained")
+    return next(each for each in page.selectbox if each.label == "Finding to explain")
 
 
 def target(page: AppTest) -> str:
@@ -153,7 +153,7 @@ def test_a_wrong_number_explains_nothing_with_the_one_before(runs, typed):
     assert any("Input should be" in text.value or "Unable to parse" in text.value for text in page.text)
     button(page, "Explain").click()
     page = ran(page)
-    assert "explain_inquiry" not in page.session_state and "Nothing was explained" in page.error[0].value
+    assert "explain_inquiry" not in page.session_state and "Correct the marked number" in page.error[0].value
 
 
 def test_two_models_stand_side_by_side_with_their_agreement(runs):
@@ -172,7 +172,7 @@ def test_a_changed_request_waits_for_the_button(runs):
     button(page, "Explain").click()
     page = explained(ran(page))
     page.selectbox(key="explain_method").set_value("saliency")
-    assert "Below is the previous explanation" in words_on(ran(page))
+    assert "Showing the previous explanation" in words_on(ran(page))
     targets(page).set_value(last := list(page.session_state["explain_findings"].targets())[-1])
     page = ran(page)
     page.selectbox(key="explain_second").set_value(runs[1])

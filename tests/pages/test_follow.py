@@ -16,7 +16,7 @@ import streamlit as st
 from workbench.widgets.polling import follow
 state = st.session_state
 drawn = lambda: (state.update(drawn=state.get("drawn", 0) + 1), st.text("left" if state["moving"] else "over"))
-follow(drawn, every_s=60, moving=state["moving"], over=lambda: not state["moving"])
+follow(drawn, every_s=60, moving=state["moving"], done=lambda: not state["moving"])
 """
 JOBS = "from workbench.pages import jobs; jobs.render()"
 
@@ -56,7 +56,7 @@ import streamlit as st
 from workbench.widgets.polling import follow
 state = st.session_state
 state["runs"] = state.get("runs", 0) + 1
-follow(lambda: st.text("here"), every_s=60, moving=state["runs"] == 1, over=lambda: True)
+follow(lambda: st.text("here"), every_s=60, moving=state["runs"] == 1, done=lambda: True)
 """
     assert opened(page).session_state["runs"] == 2
 

@@ -77,7 +77,7 @@ def metrics(page: AppTest) -> dict[str, str]:
 def test_no_jobs_yet_points_to_train(home):
     page = opened()
     assert "No jobs yet" in shown(page)
-    assert [link.label for link in page.get("page_link")] == ["New job", "Describe the first one"]
+    assert [link.label for link in page.get("page_link")] == ["New job", "Set up the first job"]
 
 
 def test_the_list_shows_each_state_in_words(start):
@@ -92,7 +92,16 @@ def test_the_list_shows_each_state_in_words(start):
     queue.cancel(queue.submit(spec(seed=5)).id)
     page = opened()
     text = shown(page)
-    for word in ("Running", "Queued", "Failed", "Succeeded", "Cancelled", "Number 1 in line", "line 4,217", "0.819"):
+    for word in (
+        "Running",
+        "Queued",
+        "Failed",
+        "Succeeded",
+        "Cancelled",
+        "Position 1 in the queue",
+        "line 4,217",
+        "0.819",
+    ):
         assert word in text
     assert page.get("progress")[0].value == 35  # 640 of 1,800, in whole percent
     assert "No worker" not in text
@@ -104,7 +113,7 @@ def test_a_job_of_a_chain_says_what_it_waits_for_and_why_it_was_stopped(start):
     first = start()
     waiting = queue.submit(spec(model=first.id))
     for page in (opened(), opened(waiting.id)):
-        assert f"Waits for {first.id}" in shown(page) and "Number" not in shown(page)
+        assert f"Waiting for {first.id}" in shown(page) and "Position" not in shown(page)
     queue.finish(store.open_store(), first, state="failed")
     for page in (opened(), opened(waiting.id)):
         assert f"Job {first.id} (finetune on ncbi-disease-slice), which this one needs, has failed." in shown(page)
@@ -119,7 +128,7 @@ def test_a_queue_without_a_worker_says_how_to_start_one(home):
 def test_a_long_list_has_pages(home):
     for seed in range(12):
         queue.submit(spec(seed=seed))
-    assert shown(opened()).count("Number ") == 10
+    assert shown(opened()).count("Position ") == 10
 
 
 def test_a_running_job_shows_its_figures_and_curves(start):
@@ -211,7 +220,7 @@ def test_retry_goes_on_from_the_checkpoint_that_is_there(start):
         store.open_store(), lease, state="failed", error={"type": "X", "message": "It broke.", "next_step": ""}
     )
     page = opened(lease.id)
-    assert labels(page) == ["Go on from step 200", "Start afresh"]
+    assert labels(page) == ["Resume from step 200", "Start over"]
     page.button[0].click().run()
     assert queue.job(lease.id).state == "queued"
     assert "Queued" in shown(page)
@@ -237,7 +246,7 @@ def test_a_failed_job_without_a_checkpoint_can_be_tried_again(start):
     error = {"type": "OutOfMemory", "message": "Too large.", "next_step": "Submit it with batch_tokens: 512."}
     queue.finish(store.open_store(), lease, state="failed", error=error)
     page = opened(lease.id)
-    assert labels(page) == ["Try again"]
+    assert labels(page) == ["Retry"]
     assert "Too large." in shown(page) and "batch_tokens: 512" in shown(page)
 
 
@@ -246,7 +255,7 @@ def test_a_job_whose_data_have_changed_can_start_afresh(start):
     error = {"type": "CorruptFile", "message": "The data set has changed.", "next_step": "Start anew."}
     queue.finish(store.open_store(), lease, state="failed", error=error)
     page = opened(lease.id)
-    assert labels(page) == ["Try again", "Start afresh"]
+    assert labels(page) == ["Retry", "Start over"]
     page.button[1].click().run()
     assert queue.jobs()[0].id != lease.id and queue.job(lease.id).state == "failed"
 
@@ -325,7 +334,7 @@ def test_what_a_student_kept_and_lost_is_shown(start):
     ended(lease, SCORES, intervals={"f1": [0.779, 0.8200]})
     page = opened(lease.id)
     assert metrics(page)["Retention"] == "97.6 %" and metrics(page)["Teacher's test F1"] == "0.820"
-    assert "95 % interval 95.0 to 100.0 %, which is that of the student's score alone" in shown(page)
+    assert "95 % interval 95.0 to 100.0 %, from the student's score alone" in shown(page)
     table = page.dataframe[0].value
     assert list(table["Label"]) == ["Disease", "Chemical"]  # what was lost most first
     assert [round(value, 3) for value in table["Difference"]] == [-0.05, 0.01]
@@ -339,9 +348,9 @@ def test_an_average_stands_beside_its_models(start):
     page = opened(lease.id)
     assert "minilm-bc5cdr and minilm-ncbi averaged, scored on ncbi-disease-slice" in shown(page)
     table = page.dataframe[0].value
-    assert list(table["Model"]) == ["a-1", "./b_c", "their average"]
+    assert list(table["Model"]) == ["a-1", "./b_c", "average"]
     assert list(table["Test F1"].fillna(-1)) == [0.81, -1, 0.8304]
-    assert "Beside other runs" not in shown(page)
+    assert "Compare with other runs" not in shown(page)
 
 
 def test_an_estimate_is_held_against_the_truth(start):
@@ -352,12 +361,12 @@ def test_an_estimate_is_held_against_the_truth(start):
     estimate.keep(estimate.Estimate.model_validate(fields), parse(queue.job(lease.id).spec).digest)
     speeds = {(step, "tokens_per_second"): 900.0 if step % 2 else 1800.0 for step in range(1, 41)}
     queue.renew(store.open_store(), lease, Progress(step=40, steps=44, rows=steps(40) | speeds))
-    assert "Estimate and truth" not in shown(opened(lease.id))
+    assert "Estimated and actual cost" not in shown(opened(lease.id))
     ended(lease, {"test_f1": 0.5}, cost={"peak_memory_bytes": 900_000_000})
     table = opened(lease.id).dataframe[0].value.set_index("")
-    assert list(table["Estimate"]) == ["0.50 s", "44", "1 min", "1.2 GB"]
-    assert list(table["Truth"][["Time per step", "Steps", "Peak memory"]]) == ["0.75 s", "40", "900 MB while scoring"]
-    assert table["Truth"]["Whole run"].endswith(" s")
+    assert list(table["Estimated"]) == ["0.50 s", "44", "1 min", "1.2 GB"]
+    assert list(table["Actual"][["Time per step", "Steps", "Peak memory"]]) == ["0.75 s", "40", "900 MB while scoring"]
+    assert table["Actual"]["Whole run"].endswith(" s")
 
 
 def test_a_job_without_a_teacher_does_not_mention_one(start):
@@ -365,7 +374,7 @@ def test_a_job_without_a_teacher_does_not_mention_one(start):
     queue.renew(store.open_store(), lease, Progress(step=40, steps=40, rows=steps(40, evaluations={40: 0.5})))
     ended(lease, {"test_f1": 0.5, "test_f1.Disease": 0.5})
     page = opened(lease.id)
-    assert "Retention" not in metrics(page) and "lost" not in shown(page)
+    assert "Retention" not in metrics(page) and "Student and teacher" not in shown(page)
     assert not page.dataframe
 
 
@@ -392,7 +401,7 @@ def test_a_link_opens_the_same_runs(start):
     page.run()
     assert not page.exception
     assert page.multiselect[0].value == [second.id]
-    assert "no run has one yet" in shown(page)
+    assert "no values yet" in shown(page)
 
 
 def test_the_list_leads_to_runs_over_each_other(start):
@@ -402,7 +411,7 @@ def test_the_list_leads_to_runs_over_each_other(start):
     page = opened()
     page.multiselect[0].set_value([leases[0].id, leases[2].id]).run()
     assert not page.exception
-    link = next(link for link in page.get("page_link") if link.label == "Show them")
+    link = next(link for link in page.get("page_link") if link.label == "Show")
     assert link.proto.query_string == f"job={leases[0].id}&with={leases[2].id}"
 
 

@@ -61,7 +61,7 @@ def test_the_page_opens_on_a_job_that_can_be_queued_at_once(home):
     press(page)
     assert [job.spec for job in queue.jobs()] == [shipped.model_dump(mode="json")]
     job = queue.jobs()[0]
-    assert any(job.id in element.value and "number 1 in line" in element.value for element in page.markdown)
+    assert any(job.id in element.value and "position 1 in the queue" in element.value for element in page.markdown)
     assert page.get("page_link")[0].proto.query_string == f"job={job.id}"
 
 
@@ -156,10 +156,10 @@ def test_a_field_that_is_red_neither_runs_nor_is_tried_with_the_value_before(hom
         widget.options.append(typed)  # AppTest cannot type into a select box
     widget.set_value(typed).run()
     assert not page.exception
-    (trying,) = [button for button in page.button if button.label == "Try two steps"] or [None]
+    (trying,) = [button for button in page.button if button.label == "Estimate cost"] or [None]
     assert trying is None or trying.disabled
     press(page)
-    assert page.error[0].value == "Nothing was queued: 1 field to correct." and queue.jobs() == []
+    assert page.error[0].value == "The job was not queued. Correct 1 field:" and queue.jobs() == []
     widgets = {each.key: each for each in (*page.text_input, *page.selectbox)}
     assert widgets[f"train.finetune.{field}"].value == typed, "what was typed stays, to be corrected"
 
@@ -191,7 +191,7 @@ def test_a_wrong_value_is_reported_at_its_field_and_queues_nothing(home):
     assert "Input should be greater than 0" in texts(page)
     assert spec_of(page) is None
     press(page)
-    assert page.error[0].value == "Nothing was queued: 1 field to correct."
+    assert page.error[0].value == "The job was not queued. Correct 1 field:"
     assert queue.jobs() == []
     page.text_input(key="train.finetune.schedule.lr").set_value("0.001").run()
     assert not page.error and spec_of(page)
@@ -209,7 +209,7 @@ def test_an_unknown_model_is_reported_at_its_field_and_queues_nothing(home):
     page = opened(model="minilmm")
     assert "There is no model 'minilmm'. Did you mean 'minilm'?" in texts(page)
     press(page)
-    assert page.error[0].value == "Nothing was queued: 1 field to correct."
+    assert page.error[0].value == "The job was not queued. Correct 1 field:"
     assert queue.jobs() == []
 
 
@@ -228,7 +228,7 @@ def data_set(folder, *, extra: str = "") -> str:
 
 def test_a_users_own_folder_is_read_and_its_facts_are_shown(home, tmp_path):
     page = on_dataset(data_set(tmp_path / "ward"))
-    facts = plain("Read without a problem · Disease · sentences: train 20, dev 20, test 20")
+    facts = plain("No problems found · Disease · sentences: train 20, dev 20, test 20")
     assert facts in [caption.value for caption in page.caption]
 
 
@@ -237,7 +237,7 @@ def test_the_bad_line_of_a_folder_is_named_and_nothing_is_queued(home, tmp_path)
     press(page)
     assert "line 61" in texts(page)
     assert "Cough" not in texts(page)
-    assert page.error[0].value.startswith("Nothing was queued")
+    assert page.error[0].value.startswith("The job was not queued")
     assert [job.state for job in queue.jobs()] == ["cancelled"]
 
 
@@ -256,7 +256,7 @@ def test_submitting_twice_says_that_the_job_is_there(home):
     page = press(opened())
     assert any("The job is queued" in element.value for element in page.markdown)
     press(page)
-    assert any("This very job is already queued" in element.value for element in page.markdown)
+    assert any("This job is already queued" in element.value for element in page.markdown)
     assert len(queue.jobs()) == 1
 
 
@@ -327,7 +327,7 @@ def test_a_pair_that_does_not_fit_is_reported_at_its_fields(home):
     assert "layers cannot be copied where hidden differ" in texts(page)
     assert len(page.get("plotly_chart")) == 1  # what can be said of the rest is said
     press(page)
-    assert page.error[0].value == "Nothing was queued: 1 field to correct."
+    assert page.error[0].value == "The job was not queued. Correct 1 field:"
     page.selectbox(key="train.distill.student.start").set_value("embeddings").run()
     assert not texts(page) and spec_of(page).student.start == "embeddings"
     page.text_input(key="train.distill.student.layers").set_value("9").run()
@@ -426,20 +426,20 @@ def button(page: AppTest, label: str):
 
 def test_two_steps_are_tried_beside_the_page_and_can_be_stopped(home):
     page = opened()
-    button(page, "Try two steps").click().run()
+    button(page, "Estimate cost").click().run()
     assert not page.exception
     trial = page.session_state["train.trial"]
     assert not trial.done
-    assert any("Two steps are tried" in caption.value for caption in page.caption)
-    assert button(page, "Try two steps").disabled
+    assert any("Running two steps" in caption.value for caption in page.caption)
+    assert button(page, "Estimate cost").disabled
     button(page, "Stop").click().run()
     assert not page.exception and page.session_state["train.trial"] is None
-    assert trial.done and not button(page, "Try two steps").disabled
+    assert trial.done and not button(page, "Estimate cost").disabled
 
 
 def test_other_settings_end_the_trial_of_the_old_ones(home):
     page = opened()
-    button(page, "Try two steps").click().run()
+    button(page, "Estimate cost").click().run()
     trial = page.session_state["train.trial"]
     page.text_input(key="train.finetune.seed").set_value("3").run()
     assert not page.exception and trial.done and page.session_state["train.trial"] is None
@@ -447,7 +447,7 @@ def test_other_settings_end_the_trial_of_the_old_ones(home):
 
 def test_what_went_wrong_in_a_trial_is_shown(home):
     page = opened()
-    button(page, "Try two steps").click().run()
+    button(page, "Estimate cost").click().run()
     trial = page.session_state["train.trial"]
     trial.stop()
     trial.error = {"type": "OutOfMemory", "message": "Two steps need more memory.", "next_step": "Put less in."}
@@ -458,9 +458,9 @@ def test_what_went_wrong_in_a_trial_is_shown(home):
 def test_settings_that_do_not_fit_are_not_tried(home):
     page = opened()
     page.text_input(key="train.finetune.schedule.lr").set_value("0.0").run()
-    assert "Try two steps" not in [button.label for button in page.button]
+    assert "Estimate cost" not in [button.label for button in page.button]
     page = opened(model="minilmm")
-    assert button(page, "Try two steps").disabled
+    assert button(page, "Estimate cost").disabled
 
 
 def test_a_chain_that_ships_is_queued_whole(home, monkeypatch, tmp_path):
@@ -528,7 +528,7 @@ def test_a_users_own_labelled_documents_are_read_and_a_bad_line_is_named(home, t
     for split in ("train", "dev", "test"):
         (tmp_path / f"{split}.jsonl").write_text('{"text": "Fever", "label": "a"}\n{"text": "Rash", "label": "b"}\n')
     page = on_dataset(str(tmp_path), task="classification")
-    assert plain("Read without a problem · a, b · documents: train 2, dev 2, test 2") in captions(page)
+    assert plain("No problems found · a, b · documents: train 2, dev 2, test 2") in captions(page)
     (tmp_path / "dev.jsonl").write_text('{"text": "Fever"}\n')
     st.cache_data.clear()
     page.run()
@@ -588,7 +588,7 @@ def test_an_untouched_average_says_what_to_choose(home):
     assert "Fill in first: Model" in captions and "Correct the marked fields" not in captions
     assert not page.error and not texts(page)
     press(page)
-    assert page.error[0].value == "Nothing was queued: 1 field to correct." and "two or more" in texts(page)
+    assert page.error[0].value == "The job was not queued. Correct 1 field:" and "two or more" in texts(page)
     assert queue.jobs() == []
 
 
@@ -598,7 +598,7 @@ def test_two_wrong_fields_are_both_marked_and_the_page_is_whole(home):
     assert "There is no data set './nowhere'" in texts(page) and "less than 1" in texts(page)
     assert any(button.label == "Queue this job" for button in page.button)
     press(page)
-    assert "Nothing was queued" in page.error[0].value and [job.state for job in queue.jobs()] == ["cancelled"]
+    assert "The job was not queued" in page.error[0].value and [job.state for job in queue.jobs()] == ["cancelled"]
 
 
 def test_what_splits_share_is_shown_beside_the_data_set(home, tmp_path):

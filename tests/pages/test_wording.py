@@ -81,19 +81,19 @@ def test_a_model_is_named_by_its_start_and_what_was_changed(spec, words):
 
 
 def test_what_a_job_does():
-    assert wording.what(JOB) == "minilm fine-tuned on bc5cdr"
+    assert wording.summary(JOB) == "minilm fine-tuned on bc5cdr"
     spec = {"teacher": "minilm-bc5cdr", "student": {"base": None, "layers": 3}, "dataset": "bc5cdr"}
     taught = JOB.model_copy(update={"kind": "distill", "spec": spec})
-    assert wording.what(taught) == "minilm-bc5cdr with layers 3 taught by minilm-bc5cdr on bc5cdr"
-    assert wording.what(JOB.model_copy(update={"kind": "alchemy"})) == "minilm alchemy on bc5cdr"
+    assert wording.summary(taught) == "minilm-bc5cdr with layers 3 taught by minilm-bc5cdr on bc5cdr"
+    assert wording.summary(JOB.model_copy(update={"kind": "alchemy"})) == "minilm alchemy on bc5cdr"
     seeds = [JOB.model_copy(update={"spec": JOB.spec | {"seed": seed}}) for seed in (42, 0)]
-    assert list(map(wording.what, seeds)) == ["minilm fine-tuned on bc5cdr", "minilm fine-tuned on bc5cdr, seed 0"]
+    assert list(map(wording.summary, seeds)) == ["minilm fine-tuned on bc5cdr", "minilm fine-tuned on bc5cdr, seed 0"]
 
 
 def test_where_a_queued_job_stands():
-    assert wording.line(JOB.model_copy(update={"place": 3})) == "Number 3 in line"
-    assert wording.line(JOB.model_copy(update={"waits_for": ("a-1", "b-1")})) == "Waits for a-1 and b-1"
-    assert wording.listed("abc") == "a, b and c" and wording.listed(["a"]) == "a"
+    assert wording.queue_position(JOB.model_copy(update={"place": 3})) == "Position 3 in the queue"
+    assert wording.queue_position(JOB.model_copy(update={"waits_for": ("a-1", "b-1")})) == "Waiting for a-1 and b-1"
+    assert wording.enumeration("abc") == "a, b and c" and wording.enumeration(["a"]) == "a"
 
 
 def test_a_score_that_was_not_finite_is_not_shown():
@@ -119,7 +119,7 @@ def test_smoothing_starts_at_the_first_value_and_keeps_a_constant():
 @pytest.mark.parametrize("count", [1, 2, 800, 801, 5000])
 def test_thinning_keeps_both_ends_and_its_bound(count):
     points = list(range(1, count + 1)), [float(i) for i in range(count)]
-    steps, values = charts.thin(points, most=800)
+    steps, values = charts.thin(points, max_points=800)
     assert (steps[0], steps[-1]) == (1, count)
     assert len(steps) == len(values) <= 801
     assert values == [step - 1.0 for step in steps]

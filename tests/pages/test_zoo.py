@@ -51,7 +51,7 @@ def test_every_entry_of_the_zoo_is_in_the_table(home):
     table = page.dataframe[0].value.set_index("Id")
     assert table.loc["clinical-longformer", "Context"] == 4096
     assert table.loc["tiny-biobert", "Parameters"] == pytest.approx(13.874136)
-    assert table.loc["minilm", ["Here", "Casing", "Licence"]].tolist() == ["yes", "uncased", "Apache-2.0"]
+    assert table.loc["minilm", ["On this machine", "Casing", "Licence"]].tolist() == ["yes", "uncased", "Apache-2.0"]
 
 
 def test_filters_add_up(home):
@@ -61,7 +61,7 @@ def test_filters_add_up(home):
     page.text_input(key="zoo.text").set_value("BIRD").run()
     assert ids(page) == ["clinical-bigbird"]
     page.toggle(key="zoo.here").set_value(True).run()
-    assert not page.dataframe and "No model fits" in words_on(page)
+    assert not page.dataframe and "No model matches" in words_on(page)
 
 
 def test_weights_here_leaves_what_is_here(home):
@@ -110,5 +110,5 @@ def test_an_unknown_model_is_an_error_with_what_is_known(home):
 def test_a_model_whose_weights_are_here_can_be_used_at_once(home):
     page = opened(model="minilm")
     links = {link.label: link.proto.query_string for link in page.get("page_link")}
-    assert links == {"Fine-tune it": "model=minilm"}
+    assert links == {"Fine-tune": "model=minilm"}
     assert "stillroom zoo fetch" not in words_on(page)

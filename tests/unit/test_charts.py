@@ -17,7 +17,7 @@ def test_the_layer_map_joins_what_is_compared_and_what_is_copied():
     pairs = uniform(3, 6)
     term = Term(name="attention_kl", weight=1, pairs=pairs)
     figure, lines = layer_map(3, 6, term, copied=((0, 0), (1, 2), (2, 4), (3, 6)))
-    assert lines["copied at the start"][3:5] == [(0.0, 2), (1.0, 2.0)]  # layer 1 of 3 stands at a third of the depth
+    assert lines["copied before training"][3:5] == [(0.0, 2), (1.0, 2.0)]  # layer 1 of 3 stands at a third of the depth
     assert lines["Attention maps, KL"] == [
         point for _, high in pairs for point in ((0.0, high), (1.0, float(high)), (None, None))
     ]

@@ -175,7 +175,7 @@ def test_a_failed_operation_exits_1(stillroom, home, monkeypatch):
 
 @pytest.mark.parametrize(
     ("data", "problem"),
-    [(b"  \r\n", "empty"), (b"%PDF-1.7 " + SECRET.encode(), "PDF"), (SECRET.encode() + b"\xff", "not UTF-8")],
+    [(b"  \r\n", "empty"), (b"%PDF-1.7 " + SECRET.encode(), "PDF"), (SECRET.encode() + b"\xff", "not valid UTF-8")],
 )
 def test_unreadable_notes_exit_2_and_stay_private(stillroom, home, tmp_path, data, problem):
     (tmp_path / "note.txt").write_bytes(data)
@@ -274,7 +274,7 @@ def test_zoo_build_does_not_touch_a_folder_that_is_there(stillroom, home, tmp_pa
     (tmp_path / "mine").mkdir()
     code, _, err = stillroom("zoo", "build", "minilm", "--out", tmp_path / "mine")
     assert code == 2
-    assert "is there already" in err
+    assert "already exists" in err
 
 
 def test_cancel_and_retry(stillroom, home):
@@ -309,7 +309,7 @@ def test_logs_follow_from_attempt_to_attempt_until_the_job_ends(home, monkeypatc
         ]
     )
     monkeypatch.setattr(logs.time, "sleep", lambda seconds: next(story)())
-    assert "".join(logs.lines(job.id, follow=True)) == "one é\ntwo\nend\n"
+    assert "".join(logs.read(job.id, follow=True)) == "one é\ntwo\nend\n"
 
 
 def _append(folder: Path, data: bytes) -> None:
@@ -348,9 +348,9 @@ def test_up_takes_the_next_free_port_unless_a_port_is_named():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(Unavailable, match=f"Port {port} is taken"):
-            processes._port(port)
+            processes._choose_port(port)
         assert not processes._free(port)
-    assert processes._port(None) >= processes.FIRST_PORT
+    assert processes._choose_port(None) >= processes.FIRST_PORT
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def refused(home, **fields) -> dict[str, str]:
     with pytest.raises(BadSpec) as caught:
         submission.submit(spec)
     message = caught.value.message
-    assert queue.jobs() == [] and list(submission.look(spec).problems) == list(caught.value.fields)
+    assert queue.jobs() == [] and list(submission.inspect(spec).problems) == list(caught.value.fields)
     result = ended(spec, home)
     assert (result.state, result.error["message"]) == ("failed", message)
     if spec.kind in ("finetune", "distill", "pretrain"):
@@ -188,7 +188,7 @@ def test_a_chain_is_checked_as_far_as_it_tells(home, tiny_model, tiny_classifier
     assert "the model does not know the entity type 'Drug'; it knows Disease" in wrong["steps.foreign.dataset"]
     jobs = submission.submit(parse_chain({"schedule": SCHEDULE, "steps": [first, scored | steps[2]]}))
     late = parse(scored | {"model": jobs["a"].id, "dataset": str(documents), "task": "classification"})
-    assert [field for field, _ in submission.look(late).problems] == ["model"], "a run that is queued is known too"
+    assert [field for field, _ in submission.inspect(late).problems] == ["model"], "a run that is queued is known too"
 
 
 def test_the_command_line_queues_nothing_that_cannot_run(home, tiny_model, tmp_path, capsys):
@@ -206,7 +206,7 @@ def test_the_command_line_queues_nothing_that_cannot_run(home, tiny_model, tmp_p
 
 
 def trained(home, name, fields):
-    spec = submission.settled(parse({"schedule": SCHEDULE} | fields))
+    spec = submission.resolve_references(parse({"schedule": SCHEDULE} | fields))
     result = ended(spec, home)
     assert result.state == "succeeded", result.error
     return result
@@ -235,7 +235,7 @@ def test_words_that_pass_check_are_trained_on(home, tiny_model, tmp_path_factory
         trained(home, "words", fields)
     else:
         with pytest.raises(BadSpec):
-            submission.settled(parse(fields))
+            submission.resolve_references(parse(fields))
 
 
 LABELS = st.sampled_from(["eye", "heart", "O", "a;b"])
@@ -255,7 +255,7 @@ def test_documents_that_pass_check_are_trained_on(home, tiny_classifier, tmp_pat
         trained(home, "documents", fields)
     else:
         with pytest.raises(BadSpec):
-            submission.settled(parse(fields))
+            submission.resolve_references(parse(fields))
 
 
 def test_invisible_text_does_not_count_as_text(home, tiny_model, tmp_path):

@@ -12,7 +12,7 @@ from trainer.queue import Progress, store
 from trainer.queue.engines import Process
 from trainer.run import Result, Run, RunSpec, runs_dir
 from trainer.spec import JobSpec
-from workbench.launch.submission import settled
+from workbench.launch.submission import resolve_references
 
 CHAIN = """
 dataset: ncbi-disease-slice
@@ -29,7 +29,7 @@ def steps(home, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(frontier, "SENTENCES", 4)
     path = tmp_path / "chain.yaml"
     path.write_text(CHAIN.format(model=tiny_model))
-    specs = {step.name: step.spec for step in chain.read(path).each(settled).steps}
+    specs = {step.name: step.spec for step in chain.read(path).each(resolve_references).steps}
     worker = queue.enlist(store.open_store(), device="cpu", process=Process.of(os.getpid()))
 
     def finish(step: str, score: float) -> None:
@@ -67,7 +67,7 @@ def test_rows_of_several_homes_make_one_table_and_one_picture(steps, tmp_path, m
     first = asked(monkeypatch, capsys, path, "--record", file, "--markdown")
     assert "| L1 | 1.2 M | 0.600 [0.500, 0.700] | 1 | 75.0% |" in first and "not run" in first
     [row] = json.loads(file.read_text())
-    spec = chain.read(path).each(settled).steps[0].spec
+    spec = chain.read(path).each(resolve_references).steps[0].spec
     assert row["seconds"] > 0 and row["teacher_seconds"] > 0
     assert (row["name"], row["digest"], row["seed"], row["precision"]) == ("L1-taught", spec.digest, 42, "fp32")
 

@@ -32,8 +32,8 @@ def test_findings_of_two_models_are_one_list_with_the_score_of_each():
     one, other = prediction("a", [(0, 5, "Disease")]), prediction("b", [(0, 5, "Disease"), (10, 16, "Disease")])
     findings = Findings(Note("Fever and\nchills"), {"a": done(one), "b": done(other)})
     assert findings.targets() == {"0:5:Disease": [0.5, 0.5], "10:16:Disease": [None, 0.5]}
-    assert findings.named("10:16:Disease", [None, 0.5]) == "Disease: chills, A not found, B 0.50 (at 10)"
-    assert findings.named("0:5:Disease", [0.999]) == "Disease: Fever, above 0.99 (at 0)"
+    assert findings.title("10:16:Disease", [None, 0.5]) == "Disease: chills, A not found, B 0.50 (at 10)"
+    assert findings.title("0:5:Disease", [0.999]) == "Disease: Fever, above 0.99 (at 0)"
 
 
 def test_a_model_that_failed_finds_nothing_and_keeps_its_pane():

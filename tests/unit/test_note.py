@@ -51,8 +51,8 @@ def test_a_byte_order_mark_is_no_text():
         (b"PK\x03\x04" + CANARY.encode(), "ZIP"),
         (CANARY.encode("utf-16"), "UTF-16"),
         (CANARY.encode() + b"\x00rest", f"zero byte at position {len(CANARY)}"),
-        (f"one\n{CANARY}\nfi".encode() + b"\xe8vre", "line 3.*byte 18.*not UTF-8"),
-        (b"x" * (MAX_BYTES + 1), r"5,000,001 bytes; a note may have 5,000,000 \(5 MB\)"),
+        (f"one\n{CANARY}\nfi".encode() + b"\xe8vre", "line 3.*byte 18.*not valid UTF-8"),
+        (b"x" * (MAX_BYTES + 1), r"5,000,001 bytes; at most 5,000,000 \(5 MB\) are allowed"),
     ],
 )
 def test_what_is_no_text_is_refused_by_its_content_with_a_remedy_and_without_quoting_it(data, problem):

@@ -1,4 +1,4 @@
-"""Arms, the shelf of loaded models, and prediction in process."""
+"""Arms, the cache of loaded models, and prediction in process."""
 
 import pytest
 

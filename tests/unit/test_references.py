@@ -62,7 +62,10 @@ def test_a_folder_that_is_there_is_a_folder_for_models_arms_and_data_sets(here, 
         arm = Arm.parse(f"{written}@truncate:64")
         assert (arm.model, arm.reading, arm.max_tokens) == (written, "truncate", 64)
         spec = parse({"kind": "finetune", "model": written, "dataset": written})
-        assert (submission.settled(spec).model, submission.settled(spec).dataset) == (str(both), str(both))
+        assert (submission.resolve_references(spec).model, submission.resolve_references(spec).dataset) == (
+            str(both),
+            str(both),
+        )
 
 
 def test_an_id_comes_before_a_folder_and_a_folder_before_the_hub(here, tiny_model):

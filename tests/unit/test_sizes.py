@@ -112,6 +112,6 @@ def test_a_lengthened_model_has_the_size_that_is_foretold(kind, tiny_model):
 def test_a_shape_that_no_formula_knows_is_counted_from_its_file(tiny_model, tmp_path):
     shape = compatibility.shape(zoo.resolve(str(tiny_model)))
     assert sizes.size(shape.model_copy(update={"model_type": "modernbert"}), head="ner", labels=3) is None
-    assert sizes.stored(tiny_model) == json.loads((tiny_model / "stillroom.json").read_text())["params"]
-    assert sizes.stored(tmp_path) is None
+    assert sizes.stored_parameters(tiny_model) == json.loads((tiny_model / "stillroom.json").read_text())["params"]
+    assert sizes.stored_parameters(tmp_path) is None
     assert AutoConfig.from_pretrained(tiny_model).model_type == "bert"

@@ -148,11 +148,13 @@ def test_every_reference_of_a_spec_is_checked_and_made_absolute(inputs, monkeypa
     model, data = "./models/minilm-ncbi", "./ncbi-disease-slice"
     taught = {"kind": "distill", "teacher": model, "student": {"base": model, "layers": 1}, "dataset": data}
     taught |= {"recipe": {"name": "task_kd", "unlabelled": data}}
-    job = submission.settled(parse(taught))
+    job = submission.resolve_references(parse(taught))
     assert {job.teacher, job.student.base} == {str(DATA / "models/minilm-ncbi")}
     assert {job.dataset, job.recipe.unlabelled} == {str(DATA / "ncbi-disease-slice")}
     with pytest.raises(BadSpec) as caught:
-        submission.settled(parse(taught | {"student": {"base": "minilmm", "layers": 1}, "teacher": "00000000-1"}))
+        submission.resolve_references(
+            parse(taught | {"student": {"base": "minilmm", "layers": 1}, "teacher": "00000000-1"})
+        )
     assert {field for field, _ in caught.value.fields} == {"teacher", "student.base"}
 
 

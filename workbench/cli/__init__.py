@@ -1,6 +1,6 @@
-"""The `stillroom` command. Heavy modules are imported inside the commands, so that `--help` is instant.
+"""The `stillroom` command. Heavy modules are imported inside the commands, so that `--help` is fast.
 
-With `--json` a command prints one JSON document on stdout and nothing else. An error is text on stderr, and then also
+With `--json` a command prints one JSON document on stdout and nothing else. Errors are text on stderr, and then also
 {"error": {...}} on stdout. Exit codes: 0 done; 1 a job or an operation failed; 2 bad input, spec or name.
 """
 
@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,12 +19,11 @@ from trainer.errors import BadData, BadSpec, Refused, StillroomError, Unavailabl
 from trainer.home import unavailable as state_error
 from trainer.offline import go_offline
 from trainer.references import expanded
-from workbench.cli import dataset_commands, terminal
-from workbench.cli import demo_commands as demo_commands
+from workbench.cli import dataset_commands, demo_commands, terminal
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes
 DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
-FETCHING = (["zoo", "fetch"], ["datasets", "fetch"])  # the commands that reach the network
+NETWORK_COMMANDS = (["zoo", "fetch"], ["datasets", "fetch"])  # all others run offline
 
 app = typer.Typer(
     help="Fine-tune and compare compact clinical language models.",
@@ -31,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # they print local variables, and a local variable may be a note
 )
-zoo_app = typer.Typer(help="List the models, build one without a network, or fetch one from the Hub.")
+zoo_app = typer.Typer(help="List the models, build one without a network, or download one from the Hub.")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(dataset_commands.datasets_app, name="datasets")
 app.command("demo")(demo_commands.demo)
@@ -50,10 +50,10 @@ Split = Literal["train", "dev", "test"]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with its code."""
+    """Run a command and exit with its code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments
-    if arguments[:2] not in FETCHING:
+    if arguments[:2] not in NETWORK_COMMANDS:
         go_offline()
     try:
         code = app(arguments, prog_name="stillroom", standalone_mode=False)
@@ -61,8 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
         terminal.print_error(error.to_json(), as_json=as_json)
         code = BAD_INPUT if isinstance(error, BadSpec | BadData | UnknownName | Refused) else FAILED
     except Exception as error:
-        if typed := _typed(error):
-            terminal.print_error(typed.to_json(), as_json=as_json)
+        if system_error := _system_error(error):
+            terminal.print_error(system_error.to_json(), as_json=as_json)
             sys.exit(FAILED)
         if not hasattr(error, "format_message"):  # not one of typer's own usage errors
             raise
@@ -74,25 +74,25 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code or DONE)
 
 
-def _typed(error: Exception) -> StillroomError | None:
-    """What to say where the system refused something: a file, a folder, or memory; None for what is a fault of ours."""
+def _system_error(error: Exception) -> StillroomError | None:
+    """The error to show if a file, a folder or memory was refused by the system; None for a bug."""
     if isinstance(error, OSError) and error.filename is not None:
-        step = "Give another path, or correct what is in its way."
+        step = "Check the path and its permissions, or give another path."
         return state_error(error) or Unavailable(f"{os.fsdecode(error.filename)}: {error.strerror}.", next_step=step)
     from trainer.training.memory import OutOfMemory, ran_out
 
     if ran_out(error):
-        step = "Take a smaller model or a shorter text, or free memory, which a training job may hold."
-        return OutOfMemory("This needs more memory than there is.", next_step=step)
+        step = "Choose a smaller model or a shorter text, or free memory: a training job may be using it."
+        return OutOfMemory("There is not enough memory for this.", next_step=step)
     return None
 
 
 @app.command()
 def up(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: 8501, or the next free one.")] = None,
-    no_worker: Annotated[bool, typer.Option("--no-worker", help="Only the app and its lab.")] = False,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="Start only the app and its lab.")] = False,
 ) -> None:
-    """Start the app, its lab and one worker per device; Ctrl-C stops them gently."""
+    """Start the app, its lab and one worker per device; Ctrl-C stops them cleanly."""
     from workbench.cli import processes
 
     raise typer.Exit(processes.run(port=port, workers=not no_worker, say=terminal.say))
@@ -100,7 +100,7 @@ def up(
 
 @app.command()
 def worker(
-    device: Annotated[str, typer.Option(metavar="cpu|cuda:0", help="Where this worker's jobs run.")] = "cpu",
+    device: Annotated[str, typer.Option(metavar="cpu|cuda:0", help="The device that runs the jobs.")] = "cpu",
     drain: Annotated[bool, typer.Option("--drain", help="Exit when the queue is empty.")] = False,
 ) -> None:
     """Take jobs from the queue and run them, one after the other."""
@@ -118,17 +118,18 @@ def submit(
     spec: Annotated[
         Path, typer.Argument(parser=expanded, metavar="SPEC.yaml", help="A job spec or a chain; specs/ has some.")
     ],
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 1 unless all succeeded.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until all jobs end; exit with 1 unless all succeeded.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Queue the job that a spec describes, or those of a chain; one that is queued or running is not queued twice."""
+    """Queue a job or a chain of jobs; a job that is already queued or running is not queued again."""
     from trainer.chain import read
     from workbench.launch import submission
 
-    given = read(spec)
-    steps = submission.submit(given)
+    steps = submission.submit(read(spec))
     if wait:
-        _say_if_no_worker()
+        _warn_if_no_worker()
         steps = submission.wait(steps, view=(lambda *_: None) if as_json else terminal.show_step)
     document = submission.document(steps, whole=wait)
     terminal.answer(document, as_json=as_json, view=lambda: terminal.show_steps(steps, whole=wait))
@@ -141,8 +142,8 @@ def jobs(as_json: AsJson = False) -> None:
     """List the jobs, newest first."""
     from trainer import queue
 
-    found = queue.jobs()
-    terminal.answer([job.to_json() for job in found], as_json=as_json, view=lambda: terminal.show_jobs(found))
+    listed = queue.jobs()
+    terminal.answer([job.to_json() for job in listed], as_json=as_json, view=lambda: terminal.show_jobs(listed))
 
 
 @app.command("job")
@@ -157,15 +158,15 @@ def show_job(job_id: JobId, as_json: AsJson = False) -> None:
 @app.command()
 def logs(
     job_id: JobId,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Keep printing until the job ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print what the newest attempt at a job has printed."""
+    """Print the log of a job's newest attempt."""
     from trainer import queue
-    from workbench.launch.logs import lines
+    from workbench.launch import logs as job_logs
 
-    queue.job(job_id)  # an unknown id is an error; a job that has not printed yet is not
-    parts = lines(job_id, follow=follow)
+    queue.job(job_id)  # an unknown id is an error, a job without a log is not
+    parts = job_logs.read(job_id, follow=follow)
     if as_json:
         terminal.print_json({"id": job_id, "log": "".join(parts)})
     else:
@@ -185,10 +186,10 @@ def cancel(job_id: JobId, as_json: AsJson = False) -> None:
 @app.command()
 def retry(
     job_id: JobId,
-    fresh: Annotated[bool, typer.Option("--fresh", help="A new job from step 0, from the same spec.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start a new job from step 0 with the same spec.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
+    """Queue a failed or cancelled job again; it resumes from its last checkpoint."""
     from trainer import queue
 
     job = queue.retry(job_id, fresh=fresh)
@@ -197,7 +198,7 @@ def retry(
 
 @zoo_app.callback(invoke_without_command=True)
 def zoo(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the models, build one without a network, or fetch one from the Hub."""
+    """List the models, build one without a network, or download one from the Hub."""
     if context.invoked_subcommand:
         return
     from trainer import zoo as registry
@@ -213,12 +214,12 @@ def zoo(context: typer.Context, as_json: AsJson = False) -> None:
 @zoo_app.command("build")
 def build(
     model_id: ZooId,
-    out: Annotated[Path, typer.Option("--out", parser=expanded, metavar="DIR", help="A folder that is not there yet.")],
+    out: Annotated[Path, typer.Option("--out", parser=expanded, metavar="DIR", help="A new folder.")],
 ) -> None:
-    """Build the masked language model with random weights; needs no network."""
+    """Build a masked language model with random weights, without a network."""
     entry = _entry(model_id)
     if out.exists():
-        raise Refused(f"{out} is there already.", next_step="Give a folder that is not there yet; nothing was written.")
+        raise Refused(f"{out} already exists.", next_step="Give the path of a new folder; nothing was written.")
     from trainer import models
 
     network = models.build(entry)
@@ -230,10 +231,11 @@ def build(
 def fetch(
     model_id: ZooId,
     allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read a pickle once, weights only, in a process of its own.")
+        bool,
+        typer.Option("--allow-pickle", help="Allow pickled weights: read once, weights only, in a separate process."),
     ] = False,
 ) -> None:
-    """Fetch a model's weights from the Hub, check their hashes and keep them as safetensors."""
+    """Download a model's weights from the Hub, check their hashes and store them as safetensors."""
     entry = _entry(model_id)
     from trainer import models
 
@@ -244,7 +246,7 @@ def fetch(
 def predict(
     model: Model,
     text_file: TextFile,
-    reading: Annotated[Reading, typer.Option(help="How a text longer than the model's window is read.")] = "windows",
+    reading: Annotated[Reading, typer.Option(help="How to read a text longer than the model's window.")] = "windows",
     max_tokens: Annotated[int | None, typer.Option(min=8, help="Window in word pieces; default: the model's.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -253,8 +255,9 @@ def predict(
     from workbench.predict import predict as predict_note
 
     note, resolved = _note(text_file), resolve(model)
-    found = predict_note(note, resolved, reading=reading, max_tokens=max_tokens)
-    terminal.answer(found.to_json(), as_json=as_json, view=lambda: terminal.show_prediction(note.text, found))
+    prediction = predict_note(note, resolved, reading=reading, max_tokens=max_tokens)
+    view = partial(terminal.show_prediction, note.text, prediction)
+    terminal.answer(prediction.to_json(), as_json=as_json, view=view)
 
 
 @app.command()
@@ -286,25 +289,31 @@ def compare(
 def explain(
     model: Model,
     text_file: TextFile,
-    target: Annotated[str | None, typer.Option(metavar="T", help="START:END:LABEL or LABEL; none lists them.")] = None,
-    method: Annotated[str, typer.Option(metavar="NAME", help="How to attribute.")] = "integrated_gradients",
-    grain: Annotated[Grain | None, typer.Option(help="What gets a score; default: the method's.")] = None,
-    context: Annotated[bool, typer.Option("--context", help="Explain with what is around the target's words.")] = False,
-    checks: Annotated[bool, typer.Option("--checks", help="Also infidelity, sensitivity, randomised weights.")] = False,
-    reading: Annotated[Reading, typer.Option(help="How a text longer than the model's window is read.")] = "windows",
+    target: Annotated[
+        str | None, typer.Option(metavar="T", help="START:END:LABEL or LABEL; leave out to list the findings.")
+    ] = None,
+    method: Annotated[str, typer.Option(metavar="NAME", help="The attribution method.")] = "integrated_gradients",
+    grain: Annotated[Grain | None, typer.Option(help="The parts that get a score; default: the method's.")] = None,
+    context: Annotated[
+        bool, typer.Option("--context", help="Explain by context only; the target's words stay in place.")
+    ] = False,
+    checks: Annotated[
+        bool, typer.Option("--checks", help="Also check infidelity, sensitivity and randomised weights.")
+    ] = False,
+    reading: Annotated[Reading, typer.Option(help="How to read a text longer than the model's window.")] = "windows",
     max_tokens: Annotated[int | None, typer.Option(min=8, help="Window in word pieces; default: the model's.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show which parts of a text a model's answer rests on, and how far to rely on that."""
+    """Show which parts of a text support a model's finding, and how far to rely on the explanation."""
     from trainer.zoo import resolve
     from workbench import explain as why
     from workbench.predict import predict as predict_note
 
     note, resolved = _note(text_file), resolve(model)
     if target is None:
-        found = why.targets.found(predict_note(note, resolved, reading=reading, max_tokens=max_tokens))
-        document = {"targets": found}
-        terminal.answer(document, as_json=as_json, view=lambda: terminal.show_targets(note.text, found))
+        findings = why.targets.found(predict_note(note, resolved, reading=reading, max_tokens=max_tokens))
+        document = {"targets": findings}
+        terminal.answer(document, as_json=as_json, view=lambda: terminal.show_targets(note.text, findings))
         return
     options = why.ExplainOptions(
         method=method, grain=grain, context=context, checks=checks, reading=reading, max_tokens=max_tokens
@@ -316,46 +325,46 @@ def explain(
 @app.command()
 def evaluate(
     model: Model,
-    dataset: Annotated[str, typer.Option("--dataset", metavar="D", help="Data-set id or a folder.")],
+    dataset: Annotated[str, typer.Option("--dataset", metavar="D", help="The id of a data set, or a folder.")],
     split: Annotated[Split, typer.Option(help="The split to score.")] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many sentences or documents.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N sentences or documents.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a model on labelled data: F1 of words or documents with a bootstrap 95 % interval, and what it costs."""
+    """Score a model on labelled data: F1 of words or documents with a 95 % bootstrap interval, and the cost."""
     from trainer import datasets
     from trainer import zoo as registry
     from trainer.examples import open_data, read_task
     from trainer.spec import parse
-    from workbench.launch.submission import settled
+    from workbench.launch.submission import resolve_references
 
-    found, held = registry.resolve(model), datasets.resolve(dataset)
-    task = registry.labelled_task(found)
-    spec = settled(parse({"kind": "evaluate", "model": model, "dataset": dataset, "split": split, "task": task}))
-    data = open_data(read_task(spec.task.name, found), held, limit=limit)
+    resolved, corpus = registry.resolve(model), datasets.resolve(dataset)
+    task = registry.labelled_task(resolved)
+    spec = resolve_references(
+        parse({"kind": "evaluate", "model": model, "dataset": dataset, "split": split, "task": task})
+    )
+    data = open_data(read_task(spec.task.name, resolved), corpus, limit=limit)
 
-    from trainer import models  # torch, after what can be wrong without it
+    from trainer import models  # imports torch, so only after all checks that do not need it
 
-    network, tokenizer = models.load(found)
-    report = data.report(network, tokenizer, split, max_tokens=None, folder=Path(found.path))
+    network, tokenizer = models.load(resolved)
+    report = data.report(network, tokenizer, split, max_tokens=None, folder=Path(resolved.path))
     terminal.answer(report, as_json=as_json, view=lambda: terminal.show_scores(report))
 
 
 @app.command()
 def export(
     model: Model,
-    out: Annotated[
-        Path, typer.Option("--out", parser=expanded, metavar="DIR", help="A folder that is empty or not there yet.")
-    ],
-    form: Annotated[Literal["safetensors"], typer.Option("--format", help="What to write.")] = "safetensors",
-    half: Annotated[bool, typer.Option("--half", help="16-bit numbers: half the size.")] = False,
+    out: Annotated[Path, typer.Option("--out", parser=expanded, metavar="DIR", help="A new or empty folder.")],
+    form: Annotated[Literal["safetensors"], typer.Option("--format", help="The file format.")] = "safetensors",
+    half: Annotated[bool, typer.Option("--half", help="Store 16-bit numbers, half the size.")] = False,
 ) -> None:
-    """Copy a model with its tokenizer and model card into a folder of its own."""
+    """Export a model with its tokenizer and model card to a folder."""
     from trainer.zoo import resolve
 
-    found = resolve(model)
+    resolved = resolve(model)
     from trainer.models.export import export as write_model
 
-    terminal.say(str(write_model(found, out, half=half)))
+    terminal.say(str(write_model(resolved, out, half=half)))
 
 
 def _entry(model_id: str):
@@ -368,7 +377,7 @@ def _entry(model_id: str):
 
 
 def _note(path: Path):
-    """The file as a note. A byte order mark stays in it: offsets count the code points of the file as it is."""
+    """The file as a note. A byte order mark is kept, since offsets count the code points of the file as it is."""
     from workbench.note import Note, read_upload
 
     try:
@@ -379,7 +388,7 @@ def _note(path: Path):
     return Note("\ufeff" + note.text) if data.startswith(codecs.BOM_UTF8) else note
 
 
-def _say_if_no_worker() -> None:
+def _warn_if_no_worker() -> None:
     from trainer import queue
 
     if not queue.workers():

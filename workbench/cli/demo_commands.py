@@ -8,7 +8,7 @@ import typer
 from trainer.references import expanded
 from workbench.cli import terminal
 
-space_app = typer.Typer(help="The public demo as a folder for Hugging Face Spaces.", no_args_is_help=True)
+space_app = typer.Typer(help="Build the public demo for Hugging Face Spaces.", no_args_is_help=True)
 
 
 def demo(
@@ -22,12 +22,10 @@ def demo(
 
 @space_app.command("build")
 def build(
-    out: Annotated[
-        Path, typer.Option("--out", parser=expanded, metavar="DIR", help="A folder that is empty or not there yet.")
-    ],
-    kind: Annotated[Literal["gradio", "streamlit"], typer.Option(help="Which front end.")] = "gradio",
+    out: Annotated[Path, typer.Option("--out", parser=expanded, metavar="DIR", help="A new or empty folder.")],
+    kind: Annotated[Literal["gradio", "streamlit"], typer.Option(help="The front end.")] = "gradio",
 ) -> None:
-    """Write everything a Space needs: code, starter models, sample notes, pinned requirements, configuration."""
+    """Write all files of a Space: code, starter models, sample notes, pinned requirements and configuration."""
     from workbench import space
 
     sizes = space.build(kind, out)
@@ -38,4 +36,4 @@ def build(
 
 @space_app.callback()
 def space() -> None:
-    """The public demo as a folder for Hugging Face Spaces."""
+    """Build the public demo for Hugging Face Spaces."""

@@ -1,20 +1,30 @@
-"""What the command line prints: one JSON document for a program, or short tables for a person.
+"""Output of the command line: one JSON document for a program, or short tables for a person.
 
-The only place that prints note text, and only what the person at this terminal handed in.
+This is the only place that prints note text, and only text that the person at this terminal passed in.
 """
+
+from __future__ import annotations
 
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-PIPED_WIDTH = 200  # columns when nobody watches, so that `| grep` sees whole rows
+if TYPE_CHECKING:  # slow to import, and most commands need none of them
+    from trainer.datasets import DatasetCard, Report
+    from trainer.prediction import Prediction
+    from trainer.queue import Job
+    from workbench.compare import Comparison, Disagreement
+    from workbench.explain.explanation import Explanation
+
+PIPED_WIDTH = 200  # columns when output is not a terminal, so that `| grep` sees whole rows
 
 
 def answer(document: object, *, as_json: bool, view: Callable[[], None]) -> None:
-    """The document for a program, or the view of it for a person."""
+    """Print the document as JSON, or call `view` to show it to a person."""
     if as_json:
         print_json(document)
     else:
@@ -22,19 +32,19 @@ def answer(document: object, *, as_json: bool, view: Callable[[], None]) -> None
 
 
 def print_json(document: object) -> None:
-    """One JSON document on stdout; numbers that JSON lacks (NaN, infinity) become null."""
+    """Print one JSON document on stdout; NaN and infinity become null."""
     from pydantic_core import to_json
 
     print(to_json(document, indent=2, inf_nan_mode="null").decode())
 
 
 def say(text: str, *, stderr: bool = False) -> None:
-    """One line for a person."""
+    """Print one line for a person."""
     _console(stderr=stderr).print(text, soft_wrap=True)
 
 
 def print_error(error: Mapping, *, as_json: bool) -> None:
-    """`error` is StillroomError.to_json(): text on stderr always, and as JSON on stdout when that was asked for."""
+    """Print a StillroomError.to_json(): always as text on stderr, and as JSON on stdout if requested."""
     fields = [f"{item['field']}: {item['problem']}" for item in error.get("fields", ())]
     for line in fields or [error["message"]]:
         say(f"error: {line}", stderr=True)
@@ -44,8 +54,8 @@ def print_error(error: Mapping, *, as_json: bool) -> None:
         print_json({"error": error})
 
 
-def show_jobs(jobs: Iterable) -> None:
-    """A row for each job."""
+def show_jobs(jobs: Iterable[Job]) -> None:
+    """Show one row per job."""
     from workbench.launch import wording
 
     rows = [
@@ -56,8 +66,8 @@ def show_jobs(jobs: Iterable) -> None:
     _table(("id", "state", "done", "left", "kind", "model", "data set", "outcome"), rows)
 
 
-def show_job(job) -> None:
-    """Everything about one job but its spec."""
+def show_job(job: Job) -> None:
+    """Show everything about one job except its spec."""
     facts = job.to_json()
     nested = ("spec", "metrics", "error")
     needed = [("needs", ", ".join(job.needs))] if job.needs else []
@@ -68,18 +78,18 @@ def show_job(job) -> None:
             _table((part, ""), facts[part].items())
 
 
-def show_state(job) -> None:
-    """A job in one line."""
+def show_state(job: Job) -> None:
+    """Show a job in one line."""
     say(_state(job))
 
 
-def show_step(name: str, job) -> None:
-    """A job of a chain in one line, after the name of its step; that of a job that is no step is empty."""
+def show_step(name: str, job: Job) -> None:
+    """Show a job in one line after the name of its step, which is empty outside a chain."""
     say(f"{name}  {_state(job)}".lstrip())
 
 
-def show_steps(steps: Mapping, *, whole: bool) -> None:
-    """A row for each step of a chain, or one job: with `whole` everything about it."""
+def show_steps(steps: Mapping[str, Job], *, whole: bool) -> None:
+    """Show one row per step of a chain, or one job; with `whole` everything about it."""
     if "" in steps:
         (show_job if whole else show_state)(steps[""])
         return
@@ -88,7 +98,7 @@ def show_steps(steps: Mapping, *, whole: bool) -> None:
 
 
 def show_zoo(entries: Iterable[Mapping]) -> None:
-    """A row for each model, as `stillroom zoo --json` has them."""
+    """Show one row per model. entries: as in `stillroom zoo --json`."""
     rows = [
         (entry["id"], entry["role"], _millions(entry["params"]["encoder"]), entry["max_tokens"], entry["licence"])
         + (entry["hub_id"] or entry["source"], "here" if entry["weights_here"] else None)
@@ -97,8 +107,8 @@ def show_zoo(entries: Iterable[Mapping]) -> None:
     _table(("id", "role", "parameters", "max tokens", "licence", "source", "weights"), rows)
 
 
-def show_datasets(cards: Iterable) -> None:
-    """A row for each data set; the splits in sentences, or documents."""
+def show_datasets(cards: Iterable[DatasetCard]) -> None:
+    """Show one row per data set, with the sentences or documents of each split."""
     rows = [
         (
             card.id,
@@ -112,8 +122,8 @@ def show_datasets(cards: Iterable) -> None:
     _table(("id", "task", "labels", *_SPLITS, "licence"), rows)
 
 
-def show_report(report) -> None:
-    """What a data set holds and what is wrong in it, problem by problem with its line."""
+def show_report(report: Report) -> None:
+    """Show the contents of a data set and its problems by file and line."""
     counted = [what for what in _COUNTED if any(hasattr(split, what) for split in report.splits.values())]
     rows = [(name, *(getattr(split, what, None) for what in counted)) for name, split in report.splits.items()]
     if rows:
@@ -127,68 +137,81 @@ def show_report(report) -> None:
         say(f"And {report.more_problems:,} more problems.")
 
 
-def show_prediction(text: str, found) -> None:
-    """The spans with the text they cover, or the labels of the whole; what was read, and what it cost."""
-    from trainer.tasks import answers  # here, so that other commands need not wait for it
+def show_prediction(text: str, prediction: Prediction) -> None:
+    """Show the spans with their text, or the labels of the document; what was read, and the cost."""
+    from trainer.tasks import answers  # slow to import, and not needed by other commands
 
-    if answers(found.task) == "labels":
-        given = set(found.chosen)
-        ranked = [(said.label, said.score, "given" if said.label in given else "") for said in found.labels]
-        _table(("label", "probability", ""), ranked)
-        say(_coverage(found))
+    if answers(prediction.task) == "labels":
+        chosen = set(prediction.chosen)
+        rows = [(each.label, each.score, "chosen" if each.label in chosen else "") for each in prediction.labels]
+        _table(("label", "probability", ""), rows)
+        say(_coverage(prediction))
         return
-    rows = [
-        (span.label, span.start, span.end, span.score, _visible(text[span.start : span.end])) for span in found.spans
+    spans = [
+        (span.label, span.start, span.end, span.score, _visible(text[span.start : span.end]))
+        for span in prediction.spans
     ]
-    _table(("label", "start", "end", "score", "text"), rows)
-    say(_coverage(found))
+    _table(("label", "start", "end", "score", "text"), spans)
+    say(_coverage(prediction))
 
 
-def show_comparison(text: str, compared) -> None:
-    """Each disagreement with every arm's vote, then how far the arms agree and what each read."""
-    arms = [found.model for found in compared.predictions]
+def show_comparison(text: str, compared: Comparison) -> None:
+    """Show each disagreement with the vote of every arm, then the agreement and what each arm read."""
+    arms = [prediction.model for prediction in compared.predictions]
     rows = [
         (item.start, item.end, *(_vote(item.votes, arm) for arm in arms), _place(text, item))
         for item in compared.disagreements
     ]
     _table(("start", "end", *arms, "text"), rows)
     say(f"Disagreements: {len(rows)}; {compared.no_agreement or _agreement(compared)}")
-    for found in compared.predictions:
-        said = ", ".join(found.chosen) or "no label" if found.labels else f"{len(found.spans)} spans"
-        say(f"{found.model}: {said}. {_coverage(found)}")
+    for prediction in compared.predictions:
+        spans = f"{len(prediction.spans)} spans"
+        answer = ", ".join(prediction.chosen) or "no label" if prediction.labels else spans
+        say(f"{prediction.model}: {answer}. {_coverage(prediction)}")
 
 
-def _agreement(compared) -> str:
-    from trainer.tasks import answers  # here, so that other commands need not wait for it
+def _agreement(compared: Comparison) -> str:
+    from trainer.tasks import answers  # slow to import, and not needed by other commands
 
-    measures = sorted({_MEASURES[answers(found.task)] for found in compared.predictions})
+    measures = sorted({_MEASURES[answers(prediction.task)] for prediction in compared.predictions})
     return f"agreement: {', '.join(measures)} {compared.agreement:.3f}."
 
 
 def show_targets(text: str, targets: Sequence[Mapping]) -> None:
-    """What a model found, each as a target that can be explained, with the text that it covers."""
+    """Show the findings of a model as targets for an explanation, with their text."""
     rows = [(each["target"], each["score"], _quoted(text, each["target"])) for each in targets]
     _table(("target", "score", "text"), rows)
-    say("Give one of them as --target, or any other START:END:LABEL or LABEL." if rows else "The model found nothing.")
+    say("Pass one of them as --target, or any other START:END:LABEL or LABEL." if rows else "The model found nothing.")
 
 
-def show_explanation(text: str, found, *, most: int = 15) -> None:
-    """The parts that count most, either way, then whether to rely on it and how it was computed."""
-    parts = sorted((part for part in found.attributions if part.score), key=lambda part: -abs(part.score))
-    rows = [(part.score, part.start, part.end, _visible(text[part.start : part.end])) for part in parts[:most]]
-    _table(("score", "start", "end", f"{found.grain}, {min(most, len(parts)):,} of {len(found.attributions):,}"), rows)
-    say(f"{found.target}: probability {found.probability:.3f}, log-odds {found.log_odds:.2f}. {_trust(found)}")
-    settings = "".join(f", {name} {value}" for name, value in found.options.items())
-    delta = "" if found.convergence_delta is None else f", convergence delta {found.convergence_delta:+.3f}"
-    around = ", the target's own words left in place" if found.context else ""
-    say(f"{found.method}{settings}, baseline {found.baseline}{around}{delta}.")
-    if found.checks:
-        say(", ".join(f"{name} {_cell(value)}" for name, value in found.checks.model_dump().items()) + ".")
-    say(_coverage(found))
+def show_explanation(text: str, explanation: Explanation, *, max_parts: int = 15) -> None:
+    """Show the parts with the strongest influence, whether to rely on the explanation and how it was computed."""
+    parts = sorted((part for part in explanation.attributions if part.score), key=lambda part: -abs(part.score))
+    rows = [(part.score, part.start, part.end, _visible(text[part.start : part.end])) for part in parts[:max_parts]]
+    _table(
+        (
+            "score",
+            "start",
+            "end",
+            f"{explanation.grain}, {min(max_parts, len(parts)):,} of {len(explanation.attributions):,}",
+        ),
+        rows,
+    )
+    say(
+        f"{explanation.target}: probability {explanation.probability:.3f}, log-odds {explanation.log_odds:.2f}. "
+        f"{_trust(explanation)}"
+    )
+    settings = "".join(f", {name} {value}" for name, value in explanation.options.items())
+    delta = "" if explanation.convergence_delta is None else f", convergence delta {explanation.convergence_delta:+.3f}"
+    around = ", the target's own words left in place" if explanation.context else ""
+    say(f"{explanation.method}{settings}, baseline {explanation.baseline}{around}{delta}.")
+    if explanation.checks:
+        say(", ".join(f"{name} {_cell(value)}" for name, value in explanation.checks.model_dump().items()) + ".")
+    say(_coverage(explanation))
 
 
 def show_scores(report: Mapping) -> None:
-    """Scores with their intervals, and the cost."""
+    """Show scores with their intervals, and the cost."""
     intervals = report["intervals"]
     rows = [(name, value, _interval(intervals.get(name))) for name, value in report["metrics"].items()]
     _table(("score", f"n = {report['n']:,}", "95 % interval"), rows)
@@ -198,19 +221,21 @@ def show_scores(report: Mapping) -> None:
         say(note)
 
 
-_COUNTED = ("sentences", "documents", "tokens", "entities", "characters", "longest")  # of a split, as far as it has it
+_COUNTED = ("sentences", "documents", "tokens", "entities", "characters", "longest")  # of a split, where available
 _PLACES = re.compile(r"[0-9]{1,15}:[0-9]{1,15}:")  # START:END: of a target
 _SPLITS = ("train", "dev", "test")
 _MEASURES: dict[str | None, str] = {
     "spans": "mean F1 of the pairs",
     "labels": "mean agreement of the pairs",
-}  # by what they answer
+}  # by kind of answer
 
 
 def _console(*, stderr: bool = False) -> Console:
-    # Strings are taken literally: names and notes are data, never markup.
-    watched = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=None if watched else PIPED_WIDTH)
+    # Strings are printed literally: names and notes are data, never markup.
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(
+        stderr=stderr, markup=False, highlight=False, emoji=False, width=None if is_terminal else PIPED_WIDTH
+    )
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -233,7 +258,7 @@ def _cell(value: object) -> str:
 
 
 def _visible(text: str) -> str:
-    """Control characters, escape sequences and direction marks would act on the terminal; they show as blanks."""
+    """Replace characters that would act on the terminal, such as escape sequences and direction marks, by blanks."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
@@ -249,21 +274,21 @@ def _millions(number: int | None) -> str | None:
     return None if number is None else f"{number / 1e6:.1f}M"
 
 
-def _examples(card, split: str) -> int | None:
+def _examples(card: DatasetCard, split: str) -> int | None:
     return card.splits[split].examples if split in card.splits else None
 
 
-def _state(job) -> str:
+def _state(job: Job) -> str:
     from workbench.launch import wording
 
     state = wording.state(job)
-    stands = job.state if state == job.state else f"{job.state}, {state}"
+    described = job.state if state == job.state else f"{job.state}, {state}"
     waits = f"  waits for {', '.join(job.waits_for)}" if job.waits_for else ""
-    return f"{job.id}  {stands}  {job.progress:.0%}{waits}"
+    return f"{job.id}  {described}  {job.progress:.0%}{waits}"
 
 
-def _outcome(job) -> str | None:
-    """The score of a job that succeeded, the kind of error of one that failed, what a queued one waits for."""
+def _outcome(job: Job) -> str | None:
+    """The score of a job that succeeded, the error type of one that failed, or what a queued one waits for."""
     if job.error:
         return f"{job.error['type']} of {job.error['needed']}" if "needed" in job.error else job.error["type"]
     if job.waits_for:
@@ -280,27 +305,32 @@ def _quoted(text: str, target: str) -> str | None:
     return _visible(text[int(start) : int(end)]) if _PLACES.match(target) else None
 
 
-def _trust(found) -> str:
-    if found.faithfulness is None:
+_BETTER = "Better than random orders"
+_NO_BETTER = "Do not rely on this: no better than random orders"
+
+
+def _trust(explanation: Explanation) -> str:
+    if explanation.faithfulness is None:
         return "Faithfulness was not measured."
-    own = found.faithfulness
-    verdict = "Better than random orders" if found.trusted else "Do not rely on this: no better than random orders"
+    measured = explanation.faithfulness
+    verdict = _BETTER if explanation.trusted else _NO_BETTER
     return (
-        f"{verdict}: hiding the highest parts takes {own.comprehensiveness:.3f} of the probability (random "
-        f"{own.random_comprehensiveness:.3f}), hiding all others {own.sufficiency:.3f} ({own.random_sufficiency:.3f})."
+        f"{verdict}: hiding the highest-scored parts lowers the probability by {measured.comprehensiveness:.3f} "
+        f"(random {measured.random_comprehensiveness:.3f}), hiding all others by {measured.sufficiency:.3f} "
+        f"(random {measured.random_sufficiency:.3f})."
     )
 
 
 def _vote(votes: Mapping[str, str | None], arm: str) -> str:
-    return "cannot say it" if arm not in votes else votes[arm] or "nothing"
+    return "cannot predict it" if arm not in votes else votes[arm] or "nothing"
 
 
-def _place(text: str, item) -> str:
+def _place(text: str, item: Disagreement) -> str:
     return "the whole note" if item.start is None else _visible(text[item.start : item.end])
 
 
-def _coverage(found) -> str:
-    read, cost = found.coverage, found.cost
+def _coverage(answer: Prediction | Explanation) -> str:
+    read, cost = answer.coverage, answer.cost
     unread = f" Not read: {', '.join(f'{start}-{end}' for start, end in read.unread)}." if read.unread else ""
     speed = f"{cost.latency_ms:,.0f} ms, {cost.tokens_per_second:,.0f} tokens/s"
     windows = f"{read.windows:,} window{'s' * (read.windows != 1)}"

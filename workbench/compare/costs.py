@@ -6,7 +6,7 @@ from trainer import zoo
 from trainer.errors import StillroomError
 from trainer.prediction import Plain
 from trainer.zoo.weights import WEIGHTS
-from workbench.launch.sizes import stored
+from workbench.launch.sizes import stored_parameters
 from workbench.predict import Arm
 
 
@@ -27,4 +27,6 @@ def find_weights(arm: str) -> Weights:
         size_bytes = (Path(model.path) / WEIGHTS).stat().st_size
     except (StillroomError, OSError):
         return Weights(reference=reference)
-    return Weights(reference=reference, sha256=model.sha256, parameters=stored(model.path), size_bytes=size_bytes)
+    return Weights(
+        reference=reference, sha256=model.sha256, parameters=stored_parameters(model.path), size_bytes=size_bytes
+    )

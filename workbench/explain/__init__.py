@@ -27,7 +27,7 @@ from workbench.explain.grains import GRAINS, units
 from workbench.explain.methods import METHODS, method, scores
 from workbench.explain.options import METHOD, ExplainOptions
 from workbench.explain.targets import Target, parse, require_task
-from workbench.model_cache import SHELF
+from workbench.model_cache import CACHE
 from workbench.note import Note
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def explain(
     resolved = zoo.resolve(model) if isinstance(model, str) else model
     target = parse(target) if isinstance(target, str) else target
     method(options.method, options.method_options)  # what is wrong is said before a model is loaded
-    return explain_text(note.text, *SHELF.take(resolved), target, options, name=name or resolved.reference)
+    return explain_text(note.text, *CACHE.load(resolved), target, options, name=name or resolved.reference)
 
 
 def explain_text(

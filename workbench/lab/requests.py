@@ -9,7 +9,7 @@ from workbench import explain
 from workbench.explain.agreement import Ablation
 from workbench.explain.explanation import Explanation
 from workbench.explain.options import ExplainOptions
-from workbench.model_cache import SHELF
+from workbench.model_cache import CACHE
 from workbench.note import Note
 from workbench.predict import Arm, predict
 
@@ -48,14 +48,14 @@ def answer(frame: dict, *, tell: Tell, cancelled: Callable[[], bool]) -> Plain:
     how = {"name": frame["name"], "cancelled": cancelled, "progress": lambda done, rows: tell(progress=done / rows)}
     if frame["kind"] == "predict":
         tell(stage="loading")
-        SHELF.take(model)
+        CACHE.load(model)
         tell(stage="reading")
         return predict(note, model, **window, **how)
     target, options = frame["options"]["target"], ExplainOptions.model_validate(frame["options"]["how"] | window)
     explain.methods.method(options.method, options.method_options)  # what is wrong is said before a model is loaded
     explain.targets.parse(target)
     tell(stage="loading")
-    loaded = SHELF.take(model)
+    loaded = CACHE.load(model)
     tell(stage="explaining")
     if frame["kind"] == "ablate":
         return explain.ablate(note.text, *loaded, target, frame["options"]["places"], options)

@@ -12,7 +12,7 @@ from workbench.lab.answers import Answer, Line
 from workbench.lab.failures import LabFailed, OutOfMemory, revived, shutting_down, typed
 from workbench.lab.process import Process
 from workbench.lab.requests import RESULTS, Request
-from workbench.model_cache import SHELF
+from workbench.model_cache import CACHE
 from workbench.predict import Arm
 
 
@@ -89,7 +89,7 @@ class InProcessLab:
             return requests.answer(frame, tell=answer.tell, cancelled=answer.done)
         except Exception as error:
             if isinstance(typed(error), OutOfMemory):
-                SHELF.clear()
+                CACHE.clear()
             raise
 
 

@@ -1,1 +1,1 @@
-"""From a draft to queued jobs: forms, plans, trials, submission, and jobs in words. No torch."""
+"""From the draft on the Train page to queued jobs: form, plan, trial run and submission. Imports without torch."""

@@ -1,6 +1,6 @@
-"""The draft of a job on the Train page: what its form holds in this session, filled from ready specs, jobs and links.
+"""The draft of a job on the Train page: the values of its form, filled from ready-made specs, jobs and links.
 
-Each kind of job has a form of its own, so that changing one's mind about the kind loses nothing.
+Each kind of job has its own form, so that switching between kinds loses nothing.
 """
 
 import logging
@@ -33,8 +33,8 @@ KINDS = {
     "evaluate": "Evaluate",
 }
 SPECS = Path(__file__).parents[2] / "specs"
-FIRST = "smoke-ner"  # what the page opens on
-AS_IS, MADE, MADE_FROM = "As it is", "Made smaller", "Made from another"
+FIRST = "smoke-ner"  # the spec that the page opens with
+AS_IS, MADE, MADE_FROM = "As it is", "Made smaller", "Made from another"  # where the learner comes from
 WAYS = {"model": (AS_IS, MADE), "student": (MADE, MADE_FROM, AS_IS)}
 
 _COMMON = ("dataset", "task", "limit", "schedule", "seed", "compute")
@@ -45,16 +45,16 @@ _FIELDS = {
     "average": ("model", *_COMMON),
     "evaluate": ("model", "split", *_COMMON),
 }
-_IDLE = {"average": "schedule.", "evaluate": "schedule."}  # of these only the length of the windows counts
+_UNUSED = {"average": "schedule.", "evaluate": "schedule."}  # prefix of unused fields, except max_tokens
 
 log = logging.getLogger(__name__)
 
 
-class Ready(NamedTuple):
-    """A spec or a chain that ships: what its file says about it, and what it holds."""
+class ReadyMade(NamedTuple):
+    """A spec or a chain that ships in specs/, and what its file says about it."""
 
     about: str
-    holds: JobSpec | Chain
+    content: JobSpec | Chain
 
 
 @dataclass(frozen=True)
@@ -65,36 +65,36 @@ class Draft:
 
     @property
     def key(self) -> str:
-        """What the names of this form's widgets begin with."""
+        """The prefix of the keys of this form's widgets."""
         return f"train.{self.kind}."
 
     def get(self, name: str):
-        """What a widget holds; None for one that is empty."""
+        """The value of a widget; None for an empty one."""
         return st.session_state.get(self.key + name)
 
     def put(self, name: str, value: object) -> None:
-        """Fill a widget."""
+        """Set the value of a widget."""
         st.session_state[self.key + name] = value
 
     @property
     def learner(self) -> str:
-        """The field of what is trained or scored."""
+        """The name of the field with the model that is trained or scored."""
         return "student" if self.kind == "distill" else "model"
 
     @property
-    def changed(self) -> bool:
-        """Whether that is made from a base."""
+    def changes_base(self) -> bool:
+        """Whether that model is made by changing a base, such as dropping layers."""
         return self.kind in TRAINED and self.get(f"{self.learner}.way") in (MADE, MADE_FROM)
 
     @property
     def recipe(self) -> type[Plain] | None:
-        """The recipe that is chosen; None where the kind has none."""
+        """The chosen recipe; None for a kind without recipes."""
         recipes = self.tables["recipe"]
         return recipes.get(self.get("recipe.name")) or next(iter(recipes.values()), None)
 
     @property
     def task(self) -> str:
-        """The task that is chosen, or the recipe's own."""
+        """The chosen task, or the first one that the recipe trains."""
         tasks = trained_by(self.recipe)
         return self.get("task.name") if self.get("task.name") in tasks else tasks[0]
 
@@ -106,43 +106,45 @@ class Draft:
 
     @property
     def fields(self) -> list[form.Leaf]:
-        """The fields of this form; those that were never filled get the schema's default."""
+        """The fields of this form; widgets without a value get the schema's default."""
         tasks = {name: TASKS[name] for name in trained_by(self.recipe)}
         tables = self.tables | {"task": tasks}
         leaves = [leaf for leaf in form.leaves(JobSpec, tables, self._chosen) if self._has(leaf.name)]
-        if self.changed:
-            made = [leaf for leaf in form.leaves(Change, {}, {}, prefix=f"{self.learner}.") if self._offers(leaf.name)]
+        if self.changes_base:
+            change = [
+                leaf for leaf in form.leaves(Change, {}, {}, prefix=f"{self.learner}.") if self._offers(leaf.name)
+            ]
             place = [leaf.name for leaf in leaves].index(self.learner)
-            leaves[place : place + 1] = made
+            leaves[place : place + 1] = change
         for leaf in leaves:
-            usual = leaf.held(None if leaf.info.default is PydanticUndefined else leaf.info.default)
-            value = st.session_state.setdefault(self.key + leaf.name, usual)
+            default = leaf.widget_value(None if leaf.info.default is PydanticUndefined else leaf.info.default)
+            value = st.session_state.setdefault(self.key + leaf.name, default)
             if leaf.name.startswith("task.") and get_origin(leaf.type) is Literal and value not in get_args(leaf.type):
-                st.session_state[self.key + leaf.name] = usual  # of another task, whose option has the same name
+                st.session_state[self.key + leaf.name] = default  # the value was for the option of another task
         return leaves
 
     def values(self) -> dict:
-        """What the form holds, nested as a spec is."""
+        """The values of the form, nested as in a spec."""
         return {"kind": self.kind} | form.values(self.fields, self._chosen, key=self.key)
 
-    def fill(self, given: Mapping) -> None:
-        """Take over a spec, as JobSpec.model_dump gives it."""
+    def fill(self, spec: Mapping) -> None:
+        """Fill the form from a spec, as JobSpec.model_dump returns it."""
         for name in ("recipe", "task"):
-            if given.get(name):
-                self.put(f"{name}.name", given[name]["name"])
-        learner = given.get(self.learner)
+            if spec.get(name):
+                self.put(f"{name}.name", spec[name]["name"])
+        learner = spec.get(self.learner)
         self.put(f"{self.learner}.way", AS_IS if not isinstance(learner, Mapping) else self._way(learner))
-        form.fill(self.fields, given, key=self.key)
+        form.fill(self.fields, spec, key=self.key)
 
-    def take_recipe(self) -> None:
-        """After another recipe was chosen: its own weights, and a teacher and data that it can use."""
+    def apply_recipe(self) -> None:
+        """After a change of recipe: reset its options, and replace data and models that it cannot use."""
         recipe = self.recipe
-        own = [leaf for leaf in self.fields if leaf.name.startswith("recipe.") and leaf.name != "recipe.name"]
-        form.fill(own, {"recipe": recipe().model_dump()}, key=self.key)
-        self.take_task()
+        options = [leaf for leaf in self.fields if leaf.name.startswith("recipe.") and leaf.name != "recipe.name"]
+        form.fill(options, {"recipe": recipe().model_dump()}, key=self.key)
+        self.apply_task()
 
-    def take_task(self) -> None:
-        """After another task was chosen, or came with a recipe: data, and models, that it can use."""
+    def apply_task(self) -> None:
+        """After a change of task: replace data and models that it cannot use."""
         cards = datasets.cards()
         if (card := cards.get(self.get("dataset"))) and card.task != self.task:
             self.put("dataset", next((name for name, other in cards.items() if other.task == self.task), None))
@@ -156,34 +158,36 @@ class Draft:
             if self.get(field) in known - set(fitting) or not self.get(field):
                 self.put(field, next(iter(fitting), None))
 
-    def fit_data(self) -> None:
-        """Where the model that is read as it is cannot say the labels of the data set, the first one that fits."""
-        if (held := self.get("dataset")) in datasets.cards() and held not in self.cards:
-            self.put("dataset", next(iter(self.cards), held))
+    def match_data_to_model(self) -> None:
+        """Replace a data set whose labels the model does not predict with the first one that fits."""
+        if (reference := self.get("dataset")) in datasets.cards() and reference not in self.cards:
+            self.put("dataset", next(iter(self.cards), reference))
 
     @property
     def cards(self) -> dict[str, datasets.DatasetCard]:
-        """The data sets that ship for the task; for a teacher, or a model that is scored, those that it can say."""
-        ours = {name: card for name, card in datasets.cards().items() if card.task == self.task}
+        """The bundled data sets for the task; for a teacher or a scored model, those whose labels it predicts."""
+        for_task = {name: card for name, card in datasets.cards().items() if card.task == self.task}
         if self.kind in ("finetune", "pretrain"):
-            return ours
+            return for_task
         field = "teacher" if self.kind == "distill" else "model"
         chosen, known = self.get(field), self.models(field)
-        said = [
+        label_sets = [
             set(known[name].labels) for name in ([chosen] if isinstance(chosen, str) else chosen or ()) if name in known
         ]
         fitting = {
-            name: card for name, card in ours.items() if all(set(getattr(card, "labels", ())) <= able for able in said)
+            name: card
+            for name, card in for_task.items()
+            if all(set(getattr(card, "labels", ())) <= predicted for predicted in label_sets)
         }
-        return fitting or ours  # where none fits, what is wrong is said of the one that is chosen
+        return fitting or for_task  # where none fits, the problem is shown at the chosen one
 
     def models(self, field: str) -> dict[str, zoo.ModelEntry]:
-        """The models whose weights are here and that can stand in a field."""
+        """The models that can be chosen in a field and whose weights are on this machine."""
         ready, task = published.ready(), self.task
         if not TASKS[task].answers:
             return {entry.id: entry for entry in ready if entry.task is None}
-        own = field == "teacher" or self.kind not in TRAINED  # where the model must have the head already
-        fitting = (task,) if own else (task, None)  # one made for another task is no usual start for this one
+        needs_head = field == "teacher" or self.kind not in TRAINED  # the model must already have a head for the task
+        fitting = (task,) if needs_head else (task, None)
         return {entry.id: entry for entry in ready if entry.task in fitting}
 
     @property
@@ -192,9 +196,9 @@ class Draft:
         return recipe | {"task": self.task}
 
     def _has(self, name: str) -> bool:
-        idle = _IDLE.get(self.kind)
+        unused = _UNUSED.get(self.kind)
         return name.partition(".")[0] in _FIELDS[self.kind] and (
-            not idle or not name.startswith(idle) or name == "schedule.max_tokens"
+            not unused or not name.startswith(unused) or name == "schedule.max_tokens"
         )
 
     def _offers(self, name: str) -> bool:
@@ -204,57 +208,57 @@ class Draft:
         return MADE_FROM if self.kind == "distill" and change.get("base") else MADE
 
 
-def parse(given: Mapping) -> tuple[JobSpec | None, Sequence[tuple[str, str]]]:
-    """A spec, or what is wrong with it."""
+def parse_values(values: Mapping) -> tuple[JobSpec | None, Sequence[tuple[str, str]]]:
+    """The spec and no problems, or None and the problems as (field, problem)."""
     try:
-        return specs.parse(given), ()
+        return specs.parse(values), ()
     except BadSpec as error:
         return None, error.fields
 
 
 @st.cache_data(ttl=60, max_entries=1, show_spinner=False)
 def _files() -> dict[str, tuple[str, JobSpec | Chain]]:
-    found = {}
+    files = {}
     for path in sorted(SPECS.rglob("*.yaml"), key=_order):
         name = path.relative_to(SPECS).with_suffix("").as_posix()
         try:
-            found[name] = (_about(path.read_text(encoding="utf-8")), chain.read(path))
+            files[name] = (_about(path.read_text(encoding="utf-8")), chain.read(path))
         except BadSpec as error:
-            log.warning("%s is left out: %s", path.name, error)
-    return found
+            log.warning("Skipping the spec %s: %s", path.name, error)
+    return files
 
 
-def ready(kind: str | None) -> dict[str, Ready]:
-    """What ships in specs/, by path without ending: the specs of a kind, or with None the chains."""
-    found = {name: Ready(*each) for name, each in _files().items()}
+def ready_made(kind: str | None) -> dict[str, ReadyMade]:
+    """The files in specs/ by path without extension: the specs of a kind, or the chains for None."""
+    entries = {name: ReadyMade(*each) for name, each in _files().items()}
     return {
         name: each
-        for name, each in found.items()
-        if (isinstance(each.holds, Chain) if kind is None else getattr(each.holds, "kind", None) == kind)
+        for name, each in entries.items()
+        if (isinstance(each.content, Chain) if kind is None else getattr(each.content, "kind", None) == kind)
     }
 
 
 def _order(path: Path) -> tuple[int, bool, bool, str]:
-    """What is ready to run first, above all the quick ones; then what lies in folders, such as the papers' runs."""
+    """Sort key: quick specs first, then others at the top level, then those in folders, such as the papers' runs."""
     return len(path.parts), not path.stem.startswith("smoke"), path.stem != FIRST, path.as_posix()
 
 
-def usual(kind: str) -> dict:
-    """Where a form begins if no ready spec is there: what is on every machine, as far as a kind has it."""
+def default_values(kind: str) -> dict:
+    """The initial values of a form where no ready-made spec ships: models and data that are on every machine."""
     texts = [name for name, card in datasets.cards().items() if not TASKS[card.task].labelled]
-    given = {
+    required = {
         "finetune": {"model": "minilm", "dataset": "bc5cdr"},
         "distill": {"teacher": "minilm-bc5cdr", "student": {"layers": 3}, "recipe": "task_kd", "dataset": "bc5cdr"},
         "pretrain": {"model": "minilm", "dataset": next(iter(texts), "a-folder-with-train.txt")},
         "average": {"model": ["a-run", "another-run"], "dataset": "bc5cdr"},
         "evaluate": {"model": "minilm-bc5cdr", "dataset": "bc5cdr"},
     }[kind]
-    said = JobSpec.model_validate({"kind": kind} | given).model_dump(mode="json")
-    return said | {"model": []} if kind == "average" else said  # no two models that ship are of one shape and data set
+    values = JobSpec.model_validate({"kind": kind} | required).model_dump(mode="json")
+    return values | {"model": []} if kind == "average" else values  # no two bundled models can be averaged
 
 
 def _about(text: str) -> str:
-    """The first sentence of the comment that a file begins with."""
+    """The first sentence of the comment at the top of a file."""
     comment = re.match(r"(?:#.*\n?)*", text).group().replace("\n#", " ").lstrip("# ")
     words = " ".join(comment.split())
     return re.split(r"(?<=\.)\s", words, maxsplit=1)[0]

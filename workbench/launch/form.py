@@ -1,7 +1,7 @@
-"""A job spec as a form: one widget a field, built from the schema. A new field of the spec appears by itself.
+"""A job spec as a form: one widget per field, built from the schema. A new field of the spec appears by itself.
 
-Labels are the field names, help the descriptions, bounds the constraints. The values live in the session under the
-field's dotted name, as BadSpec writes it, so that a problem finds its widget.
+Field names give the labels, descriptions the help texts. Values are kept in the session under the field's dotted name
+as BadSpec writes it, so that a problem can be shown at its widget.
 """
 
 import re
@@ -16,13 +16,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 CHOICES = ("task", "recipe")  # fields that name an entry of a table, whose options follow
-_WORDS = {None: "as it is", True: "yes", False: "no"}  # of a choice
-WORDS = {"lr": "Learning rate", "clip": "Gradient clipping", "warmup": "Warm-up", "mlm": "Masked LM"}
+_OPTION_LABELS = {None: "unchanged", True: "yes", False: "no"}
+FIELD_LABELS = {"lr": "Learning rate", "clip": "Gradient clipping", "warmup": "Warm-up", "mlm": "Masked LM"}
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """One field that a person can set: its dotted name and what the schema says about it."""
+    """A field that a person can set: its dotted name and its schema."""
 
     name: str
     info: FieldInfo
@@ -37,13 +37,13 @@ class Leaf:
 
     @property
     def listed(self) -> bool:
-        """True where a list of numbers may be typed instead of one of the names."""
+        """Whether a list of numbers may be typed instead of one of the names."""
         return any(get_origin(part) is tuple for part in get_args(self.info.annotation))
 
     @property
     def label(self) -> str:
         last = self.name.rsplit(".", 1)[-1]
-        return self.info.title or WORDS.get(last) or last.replace("_", " ").capitalize()
+        return self.info.title or FIELD_LABELS.get(last) or last.replace("_", " ").capitalize()
 
     @property
     def bounds(self) -> dict[str, float]:
@@ -51,7 +51,7 @@ class Leaf:
         limits = ("gt", "ge", "lt", "le")
         return {name: getattr(item, name) for item in self.info.metadata for name in limits if hasattr(item, name)}
 
-    def held(self, value: Any) -> Any:
+    def widget_value(self, value: object) -> object:
         """A value of a spec as the widget of this field holds it: numbers and lists as text."""
         if self.listed and isinstance(value, list | tuple):
             return ", ".join(map(str, value))
@@ -60,8 +60,8 @@ class Leaf:
         return f"{value:.12g}" if isinstance(value, float) else str(value)
 
     @property
-    def settled(self) -> bool:
-        """True where only one value is allowed, so that there is nothing to choose."""
+    def fixed(self) -> bool:
+        """Whether only one value is allowed, so that there is nothing to choose."""
         if get_origin(self.type) is Literal:
             return len(get_args(self.type)) == 1 and not self.optional
         return "ge" in self.bounds and self.bounds["ge"] == self.bounds.get("le")
@@ -72,8 +72,8 @@ def leaves(
 ) -> Iterator[Leaf]:
     """The fields of a spec in the order of its schema.
 
-    tables: what may be chosen as task and as recipe, by name; one that is left out, or that is empty, has no field.
-    `chosen` says which of them is, whose options follow.
+    tables: the tasks and recipes to choose from, by field and name; a field without a table is left out.
+    chosen: the name of the chosen task and recipe, whose options follow it.
     """
     for name, info in model.model_fields.items():
         kind, dotted = _bare(info.annotation), prefix + name
@@ -82,24 +82,24 @@ def leaves(
                 continue
             if len(table) > 1:
                 yield Leaf(f"{dotted}.name", FieldInfo(annotation=Literal[tuple(table)], title=name.capitalize()))
-            yield from (leaf for leaf in leaves(table[chosen[name]], {}, {}, prefix=f"{dotted}.") if not leaf.settled)
+            yield from (leaf for leaf in leaves(table[chosen[name]], {}, {}, prefix=f"{dotted}.") if not leaf.fixed)
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from leaves(kind, {}, {}, prefix=f"{dotted}.")
-        elif not (leaf := Leaf(dotted, info)).settled:
+        elif not (leaf := Leaf(dotted, info)).fixed:
             yield leaf
 
 
 def fill(fields: Sequence[Leaf], spec: Mapping, *, key: str) -> None:
-    """Put the values of a spec (as JobSpec.model_dump gives them) into the widgets."""
+    """Put the values of a spec, as JobSpec.model_dump returns them, into the widgets."""
     for leaf in fields:
         value: Any = spec
         for part in leaf.name.split("."):
             value = value.get(part) if isinstance(value, Mapping) else None
-        st.session_state[key + leaf.name] = leaf.held(value)
+        st.session_state[key + leaf.name] = leaf.widget_value(value)
 
 
 def values(fields: Sequence[Leaf], chosen: Mapping[str, str], *, key: str) -> dict:
-    """What the widgets hold, nested as a spec is; fields left empty are left out."""
+    """The values of the widgets, nested as in a spec; empty fields are left out."""
     spec: dict = {field: {"name": name} for field, name in chosen.items()}
     for leaf in fields:
         value = st.session_state.get(key + leaf.name)
@@ -116,7 +116,7 @@ def values(fields: Sequence[Leaf], chosen: Mapping[str, str], *, key: str) -> di
 
 
 def assign(problems: Sequence[tuple[str, str]], names: Sequence[str]) -> dict[str, list[str]]:
-    """Problems by the field they are shown at; those of a whole group go to the fields they name, else to ''."""
+    """Problems by the field to show them at; those of a whole group go to the fields they mention, or else to ""."""
     shown: dict[str, list[str]] = {}
     for name, problem in problems:
         words = set(re.findall(r"\w+", problem))
@@ -127,16 +127,16 @@ def assign(problems: Sequence[tuple[str, str]], names: Sequence[str]) -> dict[st
             sorted(named, key=len)[-1:] or [field for field in within if field.rsplit(".", 1)[-1] in words] or [""]
         ):
             place = shown.setdefault(target, [])
-            if (said := problem if target else f"{name}: {problem}") not in place:
-                place.append(said)
+            if (line := problem if target else f"{name}: {problem}") not in place:
+                place.append(line)
     return shown
 
 
 def draw(leaf: Leaf, *, key: str, problems: Sequence[str] = ()) -> None:
-    """The widget of one field, and under it what is wrong with its value.
+    """The widget of one field, with the problems of its value below it.
 
-    A number is a text field. A number field of the browser keeps to itself what is out of its range or no number, and
-    a job would run with the value that was there before; what is typed here always reaches the spec, which judges it.
+    Numbers are typed into text fields: a browser's number field does not report an invalid value, so that a job would
+    run with the previous one. Whatever is typed here reaches the spec and is checked there.
     """
     common = {"label": leaf.label, "key": key + leaf.name, "help": leaf.info.description, "persist_state": "session"}
     with st.container(gap="xsmall"):
@@ -146,28 +146,31 @@ def draw(leaf: Leaf, *, key: str, problems: Sequence[str] = ()) -> None:
             st.toggle(**common)
         elif leaf.type is bool or get_origin(leaf.type) is Literal:
             options = (True, False) if leaf.type is bool else get_args(leaf.type)
-            # Nothing is an option of its own: in a select box that may be empty, Esc would take away what is chosen.
+            # None is an option of its own: in a select box that may be empty, Esc would clear the choice.
             options = (None, *options) if leaf.optional else options
-            words = {"format_func": lambda value: _WORDS.get(value, value), "placeholder": _WORDS[None]}
-            st.selectbox(options=options, **words, **common)
+            display = {
+                "format_func": lambda value: _OPTION_LABELS.get(value, value),
+                "placeholder": _OPTION_LABELS[None],
+            }
+            st.selectbox(options=options, **display, **common)
         else:
             st.text_input(value=None, placeholder="not set" if leaf.type in (int, float) else None, **common)
         show_problems(problems)
 
 
 def choose(label: str, options: Sequence[str], *, key: str, help: str, format_func: Callable = str) -> None:
-    """A select box; what is typed there and is no option moves into a text field, where it can be changed.
+    """A select box; a typed value that is not an option moves into a text field, where it can be edited.
 
-    In a select box that holds something, typing replaces it: a path that is typed on would lose its beginning.
+    Typing in a select box replaces its value, so a path could not be continued there.
     """
-    held = st.session_state.setdefault(key, None)
-    typed = bool(held) and held not in options
+    value = st.session_state.setdefault(key, None)
+    typed = bool(value) and value not in options
     if typed != st.session_state.get(f"{key}.typed", typed):
-        st.session_state[key] = held  # the other widget begins with what this one held
+        st.session_state[key] = value  # the other widget starts with the same value
     st.session_state[f"{key}.typed"] = typed
     common = {"label": label, "key": key, "help": help, "persist_state": "session"}
     if not typed:
-        more = {"placeholder": "Choose, or type another"}
+        more = {"placeholder": "Choose from the list or type another"}
         st.selectbox(options=options, format_func=format_func, accept_new_options=True, **more, **common)
         return
     st.text_input(**common)
@@ -177,7 +180,7 @@ def choose(label: str, options: Sequence[str], *, key: str, help: str, format_fu
 
 
 def show_problems(problems: Sequence[str]) -> None:
-    """What is wrong, as plain text (it may quote what a person typed)."""
+    """Problems as plain text, since they may quote what a person typed."""
     for problem in problems:
         with st.container(horizontal=True, wrap=False, gap="xsmall"):
             st.markdown(":red[:material/error:]", width="content")

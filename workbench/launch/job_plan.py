@@ -1,4 +1,4 @@
-"""What a training job will do, before it is queued: who teaches whom, which terms run, what does not fit. No torch."""
+"""The plan of a training job: its models and their sizes, copied layers and terms of the loss. No torch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Plan:
-    """A job as it would run. A shape is None where the model is not here yet, or cannot be read.
+    """A job as it would run. A shape is None where the model is not on this machine yet, or cannot be read.
 
-    terms: those with a weight. copied: (layer of the student, layer of its base), 0 the embeddings.
-    Sizes count parameters; `made` is True where the student is not its base as it is.
+    terms: those with a weight. copied: (layer of the student, layer of its base), where 0 is the embeddings.
+    Sizes are numbers of parameters. made: whether the student is a changed copy of its base.
     """
 
     teacher: Shape | None = None
@@ -41,12 +41,12 @@ class Plan:
 
 
 def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
-    """What a spec comes to. `labels`: the entity types of its data set, where they are known."""
-    base, teacher = _known_model(spec.start), _known_model(spec.teacher)
+    """The plan of a spec. labels: those of its data set, where they are known."""
+    base, teacher = _read_model(spec.start), _read_model(spec.teacher)
     if not base or (spec.teacher and not teacher) or spec.kind not in TRAINED:
         return Plan()
     student = compatibility.changed(base.shape, spec.change)
-    terms = _known(lambda: compatibility.plan(spec, student, teacher and teacher.shape), ())
+    terms = _if_valid(lambda: compatibility.plan(spec, student, teacher and teacher.shape), ())
     outputs = len(teacher.shape.labels) if teacher else len(names_for(spec.task.head, labels))
     size = sizes.size(student, head=spec.task.head, labels=outputs, change=spec.change)
     return Plan(
@@ -55,7 +55,7 @@ def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
         student=student,
         teacher_size=teacher and _size(teacher, spec.task.head, len(teacher.shape.labels)),
         base_size=_size(base, spec.task.head, outputs),
-        student_size=size.total if size else (None if spec.change else sizes.stored(base.path)),
+        student_size=size.total if size else (None if spec.change else sizes.stored_parameters(base.path)),
         embeddings=size.embeddings if size else None,
         made=spec.change is not None,
         from_teacher=spec.start == spec.teacher,
@@ -67,7 +67,7 @@ def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
 def levels_of(term: Term) -> str:
     """What a term compares, in words: outputs, or layers of the student with layers of the teacher."""
     if not term.pairs:
-        return "outputs" if term.traits.needs_teacher else "own outputs"
+        return "outputs" if term.traits.needs_teacher else "the model's outputs"
     if term.pairs == ((0, 0),):
         return "embeddings"
     layers = ", ".join(f"{low}→{high}" for low, high in term.pairs if low)
@@ -75,28 +75,30 @@ def levels_of(term: Term) -> str:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _ReadModel:
+    """A model on this machine whose dimensions can be read."""
+
     shape: Shape
     path: str
 
 
-def _known_model(reference: str | None) -> _Found | None:
-    """A model that is here and whose sizes can be read; what is wrong with any other is said at its field."""
+def _read_model(reference: str | None) -> _ReadModel | None:
+    """The model, or None if it cannot be read; the problem is shown at its field."""
     try:
-        found = zoo.resolve(reference) if reference else None
-        return _Found(_shape(found), found.path) if found else None
+        model = zoo.resolve(reference) if reference else None
+        return _ReadModel(_shape(model), model.path) if model else None
     except StillroomError:
         return None
 
 
 @lru_cache(maxsize=64)
-def _shape(found: ResolvedModel) -> Shape:
-    return compatibility.shape(found)
+def _shape(model: ResolvedModel) -> Shape:
+    return compatibility.shape(model)
 
 
-def _known(find: Callable[[], T], otherwise: T) -> T:
+def _if_valid(compute: Callable[[], T], otherwise: T) -> T:
     try:
-        return find()
+        return compute()
     except BadSpec:
         return otherwise
 
@@ -107,10 +109,10 @@ def _copied(spec: JobSpec, base: Shape, student: Shape) -> tuple[tuple[int, int]
         return ()
     if change.start == "embeddings" or change.architecture:
         return ((0, 0),)
-    layers = _known(lambda: layer_map(change.layer_map, student.layers, base.layers), ())
+    layers = _if_valid(lambda: layer_map(change.layer_map, student.layers, base.layers), ())
     return tuple(enumerate((0, *layers))) if layers else ()
 
 
-def _size(found: _Found, head: str, labels: int) -> int | None:
-    known = sizes.size(found.shape, head=head, labels=labels)
-    return known.total if known else sizes.stored(found.path)
+def _size(model: _ReadModel, head: str, labels: int) -> int | None:
+    computed = sizes.size(model.shape, head=head, labels=labels)
+    return computed.total if computed else sizes.stored_parameters(model.path)

@@ -1,4 +1,4 @@
-"""The log of a job, as it grows from one attempt to the next."""
+"""The log of a job, across its attempts."""
 
 import codecs
 import time
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from trainer.run import runs_dir
 
-ALIVE = ("queued", "running")  # the other states are ends
+ALIVE = ("queued", "running")  # every other state is final
 POLL_S = 0.5
 
 
-def lines(job_id: str, *, follow: bool) -> Iterator[str]:
-    """The log of the newest attempt; with `follow` also what comes, of later attempts too, until the job ends."""
+def read(job_id: str, *, follow: bool) -> Iterator[str]:
+    """Yield the log of the newest attempt; with `follow` also additions and later attempts, until the job ends."""
     from trainer import queue, run
 
     current = None

@@ -1,4 +1,4 @@
-"""How many parameters a model has, from its sizes alone; exact for what students can be made of. No torch.
+"""The number of parameters of a model, computed from its dimensions; exact for every kind of student. No torch.
 
 H hidden, I intermediate, E embedding, V vocabulary, P positions, T token types, L layers. Weights that a head shares
 with the embeddings count once, and the pooler of an encoder counts only where the head keeps it.
@@ -18,14 +18,14 @@ MINIALBERT_TOKEN_TYPES, REDUCTION = 2, 16  # the defaults of its config
 
 
 class Size(NamedTuple):
-    """Parameters in all, and those of them that are embeddings: a small model is half of these."""
+    """All parameters, and those of the embeddings, which are often half of a small model."""
 
     total: int
     embeddings: int
 
 
 def size(shape: Shape, *, head: str, labels: int = 0, change: Change | None = None) -> Size | None:
-    """The parameters of a model of this shape with its head (zoo.outputs); None: not known."""
+    """The parameters of a model of this shape with its head (zoo.outputs); None for an unknown architecture."""
     if shape.model_type == "minialbert":
         return _minialbert(shape, head, labels, (change and change.embedding) or shape.hidden)
     if shape.model_type not in TOKEN_TYPES:
@@ -40,8 +40,8 @@ def size(shape: Shape, *, head: str, labels: int = 0, change: Change | None = No
     return Size(body + _head(head, hidden, shape.vocabulary, labels), embeddings)
 
 
-def stored(folder: str | Path) -> int | None:
-    """The parameters in the file of a model, from its header: what is on disk, also what a task does not use."""
+def stored_parameters(folder: str | Path) -> int | None:
+    """The parameters in a model's weights file, including those that a task does not use; None if unreadable."""
     try:
         with (Path(folder) / WEIGHTS).open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
@@ -52,7 +52,7 @@ def stored(folder: str | Path) -> int | None:
 
 
 def _minialbert(shape: Shape, head: str, labels: int, width: int) -> Size:
-    """One shared layer, and two adapters for each recursion; embeddings of a width of their own, a decoder untied."""
+    """One shared layer, two adapters per recursion, embeddings of their own width and an untied decoder."""
     hidden, inner = shape.hidden, shape.hidden // REDUCTION
     embeddings = (shape.vocabulary + shape.positions + MINIALBERT_TOKEN_TYPES) * width + 2 * width
     projector = _linear(width, hidden) if width != hidden else 0

@@ -1,6 +1,6 @@
-"""From a spec or a chain to jobs in the queue: references are checked where they were written, then all is submitted.
+"""From a spec or a chain to jobs in the queue: references are resolved in the submitter's folder, then all are queued.
 
-A job is looked at under the name of its step; one that is no step of a chain has the name "".
+Jobs are keyed by the name of their step; a job outside a chain has the name "".
 """
 
 import math
@@ -17,15 +17,13 @@ from trainer.fit import Model
 from trainer.home import StateError
 from trainer.queue import Job
 from trainer.spec import JobSpec, parse
-from workbench.launch.wording import over
+from workbench.launch.wording import has_ended
 
 POLL_S = 0.5
 
 
-class Looked(NamedTuple):
-    """A spec whose references were looked up: those that are here, what stands in the way of the job, and what of its
-    data set and models is known.
-    """
+class Inspection(NamedTuple):
+    """What is known of a spec before it is queued: its resolved references, problems, data set and models."""
 
     references: Mapping[str, str]  # by dotted field
     problems: tuple[tuple[str, str], ...]  # (dotted field, what is wrong)
@@ -34,19 +32,21 @@ class Looked(NamedTuple):
     teacher: Model | None
 
 
-NOTHING = Looked({}, (), None, None, None)  # where there is no spec to look at
+NO_INSPECTION = Inspection({}, (), None, None, None)  # where the form holds no valid spec
 
 
-def look(spec: JobSpec, steps: Mapping[str, Model] = MappingProxyType({}), *, most_bytes: float = math.inf) -> Looked:
-    """Everything that the run would refuse too (trainer.fit), before anything is queued.
+def inspect(
+    spec: JobSpec, steps: Mapping[str, Model] = MappingProxyType({}), *, most_bytes: float = math.inf
+) -> Inspection:
+    """Find every problem that the run would report (trainer.fit), before anything is queued.
 
-    steps: by name the models that earlier steps of a chain promise, for "@name". most_bytes: a data set of more is not
-    read, because a person waits.
+    steps: the models that earlier steps of a chain will make, by name, for "@name". most_bytes: a larger data set is
+    not read, because a person is waiting.
     """
-    found, wrong = {}, []
+    references, wrong = {}, []
     for each in {each.field: each for each in spec.references()}.values():  # a teacher may be the start too
         try:
-            found[each.field] = _model(each.name) if each.kind == "model" else _dataset(each.name)
+            references[each.field] = _model(each.name) if each.kind == "model" else _dataset(each.name)
         except StateError:
             raise
         except StillroomError as error:
@@ -54,7 +54,7 @@ def look(spec: JobSpec, steps: Mapping[str, Model] = MappingProxyType({}), *, mo
     missing = {field for field, _ in wrong}
 
     def known(name: str | None, *fields: str) -> Model | None:
-        return None if name is None or missing.intersection(fields) else _known(name, steps)
+        return None if name is None or missing.intersection(fields) else _look_up(name, steps)
 
     start = known(spec.start, fit.base_field(spec))
     teacher = known(spec.teacher, "teacher")
@@ -65,44 +65,44 @@ def look(spec: JobSpec, steps: Mapping[str, Model] = MappingProxyType({}), *, mo
     if spec.unlabelled and "recipe.unlabelled" not in missing:
         unlabelled = datasets.resolve(spec.unlabelled)
     wrong += fit.problems(spec, data=data, start=start, teacher=teacher, others=others, unlabelled=unlabelled)
-    return Looked(found, tuple(wrong), data, start, teacher)
+    return Inspection(references, tuple(wrong), data, start, teacher)
 
 
-def settled(spec: JobSpec, looked: Looked | None = None) -> JobSpec:
-    """The spec with references that are here, folders as absolute paths: a worker runs in another folder, and later.
+def resolve_references(spec: JobSpec, inspection: Inspection | None = None) -> JobSpec:
+    """The spec with its references checked and its folders as absolute paths, since a worker runs in another folder.
 
-    A run may still be queued or running, and "@name" stays. BadSpec names everything that stands in the way, for the
-    submitter to correct and not for the worker to find.
+    A run may still be queued or running, and "@name" stays. Raises BadSpec with every problem, so that the submitter
+    and not the worker finds them.
     """
-    looked = looked or look(spec)
-    if looked.problems:
-        raise BadSpec(looked.problems)
-    return replaced(spec, looked.references)
+    inspection = inspection or inspect(spec)
+    if inspection.problems:
+        raise BadSpec(inspection.problems)
+    return replaced(spec, inspection.references)
 
 
-def settled_chain(given: Chain) -> Chain:
-    """The same of every step; what a step promises to make is known to the steps after it."""
-    names = {id(step.spec): step.name for step in given.steps}
+def resolve_chain(chain: Chain) -> Chain:
+    """resolve_references for each step; a step knows the models that earlier steps will make."""
+    names = {id(step.spec): step.name for step in chain.steps}
     steps: dict[str, Model] = {}
 
-    def settle(spec: JobSpec) -> JobSpec:
-        looked, name = look(spec, steps), names[id(spec)]
+    def resolve(spec: JobSpec) -> JobSpec:
+        inspection, name = inspect(spec, steps), names[id(spec)]
         if spec.kind not in WITHOUT_MODEL:
-            steps[name] = fit.promised(spec, f"@{name}", looked.data, looked.start, looked.teacher)
-        return settled(spec, looked)
+            steps[name] = fit.promised(spec, f"@{name}", inspection.data, inspection.start, inspection.teacher)
+        return resolve_references(spec, inspection)
 
-    return given.each(settle)
+    return chain.each(resolve)
 
 
-def submit(given: JobSpec | Chain) -> dict[str, Job]:
-    """Submit what a file holds, settled; the jobs by step name, in order."""
-    if isinstance(given, Chain):
-        return queue.submit_chain(settled_chain(given))
-    return {"": queue.submit(settled(given))}
+def submit(request: JobSpec | Chain) -> dict[str, Job]:
+    """Resolve and queue a spec or a chain; returns the jobs by step name, in order. Raises BadSpec for any problem."""
+    if isinstance(request, Chain):
+        return queue.submit_chain(resolve_chain(request))
+    return {"": queue.submit(resolve_references(request))}
 
 
 def wait(steps: Mapping[str, Job], *, view: Callable[[str, Job], None]) -> dict[str, Job]:
-    """The jobs when all have ended; `view` gets name and job whenever state or percentage of one has changed."""
+    """Wait until all jobs have ended; `view` gets name and job at each change of state or percentage."""
     seen = {}
     while True:
         steps = {name: queue.job(job.id) for name, job in steps.items()}
@@ -110,13 +110,13 @@ def wait(steps: Mapping[str, Job], *, view: Callable[[str, Job], None]) -> dict[
             if seen.get(name) != (now := (job.state, round(job.progress, 2))):
                 seen[name] = now
                 view(name, job)
-        if all(map(over, steps.values())):
+        if all(map(has_ended, steps.values())):
             return steps
         time.sleep(POLL_S)
 
 
 def document(steps: Mapping[str, Job], *, whole: bool) -> dict:
-    """{"id"} of the last job, or with `whole` all about it; a chain has {"ids"} of every step too."""
+    """{"id"} of the last job, or with `whole` its full record; a chain adds {"ids"} of all steps."""
     last = list(steps.values())[-1]
     ids = {} if "" in steps else {"ids": {name: job.id for name, job in steps.items()}}
     return (last.to_json() if whole else {"id": last.id}) | ids
@@ -129,27 +129,27 @@ def _model(reference: str) -> str:
     return path if zoo.local(reference) else reference
 
 
-def _known(reference: str, steps: Mapping[str, Model]) -> Model | None:
-    """What is known of a model that is here, or that a step or a run will make."""
+def _look_up(reference: str, steps: Mapping[str, Model]) -> Model | None:
+    """What is known of a model: one on this machine, or one that a step or a run will make."""
     if reference.startswith("@"):
         return steps.get(reference[1:])
     if not _is_coming(reference):
         return fit.model(zoo.resolve(reference))
     spec = parse(queue.job(reference).spec)
     try:
-        looked = look(spec)
+        inspection = inspect(spec)
     except StillroomError:
         return None
-    return fit.promised(spec, reference, looked.data, looked.start, looked.teacher)
+    return fit.promised(spec, reference, inspection.data, inspection.start, inspection.teacher)
 
 
 def _is_coming(reference: str) -> bool:
-    """Whether this is a run that has not ended; Unavailable if there will be no model when it has."""
-    if not zoo.RUN_ID.fullmatch(reference) or over(job := queue.job(reference)):
+    """Whether this is a run that has not ended. Raises Unavailable for one that will leave no model."""
+    if not zoo.RUN_ID.fullmatch(reference) or has_ended(job := queue.job(reference)):
         return False
     if job.kind in WITHOUT_MODEL:
-        what = f"Run {reference} will leave no model behind: its kind is {job.kind}."
-        raise Unavailable(what, next_step="Choose a run that trains one.")
+        message = f"Run {reference} will not produce a model: its kind is {job.kind}."
+        raise Unavailable(message, next_step="Choose a run that trains a model.")
     return True
 
 

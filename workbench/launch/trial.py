@@ -1,4 +1,4 @@
-"""A trial of a spec while its page is open: the child process, what it says, and its end when nobody looks any more."""
+"""A trial run of a spec, in a child process that ends when its page is closed."""
 
 import atexit
 import json
@@ -21,28 +21,33 @@ from trainer.run import Run, RunSpec
 from trainer.spec import JobSpec
 from trainer.training import estimate
 from trainer.training.estimate import Estimate
-from workbench.launch.submission import settled
+from workbench.launch.submission import resolve_references
 
 LOOK_S = 0.2
-PATIENCE_S = 20.0  # without a look from the page: it was closed
+PATIENCE_S = 20.0  # without a poll from the page, which was then closed
 LIMIT_S = 300.0
 RESULT = "trial.json"  # trainer.training.preflight writes it
 
 
 class TrialEnded(StillroomError):
-    """A trial that left no answer: out of time, out of memory, or its process died."""
+    """A trial without a result: it ran out of time or memory, or its process died."""
 
 
 class Trial:
-    """Two steps of a spec in a child process, from its making until `done`; then `estimate` or `error` is there.
+    """Runs two steps of a spec in a child process. Once `done`, either `estimate` or `error` is set.
 
-    `digest` is that of the spec as it was given, `spec` has its references settled. Every look at `done` tells it that
-    somebody waits; without one for `patience_s`, or after `limit_s`, it is ended. Making it raises what is wrong with
-    the references.
+    `digest` is that of the spec as passed in; `spec` has its references resolved. Reading `done` keeps the trial alive:
+    it is stopped after `patience_s` without, or after `limit_s` in all. Raises BadSpec for references that do not
+    resolve.
     """
 
     def __init__(self, spec: JobSpec, *, patience_s: float = PATIENCE_S, limit_s: float = LIMIT_S):
-        self.digest, self.spec, self.patience_s, self.limit_s = spec.digest, settled(spec), patience_s, limit_s
+        self.digest, self.spec, self.patience_s, self.limit_s = (
+            spec.digest,
+            resolve_references(spec),
+            patience_s,
+            limit_s,
+        )
         self.began = self._seen = time.monotonic()
         self.busy = _busy()
         self.estimate: Estimate | None = None
@@ -51,18 +56,18 @@ class Trial:
         self._stopped = threading.Event()
         self._folder = Path(tempfile.mkdtemp(prefix="stillroom-trial-"))
         try:
-            self._run = Run.create(self._folder / "runs", _ready(self.spec))
+            self._run = Run.create(self._folder / "runs", _run_spec(self.spec))
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
-        # The system ends a tied child with the thread that started it, and the thread of a page ends at once.
+        # The system ends a tied child together with the thread that started it, and a page's thread ends at once.
         self._thread = threading.Thread(target=self._follow, name="trial", daemon=True)
         atexit.register(self.stop)
         self._thread.start()
 
     @property
     def done(self) -> bool:
-        """Whether it is over; asking keeps it alive."""
+        """Whether the trial has ended; asking keeps it alive."""
         self._seen = time.monotonic()
         return not self._thread.is_alive()
 
@@ -72,7 +77,7 @@ class Trial:
         return time.monotonic() - self.began
 
     def stop(self) -> None:
-        """End it and wait until nothing of it is left."""
+        """Stop the trial and wait until its process and files are gone."""
         self._stopped.set()
         self._thread.join()
 
@@ -89,39 +94,40 @@ class Trial:
                     start_new_session=True,
                 )
             self.pid = child.pid
-            late = self._wait(child)
-            self._take(child.returncode, late=late)
+            timed_out = self._wait(child)
+            self._read_result(child.returncode, timed_out=timed_out)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
             atexit.unregister(self.stop)
 
     def _wait(self, child: subprocess.Popen) -> bool:
-        """Until the child has ended, or is ended; whether that was for want of time."""
+        """Wait until the child has ended, or kill it; returns whether it ran out of time."""
         while child.poll() is None:
-            late, left = self.age_s > self.limit_s, time.monotonic() - self._seen > self.patience_s
-            if late or left or self._stopped.wait(LOOK_S):
+            timed_out = self.age_s > self.limit_s
+            abandoned = time.monotonic() - self._seen > self.patience_s
+            if timed_out or abandoned or self._stopped.wait(LOOK_S):
                 with suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-                return late
+                return timed_out
         return False
 
-    def _take(self, code: int, *, late: bool) -> None:
+    def _read_result(self, code: int, *, timed_out: bool) -> None:
         try:
-            said = json.loads((self._run.folder / RESULT).read_bytes())
+            result = json.loads((self._run.folder / RESULT).read_bytes())
         except FileNotFoundError:
-            self.error = _why(code, self.limit_s if late else None).to_json()
+            self.error = _failure(code, self.limit_s if timed_out else None).to_json()
             return
-        if "error" in said:
-            self.error = said["error"]
+        if "error" in result:
+            self.error = result["error"]
             return
-        self.estimate = Estimate.model_validate(said["estimate"]).model_copy(update={"busy": self.busy})
+        self.estimate = Estimate.model_validate(result["estimate"]).model_copy(update={"busy": self.busy})
         for digest in {self.digest, self.spec.digest}:
             estimate.keep(self.estimate, digest)
 
 
-def _ready(spec: JobSpec) -> RunSpec:
-    """What a worker would prepare: references found, device and threads fixed."""
+def _run_spec(spec: JobSpec) -> RunSpec:
+    """The run that a worker would prepare, with its inputs, device and threads."""
     workers = queue.workers()
     threads = int(os.environ.get("STILLROOM_WORKER_THREADS") or cores())
     device = workers[0].device if workers else "cpu"
@@ -129,15 +135,15 @@ def _ready(spec: JobSpec) -> RunSpec:
 
 
 def _busy() -> bool:
-    """Whether a worker of this machine is at a job, or other programs want more cores than there are."""
+    """Whether a worker on this machine is running a job, or the load is higher than the number of cores."""
     return os.getloadavg()[0] > cores() + 0.5 or any(worker.job_id and worker.here for worker in queue.workers())
 
 
-def _why(code: int, limit_s: float | None) -> TrialEnded:
+def _failure(code: int, limit_s: float | None) -> TrialEnded:
     if limit_s:
-        step = "Queue the job all the same, or try a smaller batch."
-        return TrialEnded(f"Two steps were not done after {limit_s:.0f} s.", next_step=step)
+        step = "Queue the job anyway, or try a smaller batch."
+        return TrialEnded(f"The two steps did not finish within {limit_s:.0f} s.", next_step=step)
     if code == -signal.SIGKILL:
-        step = "Put less in a batch, shorten max_tokens, or stop other work, and try again."
-        return TrialEnded("The trial was ended from outside, most likely because memory ran out.", next_step=step)
-    return TrialEnded(f"The trial ended with code {code}.", next_step="Queue the job: its log will say why.")
+        step = "Try again with a smaller batch or a lower max_tokens, or close other programs first."
+        return TrialEnded("The trial was killed, most likely because memory ran out.", next_step=step)
+    return TrialEnded(f"The trial ended with code {code}.", next_step="Queue the job to see the reason in its log.")

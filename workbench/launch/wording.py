@@ -1,4 +1,4 @@
-"""A job in words: what it does, how far it is, how long it took. Plain strings; what they quote is data, not markup."""
+"""A job in words: what it does, its progress and its duration. Plain strings; what they quote is data, not markup."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import humanize
 from trainer.queue import Job
 from trainer.spec import Change, JobSpec
 
-USUAL_SEED = JobSpec.model_fields["seed"].default
+DEFAULT_SEED = JobSpec.model_fields["seed"].default
 
 VERBS = {
     "finetune": "fine-tuned",
@@ -17,7 +17,7 @@ VERBS = {
     "average": "averaged, scored",
     "evaluate": "scored",
 }
-# The figure a job is remembered by, whatever its kind and task.
+# The scores that stand for a job, whatever its kind and task.
 SCORES = {
     "test_f1": "Test F1",
     "f1": "F1",
@@ -26,94 +26,95 @@ SCORES = {
     "test_accuracy": "Test accuracy",
     "accuracy": "Accuracy",
 }
-# By the score that a report is judged by: its name, and what it counts.
+# Score of a report: its name, and the unit of its examples.
 EVIDENCE = {"f1": ("F1", "sentences"), "macro_f1": ("macro F1", "documents")}
 
 
-def over(job: Job) -> bool:
-    """Whether nothing moves any more."""
+def has_ended(job: Job) -> bool:
+    """Whether the job has reached its final state."""
     return job.state not in ("queued", "running")
 
 
 def state(job: Job) -> str:
-    """The state; "stopping" between a request to cancel and its effect, "interrupted" where the worker has died."""
+    """The job's state; "stopping" after a request to cancel, "interrupted" where its worker has died."""
     if job.state != "running":
         return job.state
     return "stopping" if job.cancel_requested else "running" if job.held else "interrupted"
 
 
-def what(job: Job) -> str:
-    """minilm fine-tuned on bc5cdr; minilm with layers 3 taught by minilm-bc5cdr on bc5cdr, seed 43. The names are the
-    spec's; the usual seed is not told.
+def summary(job: Job) -> str:
+    """What a job does: "minilm fine-tuned on bc5cdr", "minilm with layers 3 taught by bert on bc5cdr, seed 43".
+
+    The names are those of the spec; the default seed is left out.
     """
     verb = VERBS.get(job.kind, job.kind).replace("{teacher}", str(job.spec.get("teacher")))
-    seed = job.spec.get("seed", USUAL_SEED)
-    return f"{model(job.spec)} {verb} on {job.spec['dataset']}" + (f", seed {seed}" if seed != USUAL_SEED else "")
+    seed = job.spec.get("seed", DEFAULT_SEED)
+    return f"{model(job.spec)} {verb} on {job.spec['dataset']}" + (f", seed {seed}" if seed != DEFAULT_SEED else "")
 
 
 def model(spec: Mapping) -> str:
-    """The model that a stored spec trains or scores: minilm, minilm with layers 3, or a, b and c."""
+    """The model that a stored spec trains or scores: "minilm", "minilm with layers 3", or "a, b and c"."""
     chosen = spec.get("student") or spec.get("model")
     if isinstance(chosen, list):
-        return listed(chosen)
+        return enumeration(chosen)
     if not isinstance(chosen, Mapping):
         return str(chosen)
-    usual = Change().model_dump(mode="json")
-    said = [f"{name} {value}" for name, value in chosen.items() if name != "base" and value != usual.get(name)]
+    defaults = Change().model_dump(mode="json")
+    changes = [f"{name} {value}" for name, value in chosen.items() if name != "base" and value != defaults.get(name)]
     base = chosen.get("base") or spec.get("teacher")
-    return f"{base} with {', '.join(said)}" if said else str(base)
+    return f"{base} with {', '.join(changes)}" if changes else str(base)
 
 
-def listed(names: Sequence[str]) -> str:
-    """a; a and b; a, b and c."""
+def enumeration(names: Sequence[str]) -> str:
+    """The names as a list in a sentence: "a", "a and b", "a, b and c"."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
-def line(job: Job) -> str:
-    """Where a queued job stands: its number in line, or what it waits for."""
+def queue_position(job: Job) -> str:
+    """The position of a queued job, or the jobs that it waits for."""
     if job.waits_for:
-        return f"Waits for {listed(job.waits_for)}"
-    return f"Number {job.place} in line"
+        return f"Waiting for {enumeration(job.waits_for)}"
+    return f"Position {job.place} in the queue"
 
 
 def scores(job: Job) -> dict[str, float]:
-    """The test scores by label, where there are any."""
+    """The test scores by display name; empty before there are any."""
     return {label: job.metrics[name] for name, label in SCORES.items() if job.metrics.get(name) is not None}
 
 
 def evidence(report: Mapping) -> str:
-    """How sure the F1 of a result's report is: its 95 % bootstrap interval, and how many examples are behind it."""
+    """The 95 % bootstrap interval of a report's F1 and the number of examples it rests on; empty where not known."""
     for score, (name, unit) in EVIDENCE.items():
-        low_high = report.get("intervals", {}).get(score)
-        if low_high and report.get("n"):
-            return f"95 % interval of {name}: {low_high[0]:.3f} to {low_high[1]:.3f}, over {report['n']:,} {unit}."
+        interval = report.get("intervals", {}).get(score)
+        if interval and report.get("n"):
+            return f"95 % interval of {name}: {interval[0]:.3f} to {interval[1]:.3f}, over {report['n']:,} {unit}."
     return ""
 
 
 def progress(job: Job) -> str:
-    """36 % · step 640 of 1,800 · about 6 minutes left."""
+    """Share done, steps and time left: "36% · step 640 of 1,800 · about 6 minutes left"."""
     steps = f"step {job.step:,} of {job.steps:,}" if job.steps else "preparing"
-    left = [f"about {duration(job.eta_seconds)} left"] if job.eta_seconds is not None else []
-    return " · ".join([f"{job.progress:.0%}", steps, *left])
+    remaining = [f"about {duration(job.eta_seconds)} left"] if job.eta_seconds is not None else []
+    return " · ".join([f"{job.progress:.0%}", steps, *remaining])
 
 
 def times(job: Job, *, now: float | None = None) -> str:
-    """Queued 7 minutes ago · running for 6 minutes."""
+    """When the job was queued and how long it has run: "Queued 7 minutes ago · running for 6 minutes"."""
     now = time.time() if now is None else now
-    said = [f"Queued {ago(job.created_at, now=now)}"]
+    phrases = [f"Queued {ago(job.created_at, now=now)}"]
     if job.started_at:
-        how = "running for" if job.state == "running" else "ran for"
-        said.append(f"{how} {duration((job.ended_at or now) - job.started_at)}")
-    return " · ".join(said)
+        verb = "running for" if job.state == "running" else "ran for"
+        phrases.append(f"{verb} {duration((job.ended_at or now) - job.started_at)}")
+    return " · ".join(phrases)
 
 
 def ago(moment: float, *, now: float | None = None) -> str:
-    """now, 42 seconds ago, 7 minutes ago, 3 hours ago, 2 days ago."""
+    """How long ago a moment was: "now", "42 seconds ago", "2 days ago"."""
     return humanize.naturaltime(max(0, (time.time() if now is None else now) - moment))
 
 
 def duration(seconds: float) -> str:
-    """42 seconds, 7 minutes, 3 hours and 5 minutes."""
+    """A duration: "42 seconds", "7 minutes", "3 hours and 5 minutes"."""
     whole = max(0, round(seconds))
     smallest = "seconds" if whole < 60 else "minutes"
     return humanize.precisedelta(whole, minimum_unit=smallest, format="%.0f")

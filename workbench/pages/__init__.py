@@ -1,6 +1,6 @@
-"""One file a page. PAGES is the table that app.py draws its navigation from; the first page is the landing page.
+"""One file per page. app.py draws the navigation from the table PAGES; the first page is the landing page.
 
-A page module offers `render() -> None`. It draws what the flow functions return and decides nothing itself.
+A page module offers `render() -> None`, which draws what the flow functions return.
 """
 
 import importlib
@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from trainer.errors import StillroomError
-from workbench.widgets.demo_mode import demo
+from workbench.widgets.demo_mode import is_demo
 from workbench.widgets.messages import show_error
 
 
 class Page(NamedTuple):
-    """An entry of the navigation: the module in this package, which is also its path in the URL."""
+    """An entry of the navigation. `name` is its module in this package and its path in the URL."""
 
     name: str
     title: str
@@ -22,7 +22,7 @@ class Page(NamedTuple):
 
     @property
     def render(self) -> Callable[[], None]:
-        """The page's function; the module is imported when it is first shown. An error it did not expect is said."""
+        """A function that imports the page's module and draws it, and shows errors that the page does not handle."""
 
         def draw() -> None:
             try:
@@ -34,24 +34,27 @@ class Page(NamedTuple):
 
 
 PAGES = (
-    Page(
-        "compare", "Compare", ":material/compare:", "What two to four models find in one note, and where they differ."
-    ),
+    Page("compare", "Compare", ":material/compare:", "Compare what two to four models find in a note."),
     Page(
         "explain",
         "Explain",
         ":material/psychology:",
-        "Why a model said it, and how far to rely on that.",
+        "See why a model reported a finding, and how far to rely on the explanation.",
     ),
-    Page("train", "Train", ":material/model_training:", "Fine-tune, distil or pre-train: describe a job and queue it."),
-    Page("jobs", "Jobs", ":material/list_alt:", "Jobs with their progress, curves and logs."),
-    Page("zoo", "Zoo", ":material/inventory_2:", "Every model that is known, and which are ready to use."),
+    Page(
+        "train",
+        "Train",
+        ":material/model_training:",
+        "Set up a job and queue it: fine-tune, distil or pre-train a model.",
+    ),
+    Page("jobs", "Jobs", ":material/list_alt:", "See jobs with their progress, curves and logs."),
+    Page("zoo", "Zoo", ":material/inventory_2:", "See all known models, and which are ready to use."),
 )
 
 
-IN_A_DEMO = ("compare", "explain", "zoo")  # pages that train nothing
+DEMO_PAGES = ("compare", "explain", "zoo")  # pages that train nothing
 
 
-def offered() -> tuple[Page, ...]:
-    """The pages that this app has, in order."""
-    return tuple(page for page in PAGES if page.name in IN_A_DEMO or not demo())
+def offered_pages() -> tuple[Page, ...]:
+    """The pages of this app, in order; a public demo has no training pages."""
+    return tuple(page for page in PAGES if page.name in DEMO_PAGES or not is_demo())

@@ -1,6 +1,6 @@
-"""Compare: the landing page. One note, two to four models, what each finds, and where they differ.
+"""Compare, the landing page: what two to four models find in one note, and where they differ.
 
-The address holds the sample's id and the arms, never text. Note and predictions live in this session's memory alone.
+The address holds the sample's id and the arms, never text. Note and predictions stay in the memory of this session.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from workbench.sessions.comparison import Run, start
 from workbench.widgets import note_field
 from workbench.widgets.messages import plain, show_error
 
-MOST = 4
+MAX_MODELS = 4
 _PAIR_ICON = ":material/school:"
 
 
 def render() -> None:
-    """Draw the page; start a comparison where the person asks for one, and where they first arrive."""
+    """Draw the page; start a comparison when the person asks for one and on arrival."""
     st.title("Compare", anchor=False)
     st.caption(
-        "What two to four models find in one note, and where they differ. "
+        "See what two to four models find in a note, and where they differ. "
         "For research, not for clinical decisions. Nothing you enter is stored."
     )
     ready = published.ready(task=for_notes())
@@ -39,9 +39,11 @@ def render() -> None:
     _offer_presets(ready)
     arms, pressed = _choose_models(titles)
     _write_address(arms)
-    asked = any([st.session_state.pop("sample_clicked", False), st.session_state.pop("preset_clicked", False), pressed])
+    requested = any(
+        [st.session_state.pop("sample_clicked", False), st.session_state.pop("preset_clicked", False), pressed]
+    )
     arriving = st.session_state.pop("compare_arriving", False)
-    if asked or (arriving and note and len(arms) > 1):
+    if requested or (arriving and note and len(arms) > 1):
         try:
             _start(note, {arm: titles[arm] for arm in arms})
         except BadSpec as error:
@@ -55,23 +57,23 @@ def render() -> None:
 
 
 def _read_address(titles: dict[str, str]) -> None:
-    """Take sample and arms from an address that is new: the first visit, a link, or the browser's way back.
+    """Take sample and arms from a new address: on the first visit, by a link, or by the browser's back button.
 
-    It is known from then on: whoever clicks while the page is still being drawn must not arrive a second time.
+    The address is remembered, so that a click while the page is being drawn does not count as a second arrival.
     """
     state = st.session_state
     sample, arms = st.query_params.get("sample"), st.query_params.get_all("model")
-    if not links.arrived("compare", (sample, arms), _chosen()):
-        # What was chosen before stays, as far as it is ready.
+    if not links.has_arrived("compare", (sample, arms), _chosen()):
+        # Keep the previous choice as far as it is available.
         state.model = [arm for arm in state.get("model", ()) if arm in titles]
         return
     state.compare_arriving = True
-    offered = [known.id for known in samples()]
+    sample_ids = [entry.id for entry in samples()]
     state.source = note_field.SOURCES[0]
-    state.sample = sample if sample in offered else next(iter(offered), None)
-    known = [arm for arm in arms if arm in titles][:MOST]
-    usual = [arm for arm in titles if "@" not in arm and arm not in known]
-    state.model = known + usual[: max(0, 2 - len(known))]  # a link to one model is to that model beside another
+    state.sample = sample if sample in sample_ids else next(iter(sample_ids), None)
+    known = [arm for arm in arms if arm in titles][:MAX_MODELS]
+    others = [arm for arm in titles if "@" not in arm and arm not in known]
+    state.model = known + others[: max(0, 2 - len(known))]  # a link to one model compares it with another
     state.unknown_arms = [arm for arm in arms if arm not in titles]
 
 
@@ -86,7 +88,7 @@ def _chosen() -> tuple:
 
 
 def _offer_presets(ready: Sequence[ModelEntry]) -> None:
-    """One click for each comparison that needs no thought; several teachers and students share a menu."""
+    """A button for each ready-made comparison; several teacher-student pairs share a menu."""
     pairs = presets.teachers_and_students(ready)
     first = next((arm.partition("@")[0] for arm in st.session_state.get("model", ())), None)
     ways = presets.three_ways(ready, first)
@@ -102,8 +104,8 @@ def _offer_presets(ready: Sequence[ModelEntry]) -> None:
 
 
 def _preset(label: str, preset: presets.Preset, icon: str | None = None) -> None:
-    says, key = plain(f"{preset.title}. {preset.description}"), f"preset {' '.join(preset.arms)}"
-    st.button(label, type="tertiary", icon=icon, help=says, key=key, on_click=_take, args=(preset,))
+    tooltip, key = plain(f"{preset.title}. {preset.description}"), f"preset {' '.join(preset.arms)}"
+    st.button(label, type="tertiary", icon=icon, help=tooltip, key=key, on_click=_take, args=(preset,))
 
 
 def _take(preset: presets.Preset) -> None:
@@ -114,10 +116,10 @@ def _choose_models(titles: dict[str, str]) -> tuple[list[str], bool]:
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     with left:
         arms = st.multiselect(
-            "Models, two to four",
+            "Models (two to four)",
             list(titles),
             format_func=titles.get,
-            max_selections=MOST,
+            max_selections=MAX_MODELS,
             key="model",
             persist_state="session",
             wrap=True,
@@ -126,31 +128,31 @@ def _choose_models(titles: dict[str, str]) -> tuple[list[str], bool]:
     with right:
         pressed = st.button("Compare", type="primary", shortcut="Ctrl+Enter", width="stretch", key="compare")
     if not titles:
-        st.warning("No model on this machine can read a note yet. Train one, or see the Zoo for what can be fetched.")
+        st.warning("No model on this machine can read notes yet. Train one, or find one to download on the Zoo page.")
     if unknown := st.session_state.get("unknown_arms"):
-        st.warning(f"The link names models that are not ready on this machine: {plain(', '.join(unknown))}.")
+        st.warning(f"This link names models that are not available on this machine: {plain(', '.join(unknown))}.")
     return [arm for arm in arms if arm in titles], pressed
 
 
 def _start(note: Note | None, arms: dict[str, str]) -> None:
-    """Ask the lab. Raises BadSpec for too few arms, and Note's error where there is no note."""
-    before = st.session_state.get("compare_run")
+    """Start a comparison and stop the previous one. Raises BadSpec for fewer than two arms, BadData without a note."""
+    previous = st.session_state.get("compare_run")
     run = start(note, arms)
-    if before:
-        before.stop()
+    if previous:
+        previous.stop()
     st.session_state["compare_run"] = run
     st.session_state[compare_downloads.INCLUDE] = False
 
 
 def _show(note: Note | None, arms: list[str]) -> None:
     st.html(highlight.STYLE)
-    st.html(highlight.STEPPING, unsafe_allow_javascript=True)  # a constant: it knows no note
+    st.html(highlight.STEPPING, unsafe_allow_javascript=True)  # a constant without note text
     run: Run | None = st.session_state.get("compare_run")
     if run is None:
         if note:
             st.html(highlight.note(note.text))
         return
-    with st.container():  # there also when empty, so that what is below keeps its place
+    with st.container():  # present even when empty, so that the elements below keep their places
         if note and (run.note, list(run.arms)) != (note, arms):
-            st.caption("Below is the previous comparison. Press Compare for the note and models chosen above.")
+            st.caption("Showing the previous comparison. Press Compare for the note and models selected above.")
     compare_results.show(run)

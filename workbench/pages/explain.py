@@ -1,7 +1,7 @@
-"""Explain: why one or two models say something of a note, part by part, and how far to rely on that.
+"""Explain: which parts of a note one or two models base a finding on, and how far to rely on that.
 
-The address holds the sample's id, the models and a finding's offsets and label, never text. Note and explanations live
-in this session's memory alone.
+The address holds the sample's id, the models, and a finding's offsets and label, never text. Note and explanations stay
+in the memory of this session.
 """
 
 import streamlit as st
@@ -23,16 +23,16 @@ from workbench.widgets.messages import plain, show_error
 from workbench.widgets.polling import follow
 
 POLL_S = 0.4
-MOST_TARGETS = 300
-FREE = ""  # the option of a target that the models did not name
+MAX_TARGETS = 300
+FREE = ""  # the option for a target that no model found
 _NONE = "no other model"
 
 
 def render() -> None:
-    """Draw the page; ask for an explanation where the person does, and where a link names a target."""
+    """Draw the page; start an explanation when the person asks for one or a link names a target."""
     st.title("Explain", anchor=False)
     st.caption(
-        "Which parts of a note speak for what a model says, and how far to rely on that. "
+        "See which parts of a note support a model's finding, and how far to rely on the explanation. "
         "For research, not for clinical decisions. Nothing you enter is stored."
     )
     titles = _titles()
@@ -45,28 +45,28 @@ def render() -> None:
     if note is None or not arms:
         _forget()
         return
-    found = _findings(note, arms)
+    findings = _findings(note, arms)
     chosen = {arm: titles[arm] for arm in arms}
-    asking = st.container()  # there also when empty, so that the panes stay the same element and keep their place
-    if not found.done:
-        follow(lambda: _read(found, chosen), every_s=POLL_S, moving=True, over=lambda: found.done)
+    controls = st.container()  # present even when empty, so that the panes stay the same element and keep their place
+    if not findings.done:
+        follow(lambda: _show_findings(findings, chosen), every_s=POLL_S, moving=True, done=lambda: findings.done)
         return
-    with asking:
-        target, pressed, options = _ask(found, linked)
+    with controls:
+        target, pressed, options = _ask(findings, linked)
         if pressed or (linked and target):
             _start(note, target, chosen, options)
-        st.session_state.pop("explain_linked", None)  # after the start: until then it is still to be explained
+        st.session_state.pop("explain_linked", None)  # only now: until the start it is still to be explained
         inquiry = _current(note, chosen)
-        if inquiry and options and not inquiry.answers_to(note, target, chosen, options):
-            st.caption("Below is the previous explanation. Press Explain for what is chosen above.")
-    _write_address(arms, target, found)
+        if inquiry and options and not inquiry.is_about(note, target, chosen, options):
+            st.caption("Showing the previous explanation. Press Explain for the current selection.")
+    _write_address(arms, target, findings)
     if inquiry:
-        # Each poll draws the picture anew, which takes its time where the note is very long.
+        # Each poll redraws the picture, which takes longer for a long note.
         poll_s = POLL_S + len(note.text) / 200_000
         moving = not inquiry.settled
-        follow(lambda: _draw(inquiry), every_s=poll_s, moving=moving, over=lambda: inquiry.settled)
+        follow(lambda: _draw(inquiry), every_s=poll_s, moving=moving, done=lambda: inquiry.settled)
     else:
-        follow(lambda: _read(found, chosen), every_s=POLL_S, moving=False)
+        follow(lambda: _show_findings(findings, chosen), every_s=POLL_S, moving=False)
 
 
 # --- Arriving
@@ -75,14 +75,14 @@ def render() -> None:
 def _arrive(titles: dict[str, str]) -> str:
     """Take models, sample and target from a new address, or note and models from Compare.
 
-    Returns the target of a link that is still to be asked about; another note has none.
+    Returns the target of a link that is still to be explained; "" without one or after a change of note.
     """
     state, query = st.session_state, st.query_params
     state.setdefault("source", note_field.SOURCES[0])
     state.setdefault("sample", next((sample.id for sample in samples()), None))
     state.pop("sample_clicked", None)
     address = (query.get_all("model"), query.get("sample"), query.get("target", ""))
-    new = any(address) and links.arrived("explain", address, _chosen())
+    new = any(address) and links.has_arrived("explain", address, _chosen())
     compared = state.get("compare_run")
     if new:
         _choose(address[0], titles)
@@ -105,10 +105,10 @@ def _choose(arms: list[str], titles: dict[str, str]) -> None:
     st.session_state.explain_second = known[1] if len(known) > 1 else None
 
 
-def _write_address(arms: list[str], target: str, found: Findings) -> None:
-    """Models, sample, and the target where it is a finding: a target that a person typed may say anything."""
+def _write_address(arms: list[str], target: str, findings: Findings) -> None:
+    """Write models and sample, and the target only if it is a finding: a typed target may hold any text."""
     sample = st.session_state.sample if st.session_state.source == note_field.SOURCES[0] and samples() else None
-    named = target if target in found.targets() else ""
+    named = target if target in findings.targets() else ""
     query = {"model": arms, "sample": sample or [], "target": named or []}
     links.write("explain", (arms, sample, named), _chosen(), query)
 
@@ -122,44 +122,44 @@ def _chosen() -> tuple:
 
 
 def _titles() -> dict[str, str]:
-    """Every arm that the page offers with its title, which no other has; those of the last comparison too."""
+    """Every arm that the page offers with its unique title, including those of the last comparison."""
     compared = st.session_state.get("compare_run")
     return model_titles(published.ready(task=for_notes())) | (dict(compared.arms) if compared else {})
 
 
 def _note() -> tuple[Note | None, StillroomError | None]:
-    """The note that is chosen here or on Compare. An uploaded file does not come along from page to page."""
+    """The note chosen here or on Compare, since an uploaded file does not carry over from page to page."""
     note, problem = note_field.choose()
     compared = st.session_state.get("compare_run")
     if note or problem or not compared or st.session_state.source != note_field.SOURCES[2]:
         return note, problem
-    st.caption("Below is the note of the last comparison.")
+    st.caption("Showing the note of the last comparison.")
     return compared.note, None
 
 
 def _choose_models(titles: dict[str, str]) -> list[str]:
     if not titles:
-        st.warning("No model on this machine can read a note yet. Train one, or see the Zoo for what can be fetched.")
+        st.warning("No model on this machine can read notes yet. Train one, or find one to download on the Zoo page.")
         return []
     if unknown := st.session_state.get("explain_unknown"):
-        st.warning(f"The link names models that are not ready on this machine: {plain(', '.join(unknown))}.")
+        st.warning(f"This link names models that are not available on this machine: {plain(', '.join(unknown))}.")
     for key in ("explain_first", "explain_second"):
         if st.session_state.get(key) not in titles:
             st.session_state[key] = next(iter(titles)) if key == "explain_first" else None
     left, right = st.columns(2)
-    how = {"format_func": lambda arm: titles.get(arm, _NONE), "persist_state": "session"}
-    first = left.selectbox("Model", list(titles), key="explain_first", **how)
-    second = right.selectbox("Side by side with", [None, *titles], key="explain_second", placeholder=_NONE, **how)
+    options = {"format_func": lambda arm: titles.get(arm, _NONE), "persist_state": "session"}
+    first = left.selectbox("Model", list(titles), key="explain_first", **options)
+    second = right.selectbox("Compare with", [None, *titles], key="explain_second", placeholder=_NONE, **options)
     return list(dict.fromkeys(arm for arm in (first, second) if arm))
 
 
 def _findings(note: Note, arms: list[str]) -> Findings:
-    """What the models find: from before, from Compare, or asked for now."""
+    """What the models find: known from before, taken from Compare, or requested now."""
     state = st.session_state
-    before: Findings | None = state.get("explain_findings")
-    if before and (before.note, list(before.answers)) == (note, arms):
-        return before
-    known = dict(before.answers) if before and before.note == note else {}
+    previous: Findings | None = state.get("explain_findings")
+    if previous and (previous.note, list(previous.answers)) == (note, arms):
+        return previous
+    known = dict(previous.answers) if previous and previous.note == note else {}
     if (compared := state.get("compare_run")) and compared.note == note:
         known |= dict(zip(compared.arms, compared.answers, strict=True))
     usable = {arm: answer for arm, answer in known.items() if not answer.cancelled()}
@@ -169,27 +169,29 @@ def _findings(note: Note, arms: list[str]) -> Findings:
     return state.explain_findings
 
 
-def _read(found: Findings, titles: dict[str, str]) -> None:
-    st.html(highlight.results(found.note.text, found.panes(titles)))
+def _show_findings(findings: Findings, titles: dict[str, str]) -> None:
+    st.html(highlight.results(findings.note.text, findings.panes(titles)))
 
 
-def _ask(found: Findings, linked: str) -> tuple[str, bool, ExplainOptions | None]:
-    """The target that is chosen, whether its explanation is asked for, and how; None where that is wrong."""
-    offered = dict(list(found.targets().items())[:MOST_TARGETS])
+def _ask(findings: Findings, linked: str) -> tuple[str, bool, ExplainOptions | None]:
+    """The chosen target, whether Explain was pressed, and the options; None where an option is invalid."""
+    offered = dict(list(findings.targets().items())[:MAX_TARGETS])
     state = st.session_state
-    # A select box knows its choice by the words shown, which hold scores: other findings are another box.
+    # A select box identifies its choice by the text shown, which holds scores, so new findings get a new box.
     key = f"explain_target_{state.explain_readings}"
     if linked:
         state[key], state.explain_free = (linked, "") if linked in offered else (FREE, linked)
     elif state.get(key) not in (*offered, FREE):
-        before = state.get("explain_asked")
-        state[key] = before if before in (*offered, FREE) else next(iter(offered), FREE)
+        previous = state.get("explain_asked")
+        state[key] = previous if previous in (*offered, FREE) else next(iter(offered), FREE)
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     with left:
         target = st.selectbox(
-            "What is to be explained",
+            "Finding to explain",
             [*offered, FREE],
-            format_func=lambda each: found.named(each, offered[each]) if each else "Something the models did not find",
+            format_func=lambda each: (
+                findings.title(each, offered[each]) if each else "Something the models did not find"
+            ),
             key=key,
             persist_state="session",
         )
@@ -198,9 +200,9 @@ def _ask(found: Findings, linked: str) -> tuple[str, bool, ExplainOptions | None
     state.explain_asked = target
     if target == FREE:
         target = st.text_input(
-            "A place and its label, or a label of the whole note",
+            "Position and label, or a label of the whole note",
             key="explain_free",
-            placeholder="START:END:LABEL in characters from 0, or LABEL",
+            placeholder="START:END:LABEL, counting characters from 0, or LABEL",
             persist_state="session",
         ).strip()
     return target, pressed, method_field.choose()
@@ -210,9 +212,9 @@ def _ask(found: Findings, linked: str) -> tuple[str, bool, ExplainOptions | None
 
 
 def _start(note: Note, target: str, arms: dict[str, str], options: ExplainOptions | None) -> None:
-    """Ask the lab; what is wrong with the target, or with a number, is said before."""
+    """Start the explanation, or show what is wrong with the target or an option."""
     if options is None:
-        st.error("Nothing was explained: correct the number that is marked in *How it is computed*.")
+        st.error("Correct the marked number under *Details* first.")
         return
     try:
         targets.parse(target).check(note.text)
@@ -229,7 +231,7 @@ def _forget() -> None:
 
 
 def _current(note: Note, arms: dict[str, str]) -> Inquiry | None:
-    """What was asked of this note and these models; what was asked of others is forgotten."""
+    """The inquiry about this note and these models; one about others is dropped."""
     inquiry: Inquiry | None = st.session_state.get("explain_inquiry")
     if inquiry and (inquiry.note, inquiry.arms) == (note, arms):
         return inquiry
@@ -242,9 +244,9 @@ def _draw(inquiry: Inquiry) -> None:
     left.header(plain(inquiry.title()), anchor=False)
     if not inquiry.explained:
         right.button("Stop", icon=":material/stop_circle:", width="stretch", on_click=inquiry.stop)
-    inquiry.leave_out()
+    inquiry.ablate_strongest()
     with st.container():
-        for sentence in inquiry.told():
+        for sentence in inquiry.ablation_sentences():
             st.markdown(plain(sentence))
         grain = _grain(inquiry)
     st.html(highlight.attribution(inquiry.note.text, inquiry.sides(grain), inquiry.place))
@@ -252,7 +254,7 @@ def _draw(inquiry: Inquiry) -> None:
 
 
 def _grain(inquiry: Inquiry) -> str | None:
-    """The grain to show: the answer's own, or a coarser one whose scores are its sums."""
+    """The grain to show: that of the answer, or a coarser one whose scores are sums."""
     offered = inquiry.grains()
     if len(offered) < 2:
         return None
@@ -262,21 +264,21 @@ def _grain(inquiry: Inquiry) -> str | None:
         default=offered[-1],
         required=True,
         format_func=lambda each: PARTS[each],
-        key=f"explain_shown_{offered[-1]}",  # what is offered depends on the answer's own grain
+        key=f"explain_shown_{offered[-1]}",  # the options depend on the grain of the answer
     )
 
 
 def _agreement(inquiry: Inquiry, grain: str | None) -> None:
-    found = inquiry.at(grain)
-    if len(found) < 2 or not inquiry.grains():
+    explanations = inquiry.at(grain)
+    if len(explanations) < 2 or not inquiry.grains():
         return
-    st.header("Where they agree", anchor=False)
+    st.header("Agreement between the models", anchor=False)
     try:
-        agreed = compare(*found)
+        agreed = compare(*explanations)
     except StillroomError as error:
         st.caption(plain(error))
         return
-    st.markdown(plain(" ".join(agreeing(agreed, found[0].grain))))
+    st.markdown(plain(" ".join(agreeing(agreed, explanations[0].grain))))
     if agreed.differences:
         lines = "\n".join(f"- {plain(line)}" for line in inquiry.differences(agreed))
-        st.markdown(f"Farthest apart in rank, the 1st being what speaks most for it:\n\n{lines}")
+        st.markdown(f"Largest rank differences (1st = strongest support):\n\n{lines}")

@@ -1,1 +1,1 @@
-"""What a page has asked the lab, and how it stands."""
+"""The state of a comparison or an explanation that a page has requested from the lab."""

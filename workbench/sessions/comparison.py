@@ -1,4 +1,4 @@
-"""A comparison while it runs and afterwards: a note, its arms, and the lab's answers."""
+"""A comparison, running or done: a note, its arms and the lab's answers."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -12,43 +12,45 @@ from workbench.predict import Arm
 
 
 class Stopped(StillroomError):
-    """A person stopped a model before it was done."""
+    """A person stopped a model before it had finished."""
 
     next_step = "Press Compare to run it again."
 
 
 class Run(NamedTuple):
-    """What the panes show: a note, the arms by name with their titles, and the lab's answers, done or not."""
+    """A note, the titles of the arms by name, and the lab's answers, done or not."""
 
     note: Note
     arms: dict[str, str]
     answers: tuple[lab.Answer, ...]
-    whole: tuple[Prediction, ...] = ()  # where the answers are on the first `context` tokens: those on all of it
+    whole: tuple[
+        Prediction, ...
+    ] = ()  # predictions on the whole note, if the answers are on its first `context` tokens
     context: int | None = None
 
     @property
     def done(self) -> bool:
-        """Whether every answer is there."""
+        """Whether all answers are done."""
         return all(answer.done() for answer in self.answers)
 
     @property
     def panes(self) -> list[highlight.Pane]:
-        """The panes as they stand now."""
+        """The panes in their current state."""
         panes = [_pane(*arm, answer) for arm, answer in zip(self.arms.items(), self.answers, strict=True)]
         return [self._placed(*pair) for pair in zip(panes, self.whole, strict=True)] if self.whole else panes
 
     @property
-    def found(self) -> list[Prediction]:
-        """The predictions that are there, in the order of the arms."""
+    def predictions(self) -> list[Prediction]:
+        """The predictions so far, in the order of the arms."""
         return [pane.prediction for pane in self.panes if pane.prediction]
 
     @property
     def comparison(self) -> Comparison | None:
-        """Of the arms that have answered; None for fewer than two."""
-        return compare(self.found) if len(self.found) > 1 else None
+        """The comparison of the predictions so far; None for fewer than two."""
+        return compare(self.predictions) if len(self.predictions) > 1 else None
 
     def stop(self) -> None:
-        """Cancel whatever is not done."""
+        """Cancel all answers that are not done."""
         for answer in self.answers:
             answer.cancel()
 
@@ -60,15 +62,15 @@ class Run(NamedTuple):
 
 
 def start(note: Note | None, arms: dict[str, str]) -> Run:
-    """Ask the lab. Raises BadSpec for too few arms, and Note's error where there is no note."""
+    """Request predictions from the lab. Raises BadSpec for fewer than two arms, BadData without a note."""
     if len(arms) < 2:
-        raise BadSpec([("models", f"found {len(arms)}; choose two to four")], next_step="Choose one more above.")
+        raise BadSpec([("models", f"{len(arms)} chosen; choose two to four")], next_step="Choose one more above.")
     note = note or Note("")
-    return Run(note, arms, asked([note.text] * len(arms), arms))
+    return Run(note, arms, request([note.text] * len(arms), arms))
 
 
-def asked(texts: Iterable[str], arms: Iterable[str]) -> tuple[lab.Answer, ...]:
-    """An answer for each arm on its text."""
+def request(texts: Iterable[str], arms: Iterable[str]) -> tuple[lab.Answer, ...]:
+    """Request a prediction of each arm on its text."""
     return tuple(lab.shared().submit(text, Arm.parse(arm)) for text, arm in zip(texts, arms, strict=True))
 
 
@@ -76,8 +78,7 @@ def _pane(name: str, title: str, answer: lab.Answer) -> highlight.Pane:
     if answer.cancelled():
         return highlight.Pane(name, title, error=Stopped("Stopped."))
     if not answer.done():
-        waiting = {"stage": answer.stage, "ahead": answer.place, "progress": answer.progress}
-        return highlight.Pane(name, title, **waiting)
+        return highlight.Pane(name, title, stage=answer.stage, ahead=answer.place, progress=answer.progress)
     if error := answer.exception():
         return highlight.Pane(name, title, error=error)
     return highlight.Pane(name, title, prediction=answer.result())

@@ -1,4 +1,4 @@
-"""Figures of a run: loss and dev scores over optimiser steps. Colours come from the app's theme, light or dark."""
+"""Charts of a run: loss and dev scores over optimiser steps. Colours come from the app's theme, light or dark."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ import streamlit  # noqa: F401 registers the template whose colours the browser 
 
 from trainer.recipes.terms import TERMS
 
-MOST_POINTS = 800  # a line on a screen shows no more; a live chart is sent again at every beat
-FEW = 50  # steps
-BESIDE = {"f1": ("precision", "recall"), "macro_f1": ("micro_f1",)}  # scores that are drawn with another
-TERM = "loss."  # what the names of the terms' metrics begin with
+MAX_POINTS = 800  # a screen shows no more, and a live chart is sent again at every poll
+FEW_STEPS = 50  # below this, raw values are drawn
+RELATED_SCORES = {"f1": ("precision", "recall"), "macro_f1": ("micro_f1",)}  # drawn together with the main score
+TERM = "loss."  # prefix of the terms' metrics
 
 Series = tuple[list[int], list[float]]
 
@@ -22,8 +22,8 @@ Series = tuple[list[int], list[float]]
 def series(history: Sequence[Mapping], name: str) -> Series:
     """Steps and values of one metric, in the order of the steps; values that are not finite are left out."""
     rows = [(row["step"], row["value"]) for row in history if row["name"] == name]
-    kept = sorted((step, value) for step, value in rows if value is not None and math.isfinite(value))
-    return [step for step, _ in kept], [value for _, value in kept]
+    finite = sorted((step, value) for step, value in rows if value is not None and math.isfinite(value))
+    return [step for step, _ in finite], [value for _, value in finite]
 
 
 def smooth(values: Sequence[float], *, weight: float = 0.9) -> list[float]:
@@ -31,45 +31,45 @@ def smooth(values: Sequence[float], *, weight: float = 0.9) -> list[float]:
     return pd.Series(values, dtype=float).ewm(alpha=1 - weight).mean().tolist()
 
 
-def thin(points: Series, *, most: int = MOST_POINTS) -> Series:
-    """At most about `most` points, evenly taken, the last one always among them."""
+def thin(points: Series, *, max_points: int = MAX_POINTS) -> Series:
+    """At most `max_points` + 1 evenly spaced points, always with the last one."""
     steps, values = points
-    stride = max(1, math.ceil(len(steps) / most))
-    kept = sorted({*range(0, len(steps), stride), len(steps) - 1} if steps else ())
-    return [steps[i] for i in kept], [values[i] for i in kept]
+    stride = max(1, math.ceil(len(steps) / max_points))
+    places = sorted({*range(0, len(steps), stride), len(steps) - 1} if steps else ())
+    return [steps[i] for i in places], [values[i] for i in places]
 
 
 def loss_figure(history: Sequence[Mapping], *, steps: int | None = None) -> go.Figure | None:
-    """Training loss, as it was at each step and smoothed; None before the first step. Of one term: see terms_figure."""
+    """Training loss at each step and smoothed; None before the first step. For several terms see terms_figure."""
     points = series(history, "loss")
     if not points[0]:
         return None
     figure, color = go.Figure(), colors()[0]
-    if len(points[0]) < FEW:  # points say more than a line, and an average of a few steps says nothing
+    if len(points[0]) < FEW_STEPS:  # an average of a few steps means little
         _curve(figure, thin(points), "each step", mode="lines+markers", line={"color": color})
     else:
         _curve(figure, thin(points), "each step", opacity=0.35, line={"color": color})
-        _curve(figure, calm(points), "smoothed", line={"color": color, "width": 2.5})
+        _curve(figure, smoothed(points), "smoothed", line={"color": color, "width": 2.5})
     figure.update_yaxes(title="Training loss (nats)", rangemode="tozero")
     return _framed(figure, steps=steps)
 
 
 def terms(history: Sequence[Mapping]) -> list[str]:
-    """The names of the loss terms that a run reports, in the order of their size at the start."""
+    """The names of the loss terms that a run reports, largest initial value first."""
     names = sorted({row["name"] for row in history if row["name"].startswith(TERM)})
     first = {name: (series(history, name)[1] or [0.0])[0] for name in names}
     return sorted((name.removeprefix(TERM) for name in names), key=lambda name: -first[TERM + name])
 
 
 def terms_figure(history: Sequence[Mapping], *, steps: int | None = None) -> go.Figure:
-    """Each term as it enters the sum, that is with its weight, and the sum in bold; smoothed over many steps."""
+    """Each weighted term of the loss, and their sum in bold; smoothed unless there are only a few steps."""
     figure = go.Figure()
-    sum_of = series(history, "loss")
-    few = len(sum_of[0]) < FEW
-    drawn = [("sum", sum_of), *((_title(name), series(history, TERM + name)) for name in terms(history))]
+    total = series(history, "loss")
+    few = len(total[0]) < FEW_STEPS
+    drawn = [("sum", total), *((_title(name), series(history, TERM + name)) for name in terms(history))]
     for (name, points), color, dash in zip(drawn, cycle(colors()), cycle(DASHES)):
         line = {"color": color, "dash": dash, "width": 2.5 if name == "sum" else 1.8}
-        _curve(figure, thin(points) if few else calm(points), name, line=line)
+        _curve(figure, thin(points) if few else smoothed(points), name, line=line)
     figure.update_yaxes(title="Weighted loss" + ("" if few else ", smoothed"), rangemode="tozero")
     return _framed(figure, steps=steps)
 
@@ -81,40 +81,40 @@ def _title(term: str) -> str:
 def score_figure(history: Sequence[Mapping], *, score: str = "f1", steps: int | None = None) -> go.Figure | None:
     """Scores on the dev split at each evaluation; None before the first one.
 
-    With a teacher: the student's score, and the teacher's as a horizontal line. Without: those of BESIDE too.
+    With a teacher, its score is a horizontal line; without one, RELATED_SCORES are drawn too.
     """
     teacher = series(history, f"teacher_dev_{score}")[1]
-    others = () if teacher else BESIDE.get(score, ())
-    found = [(name, *series(history, f"dev_{name}")) for name in (score, *others)]
-    if not any(at for _, at, _ in found):
+    others = () if teacher else RELATED_SCORES.get(score, ())
+    curves = [(name, *series(history, f"dev_{name}")) for name in (score, *others)]
+    if not any(at for _, at, _ in curves):
         return None
     figure = go.Figure()
-    for (name, at, values), color, dash, symbol in zip(found, colors(), DASHES, _SYMBOLS, strict=False):
+    for (name, at, values), color, dash, symbol in zip(curves, colors(), DASHES, _SYMBOLS, strict=False):
         line = {"color": color, "dash": dash, "width": 2.5 if name == score else 1.5}
-        label = "student" if teacher else said(name)
+        label = "student" if teacher else score_title(name)
         _curve(figure, (at, values), label, mode="lines+markers", line=line, marker={"symbol": symbol})
     if teacher:
-        end = max(steps or 0, *found[0][1])
+        end = max(steps or 0, *curves[0][1])
         line = {"color": colors()[1], "dash": "dash", "width": 2}
         _curve(figure, ([0, end], [teacher[-1]] * 2), f"teacher {teacher[-1]:.3f}", line=line)
-    figure.update_yaxes(title=f"Dev {said(score)}" if teacher or not others else "Dev score (0 to 1)")
+    figure.update_yaxes(title=f"Dev {score_title(score)}" if teacher or not others else "Dev score (0 to 1)")
     low, high = bounds([value for trace in figure.data for value in trace.y]) if teacher else (0, 1.02)
     figure.update_yaxes(range=[low, high], tickformat=".2f" if teacher else ".1f")
     return _framed(figure, steps=steps)
 
 
 def overlay_figure(runs: Mapping[str, Series], *, title: str, marks: bool, unit: bool = False) -> go.Figure | None:
-    """One metric of several runs, a line each under the name of its run; None where no run has it.
+    """One metric of several runs, one line per run; None if no run has it.
 
-    marks: whether each value is a point of its own (an evaluation). unit: whether values are from 0 to 1.
+    marks: whether to mark each value, as for evaluations. unit: whether values are from 0 to 1.
     """
-    kept = {name: points for name, points in runs.items() if points[0]}
-    if not kept:
+    reported = {name: points for name, points in runs.items() if points[0]}
+    if not reported:
         return None
     figure = go.Figure()
-    for place, (name, points) in enumerate(kept.items()):
+    for place, (name, points) in enumerate(reported.items()):
         line = {"color": colors()[place % len(colors())], "dash": DASHES[place % len(DASHES)], "width": 2}
-        shown = points if marks else thin(points) if len(points[0]) < FEW else calm(points)
+        shown = points if marks else thin(points) if len(points[0]) < FEW_STEPS else smoothed(points)
         marker = {"symbol": _SYMBOLS[place % len(_SYMBOLS)]}
         _curve(figure, shown, name, mode="lines+markers" if marks else "lines", line=line, marker=marker)
     figure.update_yaxes(title=title, rangemode="normal" if unit else "tozero")
@@ -124,7 +124,7 @@ def overlay_figure(runs: Mapping[str, Series], *, title: str, marks: bool, unit:
 
 
 def labels_figure(rows: Sequence[tuple[str, float, float]]) -> go.Figure:
-    """F1 by label of teacher and student as pairs of bars; rows: (label, teacher, student), drawn from the top."""
+    """F1 by label of teacher and student as pairs of bars. rows: (label, teacher, student), top to bottom."""
     figure = go.Figure()
     order = [label for label, *_ in rows]
     for name, place in (("teacher", 1), ("student", 2)):
@@ -138,19 +138,19 @@ def labels_figure(rows: Sequence[tuple[str, float, float]]) -> go.Figure:
     return _laid_out(figure, height=110 + 58 * len(rows))
 
 
-def said(score: str) -> str:
-    """F1, macro F1, accuracy: the name of a score as people read it."""
+def score_title(score: str) -> str:
+    """The display name of a score: "F1", "macro F1", "accuracy"."""
     return score.replace("f1", "F1").replace("_", " ")
 
 
 def bounds(values: Sequence[float]) -> tuple[float, float]:
-    """A range of the y axis, in tenths, that holds scores and leaves a little room."""
+    """A range of the y axis for scores, rounded to tenths with a small margin."""
     low, high = math.floor(min(values) * 10 - 0.2) / 10, math.ceil(max(values) * 10 + 0.2) / 10
     return max(0.0, low), min(1.02, high)
 
 
-def calm(points: Series) -> Series:
-    """A series smoothed, with no more points than a screen shows."""
+def smoothed(points: Series) -> Series:
+    """The series smoothed and thinned."""
     return thin((points[0], smooth(points[1])))
 
 
@@ -159,7 +159,7 @@ _SYMBOLS = ("circle", "square", "diamond")
 
 
 def colors() -> Sequence[str]:
-    """Placeholders; the browser puts the colours of the theme in use in their place."""
+    """Placeholders that the browser replaces with the colours of the theme."""
     return pio.templates["streamlit"].layout.colorway
 
 
@@ -181,7 +181,7 @@ def _laid_out(figure: go.Figure, *, height: int, **more) -> go.Figure:
         height=height,
         margin={"l": 8, "r": 8, "t": 32, "b": 8},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left"},
-        uirevision="kept",  # zoom and hidden lines survive a live update
+        uirevision="kept",  # keeps zoom and hidden lines in a live update
         **more,
     )
     return figure

@@ -3,6 +3,6 @@
 import os
 
 
-def demo() -> bool:
-    """Whether this app is a public demo (STILLROOM_DEMO=1): nothing is trained, fetched or uploaded there."""
+def is_demo() -> bool:
+    """Whether this app is a public demo (STILLROOM_DEMO=1), where nothing is trained, downloaded or uploaded."""
     return os.environ.get("STILLROOM_DEMO") == "1"

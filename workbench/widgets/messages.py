@@ -1,4 +1,4 @@
-"""Text and errors as Streamlit shows them: nothing that a person typed becomes markup."""
+"""Text and errors for Streamlit, escaped: nothing that a person typed becomes markup."""
 
 import re
 
@@ -13,16 +13,16 @@ _ADDRESS = re.compile(r"(://|\bwww\.)")
 
 
 def plain(text: object) -> str:
-    """Text that Streamlit's Markdown shows as it is: every ASCII punctuation mark escaped.
+    """Text that Streamlit's Markdown shows literally: every ASCII punctuation mark is escaped.
 
-    Names and messages may carry what a person typed or a link carried (`![](http://...)`, `:red[x]`, `$x$`). A word
-    joiner, which takes no room, keeps a bare web address from becoming a link; no escape does.
+    Names and messages may contain what a person typed or a link carried (`![](http://...)`, `:red[x]`, `$x$`). Escaping
+    does not keep a bare web address from becoming a link, so a word joiner, which has no width, is put into it.
     """
     return _PUNCTUATION.sub(r"\\\1", _ADDRESS.sub("\\1\N{WORD JOINER}", str(text)))
 
 
 def show_error(error: StillroomError) -> None:
-    """An error with its next step, beside what caused it; a BadSpec names each field on a line of its own."""
+    """An error with its next step; a BadSpec shows each field on its own line."""
     fields = [f"**{plain(name)}**: {plain(problem)}" for name, problem in error.fields] if _has_fields(error) else []
     lines = fields or [plain(error.message)]
     st.error("\n\n".join([*lines, plain(error.next_step)]).strip(), icon=":material/error:")

@@ -1,4 +1,4 @@
-"""Choosing how an explanation is computed: method with its options, parts, baseline, context and checks."""
+"""Controls for how an explanation is computed: method and its options, parts, baseline, context and checks."""
 
 import streamlit as st
 
@@ -8,37 +8,41 @@ from workbench.explain.wording import PARTS, meaning
 from workbench.launch import form
 from workbench.widgets.messages import plain
 
-_BASELINES = {None: "the usual one", "mask": "mask", "pad": "padding"}
+_BASELINES = {None: "default", "mask": "mask token", "pad": "padding token"}
 
 
 def choose() -> ExplainOptions | None:
-    """What is chosen; None where a number is wrong, which is said."""
-    with st.expander("How it is computed"):
+    """Draw the controls; returns the options, or None with an error shown if a number is invalid."""
+    with st.expander("Details"):
         first, second, third = st.columns(3)
-        kept = {"persist_state": "session"}
+        persistent = {"persist_state": "session"}
         name = first.selectbox(
-            "Method", list(METHODS), format_func=lambda each: METHODS[each].title, key="explain_method", **kept
+            "Method", list(METHODS), format_func=lambda each: METHODS[each].title, key="explain_method", **persistent
         )
-        own = METHODS[name].grain
+        default = METHODS[name].grain
         grain = second.selectbox(
             "Parts",
             [None, *GRAINS],
-            format_func=lambda each: PARTS[each] if each else f"{PARTS[own]}, as this method does",
+            format_func=lambda each: PARTS[each] if each else f"{PARTS[default]} (default of this method)",
             key="explain_grain",
-            **kept,
+            **persistent,
         )
         baseline = third.selectbox(
-            "Hidden parts become", list(_BASELINES), format_func=_BASELINES.get, key="explain_baseline", **kept
+            "Replace hidden parts with",
+            list(_BASELINES),
+            format_func=_BASELINES.get,
+            key="explain_baseline",
+            **persistent,
         )
         st.caption(plain(meaning(name)))
         options = _options(name)
         context = st.toggle(
-            "Explain with what is around it: its own words stay in place", key="explain_context", **kept
+            "Explain by context only: the words of the finding stay in place", key="explain_context", **persistent
         )
         checks = st.toggle(
-            "Checks: infidelity, sensitivity and randomised weights, which take several times as long",
+            "Also check infidelity, sensitivity and randomised weights (takes several times as long)",
             key="explain_checks",
-            **kept,
+            **persistent,
         )
     if options is None:
         return None
@@ -48,7 +52,7 @@ def choose() -> ExplainOptions | None:
 
 
 def _options(name: str) -> dict[str, float] | None:
-    """The numbers that a method is given; None where one is wrong. They are typed as text, as in launch.form."""
+    """The options of a method; None if one is invalid. Numbers are typed as text, as in launch.form."""
     fields = {each: field for each, field in METHODS[name].model_fields.items() if each not in ("name", "seed")}
     places = dict(zip(fields, st.columns(3), strict=False)) if fields else {}
     typed = {

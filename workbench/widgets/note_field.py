@@ -1,23 +1,23 @@
-"""Choosing a note: a sample, a pasted text or an upload. Pages that have this field share what was chosen in a session.
+"""The chooser for a note: a sample, a pasted text or an upload. Pages with this field share the choice in a session.
 
-`st.session_state.sample_clicked` is True in the run that follows a click on a sample; who reads it, takes it away.
+`st.session_state.sample_clicked` is True in the run after a click on a sample; whoever reads it removes it.
 """
 
 import streamlit as st
 
 from trainer.errors import StillroomError
 from workbench.note import DEMO_CHARACTERS, MAX_BYTES, Note, Sample, demo_note, read_upload, samples
-from workbench.widgets.demo_mode import demo
+from workbench.widgets.demo_mode import is_demo
 from workbench.widgets.messages import plain
 
-SOURCES = ("Sample", "Paste", "Upload")  # a public demo takes no uploads
+SOURCES = ("Sample", "Paste", "Upload")  # a public demo accepts no uploads
 
 
 def choose() -> tuple[Note | None, StillroomError | None]:
-    """The note that is chosen, or what is wrong with it; neither where nothing has been given yet."""
+    """The chosen note, or the error in it; neither if nothing has been entered yet."""
     source = st.segmented_control(
         "Note",
-        SOURCES[:2] if demo() else SOURCES,
+        SOURCES[:2] if is_demo() else SOURCES,
         required=True,
         key="source",
         persist_state="session",
@@ -32,7 +32,7 @@ def choose() -> tuple[Note | None, StillroomError | None]:
 def _sample() -> Note | None:
     offered = {sample.id: sample for sample in samples()}
     if not offered:
-        st.caption("No sample notes are installed here: paste or upload one.")
+        st.caption("No sample notes are installed. Paste or upload a note.")
         return None
     chosen = st.pills(
         "Sample notes",
@@ -64,13 +64,13 @@ def _pasted() -> Note | None:
         persist_state="session",
         label_visibility="collapsed",
     )
-    if demo():
+    if is_demo():
         st.caption(f"At most {DEMO_CHARACTERS:,} characters. Do not paste real patient data into a public demo.")
-    read = demo_note if demo() else Note
+    read = demo_note if is_demo() else Note
     return read(text) if text.strip() else None
 
 
 def _uploaded() -> Note | None:
     limit = MAX_BYTES // 1_000_000
-    file = st.file_uploader(f"A text file in UTF-8 of at most {limit} MB", key="uploaded")
+    file = st.file_uploader(f"Plain text file (UTF-8), at most {limit} MB", key="uploaded")
     return read_upload(file.getvalue(), file.name) if file else None

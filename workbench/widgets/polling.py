@@ -1,8 +1,8 @@
-"""Drawing what moves on a page: again and again until it is over, and then once for good.
+"""Live parts of a page: poll until done, then draw once.
 
-What is over is drawn outside a fragment. A poll that was on its way when the page was drawn for the last time then
-finds no fragment and is dropped; with a fragment of the same id it would start a run of its own, and what had not been
-sent to the browser until then would be lost.
+A finished part is drawn outside a fragment, so that a poll still on its way when the page is drawn for the last time
+finds no fragment and is dropped. If it found one, it would start a run of its own, and output not yet sent to the
+browser would be lost.
 """
 
 from collections.abc import Callable
@@ -10,18 +10,18 @@ from collections.abc import Callable
 import streamlit as st
 
 
-def follow(draw: Callable[[], None], *, every_s: float, moving: bool, over: Callable[[], bool] = lambda: False) -> None:
-    """Draw in a container of its own, and again every so many seconds while it is `moving`.
+def follow(draw: Callable[[], None], *, every_s: float, moving: bool, done: Callable[[], bool] = lambda: False) -> None:
+    """Draw in a container, and while `moving` redraw every `every_s` seconds.
 
-    `over` is asked before each time: where it holds, the whole page is drawn anew, and says then what is moving.
+    Before each poll, `done` is called; if it returns True, the whole page is drawn again.
     """
     if not moving:
-        with st.container():  # as a fragment has one: what is drawn stays the same element
+        with st.container():  # a fragment has one too, so the content stays the same element
             draw()
         return
 
     def poll() -> None:
-        if over():
+        if done():
             st.rerun()
         draw()
 

@@ -1,1 +1,1 @@
-"""What the pages are made of."""
+"""Parts of the pages."""

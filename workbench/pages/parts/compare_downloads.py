@@ -1,4 +1,4 @@
-"""Files of a comparison, made when a person asks for one."""
+"""The export of a comparison: each file is made when its button is pressed."""
 
 from datetime import datetime
 from functools import partial
@@ -11,38 +11,40 @@ from workbench.compare.costs import Weights
 from workbench.compare.filters import Filter
 from workbench.sessions.comparison import Run
 
-TICK = "Include the note's text"
-INCLUDE = "compare_include_text"  # the tick's key; a new comparison takes the tick away
+LABEL = "Include the note's text"
+INCLUDE = "compare_include_text"  # key of the checkbox; a new comparison clears it
 
 
-def offer(run: Run, comparison: Comparison, weights: tuple[Weights, ...], kept: Filter) -> None:
-    """The tick for the note's text, and a button for each format; what is exported is what is shown."""
+def offer(run: Run, comparison: Comparison, weights: tuple[Weights, ...], shown: Filter) -> None:
+    """A checkbox for the note's text and a button per format; the export holds what passes the filter."""
     with st.expander("Export", icon=":material/download:"):
         with_text = st.checkbox(
-            TICK, key=INCLUDE, help="Adds the text to the report and to BRAT. JSON and CSV hold offsets alone."
+            LABEL,
+            key=INCLUDE,
+            help="Adds the text to the report and the BRAT files. JSON and CSV contain offsets only.",
         )
-        made = report.Report(
-            run.note, comparison, run.arms, weights, datetime.now().astimezone(), kept, run.context, with_text
+        document = report.Report(
+            run.note, comparison, run.arms, weights, datetime.now().astimezone(), shown, run.context, with_text
         )
         with st.container(horizontal=True):
-            for label, ending, mime, function in _FORMATS:
+            for label, ending, mime, write in _FORMATS:
                 st.download_button(
                     label,
-                    partial(function, made),
-                    made.name(ending),
+                    partial(write, document),
+                    document.name(ending),
                     mime,
                     key=f"export_{ending}",
                     on_click="ignore",
                 )
-        st.caption("What is shown above, filter and context length included.")
+        st.caption("Exports what is shown above, with the current filter and context length.")
 
 
-def _page(made: report.Report) -> str:
-    return str(highlight.report_page(made))
+def _html(document: report.Report) -> str:
+    return str(highlight.report_page(document))
 
 
 _FORMATS = (
-    ("Report (HTML)", "html", "text/html", _page),
+    ("Report (HTML)", "html", "text/html", _html),
     ("JSON", "json", "application/json", report.as_json),
     ("CSV", "csv", "text/csv", report.as_csv),
     ("BRAT", "zip", "application/zip", report.as_brat),

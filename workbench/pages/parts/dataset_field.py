@@ -1,4 +1,4 @@
-"""The data set of a job on the Train page: its chooser, what it holds, and what is wrong with it."""
+"""The data set of a job on the Train page: its chooser, its facts and its problems."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,32 +13,31 @@ from workbench.launch import form
 from workbench.launch.draft import Draft
 from workbench.widgets.messages import plain
 
-LISTED = 6  # labels by name
-CHECKED_BYTES = 20_000_000  # a larger data set is read when the job is queued, not while a form is filled in
+MAX_LISTED = 6  # labels shown by name
+CHECKED_BYTES = 20_000_000  # a larger data set is read when the job is queued, not while the form is filled in
 
 
-def kind(own: Draft) -> Format:
-    """What the data of the draft's task are, in words."""
-    return FORMATS[TASKS[own.task].data]
+def data_format(draft: Draft) -> Format:
+    """The data format of the draft's task."""
+    return FORMATS[TASKS[draft.task].data]
 
 
-def draw(own: Draft, shown: Mapping[str, Sequence[str]], report: datasets.Report | None) -> None:
-    """The chooser, with what the card or the files of the chosen one say; `shown` are the problems by field.
+def draw(draft: Draft, shown: Mapping[str, Sequence[str]], report: datasets.Report | None) -> None:
+    """The chooser, with facts from the card or the files of the chosen data set.
 
-    report: what was read of it, if it was.
+    shown: problems by field. report: the data set as it was read, if it was.
     """
-    held = own.get("dataset")
-    cards = own.cards | ({held: datasets.cards()[held]} if held in datasets.cards() else {})
-    files = kind(own).files
-    about = f"A data set that ships, or type the path of a folder with {files}."
-    form.choose("Data set", list(cards), key=f"{own.key}dataset", help=about)
+    reference = draft.get("dataset")
+    cards = draft.cards | ({reference: datasets.cards()[reference]} if reference in datasets.cards() else {})
+    about = f"Choose a bundled data set, or type the path of a folder with {data_format(draft).files}."
+    form.choose("Data set", list(cards), key=f"{draft.key}dataset", help=about)
     wrong = shown.get("dataset", ())
     form.show_problems(wrong)
-    reference = own.get("dataset")
+    reference = draft.get("dataset")
     if card := cards.get(reference):
         facts = (
             card.name,
-            _listed(card.labels_for(own.get("task.multi_label"))),
+            _listed(card.labels_for(draft.get("task.multi_label"))),
             _counts(card.splits),
             card.licence,
         )
@@ -46,7 +45,7 @@ def draw(own: Draft, shown: Mapping[str, Sequence[str]], report: datasets.Report
     elif reference and not wrong:
         if report or not shown:
             st.caption(plain(_data_facts(report)))
-        else:  # another field is wrong, so that there is no spec to look at
+        else:  # another field is wrong, so there is no spec to inspect
             form.show_problems(_wrong_reference(reference))
     for note in report.notes if report else ():
         st.caption(f":orange[:material/info:] {plain(note)}")
@@ -62,14 +61,16 @@ def _wrong_reference(reference: str) -> list[str]:
 
 def _data_facts(report: datasets.Report | None) -> str:
     if report is None:
-        return "It is read when the job is queued."
-    return " · ".join(filter(None, ("Read without a problem", _listed(report.labels), _counts(report.splits))))
+        return "The data will be read when the job is queued."
+    return " · ".join(filter(None, ("No problems found", _listed(report.labels), _counts(report.splits))))
 
 
 def _listed(labels: Sequence[str]) -> str:
-    """The labels by name, or how many they are."""
+    """The labels by name, after their number if there are many."""
     return (
-        ", ".join(labels) if len(labels) <= LISTED else f"{len(labels)} labels: {', '.join(labels[:LISTED])} and more"
+        ", ".join(labels)
+        if len(labels) <= MAX_LISTED
+        else f"{len(labels)} labels: {', '.join(labels[:MAX_LISTED])} and more"
     )
 
 
@@ -79,7 +80,7 @@ def _counts(splits: Mapping) -> str:
 
 
 def labels(spec: JobSpec, report: datasets.Report | None) -> tuple[str, ...]:
-    """The entity types or labels of the data set; none where there are none, or they are not known yet."""
+    """The labels of the data set; empty if it has none or they are not known yet."""
     if not spec.task.labelled:
         return ()
     if report is not None:

@@ -1,4 +1,4 @@
-"""One job of the Jobs page: state, figures, curves, log, spec as it was stored, and what can be done with it."""
+"""One job on the Jobs page: state, figures, curves, log, stored spec and actions."""
 
 from collections.abc import Callable, Mapping
 
@@ -30,7 +30,7 @@ BADGES = {
 
 
 def render(job_id: str) -> None:
-    """Draw the job; or that there is none of this id."""
+    """Draw the job, or an error if there is no job with this id."""
     link("jobs", label="All jobs", icon=":material/arrow_back:")
     try:
         job = queue.job(job_id)
@@ -38,49 +38,49 @@ def render(job_id: str) -> None:
         st.title("Jobs", anchor=False)
         show_error(error)
         return
-    moving = not wording.over(job)
+    active = not wording.has_ended(job)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
         st.title(f"Job {plain(job.id)}", width="content", anchor=False)
         _actions(job)
-    st.text(wording.what(job))
-    follow(lambda: _state(job), every_s=POLL_S, moving=moving, over=lambda: _changed(job))
-    with st.container():  # there also when empty, so that the curves stay the same elements
+    st.text(wording.summary(job))
+    follow(lambda: _state(job), every_s=POLL_S, moving=active, done=lambda: _changed(job))
+    with st.container():  # present even when empty, so that the curves stay the same elements
         _problem(job)
-    follow(lambda: run_results.curves(job.id), every_s=POLL_S, moving=moving)
+    follow(lambda: run_results.curves(job.id), every_s=POLL_S, moving=active)
     with st.container():
-        if not moving:
-            run_results.after(job)
+        if not active:
+            run_results.final(job)
     with st.container():
         run_overlay.draw(job)
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.header("Log", anchor=False)
-        follow(lambda: _log(job.id), every_s=POLL_S, moving=moving)
+        follow(lambda: _log(job.id), every_s=POLL_S, moving=active)
     with right:
         _record(job)
 
 
 def badge(job: Job) -> None:
-    """The state by icon, word and colour."""
+    """The state as icon, word and colour."""
     state = wording.state(job)
     icon, color = BADGES[state]
     st.badge(state.capitalize(), icon=icon, color=color)
 
 
 def progress(job: Job) -> None:
-    """The bar of a running job."""
+    """The progress bar of a running job."""
     st.progress(job.progress, text=wording.progress(job) + ("" if job.held else " · waiting for a worker"))
 
 
-def say_if_no_worker() -> None:
-    """How to start a worker, where none is alive."""
+def warn_if_no_worker() -> None:
+    """Show how to start a worker if none is alive."""
     if not queue.workers(store.open_store()):
-        st.caption("No worker is running, so jobs wait. Start one in a terminal:")
+        st.caption("No worker is running, so jobs stay in the queue. Start one in a terminal:")
         st.code("stillroom worker", language="bash")
 
 
 def _changed(drawn: Job) -> bool:
-    """Whether the job is no longer in the state that the page was drawn for."""
+    """Whether the job's state has changed since the page was drawn."""
     job = queue.job(drawn.id)
     return (wording.state(job), job.attempts) != (wording.state(drawn), drawn.attempts)
 
@@ -91,13 +91,13 @@ def _state(drawn: Job) -> None:
         badge(job)
         st.caption(wording.times(job), width="content")
     if job.state == "queued":
-        st.caption(f"{wording.line(job)}.")
+        st.caption(f"{wording.queue_position(job)}.")
     if job.state == "running":
         progress(job)
     if job.message:
         st.text(job.message)
-    if not wording.over(job):
-        say_if_no_worker()
+    if not wording.has_ended(job):
+        warn_if_no_worker()
 
 
 def _problem(job: Job) -> None:
@@ -114,14 +114,14 @@ def _log(job_id: str) -> None:
     runs = attempts(runs_dir(), job_id)
     text = _tail(runs[0]) if runs else ""
     if not text:
-        st.caption("Nothing has been printed.")
+        st.caption("The log is empty.")
         return
     with st.container(height=320, border=False, autoscroll=True):
         st.code(text, language=None, wrap_lines=True)
 
 
 def _tail(run: Run) -> str:
-    """The last whole lines of the log."""
+    """The last complete lines of the log."""
     try:
         with run.log.open("rb") as file:
             size = file.seek(0, 2)
@@ -134,10 +134,10 @@ def _tail(run: Run) -> str:
 
 
 def _record(job: Job) -> None:
-    """What stays: the spec as it was stored, never as a form has it; the attempts; where the model is."""
-    st.header("Spec, as it was stored", anchor=False)
-    text = yaml.safe_dump(_given(job.spec), sort_keys=False, allow_unicode=True)
-    with st.container(height=320, border=False):  # st.code that scrolls itself cannot be reached by key
+    """The stored spec, the number of attempts and the folder of the model."""
+    st.header("Stored spec", anchor=False)
+    text = yaml.safe_dump(_set_fields(job.spec), sort_keys=False, allow_unicode=True)
+    with st.container(height=320, border=False):  # st.code with its own scrolling cannot be reached by keyboard
         st.code(text, language="yaml", wrap_lines=True)
     link("train", label="New job from this spec", icon=":material/content_copy:", **{"from": job.id})
     st.caption(f"Attempts: {job.attempts}")
@@ -146,10 +146,10 @@ def _record(job: Job) -> None:
         st.code(job.artifact, language=None, wrap_lines=True)
 
 
-def _given(spec: Mapping) -> dict:
-    """A stored spec without the fields that are not set."""
+def _set_fields(spec: Mapping) -> dict:
+    """A stored spec without unset fields."""
     return {
-        name: _given(value) if isinstance(value, Mapping) else value
+        name: _set_fields(value) if isinstance(value, Mapping) else value
         for name, value in spec.items()
         if value is not None
     }
@@ -159,20 +159,20 @@ def _actions(job: Job) -> None:
     with st.container(horizontal=True, width="content"):
         if wording.state(job) in ("queued", "running", "interrupted"):
             with st.popover("Cancel", icon=":material/cancel:"):
-                st.markdown("Stop this job? Its last checkpoint is kept, so that it can go on later.")
+                st.markdown("Cancel this job? Its last checkpoint is kept, so that it can be resumed later.")
                 st.button("Cancel this job", on_click=_act, args=(queue.cancel, job.id))
         if job.state in ("failed", "cancelled"):
             step = _last_checkpoint(job.id)
-            label = f"Go on from step {step:,}" if step else "Try again"
+            label = f"Resume from step {step:,}" if step else "Retry"
             st.button(label, type="primary", on_click=_act, args=(queue.retry, job.id))
             if step or (job.error and job.error["type"] == "CorruptFile"):  # its data or models have changed
-                st.button("Start afresh", on_click=_act, args=(queue.retry, job.id), kwargs={"fresh": True})
+                st.button("Start over", on_click=_act, args=(queue.retry, job.id), kwargs={"fresh": True})
         if job.artifact and st.button("Compare this model", type="primary", icon=":material/compare:"):
-            go("compare", model=_beside(job.id))
+            go("compare", model=_first_comparison(job.id))
 
 
 def _act(action: Callable[..., Job], job_id: str, **options: bool) -> None:
-    """Do what a button says and show the job that came of it: starting afresh makes a new one."""
+    """Perform an action and show the resulting job, which is a new one after starting over."""
     try:
         st.query_params["job"] = action(job_id, **options).id
     except StillroomError as error:
@@ -180,17 +180,17 @@ def _act(action: Callable[..., Job], job_id: str, **options: bool) -> None:
 
 
 def _last_checkpoint(job_id: str) -> int | None:
-    found = [run.checkpoints() for run in attempts(runs_dir(), job_id)[:1]]
-    return checkpoint_step(found[0][0]) if found and found[0] else None
+    checkpoints = next((run.checkpoints() for run in attempts(runs_dir(), job_id)), [])
+    return checkpoint_step(checkpoints[0]) if checkpoints else None
 
 
-def _beside(run_id: str) -> list[str]:
-    """The arms of a first comparison: the new model and another with labels in common, or itself cut off."""
+def _first_comparison(run_id: str) -> list[str]:
+    """The arms of a first comparison: the new model and one with labels in common, or itself with truncation."""
     ready = {entry.id: entry for entry in published.ready(task=for_notes())}
-    own = ready.get(run_id)
+    model = ready.get(run_id)
     others = [
         name
         for name, entry in ready.items()
-        if own and name != run_id and entry.task == own.task and set(entry.labels) & set(own.labels)
+        if model and name != run_id and entry.task == model.task and set(entry.labels) & set(model.labels)
     ]
     return [run_id, others[0] if others else f"{run_id}@truncate"]

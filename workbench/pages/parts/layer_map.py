@@ -1,15 +1,17 @@
-"""The layer map as a figure: teacher on the left, student on the right, lines for what is copied and compared."""
+"""The layer map as a figure: teacher on the left, student on the right, lines for copied and compared layers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import plotly.graph_objects as go
 
 from trainer.recipes.terms import Term
 from workbench.widgets.charts import DASHES, colors
 
-ROW_PX, LEAST_PX, MOST_PX = 34, 260, 560
+ROW_PX, MIN_PX, MAX_PX = 34, 260, 560
 LEFT, RIGHT = 0.0, 1.0
-SIDE_BY_SIDE = 0.09  # of a row, between the lines of terms that compare the same levels
+LINE_GAP = 0.09  # in rows, between the lines of terms that compare the same levels
+
+Point = tuple[float, float]
 
 
 def layer_map_figure(
@@ -21,20 +23,22 @@ def layer_map_figure(
     base: int | None = None,
     titles: tuple[str, str] = ("Teacher", "Student"),
 ) -> go.Figure:
-    """Levels from the embeddings (0) over the layers to the outputs; a student's level stands at its share of them.
+    """Levels from the embeddings (0) over the layers to the outputs; the student is stretched to the teacher's height.
 
-    student, teacher: their layers. copied: (student level, teacher level). Colours are those of the app's
-    theme, put in by the browser.
+    student, teacher: numbers of layers. copied: (student level, teacher level). The browser puts in the colours of
+    the theme.
     """
     top = teacher + 1
     figure = go.Figure()
     if copied:
         ends = [((LEFT, high), (RIGHT, _height(low, student, teacher))) for low, high in copied]
-        _lines(figure, ends, "copied at the start", line={"color": "rgba(128,128,128,.45)", "width": 9}, text="copied")
+        _lines(
+            figure, ends, "copied before training", line={"color": "rgba(128,128,128,.45)", "width": 9}, text="copied"
+        )
     drawn = [(term, _pairs(term, student, teacher)) for term in terms]
     drawn = [(term, pairs) for term, pairs in drawn if pairs]
     for place, (term, pairs) in enumerate(drawn):
-        aside = SIDE_BY_SIDE * (place - (len(drawn) - 1) / 2) * max(1, top / 8)
+        aside = LINE_GAP * (place - (len(drawn) - 1) / 2) * max(1, top / 8)
         ends = [((LEFT, high + aside), (RIGHT, _height(low, student, teacher) + aside)) for low, high in pairs]
         color = colors()[place % len(colors())]
         line = {"color": color, "width": 2.5, "dash": DASHES[place % len(DASHES)]}
@@ -45,16 +49,16 @@ def layer_map_figure(
 
 
 def _pairs(term: Term, student: int, teacher: int) -> tuple[tuple[int, int], ...]:
-    """The levels that a term joins; one of gold labels joins none."""
+    """The levels that a term compares; none for a term of gold labels."""
     return ((student + 1, teacher + 1),) if term.traits.compares == "logits" else term.pairs
 
 
 def _height(level: int, layers: int, teacher: int) -> float:
-    """Where a level of a model of so many layers stands, in rows of the teacher: both begin and end together."""
+    """The height of a level, in rows of the teacher; the embeddings and outputs of both models are level."""
     return teacher + 1 if level > layers else level * teacher / layers
 
 
-def _lines(figure: go.Figure, ends, name: str, *, line: dict, text: str) -> None:
+def _lines(figure: go.Figure, ends: Iterable[tuple[Point, Point]], name: str, *, line: dict, text: str) -> None:
     xs, ys = [], []
     for (x0, y0), (x1, y1) in ends:
         xs += [x0, x1, None]
@@ -63,15 +67,15 @@ def _lines(figure: go.Figure, ends, name: str, *, line: dict, text: str) -> None
 
 
 def _levels(figure: go.Figure, x: float, heights: Sequence[float], layers: int, of: str) -> None:
-    said = [_word(level, layers) for level in range(layers + 2)]
+    texts = [_word(level, layers) for level in range(layers + 2)]
     figure.add_scatter(
         x=[x] * len(heights),
         y=heights,
         mode="markers+text",
         marker={"size": 13, "symbol": "square", "color": "rgb(128,128,128)"},
-        text=said,
+        text=texts,
         textposition="middle left" if x == LEFT else "middle right",
-        hovertext=[f"{of}: {word}" if not word.isdigit() else f"{of}: layer {word}" for word in said],
+        hovertext=[f"{of}: {word}" if not word.isdigit() else f"{of}: layer {word}" for word in texts],
         hoverinfo="text",
         showlegend=False,
         cliponaxis=False,
@@ -88,7 +92,7 @@ def _framed(figure: go.Figure, *, top: int, titles: tuple[str, str]) -> go.Figur
     )
     figure.update_yaxes(title="Layer", range=[-0.6, top + 0.6], showticklabels=False, showgrid=False, zeroline=False)
     figure.update_layout(
-        height=min(MOST_PX, max(LEAST_PX, ROW_PX * (top + 1) + 130)),
+        height=min(MAX_PX, max(MIN_PX, ROW_PX * (top + 1) + 130)),
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         legend={"orientation": "h", "x": 0, "y": -0.02, "yanchor": "top", "xanchor": "left"},
         hovermode="closest",

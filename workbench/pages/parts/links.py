@@ -1,83 +1,85 @@
-"""Ways from page to page, with what they open in the address: ids only, never text of a note."""
+"""Links between pages. What they open is in the address: ids only, never the text of a note."""
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import streamlit as st
 
 from workbench.pages import PAGES
 
-SOON_S = 2.0  # a person does not go back sooner after a click
+LATE_S = 2.0  # until then a replaced address is a late request and not the back button
 
 
 def link(page: str, *, label: str, icon: str | None = None, **address: str | Sequence[str]) -> None:
-    """A link to a page of the table; `address` becomes the query: job="1a2b3c4d-1", or several values of a name."""
+    """A link to a page. address: the query parameters, such as job="1a2b3c4d-1", each with one or more values."""
     st.page_link(_target(page), label=label, icon=icon, query_params=address)
 
 
 def go(page: str, **address: str | Sequence[str]) -> NoReturn:
-    """Open a page of the table now."""
+    """Open a page now."""
     st.switch_page(_target(page), query_params=address)
 
 
 def explain(arms: Sequence[str], *, label: str, sample: str | None = None, target: str | None = None) -> None:
-    """A link to Explain with these arms, the first two of which it takes; the note goes along in the session.
+    """A link to Explain, which takes the first two arms and the note of the session.
 
-    target: a finding of one of the models, START:END:LABEL or LABEL, whose explanation then begins at once. Never one
-    that a person typed: what is in an address may be kept by others.
+    target: a finding of one of the models, START:END:LABEL or LABEL, which is explained at once. Never one that a
+    person typed, since browsers and proxies may store addresses.
     """
-    named = {name: value for name, value in (("sample", sample), ("target", target)) if value}
-    link("explain", label=label, icon=":material/psychology:", model=arms, **named)
+    optional = {name: value for name, value in (("sample", sample), ("target", target)) if value}
+    link("explain", label=label, icon=":material/psychology:", model=arms, **optional)
 
 
 @dataclass(frozen=True)
-class _Known:
-    """The address of a page as it was last read or written, and what the widgets said then.
+class _State:
+    """The address of a page as it was last read or written, and the values of its widgets at that time.
 
-    `late` are addresses that the browser may still send, because it had not got the last one when a person clicked;
-    `written` is when that was written, by the monotonic clock.
+    late: replaced addresses, which the browser may still send with a click made before it received the new one.
+    written_at: monotonic seconds. to_write: whether the address must be written again after a late request.
     """
 
-    address: tuple
-    chosen: tuple
-    late: tuple = ()
-    written: float = 0.0
+    address: tuple[object, ...]
+    chosen: tuple[object, ...]
+    late: tuple[tuple[object, ...], ...] = ()
+    written_at: float = 0.0
     to_write: bool = False
 
 
-def arrived(page: str, address: tuple, chosen: tuple) -> bool:
-    """Whether a page is to take what its address says: on a first visit, by a link, or by the browser's way back.
+def has_arrived(page: str, address: tuple[object, ...], chosen: tuple[object, ...]) -> bool:
+    """Whether a page should apply its address: on a first visit, by a link, or by the browser's back button.
 
-    Not by what the page wrote itself, nor by an address without anything, which is that of the navigation. And not by
-    one that it has replaced, where that is only SOON_S ago or a widget now says something else: then a click was sent
-    before the browser had the new address, and it counts. `chosen` is what the widgets say, as in `write`.
+    Not an address that the page has written itself, nor an empty one, as in the navigation. Nor one that the page
+    replaced less than LATE_S ago, or that comes with a changed widget: then the click was sent before the browser had
+    received the new address, and the click counts. chosen: the values of the widgets, as in `write`.
     """
     key = f"{page}_address"
-    known = st.session_state.get(key)
-    if known and (not any(address) or address == known.address):
-        st.session_state[key] = replace(known, late=())
+    state: _State | None = st.session_state.get(key)
+    if state and (not any(address) or address == state.address):
+        st.session_state[key] = replace(state, late=())
         return False
-    if known and address in known.late and (chosen != known.chosen or time.monotonic() < known.written + SOON_S):
-        st.session_state[key] = replace(known, to_write=True)
+    if state and address in state.late and (chosen != state.chosen or time.monotonic() < state.written_at + LATE_S):
+        st.session_state[key] = replace(state, to_write=True)
         return False
-    st.session_state[key] = _Known(address, chosen)
+    st.session_state[key] = _State(address, chosen)
     return True
 
 
-def write(page: str, address: tuple, chosen: tuple, query: Mapping[str, Any]) -> None:
-    """Let the address say what is chosen, as `query`; `address` is what `arrived` will read of it."""
+def write(
+    page: str, address: tuple[object, ...], chosen: tuple[object, ...], query: Mapping[str, str | Sequence[str]]
+) -> None:
+    """Write the choice to the address as `query`; `address` is what `has_arrived` will be called with for it."""
     key = f"{page}_address"
-    known = st.session_state.get(key) or _Known((), chosen)
-    if known.address == address and st.query_params and not known.to_write:
-        st.session_state[key] = replace(known, chosen=chosen)
+    state: _State = st.session_state.get(key) or _State((), chosen)
+    if state.address == address and st.query_params and not state.to_write:
+        st.session_state[key] = replace(state, chosen=chosen)
         return
-    st.session_state[key] = _Known(address, chosen, (*known.late, known.address), time.monotonic())
+    st.session_state[key] = _State(address, chosen, (*state.late, state.address), time.monotonic())
     st.query_params.from_dict(query)
 
 
 def _target(page: str) -> st.Page:
-    # Streamlit tells pages apart by their path alone, so this stands for the one that app.py registered.
+    # Streamlit identifies a page by its path alone, so this is the page that app.py registered.
     entry = next(entry for entry in PAGES if entry.name == page)
     return st.Page(entry.render, title=entry.title, url_path=entry.name, default=entry is PAGES[0])

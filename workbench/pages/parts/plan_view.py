@@ -1,4 +1,4 @@
-"""What a job would do, drawn: sizes of teacher and student, the layer map, and the terms of the loss."""
+"""The plan of a job: sizes of teacher and student, the layer map, and the terms of the loss."""
 
 import streamlit as st
 
@@ -11,11 +11,11 @@ PLOT = {"displayModeBar": False}
 
 
 def draw(spec: JobSpec, plan: Plan) -> None:
-    """All that is known of a training job before it runs; nothing where no model of it could be looked at."""
+    """Draw the plan of a training job, or a caption if its models cannot be read."""
     if plan.student is None:
-        st.caption("Sizes and layers are shown when the models that are named here can be read.")
+        st.caption("Sizes and layers appear once the chosen models can be read.")
         return
-    st.header("What it will do", anchor=False)
+    st.header("What the job will do", anchor=False)
     _sizes(plan)
     if plan.teacher or plan.copied:
         _map(plan)
@@ -23,31 +23,31 @@ def draw(spec: JobSpec, plan: Plan) -> None:
 
 
 def count(params: int) -> str:
-    """22.7 M, 304 k."""
+    """A number of parameters: "22.7 M", "304 k"."""
     return f"{params / 1e6:.1f} M" if params >= 1e6 else f"{params / 1e3:.0f} k"
 
 
 def _sizes(plan: Plan) -> None:
-    of = ("Teacher", plan.teacher, plan.teacher_size) if plan.teacher else ("Base", plan.base, plan.base_size)
+    origin = ("Teacher", plan.teacher, plan.teacher_size) if plan.teacher else ("Base", plan.base, plan.base_size)
     learner = "Student" if plan.teacher else "Model"
     shown = [(learner, plan.student, plan.student_size)]
     if plan.teacher or plan.made:
-        shown.insert(0, of)
+        shown.insert(0, origin)
     with st.grid(2, min_column_width=150):
         for label, shape, params in shown:
-            smaller = len(shown) > 1 and label == learner and params and of[2]
-            share = f"{params / of[2]:.0%} of {of[0].lower()}" if smaller else None
+            smaller = len(shown) > 1 and label == learner and params and origin[2]
+            share = f"{params / origin[2]:.0%} of {origin[0].lower()}" if smaller else None
             value = count(params) if params else "not known"
             with st.container(gap="xxsmall"):
                 st.metric(f"{label}, parameters", value, delta=share, delta_color="off", delta_arrow="off")
-                form = f"{shape.layers} layers × {shape.hidden:,}, {shape.heads} heads"
-                st.caption(f"{form}, {shape.vocabulary:,} pieces")
+                dimensions = f"{shape.layers} layers of width {shape.hidden:,}, {shape.heads} heads"
+                st.caption(f"{dimensions}, {shape.vocabulary:,} word pieces")
     if plan.embeddings and plan.student_size:
         st.caption(f"{plan.embeddings / plan.student_size:.0%} of the {learner.lower()}'s parameters are embeddings.")
 
 
 def _map(plan: Plan) -> None:
-    # A student is copied from its base; where that is not its teacher, the lines of what is copied have no left end.
+    # A student is copied from its base; if that is not its teacher, there is nothing on the left to draw lines from.
     copied = plan.copied if plan.from_teacher or not plan.teacher else ()
     left = plan.teacher or plan.base
     figure = layer_map.layer_map_figure(
@@ -58,7 +58,7 @@ def _map(plan: Plan) -> None:
         titles=("Teacher" if plan.teacher else "Base", "Student" if plan.teacher else "Model"),
     )
     st.markdown("**Layer map**")
-    st.plotly_chart(figure, key="train.map", config=PLOT, alt=_said(plan))
+    st.plotly_chart(figure, key="train.map", config=PLOT, alt=_description(plan))
     if plan.copied:
         st.caption(_copies(plan))
 
@@ -67,13 +67,13 @@ def _copies(plan: Plan) -> str:
     origin = "the teacher" if plan.from_teacher else "the base"
     layers = plan.copied[1:]
     if not layers:
-        return f"The embeddings start from those of {origin}, the layers at random."
+        return f"The embeddings are copied from {origin}; the layers start at random."
     low, high = (", ".join(str(pair[side]) for pair in layers) for side in (0, 1))
     return f"The embeddings and layers {low} start as copies of the embeddings and layers {high} of {origin}."
 
 
-def _said(plan: Plan) -> str:
-    """The map in words, for those who cannot see it."""
+def _description(plan: Plan) -> str:
+    """The map in words, for screen readers."""
     copied = [f"layer {low} copied from {high}" for low, high in plan.copied if low]
     compared = [f"{term.traits.title}: {job_plan.levels_of(term)}" for term in plan.terms]
     return "Layer map. " + "; ".join([*copied, *compared])
@@ -96,6 +96,6 @@ def _terms(spec: JobSpec, plan: Plan) -> None:
                 st.caption(" · ".join(facts), width="content")
             st.caption(term.traits.meaning)
     if not plan.terms:
-        st.caption("No term has a weight.")
+        st.caption("No term has a weight above zero.")
     elif getattr(spec.recipe, "exact", False):
-        st.caption("As the papers' code ran, and not in the clean way: see the recipe's `exact`.")
+        st.caption("Computed exactly as in the papers' code: see the recipe option `exact`.")

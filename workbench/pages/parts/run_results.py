@@ -1,4 +1,4 @@
-"""What a run has shown so far and at its end: figures, curves, and what a student lost against its teacher."""
+"""The results of a run, so far and at its end: figures, curves, scores by label and comparison with its teacher."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ PLOT = {"displayModeBar": False}
 
 
 def curves(job_id: str) -> None:
-    """The figures of a run and its curves, as far as it is."""
+    """The figures and curves of a run so far."""
     job, history = queue.job(job_id), metrics.history(job_id)
     _figures(job, history)
     score = runs.score(job.spec)
@@ -26,8 +26,8 @@ def curves(job_id: str) -> None:
     loss = charts.terms_figure(history, steps=job.steps) if several else charts.loss_figure(history, steps=job.steps)
     scores = charts.score_figure(history, score=score, steps=job.steps)
     if not (loss or scores):
-        if not wording.over(job):
-            st.caption("The curves start with the first step.")
+        if not wording.has_ended(job):
+            st.caption("Curves appear after the first step.")
         return
     titles = ("Terms of the loss" if several else "Training loss", "Dev scores")
     for column, name, figure in zip(st.columns(2), titles, (loss, scores), strict=True):
@@ -36,35 +36,35 @@ def curves(job_id: str) -> None:
             if figure:
                 st.plotly_chart(figure, key=f"jobs.{name}", config=PLOT, alt=f"{name} over optimiser steps")
             else:
-                st.caption("The run ended before the first one." if wording.over(job) else "None yet.")
+                st.caption("The run ended before the first value." if wording.has_ended(job) else "No values yet.")
 
 
-def after(job: Job) -> None:
-    """What a run was at its end, label by label, beside its teacher or its members if it has any; and what it cost."""
+def final(job: Job) -> None:
+    """The results of a run that has ended: scores by label, comparison with teacher or members, and actual cost."""
     if members := _report(job).get("members"):
-        _beside_members(job, members)
+        _compare_with_members(job, members)
     for note in _report(job).get("notes", ()):
         st.caption(f":material/info: {plain(note)}")
-    if rows := runs.by_label(job.metrics):
-        _lost(rows)
-    elif labels := runs.of_labels(job.metrics):
-        _by_label(labels, runs.of_long(job.metrics))
+    if rows := runs.teacher_and_student(job.metrics):
+        _compare_with_teacher(rows)
+    elif labels := runs.label_scores(job.metrics):
+        _by_label(labels, runs.long_document_scores(job.metrics))
     if job.kind in TRAINED:
-        cost_estimate.beside_truth(job, metrics.history(job.id), _report(job))
+        cost_estimate.show_actual(job, metrics.history(job.id), _report(job))
 
 
-def _beside_members(job: Job, members: Sequence[dict]) -> None:
+def _compare_with_members(job: Job, members: Sequence[dict]) -> None:
     name = runs.score(job.spec)
-    rows = [*members, {"model": "their average"} | job.metrics]
-    st.header("The average beside its models", anchor=False)
-    said = {f"dev_{name}": f"Dev {charts.said(name)}", f"test_{name}": f"Test {charts.said(name)}"}
-    table = [{"Model": row["model"]} | {title: row.get(key) for key, title in said.items()} for row in rows]
-    columns = {title: st.column_config.NumberColumn(format="%.3f") for title in said.values()}
+    rows = [*members, {"model": "average"} | job.metrics]
+    st.header("The average and its models", anchor=False)
+    titles = {f"dev_{name}": f"Dev {charts.score_title(name)}", f"test_{name}": f"Test {charts.score_title(name)}"}
+    table = [{"Model": row["model"]} | {title: row.get(key) for key, title in titles.items()} for row in rows]
+    columns = {title: st.column_config.NumberColumn(format="%.3f") for title in titles.values()}
     st.dataframe(
         pd.DataFrame(table), hide_index=True, column_config=columns, alt="Scores of the models and their average"
     )
-    if any(row[key] is None for row in members for key in said):
-        st.caption("Of a model that was scored on other data, or not at all, nothing is said.")
+    if any(row[key] is None for row in members for key in titles):
+        st.caption("Scores are missing for models that were scored on other data or not at all.")
 
 
 def _by_label(rows: Sequence[dict], long: Sequence[tuple[int, int, float]]) -> None:
@@ -74,11 +74,11 @@ def _by_label(rows: Sequence[dict], long: Sequence[tuple[int, int, float]]) -> N
     alt = "Test scores of each label, the most frequent first"
     st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=columns, alt=alt)
     for pieces, documents, score in long:
-        st.caption(f"Documents of more than {pieces:,} word pieces: {documents:,}, macro F1 {score:.3f}.")
+        st.caption(f"Documents longer than {pieces:,} word pieces: {documents:,}, macro F1 {score:.3f}.")
 
 
-def _lost(rows: Sequence[tuple[str, float, float]]) -> None:
-    st.header("What the student lost, by label", anchor=False)
+def _compare_with_teacher(rows: Sequence[tuple[str, float, float]]) -> None:
+    st.header("Student and teacher by label", anchor=False)
     left, right = st.columns([3, 2], gap="large", vertical_alignment="center")
     with left:
         alt = "Test F1 by label, of teacher and student"
@@ -86,9 +86,9 @@ def _lost(rows: Sequence[tuple[str, float, float]]) -> None:
     with right:
         table = [{"Label": label, "Teacher": a, "Student": b, "Difference": b - a} for label, a, b in rows]
         columns = {name: st.column_config.NumberColumn(format="%.3f") for name in ("Teacher", "Student")}
-        columns["Difference"] = st.column_config.NumberColumn(format="%+.3f", help="Student less teacher")
+        columns["Difference"] = st.column_config.NumberColumn(format="%+.3f", help="Student minus teacher")
         st.dataframe(pd.DataFrame(table), hide_index=True, column_config=columns, alt=alt)
-        st.caption("Test F1; what was lost most stands first.")
+        st.caption("Test F1, largest loss first.")
 
 
 def _figures(job: Job, history: Sequence[dict]) -> None:
@@ -96,16 +96,16 @@ def _figures(job: Job, history: Sequence[dict]) -> None:
     name, report = runs.score(job.spec), _report(job)
     shown = [(label, f"{value:.3f}", None) for label, value in wording.scores(job).items()]
     if (teacher := job.metrics.get(f"teacher_test_{name}")) is not None:
-        shown.append((f"Teacher's test {charts.said(name)}", f"{teacher:.3f}", None))
-    kept = runs.retention(job, report)
-    if kept:
-        shown.append(("Retention", f"{kept[0] * 100:.1f} %", None))
+        shown.append((f"Teacher's test {charts.score_title(name)}", f"{teacher:.3f}", None))
+    retention = runs.retention(job, report)
+    if retention:
+        shown.append(("Retention", f"{retention[0] * 100:.1f} %", None))
     steps, dev = charts.series(history, f"dev_{name}")
     if dev:
         best = max(range(len(dev)), key=dev.__getitem__)
-        title = f"Dev {charts.said(name)}"
+        title = f"Dev {charts.score_title(name)}"
         shown.append((f"{title}, best", f"{dev[best]:.3f}", steps[best]))
-        if not wording.over(job):
+        if not wording.has_ended(job):
             shown.append((f"{title}, latest", f"{dev[-1]:.3f}", steps[-1]))
     for metric, label, form in (("loss", "Loss, latest", ".3f"), ("examples_per_second", "Examples per second", ".1f")):
         steps, values = charts.series(history, metric)
@@ -114,22 +114,22 @@ def _figures(job: Job, history: Sequence[dict]) -> None:
     with st.grid(max(4, len(shown)), min_column_width=150):
         for label, value, step in shown:
             st.metric(label, value, delta=step and f"step {step:,}", delta_color="off", delta_arrow="off")
-    for said in (wording.evidence(report), _kept(kept)):
-        if said:
-            st.caption(said)
+    for sentence in (wording.evidence(report), _retention_note(retention)):
+        if sentence:
+            st.caption(sentence)
 
 
-def _kept(kept: tuple[float, tuple[float, float] | None] | None) -> str:
-    if not kept:
+def _retention_note(retention: tuple[float, tuple[float, float] | None] | None) -> str:
+    if not retention:
         return ""
-    said = "Retention is the student's test score over its teacher's"
-    if not kept[1]:
-        return f"{said}."
-    low, high = kept[1]
-    return f"{said}; 95 % interval {low * 100:.1f} to {high * 100:.1f} %, which is that of the student's score alone."
+    definition = "Retention is the student's test score divided by its teacher's"
+    if not retention[1]:
+        return f"{definition}."
+    low, high = retention[1]
+    return f"{definition}; 95 % interval {low * 100:.1f} to {high * 100:.1f} %, from the student's score alone."
 
 
 def _report(job: Job) -> dict:
     """The report of the newest attempt; empty while there is none."""
-    found = [run.result for run in attempts(runs_dir(), job.id)[:1]]
-    return found[0].report if found and found[0] else {}
+    result = next((run.result for run in attempts(runs_dir(), job.id)), None)
+    return result.report if result else {}

@@ -1,4 +1,4 @@
-"""The shelf: models bounded by the bytes they take, and none that does not fit into memory."""
+"""The model cache: bounded by bytes, and refuses what does not fit into memory."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from trainer import models, zoo
 from trainer.errors import BadSpec, Unavailable
 from trainer.zoo import weights
 from workbench import model_cache
-from workbench.model_cache import Shelf, free_bytes, limit_bytes, size_bytes
+from workbench.model_cache import ModelCache, free_bytes, limit_bytes, size_bytes
 
 
 @pytest.fixture
@@ -39,46 +39,46 @@ def test_what_a_folder_takes_is_what_the_loaded_model_takes(resolved):
 def test_the_least_recently_used_models_leave_when_bytes_run_out(resolved, loads):
     one = size_bytes(models.load(resolved["a"])[0])
     loads.clear()
-    shelf = Shelf(limit_bytes=2 * one + 100)
+    cache = ModelCache(limit_bytes=2 * one + 100)
     for letter in "aabacab":
-        shelf.take(resolved[letter])
+        cache.load(resolved[letter])
     assert "".join(loads) == "abcb"
 
 
 def test_a_model_larger_than_the_limit_is_kept_alone(resolved, loads):
-    shelf = Shelf(limit_bytes=10)
+    cache = ModelCache(limit_bytes=10)
     for letter in "aaba":
-        assert shelf.take(resolved[letter])[0].config.model_type == "bert"
+        assert cache.load(resolved[letter])[0].config.model_type == "bert"
     assert "".join(loads) == "aba"
 
 
 def test_a_model_that_does_not_fit_is_refused_with_sizes_after_all_others_left(resolved, loads, monkeypatch):
-    shelf = Shelf(limit_bytes=2**40)
-    shelf.take(resolved["a"])
+    cache = ModelCache(limit_bytes=2**40)
+    cache.load(resolved["a"])
     with monkeypatch.context() as full:
         full.setattr(model_cache, "free_bytes", lambda: 3 * 2**20)
-        with pytest.raises(Unavailable, match=r"takes \d+ MB of memory while it is loaded; 3 MB are free"):
-            shelf.take(resolved["b"])
-    shelf.take(resolved["a"])
+        with pytest.raises(Unavailable, match=r"needs \d+ MB of memory; 3 MB is free"):
+            cache.load(resolved["b"])
+    cache.load(resolved["a"])
     assert "".join(loads) == "aa"  # it went, to make room
 
 
 def test_a_folder_whose_config_or_tokenizer_was_corrected_is_read_again(resolved, loads):
-    shelf, folder = Shelf(limit_bytes=2**40), Path(resolved["a"].path)
-    shelf.take(resolved["a"])
+    cache, folder = ModelCache(limit_bytes=2**40), Path(resolved["a"].path)
+    cache.load(resolved["a"])
     for name in ("config.json", "tokenizer_config.json"):
         written = json.loads((folder / name).read_text(encoding="utf-8"))
         (folder / name).write_text(json.dumps(written | {"corrected": True}), encoding="utf-8")
         again = zoo.resolve(str(folder))
-        assert shelf.take(again)[0] is shelf.take(again)[0]
-    assert shelf.take(again)[0].config.corrected and "".join(loads) == "aaa"
+        assert cache.load(again)[0] is cache.load(again)[0]
+    assert cache.load(again)[0].config.corrected and "".join(loads) == "aaa"
 
 
 def test_clear_gives_every_model_back(resolved, loads):
-    shelf = Shelf(limit_bytes=2**40)
-    shelf.take(resolved["a"])
-    shelf.clear()
-    shelf.take(resolved["a"])
+    cache = ModelCache(limit_bytes=2**40)
+    cache.load(resolved["a"])
+    cache.clear()
+    cache.load(resolved["a"])
     assert "".join(loads) == "aa"
 
 
