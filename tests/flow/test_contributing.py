@@ -340,7 +340,7 @@ ADDITIONS = {
         "logit_distance",
         (TERM,),
         (TERM_ENTRY,),
-        ("tests/unit/test_terms.py", "entry_is_whole or belongs_to_a_term or names_a_term"),
+        ("tests/unit/test_losses.py", "logit_distance"),
         use_term,
     ),
     "page": Addition(

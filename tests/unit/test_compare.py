@@ -67,12 +67,12 @@ def test_different_labels_and_the_vote_of_an_arm_with_two():
 
 def asserted(model: str, *findings: tuple) -> Prediction:
     """Findings as (start, end, value of the assertion or None)."""
-    given = prediction(model, *((a, b, "problem") for a, b, _ in findings), labels="problem")
+    arm = prediction(model, *((a, b, "problem") for a, b, _ in findings), labels="problem")
     spans = tuple(
         span.model_copy(update={"attributes": {"assertion": AttributeValue(value=value, score=0.9)} if value else {}})
-        for span, (_, _, value) in zip(given.spans, findings, strict=True)
+        for span, (_, _, value) in zip(arm.spans, findings, strict=True)
     )
-    return given.model_copy(update={"spans": spans})
+    return arm.model_copy(update={"spans": spans})
 
 
 def test_the_same_finding_with_another_assertion_is_a_kind_of_its_own():
@@ -93,8 +93,8 @@ def test_the_same_finding_with_another_assertion_is_a_kind_of_its_own():
 
 
 def test_a_filter_of_assertions_keeps_spans_without_any():
-    given = asserted("a", (0, 5, "absent"), (9, 12, "present"), (20, 25, None))
-    shown = apply_filter(given, Filter(values=("present",)))
+    arm = asserted("a", (0, 5, "absent"), (9, 12, "present"), (20, 25, None))
+    shown = apply_filter(arm, Filter(values=("present",)))
     assert [span.start for span in shown.spans] == [9, 20]
 
 

@@ -1,11 +1,13 @@
 """Every loss term against loops written from its formula, reductions included, and its gradient against differences."""
 
+import inspect
 import math
 
 import numpy as np
 import pytest
 import torch
 
+from trainer.recipes.terms import TERMS
 from trainer.training import losses
 
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]])
@@ -244,33 +246,42 @@ def test_padding_changes_no_relation():
 
 LABELS = torch.tensor([2, -100, 0])
 SETS = torch.tensor([[1.0, 0, 0, 1], [-100] * 4, [0, 1, 1, 0]], dtype=torch.float64)
-TERMS = {
-    "label_sets": (lambda x: losses.label_sets(x, SETS), (3, 4)),
-    "soft_label_sets": (lambda x: losses.soft_label_sets(x, normal(3, 4, seed=1), temperature=2.0), (3, 4)),
-    "hard_labels": (lambda x: losses.hard_labels(x, LABELS), (3, 4)),
-    "soft_targets": (lambda x: losses.soft_targets(x, normal(3, 4, seed=1), temperature=2.0), (3, 4)),
-    "soft_cross_entropy": (lambda x: losses.soft_cross_entropy(x, normal(3, 4, seed=1), temperature=2.0), (3, 4)),
-    "hidden_cosine": (lambda x: losses.hidden_cosine(x, normal(3, 4, seed=1)), (3, 4)),
-    "hidden_mse": (lambda x: losses.hidden_mse(x, normal(3, 4, 2, seed=1)), (3, 4, 2)),
-    "attention_mse": (lambda x: losses.attention_mse(x.softmax(-1), maps(seed=1)), (3, 2, 4, 4)),
-    "attention_kl": (lambda x: losses.attention_kl(x.softmax(-1), maps(seed=1), MASK), (3, 2, 4, 4)),
-    "relations": (lambda x: losses.relations(x, normal(3, 4, 8, seed=1), MASK, heads=2), (3, 4, 4)),
+FUNCTIONS = {
+    function: traits
+    for name, traits in TERMS.items()
+    for function in (traits.function or name, traits.of_sets)
+    if function
 }
 
 
-def test_every_term_has_a_gradient_check():
-    public = {name for name in vars(losses) if getattr(vars(losses)[name], "__module__", "") == losses.__name__}
-    assert {name for name in public if not name.startswith("_")} == set(TERMS)
+def example_of(function):
+    """The loss as a function of the student's tensor alone, and that tensor's shape, by what the term compares."""
+    traits, loss = FUNCTIONS[function], getattr(losses, function)
+    temperature = {"temperature": 2.0} if "temperature" in inspect.signature(loss).parameters else {}
+    mask = [] if traits.padding else [MASK]
+    states = (3, 4, 2) if traits.padding else (3, 4)
+    shape, others, options = {
+        "labels": ((3, 4), [SETS if function == traits.of_sets else LABELS], {}),
+        "logits": ((3, 4), [normal(3, 4, seed=1)], temperature),
+        "states": (states, [normal(*states, seed=1)], {}),
+        "maps": ((3, 2, 4, 4), [maps(seed=1), *mask], {}),
+        "vectors": ((3, 4, 4), [normal(3, 4, 8, seed=1), *mask], {"heads": 2}),
+    }[traits.compares]
+
+    def of_student(tensor):
+        return loss(tensor.softmax(-1) if traits.compares == "maps" else tensor, *others, **options)
+
+    return of_student, shape
 
 
-@pytest.mark.parametrize("name", TERMS)
-def test_gradients_are_those_of_small_differences(name):
-    term, shape = TERMS[name]
-    assert torch.autograd.gradcheck(term, normal(*shape).requires_grad_())
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_gradients_are_those_of_small_differences(function):
+    loss, shape = example_of(function)
+    assert torch.autograd.gradcheck(loss, normal(*shape).requires_grad_())
 
 
-@pytest.mark.parametrize("name", ["soft_targets", "soft_cross_entropy", "hidden_cosine", "hidden_mse", "relations"])
-def test_half_precision_is_summed_in_single(name):
-    term, shape = TERMS[name]
+@pytest.mark.parametrize("function", ["soft_targets", "soft_cross_entropy", "hidden_cosine", "hidden_mse", "relations"])
+def test_half_precision_is_summed_in_single(function):
+    loss, shape = example_of(function)
     vectors = normal(*shape).bfloat16()
-    assert term(vectors).item() == pytest.approx(term(vectors.double()).item(), rel=1e-5)
+    assert loss(vectors).item() == pytest.approx(loss(vectors.double()).item(), rel=1e-5)
