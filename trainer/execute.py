@@ -78,7 +78,7 @@ def train(run: Run, stopping: Callable[[], bool]) -> Result:
     """Pre-train, distil or fine-tune; keep the best dev score, score it on test, publish the model."""
     device = torch.device(run.spec.device)
     span_scores.reset_peak(device)
-    setup = prepare(run.spec, cache=run.cache, asking=_asking(run, stopping))
+    setup = prepare(run.spec, cache=run.cache, progress=_asking(run, stopping))
     notes = _data_notes(setup.data)
     best = _fit(run, setup, stopping)
     peak = span_scores.peak_bytes(device)

@@ -40,7 +40,7 @@ def data_of(*labels, field="label", **options):
     data = open_data(Classification(**options), ResolvedDataset(reference="none", path="/none", sha256=""))
     label_sets = labels or (("O",), ("B-Disease",), ("I-Disease",))
     data.field = field
-    data._read["train"] = [LabelledDocument(text, each, 1) for text, each in zip(TEXTS, label_sets, strict=True)]
+    data._examples["train"] = [LabelledDocument(text, each, 1) for text, each in zip(TEXTS, label_sets, strict=True)]
     return data
 
 
@@ -154,7 +154,7 @@ def test_a_batch_is_no_wider_than_its_budget(tokenizer):
     noise = np.random.default_rng(0)
     data = data_of()
     texts = [" ".join(["cough"] * noise.integers(1, 60)) for _ in range(200)]
-    data._read["train"] = [LabelledDocument(text, ("O",), 1) for text in texts]
+    data._examples["train"] = [LabelledDocument(text, ("O",), 1) for text in texts]
     rows = data.rows("train", tokenizer, label_ids=IDS, max_tokens=16)
     for indices in Batches(rows.lengths, seed=0, batch_tokens=128, batch_size=None).epoch(0):
         assert rows.batch(indices, step=0)["input_ids"].numel() <= 128

@@ -33,7 +33,7 @@ def taught(tiny_model):
 
 def rows_of(tokenizer, sentences=SENTENCES, *, max_tokens=24):
     data = open_data(NER(), ResolvedDataset(reference="none", path="/none", sha256=""))
-    data._read["train"] = sentences
+    data._examples["train"] = sentences
     options = {"label_ids": dict(zip(TAGS, range(3), strict=True)), "max_tokens": max_tokens, "with_units": True}
     return data.rows("train", tokenizer, **options)
 

@@ -30,7 +30,7 @@ from trainer.datasets.tags import kind_of
 from trainer.errors import BadData, StillroomError, UnknownName
 from trainer.prediction import Plain
 from trainer.resolved import ResolvedDataset
-from trainer.tasks import TASKS, USUAL
+from trainer.tasks import DEFAULT_TASK, TASKS
 
 LIMIT = 50  # problems that a report has; the rest are counted
 
@@ -135,7 +135,7 @@ def check(path: str | Path, *, task: str | None = None, limit: int = LIMIT) -> R
     place, problems = locate(str(path)), _Problems()
     if not task:
         shipped = cards().get(str(path))
-        task = shipped.task if shipped else USUAL
+        task = shipped.task if shipped else DEFAULT_TASK
     # Of a single split only the rows can be checked.
     alone = TASKS[task].labelled and place.is_file() or TASKS[task].data == "tagged" and brat.is_split(place)
     files = {place.stem.partition(".")[0]: place} if alone else _files(place, task, problems)

@@ -3,13 +3,15 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer import datasets
-from trainer.datasets import Report, attributes
+from trainer.datasets import Report, Sentence, attributes
 from trainer.datasets.attributes import Attribute
 from trainer.datasets.rows.batches import collate, pad
 from trainer.datasets.rows.passages import passages
@@ -23,13 +25,19 @@ from trainer.resolved import ResolvedDataset, ResolvedModel
 from trainer.tasks.ner import NER
 
 IGNORED = -100  # the label that cross-entropy skips
-STEP = 32  # windows for texts are a multiple of so many pieces
+WINDOW_STEP = 32  # word pieces; the window in which texts are read is a multiple of it
+
+Values = Mapping[str, Sequence[str]]  # by attribute the value of each word's entity, "" where it has none
+# Words, their IOB2 tags where they have any, and the attributes of their entities.
+Example = tuple[Sequence[str], Sequence[str] | None] | tuple[Sequence[str], Sequence[str] | None, Values]
 
 
 class Row(NamedTuple):
-    """One window of a sentence: piece ids with special tokens; for each a label id (IGNORED where none counts) and the
-    number of the word that begins there, counted through all sentences (-1 where none does). attributes: for each of
-    the model's attributes the number of the value at each piece, IGNORED where its word has none.
+    """One window of an example, special tokens included.
+
+    For each word piece its id, its label id (IGNORED where none counts) and the number of the word that begins there,
+    counted through all examples (-1 where none begins). attributes: for each attribute that is learned the number of
+    the value at each piece, IGNORED where its word has none.
     """
 
     input_ids: list[int]
@@ -38,130 +46,178 @@ class Row(NamedTuple):
     attributes: tuple[list[int], ...] = ()
 
 
-def encode(task: NER, sentences: Sequence, tokenizer, *, label_ids: Mapping[str, int], max_tokens: int) -> list[Row]:
-    """Rows of `sentences` (words, tags, attributes); one longer than max_tokens becomes several rows, none is cut off.
+class Encoded(NamedTuple):
+    """One example, or several joined: the columns of Row before they are cut into windows.
 
-    A sentence without tags (None) has no labels. Attributes are taught where the task names any.
+    ids, labels, words: (pieces,). attributes: (attributes, pieces).
     """
-    around = frame(tokenizer)
-    size = max_tokens - len(around.before) - len(around.after)
-    runs = _encoded(task, sentences, tokenizer, label_ids)
-    runs = _packed(runs, size) if task.rows == "packed" else runs
-    return [_row(around, *(column[part] for column in run)) for run in runs for part in _parts(len(run[0]), size)]
+
+    ids: np.ndarray
+    labels: np.ndarray
+    words: np.ndarray
+    attributes: np.ndarray
 
 
-def _encoded(task: NER, sentences: Sequence, tokenizer, label_ids: Mapping[str, int]) -> Iterator[tuple]:
-    """Piece ids, label ids, numbers of the words that begin and the values of each attribute, each (pieces,), of each
-    sentence.
+def encode(
+    task: NER,
+    examples: Iterable[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    label_ids: Mapping[str, int],
+    max_tokens: int,
+) -> list[Row]:
+    """Rows of `examples`; one longer than max_tokens becomes several rows, so nothing is cut off.
+
+    The attributes that the task names are learned too.
     """
-    names = sorted(label_ids, key=label_ids.get)
-    meant, before = read_tags(names), 0
-    taught = attributes.read(names, {}, ()) if task.attributes else ()
-    for sentence in sentences:
-        words, tags = sentence[:2]
-        values = _values(sentence[2] if len(sentence) > 2 else {}, taught, task.attributes, len(words))
-        rows = _word_row if task.labelling == "first" else _piece_row
-        ids, labels, numbers, by_piece, count = rows(words, tags, values, tokenizer, meant)
-        yield ids, labels, np.where(numbers < 0, -1, numbers + before), *by_piece
-        before += count
+    special = frame(tokenizer)
+    size = max_tokens - len(special.before) - len(special.after)
+    encoded = _encoded(task, examples, tokenizer, label_ids)
+    if task.rows == "packed":
+        encoded = _packed(encoded, size)
+    return [_row(special, each, window) for each in encoded for window in _windows(len(each.ids), size)]
 
 
-def _values(
-    stated: Mapping[str, Sequence[str]], taught: Sequence[Attribute], names: Sequence[str], count: int
-) -> np.ndarray:
-    """The number of each word's value of each attribute that is taught, (attributes, words); IGNORED without one."""
-    numbers = np.full((len(taught), count), IGNORED)
-    for row, attribute in zip(numbers, taught, strict=True):
+def _encoded(
+    task: NER, examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase, label_ids: Mapping[str, int]
+) -> Iterator[Encoded]:
+    """Each example by itself; words are numbered through all of them."""
+    names = sorted(label_ids, key=lambda label: label_ids[label])
+    tag_set, words_before = read_tags(names), 0
+    learned = attributes.read(names, {}, ()) if task.attributes else ()
+    encode_example = _encode_words if task.labelling == "first" else _encode_pieces
+    for example in examples:
+        words, tags = example[0], example[1]
+        values = _value_numbers(example[2] if len(example) == 3 else {}, learned, task.attributes, len(words))
+        encoded, count = encode_example(words, tags, values, tokenizer, tag_set)
+        numbers = np.where(encoded.words < 0, -1, encoded.words + words_before)
+        yield encoded._replace(words=numbers)
+        words_before += count
+
+
+def _value_numbers(stated: Values, learned: Sequence[Attribute], names: Sequence[str], count: int) -> np.ndarray:
+    """The number of each word's value of each attribute that is learned, (attributes, words); IGNORED without one."""
+    numbers = np.full((len(learned), count), IGNORED)
+    for row, attribute in zip(numbers, learned, strict=True):
         if attribute.name in names and attribute.name in stated:
             by_value = {value: number for number, value in enumerate(attribute.values)}
             row[:] = [by_value[value] if value else IGNORED for value in stated[attribute.name]]
     return numbers
 
 
-def _word_row(words: Sequence[str], tags: Sequence[str] | None, values: np.ndarray, tokenizer, meant: Tags) -> tuple:
-    """Piece ids; at the piece that speaks for a word the word's label, number and values, elsewhere IGNORED and -1;
-    how many words there are.
+def _encode_words(
+    words: Sequence[str],
+    tags: Sequence[str] | None,
+    values: np.ndarray,
+    tokenizer: PreTrainedTokenizerBase,
+    tag_set: Tags,
+) -> tuple[Encoded, int]:
+    """An example with the label and values of each word at the one piece that speaks for it; and the number of words.
+
+    values: (attributes, words).
     """
     pieces, alignment, owners = align_words(words, tokenizer)
-    taught, at = np.flatnonzero(alignment.alone), alignment.speaker[alignment.alone]
-    labels, numbers = np.full(len(pieces), IGNORED), np.full(len(pieces), -1)
-    numbers[at] = taught
+    numbers, speakers = np.flatnonzero(alignment.alone), alignment.speaker[alignment.alone]
+    encoded = Encoded(
+        pieces.ids,
+        np.full(len(pieces), IGNORED),
+        np.full(len(pieces), -1),
+        np.full((len(values), len(pieces)), IGNORED),
+    )
+    encoded.words[speakers] = numbers
+    encoded.attributes[:, speakers] = values[:, owners[numbers]]
     if tags:
-        labels[at] = np.array(meant.outputs(expand_tags(tags, owners)), dtype=np.int64)[taught]
-    by_piece = np.full((len(values), len(pieces)), IGNORED)
-    by_piece[:, at] = values[:, owners[taught]]
-    return pieces.ids, labels, numbers, by_piece, len(owners)
+        labels = np.array(tag_set.outputs(expand_tags(tags, owners)), dtype=np.int64)
+        encoded.labels[speakers] = labels[numbers]
+    return encoded, len(owners)
 
 
-def _piece_row(words: Sequence[str], tags: Sequence[str] | None, values: np.ndarray, tokenizer, meant: Tags) -> tuple:
-    """The same with the label and values of its given word at every piece: the papers' scheme."""
+def _encode_pieces(
+    words: Sequence[str],
+    tags: Sequence[str] | None,
+    values: np.ndarray,
+    tokenizer: PreTrainedTokenizerBase,
+    tag_set: Tags,
+) -> tuple[Encoded, int]:
+    """As _encode_words in the papers' scheme: every piece has the label and values of its word."""
     pieces, owners = cut_words(words, tokenizer)
     begins = np.append(True, owners[1:] != owners[:-1])[: len(owners)]
-    gold = np.array(meant.outputs(tags) if tags else [IGNORED] * len(words), dtype=np.int64)
-    return pieces.ids, gold[owners], np.where(begins, owners, -1), values[:, owners], len(words)
+    labels = np.array(tag_set.outputs(tags) if tags else [IGNORED] * len(words), dtype=np.int64)
+    return Encoded(pieces.ids, labels[owners], np.where(begins, owners, -1), values[:, owners]), len(words)
 
 
-def _parts(length: int, size: int) -> Iterator[slice]:
+def _packed(examples: Iterable[Encoded], size: int) -> Iterator[Encoded]:
+    """Consecutive examples joined while they fit into `size` pieces; one that is longer stands alone."""
+    joined: list[Encoded] = []
+    length = 0
+    for example in examples:
+        if joined and length + len(example.ids) > size:
+            yield _join(joined)
+            joined, length = [], 0
+        joined.append(example)
+        length += len(example.ids)
+    if joined:
+        yield _join(joined)
+
+
+def _join(examples: Sequence[Encoded]) -> Encoded:
+    return Encoded(*(np.concatenate(columns, axis=-1) for columns in zip(*examples, strict=True)))
+
+
+def _windows(length: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, max(1, length), size))
 
 
-def _packed(runs: Iterable[tuple], size: int) -> Iterator[tuple]:
-    """Runs joined with those after them while they fit into `size` pieces; one that does not fit stands alone."""
-    held, length = [], 0
-    for run in runs:
-        if held and length + len(run[0]) > size:
-            yield tuple(map(np.concatenate, zip(*held, strict=True)))
-            held, length = [], 0
-        held.append(run)
-        length += len(run[0])
-    if held:
-        yield tuple(map(np.concatenate, zip(*held, strict=True)))
-
-
-def _row(around: Frame, ids: np.ndarray, labels: np.ndarray, words: np.ndarray, *values: np.ndarray) -> Row:
+def _row(special: Frame, encoded: Encoded, window: slice) -> Row:
     def framed(column: np.ndarray, nothing: int) -> list[int]:
-        return [*[nothing] * len(around.before), *column.tolist(), *[nothing] * len(around.after)]
+        return [*[nothing] * len(special.before), *column[window].tolist(), *[nothing] * len(special.after)]
 
     return Row(
-        [*around.before, *ids.tolist(), *around.after],
-        framed(labels, IGNORED),
-        framed(words, -1),
-        tuple(framed(column, IGNORED) for column in values),
+        [*special.before, *encoded.ids[window].tolist(), *special.after],
+        framed(encoded.labels, IGNORED),
+        framed(encoded.words, -1),
+        tuple(framed(column, IGNORED) for column in encoded.attributes),
     )
 
 
 class NERData(LabelledData[NER]):
-    """The splits of one data set, read once. `unlabelled` sentences (words) are added to the training rows."""
+    """The splits of one data set, each read once. `unlabelled` sentences (words) are added to the training rows."""
 
     @classmethod
     def read_task(cls, model: ResolvedModel) -> NER:
-        """The task as a model was trained for it: word level, whatever its own scheme."""
+        """The task for scoring words, whichever labelling the model was trained with."""
         return NER()
 
     def __init__(self, task: NER, dataset: ResolvedDataset, *, limit: int | None = None):
         super().__init__(task, dataset, limit=limit)
         self.unlabelled: Sequence[Sequence[str]] = ()
-        self._read: dict[str, list] = {}
+        self._examples: dict[str, list[Sentence]] = {}
 
-    def examples(self, split: str) -> list:
-        """The sentences or documents (words, tags) of a split, read once; BadData where it is not there or wrong."""
-        if split not in self._read:
-            given = datasets.load(self.dataset, split, limit=self.limit)
-            alone = self.task.rows == "sentences"
-            self._read[split] = [part for each in given for part in datasets.sentences(each)] if alone else given
-        return self._read[split]
+    def examples(self, split: str) -> list[Sentence]:
+        """The sentences or documents of a split, read once. Raises BadData where it is missing or invalid."""
+        if split not in self._examples:
+            examples = datasets.load(self.dataset, split, limit=self.limit)
+            if self.task.rows == "sentences":
+                examples = [sentence for each in examples for sentence in datasets.sentences(each)]
+            self._examples[split] = examples
+        return self._examples[split]
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The outputs of a model: the IOB2 tags of the whole training split, whatever the limit, and after them the
-        values of the task's attributes.
+        """The model's outputs: the IOB2 tags of the whole training split, whatever the limit, and after them the values
+        of the task's attributes.
         """
-        train = self.survey.splits["train"]
         values = {
-            name: sorted({value for by_value in train.attributes[name].values() for value in by_value})
-            for name in self.task.attributes
+            name: sorted({value for by_value in by_label.values() for value in by_value})
+            for name, by_label in self._train_attributes.items()
         }
-        return (*iob2(train.labels), *attributes.output_names(values))
+        return (*iob2(self.train_labels), *attributes.output_names(values))
+
+    @property
+    def _train_attributes(self) -> dict[str, dict[str, dict[str, int]]]:
+        """How often each value of the task's attributes occurs in train, by attribute and by label."""
+        train = self.survey.splits["train"]
+        return {name: getattr(train, "attributes", {})[name] for name in self.task.attributes}
 
     @property
     def survey(self) -> Report:
@@ -169,32 +225,32 @@ class NERData(LabelledData[NER]):
         return datasets.survey(self.dataset, task=self.task.name)
 
     def read_unlabelled(self, dataset: ResolvedDataset, *, limit: int | None = None) -> None:
-        """Take in the first `limit` sentences of another data set, for a teacher to label."""
+        """Add the first `limit` sentences of another data set, for a teacher to label."""
         self.unlabelled = passages(dataset, limit=limit)
 
     def marks(self, max_tokens: int, lengths: np.ndarray) -> dict[str, Any]:
-        """What a model's config keeps, so that texts are read in windows as long as nine of ten training rows.
+        """The window in which texts are later read, and the entity types that carry each attribute.
 
-        lengths: (rows,) pieces. A model of single sentences loses up to 14 points of F1 in its longest windows.
+        The window is as long as nine in ten training rows, (rows,) `lengths`: a model trained on single sentences loses
+        up to 14 points of F1 in its longest windows.
         """
-        usual = math.ceil(np.percentile(lengths, 90) / STEP) * STEP if len(lengths) else max_tokens
+        usual = math.ceil(np.percentile(lengths, 90) / WINDOW_STEP) * WINDOW_STEP if len(lengths) else max_tokens
         marks: dict[str, Any] = {"document_reading": {"max_tokens": min(usual, max_tokens)}}
         if self.task.attributes:
-            stated = self.survey.splits["train"].attributes
-            marks[attributes.CARRIERS] = {name: sorted(stated[name]) for name in self.task.attributes}
+            marks[attributes.CARRIERS] = {name: sorted(by_label) for name, by_label in self._train_attributes.items()}
         return marks
 
     def texts(self, split: str) -> Iterator[str]:
-        """The text of each sentence, words joined by blanks; with train those of the unlabelled sentences too."""
+        """The text of each sentence, words joined by spaces; with train those of the unlabelled sentences too."""
         words = (sentence.words for sentence in self.examples(split))
         return (" ".join(each) for each in (*words, *(self.unlabelled if split == "train" else ())))
 
     def rows(
         self,
         split: str,
-        tokenizer,
+        tokenizer: PreTrainedTokenizerBase,
         *,
-        label_ids: Mapping[str, int] | None = None,
+        label_ids: Mapping[str, int],
         max_tokens: int,
         seed: int = 0,
         with_units: bool = False,
@@ -203,26 +259,51 @@ class NERData(LabelledData[NER]):
 
         with_units: whether batches say where words begin, for a teacher whose outputs are cached by word.
         """
-        extra = [(each, None) for each in self.unlabelled] if split == "train" else []
-        sentences = [*self.examples(split), *extra]
-        found = encode(self.task, sentences, tokenizer, label_ids=label_ids, max_tokens=max_tokens)
-        return NERRows(found, pad_id=tokenizer.pad_token_id, words=with_units)
+        extra: list[Example] = [(words, None) for words in self.unlabelled] if split == "train" else []
+        rows = encode(self.task, [*self.examples(split), *extra], tokenizer, label_ids=label_ids, max_tokens=max_tokens)
+        return NERRows(rows, pad_id=tokenizer.pad_token_id, words=with_units)
 
-    def scores(self, model, tokenizer, split: str, *, max_tokens: int) -> dict[str, float]:
-        """f1, precision and recall, micro and per entity type."""
-        options = {"labelling": self.task.labelling, "max_tokens": max_tokens, "annotated": self.survey.labels}
-        return span_scores.word_scores(model, tokenizer, self.examples(split), **options)
+    def scores(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: str, *, max_tokens: int
+    ) -> dict[str, float]:
+        """f1, precision and recall, micro-averaged and for each entity type."""
+        return span_scores.word_scores(
+            model,
+            tokenizer,
+            self.examples(split),
+            labelling=self.task.labelling,
+            max_tokens=max_tokens,
+            annotated=self.survey.labels,
+        )
 
-    def report(self, model, tokenizer, split: str, *, max_tokens: int, folder=None) -> dict:
+    def report(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        split: str,
+        *,
+        max_tokens: int,
+        folder: Path | None = None,
+    ) -> dict[str, Any]:
         """Scores, intervals, costs and notes, as `stillroom evaluate --json` prints them."""
-        options = {"labelling": self.task.labelling, "max_tokens": max_tokens, "annotated": self.survey.labels}
-        report = span_scores.evaluate(model, tokenizer, self.examples(split), split=split, folder=folder, **options)
-        notes = self.survey.about(split, report.get("not_annotated", {}))
-        return report | ({"notes": notes} if notes else {})
+        report = span_scores.evaluate(
+            model,
+            tokenizer,
+            self.examples(split),
+            labelling=self.task.labelling,
+            split=split,
+            folder=folder,
+            max_tokens=max_tokens,
+            annotated=self.survey.labels,
+        )
+        return self.with_notes(report, split)
 
 
 class NERRows:
-    """Rows of a split as batches. lengths: (rows,) pieces with special tokens."""
+    """Rows of a split as batches.
+
+    lengths: (rows,) word pieces with special tokens. words: whether batches hold the numbers of the words.
+    """
 
     def __init__(self, rows: Sequence[Row], *, pad_id: int, words: bool):
         self.rows = rows
@@ -230,25 +311,31 @@ class NERRows:
         self._padding = {"input_ids": pad_id, "labels": IGNORED} | ({"words": -1} if words else {})
 
     @property
+    def pieces(self) -> np.ndarray:
+        """(rows,) word pieces that are read in a step: all of them."""
+        return self.lengths
+
+    @property
     def units(self) -> int:
-        """How many words there are: a teacher's outputs are kept by word."""
+        """The number of words, by which a teacher's outputs are cached."""
         return 1 + max((max(row.words) for row in self.rows), default=-1)
 
-    def answered_by(self, theirs: "NERRows") -> "NERRows":
-        """These rows without the words that a teacher's rows have no piece of: of those it says nothing."""
-        answered = {word for row in theirs.rows for word in row.words}
+    def answered_by(self, teacher_rows: "NERRows") -> "NERRows":
+        """These rows without the words that begin nowhere in the teacher's rows: the teacher has no output for them."""
+        answered = {word for row in teacher_rows.rows for word in row.words}
         if all(word in answered for row in self.rows for word in row.words):
             return self
         rows = (row._replace(words=[word if word in answered else -1 for word in row.words]) for row in self.rows)
         return NERRows(list(rows), pad_id=self._padding["input_ids"], words="words" in self._padding)
 
     def content(self) -> Iterator[list[int]]:
-        """Everything that a teacher's outputs depend on, as whole numbers, row by row."""
+        """Everything that a teacher's outputs depend on, as integers, row by row."""
         return ([len(row.input_ids), *row.input_ids, *row.words] for row in self.rows)
 
-    def batch(self, indices: Sequence[int], *, step: int | None = None) -> dict[str, torch.Tensor]:
-        """input_ids, attention_mask, labels and, if asked for, words, each (rows, longest); where attributes are taught
-        their values, (rows, longest, attributes). Every step is alike.
+    def batch(self, indices: Sequence[int] | np.ndarray, *, step: int | None = None) -> dict[str, torch.Tensor]:
+        """input_ids, attention_mask, labels and, if asked for, words, each (rows, longest). All steps are alike.
+
+        attributes, where any are learned: (rows, longest, attributes).
         """
         rows = [self.rows[index] for index in indices]
         batch = collate(rows, padding=self._padding)

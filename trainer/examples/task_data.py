@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -21,33 +21,46 @@ class TrainingRows(Protocol):
 
     lengths: np.ndarray
 
-    def batch(self, indices: Sequence[int], *, step: int) -> dict[str, torch.Tensor]:
+    def batch(self, indices: Sequence[int] | np.ndarray, *, step: int) -> dict[str, torch.Tensor]:
         """The rows `indices` as tensors, input_ids and attention_mask (rows, longest) among them.
 
         step: the training step; what is random, such as masks, is drawn anew for each.
         """
 
 
-class LabelledRows(TrainingRows, Protocol):
-    """Rows with units (words or documents) that have labels, so that a teacher's outputs can be cached by unit.
+class LabelledRows(TrainingRows, ABC):
+    """Rows with units (words or documents) that have labels, so that a teacher's outputs can be cached by unit."""
 
-    pieces: (rows,) word pieces that are read of each in a step, without padding.
-    """
+    @property
+    @abstractmethod
+    def pieces(self) -> np.ndarray:
+        """(rows,) word pieces that are read of each in a step, without padding."""
 
-    pieces: np.ndarray
-
-    def batch(self, indices: Sequence[int], *, step: int | None = None) -> dict[str, torch.Tensor]:
+    @abstractmethod
+    def batch(self, indices: Sequence[int] | np.ndarray, *, step: int | None = None) -> dict[str, torch.Tensor]:
         """As TrainingRows.batch; without a step nothing is drawn and everything is read."""
 
     @property
+    @abstractmethod
     def units(self) -> int:
         """How many units there are."""
 
+    @abstractmethod
     def answered_by(self, teacher_rows: Self) -> Self:
         """These rows without the units that the teacher's rows have no word piece of."""
 
+    @abstractmethod
     def content(self) -> Iterator[list[int]]:
         """Everything that a teacher's outputs depend on, as integers, row by row."""
+
+
+class RowOptions(TypedDict):
+    """The options of TaskData.rows."""
+
+    label_ids: Mapping[str, int]
+    max_tokens: int
+    seed: int
+    with_units: bool
 
 
 class TaskData(ABC, Generic[T]):
@@ -76,11 +89,16 @@ class TaskData(ABC, Generic[T]):
         split: str,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        label_ids: Mapping[str, int] | None = None,
+        label_ids: Mapping[str, int],
         max_tokens: int,
         seed: int = 0,
+        with_units: bool = False,
     ) -> TrainingRows:
-        """The training rows of a split, none longer than `max_tokens` word pieces; `seed` is for what is drawn."""
+        """The training rows of a split, in windows of at most `max_tokens` word pieces.
+
+        label_ids: the output of each label. seed: of everything that is drawn at random. with_units: whether batches
+        number their units, for a teacher whose outputs are cached by unit.
+        """
 
     def marks(self, max_tokens: int, lengths: np.ndarray) -> dict[str, Any]:
         """What the model's config records, so that texts are later read as in training. lengths: as of the rows."""
@@ -118,6 +136,16 @@ class LabelledData(TaskData[T]):
     def survey(self) -> Report:
         """What all splits hold."""
 
+    @property
+    def train_labels(self) -> tuple[str, ...]:
+        """The labels or entity types of the whole training split, whatever the limit."""
+        return tuple(getattr(self.survey.splits["train"], "labels", ()))
+
+    def with_notes(self, report: dict[str, Any], split: str) -> dict[str, Any]:
+        """A report of scores on a split, with what to know of them as its `notes`, if there is anything."""
+        notes = self.survey.about(split, report.get("not_annotated", {}))
+        return report | ({"notes": notes} if notes else {})
+
     @abstractmethod
     def examples(self, split: str) -> Sequence[object]:
         """The examples of a split, read once. Raises BadData where the split is missing or invalid."""
@@ -132,12 +160,9 @@ class LabelledData(TaskData[T]):
         split: str,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        label_ids: Mapping[str, int] | None = None,
+        label_ids: Mapping[str, int],
         max_tokens: int,
         seed: int = 0,
         with_units: bool = False,
     ) -> LabelledRows:
-        """As TaskData.rows, with the examples without labels at the end of train.
-
-        with_units: whether batches say where each unit begins, for a teacher whose outputs are cached by unit.
-        """
+        """As TaskData.rows, with the examples without labels at the end of train."""

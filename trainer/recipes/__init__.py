@@ -1,6 +1,6 @@
-"""Recipes: a recipe is a loss plugged into the one training loop. One file a way to train.
+"""Recipes: each is a loss for the one training loop. One file per recipe, without torch.
 
-What a recipe declares stands in recipe.py. Nothing here needs torch.
+What every recipe declares is in recipe.py, the terms that a loss is made of in terms.py.
 """
 
 from trainer.recipes.compact import Compact

@@ -14,22 +14,22 @@ class Compact(Recipe):
     """MLM + 3 x (attention KL + hidden cosine) + 5 x soft targets at T = 1, layer by layer.
 
     The weights are those of the code of Rohanian et al. 2022 and Nouriborji et al. 2023 (MiniALBERT); a recursion of
-    MiniALBERT counts as a layer. Student layer k looks at teacher layer k*T/S. The alignment of the embedding outputs
-    is part of one ablation of MiniALBERT only, inside the factor 3; its weight is 0 here.
+    MiniALBERT counts as a layer. Layer k of S student layers is compared with layer k*T/S of T teacher layers. The
+    embedding outputs are compared in one ablation of MiniALBERT only, inside the factor 3; their weight is 0 here.
     """
 
     kind: ClassVar = "distill"
     labelled: ClassVar = False
     name: Literal["compact"] = "compact"
     mlm: float = Field(1.0, ge=0, le=FACTOR, description="Weight of the hard-label masked-LM loss")
-    attention_kl: float = Field(3.0, ge=0, le=FACTOR, description="Weight of the attention maps' divergence")
-    hidden_cosine: float = Field(3.0, ge=0, le=FACTOR, description="Weight of the cosine of the hidden states")
-    embedding_cosine: float = Field(0.0, ge=0, le=FACTOR, description="Weight of the cosine of the embedding outputs")
+    attention_kl: float = Field(3.0, ge=0, le=FACTOR, description="Weight of the KL divergence of the attention maps")
+    hidden_cosine: float = Field(3.0, ge=0, le=FACTOR, description="Weight of the cosine distance of the hidden states")
+    embedding_cosine: float = Field(0.0, ge=0, le=FACTOR, description="Weight of the cosine distance of the embeddings")
     soft_targets: float = Field(5.0, ge=0, le=FACTOR, description="Weight of the teacher's soft targets")
-    exact: bool = Field(False, description="As the papers' code ran: the teacher drops out, maps after their dropout")
+    exact: bool = Field(False, description="As in the papers' code: dropout in the teacher too, maps after dropout")
 
     def plan(self, student: int, teacher: int) -> tuple[Term, ...]:
-        """The terms for a student and a teacher of so many layers."""
+        """The weighted terms for a student and a teacher with these numbers of layers."""
         pairs = uniform(student, teacher)
         return (
             Term(name="mlm", weight=self.mlm),

@@ -15,5 +15,5 @@ class Finetune(Recipe):
 
     @staticmethod
     def plan(student: int, teacher: int) -> tuple[Term, ...]:
-        """The one term; there is no teacher, so its layers do not matter."""
+        """The gold labels alone, whatever the numbers of layers."""
         return (Term(name="task", weight=1.0),)

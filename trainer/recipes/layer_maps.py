@@ -1,4 +1,4 @@
-"""Layer maps: the layers of a teacher that a student copies, or is compared with. No torch."""
+"""Layer maps: which layers of a teacher a student copies, or is compared with."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,15 @@ MAPS = ("first", "last", "spread")
 
 
 def last_layers(student: int, teacher: int) -> tuple[tuple[int, int], ...]:
-    """The pair of the two last layers."""
+    """The last layer of each, as (student, teacher)."""
     return ((student, teacher),)
 
 
 def uniform(student: int, teacher: int, *, embeddings: bool = False) -> tuple[tuple[int, int], ...]:
-    """Student layer k beside teacher layer k*T/S (rounded up where that is no whole number), with level 0 if asked.
+    """(student, teacher) layers, from 1: layer k of S beside layer k*T/S of T, rounded up. Raises BadSpec where S > T.
 
     12 -> 4 gives 3, 6, 9, 12 and 12 -> 6 gives 2, 4, ..., 12: the maps of the tiny and the compact objective.
+    embeddings: begin with (0, 0), the embedding outputs.
     """
     check_depth(student, teacher)
     start = 0 if embeddings else 1
@@ -23,12 +24,12 @@ def uniform(student: int, teacher: int, *, embeddings: bool = False) -> tuple[tu
 
 
 def layer_map(name: str | Sequence[int], student: int, teacher: int) -> tuple[int, ...]:
-    """The teacher layers (from 1) that a student's layers are copied from.
+    """The teacher layers (from 1) that a student's layers are copied from, for one of MAPS or a list of layers.
 
     first: the first of each group of T/S layers (12 -> 6: 1,3,5,7,9,11; DistilBioBERT).
     last: the last of each group (12 -> 6: 2,4,...,12; CompactBioBERT, DistilClinicalBERT).
     spread: evenly from the first to the last (12 -> 6: 1,3,5,8,10,12; the original DistilBERT).
-    Or the layers themselves. Raises BadSpec where they do not fit.
+    Raises BadSpec where the student is deeper than the teacher, or a list does not fit.
     """
     if not isinstance(name, str):
         return _listed_layers(tuple(name), student, teacher)
@@ -42,7 +43,7 @@ def layer_map(name: str | Sequence[int], student: int, teacher: int) -> tuple[in
 
 
 def check_depth(student: int, teacher: int) -> None:
-    """Raise BadSpec where the student has more layers than the teacher: no map of layers covers it."""
+    """Raise BadSpec where the student has more layers than the teacher: no layer map exists then."""
     if student > teacher:
         raise BadSpec(
             [("student.layers", f"the student has {student} layers and its teacher only {teacher}")],

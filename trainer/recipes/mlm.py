@@ -1,4 +1,4 @@
-"""Continual pre-training: masked language modelling and nothing else."""
+"""Continual pre-training: masked language modelling alone."""
 
 from typing import ClassVar, Literal
 
@@ -9,8 +9,8 @@ from trainer.recipes.terms import Term
 class MaskedLM(Recipe):
     """Cross-entropy at the masked positions, weight 1 (Devlin et al. 2019).
 
-    So were made BioDistilBERT, BioTinyBERT, BioMobileBERT (Rohanian et al. 2022), ClinicalDistilBERT and
-    ClinicalMobileBERT (Rohanian et al. 2023), Clinical-Longformer and Clinical-BigBird (Li et al. 2023).
+    BioDistilBERT, BioTinyBERT and BioMobileBERT (Rohanian et al. 2022), ClinicalDistilBERT and ClinicalMobileBERT
+    (Rohanian et al. 2023), and Clinical-Longformer and Clinical-BigBird (Li et al. 2023) were trained in this way.
     """
 
     kind: ClassVar = "pretrain"
@@ -19,5 +19,5 @@ class MaskedLM(Recipe):
 
     @staticmethod
     def plan(student: int, teacher: int) -> tuple[Term, ...]:
-        """The one term; there is no teacher, so its layers do not matter."""
+        """The masked-LM loss alone, whatever the numbers of layers."""
         return (Term(name="mlm", weight=1.0),)

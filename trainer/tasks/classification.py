@@ -10,10 +10,10 @@ from trainer.tasks.task import Task
 class Classification(Task):
     """Labels of whole documents, of any length.
 
-    A document longer than max_tokens is read in overlapping windows, those of pieces.windows; the head gives
-    each window its logits, and the document has their mean, or the largest of each label. Training does the same: the
-    windows of a document stand in one step and the loss is that of its pooled logits, so no window is told a label that
-    it may not show (as where every window carries the label of its document), and what is trained is what is scored.
+    A document longer than max_tokens is read in overlapping windows (datasets.rows.pieces.windows). The head gives
+    logits for each window; those of the document are their mean, or their maximum for each label. Training does the
+    same: all windows of a document are in one step, and the loss is that of the pooled logits. So no window is trained
+    on a label for which it holds no evidence, and what is trained is what is scored.
     """
 
     title: ClassVar = "Labels of whole documents"
@@ -26,14 +26,17 @@ class Classification(Task):
     unit: ClassVar = "documents"
     name: Literal["classification"] = "classification"
     multi_label: bool | None = Field(
-        None, description="Whether a document may have several labels; empty: as the data set says"
+        None, description="Whether a document may have several labels; empty: as in the data set"
     )
     reading: Literal["windows", "truncate"] = Field(
-        "windows", description="Read long documents in windows, or only their first one"
+        "windows", description="Read long documents in windows, or only their first window"
     )
     pooling: Literal["mean", "max"] = Field(
-        "mean", description="What the windows of a document come to, label by label"
+        "mean", description="How the logits of a document's windows are combined, label by label"
     )
     most_windows: int = Field(
-        4, ge=1, le=65536, description="Windows of a document in a training step; of more, others are drawn each time"
+        4,
+        ge=1,
+        le=65536,
+        description="Windows of a document in a training step at most; where it has more, they are drawn at random",
     )

@@ -1,4 +1,4 @@
-"""Masked language modelling: say which piece was hidden."""
+"""Masked language modelling: predict the masked word pieces."""
 
 from typing import ClassVar, Literal
 
@@ -8,10 +8,10 @@ from trainer.tasks.task import Task
 
 
 class MLM(Task):
-    """Pieces are hidden and the model says what they were: 15 %, 80/10/10, as in all systems of the papers.
+    """15 % of the word pieces are masked (80 % [MASK], 10 % random, 10 % unchanged), as in all systems of the papers.
 
-    mask_share: Devlin et al. 2019. whole_words: their later variant (Cui et al. 2021); the papers' runs mask word
-    pieces. rows: "packed" as RoBERTa (Liu et al. 2019), no work spent on padding; "documents" never joins two of them;
+    mask_share: Devlin et al. 2019. whole_words: their later variant (Cui et al. 2021); the papers' runs mask single
+    word pieces. rows: "packed" as in RoBERTa (Liu et al. 2019), without padding; "documents" never joins two documents;
     "truncated" reads only the start of each, as the PubMed runs of the compact-biomedical models did.
     """
 
@@ -24,8 +24,8 @@ class MLM(Task):
     level: ClassVar = "masked tokens"
     unit: ClassVar = "documents"
     name: Literal["mlm"] = "mlm"
-    mask_share: float = Field(0.15, gt=0, lt=1, description="Share of the word pieces that are hidden")
-    whole_words: bool = Field(False, description="Hide all pieces of a word together")
+    mask_share: float = Field(0.15, gt=0, lt=1, description="Share of the word pieces that are masked")
+    whole_words: bool = Field(False, description="Mask all word pieces of a word together")
     rows: Literal["packed", "documents", "truncated"] = Field(
         "packed", description="Rows of joined documents, windows of single ones, or only the start of each"
     )

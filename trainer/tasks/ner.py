@@ -13,12 +13,12 @@ AttributeName = Annotated[str, StringConstraints(pattern=r"^[^\s=@]{1,60}$")]
 class NER(Task):
     """Token classification with word-level tags.
 
-    `labelling` says which pieces of a word carry its tag. "first" scores words, as the field does today. "all" is
-    the scheme of the compact-biomedical and lightweight-clinical papers: every piece carries the word's tag
-    unchanged (B- repeated), and scores count pieces, which inflates F1; never compare the two. `rows` says what stands
-    in a training row: an example as the data set gives it, a sentence or a document; the single sentences of it; or
-    as many sentences that follow each other as fit, so that a model also learns to read in long windows. `attributes`
-    are those of the data set's entities that are learned with the tags, such as assertion.
+    labelling: which word pieces carry the tag of their word. "first" scores words, as is usual today. "all" is the
+    scheme of the compact-biomedical and lightweight-clinical papers: every piece carries the word's tag unchanged
+    (B- repeated), and scores count pieces, which inflates F1; never compare the two. rows: what a training row holds.
+    "given": one example of the data set, a sentence or a document; "sentences": one sentence; "packed": as many
+    consecutive examples as fit, so that the model also learns to read long windows. attributes: those of the entities
+    that are learned with the tags, such as assertion.
     """
 
     title: ClassVar = "Named entities in a text"
@@ -33,7 +33,7 @@ class NER(Task):
     name: Literal["ner"] = "ner"
     labelling: Literal["first", "all"] = Field("first", description="Which word pieces carry the tag of their word")
     rows: Literal["given", "sentences", "packed"] = Field(
-        "given", description="Examples as the data set gives them, single sentences, or as many in a row as fit"
+        "given", description="A training row holds an example of the data set, one sentence, or as many examples as fit"
     )
     attributes: tuple[AttributeName, ...] = Field(
         (), max_length=16, description="Attributes of the entities to learn with the tags, such as assertion"

@@ -1,20 +1,18 @@
 """The training objective: a student, the projection trained with it, and the terms of its recipe for a batch.
 
-Every recipe runs here: fine-tuning and continual pre-training are plans without a teacher. What costs time is done only
-where a term asks for it: heads only at positions that count, the teacher without autograd, maps of single layers.
+Every recipe runs here; fine-tuning and continual pre-training are those without a teacher. Only what a term needs is
+computed: heads at the positions that count, the teacher without autograd, attention maps of single layers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Self
+from functools import reduce
+from typing import Any, NamedTuple, Self
 
 import torch
+from transformers import PreTrainedModel
 
 from trainer.architectures.dropout import quicken
-from trainer.architectures.layer_outputs import Seen, capturing, quicken_attention
-from trainer.datasets import attributes
-from trainer.datasets.attributes import Attribute
-from trainer.datasets.tags import Tags
-from trainer.datasets.tags import read as read_tags
+from trainer.architectures.layer_outputs import capturing, quicken_attention
 from trainer.errors import BadSpec
 from trainer.models.heads import (
     IGNORED,
@@ -30,32 +28,42 @@ from trainer.training import losses
 from trainer.training.vocabulary_loss import vocabulary_loss
 from trainer.zoo.outputs import HEADS
 
+Loss = Callable[..., torch.Tensor]  # a function of trainer.training.losses; TermTraits says how it is called
+
 
 class Pass(NamedTuple):
-    """One forward pass: hidden states by level, captured attention, and logits at what counts."""
+    """The outputs of one model for a batch.
 
-    states: Mapping[int, torch.Tensor]  # level -> (rows, tokens, hidden), or (units, hidden) from a cache
-    seen: Seen | None
-    # At what counts, (units, classes), or what leads to those of pieces.
+    states: level -> (rows, tokens, hidden), or (units, hidden) from the cache. maps, vectors: layer -> attention maps,
+    and queries, keys and values, as in layer_outputs.Seen. logits: (units, classes), or the projection that gives those
+    of a vocabulary.
+    """
+
+    states: Mapping[int, torch.Tensor]
+    maps: Mapping[int, torch.Tensor]
+    vectors: Mapping[int, tuple[torch.Tensor, ...]]
     logits: torch.Tensor | VocabularyProjection | None
 
 
 class Objective(torch.nn.Module):
-    """batch -> loss terms. Holds the student and the shared projection; the teacher is not part of its state dict.
+    """batch -> loss terms. Its parameters are those of the student and of the shared projection, not of the teacher.
 
-    head: one of zoo.outputs.HEADS. A masked LM compares at masked positions, and hidden states at every real token; a
-    tagger compares both at the labelled positions, a classifier at whole documents, so that teacher and student may cut
-    words differently.
-    `exact` is the papers' mode: the teacher drops out as the student does, and maps are those after dropout.
+    head: a key of zoo.outputs.HEADS. A masked LM is compared at masked positions, its hidden states at every real
+    token; a tagger at labelled positions and a classifier at whole documents, so that the tokenizers of teacher and
+    student may differ. plan: the terms; those of weight 0 are left out.
+    teacher: run in every step; None where there is none, or where its outputs come with the batch.
+    teacher_width: its hidden size, where its outputs come with the batch. exact: as in the papers' code, with dropout
+    in the teacher too, and attention maps taken after dropout. seed: of the projection's initial weights.
+    Raises BadSpec where a term compares states of different widths.
     """
 
     def __init__(
         self,
-        student: torch.nn.Module,
+        student: PreTrainedModel,
         plan: Sequence[Term],
         *,
         head: str,
-        teacher: torch.nn.Module | None = None,
+        teacher: PreTrainedModel | None = None,
         teacher_width: int | None = None,
         exact: bool = False,
         seed: int = 0,
@@ -64,7 +72,7 @@ class Objective(torch.nn.Module):
         self.student, self.head, self.exact = student, head, exact
         quicken_attention(student)
         self.plan = tuple(term for term in plan if term.weight)
-        self._teacher = [teacher] if teacher is not None else []  # a list hides it from train(), state_dict and device
+        self._teacher = [teacher] if teacher is not None else []  # in a list, so that it is no submodule
         for model in self._teacher:
             model.requires_grad_(False).train(exact)
             quicken(model)
@@ -72,11 +80,11 @@ class Objective(torch.nn.Module):
             narrows(model, head)  # so that the first step does not have to try
         width = teacher_width or (teacher.config.hidden_size if teacher is not None else None)
         self.projection = _projection(student.config.hidden_size, width, self.plan, head=head, seed=seed)
-        self._tags, self._attributes = _outputs(student, head)
+        self._tags, self._attributes = _read_outputs(student, head)
 
     @property
-    def teacher(self) -> torch.nn.Module | None:
-        """The model that is taught from; None without one, or where its outputs come with the batch."""
+    def teacher(self) -> PreTrainedModel | None:
+        """The teacher; None where there is none, or where its outputs come with the batch."""
         return self._teacher[0] if self._teacher else None
 
     @property
@@ -84,171 +92,196 @@ class Objective(torch.nn.Module):
         """The teacher's levels whose hidden states a term compares, lowest first."""
         return tuple(sorted(self._levels("states", 1)))
 
-    def to(self, device, *args, **kwargs) -> Self:
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """As torch.nn.Module.to, for the teacher too."""
         for model in self._teacher:
-            model.to(device)
-        return super().to(device, *args, **kwargs)
+            model.to(*args, **kwargs)
+        return super().to(*args, **kwargs)
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The terms, each weighted, under their names, and their sum as "loss".
+        """The weighted terms as "loss.NAME", and their sum as "loss".
 
-        batch: input_ids, attention_mask, labels (rows, tokens); where attributes are taught their values (rows, tokens,
-        attributes); with a cached teacher also words (rows, tokens), -1 where no word begins, teacher_logits (units,
-        classes) and teacher_states (units, teacher_levels, hidden of the teacher). Of documents the fields are those of
-        trainer.tasks.classification.
+        batch: input_ids, attention_mask, labels (rows, tokens); attributes (rows, tokens, attributes) where any are
+        learned; with cached teacher outputs also words (rows, tokens), -1 where no word begins, teacher_logits (units,
+        classes) and teacher_states (units, teacher_levels, hidden size of the teacher). For documents the fields are
+        those of trainer.examples.classification.
         """
         student = self._run(self.student, batch, side=0)
-        teacher = self._teach(batch)
-        total, terms = self._output_terms(student, teacher, batch)
+        teacher = self._run_teacher(batch)
+        terms: dict[str, torch.Tensor] = {}
+        parts: list[torch.Tensor] = []
+        if any(term.traits.needs_logits for term in self.plan):
+            total, terms = self._output_terms(student, teacher, batch)
+            parts.append(total)
         for term in self.plan:
             if not term.traits.needs_logits:
-                pairs = (self._layer_term(term, pair, student, teacher, batch) for pair in term.pairs)
-                terms[term.name] = term.weight * sum(pairs)
-                total = total + terms[term.name]
-        return {"loss": total} | {f"loss.{term.name}": terms[term.name] for term in self.plan}
+                assert teacher is not None
+                by_pair = (self._layer_term(term, pair, student, teacher, batch) for pair in term.pairs)
+                terms[term.name] = term.weight * reduce(torch.add, by_pair)
+                parts.append(terms[term.name])
+        return {"loss": reduce(torch.add, parts)} | {f"loss.{term.name}": terms[term.name] for term in self.plan}
 
-    def _teach(self, batch: Mapping) -> Pass | None:
+    def _run_teacher(self, batch: Mapping[str, torch.Tensor]) -> Pass | None:
         if "teacher_logits" in batch:
             states = zip(self.teacher_levels, batch["teacher_states"].unbind(1), strict=True)
-            return Pass(dict(states), None, batch["teacher_logits"])
+            return Pass(dict(states), {}, {}, batch["teacher_logits"])
         if self.teacher is None:
             return None
         with torch.no_grad():
             return self._run(self.teacher, batch, side=1)
 
-    def _run(self, model: torch.nn.Module, batch: Mapping, *, side: int) -> Pass:
-        """side: 0 for the student, 1 for the teacher, as in the pairs of a term."""
+    def _run(self, model: PreTrainedModel, batch: Mapping[str, torch.Tensor], *, side: int) -> Pass:
+        """The outputs that the terms need. side: 0 for the student, 1 for the teacher, as in the pairs of a term."""
         states, maps, vectors = (self._levels(compared, side) for compared in ("states", "maps", "vectors"))
         needs_logits = any(term.traits.needs_logits and (side == 0 or term.traits.needs_teacher) for term in self.plan)
-        with capturing(model, maps=maps, vectors=vectors, after_dropout=self.exact) as seen:
+        with capturing(model, maps=maps, vectors=vectors, after_dropout=self.exact) as captured:
             output = forward(model, batch, head=self.head, levels=states, needs_logits=needs_logits)
-        return Pass(output.states, seen, output.logits)
+        return Pass(output.states, captured.maps, captured.vectors, output.logits)
 
-    def _output_terms(self, student: Pass, teacher: Pass | None, batch: Mapping) -> tuple[torch.Tensor | float, dict]:
-        """The sum of the weighted terms on what the heads say, and each of them."""
+    def _output_terms(
+        self, student: Pass, teacher: Pass | None, batch: Mapping[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The sum of the weighted terms on logits, and each of them by name."""
         terms = [term for term in self.plan if term.traits.needs_logits]
-        if not terms:
-            return 0.0, {}
+        assert student.logits is not None
 
-        def compare(mine: torch.Tensor, theirs: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
-            return torch.stack([term.weight * self._output_term(term, mine, theirs, labels, batch) for term in terms])
+        def compare(
+            student_logits: torch.Tensor, teacher_logits: torch.Tensor | None, labels: torch.Tensor
+        ) -> torch.Tensor:
+            values = (self._output_term(term, student_logits, teacher_logits, labels, batch) for term in terms)
+            return torch.stack([term.weight * value for term, value in zip(terms, values, strict=True)])
 
-        mine, theirs = student.logits, teacher.logits if teacher else None
+        logits, targets = student.logits, teacher.logits if teacher else None
         labels = batch["labels"] if "owners" in batch else batch["labels"].flatten()[positions(batch)]
-        if all(isinstance(logits, VocabularyProjection | None) for logits in (mine, theirs)):
-            total, each = vocabulary_loss(mine, theirs, labels, compare)
+        if isinstance(logits, VocabularyProjection) and not isinstance(targets, torch.Tensor):
+            total, values = vocabulary_loss(logits, targets, labels, compare)
         else:
-            each = compare(vocabulary_logits(mine), None if theirs is None else vocabulary_logits(theirs), labels)
-            total = each.sum()
-        return total, dict(zip((term.name for term in terms), each.unbind(), strict=True))
+            teacher_logits = None if targets is None else vocabulary_logits(targets)
+            values = compare(vocabulary_logits(logits), teacher_logits, labels)
+            total = values.sum()
+        return total, dict(zip((term.name for term in terms), values.unbind(), strict=True))
 
     def _output_term(
-        self, term: Term, mine: torch.Tensor, theirs: torch.Tensor | None, labels: torch.Tensor, batch: Mapping
+        self,
+        term: Term,
+        student: torch.Tensor,
+        teacher: torch.Tensor | None,
+        labels: torch.Tensor,
+        batch: Mapping[str, torch.Tensor],
     ) -> torch.Tensor:
-        """One term on logits, (units, outputs): that of the tags, and of each attribute beside it.
+        """One term on logits, (units, outputs), without its weight: of the tags, and added to it of each attribute.
 
-        An attribute counts where its gold label stands, or against a teacher at the words that the teacher tags as part
-        of a span that carries it.
+        An attribute counts where it has a gold value or, compared with a teacher, at the words that the teacher tags as
+        part of a span that carries it.
         """
-        if not self._attributes:
-            return _term_of(term, mine, theirs, labels)
+        if self._tags is None or not self._attributes:
+            return _compare_logits(term, student, teacher, labels)
         columns = slice(len(self._tags.names))
-        total = _term_of(term, mine[:, columns], None if theirs is None else theirs[:, columns], labels)
+        total = _compare_logits(term, student[:, columns], None if teacher is None else teacher[:, columns], labels)
         if term.traits.compares != "labels":
-            said = theirs[:, columns].argmax(-1)
+            assert teacher is not None
+            predicted = teacher[:, columns].argmax(-1)
             for attribute in self._attributes:
                 carrying = [column for kind in attribute.carriers for column in self._tags.columns(kind)]
-                where = torch.isin(said, said.new_tensor(carrying))
-                pair = (logits[where][:, attribute.outputs] for logits in (mine, theirs))
-                total = total + _term_of(term, *pair, labels[where])
+                where = torch.isin(predicted, predicted.new_tensor(carrying))
+                values, targets = (logits[where][:, attribute.outputs] for logits in (student, teacher))
+                total = total + _compare_logits(term, values, targets, labels[where])
         elif "attributes" in batch:
             gold = batch["attributes"].flatten(0, 1)[positions(batch)]  # (units, attributes)
-            for attribute, values in zip(self._attributes, gold.unbind(1), strict=True):
-                total = total + _term_of(term, mine[:, attribute.outputs], None, values)
+            for attribute, numbers in zip(self._attributes, gold.unbind(1), strict=True):
+                total = total + _compare_logits(term, student[:, attribute.outputs], None, numbers)
         return total
 
-    def _layer_term(self, term: Term, pair: tuple[int, int], student: Pass, teacher: Pass, batch: Mapping):
-        """A term that looks inside the two models, for one pair of their levels."""
-        mask, (low, high) = batch["attention_mask"], pair
+    def _layer_term(
+        self, term: Term, pair: tuple[int, int], student: Pass, teacher: Pass, batch: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """A term on states, maps or vectors, for one pair of levels, without its weight."""
+        mask, (level, teacher_level) = batch["attention_mask"], pair
         loss = _function(term)
         if term.traits.compares == "maps":
-            maps = (student.seen.maps[low], teacher.seen.maps[high])
+            maps = (student.maps[level], teacher.maps[teacher_level])
             return loss(*maps) if term.traits.padding else loss(*maps, mask)
         if term.traits.compares == "vectors":
-            kinds = zip(student.seen.vectors[low], teacher.seen.vectors[high], strict=True)
-            return sum(loss(mine, theirs, mask, heads=term.heads) for mine, theirs in kinds)
-        mine, theirs = student.states[low], teacher.states[high]
+            kinds = zip(student.vectors[level], teacher.vectors[teacher_level], strict=True)
+            return reduce(torch.add, (loss(*vectors, mask, heads=term.heads) for vectors in kinds))
+        states, teacher_states = student.states[level], teacher.states[teacher_level]
         if self.projection is not None and term.projected:
-            mine = self.projection(mine)
-        return loss(mine, theirs) if term.traits.padding else loss(*self._counted(mine, theirs, batch))
+            states = self.projection(states)
+        if term.traits.padding:
+            return loss(states, teacher_states)
+        return loss(*self._counted(states, teacher_states, batch))
 
-    def _counted(self, mine: torch.Tensor, theirs: torch.Tensor, batch: Mapping) -> Iterator[torch.Tensor]:
-        """The states of both that count: at every real token of a masked LM, of a labelled task what has a label."""
+    def _counted(
+        self, student: torch.Tensor, teacher: torch.Tensor, batch: Mapping[str, torch.Tensor]
+    ) -> Iterator[torch.Tensor]:
+        """The states of both that count: every real token for a masked LM, labelled units for other tasks."""
         if not HEADS[self.head].labelled:
-            where = _real(batch["attention_mask"])
-            return (_rows(states, where) for states in (mine, theirs))
+            where = _real_positions(batch["attention_mask"])
+            return (_states_at(states, where) for states in (student, teacher))
         return (
-            states if states.ndim == 2 else unit_states(model, states, batch)
-            for model, states in ((self.student, mine), (self.teacher, theirs))
+            states if model is None or states.ndim == 2 else unit_states(model, states, batch)
+            for model, states in ((self.student, student), (self.teacher, teacher))
         )
 
     def _levels(self, compared: str, side: int) -> set[int]:
-        """The levels of one side whose states, maps or vectors a term compares."""
+        """The levels of one side whose states, maps or vectors (`compared`) some term compares."""
         return {pair[side] for term in self.plan if term.traits.compares == compared for pair in term.pairs}
 
 
-def _function(term: Term, *, sets: bool = False) -> Callable[..., torch.Tensor]:
-    """What computes a term; sets: where a document may have several labels."""
+def _function(term: Term, *, sets: bool = False) -> Loss:
+    """The function of trainer.training.losses for a term. sets: where a document may have several labels."""
     traits = term.traits
-    return getattr(losses, (sets and traits.of_sets) or traits.function or term.name)
+    loss: Loss = getattr(losses, (sets and traits.of_sets) or traits.function or term.name)
+    return loss
 
 
-def _outputs(model: torch.nn.Module, head: str) -> tuple[Tags | None, tuple[Attribute, ...]]:
-    """What the outputs of a tagger are: its tags, and the attributes of spans."""
-    if HEADS[head].predicts != "tags":
+def _read_outputs(model: PreTrainedModel, head: str) -> tuple[Tags | None, tuple[Attribute, ...]]:
+    """What the outputs of a tagger mean: its tags, and the attributes of spans. None and () for other heads."""
+    if HEADS[head].says != "tags":
         return None, ()
-    names = [model.config.id2label[number] for number in range(len(model.config.id2label))]
+    labels = model.config.id2label or {}
+    names = [labels[number] for number in range(len(labels))]
     tags = read_tags(names)
     return tags, attributes.read(names, getattr(model.config, attributes.CARRIERS, {}), tags.kinds)
 
 
-def _term_of(term: Term, mine: torch.Tensor, theirs: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
-    """One term on logits, (units, classes); labels in floating point: documents with several each."""
+def _compare_logits(
+    term: Term, student: torch.Tensor, teacher: torch.Tensor | None, labels: torch.Tensor
+) -> torch.Tensor:
+    """One term on logits, (units, classes), without its weight. Labels are floats where documents may have several."""
     loss = _function(term, sets=labels.is_floating_point())
     if term.traits.compares == "labels":
-        return loss(mine, labels, ignored=IGNORED)
-    return loss(mine, theirs, temperature=term.temperature) if term.traits.softened else loss(mine, theirs)
+        return loss(student, labels, ignored=IGNORED)
+    return loss(student, teacher, temperature=term.temperature) if term.traits.softened else loss(student, teacher)
 
 
-def _real(mask: torch.Tensor) -> torch.Tensor | None:
-    """The same for real tokens; None where there is no padding and all count."""
+def _real_positions(mask: torch.Tensor) -> torch.Tensor | None:
+    """The positions of real tokens in the flattened mask; None where there is no padding."""
     return None if bool(mask.all()) else mask.flatten().nonzero().squeeze(1)
 
 
-def _rows(states: torch.Tensor, where: torch.Tensor | None) -> torch.Tensor:
+def _states_at(states: torch.Tensor, where: torch.Tensor | None) -> torch.Tensor:
     flat = states.flatten(0, 1)  # (rows x tokens, hidden)
     return flat if where is None else flat[where]
 
 
-def _projection(student: int, teacher: int | None, plan: Sequence[Term], *, head: str, seed: int):
-    """The one linear map from student to teacher width that all levels share; None where no term asks for it.
+def _projection(
+    student: int, teacher: int | None, plan: Sequence[Term], *, head: str, seed: int
+) -> torch.nn.Linear | None:
+    """The one linear map from student to teacher width that all levels share; None where no term is projected.
 
-    The tiny objective has it at any widths; a task term only where the widths differ.
+    Without labels (the tiny objective) it is there at any widths; for a labelled task only where the widths differ.
     """
-    asked = any(term.projected for term in plan)
-    if asked and teacher and (not HEADS[head].labelled or student != teacher):
+    projected = any(term.projected for term in plan)
+    if projected and teacher and (not HEADS[head].labelled or student != teacher):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return torch.nn.Linear(student, teacher)
     unequal = [term.name for term in plan if term.traits.needs_same_width and student != teacher]
-    if unequal and not asked:
+    if unequal and not projected:
+        problem = f"the student is {student} wide and its teacher {teacher}; {unequal[0]} compares them"
         raise BadSpec(
-            [
-                (
-                    "student.hidden",
-                    f"the student is {student} wide and its teacher {teacher}; {unequal[0]} compares them",
-                )
-            ],
+            [("student.hidden", problem)],
             next_step=f"Make the student {teacher} wide, or choose the recipe tiny, minilm or task_kd.",
         )
     return None

@@ -99,7 +99,7 @@ def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Esti
     began = time.perf_counter() if began is None else began
     fit.check(ready)
     examples = _examples(ready)
-    setup = prepare(_shortened(ready, examples), cache=cache, opening=partial(excerpt, examples=examples))
+    setup = prepare(_shortened(ready, examples), cache=cache, open_data=partial(excerpt, examples=examples))
     preparing_s = time.perf_counter() - began
     seconds_per_place = _steps(setup)
     data = open_data(ready.spec.task, ready.dataset, limit=min(SCORED, ready.spec.limit or SCORED))
