@@ -268,7 +268,7 @@ def test_what_was_read_of_the_files_does_not_stay_in_the_process(tmp_path):
     files = [np.lib.format.open_memmap(tmp_path / name, "w+", np.float16, shape) for name, shape in shapes.items()]
     files[1][:] = np.arange(units)[:, None] % 1000
     outputs = teacher_cache.TeacherOutputs(files[0], files[1].reshape(units, 1, 384))
-    teacher_cache._let_go(*outputs)
+    teacher_cache._drop_pages(*outputs)
     before = mapped_bytes()
     for start in range(0, units, 1000):
         looked_up = outputs.at(torch.arange(start, start + 1000))
