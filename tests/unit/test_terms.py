@@ -10,8 +10,8 @@ from streamlit.testing.v1 import AppTest
 from tiny_pair import TAGS, batch, bert
 
 from trainer.errors import BadSpec
-from trainer.prediction import Plain
 from trainer.recipes import RECIPES
+from trainer.recipes.recipe import Recipe
 from trainer.recipes.terms import TERMS, Term, TermTraits
 from trainer.spec import Schedule, parse
 from trainer.training import losses
@@ -63,7 +63,7 @@ PIECE_BY_PIECE = ("states of every place", "maps", "maps of every place", "vecto
 OTHER = {"pieces": "others", "hidden": 30, "heads": 2, "model_type": "longformer"}
 
 
-class DummyRecipe(Plain):
+class DummyRecipe(Recipe):
     """A recipe of one term that is called dummy."""
 
     kind: ClassVar = "distill"
