@@ -13,6 +13,10 @@ from transformers import PreTrainedModel
 
 from trainer.architectures.dropout import quicken
 from trainer.architectures.layer_outputs import capturing, quicken_attention
+from trainer.datasets import attributes
+from trainer.datasets.attributes import Attribute
+from trainer.datasets.tags import Tags
+from trainer.datasets.tags import read as read_tags
 from trainer.errors import BadSpec
 from trainer.models.heads import (
     IGNORED,
