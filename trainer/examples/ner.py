@@ -20,7 +20,7 @@ from trainer.datasets.rows.words import expand_tags
 from trainer.datasets.tags import Tags, iob2
 from trainer.datasets.tags import read as read_tags
 from trainer.evaluation import span_scores
-from trainer.examples.task_data import LabelledData
+from trainer.examples.task_data import LabelledData, LabelledRows
 from trainer.resolved import ResolvedDataset, ResolvedModel
 from trainer.tasks.ner import NER
 
@@ -299,7 +299,7 @@ class NERData(LabelledData[NER]):
         return self.with_notes(report, split)
 
 
-class NERRows:
+class NERRows(LabelledRows):
     """Rows of a split as batches.
 
     lengths: (rows,) word pieces with special tokens. words: whether batches hold the numbers of the words.

@@ -18,6 +18,7 @@ from trainer.datasets.attributes import Attribute
 from trainer.datasets.tags import Tags
 from trainer.datasets.tags import read as read_tags
 from trainer.errors import BadSpec
+from trainer.inference.model_outputs import output_names
 from trainer.models.heads import (
     IGNORED,
     VocabularyProjection,
@@ -243,8 +244,7 @@ def _read_outputs(model: PreTrainedModel, head: str) -> tuple[Tags | None, tuple
     """What the outputs of a tagger mean: its tags, and the attributes of spans. None and () for other heads."""
     if HEADS[head].says != "tags":
         return None, ()
-    labels = model.config.id2label or {}
-    names = [labels[number] for number in range(len(labels))]
+    names = output_names(model)
     tags = read_tags(names)
     return tags, attributes.read(names, getattr(model.config, attributes.CARRIERS, {}), tags.kinds)
 
