@@ -242,7 +242,7 @@ def _function(term: Term, *, sets: bool = False) -> Loss:
 
 def _read_outputs(model: PreTrainedModel, head: str) -> tuple[Tags | None, tuple[Attribute, ...]]:
     """What the outputs of a tagger mean: its tags, and the attributes of spans. None and () for other heads."""
-    if HEADS[head].says != "tags":
+    if HEADS[head].predicts != "tags":
         return None, ()
     names = output_names(model)
     tags = read_tags(names)
