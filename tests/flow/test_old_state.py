@@ -1,6 +1,7 @@
 """A state folder that an older version left, opened at another place than where it was made."""
 
 import json
+import math
 import tarfile
 from pathlib import Path
 
@@ -8,13 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trainer import models, queue, zoo
+from trainer import datasets, models, queue, zoo
 from trainer.errors import CorruptFile
 from trainer.files import file_sha256
 from trainer.queue import published, store
 from trainer.queue.worker import work
 from trainer.run import attempts, checkpoint_step, runs_dir
 from trainer.spec import parse
+from trainer.training import checkpoint
+from trainer.training.loop import optimizer_for, train
+from trainer.training.setup import prepare
 from workbench.note import Note
 from workbench.predict import predict
 
@@ -62,6 +66,19 @@ def test_its_finished_steps_are_not_made_again(old):
         assert queue._done(connection, stored.digest, queue.inputs.resolve_available(stored)) == old["distilled"]
 
 
+def test_its_interrupted_run_is_taken_up_after_its_checkpoint(old, home):
+    (run,) = attempts(runs_dir(), old["interrupted"])
+    data = datasets.resolve(run.spec.spec.dataset)
+    assert data.sha256 == run.spec.dataset.sha256
+    setup = prepare(run.spec.model_copy(update={"dataset": data}), cache=home / "cache")
+    spec, optimizer = setup.ready.spec, optimizer_for(setup.objective, setup.ready.spec.schedule)
+    start = checkpoint.restore(checkpoint.latest(run), setup.objective, optimizer).step
+    options = {"schedule": spec.schedule, "total": setup.total, "start": start, "seed": spec.seed}
+    step = next(train(setup.objective, optimizer, batch_at=setup.batch_at, **options))
+    assert step.number == start + 1 > 1 and math.isfinite(step.metrics["loss"])
+
+
+@pytest.mark.slow
 def test_its_interrupted_run_goes_on_to_the_same_bits(old):
     (first,) = attempts(runs_dir(), old["interrupted"])
     step = checkpoint_step(first.checkpoints()[0])

@@ -257,7 +257,10 @@ def test_datasets_check_shows_a_table_of_what_every_kind_of_split_holds(name, st
     assert header.split() == ["split", *columns.split()] and row.split() == ["train", *numbers.split()] and not err
 
 
-@pytest.mark.parametrize("name", datasets.cards())
+@pytest.mark.parametrize(
+    "name",
+    [name if name.endswith("-slice") else pytest.param(name, marks=pytest.mark.slow) for name in datasets.cards()],
+)
 def test_datasets_check_shows_every_data_set_that_ships(name, stillroom, home):
     card = datasets.cards()[name]
     code, out, err = stillroom("datasets", "check", name)  # for the task that a job on it would have

@@ -376,13 +376,18 @@ def as_pickle(remote, tmp_path, content) -> None:
     remote.files["pytorch_model.bin"] = (tmp_path / "pickle").read_bytes()
 
 
-def test_a_pickle_needs_permission_and_becomes_safetensors(remote, home, tiny_model, tmp_path):
-    tensors = load_file(tiny_model / "model.safetensors")
-    tensors["tied"] = tensors["classifier.weight"]  # shares memory, as tied weights do
-    as_pickle(remote, tmp_path, tensors)
+def test_a_pickle_needs_permission(remote, home, tmp_path):
+    as_pickle(remote, tmp_path, {"weight": torch.zeros(2)})
     with pytest.raises(Refused) as caught:
         models.fetch(entries()["bio-tinybert"])
     assert "--allow-pickle" in caught.value.next_step
+
+
+@pytest.mark.slow
+def test_a_pickle_becomes_safetensors(remote, home, tiny_model, tmp_path):
+    tensors = load_file(tiny_model / "model.safetensors")
+    tensors["tied"] = tensors["classifier.weight"]  # shares memory, as tied weights do
+    as_pickle(remote, tmp_path, tensors)
     place = models.fetch(entries()["bio-tinybert"], allow_pickle=True)
     assert not list(place.glob("*.bin"))
     assert_same(load_file(place / "model.safetensors"), tensors)

@@ -88,7 +88,9 @@ def audited(code: str, folder: Path) -> str:
     return log.read_text()
 
 
-@pytest.mark.parametrize("code", [COMMANDS, LIBRARY, WORKER], ids=["commands", "library", "worker"])
+@pytest.mark.parametrize(
+    "code", [COMMANDS, pytest.param(LIBRARY, marks=pytest.mark.slow), WORKER], ids=["commands", "library", "worker"]
+)
 def test_no_name_is_looked_up_elsewhere(tmp_path, code):
     assert audited(code, tmp_path) == ""
 

@@ -142,6 +142,7 @@ def test_a_slice_is_the_first_sentences_of_each_split(name, tmp_path):
         assert rebuilt.read_bytes() == (DATA / f"{name}-slice" / f"{split}.conll").read_bytes()
 
 
+@pytest.mark.slow
 def test_sentences_in_two_splits_are_as_the_cards_say():
     assert datasets.check("bc5cdr").repeated == {"train/dev": 7, "train/test": 8, "dev/test": 10}
     assert datasets.check("ncbi-disease").repeated == {"train/dev": 5, "train/test": 1, "dev/test": 1}
@@ -196,6 +197,7 @@ def word_runs(text: str, count: int = 10) -> set[int]:
     return {hash(tuple(words[start : start + count])) for start in range(len(words) - count + 1)}
 
 
+@pytest.mark.slow
 def test_the_text_shares_nothing_with_what_models_are_scored_on():
     scored = set()
     for name in FOLDERS:
@@ -214,6 +216,7 @@ def marked_texts(name: str, split: str) -> list[str]:
         return [json.loads(line)["text"] for line in lines]
 
 
+@pytest.mark.slow
 def test_what_may_be_trained_on_shares_no_thirteen_words_with_the_notes_that_are_scored():
     scored = {
         run
@@ -240,6 +243,7 @@ def test_the_notes_hold_the_assertions_that_their_card_states():
         assert not any(entity.get("attributes") for entity in entities if entity["label"] != "problem")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["clinical-text", "mtsamples"])
 def test_the_text_holds_no_identifier(name):
     months = "January|February|March|April|May|June|July|August|September|October|November|December"
@@ -310,6 +314,7 @@ def test_the_slice_of_the_notes_is_the_first_of_four_specialties():
         assert [set(each[2]) for each in documents] == [set(each[2]) & labels for each in wanted]
 
 
+@pytest.mark.slow
 def test_no_sample_note_is_a_training_note():
     samples = [word_runs(path.read_text(encoding="utf-8")) for path in (DATA / "notes").glob("*.txt")]
     notes = [
@@ -327,6 +332,7 @@ def test_no_sample_note_is_a_training_note():
         assert all(len(runs & sample) < len(runs) / 4 for sample in samples), place
 
 
+@pytest.mark.slow
 def test_no_scored_note_is_text_to_train_on():
     """Templates repeat phrases, but no document of clinical-text is as much as half of a dev or test note."""
     owners, sizes = defaultdict(list), []
