@@ -19,7 +19,7 @@ from trainer import inference, models
 from trainer.datasets.rows.pieces import cut, frame
 from trainer.inference.target_score import Probe, Score
 from trainer.zoo import resolve
-from workbench.explain.methods import method, scores
+from workbench.explain.methods import make_method, unit_scores
 
 NOTE = Path(__file__).parents[1] / "data" / "notes" / "cns-lymphoma-discharge.txt"
 INTERNAL = (1, 2, 4, 8)  # batch sizes that the peer may choose from
@@ -53,7 +53,7 @@ class Case:
         probe = Probe(
             self.model, self.ids, before=1, free=free, places=self.places, score=self.score, baseline_id=baseline_id
         )
-        return scores(method("integrated_gradients", {"steps": self.steps}), probe, np.arange(len(free)))
+        return unit_scores(make_method("integrated_gradients", {"steps": self.steps}), probe, np.arange(len(free)))
 
     def peer(self, internal_batch_size: int | None = None) -> np.ndarray:
         """The same by Captum."""

@@ -164,7 +164,7 @@ def test_two_models_stand_side_by_side_with_their_agreement(runs):
     page = explained(ran(page))
     assert html(page).count('class="sr-pane') == 2 + ('class="sr-panes' in html(page))
     assert "Spearman 1.00, Kendall 1.00" in words_on(page), "both have the same weights"
-    assert "Of the 10 words that speak most for it, 10 are the same." in words_on(page)
+    assert "Of the 10 words with the strongest support, 10 are the same." in words_on(page)
 
 
 def test_a_changed_request_waits_for_the_button(runs):

@@ -6,7 +6,7 @@ from scipy import stats
 
 from trainer.errors import BadSpec
 from trainer.prediction import Cost, Coverage
-from workbench.explain.agreement import Ablation, compare, kendall, sentence, spearman, strongest
+from workbench.explain.agreement import Ablation, ablation_sentence, compare_explanations, kendall, spearman, strongest
 from workbench.explain.explanation import Attribution, Explanation
 
 
@@ -34,7 +34,7 @@ def test_without_ranks_there_is_no_correlation():
 
 
 def test_where_two_explanations_differ_most_comes_first():
-    agreement = compare(explanation([5, 4, 3, 2, 1]), explanation([1, 4, 3, 2, 5]), k=2)
+    agreement = compare_explanations(explanation([5, 4, 3, 2, 1]), explanation([1, 4, 3, 2, 5]), k=2)
     assert agreement.overlap == 0.5
     assert agreement.k == 2
     assert [(item.start, item.first, item.second) for item in agreement.differences] == [(0, 1, 5), (40, 5, 1)]
@@ -42,32 +42,32 @@ def test_where_two_explanations_differ_most_comes_first():
 
 
 def test_what_neither_ranks_high_is_no_difference_worth_showing():
-    agreement = compare(explanation([9, 8, 1, 2, 3, 4]), explanation([8, 9, 4, 3, 2, 1]), k=2)
+    agreement = compare_explanations(explanation([9, 8, 1, 2, 3, 4]), explanation([8, 9, 4, 3, 2, 1]), k=2)
     assert [(item.start, item.first, item.second) for item in agreement.differences] == [(0, 1, 2), (10, 2, 1)]
 
 
 def test_parts_that_one_did_not_see_are_left_out():
-    agreement = compare(explanation([5, 4, 0], unread=((20, 40),)), explanation([1, 2, 9]))
+    agreement = compare_explanations(explanation([5, 4, 0], unread=((20, 40),)), explanation([1, 2, 9]))
     assert agreement.spearman == pytest.approx(-1)
     assert [item.start for item in agreement.differences] == [0, 10]
-    with pytest.raises(BadSpec, match="no part of it was seen by both"):
-        compare(explanation([5, 0], unread=((10, 20),)), explanation([0, 5], unread=((0, 10),)))
+    with pytest.raises(BadSpec, match="no part of it was read by both"):
+        compare_explanations(explanation([5, 0], unread=((10, 20),)), explanation([0, 5], unread=((0, 10),)))
 
 
 def test_units_that_differ_are_matched_by_characters():
     one = explanation([3, 2, 1], places=[(0, 4), (4, 8), (10, 12)])
     other = explanation([4, 1], places=[(0, 8), (10, 12)])
-    agreement = compare(one, other, k=1)
+    agreement = compare_explanations(one, other, k=1)
     assert agreement.overlap == 1
     halves = explanation([2, 2, 1], places=[(0, 4), (4, 8), (10, 12)])
-    assert agreement == compare(one, halves, k=1)
+    assert agreement == compare_explanations(one, halves, k=1)
 
 
 def test_only_one_target_and_one_grain_can_be_compared():
     with pytest.raises(BadSpec, match="target: found '0:8:Disease' and '0:8:Chemical'"):
-        compare(explanation([1]), explanation([1], target="0:8:Chemical"))
+        compare_explanations(explanation([1]), explanation([1], target="0:8:Chemical"))
     with pytest.raises(BadSpec, match="grain"):
-        compare(explanation([1]), explanation([1], grain="sentence"))
+        compare_explanations(explanation([1]), explanation([1], grain="sentence"))
 
 
 def test_the_strongest_part_may_be_asked_for_apart_from_the_target():
@@ -83,12 +83,12 @@ def test_the_strongest_part_may_be_asked_for_apart_from_the_target():
 )
 def test_an_ablation_as_a_sentence(before, after, expected):
     ablation = Ablation(target="12:20:Disease", hidden=((120, 180),), before=before, after=after)
-    text = sentence("minilm", ablation, part="sentence")
+    text = ablation_sentence("minilm", ablation, part="sentence")
     assert text == f"minilm: without the sentence at 120-180, its score for 12:20:Disease {expected}."
 
 
 def test_only_what_a_page_passes_is_quoted():
     ablation = Ablation(target="12:20:Disease", hidden=((1, 5), (9, 12)), before=0.9, after=0.5)
-    text = sentence("minilm", ablation, name="PLAN", quote="Stop it.")
+    text = ablation_sentence("minilm", ablation, name="PLAN", quote="Stop it.")
     assert "part at 1-5, 9-12 (PLAN) \u201cStop it.\u201d, its score for 12:20:Disease falls" in text
-    assert "its score for Disease: sepsis falls" in sentence("minilm", ablation, target="Disease: sepsis")
+    assert "its score for Disease: sepsis falls" in ablation_sentence("minilm", ablation, target="Disease: sepsis")

@@ -9,7 +9,7 @@ from trainer import models
 from trainer.datasets.rows.pieces import cut
 from trainer.inference.target_score import Probe, Score
 from workbench.explain import METHODS, ExplainOptions, explain_text, faithfulness
-from workbench.explain.methods import method, scores
+from workbench.explain.methods import make_method, unit_scores
 from workbench.explain.traits import PieceMethod
 
 FILLER = "the patient was seen in clinic today and we went over all of the plan with her at length again"
@@ -129,7 +129,7 @@ def test_infidelity_of_the_truth_is_nothing_and_of_another_is_not(case):
 
 def test_sensitivity_is_nothing_where_noise_changes_nothing_and_grows_with_it(case):
     probe, owner, _ = case
-    ablation = method("feature_ablation")
+    ablation = make_method("feature_ablation")
     still = faithfulness.sensitivity(ablation, probe, owner, radius=1e-6)
     near, far = (faithfulness.sensitivity(ablation, probe, owner, radius=radius) for radius in (0.1, 0.5))
     assert still < 1e-4 < near < far
@@ -159,7 +159,7 @@ def test_an_explanation_that_ignores_the_model_is_found_out_by_shuffled_weights(
     probe, owner, _ = case
     before = {name: value.clone() for name, value in probe.model.state_dict().items()}
     places = Places(name="places")
-    assert faithfulness.randomised(places, probe, owner, scores(places, probe, owner)) == pytest.approx(1)
+    assert faithfulness.randomised(places, probe, owner, unit_scores(places, probe, owner)) == pytest.approx(1)
     assert all(torch.equal(value, before[name]) for name, value in probe.model.state_dict().items())
 
 
@@ -167,5 +167,5 @@ def test_the_predicted_number_of_rows_is_read(case):
     probe, owner, true = case
     before = probe.progress.done
     faithfulness.measure(probe, owner, true, orders=3)
-    assert probe.progress.done - before == faithfulness.rows(len(owner), 3)
-    assert faithfulness.rows(50, 0) == 0
+    assert probe.progress.done - before == faithfulness.count_rows(len(owner), 3)
+    assert faithfulness.count_rows(50, 0) == 0

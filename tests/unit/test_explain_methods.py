@@ -11,7 +11,7 @@ from trainer import models, zoo
 from trainer.errors import BadData, BadSpec, StillroomError, Unavailable, UnknownName
 from trainer.inference import Cancelled
 from workbench.explain import GRAINS, METHODS, ExplainOptions, ablate, explain, explain_stream, explain_text
-from workbench.explain.methods import method
+from workbench.explain.methods import make_method
 from workbench.note import Note
 
 TEXT = (
@@ -319,7 +319,7 @@ def test_unknown_methods_options_grains_and_baselines_are_refused(tagger):
         why(tagger, grain="letter")
     with pytest.raises(UnknownName, match="Known: mask, pad"):
         why(tagger, baseline="zero")
-    assert method("occlusion", {"width": 2}).width == 2
+    assert make_method("occlusion", {"width": 2}).width == 2
 
 
 def test_the_baseline_matters_and_is_stated(tagger):

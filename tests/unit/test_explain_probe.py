@@ -20,7 +20,7 @@ from trainer import models
 from trainer.architectures import quicken
 from trainer.architectures.minialbert import MiniAlbertConfig, MiniAlbertForTokenClassification
 from trainer.inference.target_score import Probe, Score, last_layer_at
-from workbench.explain.methods import method, scores
+from workbench.explain.methods import make_method, unit_scores
 from workbench.explain.presence import presence
 
 COLUMNS, PLACES = [1, 2], [3, 4, 7]
@@ -86,7 +86,7 @@ def test_a_label_of_a_longformer_is_explained(ours):
         logits = probe.logits(probe.words[None])
     assert torch.allclose(logits[:, 0], expected, atol=1e-5)
     assert not torch.allclose(local, expected, atol=1e-2), "and the global token counts"
-    added = scores(method("integrated_gradients", {"steps": 50}), probe, np.arange(18)).sum()
+    added = unit_scores(make_method("integrated_gradients", {"steps": 50}), probe, np.arange(18)).sum()
     whole, nothing = probe.log_odds(np.array([[True] * 18, [False] * 18]))
     assert added == pytest.approx(whole - nothing, rel=1e-4) and abs(added) > 0.01
 
@@ -104,7 +104,7 @@ def of_pieces(attributions: torch.Tensor) -> np.ndarray:
 def test_integrated_gradients_equal_captums(probe, tagger, embedded):
     words, baseline = embedded
     expected = captum.attr.IntegratedGradients(plain(tagger[0])).attribute(words, baseline, n_steps=30)
-    attributions = scores(method("integrated_gradients", {"steps": 30}), probe, np.arange(18))
+    attributions = unit_scores(make_method("integrated_gradients", {"steps": 30}), probe, np.arange(18))
     np.testing.assert_allclose(attributions, of_pieces(expected), atol=1e-4)
     assert abs(attributions).max() > 0.1
 
@@ -120,17 +120,19 @@ def test_integrated_gradients_equal_captums_on_the_embedding_layer(probe, tagger
 
     layer = captum.attr.LayerIntegratedGradients(forward, model.get_input_embeddings())
     expected = layer.attribute(inputs, blank, n_steps=20, internal_batch_size=4)
-    attributions = scores(method("integrated_gradients", {"steps": 20}), probe, np.arange(18))
+    attributions = unit_scores(make_method("integrated_gradients", {"steps": 20}), probe, np.arange(18))
     np.testing.assert_allclose(attributions, of_pieces(expected), atol=1e-4)
 
 
 def test_saliency_and_input_x_gradient_equal_captums(probe, tagger, embedded):
     words = embedded[0].requires_grad_(True)
     expected = captum.attr.Saliency(plain(tagger[0])).attribute(words, abs=False)
-    attributions = scores(method("saliency"), probe, np.arange(18))
+    attributions = unit_scores(make_method("saliency"), probe, np.arange(18))
     np.testing.assert_allclose(attributions, expected.norm(dim=-1)[0, 1:-1].numpy(), atol=1e-4)
     expected = captum.attr.InputXGradient(plain(tagger[0])).attribute(words)
-    np.testing.assert_allclose(scores(method("input_x_gradient"), probe, np.arange(18)), of_pieces(expected), atol=1e-4)
+    np.testing.assert_allclose(
+        unit_scores(make_method("input_x_gradient"), probe, np.arange(18)), of_pieces(expected), atol=1e-4
+    )
 
 
 def test_gradient_shap_equals_captums_at_the_same_random_points(probe, tagger, embedded):
@@ -145,10 +147,10 @@ def test_gradient_shap_equals_captums_at_the_same_random_points(probe, tagger, e
 
 
 def test_gradient_shap_tends_to_integrated_gradients(probe):
-    exact = scores(method("integrated_gradients", {"steps": 30}), probe, UNITS)
-    attributions = scores(method("gradient_shap", {"samples": 600, "noise": 0.0}), probe, UNITS)
+    exact = unit_scores(make_method("integrated_gradients", {"steps": 30}), probe, UNITS)
+    attributions = unit_scores(make_method("gradient_shap", {"samples": 600, "noise": 0.0}), probe, UNITS)
     np.testing.assert_allclose(attributions, exact, atol=0.1 * abs(exact).max())
-    noisy = scores(method("gradient_shap", {"samples": 600, "noise": 0.5}), probe, UNITS)
+    noisy = unit_scores(make_method("gradient_shap", {"samples": 600, "noise": 0.5}), probe, UNITS)
     assert abs(noisy - attributions).max() > 0
 
 
@@ -171,7 +173,7 @@ def test_perturbations_equal_captums_on_embeddings(probe, tagger, embedded, name
         shapes = {"sliding_window_shapes": (6, words.shape[-1]), "strides": (3, words.shape[-1])}
         expected = way.attribute(words[:, 1:-1], baselines=baseline[:, 1:-1], **shapes)[0, ::3, 0].numpy()
     options = {"width": 2} if name == "occlusion" else {}
-    np.testing.assert_allclose(scores(method(name, options), probe, UNITS), expected, atol=1e-4)
+    np.testing.assert_allclose(unit_scores(make_method(name, options), probe, UNITS), expected, atol=1e-4)
 
 
 def test_kernel_shap_equals_captums_on_embeddings(probe, tagger, embedded):
@@ -187,7 +189,7 @@ def test_kernel_shap_equals_captums_on_embeddings(probe, tagger, embedded):
         expected = captum.attr.KernelShap(forward).attribute(
             whole, torch.zeros(1, 6), n_samples=50, perturbations_per_eval=8
         )
-    attributions = scores(method("kernel_shap", {"samples": 50}), probe, UNITS)
+    attributions = unit_scores(make_method("kernel_shap", {"samples": 50}), probe, UNITS)
     np.testing.assert_allclose(attributions, expected[0].numpy(), atol=1e-3)
 
 
@@ -201,7 +203,7 @@ def test_rollout_equals_the_papers_recursion_on_the_models_own_attentions(probe,
         attention = layer[0].mean(0) + torch.eye(20)
         flow = (attention / attention.sum(-1, keepdim=True)) @ flow
     expected = flow[PLACES].mean(0)[1:-1].detach().numpy()
-    attributions = scores(method("attention_rollout"), probe, np.arange(18))
+    attributions = unit_scores(make_method("attention_rollout"), probe, np.arange(18))
     np.testing.assert_allclose(attributions, expected, atol=1e-6)
     assert attributions.sum() < 1
 

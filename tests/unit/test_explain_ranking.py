@@ -8,7 +8,7 @@ from trainer.errors import UnknownName
 from trainer.zoo import resolve
 from workbench.explain import METHODS, ExplainOptions, explain_text
 from workbench.explain.grains import GRAINS
-from workbench.explain.ranking import coarser, grains_of, rank_parts
+from workbench.explain.ranking import available_grains, coarsen, rank_parts
 
 TEXT = (
     "HISTORY: Fever, chills (for 3 days); no rash.\r\nSaw Dr. Smith.\nPLAN:\nGive naloxone, 1.5 mg. Hepatitis?\n"
@@ -24,11 +24,16 @@ def test_the_strongest_come_first_whatever_their_sign():
 
 
 def test_only_scores_that_add_up_are_shown_in_larger_parts():
-    assert grains_of(explanation([1], method="saliency", grain="word")) == GRAINS[:4]
-    assert grains_of(explanation([1], method="saliency", grain="piece")) == ("section", "sentence", "phrase", "piece")
-    assert grains_of(explanation([1], method="kernel_shap", grain="word")) == ("word",)
+    assert available_grains(explanation([1], method="saliency", grain="word")) == GRAINS[:4]
+    assert available_grains(explanation([1], method="saliency", grain="piece")) == (
+        "section",
+        "sentence",
+        "phrase",
+        "piece",
+    )
+    assert available_grains(explanation([1], method="kernel_shap", grain="word")) == ("word",)
     with pytest.raises(UnknownName, match="grain of this explanation"):
-        coarser(explanation([1], method="kernel_shap", grain="word"), TEXT, "section")
+        coarsen(explanation([1], method="kernel_shap", grain="word"), TEXT, "section")
 
 
 @pytest.mark.parametrize("grain", ["section", "sentence", "phrase"])
@@ -37,9 +42,9 @@ def test_larger_parts_are_what_the_model_would_have_answered(tiny_model, grain, 
     model, tokenizer = models.load(resolve(str(tiny_model)))
     each = [ExplainOptions(method="saliency", orders=0, grain=one) for one in (asked, grain)]
     fine, coarse = (explain_text(TEXT, model, tokenizer, "9:14:Disease", options, name="m") for options in each)
-    shown = coarser(fine, TEXT, grain)
+    shown = coarsen(fine, TEXT, grain)
     assert shown.grain == grain
     assert [(part.start, part.end) for part in shown.attributions] == [(p.start, p.end) for p in coarse.attributions]
     assert [p.score for p in shown.attributions] == pytest.approx([p.score for p in coarse.attributions])
-    assert coarser(fine, TEXT, asked) is fine
+    assert coarsen(fine, TEXT, asked) is fine
     assert METHODS["saliency"].at == "pieces"

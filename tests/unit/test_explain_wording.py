@@ -5,11 +5,11 @@ import re
 import pytest
 from unit.test_explain_agreement import explanation
 
-from workbench.explain.agreement import compare
+from workbench.explain.agreement import compare_explanations
 from workbench.explain.explanation import Checks, Faithfulness
 from workbench.explain.methods import METHODS
 from workbench.explain.targets import parse
-from workbench.explain.wording import account, agreeing, asked, figure, meaning, ordinal, verdict
+from workbench.explain.wording import account, describe_agreement, describe_target, figure, method_summary, verdict
 
 
 def measured(measured_fall: tuple[float, float], random: tuple[float, float], *, trusted: bool, **fields):
@@ -22,18 +22,19 @@ def test_one_that_beats_random_orders_says_by_how_much():
     judgement = verdict(measured((0.41, 0.02), (0.05, 0.6), trusted=True))
     assert (judgement.level, judgement.title) == ("better", "Better than random orders")
     assert judgement.reasons == (
-        "Without the words that it ranks first the score falls by 0.41; without as many random words it falls by 0.05.",
-        "With only those words the score falls by 0.02; with as many random ones it falls by 0.60.",
+        "Without the words that it ranks highest, the score falls by 0.41; "
+        "without as many random words, it falls by 0.05.",
+        "With only those words, the score falls by 0.02; with as many random ones, it falls by 0.60.",
     )
 
 
 @pytest.mark.parametrize(
     ("measured_fall", "random", "why"),
     [
-        ((0.05, 0.6), (0.05, 0.5), "matters no more to the model than random words"),
-        ((0.02, 0.3), (0.05, 0.5), "without those it names shows nothing"),
-        ((0.3, 0.5), (0.05, 0.5), "with only those it names shows nothing"),
-        ((0.07, 0.48), (0.05, 0.5), "too little to rule out chance"),
+        ((0.05, 0.6), (0.05, 0.5), "matter no more to the model than random words"),
+        ((0.02, 0.3), (0.05, 0.5), "Without the words that it ranks highest, the score is no better"),
+        ((0.3, 0.5), (0.05, 0.5), "With only the words that it ranks highest, the score is no better"),
+        ((0.07, 0.48), (0.05, 0.5), "not by enough to rule out chance"),
     ],
 )
 def test_one_that_does_not_says_do_not_rely_on_it_and_where_it_fails(measured_fall, random, why):
@@ -44,21 +45,23 @@ def test_one_that_does_not_says_do_not_rely_on_it_and_where_it_fails(measured_fa
 
 
 def test_a_score_of_almost_nothing_leaves_little_to_explain():
-    assert "score of 0.04" in "".join(verdict(measured((0, 0), (0, 0), trusted=False, probability=0.04)).reasons)
+    assert "score for this is 0.04" in "".join(
+        verdict(measured((0, 0), (0, 0), trusted=False, probability=0.04)).reasons
+    )
     assert "little" not in "".join(verdict(measured((0, 0), (0, 0), trusted=False, probability=0.4)).reasons)
 
 
 def test_a_score_that_does_not_fall_is_not_described_as_a_fall():
     reasons = verdict(measured((-0.2, 0.001), (0.05, 0.5), trusted=False)).reasons
-    assert "it ranks first the score rises by 0.20" in reasons[1]
-    assert "With only those words the score stays;" in reasons[2]
+    assert "it ranks highest, the score rises by 0.20" in reasons[1]
+    assert "With only those words, the score stays the same;" in reasons[2]
 
 
 def test_what_was_not_measured_is_stated():
     assert verdict(explanation([1, 0])) == (
         "unmeasured",
         "Not measured",
-        ("Nobody has compared these words with random ones yet: take them as a first hint.",),
+        ("These words have not been compared with random ones yet: take them as a first hint.",),
     )
     assert "No part was hidden" in verdict(explanation([0, 0])).reasons[0]
 
@@ -73,14 +76,14 @@ def test_a_sum_that_is_far_off_is_stated():
 def test_checks_come_with_their_meaning_and_an_untargeted_method_is_marked():
     checks = Checks(infidelity=0.1234, sensitivity=0.5, randomised=None)
     reasons = verdict(explanation([1, 2], method="attention_rollout", checks=checks)).reasons
-    assert "does not know the label" in reasons[1]
-    assert "Infidelity 0.123 " in reasons[2] and "Sensitivity 0.50 " in reasons[3] and "cannot be given" in reasons[4]
+    assert "does not use the label" in reasons[1]
+    assert "Infidelity 0.123 " in reasons[2] and "Sensitivity 0.50 " in reasons[3] and "undefined" in reasons[4]
     assert "0.87" in verdict(explanation([1], checks=checks.model_copy(update={"randomised": 0.87}))).reasons[-1]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_a_plain_sentence_and_a_unit(name):
-    sentence = meaning(name)
+    sentence = method_summary(name)
     assert sentence.endswith((".", ")")) and 30 < len(sentence) < 160 and not re.search(r"[=_\n]|\bar[Xx]iv", sentence)
     assert METHODS[name].unit and METHODS[name].signed in (True, False)
 
@@ -97,16 +100,19 @@ def test_how_it_was_computed_is_stated():
 
 
 def test_targets_and_figures_read_as_a_person_says_them():
-    assert asked(parse("3:9:Disease"), "sepsis") == "Disease: sepsis"
-    assert asked(parse("3:9:Disease")) == "Disease: characters 3 to 9"
-    assert asked(parse("Urology")) == "Urology, of the whole note"
-    ordinals = [ordinal(number) for number in (1, 2, 3, 4, 11, 21, 112)]
-    assert ordinals == ["1st", "2nd", "3rd", "4th", "11th", "21st", "112th"]
+    assert describe_target(parse("3:9:Disease"), "sepsis") == "Disease: sepsis"
+    assert describe_target(parse("3:9:Disease")) == "Disease: characters 3 to 9"
+    assert describe_target(parse("Urology")) == "Urology, of the whole note"
     assert [figure(p) for p in (0.001, 0.5, 0.999)] == ["below 0.01", "0.50", "above 0.99"]
 
 
 def test_agreement_is_stated_with_its_figures():
-    sentences = agreeing(compare(explanation([5, 4, 3, 2, 1]), explanation([1, 4, 3, 2, 5]), k=2), "word")
+    sentences = describe_agreement(
+        compare_explanations(explanation([5, 4, 3, 2, 1]), explanation([1, 4, 3, 2, 5]), k=2), "word"
+    )
     assert "Spearman -0.60" in sentences[0] and "Kendall -0.40" in sentences[0]
-    assert sentences[1] == "Of the 2 words that speak most for it, 1 is the same."
-    assert "Spearman cannot be given" in agreeing(compare(explanation([1, 1]), explanation([1, 2])), "word")[0]
+    assert sentences[1] == "Of the 2 words with the strongest support, 1 is the same."
+    assert (
+        "Spearman undefined"
+        in describe_agreement(compare_explanations(explanation([1, 1]), explanation([1, 2])), "word")[0]
+    )

@@ -19,7 +19,7 @@ from transformers import BertConfig, BertForTokenClassification
 from trainer.errors import BadData, BadSpec, UnknownName
 from workbench.explain import ExplainOptions, explain
 from workbench.lab import InProcessLab, Lab, LabFailed, OutOfMemory, TooLate, process, shared
-from workbench.lab.failures import revived, typed
+from workbench.lab.failures import as_stillroom_error, from_json
 from workbench.lab.frames import receive, send
 from workbench.note import Note
 from workbench.predict import Arm, predict
@@ -275,7 +275,7 @@ def test_ten_sessions_at_once_each_see_their_place_fall_to_nothing(lab, tiny_mod
     ],
 )
 def test_an_error_comes_out_of_a_frame_as_it_went_in(error):
-    again = revived(json.loads(json.dumps(error.to_json())))
+    again = from_json(json.loads(json.dumps(error.to_json())))
     assert (type(again), str(again), again.to_json()) == (type(error), str(error), error.to_json())
 
 
@@ -283,8 +283,8 @@ def test_every_way_to_run_out_of_memory_is_reported_as_such():
     with pytest.raises(RuntimeError) as refused:
         torch.empty(2**60)
     for error in (refused.value, MemoryError(), torch.OutOfMemoryError("CUDA")):
-        assert isinstance(typed(error), OutOfMemory)
-    assert not isinstance(typed(RuntimeError("shape")), OutOfMemory)
+        assert isinstance(as_stillroom_error(error), OutOfMemory)
+    assert not isinstance(as_stillroom_error(RuntimeError("shape")), OutOfMemory)
 
 
 def test_a_canary_in_a_note_that_fails_or_crashes_a_model_is_in_no_file_log_error_or_process(

@@ -18,7 +18,7 @@ from trainer.datasets.tags import read as read_tags
 from trainer.evaluation import span_scores
 from trainer.examples.ner import IGNORED, encode
 from trainer.tasks.ner import NER
-from workbench.explain.grains import GRAINS, units
+from workbench.explain.grains import GRAINS, find_units
 
 LABELS = iob2(("Disease", "Drug"))
 IDS = {label: index for index, label in enumerate(LABELS)}
@@ -211,7 +211,7 @@ def test_boundaries_of_spans_and_of_explained_parts(kind, text):
         assert span.start in words.starts and span.end in words.ends
     if len(words.starts):
         for grain in GRAINS:
-            for start, end in units(text, pieces, grain).places if len(pieces) else ():
+            for start, end in find_units(text, pieces, grain).places if len(pieces) else ():
                 assert text[start:end] == text[start:end].strip() != ""
                 assert end == len(text) or unicodedata.category(text[end])[0] != "M"
 

@@ -311,7 +311,7 @@ def explain(
 
     note, resolved = _note(text_file), resolve(model)
     if target is None:
-        findings = why.targets.found(predict_note(note, resolved, reading=reading, max_tokens=max_tokens))
+        findings = why.targets.list_targets(predict_note(note, resolved, reading=reading, max_tokens=max_tokens))
         document = {"targets": findings}
         terminal.answer(document, as_json=as_json, view=lambda: terminal.show_targets(note.text, findings))
         return

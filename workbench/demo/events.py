@@ -14,7 +14,7 @@ from workbench.demo import visit
 from workbench.demo.first import Opening, note
 from workbench.demo.wait_times import PACE
 from workbench.explain import targets
-from workbench.explain.wording import asked
+from workbench.explain.wording import describe_target
 from workbench.note import DEMO_CHARACTERS, samples
 from workbench.predict import Arm, letter
 from workbench.sessions.explanation import quote
@@ -121,8 +121,8 @@ def _named(text: str, panes: list[highlight.Pane], name: str, target: str) -> st
     of = letter([pane.name for pane in panes].index(name))
     parsed = targets.parse(target)
     if not isinstance(parsed, targets.SpanTarget):
-        return f"{of}  {asked(parsed)}"
-    return f"{of}  {asked(parsed, quote(text, parsed.start, parsed.end))} (at {parsed.start:,})"
+        return f"{of}  {describe_target(parsed)}"
+    return f"{of}  {describe_target(parsed, quote(text, parsed.start, parsed.end))} (at {parsed.start:,})"
 
 
 async def _changes(look, done) -> AsyncIterator[list]:

@@ -129,4 +129,4 @@ def kind(name: str, method: str) -> str:
 def findings(panes: Iterable[highlight.Pane], *, most: int) -> list[tuple[str, str]]:
     """What may be explained, as (arm, target): of each arm at most so many, the likeliest first."""
     read = [pane for pane in panes if pane.prediction]
-    return [(pane.name, each["target"]) for pane in read for each in targets.found(pane.prediction)[:most]]
+    return [(pane.name, each["target"]) for pane in read for each in targets.list_targets(pane.prediction)[:most]]

@@ -1,11 +1,11 @@
-"""Why a model said it: a note, a model and a target give an Explanation, and how far to rely on it.
+"""Why a model gave an answer: a note, a model and a target give an Explanation, and how far to rely on it.
 
     explain(note, model, target) -> Explanation            explain_text is the same with a loaded model
     explain_stream(...) -> a coarse answer, then the fine one
-    ablate(...) -> the target's probability without some places of the note
+    ablate(...) -> the target's probability with some places of the note hidden
 
-A note that is longer than the model's window is explained in the window that the target is read in; parts outside it
-have the score 0 and are in `coverage.unread`. Everything here imports without torch.
+If the note is longer than the model's window, the window that the target is read in is explained; parts outside it have
+the score 0 and are in `coverage.unread`. Everything here imports without torch.
 """
 
 import time
@@ -23,8 +23,8 @@ from trainer.resolved import ResolvedModel
 from workbench.explain import faithfulness, targets
 from workbench.explain.agreement import Ablation
 from workbench.explain.explanation import Attribution, Explanation
-from workbench.explain.grains import GRAINS, units
-from workbench.explain.methods import METHODS, method, scores
+from workbench.explain.grains import GRAINS, find_units
+from workbench.explain.methods import METHODS, make_method, unit_scores
 from workbench.explain.options import METHOD, ExplainOptions
 from workbench.explain.targets import Target, parse, require_task
 from workbench.model_cache import CACHE
@@ -44,20 +44,25 @@ __all__ = [
     "explain_text",
     "targets",
 ]
-USUAL = ExplainOptions()
+DEFAULT_OPTIONS = ExplainOptions()
 COARSE = {"method": "feature_ablation", "grain": "sentence", "method_options": {}, "orders": 0, "checks": False}
 
 
 def explain(
-    note: Note, model: str | ResolvedModel, target: Target | str, options: ExplainOptions = USUAL, *, name: str = ""
+    note: Note,
+    model: str | ResolvedModel,
+    target: Target | str,
+    options: ExplainOptions = DEFAULT_OPTIONS,
+    *,
+    name: str = "",
 ) -> Explanation:
-    """Why a model says `target` of a note, computed in this process (which imports torch here).
+    """Explain why a model gives `target` for a note, in this process, which imports torch for it.
 
-    `name` is how the explanation names its model; by default the reference. Raises what explain_text raises.
+    `name` is what the explanation calls its model, by default the reference. Raises what explain_text raises.
     """
     resolved = zoo.resolve(model) if isinstance(model, str) else model
     target = parse(target) if isinstance(target, str) else target
-    method(options.method, options.method_options)  # what is wrong is said before a model is loaded
+    make_method(options.method, options.method_options)  # wrong options are reported before a model is loaded
     return explain_text(note.text, *CACHE.load(resolved), target, options, name=name or resolved.reference)
 
 
@@ -66,7 +71,7 @@ def explain_text(
     model: Any,
     tokenizer: Any,
     target: Target | str,
-    options: ExplainOptions = USUAL,
+    options: ExplainOptions = DEFAULT_OPTIONS,
     *,
     name: str,
     progress: Callable[[int, int], None] | None = None,
@@ -74,63 +79,63 @@ def explain_text(
 ) -> Explanation:
     """Explain one target with a loaded model.
 
-    progress gets (rows read, rows in all) after each batch, cancelled is asked before each. Raises BadSpec, BadData,
-    UnknownName, Unavailable and Cancelled; messages hold offsets alone.
+    progress is called with (rows read, total rows) after each batch, cancelled before each. Raises BadSpec, BadData,
+    UnknownName, Unavailable and Cancelled; messages hold offsets, never text.
     """
     from trainer.inference.target_score import Progress
 
     began = time.perf_counter()
-    chosen = method(options.method, options.method_options)
+    chosen = make_method(options.method, options.method_options)
     grain = options.grain or chosen.grain
     follow = Progress(progress=progress, cancelled=cancelled)
-    seen = _look(text, model, tokenizer, target, options, follow)
-    parts = units(text, seen.pieces, grain)
-    owner = parts.owner[seen.start : seen.end] - parts.owner[seen.start]  # (m,)
+    view = _open_view(text, model, tokenizer, target, options, follow)
+    parts = find_units(text, view.pieces, grain)
+    owner = parts.owner[view.start : view.end] - parts.owner[view.start]  # (m,)
     count = int(owner[-1]) + 1
-    compared = faithfulness.rows(len(np.unique(owner[seen.probe.free])), options.orders)
+    compared = faithfulness.count_rows(len(np.unique(owner[view.probe.free])), options.orders)
     follow.rows = follow.done + chosen.rows(count) + 3 + compared
 
-    found = scores(chosen, seen.probe, owner)
-    shown, hidden = seen.probe.log_odds(np.array([[True], [False]]).repeat(len(owner), axis=1))
-    probability = seen.probe.probabilities(np.ones((1, len(owner)), dtype=bool))[0]
+    scores = unit_scores(chosen, view.probe, owner)
+    shown, hidden = view.probe.log_odds(np.array([[True], [False]]).repeat(len(owner), axis=1))
+    probability = view.probe.probabilities(np.ones((1, len(owner)), dtype=bool))[0]
     measured, trusted = None, None
-    if options.orders and seen.probe.free.any():
-        measured, trusted = faithfulness.measure(seen.probe, owner, found, orders=options.orders)
-    every = np.zeros(len(parts.places))
-    every[parts.owner[seen.start] :][:count] = found
+    if options.orders and view.probe.free.any():
+        measured, trusted = faithfulness.measure(view.probe, owner, scores, orders=options.orders)
+    padded = np.zeros(len(parts.places))  # (units,), 0 outside the window
+    padded[parts.owner[view.start] :][:count] = scores
     seconds = time.perf_counter() - began
     return Explanation(
         model=name,
-        target=str(seen.target),
+        target=str(view.target),
         method=chosen.name,
         grain=grain,
         attributions=tuple(
             Attribution(start=start, end=end, score=score)
-            for (start, end), score in zip(parts.places.tolist(), every.tolist(), strict=True)
+            for (start, end), score in zip(parts.places.tolist(), padded.tolist(), strict=True)
         ),
         log_odds=shown,
         probability=probability,
-        convergence_delta=found.sum() - (shown - hidden) if chosen.complete else None,
+        convergence_delta=scores.sum() - (shown - hidden) if chosen.complete else None,
         faithfulness=measured,
         trusted=trusted,
-        checks=faithfulness.check(chosen, seen.probe, owner, found) if options.checks else None,
-        baseline=seen.baseline,
+        checks=faithfulness.check(chosen, view.probe, owner, scores) if options.checks else None,
+        baseline=view.baseline,
         context=options.context,
         options=chosen.model_dump(exclude={"name"}),
-        coverage=_coverage(text, seen),
+        coverage=_coverage(text, view),
         cost=Cost(latency_ms=1000 * seconds, tokens_per_second=follow.done * len(owner) / seconds),
     )
 
 
 def explain_stream(
-    text: str, model: Any, tokenizer: Any, target: Target | str, options: ExplainOptions = USUAL, **how: Any
+    text: str, model: Any, tokenizer: Any, target: Target | str, options: ExplainOptions = DEFAULT_OPTIONS, **how: Any
 ) -> Iterator[Explanation]:
-    """First which sentences count, by hiding each in turn, without faithfulness; then what explain_text answers.
+    """First a coarse answer, hiding each sentence in turn without measuring faithfulness; then that of explain_text.
 
-    how: the name, progress and cancelled of explain_text; progress starts anew for the second answer. An answer that
-    would be the first one again but for its faithfulness comes once.
+    how: the name, progress and cancelled of explain_text; progress starts again for the second answer. Where that has
+    the same method and grain as the coarse one, only the second answer comes.
     """
-    chosen = method(options.method, options.method_options)
+    chosen = make_method(options.method, options.method_options)
     if (chosen.name, options.grain or chosen.grain) != (COARSE["method"], COARSE["grain"]):
         yield explain_text(text, model, tokenizer, target, options.model_copy(update=COARSE), **how)
     yield explain_text(text, model, tokenizer, target, options, **how)
@@ -144,20 +149,21 @@ def ablate(
     places: Sequence[tuple[int, int]],
     options: ExplainOptions = ExplainOptions(context=True),  # noqa: B008 (it is frozen)
 ) -> Ablation:
-    """The target's probability with everything, and with every piece hidden that touches one of [start, end) places.
+    """The target's probability with the whole note, and with every piece hidden that touches one of the places.
 
-    Of the options, those that say how the text is read and hidden count. Raises what explain_text raises.
+    places: [start, end) in code points. Only the options for reading and hiding text are used. Raises what explain_text
+    raises.
     """
-    seen = _look(text, model, tokenizer, target, options, None)
-    starts, ends = (each[seen.start : seen.end] for each in (seen.pieces.starts, seen.pieces.ends))
+    view = _open_view(text, model, tokenizer, target, options, None)
+    starts, ends = (offsets[view.start : view.end] for offsets in (view.pieces.starts, view.pieces.ends))
     touched = np.zeros(len(starts), dtype=bool)
     for start, end in places:
         touched |= (starts < end) & (ends > start)
-    before, after = seen.probe.probabilities(np.stack([np.ones_like(touched), ~touched]))
-    return Ablation(target=str(seen.target), hidden=tuple(places), before=before, after=after)
+    before, after = view.probe.probabilities(np.stack([np.ones_like(touched), ~touched]))
+    return Ablation(target=str(view.target), hidden=tuple(places), before=before, after=after)
 
 
-class _Look(NamedTuple):
+class _View(NamedTuple):
     """A probe of the window that holds the target: pieces [start, end) of all the pieces of the text."""
 
     target: Target
@@ -168,14 +174,14 @@ class _Look(NamedTuple):
     baseline: str
 
 
-def _look(
+def _open_view(
     text: str,
     model: Any,
     tokenizer: Any,
     target: Target | str,
     options: ExplainOptions,
     follow: "Progress | None",
-) -> _Look:
+) -> _View:
     from trainer import inference
     from trainer.inference.target_score import Probe, Score
 
@@ -192,10 +198,10 @@ def _look(
     places, around = target.places(words), frame(tokenizer)
     score = Score.of(columns, len(names), independent=inference.is_multi_label(model))
 
-    def open_window(start: int, end: int) -> _Look:
+    def open_window(start: int, end: int) -> _View:
         free = np.ones(end - start, dtype=bool)
         if options.context:
-            owner = units(text, read, "word").owner
+            owner = find_units(text, read, "word").owner
             free = ~np.isin(owner[start:end], owner[places])
         probe = Probe(
             model,
@@ -207,45 +213,46 @@ def _look(
             baseline_id=baseline_id,
             progress=follow,
         )
-        return _Look(target, pieces, start, end, probe, baseline)
+        return _View(target, pieces, start, end, probe, baseline)
 
     table = inference.windows(len(read), room)
     return open_window(*_window(table, places)) if places else _likeliest(open_window, table)
 
 
 def _window(table: np.ndarray, places: Sequence[int]) -> tuple[int, int]:
-    """The window that inference keeps the target's first word in, or else one that shows all its words."""
+    """The window whose answer inference uses for the target's first word, or else one with all of its words."""
     start, end, first, last = table.T
     whole = (start <= places[0]) & (places[-1] < end)
-    kept = whole & (first <= places[0]) & (places[0] < last)
+    used = whole & (first <= places[0]) & (places[0] < last)
     if not whole.any():
-        found = (
+        problem = (
             f"its words are {places[-1] - places[0] + 1:,} word pieces apart; a window has {int((end - start)[0]):,}"
         )
-        raise BadSpec([("target", found)], next_step="Ask for a shorter span, or for more max_tokens.")
-    row = np.flatnonzero(kept if kept.any() else whole)[0]
+        raise BadSpec([("target", problem)], next_step="Ask for a shorter span, or for more max_tokens.")
+    row = np.flatnonzero(used if used.any() else whole)[0]
     return int(start[row]), int(end[row])
 
 
-def _likeliest(open_window: Callable[[int, int], _Look], table: np.ndarray) -> _Look:
-    """Of a label of the whole text: the window that says it most."""
-    looks = [open_window(int(start), int(end)) for start, end, *_ in table]
-    if len(looks) == 1:
-        return looks[0]
-    return max(looks, key=lambda look: look.probe.probabilities(np.ones((1, look.end - look.start), dtype=bool))[0])
+def _likeliest(open_window: Callable[[int, int], _View], table: np.ndarray) -> _View:
+    """The window with the highest probability, for a label of the whole text."""
+    views = [open_window(int(start), int(end)) for start, end, *_ in table]
+    if len(views) == 1:
+        return views[0]
+    return max(views, key=lambda view: view.probe.probabilities(np.ones((1, view.end - view.start), dtype=bool))[0])
 
 
-def _baseline(wanted: str | None, tokenizer: Any) -> tuple[str, int]:
-    known = {"mask": tokenizer.mask_token_id, "pad": tokenizer.pad_token_id}
-    there = {name: token for name, token in known.items() if token is not None}
-    if (wanted or next(iter(there), None)) not in there:
-        raise UnknownName("baseline of this tokenizer", wanted, there)
-    name = wanted or next(iter(there))
-    return name, there[name]
+def _baseline(name: str | None, tokenizer: Any) -> tuple[str, int]:
+    """The baseline token, by default the first that the tokenizer has: its name and id."""
+    ids = {"mask": tokenizer.mask_token_id, "pad": tokenizer.pad_token_id}
+    available = {name: token for name, token in ids.items() if token is not None}
+    chosen = name or next(iter(available), None)
+    if chosen is None or chosen not in available:
+        raise UnknownName("baseline of this tokenizer", name, available)
+    return chosen, available[chosen]
 
 
-def _coverage(text: str, seen: _Look) -> Coverage:
-    pieces, start, end = seen.pieces, seen.start, seen.end
+def _coverage(text: str, view: _View) -> Coverage:
+    pieces, start, end = view.pieces, view.start, view.end
     before = ((0, int(pieces.starts[start])),) if start else ()
     after = ((int(pieces.starts[end]), len(text)),) if end < len(pieces) else ()
     return Coverage(tokens=len(pieces), tokens_read=end - start, windows=1, unread=before + after)

@@ -1,16 +1,17 @@
 """Two explanations of one target side by side: how far they agree, and where they differ most. No note text."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from trainer.errors import BadSpec
 from trainer.prediction import Plain
-from workbench.explain.explanation import Explanation
+from workbench.explain.explanation import Attribution, Explanation
 
 
 class Difference(Plain):
-    """A part with its rank in both explanations, 1 being what speaks most for the target."""
+    """A part with its rank in both explanations; 1 is the strongest support for the target."""
 
     start: int
     end: int
@@ -19,10 +20,10 @@ class Difference(Plain):
 
 
 class Agreement(Plain):
-    """Rank correlations over the parts that both saw (-1 to 1, None where an explanation has one score only).
+    """Rank correlations over the parts that both models read, -1 to 1; None where all scores of one are equal.
 
-    overlap: the share of the `k` highest parts that both have, 0 to 1. differences: parts that are among the k highest
-    of one of them, by how far their ranks are apart, widest first.
+    overlap: the share of the `k` highest parts that are the same, 0 to 1. differences: parts among the k highest of
+    either, largest rank difference first.
     """
 
     spearman: float | None
@@ -33,7 +34,7 @@ class Agreement(Plain):
 
 
 class Ablation(Plain):
-    """The probability of a target before and after the parts `hidden` of the note were hidden from the model."""
+    """The probability of a target before and after the places `hidden` of the note were hidden from the model."""
 
     target: str
     hidden: tuple[tuple[int, int], ...]
@@ -41,56 +42,58 @@ class Ablation(Plain):
     after: float
 
 
-def compare(one: Explanation, other: Explanation, *, k: int = 10, most: int = 5) -> Agreement:
-    """Compare two explanations of one note and target, of one grain. Where their parts differ, those of `one` count.
+def compare_explanations(one: Explanation, other: Explanation, *, k: int = 10, most: int = 5) -> Agreement:
+    """Compare two explanations of the same note, target and grain, on the parts of `one`.
 
-    A score of the other is shared out by characters among the parts it covers. BadSpec if targets or grains differ.
+    Where a part of `other` covers several of them, its score is divided among them by characters. BadSpec if targets or
+    grains differ, and where no part was read by both models.
     """
     for what, a, b in (("target", one.target, other.target), ("grain", one.grain, other.grain)):
         if a != b:
-            raise BadSpec([(what, f"found {a!r:.80} and {b!r:.80}; two explanations are compared on one {what}")])
-    seen = [part for part in one.attributions if _seen(one, part) and _seen(other, part)]
-    if not seen:
+            raise BadSpec([(what, f"found {a!r:.80} and {b!r:.80}; two explanations are compared on the same {what}")])
+    parts = [part for part in one.attributions if _was_read(one, part) and _was_read(other, part)]
+    if not parts:
         raise BadSpec(
-            [("note", "no part of it was seen by both")], next_step="Let both read the same part of the note."
+            [("note", "no part of it was read by both models")],
+            next_step="Choose windows in which both read the same part of the note.",
         )
-    first, second = np.array([part.score for part in seen]), _spread(other, [(part.start, part.end) for part in seen])
+    first, second = np.array([part.score for part in parts]), _spread(other, [(part.start, part.end) for part in parts])
     ranks = [np.argsort(np.argsort(-scores, kind="stable"), kind="stable") + 1 for scores in (first, second)]
-    k = min(k, len(seen))
-    apart = np.where((ranks[0] <= k) | (ranks[1] <= k), abs(ranks[0] - ranks[1]), 0)
+    k = min(k, len(parts))
+    distance = np.where((ranks[0] <= k) | (ranks[1] <= k), abs(ranks[0] - ranks[1]), 0)
     return Agreement(
         spearman=spearman(first, second),
         kendall=kendall(first, second),
         overlap=float(((ranks[0] <= k) & (ranks[1] <= k)).sum() / k),
         k=k,
         differences=tuple(
-            Difference(start=seen[i].start, end=seen[i].end, first=ranks[0][i], second=ranks[1][i])
-            for i in np.argsort(-apart, kind="stable")[:most].tolist()
-            if apart[i]
+            Difference(start=parts[i].start, end=parts[i].end, first=ranks[0][i], second=ranks[1][i])
+            for i in np.argsort(-distance, kind="stable")[:most].tolist()
+            if distance[i]
         ),
     )
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Spearman's rank correlation, ties sharing their mean rank; None where all values of a side are equal."""
-    from scipy.stats import spearmanr  # a second of imports
+    """Spearman's rank correlation, ties given their mean rank; None where all values of one side are equal."""
+    from scipy.stats import spearmanr  # here, since it takes a second to import
 
     return _correlation(spearmanr, one, other)
 
 
 def kendall(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Kendall's tau-b (1945), which corrects for ties; None where all values of a side are equal."""
+    """Kendall's tau-b (1945), which corrects for ties; None where all values of one side are equal."""
     from scipy.stats import kendalltau
 
     return _correlation(kendalltau, one, other)
 
 
-def _correlation(measure: Callable, one: np.ndarray, other: np.ndarray) -> float | None:
+def _correlation(measure: Callable[[np.ndarray, np.ndarray], Any], one: np.ndarray, other: np.ndarray) -> float | None:
     return float(measure(one, other).statistic) if np.ptp(one) and np.ptp(other) else None
 
 
 def strongest(explanation: Explanation, *, apart_from: tuple[int, int] | None = None) -> tuple[int, int] | None:
-    """The place of the part that speaks most for the target; `apart_from` leaves parts that touch a place out."""
+    """The place of the part that supports the target most, if any; parts that touch `apart_from` are skipped."""
     parts = [
         part
         for part in explanation.attributions
@@ -100,12 +103,13 @@ def strongest(explanation: Explanation, *, apart_from: tuple[int, int] | None = 
     return None if best is None else (best.start, best.end)
 
 
-def sentence(
+def ablation_sentence(
     model: str, ablation: Ablation, *, part: str = "part", name: str = "", quote: str = "", target: str = ""
 ) -> str:
-    """The ablation as a sentence: "minilm-bc5cdr: without the sentence at 120-180 (PLAN), its score for 12:20:Disease
-    falls from 0.93 to 0.41." `name` is the section's, `quote` and `target` what a page may show of the note; each may
-    be empty.
+    """The ablation in words, such as "minilm-bc5cdr: without the sentence at 120-180 (PLAN), its score for
+    12:20:Disease falls from 0.93 to 0.41."
+
+    `name` is the section's; `quote` and `target` hold words of the note where a page may show them. Each may be empty.
     """
     where = ", ".join(f"{start}-{end}" for start, end in ablation.hidden)
     shown = f" \u201c{quote}\u201d" if quote else ""
@@ -113,16 +117,16 @@ def sentence(
     before, after = f"{ablation.before:.2f}", f"{ablation.after:.2f}"
     change = "stays at" if before == after else "falls from" if ablation.after < ablation.before else "rises from"
     figures = before if before == after else f"{before} to {after}"
-    asked = target or ablation.target
-    return f"{model}: without the {part} at {where}{section}{shown}, its score for {asked} {change} {figures}."
+    named = target or ablation.target
+    return f"{model}: without the {part} at {where}{section}{shown}, its score for {named} {change} {figures}."
 
 
-def _seen(explanation: Explanation, part: Plain) -> bool:
+def _was_read(explanation: Explanation, part: Attribution) -> bool:
     return not any(start <= part.start and part.end <= end for start, end in explanation.coverage.unread)
 
 
 def _spread(explanation: Explanation, places: Sequence[tuple[int, int]]) -> np.ndarray:
-    """The explanation's scores at other places, (places,): each shared out by the characters in common."""
+    """The explanation's scores at other places, (places,): each divided by the number of characters in common."""
     starts, ends = np.array(places).T
     scores = np.zeros(len(places))
     for part in explanation.attributions:

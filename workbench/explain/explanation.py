@@ -1,4 +1,4 @@
-"""What an explanation says: plain types without torch and without note text, so safe to log and to send."""
+"""The types of an explanation: without torch and without note text, so they are safe to log and to send."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from workbench.explain.grains import Grain
 
 
 class Attribution(Plain):
-    """How much text[start:end] adds to the target's score; negative where it speaks against it."""
+    """How much text[start:end] adds to the target's score; negative where it opposes the target."""
 
     start: int
     end: int
@@ -15,10 +15,10 @@ class Attribution(Plain):
 
 
 class Faithfulness(Plain):
-    """How much the score depends on what the explanation names (DeYoung et al. 2020), and the mean of random orders.
+    """How the probability depends on the highest-ranked parts (DeYoung et al. 2020), and the mean of random orders.
 
-    In probability, 0 to 1. comprehensiveness: how far it falls without the named parts, high is good.
-    sufficiency: how far it falls with nothing but the named parts, low is good.
+    comprehensiveness: how far it falls without those parts; high is good. sufficiency: how far it falls with only those
+    parts; low is good.
     """
 
     comprehensiveness: float
@@ -28,12 +28,12 @@ class Faithfulness(Plain):
 
 
 class Checks(Plain):
-    """What costs more, on demand.
+    """Further measures, which take longer and are computed on request.
 
-    infidelity: mean squared error of what the attributions foretell of hiding random parts (Yeh et al. 2019), in
-    squared log-odds. sensitivity: largest relative change of the explanation when word embeddings move a little.
-    randomised: rank correlation of the sizes of the scores with those of the same model with its weights shuffled
-    (Adebayo et al. 2018); an explanation near 1 says little about the model. None where all scores are alike.
+    infidelity: mean squared error of the attributions as a prediction of hiding random parts (Yeh et al. 2019), in
+    squared log-odds. sensitivity: largest relative change of the explanation under small changes of the word
+    embeddings. randomised: rank correlation of the absolute scores with those of the same model with shuffled weights
+    (Adebayo et al. 2018); near 1, the explanation says little about the model. None where all scores are equal.
     """
 
     infidelity: float
@@ -44,11 +44,11 @@ class Checks(Plain):
 class Explanation(Plain):
     """Why a model scores a target as it does, part by part.
 
-    attributions: every part of the note at `grain`, in order; those outside `coverage` were not seen and have 0.
-    log_odds and probability: of the target, as the model read the window. baseline: what hidden pieces become.
-    convergence_delta: sum of the scores minus (log_odds - log_odds of the baseline), None where a method does not
-    promise that they are equal. trusted: whether it beats random orders on both counts of faithfulness, None where that
-    was not measured. context: whether the target's own words stayed in place, so that only what is around them counts.
+    attributions: every part of the note at `grain`, in order; those outside `coverage` were not read and have 0.
+    log_odds and probability: of the target in the window read. baseline: the token that replaces hidden pieces.
+    convergence_delta: sum of the scores minus (log_odds - log_odds of the baseline), None where the method does not
+    promise that they are equal. trusted: whether it beats random orders in both faithfulness measures, None where that
+    was not measured. context: whether the target's own words stayed in place, so that only the rest of the note counts.
     """
 
     model: str
@@ -68,7 +68,7 @@ class Explanation(Plain):
     coverage: Coverage
     cost: Cost
 
-    def to_json(self) -> dict:
-        """The public shape of `stillroom explain --json`; `checks` is there only if they were asked for."""
+    def to_json(self) -> dict[str, Any]:
+        """The public shape of `stillroom explain --json`; with `checks` only where they were computed."""
         shown = {"target", "method", "attributions", "convergence_delta", "faithfulness", "trusted"}
         return self.model_dump(mode="json", include=shown | ({"checks"} if self.checks else set()))

@@ -1,8 +1,8 @@
-"""The parts of a note that scores are given to: section, sentence, phrase, word, piece, each inside the one before.
+"""The parts of a note that get scores: section, sentence, phrase, word, piece, each inside the one before.
 
-Every part holds whole word pieces, and every part of a finer grain lies in one of a coarser: so scores add up. A part
-begins and ends as words do (words): never with white space, never between a letter and the mark on it. Words
-that share a piece are one part.
+Every part consists of whole word pieces and lies within one part of each coarser grain, so scores add up. Parts begin
+and end where words do (see datasets.rows.words): never at white space, never between a letter and its combining mark.
+Words that share a piece form one part.
 """
 
 import re
@@ -35,12 +35,12 @@ class Units(NamedTuple):
     owner: np.ndarray
 
     def sums(self, scores: np.ndarray) -> np.ndarray:
-        """(pieces,) -> (units,): what a unit's pieces have together."""
+        """The sum of the scores (pieces,) of each unit's pieces: (units,)."""
         return np.bincount(self.owner, weights=scores, minlength=len(self.places))
 
 
-def units(text: str, pieces: Pieces, grain: str) -> Units:
-    """The parts of a text. Pieces of one character (emoji in bytes) stay together. UnknownName for another grain."""
+def find_units(text: str, pieces: Pieces, grain: str) -> Units:
+    """The parts of a text. Pieces of one character (emoji in bytes) stay together. UnknownName for an unknown grain."""
     if grain not in GRAINS:
         raise UnknownName("grain", grain, GRAINS)
     if not len(pieces):
@@ -54,7 +54,7 @@ def units(text: str, pieces: Pieces, grain: str) -> Units:
 
 
 def _units(parts: Alignment, pieces: Pieces, first: np.ndarray, reached: np.ndarray) -> Units:
-    """Units that begin at these pieces; blanks before the first word count to it, others to what is before them."""
+    """Units that begin at these pieces. Blanks belong to the unit before them, at the start to the first."""
     if not len(first):  # a text of blanks
         return Units(np.full((1, 2), pieces.starts[0], dtype=np.int64), np.zeros(len(pieces), dtype=np.int64))
     last = reached[np.append(first[1:], len(pieces)) - 1]
@@ -63,44 +63,44 @@ def _units(parts: Alignment, pieces: Pieces, first: np.ndarray, reached: np.ndar
     return Units(places, owner.clip(min=0))
 
 
-def gather(text: str, starts: np.ndarray, grain: str) -> np.ndarray:
-    """The number of the section, sentence or phrase that each word or larger part is in, by where it starts: (parts,).
+def part_numbers(text: str, starts: np.ndarray, grain: str) -> np.ndarray:
+    """The number of the section, sentence or phrase that each part lies in, by the part's start: (parts,).
 
-    As units(), which has pieces.
+    Words or larger parts, where find_units() takes pieces.
     """
     return np.cumsum(_opening(text, starts, grain)) - 1
 
 
 def _opening(text: str, starts: np.ndarray, grain: str) -> np.ndarray:
-    """Whether each of these parts is the first one of a section, sentence or phrase: (parts,)."""
-    number = np.searchsorted(breaks(text, grain), starts, side="right")
+    """Whether each of these parts is the first of a section, sentence or phrase: (parts,)."""
+    number = np.searchsorted(find_breaks(text, grain), starts, side="right")
     return np.append(True, number[1:] > number[:-1])[: len(starts)]
 
 
-def breaks(text: str, grain: str) -> np.ndarray:
-    """Offsets where a section, sentence or phrase begins, the first one of the text left out; sorted."""
+def find_breaks(text: str, grain: str) -> np.ndarray:
+    """Offsets where a section, sentence or phrase begins, sorted, without the first of the text."""
     lines = _lines(text)
-    found = set(_sections(lines))
+    offsets = set(_sections(lines))
     if grain in ("sentence", "phrase"):
-        found |= set(_sentences(lines))
+        offsets |= set(_sentences(lines))
     if grain == "phrase":
-        found |= {match.end() for match in _PHRASE.finditer(lines)}
-    return np.array(sorted(found), dtype=np.int64)
+        offsets |= {match.end() for match in _PHRASE.finditer(lines)}
+    return np.array(sorted(offsets), dtype=np.int64)
 
 
-def heading(text: str, place: int) -> str:
-    """The heading of the section that an offset is in, without its colon; empty where no heading is before it."""
+def find_heading(text: str, place: int) -> str:
+    """The heading of the section that contains an offset, without its colon; empty where there is none before it."""
     before = [match for match in _HEADING.finditer(_lines(text)) if match.start() <= place]
     return before[-1].group().strip().rstrip(":").rstrip() if before else ""
 
 
 def _lines(text: str) -> str:
-    """The text with one kind of line end and of the same length, so that offsets stay."""
+    """The text with uniform line ends and the same length, so that offsets stay."""
     return text.replace("\r\n", " \n").replace("\r", "\n")
 
 
 def _sections(lines: str) -> list[int]:
-    """Where a heading begins; where a note has no headings, where a paragraph does."""
+    """Where headings begin; in a note without headings, where paragraphs begin."""
     headings = [match.start() for match in _HEADING.finditer(lines)]
     return headings or [match.end() for match in _PARAGRAPH.finditer(lines)]
 

@@ -1,4 +1,4 @@
-"""How an explanation is computed: the one type that pages, command line, demo and lab hand on."""
+"""How an explanation is computed: one type for pages, command line, demo and lab."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ class ExplainOptions(Plain):
 
     method, method_options: an entry of METHODS and its options. grain: one of GRAINS, by default the method's.
     baseline: "mask" or "pad", the token whose word embedding hidden pieces get; by default mask where the tokenizer has
-    one. context: the target's own words stay in place, so what is around them is explained. orders: random orders that
-    faithfulness is measured against, 0 for none. checks: infidelity, sensitivity and randomised weights too. reading
-    and max_tokens: as in trainer.inference.predict_many.
+    one. context: the target's own words stay in place, so that its context is explained. orders: number of random
+    orders that faithfulness is measured against, 0 to skip it. checks: compute infidelity, sensitivity and randomised
+    weights too. reading and max_tokens: as in trainer.inference.predict_many.
     """
 
     method: str = METHOD

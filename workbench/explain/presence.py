@@ -1,4 +1,4 @@
-"""Parts of a text as a vector of ones and zeros, the form in which Captum's perturbation methods see it."""
+"""A text as a vector of ones and zeros, one per part, which is the input of Captum's perturbation methods."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from trainer.inference.target_score import Probe
 
 
-def presence(probe: "Probe", owner: np.ndarray) -> tuple[Callable, "torch.Tensor", "torch.Tensor"]:
-    """A function (rows, units) -> (rows,) log-odds with only the parts shown that are 1; all shown, none shown.
+def presence(
+    probe: "Probe", owner: np.ndarray
+) -> tuple[Callable[["torch.Tensor"], "torch.Tensor"], "torch.Tensor", "torch.Tensor"]:
+    """A function (rows, units) -> (rows,) log-odds with only the parts shown that are 1, and its extreme inputs.
 
-    owner: (m,) the unit of each piece. Both tensors are (1, units).
+    owner: (m,) the unit of each piece. The inputs, everything shown and nothing shown, are (1, units).
     """
     import torch
 

@@ -1,11 +1,11 @@
-"""What is explained. A target says which logits count and makes one score of them.
+"""What is explained: a span of the text or a label of the whole text, depending on what the model answers.
 
-What a model answers decides which: a span of the text, or a label of the whole.
+A target says which logits its score is made of.
 """
 
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
@@ -22,13 +22,13 @@ LIST_THEM = "`stillroom explain` without --target lists what the model found, wr
 class SpanTarget(Plain):
     """text[start:end] is an entity of type `label`, whether the model found it or not; written START:END:LABEL.
 
-    Its score is the mean over the span's words, at the pieces that speak for them (words), of the log-odds that
-    the word belongs to the label, whatever its border: log p - log(1 - p). Which border tag a word has is not what a
-    reader asks about.
+    Its score is the mean over the span's words, read at the piece that carries the word's tag, of the log-odds that the
+    word has the label: log p - log(1 - p). B- and I- tags of the label count together, since a reader does not ask
+    about boundaries.
     """
 
-    answers: ClassVar = "spans"
-    written: ClassVar = "marks spans: write START:END:LABEL"
+    answers: ClassVar[str] = "spans"
+    written: ClassVar[str] = "marks spans: write START:END:LABEL"
     start: int
     end: int
     label: str
@@ -37,80 +37,89 @@ class SpanTarget(Plain):
         return f"{self.start}:{self.end}:{self.label}"
 
     def columns(self, names: Sequence[str]) -> list[int]:
-        """The outputs that say the label. UnknownName if the model has none."""
-        meant = tags.read(names)
-        if self.label not in meant.kinds:
-            raise UnknownName("label of this model", self.label, meant.kinds, next_step=LIST_THEM)
-        return meant.columns(self.label)
+        """The model's outputs for the label. UnknownName if it has none."""
+        scheme = tags.read(names)
+        if self.label not in scheme.kinds:
+            raise UnknownName("label of this model", self.label, scheme.kinds, next_step=LIST_THEM)
+        return scheme.columns(self.label)
 
     def check(self, text: str) -> None:
         """BadSpec if the span is not within the text."""
         if not 0 <= self.start < self.end <= len(text):
-            found = f"found {self.start}:{self.end}; the text has {len(text):,} characters, and START is before END"
-            raise BadSpec([("target", found)], next_step=LIST_THEM)
+            problem = f"found {self.start}:{self.end}; the text has {len(text):,} characters, and START is before END"
+            raise BadSpec([("target", problem)], next_step=LIST_THEM)
 
     def places(self, words: Alignment) -> list[int]:
-        """The pieces that speak for the words which the span touches."""
+        """The pieces that carry the tags of the words that the span touches."""
         touched = (words.words.starts < self.end) & (words.words.ends > self.start)
         pieces = np.unique(words.speaker[touched & (words.speaker >= 0)])
         if not len(pieces):
-            found = f"found {self.start}:{self.end}, where the model reads no word"
-            raise BadSpec([("target", found)], next_step=LIST_THEM)
-        return pieces.tolist()
+            problem = f"found {self.start}:{self.end}, where the model reads no word"
+            raise BadSpec([("target", problem)], next_step=LIST_THEM)
+        return [int(piece) for piece in pieces]
 
 
 class LabelTarget(Plain):
     """The whole text has the label; written LABEL. Its score is the log-odds of the label.
 
-    Of a window that is the first token's say: all of it, so every piece may count.
+    The first token of a window gives it for the whole window, so every piece may count.
     """
 
-    answers: ClassVar = "labels"
-    written: ClassVar = "labels whole texts: write LABEL"
+    answers: ClassVar[str] = "labels"
+    written: ClassVar[str] = "labels whole texts: write LABEL"
     label: str
 
     def __str__(self) -> str:
         return self.label
 
     def columns(self, names: Sequence[str]) -> list[int]:
-        """The output that says the label. UnknownName if the model has none."""
+        """The model's output for the label. UnknownName if it has none."""
         if self.label not in names:
             raise UnknownName("label of this model", self.label, names, next_step=LIST_THEM)
         return [list(names).index(self.label)]
 
     def check(self, text: str) -> None:
-        """Nothing can be wrong with a text that has a label."""
+        """Any text can have a label."""
 
     def places(self, words: Alignment) -> list[int]:
         """No pieces of its own: a label belongs to the whole text."""
         return []
 
 
+class FoundTarget(TypedDict):
+    """A target in writing, and the model's score for it."""
+
+    target: str
+    score: float
+
+
 Target = SpanTarget | LabelTarget
-TARGETS = {kind.answers: kind for kind in (SpanTarget, LabelTarget)}
+TARGETS: dict[str | None, type[SpanTarget] | type[LabelTarget]] = {
+    kind.answers: kind for kind in (SpanTarget, LabelTarget)
+}
 
 
 def parse(text: str) -> Target:
-    """The target that a person wrote: START:END:LABEL in code points, or LABEL."""
-    if found := _SPAN.fullmatch(text.strip()):
-        return SpanTarget(start=int(found[1]), end=int(found[2]), label=found[3])
+    """The target that a person wrote: START:END:LABEL in code points, or LABEL. BadSpec if it is empty."""
+    if match := _SPAN.fullmatch(text.strip()):
+        return SpanTarget(start=int(match[1]), end=int(match[2]), label=match[3])
     if not text.strip():
         raise BadSpec([("target", "found nothing; write START:END:LABEL or LABEL")], next_step=LIST_THEM)
     return LabelTarget(label=text.strip())
 
 
-def found(prediction: Prediction) -> list[dict]:
-    """What a prediction says as targets, likeliest first: {"target", "score"} each."""
-    spans = [(f"{span.start}:{span.end}:{span.label}", span.score) for span in prediction.spans]
-    said = spans + [(each.label, each.score) for each in prediction.labels]
-    return [{"target": target, "score": score} for target, score in sorted(said, key=lambda each: -each[1])]
+def list_targets(prediction: Prediction) -> list[FoundTarget]:
+    """What a prediction found, as targets, highest score first."""
+    spans = [FoundTarget(target=f"{span.start}:{span.end}:{span.label}", score=span.score) for span in prediction.spans]
+    labels = [FoundTarget(target=label.label, score=label.score) for label in prediction.labels]
+    return sorted(spans + labels, key=lambda target: -target["score"])
 
 
 def require_task(target: Target, model: Any) -> list[str]:
-    """The model's label names. BadSpec if the target is not of the kind that this model's head speaks of."""
+    """The model's label names. BadSpec if the target is not of the kind that the model answers."""
     from trainer import inference
 
-    if target.answers != (wanted := answers(inference.task(model))):
-        how = TARGETS[wanted].written
+    if target.answers != (answered := answers(inference.task(model))):
+        how = TARGETS[answered].written
         raise BadSpec([("target", f"found {str(target)!r:.80}; this model {how}")], next_step=LIST_THEM)
     return inference.output_names(model)

@@ -1,4 +1,4 @@
-"""What every attribution method declares, and what it is asked."""
+"""What every attribution method declares and computes."""
 
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class Method(Plain):
-    """A way to say what a score rests on: its traits as class variables, its options as fields, `name` among them.
+    """A way to attribute a score to parts of a text: traits are class variables, options are fields, with `name`.
 
-    title: for a person who chooses. grain: its default. complete: its scores sum to the score minus the baseline's.
-    unit: of a score. signed: a score may speak against the label. targeted: it depends on the label that is asked
-    about. The first paragraph of its docstring is one plain sentence, which pages show.
+    title: shown in menus. grain: its default. complete: its scores sum to the score minus the baseline's. unit: of a
+    score. signed: scores below 0 oppose the label. targeted: it depends on the label that is explained. The first
+    paragraph of its docstring is one plain sentence, which pages show.
     """
 
     title: ClassVar[str]
@@ -30,13 +30,13 @@ class Method(Plain):
 
     @abstractmethod
     def rows(self, units: int) -> int:
-        """How many rows the model will read."""
+        """How many rows the model reads for so many units."""
 
 
 class PieceMethod(Method):
-    """One that scores word pieces; their scores add up to those of any grain."""
+    """A method that scores word pieces; their scores add up to those of any grain."""
 
-    at: ClassVar = "pieces"
+    at: ClassVar[Literal["pieces", "units"]] = "pieces"
 
     @abstractmethod
     def attribute(self, probe: "Probe") -> np.ndarray:
@@ -44,9 +44,9 @@ class PieceMethod(Method):
 
 
 class UnitMethod(Method):
-    """One that hides whole units."""
+    """A method that hides whole units."""
 
-    at: ClassVar = "units"
+    at: ClassVar[Literal["pieces", "units"]] = "units"
 
     @abstractmethod
     def attribute(self, probe: "Probe", owner: np.ndarray) -> np.ndarray:

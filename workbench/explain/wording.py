@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from workbench.explain.agreement import Agreement
-from workbench.explain.explanation import Checks, Explanation
+from workbench.explain.explanation import Checks, Explanation, Faithfulness
 from workbench.explain.methods import METHODS
 from workbench.explain.targets import SpanTarget, Target
 
 PARTS = {"section": "sections", "sentence": "sentences", "phrase": "phrases", "word": "words", "piece": "word pieces"}
-LITTLE = 0.1  # a probability that leaves little to explain
-LOOSE = 0.05  # of the change in log-odds: a convergence delta above it is worth a word
-_NO_RANKS = "cannot be given, since all parts have one score"
+LITTLE = 0.1  # a probability below which there is little to explain
+LOOSE = 0.05  # share of the change in log-odds above which a convergence delta is pointed out
+_NO_RANKS = "undefined, since all parts have the same score"
 
 
 class Verdict(NamedTuple):
-    """Whether to rely on an explanation: a title, and the reasons as sentences, the weightiest first."""
+    """Whether to rely on an explanation: a title, and the reasons as sentences, the most important first."""
 
     level: Literal["better", "doubtful", "unmeasured"]
     title: str
@@ -26,56 +26,53 @@ class Verdict(NamedTuple):
 
 
 def verdict(explanation: Explanation) -> Verdict:
-    """The verdict on an explanation at the grain at which it was measured."""
+    """The verdict on an explanation, at the grain at which it was measured."""
     notes = [*_sum(explanation), *_aim(explanation), *(_checks(explanation.checks) if explanation.checks else ())]
     if explanation.faithfulness is None or explanation.trusted is None:
         return Verdict("unmeasured", "Not measured", (_unmeasured(explanation), *notes))
-    measured = _falls(explanation)
+    parts = PARTS[explanation.grain]
+    measured = _falls(explanation.faithfulness, parts)
     if explanation.trusted:
         return Verdict("better", "Better than random orders", (*measured, *notes))
-    return Verdict("doubtful", "Do not rely on this", (_fault(explanation), *measured, *_little(explanation), *notes))
+    fault = _fault(explanation.faithfulness, parts)
+    return Verdict("doubtful", "Do not rely on this", (fault, *measured, *_little(explanation), *notes))
 
 
-def meaning(method: str) -> str:
+def method_summary(method: str) -> str:
     """What a method does, as one plain sentence: the first paragraph of its docstring."""
-    return " ".join(METHODS[method].__doc__.partition("\n\n")[0].split())
+    return " ".join((METHODS[method].__doc__ or "").partition("\n\n")[0].split())
 
 
 def account(explanation: Explanation) -> list[str]:
-    """How it was computed: method with its options, parts, baseline, and what the model said."""
+    """How it was computed: method with its options, grain and baseline; and the model's score for the target."""
     options = "".join(f", {name} {value:g}" for name, value in explanation.options.items())
-    around = ["the target's own words stay in place"] if explanation.context else []
+    in_place = ["the target's own words stay in place"] if explanation.context else []
     return [
         f"{METHODS[explanation.method].title}{options}",
         f"by {explanation.grain}",
         f"hidden parts become {explanation.baseline}",
-        *around,
+        *in_place,
         f"score {figure(explanation.probability)}, {explanation.log_odds:+.2f} log-odds",
     ]
 
 
-def asked(target: Target, quote: str = "") -> str:
-    """A target as a person reads it: "Disease: nephrotic syndrome", or the label of the whole note."""
+def describe_target(target: Target, quote: str = "") -> str:
+    """A target in words: "Disease: nephrotic syndrome", or the label of the whole note."""
     if isinstance(target, SpanTarget):
         return f"{target.label}: {quote or f'characters {target.start} to {target.end}'}"
     return f"{target.label}, of the whole note"
 
 
-def agreeing(found: Agreement, grain: str) -> list[str]:
+def describe_agreement(agreement: Agreement, grain: str) -> list[str]:
     """How far two explanations agree, as sentences."""
-    both = {"Spearman": found.spearman, "Kendall": found.kendall}
-    rank = [f"{name} {_NO_RANKS if value is None else f'{value:.2f}'}" for name, value in both.items()]
-    same = round(found.overlap * found.k)
+    correlations = {"Spearman": agreement.spearman, "Kendall": agreement.kendall}
+    figures = [f"{name} {_NO_RANKS if value is None else f'{value:.2f}'}" for name, value in correlations.items()]
+    same = round(agreement.overlap * agreement.k)
     return [
-        f"Rank agreement (-1 to 1, 1 is the same order): {', '.join(rank)}.",
-        f"Of the {found.k} {PARTS[grain]} that speak most for it, {same} {'is' if same == 1 else 'are'} the same.",
+        f"Rank agreement (-1 to 1, 1 is the same order): {', '.join(figures)}.",
+        f"Of the {agreement.k} {PARTS[grain]} with the strongest support, "
+        f"{same} {'is' if same == 1 else 'are'} the same.",
     ]
-
-
-def ordinal(number: int) -> str:
-    """1st, 2nd, 3rd, 4th, 11th, 22nd."""
-    teens = 10 <= number % 100 < 20
-    return f"{number:,}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
 def figure(probability: float) -> str:
@@ -85,72 +82,72 @@ def figure(probability: float) -> str:
     return "below 0.01" if probability < 0.005 else f"{probability:.2f}"
 
 
-def _falls(explanation: Explanation) -> list[str]:
-    own, parts = explanation.faithfulness, PARTS[explanation.grain]
+def _falls(measured: Faithfulness, parts: str) -> list[str]:
     return [
-        f"Without the {parts} that it ranks first the score {_moves(own.comprehensiveness)}; "
-        f"without as many random {parts} it {_moves(own.random_comprehensiveness)}.",
-        f"With only those {parts} the score {_moves(own.sufficiency)}; "
-        f"with as many random ones it {_moves(own.random_sufficiency)}.",
+        f"Without the {parts} that it ranks highest, the score {_moves(measured.comprehensiveness)}; "
+        f"without as many random {parts}, it {_moves(measured.random_comprehensiveness)}.",
+        f"With only those {parts}, the score {_moves(measured.sufficiency)}; "
+        f"with as many random ones, it {_moves(measured.random_sufficiency)}.",
     ]
 
 
 def _moves(fall: float) -> str:
     if abs(fall) < 0.005:
-        return "stays"
+        return "stays the same"
     return f"falls by {fall:.2f}" if fall > 0 else f"rises by {-fall:.2f}"
 
 
-def _fault(explanation: Explanation) -> str:
-    own, parts = explanation.faithfulness, PARTS[explanation.grain]
-    hidden = own.comprehensiveness > own.random_comprehensiveness
-    alone = own.sufficiency < own.random_sufficiency
+def _fault(measured: Faithfulness, parts: str) -> str:
+    hidden = measured.comprehensiveness > measured.random_comprehensiveness
+    alone = measured.sufficiency < measured.random_sufficiency
     if hidden and alone:
-        return f"It is better than random {parts}, but by too little to rule out chance."
+        return f"It is better than random {parts}, but not by enough to rule out chance."
     if hidden or alone:
-        what = "with only those it names" if hidden else "without those it names"
-        return f"The score {what} shows nothing that random {parts} would not show."
-    return f"What it names matters no more to the model than random {parts}."
+        which = "With only" if hidden else "Without"
+        return f"{which} the {parts} that it ranks highest, the score is no better than with random {parts}."
+    return f"The {parts} that it ranks highest matter no more to the model than random {parts}."
 
 
 def _little(explanation: Explanation) -> list[str]:
     if explanation.probability >= LITTLE:
         return []
-    return [f"The model gives this a score of {figure(explanation.probability)}: there is little to explain."]
+    return [f"The model's score for this is {figure(explanation.probability)}: there is little to explain."]
 
 
 def _unmeasured(explanation: Explanation) -> str:
     if not explanation.attributions or all(part.score == 0 for part in explanation.attributions):
-        return "No part was hidden, so nothing was compared with random orders."
+        return "No part was hidden, so there is no comparison with random orders."
     parts = PARTS[explanation.grain]
-    return f"Nobody has compared these {parts} with random ones yet: take them as a first hint."
+    return f"These {parts} have not been compared with random ones yet: take them as a first hint."
 
 
 def _sum(explanation: Explanation) -> list[str]:
-    """How closely the scores add up, for a method that promises it."""
+    """How closely the scores add up, where the method promises it."""
     delta = explanation.convergence_delta
     if delta is None:
         return []
     scores = sum(part.score for part in explanation.attributions)
     change = scores - delta
     loose = abs(delta) > LOOSE * abs(change)
-    told = f"The scores add up to {scores:+.2f}; the log-odds change by {change:+.2f} (convergence delta {delta:+.3f})"
-    return [f"{told}. That is far apart: take more steps or samples." if loose else f"{told}."]
+    totals = (
+        f"The scores add up to {scores:+.2f}; the log-odds change by {change:+.2f} (convergence delta {delta:+.3f})"
+    )
+    return [f"{totals}. These are far apart: take more steps or samples." if loose else f"{totals}."]
 
 
 def _aim(explanation: Explanation) -> list[str]:
     if METHODS[explanation.method].targeted:
         return []
-    return ["This method does not know the label: it says where the model looked, not what for."]
+    return ["This method does not use the label: it shows where the model looked, not why."]
 
 
 def _checks(checks: Checks) -> Sequence[str]:
-    randomised = "cannot be given" if checks.randomised is None else f"{checks.randomised:.2f}"
+    randomised = "undefined" if checks.randomised is None else f"{checks.randomised:.2f}"
     return (
-        f"Infidelity {checks.infidelity:.3g} squared log-odds (0 is best): how far the scores miss what hiding random "
-        "parts does.",
-        f"Sensitivity {checks.sensitivity:.2f} (0 is best): the largest relative change of the scores when the word "
-        "embeddings move a little.",
-        f"Randomised weights {randomised}: rank correlation with the scores of the same model with its weights "
-        "shuffled; near 1, they would say little about the model.",
+        f"Infidelity {checks.infidelity:.3g} squared log-odds (0 is best): how far the scores are from the effect of "
+        "hiding random parts.",
+        f"Sensitivity {checks.sensitivity:.2f} (0 is best): the largest relative change of the scores under small "
+        "changes of the word embeddings.",
+        f"Randomised weights {randomised}: rank correlation with the scores of the same model with shuffled "
+        "weights; near 1, they say little about the model.",
     )

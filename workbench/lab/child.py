@@ -1,4 +1,4 @@
-"""The lab's child process: it answers frames until its input ends, and leaves no text anywhere."""
+"""The lab's child process: it answers frames until its input ends, and leaves no text behind."""
 
 import contextlib
 import os
@@ -6,33 +6,33 @@ import queue
 import threading
 import traceback
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from workbench.lab import requests
-from workbench.lab.failures import NO_MEMORY, typed
-from workbench.lab.frames import receive, send
+from workbench.lab.failures import NO_MEMORY, as_stillroom_error
+from workbench.lab.frames import Frame, receive, send
 
 
 class Inbox:
-    """What has come in: requests one after the other, and the number of the last one that is to stop."""
+    """Incoming frames: requests in order, and `stopped`, the highest number of a request that is to stop."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self.requests: queue.SimpleQueue[dict] = queue.SimpleQueue()
+        self.requests: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self.stopped = 0
-        # A thread of its own, so that the child notices at once, even in mid-work, that the server is gone.
+        # In its own thread, so that the child notices at once, even during its work, that the server is gone.
         threading.Thread(target=self._listen, args=(stream,), daemon=True).start()
 
     def _listen(self, stream: BinaryIO) -> None:
         try:
             while True:
-                self._take(receive(stream))
+                self._accept(receive(stream))
         except (EOFError, OSError):
             os._exit(0)
         except BaseException as error:
             os._exit(NO_MEMORY if isinstance(error, MemoryError) else 1)
 
-    def _take(self, frame: dict) -> None:
-        # A call of its own, so that no note stays in the variables of a thread that waits.
+    def _accept(self, frame: Frame) -> None:
+        # A function of its own, so that no note stays in the variables of a waiting thread.
         if "stop" in frame:
             self.stopped = max(self.stopped, frame["stop"])
         else:
@@ -41,36 +41,36 @@ class Inbox:
 
 def main() -> None:
     """Answer frames until the input ends."""
-    inbound, answers, log = _own_streams()
-    _give_way_in_memory()
+    inbound, answers, log = _open_streams()
+    _prefer_to_be_killed()
     inbox = Inbox(inbound)
     _import_libraries()
     send(answers, {"ready": True})
     try:
         while True:
             _serve(inbox, answers, log)
-    except MemoryError:  # too little even to say so
+    except MemoryError:  # too little even to report it
         os._exit(NO_MEMORY)
 
 
-def _serve(inbox: Inbox, answers: BinaryIO, log: Any) -> None:
+def _serve(inbox: Inbox, answers: BinaryIO, log: TextIO) -> None:
     frame = inbox.requests.get()
 
-    def tell(**news: Any) -> None:
-        send(answers, {name: said.model_dump(mode="json") if name == "coarse" else said for name, said in news.items()})
+    def report(**news: Any) -> None:
+        send(answers, {name: each.model_dump(mode="json") if name == "coarse" else each for name, each in news.items()})
 
     try:
-        found = requests.answer(frame, tell=tell, cancelled=lambda: inbox.stopped >= frame["number"])
-        end = {"answer": found.model_dump(mode="json")}
+        result = requests.answer(frame, report=report, cancelled=lambda: inbox.stopped >= frame["number"])
+        last: Frame = {"answer": result.model_dump(mode="json")}
     except Exception as error:
         *_, (place, line) = traceback.walk_tb(error.__traceback__)
         log.write(f"lab: {type(error).__name__} in {Path(place.f_code.co_filename).name}, line {line}\n")
-        end = {"error": typed(error).to_json()}
-    send(answers, end)
+        last = {"error": as_stillroom_error(error).to_json()}
+    send(answers, last)
 
 
-def _own_streams() -> tuple[BinaryIO, BinaryIO, Any]:
-    """Keep the pipes for frames; what libraries print could quote a note, so it goes nowhere."""
+def _open_streams() -> tuple[BinaryIO, BinaryIO, TextIO]:
+    """Reserve the pipes for frames; what libraries print could quote a note, so it is discarded."""
     inbound, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     log = os.fdopen(os.dup(2), "w", buffering=1)
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -83,14 +83,14 @@ def _own_streams() -> tuple[BinaryIO, BinaryIO, Any]:
     return inbound, answers, log
 
 
-def _give_way_in_memory() -> None:
-    # Where memory runs out, Linux ends the lab before a training job, which would lose more.
+def _prefer_to_be_killed() -> None:
+    # When memory runs out, Linux kills the lab rather than a training job, which would lose more.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def _import_libraries() -> None:
-    """What every request needs: seconds that are not lost when the first one is cancelled."""
+    """Import what every request needs; this takes seconds, which a cancelled first request would lose again."""
     import torch
 
     import trainer.inference.target_score

@@ -1,4 +1,4 @@
-"""The lab's child process as the server sees it: started, asked, told to stop, ended."""
+"""The lab's child process as the server sees it: start it, ask it, stop its work, end it."""
 
 import contextlib
 import os
@@ -11,42 +11,49 @@ from trainer.offline import OFFLINE
 from workbench.explain.explanation import Explanation
 from workbench.lab.answers import Answer
 from workbench.lab.failures import NO_MEMORY, LabFailed, OutOfMemory
-from workbench.lab.frames import receive, send
+from workbench.lab.frames import Frame, receive, send
 
-STOP_S = 3.0  # so long a child may take to stop its work before it is killed
+STOP_S = 3.0  # seconds that a child may take to stop its work before it is killed
 _QUIET = {**OFFLINE, "TOKENIZERS_PARALLELISM": "false"}
-_POLITE = {"OMP_WAIT_POLICY": "PASSIVE"}  # a waiting thread leaves its core to a training job instead of spinning
+_POLITE = {
+    "OMP_WAIT_POLICY": "PASSIVE"
+}  # waiting threads sleep instead of spinning, and leave their cores to a training job
 
 
 class Process:
-    """A running child. One thread asks it; any thread may find that an answer is done, or end it."""
+    """A running child. One thread asks it; any thread may cancel an answer, or end the child."""
 
     def __init__(self) -> None:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        environment = {**_POLITE, **os.environ, **_QUIET}
-        self._child = subprocess.Popen([sys.executable, "-m", "workbench.lab.child"], **pipes, env=environment)
-        self._asked = 0
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "workbench.lab.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**_POLITE, **os.environ, **_QUIET},
+        )
+        assert self._child.stdin and self._child.stdout
+        self._requests, self._reports = self._child.stdin, self._child.stdout
+        self._count = 0  # requests so far
         self._sending, self._ending = threading.Lock(), threading.Lock()
 
     @property
     def pid(self) -> int | None:
-        """Its process id, while it lives."""
+        """Its process id, None once it has ended."""
         return self._child.pid if self._child.poll() is None else None
 
     def wait_until_ready(self) -> None:
-        """Until it has imported what models need. Raises LabFailed where it ends instead."""
+        """Wait until it has imported what models need. LabFailed if it ends instead."""
         try:
-            receive(self._child.stdout)
+            receive(self._reports)
         except (OSError, EOFError):
             raise self._failure() from None
 
-    def ask(self, frame: dict, answer: Answer) -> dict:
-        """Its last frame about a request, with an answer or an error; what it tells before goes to `answer`.
+    def ask(self, frame: Frame, answer: Answer) -> Frame:
+        """Send a request, pass the child's reports to `answer`, and return its last frame, an answer or an error.
 
-        Once the answer is done, by a cancel or a deadline, the child stops within STOP_S or is killed: LabFailed.
+        If the answer is cancelled or too late, the child stops within STOP_S or is killed, which raises LabFailed.
         """
-        self._asked += 1
-        number, finished = self._asked, threading.Event()
+        self._count += 1
+        number, finished = self._count, threading.Event()
         try:
             self._send(frame | {"number": number})
             answer.add_done_callback(lambda _: self._stop(number, finished))
@@ -54,29 +61,29 @@ class Process:
         except (OSError, EOFError):
             raise self._failure() from None
         except Exception:
-            self.end()  # what it says next would be about this request
+            self.end()  # its next frames would be about this request
             raise
         finally:
             with self._ending:
                 finished.set()
 
     def end(self) -> None:
-        """End it at once; it keeps nothing that would need more."""
+        """Kill it: it has nothing to save."""
         self._child.kill()
         self._child.wait()
 
-    def _follow(self, answer: Answer) -> dict:
-        while not {"answer", "error"} & (news := receive(self._child.stdout)).keys():
+    def _follow(self, answer: Answer) -> Frame:
+        while not {"answer", "error"} & (news := receive(self._reports)).keys():
             if "coarse" in news:
                 news["coarse"] = Explanation.model_validate(news["coarse"])
-            answer.tell(**news)
+            answer.report(**news)
         return news
 
     def _stop(self, number: int, finished: threading.Event) -> None:
         if finished.is_set():
             return
         waiting = threading.Timer(STOP_S, self._end_unless, [finished])
-        # Not in this thread: whoever cancels must not wait for a pipe that is full.
+        # Not in this thread: a caller that cancels must not wait for a full pipe.
         for thread in (waiting, threading.Thread(target=self._send_stop, args=(number,))):
             thread.daemon = True
             thread.start()
@@ -90,12 +97,12 @@ class Process:
             if not finished.is_set():
                 self.end()
 
-    def _send(self, frame: dict) -> None:
+    def _send(self, frame: Frame) -> None:
         with self._sending:
-            send(self._child.stdin, frame)
+            send(self._requests, frame)
 
     def _failure(self) -> LabFailed:
-        """Why it says no more."""
+        """Why it has stopped answering."""
         try:
             code = self._child.wait(timeout=5)
         except subprocess.TimeoutExpired:

@@ -1,7 +1,8 @@
-"""What can be asked of a model, how it travels, and how it is answered where the model is. No torch before that."""
+"""Requests to a model, as frames, and how they are answered in the process that holds it. Imports without torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from trainer.prediction import Plain, Prediction
 from trainer.resolved import ResolvedModel
@@ -9,13 +10,14 @@ from workbench import explain
 from workbench.explain.agreement import Ablation
 from workbench.explain.explanation import Explanation
 from workbench.explain.options import ExplainOptions
+from workbench.lab.frames import Frame
 from workbench.model_cache import CACHE
 from workbench.note import Note
 from workbench.predict import Arm, predict
 
-RESULTS = {"predict": Prediction, "explain": Explanation, "ablate": Ablation}
+RESULTS: dict[str, type[Plain]] = {"predict": Prediction, "explain": Explanation, "ablate": Ablation}
 
-Tell = Callable[..., None]  # takes stage, progress or coarse, as Answer.tell does
+Report = Callable[..., None]  # takes stage, progress or coarse, as Answer.report does
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -25,41 +27,54 @@ class Request:
     text: str
     arm: Arm
     kind: str = "predict"
-    options: dict = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
-    def to_frame(self, model: ResolvedModel) -> dict:
-        """The request in JSON, its model resolved."""
-        # An arm's name depends on which of its fields were written, which JSON does not keep.
+    def to_frame(self, model: ResolvedModel) -> Frame:
+        """The request as JSON, with its model resolved."""
+        # An arm's name depends on which of its fields were set, which JSON does not keep.
         arm, name = self.arm.model_dump(), self.arm.name
         return {"kind": self.kind, "text": self.text, "arm": arm, "name": name, "options": self.options} | {
             "model": model.model_dump()
         }
 
 
-def answer(frame: dict, *, tell: Tell, cancelled: Callable[[], bool]) -> Plain:
-    """Do in this process what a frame of a request asks.
+def answer(frame: Frame, *, report: Report, cancelled: Callable[[], bool]) -> Plain:
+    """Answer a request in this process.
 
-    tell gets stages, progress and the coarse explanation; cancelled is asked between batches. Raises what
+    report is called with stages, progress and the coarse explanation; cancelled is called between batches. Raises what
     workbench.predict and workbench.explain raise, and trainer.inference.window_batches.Cancelled.
     """
     note, model = Note(frame["text"]), ResolvedModel.model_validate(frame["model"])
     arm = Arm.model_validate(frame["arm"])
-    window = {"reading": arm.reading, "max_tokens": arm.max_tokens}
-    how = {"name": frame["name"], "cancelled": cancelled, "progress": lambda done, rows: tell(progress=done / rows)}
+
+    def progress(done: int, rows: int) -> None:
+        report(progress=done / rows)
+
     if frame["kind"] == "predict":
-        tell(stage="loading")
+        report(stage="loading")
         CACHE.load(model)
-        tell(stage="reading")
-        return predict(note, model, **window, **how)
-    target, options = frame["options"]["target"], ExplainOptions.model_validate(frame["options"]["how"] | window)
-    explain.methods.method(options.method, options.method_options)  # what is wrong is said before a model is loaded
+        report(stage="reading")
+        return predict(
+            note,
+            model,
+            reading=arm.reading,
+            max_tokens=arm.max_tokens,
+            name=frame["name"],
+            cancelled=cancelled,
+            progress=progress,
+        )
+    target, window = frame["options"]["target"], {"reading": arm.reading, "max_tokens": arm.max_tokens}
+    options = ExplainOptions.model_validate(frame["options"]["how"] | window)
+    explain.methods.make_method(options.method, options.method_options)  # errors before a model is loaded
     explain.targets.parse(target)
-    tell(stage="loading")
+    report(stage="loading")
     loaded = CACHE.load(model)
-    tell(stage="explaining")
+    report(stage="explaining")
     if frame["kind"] == "ablate":
         return explain.ablate(note.text, *loaded, target, frame["options"]["places"], options)
-    stream = explain.explain_stream(note.text, *loaded, target, options, **how)
+    stream = explain.explain_stream(
+        note.text, *loaded, target, options, name=frame["name"], cancelled=cancelled, progress=progress
+    )
     coarse = next(stream)
-    tell(coarse=coarse)
+    report(coarse=coarse)
     return next(stream, coarse)

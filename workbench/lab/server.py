@@ -1,4 +1,4 @@
-"""Where the line is served: one request at a time, in this process or by a child."""
+"""Serves the queue, one request at a time, in this process or by a child."""
 
 import atexit
 import threading
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from trainer import zoo
 from trainer.prediction import Plain
-from workbench.explain import USUAL, ExplainOptions
+from workbench.explain import DEFAULT_OPTIONS, ExplainOptions
 from workbench.lab import requests
-from workbench.lab.answers import Answer, Line
-from workbench.lab.failures import LabFailed, OutOfMemory, revived, shutting_down, typed
+from workbench.lab.answers import Answer, RequestQueue
+from workbench.lab.failures import LabFailed, OutOfMemory, as_stillroom_error, from_json, shutting_down
 from workbench.lab.process import Process
 from workbench.lab.requests import RESULTS, Request
 from workbench.model_cache import CACHE
@@ -17,33 +17,33 @@ from workbench.predict import Arm
 
 
 class InProcessLab:
-    """The lab in this process: for tests, and where models must live in the main process. It imports torch here."""
+    """The lab in this process, which imports torch: for tests, and where models must live in the main process."""
 
     def __init__(self) -> None:
-        self._line = Line()
+        self._queue = RequestQueue()
         threading.Thread(target=self._serve, name="lab", daemon=True).start()
 
     def submit(self, text: str, arm: Arm, *, deadline_s: float | None = None) -> Answer:
         """What the arm finds in the text: an Answer with a Prediction.
 
-        deadline_s: seconds from now after which the answer fails with TooLate, whether it waits or is being served.
+        deadline_s: seconds after which the answer fails with TooLate, whether it waits or is being served.
         """
-        return self._line.join(Request(text, arm), deadline_s)
+        return self._queue.add(Request(text, arm), deadline_s)
 
     def explain(
         self,
         text: str,
         arm: Arm,
         target: str,
-        options: ExplainOptions = USUAL,
+        options: ExplainOptions = DEFAULT_OPTIONS,
         *,
         deadline_s: float | None = None,
     ) -> Answer:
-        """Why the arm says `target` (START:END:LABEL or LABEL): an Answer with an Explanation, `coarse` before it.
+        """Why the arm gives `target` (START:END:LABEL or LABEL): an Answer with an Explanation, first a `coarse` one.
 
-        The text is read as the arm says.
+        The text is read in the arm's way, whatever the options say.
         """
-        return self._line.join(
+        return self._queue.add(
             Request(text, arm, "explain", {"target": target, "how": options.model_dump()}), deadline_s
         )
 
@@ -61,34 +61,34 @@ class InProcessLab:
         """The target's probability without the [start, end) places of the text: an Answer with an Ablation."""
         how = ExplainOptions(baseline=baseline, context=context).model_dump()
         options = {"target": target, "places": list(places), "how": how}
-        return self._line.join(Request(text, arm, "ablate", options), deadline_s)
+        return self._queue.add(Request(text, arm, "ablate", options), deadline_s)
 
     def close(self) -> None:
-        """Serve what waits, then stop."""
-        self._line.close()
+        """Serve what is waiting, then stop."""
+        self._queue.close()
 
     def _serve(self) -> None:
         while self._serve_next():
             pass
 
     def _serve_next(self) -> bool:
-        # A call of its own: the thread may wait for hours, and no note may stay in its variables meanwhile.
-        first = self._line.first()
+        # A function of its own: the thread may wait for hours, and no note may stay in its variables meanwhile.
+        first = self._queue.first()
         if first is None:
             return False
         answer, request = first
         try:
             answer.settle(self._answer(answer, request))
         except Exception as error:
-            answer.settle(None, typed(error).with_traceback(None))
+            answer.settle(None, as_stillroom_error(error).with_traceback(None))
         return True
 
-    def _answer(self, answer: Answer, request: Request) -> Plain:
+    def _answer(self, answer: Answer, request: Request) -> Plain | None:
         frame = request.to_frame(zoo.resolve(request.arm.model))
         try:
-            return requests.answer(frame, tell=answer.tell, cancelled=answer.done)
+            return requests.answer(frame, report=answer.report, cancelled=answer.done)
         except Exception as error:
-            if isinstance(typed(error), OutOfMemory):
+            if isinstance(as_stillroom_error(error), OutOfMemory):
                 CACHE.clear()
             raise
 
@@ -108,7 +108,7 @@ class Lab(InProcessLab):
         return self._child.pid if self._child else None
 
     def close(self) -> None:
-        """End the child at once; requests that wait start no other."""
+        """End the child at once; waiting requests start no other."""
         self._closed = True
         super().close()
         atexit.unregister(self.close)
@@ -116,29 +116,30 @@ class Lab(InProcessLab):
             self._child.end()
 
     def _answer(self, answer: Answer, request: Request) -> Plain | None:
-        answer.tell(stage="loading")
+        answer.report(stage="loading")
         frame = request.to_frame(zoo.resolve(request.arm.model))
         try:
             child = self._ready()
             if answer.done():  # while the child started
                 return None
-            end = child.ask(frame, answer)
+            last = child.ask(frame, answer)
         except LabFailed as error:
             raise (shutting_down() if self._closed else error) from None
-        if "answer" in end:
-            return RESULTS[request.kind].model_validate(end["answer"])
-        error = revived(end["error"])
-        if isinstance(error, OutOfMemory):
-            child.end()  # whatever it holds is given back
-        raise error
+        if "answer" in last:
+            return RESULTS[request.kind].model_validate(last["answer"])
+        failure = from_json(last["error"])
+        if isinstance(failure, OutOfMemory):
+            child.end()  # frees its memory
+        raise failure
 
     def _ready(self) -> Process:
         """The child, started if there is none."""
         if self._closed:
             raise shutting_down()
-        if self.pid is None:
-            self._child = Process()
-            if self._closed:  # and `close` looked just before
-                self._child.end()
-            self._child.wait_until_ready()
-        return self._child
+        child = self._child
+        if child is None or child.pid is None:
+            child = self._child = Process()
+            if self._closed:  # `close` ran before there was a child
+                child.end()
+            child.wait_until_ready()
+        return child

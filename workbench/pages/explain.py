@@ -12,8 +12,8 @@ from trainer.tasks import for_notes
 from workbench import highlight, lab
 from workbench.compare.arms import model_titles
 from workbench.explain import ExplainOptions, targets
-from workbench.explain.agreement import compare
-from workbench.explain.wording import PARTS, agreeing
+from workbench.explain.agreement import compare_explanations
+from workbench.explain.wording import PARTS, describe_agreement
 from workbench.note import Note, samples
 from workbench.pages.parts import links
 from workbench.predict import Arm
@@ -274,11 +274,11 @@ def _agreement(inquiry: Inquiry, grain: str | None) -> None:
         return
     st.header("Agreement between the models", anchor=False)
     try:
-        agreed = compare(*explanations)
+        agreed = compare_explanations(*explanations)
     except StillroomError as error:
         st.caption(plain(error))
         return
-    st.markdown(plain(" ".join(agreeing(agreed, explanations[0].grain))))
+    st.markdown(plain(" ".join(describe_agreement(agreed, explanations[0].grain))))
     if agreed.differences:
         lines = "\n".join(f"- {plain(line)}" for line in inquiry.differences(agreed))
-        st.markdown(f"Largest rank differences (1st = strongest support):\n\n{lines}")
+        st.markdown(f"Largest rank differences (1 = strongest support):\n\n{lines}")

@@ -11,9 +11,9 @@ from trainer.errors import StillroomError
 from workbench import highlight, lab
 from workbench.explain import ExplainOptions, agreement, targets
 from workbench.explain.explanation import Explanation
-from workbench.explain.grains import heading
-from workbench.explain.ranking import coarser, grains_of
-from workbench.explain.wording import account, asked, figure, ordinal, verdict
+from workbench.explain.grains import find_heading
+from workbench.explain.ranking import available_grains, coarsen
+from workbench.explain.wording import account, describe_target, figure, verdict
 from workbench.note import Note
 from workbench.predict import Arm, letter
 
@@ -47,7 +47,7 @@ class Findings(NamedTuple):
         """All findings as targets, highest score first, with the score of each model; None where a model missed it."""
         scores: dict[str, dict[str, float]] = {}
         for arm, answer in self.answers.items():
-            for each in targets.found(prediction) if (prediction := _result(answer)) else ():
+            for each in targets.list_targets(prediction) if (prediction := _result(answer)) else ():
                 scores.setdefault(each["target"], {})[arm] = each["score"]
         order = sorted(scores, key=lambda target: -max(scores[target].values()))
         return {target: [scores[target].get(arm) for arm in self.answers] for target in order}
@@ -60,7 +60,7 @@ class Findings(NamedTuple):
         if not isinstance(parsed, targets.SpanTarget):
             return f"{target}, {', '.join(tagged)}"
         words = quote(self.note.text, parsed.start, parsed.end)
-        return f"{asked(parsed, words)}, {', '.join(tagged)} (at {parsed.start:,})"
+        return f"{describe_target(parsed, words)}, {', '.join(tagged)} (at {parsed.start:,})"
 
 
 class Inquiry:
@@ -114,14 +114,14 @@ class Inquiry:
         final = [_result(answer) for answer in self.answers]
         if not all(final):
             return ()
-        offered = [grains_of(explanation) for explanation in final]
+        offered = [available_grains(explanation) for explanation in final]
         return tuple(grain for grain in offered[0] if all(grain in grains for grains in offered))
 
     def at(self, grain: str | None) -> list[Explanation | None]:
         """The explanations, with final ones summed up to `grain` where possible."""
         if grain not in self.grains():
             return self.explanations()
-        return [coarser(explanation, self.note.text, grain) for explanation in self.explanations()]
+        return [coarsen(explanation, self.note.text, grain) for explanation in self.explanations()]
 
     def sides(self, grain: str | None = None) -> list[highlight.Side]:
         """What the picture shows, one side per model."""
@@ -155,7 +155,7 @@ class Inquiry:
 
     def title(self) -> str:
         """The target in words, quoting the note."""
-        return asked(targets.parse(self.target), quote(self.note.text, *self.place) if self.place else "")
+        return describe_target(targets.parse(self.target), quote(self.note.text, *self.place) if self.place else "")
 
     def ablate_strongest(self) -> None:
         """Request every model's score without the strongest sentence of each model, once all have answered."""
@@ -193,18 +193,18 @@ class Inquiry:
         """The parts with the largest rank differences, in lines that quote the note."""
         text = self.note.text
         return [
-            f"“{quote(text, each.start, each.end)}”: {ordinal(each.first)} for A, {ordinal(each.second)} for B"
+            f"“{quote(text, each.start, each.end)}”: rank {each.first:,} for A, {each.second:,} for B"
             for each in agreed.differences
         ]
 
     def _sentence(self, title: str, place: Place, ablation: agreement.Ablation) -> str:
         target = self.place
         overlaps = target and place[0] < target[1] and target[0] < place[1]
-        return agreement.sentence(
+        return agreement.ablation_sentence(
             title,
             ablation,
             part="rest of the target's own sentence" if overlaps else "sentence",
-            name=heading(self.note.text, place[0]),
+            name=find_heading(self.note.text, place[0]),
             quote=quote(self.note.text, *place),
             target=self.title(),
         )

@@ -4,7 +4,7 @@ import streamlit as st
 
 from trainer.errors import BadSpec
 from workbench.explain import GRAINS, METHODS, ExplainOptions, method
-from workbench.explain.wording import PARTS, meaning
+from workbench.explain.wording import PARTS, method_summary
 from workbench.launch import form
 from workbench.widgets.messages import plain
 
@@ -34,7 +34,7 @@ def choose() -> ExplainOptions | None:
             key="explain_baseline",
             **persistent,
         )
-        st.caption(plain(meaning(name)))
+        st.caption(plain(method_summary(name)))
         options = _options(name)
         context = st.toggle(
             "Explain by context only: the words of the finding stay in place", key="explain_context", **persistent

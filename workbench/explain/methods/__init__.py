@@ -1,6 +1,6 @@
-"""Attribution methods: one file a way to say what a score rests on.
+"""Attribution methods, one file per method.
 
-What a method declares stands in workbench.explain.traits. Nothing here needs torch before `attribute` is called.
+What a method declares is in workbench.explain.traits. Nothing here needs torch before `attribute` is called.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ METHODS: dict[str, type[Method]] = {
 }
 
 
-def method(name: str, options: Mapping[str, Any] | None = None) -> Method:
+def make_method(name: str, options: Mapping[str, Any] | None = None) -> Method:
     """The method of that name with these options. Raises UnknownName, or BadSpec that names each wrong option."""
     if name not in METHODS:
         raise UnknownName("method", name, METHODS, next_step="Give one of them as the method.")
@@ -46,8 +46,8 @@ def method(name: str, options: Mapping[str, Any] | None = None) -> Method:
         raise BadSpec(wrong, next_step=f"Its options: {', '.join(_options(METHODS[name])) or 'none'}.") from None
 
 
-def scores(chosen: Method, probe: "Probe", owner: np.ndarray) -> np.ndarray:
-    """A score a unit, (units,); owner: (m,) the unit of each piece that the probe shows."""
+def unit_scores(chosen: Method, probe: "Probe", owner: np.ndarray) -> np.ndarray:
+    """A score per unit, (units,); owner: (m,) the unit of each piece that the probe shows."""
     if isinstance(chosen, UnitMethod):
         return np.asarray(chosen.attribute(probe, owner), dtype=float)
     assert isinstance(chosen, PieceMethod)

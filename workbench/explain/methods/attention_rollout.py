@@ -12,28 +12,29 @@ if TYPE_CHECKING:
 
 
 class AttentionRollout(PieceMethod):
-    """Where the model looked, through all its layers: attention maps, half of each the residual path, multiplied.
+    """Where the model looked, through all layers: the product of the attention maps, half of each the residual path.
 
     The mean over the target's places. Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", equations
-    1 and 2, heads averaged. It has no sign and does not depend on the label: it says where the model looked, not what
-    for. Special tokens' share is left out, so the scores sum to less than 1.
+    1 and 2, heads averaged. It has no sign and does not depend on the label: it shows where the model looked, not
+    why. The share of special tokens is left out, so the scores sum to less than 1.
     """
 
-    title: ClassVar = "Attention rollout"
-    grain: ClassVar = "word"
-    complete: ClassVar = False
-    unit: ClassVar = "share of attention"
-    signed: ClassVar = False
-    targeted: ClassVar = False
+    title: ClassVar[str] = "Attention rollout"
+    grain: ClassVar[str] = "word"
+    complete: ClassVar[bool] = False
+    unit: ClassVar[str] = "share of attention"
+    signed: ClassVar[bool] = False
+    targeted: ClassVar[bool] = False
     name: Literal["attention_rollout"] = "attention_rollout"
 
     def rows(self, units: int) -> int:
-        """Rows that the model reads."""
+        """How many rows the model reads."""
         return 1
 
     def attribute(self, probe: "Probe") -> np.ndarray:
-        """A score a piece, (m,), none negative."""
+        """A score per piece, (m,), none negative."""
         maps = probe.attention()  # (layers, n, n)
         through = (maps + np.eye(maps.shape[1], dtype=maps.dtype)) / 2
         flow = reduce(lambda rows, layer: rows @ layer, through[::-1], np.eye(maps.shape[1])[probe.places])
-        return flow.mean(0)[probe.before : probe.before + len(probe.free)] * probe.free
+        scores: np.ndarray = flow.mean(0)[probe.before : probe.before + len(probe.free)] * probe.free
+        return scores

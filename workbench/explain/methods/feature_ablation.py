@@ -12,24 +12,25 @@ if TYPE_CHECKING:
 
 
 class FeatureAblation(UnitMethod):
-    """How far the score falls when one part is hidden and everything else is there (Captum's FeatureAblation)."""
+    """How far the score falls when one part is hidden and everything else is shown (Captum's FeatureAblation)."""
 
-    title: ClassVar = "Leave one out"
-    grain: ClassVar = "sentence"
-    complete: ClassVar = False
-    unit: ClassVar = "log-odds"
-    signed: ClassVar = True
-    targeted: ClassVar = True
+    title: ClassVar[str] = "Leave one out"
+    grain: ClassVar[str] = "sentence"
+    complete: ClassVar[bool] = False
+    unit: ClassVar[str] = "log-odds"
+    signed: ClassVar[bool] = True
+    targeted: ClassVar[bool] = True
     name: Literal["feature_ablation"] = "feature_ablation"
 
     def rows(self, units: int) -> int:
-        """Rows that the model reads."""
+        """How many rows the model reads."""
         return units + 1
 
     def attribute(self, probe: "Probe", owner: np.ndarray) -> np.ndarray:
-        """owner: (m,) the unit of each piece; a score a unit, (units,)."""
+        """A score per unit, (units,); owner: (m,) the unit of each piece."""
         from captum.attr import FeatureAblation as Ablation
 
         score, whole, hidden = presence(probe, owner)
-        found = Ablation(score).attribute(whole, baselines=hidden, perturbations_per_eval=8)
-        return found[0].numpy()
+        attributions = Ablation(score).attribute(whole, baselines=hidden, perturbations_per_eval=8)
+        scores: np.ndarray = attributions[0].numpy()
+        return scores

@@ -12,29 +12,30 @@ if TYPE_CHECKING:
 
 
 class GradientShap(PieceMethod):
-    """As integrated gradients, at random points with a little noise: the mean of the gradient times the difference.
+    """Like integrated gradients, but at random points with a little noise: the mean of gradient times difference.
 
-    Lundberg and Lee 2017 and Erion et al. 2021, with the one baseline that the other methods have; `noise` moves the
-    words at each point. Its scores sum to the score minus the baseline's only in the mean over many samples.
+    Lundberg and Lee 2017 and Erion et al. 2021, with the same single baseline as the other methods; `noise` moves
+    the words at each point. Only on average over many samples do its scores sum to the score minus the baseline's.
     """
 
-    title: ClassVar = "Gradient SHAP"
-    grain: ClassVar = "word"
-    complete: ClassVar = False
-    unit: ClassVar = "log-odds"
-    signed: ClassVar = True
-    targeted: ClassVar = True
+    title: ClassVar[str] = "Gradient SHAP"
+    grain: ClassVar[str] = "word"
+    complete: ClassVar[bool] = False
+    unit: ClassVar[str] = "log-odds"
+    signed: ClassVar[bool] = True
+    targeted: ClassVar[bool] = True
     name: Literal["gradient_shap"] = "gradient_shap"
     samples: int = Field(50, ge=1, le=5000, description="Random points")
     noise: float = Field(0.1, ge=0, le=10, description="Noise on the words, in standard deviations of their embeddings")
-    seed: int = Field(0, ge=0, description="Of the random points")
+    seed: int = Field(0, ge=0, description="Seed of the random points")
 
     def rows(self, units: int) -> int:
-        """Rows that the model reads."""
+        """How many rows the model reads."""
         return self.samples
 
     def attribute(self, probe: "Probe") -> np.ndarray:
-        """A score a piece, (m,)."""
+        """A score per piece, (m,)."""
         alphas = np.random.default_rng(self.seed).random(self.samples)
         weights = np.full(self.samples, 1 / self.samples)
-        return probe.along_path(alphas, weights, noise=self.noise, seed=self.seed).sum(-1)
+        scores: np.ndarray = probe.along_path(alphas, weights, noise=self.noise, seed=self.seed).sum(-1)
+        return scores

@@ -17,19 +17,20 @@ class InputXGradient(PieceMethod):
     Box". Exact for a linear model without bias.
     """
 
-    title: ClassVar = "Input x gradient"
-    grain: ClassVar = "word"
-    complete: ClassVar = False
-    unit: ClassVar = "log-odds"
-    signed: ClassVar = True
-    targeted: ClassVar = True
+    title: ClassVar[str] = "Input x gradient"
+    grain: ClassVar[str] = "word"
+    complete: ClassVar[bool] = False
+    unit: ClassVar[str] = "log-odds"
+    signed: ClassVar[bool] = True
+    targeted: ClassVar[bool] = True
     name: Literal["input_x_gradient"] = "input_x_gradient"
 
     def rows(self, units: int) -> int:
-        """Rows that the model reads."""
+        """How many rows the model reads."""
         return 1
 
     def attribute(self, probe: "Probe") -> np.ndarray:
-        """A score a piece, (m,)."""
+        """A score per piece, (m,)."""
         words = probe.words[probe.before : probe.before + len(probe.free)].cpu().numpy()
-        return (probe.gradient() * words).sum(-1) * probe.free
+        scores: np.ndarray = (probe.gradient() * words).sum(-1) * probe.free
+        return scores

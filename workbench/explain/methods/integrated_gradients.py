@@ -19,20 +19,21 @@ class IntegratedGradients(PieceMethod):
     Captum's default. Special tokens are the same in text and baseline.
     """
 
-    title: ClassVar = "Integrated gradients"
-    grain: ClassVar = "word"
-    complete: ClassVar = True
-    unit: ClassVar = "log-odds"
-    signed: ClassVar = True
-    targeted: ClassVar = True
+    title: ClassVar[str] = "Integrated gradients"
+    grain: ClassVar[str] = "word"
+    complete: ClassVar[bool] = True
+    unit: ClassVar[str] = "log-odds"
+    signed: ClassVar[bool] = True
+    targeted: ClassVar[bool] = True
     name: Literal["integrated_gradients"] = "integrated_gradients"
     steps: int = Field(50, ge=2, le=1000, description="Points on the line; more bring the sum closer")
 
     def rows(self, units: int) -> int:
-        """Rows that the model reads."""
+        """How many rows the model reads."""
         return self.steps
 
     def attribute(self, probe: "Probe") -> np.ndarray:
-        """A score a piece, (m,)."""
+        """A score per piece, (m,)."""
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)  # on [-1, 1]
-        return probe.along_path((1 + nodes) / 2, weights / 2).sum(-1)
+        scores: np.ndarray = probe.along_path((1 + nodes) / 2, weights / 2).sum(-1)
+        return scores

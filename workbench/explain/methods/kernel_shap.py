@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 class KernelShap(UnitMethod):
     """Each part's fair share of the score: Shapley values, fitted to the scores of random subsets of the parts.
 
-    Lundberg and Lee 2017; Captum's KernelShap. Two of the subsets are all and none, with a weight so large that the
-    scores sum to the score minus the baseline's. It needs several times more samples than there are parts.
+    Lundberg and Lee 2017; Captum's KernelShap. Two of the subsets are all parts and no parts, weighted so heavily
+    that the scores sum to the score minus the baseline's. It needs several times as many samples as there are parts.
     """
 
-    title: ClassVar = "KernelSHAP"
-    grain: ClassVar = "sentence"
-    complete: ClassVar = True
-    unit: ClassVar = "log-odds"
-    signed: ClassVar = True
-    targeted: ClassVar = True
+    title: ClassVar[str] = "KernelSHAP"
+    grain: ClassVar[str] = "sentence"
+    complete: ClassVar[bool] = True
+    unit: ClassVar[str] = "log-odds"
+    signed: ClassVar[bool] = True
+    targeted: ClassVar[bool] = True
     name: Literal["kernel_shap"] = "kernel_shap"
     samples: int = Field(200, ge=3, le=100_000, description="Random subsets of the parts that are shown")
-    seed: int = Field(0, ge=0, description="Of the subsets")
+    seed: int = Field(0, ge=0, description="Seed of the subsets")
 
     def rows(self, units: int) -> int:
-        """Rows that the model reads."""
+        """How many rows the model reads."""
         return self.samples if units > 1 else 2
 
     def attribute(self, probe: "Probe", owner: np.ndarray) -> np.ndarray:
-        """owner: (m,) the unit of each piece; a score a unit, (units,)."""
+        """A score per unit, (units,); owner: (m,) the unit of each piece."""
         from captum.attr import KernelShap as Shap
 
         from trainer.models import seeded
@@ -43,5 +43,6 @@ class KernelShap(UnitMethod):
         if whole.shape[1] == 1:  # nothing to share out
             return np.diff(probe.log_odds(np.array([[False], [True]]).repeat(len(owner), axis=1)))
         with seeded(self.seed):
-            found = Shap(score).attribute(whole, hidden, n_samples=self.samples, perturbations_per_eval=8)
-        return found[0].numpy()
+            attributions = Shap(score).attribute(whole, hidden, n_samples=self.samples, perturbations_per_eval=8)
+        scores: np.ndarray = attributions[0].numpy()
+        return scores

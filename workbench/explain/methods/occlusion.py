@@ -13,29 +13,30 @@ if TYPE_CHECKING:
 
 
 class Occlusion(UnitMethod):
-    """How far the score falls when neighbouring parts are hidden together, averaged over the runs that hide a part.
+    """How far the score falls when neighbouring parts are hidden together, averaged over all runs with a part.
 
-    Zeiler and Fergus 2014 (Captum's Occlusion): it sees what several parts say twice, where leaving one out does not.
+    Zeiler and Fergus 2014 (Captum's Occlusion). It detects what several parts repeat, which leaving one out misses.
     """
 
-    title: ClassVar = "Occlusion"
-    grain: ClassVar = "phrase"
-    complete: ClassVar = False
-    unit: ClassVar = "log-odds"
-    signed: ClassVar = True
-    targeted: ClassVar = True
+    title: ClassVar[str] = "Occlusion"
+    grain: ClassVar[str] = "phrase"
+    complete: ClassVar[bool] = False
+    unit: ClassVar[str] = "log-odds"
+    signed: ClassVar[bool] = True
+    targeted: ClassVar[bool] = True
     name: Literal["occlusion"] = "occlusion"
     width: int = Field(3, ge=1, le=100, description="Neighbouring parts that are hidden together")
 
     def rows(self, units: int) -> int:
-        """Rows that the model reads."""
+        """How many rows the model reads."""
         return max(2, units - self.width + 2)
 
     def attribute(self, probe: "Probe", owner: np.ndarray) -> np.ndarray:
-        """owner: (m,) the unit of each piece; a score a unit, (units,)."""
+        """A score per unit, (units,); owner: (m,) the unit of each piece."""
         from captum.attr import Occlusion as Occluding
 
         score, whole, hidden = presence(probe, owner)
         window = (min(self.width, whole.shape[1]),)
-        found = Occluding(score).attribute(whole, window, baselines=hidden, perturbations_per_eval=8)
-        return found[0].numpy()
+        attributions = Occluding(score).attribute(whole, window, baselines=hidden, perturbations_per_eval=8)
+        scores: np.ndarray = attributions[0].numpy()
+        return scores

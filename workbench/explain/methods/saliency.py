@@ -1,4 +1,4 @@
-"""The gradient's length."""
+"""The length of the gradient."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -16,18 +16,19 @@ class Saliency(PieceMethod):
     Simonyan, Vedaldi and Zisserman 2013, with the Euclidean norm of Li et al. 2016 for text. It has no sign.
     """
 
-    title: ClassVar = "Gradient"
-    grain: ClassVar = "word"
-    complete: ClassVar = False
-    unit: ClassVar = "gradient length"
-    signed: ClassVar = False
-    targeted: ClassVar = True
+    title: ClassVar[str] = "Gradient"
+    grain: ClassVar[str] = "word"
+    complete: ClassVar[bool] = False
+    unit: ClassVar[str] = "gradient length"
+    signed: ClassVar[bool] = False
+    targeted: ClassVar[bool] = True
     name: Literal["saliency"] = "saliency"
 
     def rows(self, units: int) -> int:
-        """Rows that the model reads."""
+        """How many rows the model reads."""
         return 1
 
     def attribute(self, probe: "Probe") -> np.ndarray:
-        """A score a piece, (m,), none negative."""
-        return np.linalg.norm(probe.gradient(), axis=-1) * probe.free
+        """A score per piece, (m,), none negative."""
+        scores: np.ndarray = np.linalg.norm(probe.gradient(), axis=-1) * probe.free
+        return scores
