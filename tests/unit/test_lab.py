@@ -129,7 +129,7 @@ def test_a_killed_child_fails_its_request_and_the_next_gets_a_fresh_one(lab, tin
     os.kill(killed, signal.SIGKILL)
     with pytest.raises(OutOfMemory, match="signal 9, as happens when memory runs out") as caught:
         struck.result(TIMEOUT_S)
-    assert "fresh process" in caught.value.next_step and "naloxone" not in str(caught.value)
+    assert "new process" in caught.value.next_step and "naloxone" not in str(caught.value)
     assert next_one.result(TIMEOUT_S).task == "ner"
     assert lab.pid != killed
 
