@@ -3,7 +3,7 @@
 import streamlit as st
 
 from trainer.errors import BadSpec
-from workbench.explain import GRAINS, METHODS, ExplainOptions, method
+from workbench.explain import GRAINS, METHODS, ExplainOptions, make_method
 from workbench.explain.wording import PARTS, method_summary
 from workbench.launch import form
 from workbench.widgets.messages import plain
@@ -65,7 +65,7 @@ def _options(name: str) -> dict[str, float] | None:
         for each, place in places.items()
     }
     try:
-        return method(name, typed).model_dump(include=set(fields))
+        return make_method(name, typed).model_dump(include=set(fields))
     except BadSpec as error:
         for field, problem in error.fields:
             with places[field.removeprefix(f"{name}.")]:
