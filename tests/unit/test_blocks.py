@@ -60,7 +60,7 @@ def test_all_that_a_query_sees_shares_one_softmax_however_blocks_are_grouped(mon
     tensors, *ways = seen_in_blocks()
     monkeypatch.setattr(blocks, "WRITTEN_OUT" if dropout else "FUSED", room)
     everything = partial(torch.ones, dtype=torch.int16)
-    monkeypatch.setattr(blocks, "kept", lambda shape, *_: everything(shape))
+    monkeypatch.setattr(blocks, "draw_noise", lambda shape, *_: everything(shape))
     kept_share = 1.0 if dropout < 0.1 else 1 - dropout  # all is kept, and scaled as if it were not
     gradients = []
     for way in (partial(in_blocks, dropout=dropout), one_by_one):

@@ -189,7 +189,7 @@ def test_a_model_that_hides_its_attention_is_a_typed_error(kind, config):
     logging.getLogger("transformers").setLevel(logging.ERROR)
     model = kind(config).eval()
     with (
-        pytest.raises(Unavailable, match=f"{kind.__name__} shows no attention of layer 1") as error,
+        pytest.raises(Unavailable, match=f"{kind.__name__} exposes no attention of layer 1") as error,
         capturing(model, maps={1, 3}),
     ):
         run(model, inputs())

@@ -1,6 +1,5 @@
 """MiniALBERT against an independent re-computation from its state dict, and as published files have it."""
 
-import copy
 import json
 import math
 from pathlib import Path
@@ -425,47 +424,3 @@ def test_a_saved_body_gives_its_weights_to_a_tagger(tmp_path, tokenizer):
     models.save(body, tokenizer, tmp_path / "body")
     tagger, _ = models.load(str(tmp_path / "body"), task="ner", labels=TAGS)
     assert all(torch.equal(tensor, body.state_dict()[name]) for name, tensor in tagger.albert.state_dict().items())
-
-
-# Adapter tuning.
-
-
-@pytest.mark.parametrize("use_adapter", [True, False])
-def test_adapter_tuning_trains_adapters_and_head_alone(use_adapter):
-    model = make(AutoModelForTokenClassification, noise=0.0, use_adapter=use_adapter, num_labels=3).train()
-    model.tune_adapters_only()
-    before = copy.deepcopy(model.state_dict())
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-2)
-    labels = batch()["input_ids"] % 3
-    losses = []
-    for _ in range(20):
-        loss = model(**batch(), labels=labels).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    tuned = {name for name in before if "_adapters." in name or name.startswith("classifier.")}
-    assert changed == tuned and len(tuned) == 12 * 6 + 2
-    assert losses[-1] < 0.8 * losses[0]
-
-
-def test_fresh_adapters_are_part_of_what_is_saved(tmp_path, tokenizer):
-    model = make(AutoModelForTokenClassification, use_adapter=False, num_labels=3)
-    plain = model(**batch()).logits
-    model.tune_adapters_only()
-    assert model.albert.att_adapters[0].block[0].bias.any()  # PyTorch's own start, as in the authors' code
-    assert not torch.allclose(model(**batch()).logits, plain)
-    models.save(model, tokenizer, tmp_path / "tuned")
-    again, _ = models.load(str(tmp_path / "tuned"))
-    assert torch.equal(again(**batch()).logits, model(**batch()).logits)
-
-
-def test_adapters_have_the_published_number_of_parameters():
-    model = full_size("clinical-minialbert-312")
-    model.tune_adapters_only()
-    trained = {
-        name: p.numel() for name, p in model.named_parameters() if p.requires_grad and name.startswith("albert.")
-    }
-    assert sum(trained.values()) == 912_960

@@ -109,6 +109,6 @@ def test_maps_are_captured_where_the_name_of_the_attention_cannot_be_read(tiny_m
     assert attention_of(model.config) == "sdpa" in AttentionInterface() and attention_of(SimpleNamespace()) is None
     set_to = []
     network = SimpleNamespace(config=SimpleNamespace(), set_attn_implementation=set_to.append)
-    with pytest.raises(Exception, match="shows no attention of layer 1"), capturing(network, maps=[1]):
+    with pytest.raises(Exception, match="exposes no attention of layer 1"), capturing(network, maps=[1]):
         pass
     assert set_to == ["stillroom"]

@@ -1,9 +1,9 @@
-"""Architectures that transformers lacks, and fast attention for long ones that it has. Needs torch.
+"""Architectures that transformers lacks, and faster attention for two of its long-input architectures. Needs torch.
 
-Importing this package makes what is lacking known to transformers' Auto classes: an entry of ARCHITECTURES is a model
-type and the function that registers its configuration and models. QUICK names the class that takes the place of one of
-transformers', with the same parameters under the same names. Each stands on parts of transformers that are not public;
-where one of them was renamed, that architecture alone is left out.
+Importing this package registers the missing architectures with transformers' Auto classes: ARCHITECTURES maps a model
+type to the function that registers its configuration and models. QUICK maps a class of transformers to its faster
+replacement, which has the same parameters under the same names. Each uses private parts of transformers; if one of them
+is renamed, only that architecture is left out.
 """
 
 import importlib
@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 
 def available(name: str) -> ModuleType | None:
-    """A module of this package; None, and a warning, where transformers no longer has what it is built on."""
+    """Import a module of this package; logs a warning and returns None if transformers lacks a part that it uses."""
     try:
         return importlib.import_module(f"{__name__}.{name}")
     except (ImportError, AttributeError) as error:
-        log.warning("This version of transformers is not the one that %s was made for: %s", name, error)
+        log.warning("%s does not support this version of transformers: %s", name, error)
         return None
 
 
@@ -41,8 +41,8 @@ for register in ARCHITECTURES.values():
     register()
 
 
-class GELUTanh(NewGELU):
-    """The GELU of BigBird and ALBERT, `gelu_new`, as one operator: transformers writes eight, each over all states."""
+class GELUTanh(NewGELU):  # type: ignore[valid-type, misc]  # a class that is looked up, because its name is private
+    """`gelu_new`, the GELU of BigBird and ALBERT, as one operator instead of eight passes over all states."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """input: any shape; the output has the same."""
@@ -66,13 +66,13 @@ def quicken(model: Network) -> Network:
 
 
 def global_attention(model: torch.nn.Module, input_ids: torch.Tensor, head: str | None) -> dict[str, torch.Tensor]:
-    """What a model's encoder is told of global tokens, to be passed to `base_model` besides ids and mask.
+    """The argument that marks global tokens, to be passed to a model's encoder besides ids and mask.
 
-    Only a Longformer asks for it: the first token where `head` classifies a whole text, as transformers' own head does;
-    no token for any other. input_ids: (rows, tokens).
+    Only a Longformer takes it: the first token is global if `head` classifies a whole text, as in transformers' own
+    head; otherwise no token is. input_ids: (rows, tokens).
     """
     if getattr(model.config, "model_type", "") != "longformer" or head is None or not HEADS[head].whole_text:
         return {}
-    chosen = torch.zeros_like(input_ids)
-    chosen[:, 0] = 1
-    return {"global_attention_mask": chosen}
+    mask = torch.zeros_like(input_ids)
+    mask[:, 0] = 1
+    return {"global_attention_mask": mask}

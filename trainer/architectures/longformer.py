@@ -1,23 +1,34 @@
 """Longformer (Beltagy, Peters and Cohan 2020): transformers' classes with fast attention, for the same weights.
 
-A token sees so many tokens on either side, and the global tokens; a global token, with projections of its own, sees all
-and is seen by all. The results are transformers' own; no attention maps are kept.
+A token attends to a number of tokens on either side and to the global tokens. A global token, which has its own
+projections, attends to all tokens, and all attend to it. The results equal those of transformers; there are no
+attention maps.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch.nn.functional import pad
 from transformers.models.longformer import modeling_longformer as library
 
-from trainer.architectures.blocks import LOW, Shared, Window, attend_blocks, in_pieces, keeps_levels, refuse_maps, used
+from trainer.architectures.blocks import (
+    LOW,
+    Shared,
+    Window,
+    attend_blocks,
+    in_pieces,
+    keeps_levels,
+    refuse_maps,
+    used_length,
+)
 from trainer.architectures.dropout import drop
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What all layers of a forward pass know of its tokens: real and flagged (global), each (rows, tokens)."""
+    """The tokens of a forward pass, shared by all layers: real (not padding) and flagged (global), (rows, tokens)."""
 
     real: torch.Tensor
     flagged: torch.Tensor
@@ -29,12 +40,12 @@ class Tokens:
 
     @cached_property
     def places(self) -> torch.Tensor:
-        """(rows, most): where the global tokens are; rows with fewer go on with others."""
+        """The positions of the global tokens, (rows, most); rows with fewer are filled up with other positions."""
         return self.flagged.int().argsort(dim=1, descending=True, stable=True)[:, : self.most]
 
     @cached_property
     def there(self) -> torch.Tensor:
-        """(rows, most): which of these places hold a global token."""
+        """Which of these positions hold a global token, (rows, most)."""
         return self.flagged.gather(1, self.places)
 
     @cached_property
@@ -49,15 +60,15 @@ class Tokens:
 
     @cached_property
     def windows(self) -> dict[int, Window]:
-        """A window for each reach that was asked for."""
+        """The windows created so far, by reach."""
         return {}
 
     def at(self, states: torch.Tensor) -> torch.Tensor:
-        """(rows, tokens, hidden) -> (rows, most, hidden): the states at the places."""
+        """The states at `places`: (rows, tokens, hidden) -> (rows, most, hidden)."""
         return states.gather(1, self.places[..., None].expand(-1, -1, states.shape[2]))
 
     def window(self, reach: int) -> Window:
-        """What is seen in the layers whose tokens see so many on one side."""
+        """The window of layers whose tokens attend to `reach` tokens on either side."""
         if reach not in self.windows:
             self.windows[reach] = self._window(reach)
         return self.windows[reach]
@@ -69,7 +80,7 @@ class Tokens:
         span = min(-(-reach // size), count - 1)
         keys = torch.arange((2 * span + 1) * size, device=device) - span * size
         far = (keys - torch.arange(size, device=device)[:, None]).abs() > reach  # (queries, keys)
-        local = pad(self.real & ~self.flagged, (0, count * size - tokens))  # global tokens are seen as shared ones
+        local = pad(self.real & ~self.flagged, (0, count * size - tokens))  # global tokens are among the shared keys
         return Window(
             size=size,
             span=span,
@@ -79,31 +90,35 @@ class Tokens:
 
 
 class LongformerSelfAttention(library.LongformerSelfAttention):
-    """The same six projections; attention in blocks."""
+    """The same six projections, with attention in blocks."""
 
-    def forward(self, hidden_states: torch.Tensor, attention_mask: Tokens, **_) -> tuple[torch.Tensor]:
-        """hidden_states: (rows, tokens, hidden); gives the context of the same shape, zero where a token is padding."""
+    def forward(  # type: ignore[override]  # only LongformerModel below calls it, with Tokens as the mask
+        self, hidden_states: torch.Tensor, attention_mask: Tokens, **_: Any
+    ) -> tuple[torch.Tensor]:
+        """hidden_states: (rows, tokens, hidden); returns the context of the same shape, zero at padding."""
         tokens, dropout = attention_mask, self.dropout if self.training else 0.0
         window = tokens.window(self.one_sided_attn_window_size)
         query, key, value = (part(hidden_states) for part in (self.query, self.key, self.value))
         others = [(tokens.shared, tokens.at(key), tokens.at(value))] if tokens.most else []
-        spare = window.bias.shape[1] - query.shape[1]  # where this layer's blocks are not those of the others
-        parts = [pad(part, (0, 0, 0, spare)) for part in (query, key, value)] if spare else [query, key, value]
-        context = attend_blocks(parts[0], self.num_heads, window, parts[1:], *others, dropout=dropout)
-        context = context[:, : query.shape[1]]
+        spare = window.bias.shape[1] - query.shape[1]  # if this layer's blocks differ from those of the others
+        length = query.shape[1]
+        if spare:
+            query, key, value = (pad(part, (0, 0, 0, spare)) for part in (query, key, value))
+        context = attend_blocks(query, self.num_heads, window, (key, value), *others, dropout=dropout)
+        context = context[:, :length]
         if not tokens.whole:
             context = context.masked_fill(~tokens.real[..., None], 0)
         if tokens.most:
             row, number = tokens.there.nonzero(as_tuple=True)
-            found = self._global(hidden_states, tokens, dropout)[row, number]
-            context = context.index_put((row, tokens.places[row, number]), found.to(context.dtype))
+            at_global = self._global(hidden_states, tokens, dropout)[row, number]
+            context = context.index_put((row, tokens.places[row, number]), at_global.to(context.dtype))
         return (context,)
 
     def _global(self, states: torch.Tensor, tokens: Tokens, dropout: float) -> torch.Tensor:
-        """What the global tokens see: (rows, most, hidden).
+        """The context of the global tokens, (rows, most, hidden).
 
-        A few queries meet every token, so it is they that are turned by the key projection, and the weighted mean of
-        the states by the value projection: the same numbers without projecting every token twice more.
+        Few queries meet all tokens, so the key projection is applied to the queries, and the value projection to the
+        weighted means of the states: the same result without two more projections of every token.
         """
         heads, width, rows = self.num_heads, self.head_dim, len(states)
         query = self.query_global(tokens.at(states)).view(rows, tokens.most, heads, width)
@@ -121,7 +136,7 @@ class LongformerSelfAttention(library.LongformerSelfAttention):
 
 
 class LongformerLayer(library.LongformerLayer):
-    """The same layer, its feed-forward part in pieces."""
+    """The same layer, with the feed-forward part in pieces."""
 
     def ff_chunk(self, attn_output: torch.Tensor) -> torch.Tensor:
         """(rows, tokens, hidden) -> the same shape."""
@@ -129,7 +144,7 @@ class LongformerLayer(library.LongformerLayer):
 
 
 class LongformerModel(library.LongformerModel):
-    """The same model, padded to whole blocks and no further; no mask has the square of the tokens."""
+    """The same model, padded to complete blocks only; no mask is quadratic in the number of tokens."""
 
     def forward(
         self,
@@ -142,11 +157,11 @@ class LongformerModel(library.LongformerModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **_,
-    ):
-        """As transformers' model, but not computed where all rows are padding at the end: zeros there.
+        **_: Any,
+    ) -> tuple[Any, ...] | library.LongformerBaseModelOutputWithPooling:
+        """As transformers' model, but trailing padding that all rows share is not computed: its states are zero.
 
-        Raises Unavailable where attention maps are asked for.
+        Raises Unavailable if attention maps are requested.
         """
         refuse_maps(self, output_attentions)
         states = self.embeddings(
@@ -154,16 +169,19 @@ class LongformerModel(library.LongformerModel):
         )
         mask = states.new_ones(states.shape[:2]) if attention_mask is None else attention_mask
         mask = mask if global_attention_mask is None else mask * (global_attention_mask + 1)
-        change = needed(mask, max(self.config.attention_window) // 2) - mask.shape[1]  # here once, not in every layer
+        windows = self.config.attention_window
+        reach = (windows if isinstance(windows, int) else max(windows)) // 2
+        change = padded_length(mask, reach) - mask.shape[1]  # once here instead of in every layer
         states, mask = pad(states, (0, 0, 0, change)), pad(mask, (0, change))
         tokens = Tokens(real=mask > 0, flagged=mask == 2)
-        levels = (states,) if keeps_levels(self, output_hidden_states) else None
+        keeps = keeps_levels(self, output_hidden_states)
+        collected = [states] if keeps else []
         for layer in self.encoder.layer:
             states = layer(states, attention_mask=tokens)[0]
-            levels = levels and (*levels, states)
-        states, *levels = (pad(level, (0, 0, 0, -change)) for level in (states, *(levels or ())))
+            collected += [states] if keeps else []
+        states = pad(states, (0, 0, 0, -change))
         pooled = None if self.pooler is None else self.pooler(states)
-        levels = tuple(levels) or None
+        levels = tuple(pad(level, (0, 0, 0, -change)) for level in collected) or None
         if return_dict is False:
             return (states, pooled, *([levels] if levels else []))
         return library.LongformerBaseModelOutputWithPooling(
@@ -172,20 +190,20 @@ class LongformerModel(library.LongformerModel):
 
 
 def block_size(reach: int, tokens: int) -> int:
-    """Blocks are half as long as a token sees on one side; a short input is one block."""
+    """The length of a block: half of `reach`, the tokens seen on one side; a short input is one block."""
     size = -(-reach // 2)
     return tokens if tokens <= 4 * size else size
 
 
-def needed(mask: torch.Tensor, reach: int) -> int:
-    """The length of the whole blocks that hold every real token of mask (rows, tokens)."""
-    tokens = used(mask)
+def padded_length(mask: torch.Tensor, reach: int) -> int:
+    """The length of the complete blocks that hold every real token of mask (rows, tokens)."""
+    tokens = used_length(mask)
     size = block_size(reach, tokens)
     return -(-tokens // size) * size
 
 
 def _by_head(projection: torch.nn.Linear, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight (heads, width, hidden) and bias (heads, width)."""
+    """The weight, (heads, width, hidden), and the bias, (heads, width), of a projection."""
     return projection.weight.unflatten(0, (heads, -1)), projection.bias.unflatten(0, (heads, -1))
 
 

@@ -1,8 +1,10 @@
-"""MiniALBERT: one transformer layer applied several times, told apart by small adapters of each recursion.
+"""MiniALBERT: one transformer layer applied several times, with small adapters for each recursion.
 
 Nouriborji et al. 2023, "MiniALBERT: Model Distillation via Parameter-Efficient Recursive Transformers". The names of
-modules are those of the published files; B rows, n tokens, E embedding size, H hidden size, V vocabulary.
+modules are those of the published files. B: rows, n: tokens, E: embedding size, H: hidden size, V: vocabulary size.
 """
+
+from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -33,7 +35,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from trainer.architectures.layer_outputs import attention_of
 
-# Under this name, which transformers looks for in the code of a model whose attention may be set.
+# transformers looks for this name in the code of a model whose attention function may be set.
 ALL_ATTENTION_FUNCTIONS = AttentionInterface()
 
 
@@ -41,8 +43,8 @@ ALL_ATTENTION_FUNCTIONS = AttentionInterface()
 class MiniAlbertConfig(PreTrainedConfig):
     """Sizes of a MiniALBERT; the defaults are ClinicalMiniALBERT's. `num_hidden_layers` counts the recursions.
 
-    Other fields of published configs are left over from ALBERT and change nothing, but more than one group of layers
-    would: that is a ValueError, as are sizes that do not divide.
+    Other fields of published configs are left over from ALBERT and have no effect. Raises ValueError for more than one
+    group of layers, and for sizes that are not divisible as required.
     """
 
     model_type = "minialbert"
@@ -64,17 +66,17 @@ class MiniAlbertConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     use_adapter: bool = True
-    reduction_factor: int = 16  # hidden size : inner size of an adapter
+    reduction_factor: int = 16  # hidden size / inner size of an adapter
     pad_token_id: int | None = 0
     tie_word_embeddings: bool = False
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Part of `@strict` validation."""
         if (self.num_hidden_groups, self.inner_group_num) != (1, 1):
             raise ValueError("MiniALBERT has one group of one layer; num_hidden_groups and inner_group_num must be 1.")
         for name in ("num_attention_heads", "reduction_factor"):
             if getattr(self, name) < 1 or self.hidden_size % getattr(self, name):
-                raise ValueError(f"hidden_size {self.hidden_size} is no multiple of {name} {getattr(self, name)}.")
+                raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of {name} {getattr(self, name)}.")
 
 
 class Embeddings(nn.Module):
@@ -89,7 +91,13 @@ class Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, input_ids, token_type_ids=None, position_ids=None, inputs_embeds=None) -> torch.Tensor:
+    def forward(
+        self,
+        input_ids: torch.Tensor | None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Ids (B, n), or the word embeddings themselves (B, n, E); returns (B, n, E)."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds.")
@@ -116,20 +124,32 @@ class Attention(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, states: torch.Tensor, attention_mask: torch.Tensor | None, **given):
-        """states: (B, n, H); returns the new states and the attention map (B, heads, n, n), or None where fused."""
+    def forward(
+        self, states: torch.Tensor, attention_mask: torch.Tensor | None, **options: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """states: (B, n, H); returns the new states and the attention map (B, heads, n, n), None if fused."""
         cut = (*states.shape[:-1], -1, self.head_width)
         query, key, value = (part(states).view(cut).transpose(1, 2) for part in (self.query, self.key, self.value))
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention_of(self.config), _with_map)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention_of(self.config) or "eager", _attend_with_map)
         dropout = self.config.attention_probs_dropout_prob if self.training else 0.0
         context, attention_map = attend(
-            self, query, key, value, attention_mask, dropout=dropout, scaling=self.head_width**-0.5, **given
+            self, query, key, value, attention_mask, dropout=dropout, scaling=self.head_width**-0.5, **options
         )
         return self.LayerNorm(states + self.dropout(self.dense(context.reshape(states.shape)))), attention_map
 
 
-def _with_map(module, query, key, value, mask, *, scaling: float, dropout: float, **_):
-    """Attention that keeps its map, which transformers calls eager and leaves to each model."""
+def _attend_with_map(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    dropout: float,
+    **_: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention that returns its map: the "eager" attention that transformers leaves to each model."""
     scores = query @ key.transpose(2, 3) * scaling
     shares = torch.softmax(scores if mask is None else scores + mask, dim=-1)
     shares = nn.functional.dropout(shares, dropout, module.training)
@@ -137,7 +157,7 @@ def _with_map(module, query, key, value, mask, *, scaling: float, dropout: float
 
 
 class SharedLayer(GradientCheckpointingLayer):
-    """The one transformer layer. The residual paths carry what the adapters return, not what they are given."""
+    """The one transformer layer. Its residual paths carry the outputs of the adapters, not their inputs."""
 
     def __init__(self, config: MiniAlbertConfig):
         super().__init__()
@@ -148,9 +168,16 @@ class SharedLayer(GradientCheckpointingLayer):
         self.full_layer_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, states: torch.Tensor, attention_mask, att_adapter: nn.Module, mlp_adapter: nn.Module, **given):
-        """One recursion with its own two adapters: states (B, n, H) to the next states (B, n, H)."""
-        attended, _ = self.attention(att_adapter(states), attention_mask, **given)
+    def forward(
+        self,
+        states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        att_adapter: nn.Module,
+        mlp_adapter: nn.Module,
+        **options: Any,
+    ) -> torch.Tensor:
+        """One recursion with its two adapters: states (B, n, H) to the next states (B, n, H)."""
+        attended, _ = self.attention(att_adapter(states), attention_mask, **options)
         adapted = mlp_adapter(attended)
         inner = self.ffn_output(self.activation(self.ffn(adapted)))
         return self.full_layer_layer_norm(adapted + self.dropout(inner))
@@ -166,12 +193,12 @@ class Adapter(nn.Module):
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """states: (B, n, H), and so is the result."""
+        """states: (B, n, H); the output has the same shape."""
         return self.norm(self.block(states) + states)
 
 
 class AlbertShell(nn.Module):
-    """The modules of an ALBERT by its names: embeddings, one shared layer, and a pooler that nothing uses."""
+    """The modules of an ALBERT under its names: embeddings, one shared layer, and an unused pooler."""
 
     def __init__(self, config: MiniAlbertConfig):
         super().__init__()
@@ -183,11 +210,13 @@ class AlbertShell(nn.Module):
     @property
     def layer(self) -> SharedLayer:
         """The layer that every recursion applies."""
-        return self.encoder["albert_layer_groups"][0]["albert_layers"][0]
+        groups: Any = self.encoder["albert_layer_groups"]
+        layer: SharedLayer = groups[0]["albert_layers"][0]
+        return layer
 
 
 class MiniAlbertPreTrainedModel(PreTrainedModel):
-    """What the body and the models with a head share."""
+    """The base class of the body and of the models with a head."""
 
     config: MiniAlbertConfig
     config_class = MiniAlbertConfig
@@ -201,25 +230,18 @@ class MiniAlbertPreTrainedModel(PreTrainedModel):
     _can_record_outputs = {"hidden_states": SharedLayer, "attentions": Attention}
     _keys_to_ignore_on_load_unexpected = [r"embeddings\.position_ids$"]  # a buffer in published files
 
-    def get_input_embeddings(self) -> nn.Embedding:
+    def get_input_embeddings(self) -> nn.Module:
         """The word embeddings, V x E."""
-        return self.base_model.albert.embeddings.word_embeddings
+        return self._embeddings.word_embeddings
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        """Put other word embeddings in their place."""
-        self.base_model.albert.embeddings.word_embeddings = value
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the word embeddings."""
+        self._embeddings.word_embeddings = value
 
-    def tune_adapters_only(self) -> None:
-        """Adapter tuning: freeze embeddings, projector and shared layer; adapters and task head stay trainable.
-
-        A model that was built without adapters gets fresh ones, with PyTorch's default start as in the authors' code.
-        """
-        body = self.base_model
-        if not self.config.use_adapter:
-            self.config.use_adapter = True
-            body.att_adapters, body.mlp_adapters = (body.adapters().to(body.dtype).to(body.device) for _ in range(2))
-        for module in (body.albert, body.projector):
-            module.requires_grad_(False)
+    @property
+    def _embeddings(self) -> Any:
+        body: Any = self.base_model  # torch types every submodule as a Module
+        return body.albert.embeddings
 
 
 class MiniAlbertModel(MiniAlbertPreTrainedModel):
@@ -235,11 +257,11 @@ class MiniAlbertModel(MiniAlbertPreTrainedModel):
 
     @property
     def base_model(self) -> "MiniAlbertModel":
-        """Itself: its attribute `albert` is only the shell."""
+        """The body itself: its attribute `albert` is only the shell."""
         return self
 
     def adapters(self) -> nn.ModuleList:
-        """One new adapter for each recursion; without `use_adapter`, modules that change nothing."""
+        """One new adapter per recursion; identity modules without `use_adapter`."""
         kind = Adapter if self.config.use_adapter else nn.Identity
         return nn.ModuleList(kind(self.config) for _ in range(self.config.num_hidden_layers))
 
@@ -251,17 +273,17 @@ class MiniAlbertModel(MiniAlbertPreTrainedModel):
         token_type_ids: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        **given,
+        **options: Any,
     ) -> BaseModelOutput:
-        """Last states (B, n, H) from ids and a mask (B, n), 0 at padding.
+        """The last states, (B, n, H), from ids and a mask, (B, n), 0 at padding.
 
-        output_hidden_states adds the projected embeddings and the states after each recursion, output_attentions one
-        map (B, heads, n, n) for each recursion (eager attention only).
+        output_hidden_states adds the projected embeddings and the states after each recursion; output_attentions adds
+        one map (B, heads, n, n) per recursion (eager attention only).
         """
         states = self.projector(self.albert.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds))
         mask = create_bidirectional_mask(config=self.config, inputs_embeds=states, attention_mask=attention_mask)
         for att_adapter, mlp_adapter in zip(self.att_adapters, self.mlp_adapters, strict=True):
-            states = self.albert.layer(states, mask, att_adapter, mlp_adapter, **given)
+            states = self.albert.layer(states, mask, att_adapter, mlp_adapter, **options)
         return BaseModelOutput(last_hidden_state=states)
 
 
@@ -282,13 +304,20 @@ class MiniAlbertForMaskedLM(MiniAlbertPreTrainedModel):
         return self.vocab_projector
 
     def set_output_embeddings(self, value: nn.Linear) -> None:
-        """Put another decoder in its place."""
+        """Replace the decoder."""
         self.vocab_projector = value
 
     @can_return_tuple
-    def forward(self, input_ids=None, attention_mask=None, *, labels=None, **given) -> MaskedLMOutput:
-        """Logits (B, n, V); with labels (B, n), -100 where none counts, also their mean cross-entropy."""
-        body = self.albert(input_ids, attention_mask, return_dict=True, **given)
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        labels: torch.Tensor | None = None,
+        **options: Any,
+    ) -> MaskedLMOutput:
+        """Logits (B, n, V); with labels (B, n), -100 where there is no label, also their mean cross-entropy."""
+        body = self.albert(input_ids, attention_mask, return_dict=True, **options)
         hidden = self.activation(self.vocab_transform(body.last_hidden_state))
         logits = self.vocab_projector(self.vocab_layer_norm(hidden))
         loss = None if labels is None else self.loss_function(logits, labels, vocab_size=self.config.vocab_size)
@@ -300,11 +329,11 @@ class MiniAlbertForTask(MiniAlbertPreTrainedModel):
 
     def __init__(self, config: MiniAlbertConfig):
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = config.num_labels or 0
         self.albert = MiniAlbertModel(config)
         share = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
         self.dropout = nn.Dropout(share)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
 
@@ -312,9 +341,16 @@ class MiniAlbertForTokenClassification(MiniAlbertForTask):
     """A label for each token."""
 
     @can_return_tuple
-    def forward(self, input_ids=None, attention_mask=None, *, labels=None, **given) -> TokenClassifierOutput:
-        """Logits (B, n, labels); with labels (B, n), -100 where none counts, also their mean cross-entropy."""
-        body = self.albert(input_ids, attention_mask, return_dict=True, **given)
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        labels: torch.Tensor | None = None,
+        **options: Any,
+    ) -> TokenClassifierOutput:
+        """Logits (B, n, labels); with labels (B, n), -100 where there is no label, also their mean cross-entropy."""
+        body = self.albert(input_ids, attention_mask, return_dict=True, **options)
         logits = self.classifier(self.dropout(body.last_hidden_state))
         loss = None if labels is None else self.loss_function(logits, labels, self.config)
         return TokenClassifierOutput(
@@ -326,9 +362,16 @@ class MiniAlbertForSequenceClassification(MiniAlbertForTask):
     """Labels for a whole text, from its first token's last state; there is no pooler in between."""
 
     @can_return_tuple
-    def forward(self, input_ids=None, attention_mask=None, *, labels=None, **given) -> SequenceClassifierOutput:
-        """Logits (B, labels); with labels also the loss of `config.problem_type`: MSE, cross-entropy or BCE."""
-        body = self.albert(input_ids, attention_mask, return_dict=True, **given)
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        labels: torch.Tensor | None = None,
+        **options: Any,
+    ) -> SequenceClassifierOutput:
+        """Logits (B, labels); with labels also the loss that `config.problem_type` names: MSE, cross-entropy or BCE."""
+        body = self.albert(input_ids, attention_mask, return_dict=True, **options)
         logits = self.classifier(self.dropout(body.last_hidden_state[:, 0]))
         loss = None if labels is None else self.loss_function(labels, logits, self.config)
         return SequenceClassifierOutput(
@@ -337,7 +380,7 @@ class MiniAlbertForSequenceClassification(MiniAlbertForTask):
 
 
 def register() -> None:
-    """Make the model type `minialbert` known to transformers' Auto classes."""
+    """Register the model type `minialbert` with transformers' Auto classes."""
     AutoConfig.register("minialbert", MiniAlbertConfig, exist_ok=True)
     AutoTokenizer.register(MiniAlbertConfig, BertTokenizer, exist_ok=True)
     AutoModel.register(MiniAlbertConfig, MiniAlbertModel, exist_ok=True)
