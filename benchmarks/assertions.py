@@ -85,9 +85,9 @@ def table(notes: Sequence[MarkedDocument], says: Callable[[int, Any], str | None
     numbers = {value: number for number, value in enumerate(attribute.values)}
     for number, note in enumerate(notes):
         for entity in note.entities:
-            gold = dict(entity.attributes).get(ATTRIBUTE)
-            if gold is not None:
-                counts[number, numbers[gold], numbers[says(number, entity)]] += 1
+            gold, answer = dict(entity.attributes).get(ATTRIBUTE), says(number, entity)
+            if gold is not None and answer is not None:
+                counts[number, numbers[gold], numbers[answer]] += 1
     return counts
 
 
@@ -131,13 +131,14 @@ def compare(reference: str, dataset: str, split: str) -> dict[str, Any]:
         wholes.setdefault(source or "all", []).append(number)
     by_source = {}
     for source, numbers in wholes.items():
-        part = [[column[number] for number in dict.fromkeys(numbers)] for column in (gold, predicted, outputs, stated)]
-        some_gold, some_predicted, some_outputs, some_stated = part
+        chosen = list(dict.fromkeys(numbers))
+        some_gold, some_predicted = [gold[n] for n in chosen], [predicted[n] for n in chosen]
+        some_outputs, some_stated = [outputs[n] for n in chosen], [stated[n] for n in chosen]
         scores = span_scores.scores(some_gold, some_predicted)
         scores |= attribute_scores.scores(model, some_gold, some_predicted, some_outputs, some_stated)
         names = ("f1", "overlap_f1", "assertion.accuracy", "assertion.macro_f1", "assertion.end_to_end_f1")
         by_type = sorted(name for name in scores if name.startswith("f1."))
-        by_source[source] = {"notes": len(part[0])} | {name: round(scores[name], 4) for name in (*names, *by_type)}
+        by_source[source] = {"notes": len(chosen)} | {name: round(scores[name], 4) for name in (*names, *by_type)}
     return {
         "name": f"assertions-{split}",
         "findings": int(confusions.sum()),

@@ -1,20 +1,20 @@
-"""One distillation step: Stillroom's objective against the authors' way of computing the same objective, in one run.
+"""One distillation step: Stillroom's objective against the papers' way of computing the same objective, in one run.
 
     python -m benchmarks.distillation [--json] [--case distil-minilm ...] [--rounds N]
 
-Peer: what the papers' scripts do, written plainly: both masked LMs run whole (vocabulary logits of every position, all
-hidden states and, for the layer objectives, attention maps from eager attention), the masked rows are picked
-afterwards by masked_select, and torch's AdamW with its defaults steps. Ours: the objective and the optimiser of
-training.loop. Both see the same weights, batch, learning rate and threads; losses are compared with dropout off and
-timed with it on; a case in bf16 (`compute: {precision: bf16}`) says by how much its loss differs. Peak memory is that
-of two steps in a fresh process for each side.
+Peer: what the papers' scripts do. Both masked LMs compute everything (vocabulary logits at every position, all hidden
+states and, for the layer objectives, attention maps from eager attention); then masked_select picks the masked rows,
+and torch's AdamW takes a step with its defaults. Ours: the objective and the optimiser of training.loop. Both have the
+same weights, batch, learning rate and threads. Losses are compared without dropout and steps are timed with it; `equal`
+of a case in bf16 (`compute: {precision: bf16}`) is the difference that bf16 makes. Peak memory is that of two steps in
+a new process for each side.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -36,14 +36,19 @@ BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, 
 TINY = {"hidden_size": 312, "num_hidden_layers": 3, "num_attention_heads": 12, "intermediate_size": 1200}
 
 
+Output = Any  # transformers' MaskedLMOutput, with every field filled
+# (case, batch, dropout=) -> a function that takes a step and returns its loss, and the modules
+Side = Callable[..., tuple[Callable[[], float], torch.nn.Module]]
+
+
 class Case(NamedTuple):
     """A recipe and the shapes of teacher and student."""
 
     name: str
     recipe: str
-    teacher: dict
-    student: dict
-    precision: str = "fp32"  # of ours; the papers' scripts ask for no other
+    teacher: dict[str, int]
+    student: dict[str, int]
+    precision: str = "fp32"  # of ours; the papers' scripts use fp32
 
 
 CASES = (
@@ -55,10 +60,15 @@ CASES = (
 )
 
 
-def build(shape: dict, *, seed: int, attention: str) -> torch.nn.Module:
+def build(shape: dict[str, int], *, seed: int, attention: str) -> torch.nn.Module:
     """A masked LM of this shape with random weights."""
     torch.manual_seed(seed)
-    return BertForMaskedLM(BertConfig(vocab_size=VOCABULARY, **shape, attn_implementation=attention))
+    return BertForMaskedLM(_config(shape, attn_implementation=attention))
+
+
+def _config(shape: dict[str, int], **options: Any) -> BertConfig:
+    """A configuration; from_dict, because the signature of the class does not have every option."""
+    return BertConfig.from_dict({"vocab_size": VOCABULARY, **shape, **options})
 
 
 def masked_batch(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -73,12 +83,13 @@ def masked_batch(seed: int = 0) -> dict[str, torch.Tensor]:
     }
 
 
-def ours(case: Case, batch: dict, *, dropout: bool) -> tuple[Callable[[], float], torch.nn.Module]:
+def ours(case: Case, batch: dict[str, torch.Tensor], *, dropout: bool) -> tuple[Callable[[], float], torch.nn.Module]:
     """A function that takes one step and returns its loss, and the objective."""
     teacher, student = (
         build(shape, seed=seed, attention="sdpa") for seed, shape in enumerate((case.teacher, case.student))
     )
-    terms = _plan(case)
+    layers = (case.student["num_hidden_layers"], case.teacher["num_hidden_layers"])
+    terms = RECIPES[case.recipe].model_validate({"name": case.recipe}).plan(*layers)
     objective = Objective(student, terms, head="mlm", teacher=teacher.eval(), seed=2)
     quicken(objective)
     optimizer = loop.optimizer_for(objective, SCHEDULE)
@@ -95,8 +106,8 @@ def ours(case: Case, batch: dict, *, dropout: bool) -> tuple[Callable[[], float]
     return step, objective
 
 
-def peer(case: Case, batch: dict, *, dropout: bool) -> tuple[Callable[[], float], torch.nn.Module]:
-    """The same for the authors' way."""
+def peer(case: Case, batch: dict[str, torch.Tensor], *, dropout: bool) -> tuple[Callable[[], float], torch.nn.Module]:
+    """The same the papers' way."""
     teacher, student = (
         build(shape, seed=seed, attention="eager") for seed, shape in enumerate((case.teacher, case.student))
     )
@@ -114,9 +125,9 @@ def peer(case: Case, batch: dict, *, dropout: bool) -> tuple[Callable[[], float]
         maps = case.recipe != "distil"
         wanted = {"output_hidden_states": True, "output_attentions": maps}
         with torch.no_grad():
-            taught = teacher(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], **wanted)
-        said = student(**batch, **wanted)
-        loss = objective(said, taught, batch, whole)
+            target = teacher(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], **wanted)
+        output = student(**batch, **wanted)
+        loss = objective(output, target, batch, whole)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -125,55 +136,55 @@ def peer(case: Case, batch: dict, *, dropout: bool) -> tuple[Callable[[], float]
     return step, whole
 
 
-def _picked(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    # As their code does, after DistilBERT's: a mask of the size of the values, and then back to rows.
+def _select(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    # As their code does, after DistilBERT's: with a mask of the size of the values, and then back to rows.
     wide = rows.unsqueeze(-1).expand_as(values)
     return torch.masked_select(values, wide).view(-1, values.shape[-1])
 
 
-def _distil(said, taught, batch: dict, _) -> torch.Tensor:
+def _distil(output: Output, target: Output, batch: dict[str, torch.Tensor], _: torch.nn.ModuleDict) -> torch.Tensor:
     masked, real = batch["labels"] >= 0, batch["attention_mask"].bool()
     divergence = functional.kl_div(
-        functional.log_softmax(_picked(said.logits, masked) / 2.0, dim=-1),
-        functional.softmax(_picked(taught.logits, masked) / 2.0, dim=-1),
+        functional.log_softmax(_select(output.logits, masked) / 2.0, dim=-1),
+        functional.softmax(_select(target.logits, masked) / 2.0, dim=-1),
         reduction="batchmean",
     )
-    mine, theirs = (_picked(found.hidden_states[-1], real) for found in (said, taught))
+    mine, theirs = (_select(each.hidden_states[-1], real) for each in (output, target))
     cosine = functional.cosine_embedding_loss(mine, theirs, torch.ones(len(mine)), reduction="mean")
-    return 2 * said.loss + 5 * divergence * 4 + cosine
+    return 2 * output.loss + 5 * divergence * 4 + cosine
 
 
-def _tiny(said, taught, batch: dict, whole) -> torch.Tensor:
+def _tiny(output: Output, target: Output, batch: dict[str, torch.Tensor], whole: torch.nn.ModuleDict) -> torch.Tensor:
     masked, loss = batch["labels"] >= 0, torch.zeros(())
-    ratio = len(taught.attentions) // len(said.attentions)
-    for level, mine in enumerate(said.attentions, start=1):
-        loss = loss + functional.mse_loss(mine, taught.attentions[level * ratio - 1])
-    for level, mine in enumerate(said.hidden_states):
-        loss = loss + functional.mse_loss(whole["projection"](mine), taught.hidden_states[level * ratio])
-    target = functional.softmax(_picked(taught.logits, masked), dim=-1)
-    return loss - (target * functional.log_softmax(_picked(said.logits, masked), dim=-1)).sum(-1).mean()
+    ratio = len(target.attentions) // len(output.attentions)
+    for level, mine in enumerate(output.attentions, start=1):
+        loss = loss + functional.mse_loss(mine, target.attentions[level * ratio - 1])
+    for level, mine in enumerate(output.hidden_states):
+        loss = loss + functional.mse_loss(whole["projection"](mine), target.hidden_states[level * ratio])
+    probabilities = functional.softmax(_select(target.logits, masked), dim=-1)
+    return loss - (probabilities * functional.log_softmax(_select(output.logits, masked), dim=-1)).sum(-1).mean()
 
 
-def _compact(said, taught, batch: dict, _) -> torch.Tensor:
+def _compact(output: Output, target: Output, batch: dict[str, torch.Tensor], _: torch.nn.ModuleDict) -> torch.Tensor:
     masked, real = batch["labels"] >= 0, batch["attention_mask"].bool()
-    ratio, layers = len(taught.attentions) // len(said.attentions), torch.zeros(())
-    for level, mine in enumerate(said.attentions, start=1):
-        mine, theirs = (maps.transpose(1, 2)[real] + 1e-12 for maps in (mine, taught.attentions[level * ratio - 1]))
+    ratio, layers = len(target.attentions) // len(output.attentions), torch.zeros(())
+    for level, mine in enumerate(output.attentions, start=1):
+        mine, theirs = (maps.transpose(1, 2)[real] + 1e-12 for maps in (mine, target.attentions[level * ratio - 1]))
         layers = layers + functional.kl_div(mine.log(), theirs, reduction="none").mean()
         mine, theirs = (
-            _picked(states, real) for states in (said.hidden_states[level], taught.hidden_states[level * ratio])
+            _select(states, real) for states in (output.hidden_states[level], target.hidden_states[level * ratio])
         )
         layers = layers + functional.cosine_embedding_loss(mine, theirs, torch.ones(len(mine)), reduction="mean")
     divergence = functional.kl_div(
-        functional.log_softmax(_picked(said.logits, masked), dim=-1),
-        functional.softmax(_picked(taught.logits, masked), dim=-1),
+        functional.log_softmax(_select(output.logits, masked), dim=-1),
+        functional.softmax(_select(target.logits, masked), dim=-1),
         reduction="batchmean",
     )
-    return said.loss + 3 * layers + 5 * divergence
+    return output.loss + 3 * layers + 5 * divergence
 
 
-def measured(case: Case, *, rounds: int, threads: int) -> dict:
-    """One case: seconds of a step of each, difference of the losses, peak memory, share of the matrix-product peak."""
+def measure_case(case: Case, *, rounds: int, threads: int) -> dict[str, Any]:
+    """One case: seconds per step of each side, difference of the losses, peak memory, share of the peak rate."""
     batch = masked_batch()
     losses = [side(case, batch, dropout=False)[0]() for side in (ours, peer)]
     peaks = [_peak(side, case, threads=threads) for side in (ours, peer)]
@@ -198,7 +209,7 @@ def step_flops(case: Case, *, masked: int) -> float:
     lengths = [TOKENS] * ROWS
     work = 0.0
     for shape, passes in ((case.teacher, 1), (case.student, 3)):
-        config = BertConfig(num_labels=1, **shape)
+        config = _config(shape, num_labels=1)
         hidden = shape["hidden_size"]
         encoder = measure.forward_flops(config, lengths) - 2 * ROWS * TOKENS * hidden  # its one-label head
         head = 2 * masked * hidden * (hidden + VOCABULARY)
@@ -206,24 +217,19 @@ def step_flops(case: Case, *, masked: int) -> float:
     return work
 
 
-def _peak(side: Callable, case: Case, *, threads: int) -> int:
-    """Most bytes above those before it that two steps of a side take, in a process of its own: freed memory lingers."""
+def _peak(side: Side, case: Case, *, threads: int) -> int:
+    """Peak bytes of two steps of a side beyond what was in use before, in a new process, as freed memory lingers."""
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as fresh:
         return fresh.submit(_two_steps, side, case, threads).result()
 
 
-def _two_steps(side: Callable, case: Case, threads: int) -> int:
+def _two_steps(side: Side, case: Case, threads: int) -> int:
     torch.set_num_threads(threads)
     before, device = psutil.Process().memory_info().rss, torch.device("cpu")
     step, _ = side(case, masked_batch(), dropout=True)
     step()
     step()
     return span_scores.peak_bytes(device) - before
-
-
-def _plan(case: Case) -> Sequence:
-    layers = (case.student["num_hidden_layers"], case.teacher["num_hidden_layers"])
-    return RECIPES[case.recipe]().plan(*layers)
 
 
 def main() -> None:
@@ -235,7 +241,8 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     cases = [case for case in CASES if not chosen.case or case.name in chosen.case]
-    measure.show([measured(case, rounds=chosen.rounds, threads=chosen.threads) for case in cases], as_json=chosen.json)
+    results = [measure_case(case, rounds=chosen.rounds, threads=chosen.threads) for case in cases]
+    measure.show(results, as_json=chosen.json)
 
 
 if __name__ == "__main__":

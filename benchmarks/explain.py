@@ -2,13 +2,16 @@
 
     python -m benchmarks.explain [--json] [--model minilm-bc5cdr] [--tokens 512] [--steps 50] [--rounds 3] [--threads 2]
 
-Peer: LayerIntegratedGradients on the word embeddings, token ids and attention mask in, as in Captum's BERT tutorial;
-once in its default single batch, and once with the `internal_batch_size` that is fastest here: one case for each. Same
-model, note, target, steps and baseline. `equal` is the largest difference of a piece's attribution.
+Peer: LayerIntegratedGradients on the word embeddings, from token ids and attention mask, as in Captum's BERT tutorial.
+There are two cases: its default single batch, and the `internal_batch_size` that is fastest here. Same model, note,
+target, steps and baseline. `equal` is the largest difference of a piece's attribution.
 """
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +29,7 @@ INTERNAL = (1, 2, 4, 8)  # batch sizes that the peer may choose from
 
 
 class Case:
-    """One window of `tokens` pieces, special ones included; the target is the model's surest span in it."""
+    """One window of `tokens` pieces, special ones included; the target is the span with the highest score in it."""
 
     def __init__(self, model_id: str, *, tokens: int, steps: int):
         self.model, self.tokenizer = models.load(resolve(model_id))
@@ -47,7 +50,7 @@ class Case:
         self.baseline[len(around.before) : -len(around.after)] = [self.tokenizer.mask_token_id] * room
 
     def ours(self) -> np.ndarray:
-        """A score a piece, (tokens - 2,)."""
+        """One attribution per piece, (tokens - 2,)."""
         free = np.ones(len(self.ids) - 2, dtype=bool)
         baseline_id = self.tokenizer.mask_token_id
         probe = Probe(
@@ -56,33 +59,33 @@ class Case:
         return unit_scores(make_method("integrated_gradients", {"steps": self.steps}), probe, np.arange(len(free)))
 
     def peer(self, internal_batch_size: int | None = None) -> np.ndarray:
-        """The same by Captum."""
+        """The same, computed by Captum."""
 
         def forward(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             logits = self.model(input_ids=ids, attention_mask=mask.expand_as(ids)).logits
             return self.score.log_odds(logits[:, self.places])
 
-        found = LayerIntegratedGradients(forward, self.model.get_input_embeddings()).attribute(
+        attributions = LayerIntegratedGradients(forward, self.model.get_input_embeddings()).attribute(
             inputs=torch.tensor([self.ids]),
             baselines=torch.tensor([self.baseline]),
             additional_forward_args=(torch.ones(1, len(self.ids), dtype=torch.long),),
             n_steps=self.steps,
             internal_batch_size=internal_batch_size,
         )
-        return found[0, 1:-1].sum(-1).detach().numpy()
+        return attributions[0, 1:-1].sum(-1).detach().numpy()
 
 
-def cases(case: Case, *, rounds: int, threads: int) -> list[dict]:
-    """Ours against the peer's default batch, and against the peer at its best."""
-    sides = {f"peer {size}": lambda size=size: case.peer(size) for size in INTERNAL}
+def cases(case: Case, *, rounds: int, threads: int) -> list[dict[str, Any]]:
+    """Ours against the peer's default batch, and against the peer's fastest one."""
+    sides: dict[str, Callable[[], object]] = {f"peer {size}": partial(case.peer, size) for size in INTERNAL}
     sides |= {"default": case.peer, "ours": case.ours}
     equal = float(abs(case.ours() - case.peer(2)).max())
     peak = measure.matrix_peak(threads=threads)
     seconds = measure.interleaved(sides, rounds=rounds)
     peak = max(peak, measure.matrix_peak(threads=threads))  # a busy machine may have been slower before
     ours, default = seconds.pop("ours"), seconds.pop("default")
-    best = min(seconds, key=seconds.get)
-    # A backward pass to the inputs alone does every product of the forward pass once more.
+    best = min(seconds, key=seconds.__getitem__)
+    # A backward pass to the inputs only repeats every product of the forward pass once.
     work = 2 * case.steps * measure.forward_flops(case.model.config, [len(case.ids)])
     common = {"equal": equal, "limit_share": work / ours / peak, "steps": case.steps, "tokens": len(case.ids)}
     return [
@@ -105,10 +108,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    found = cases(
-        Case(chosen.model, tokens=chosen.tokens, steps=chosen.steps), rounds=chosen.rounds, threads=chosen.threads
-    )
-    measure.show(found, as_json=chosen.json)
+    case = Case(chosen.model, tokens=chosen.tokens, steps=chosen.steps)
+    measure.show(cases(case, rounds=chosen.rounds, threads=chosen.threads), as_json=chosen.json)
 
 
 if __name__ == "__main__":

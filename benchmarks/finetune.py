@@ -1,10 +1,10 @@
 """Fine-tuning: Stillroom's loop against transformers' plain Trainer, in one run.
 
     python -m benchmarks.finetune [--json]            examples per second, interleaved rounds on the same sentences
-    python -m benchmarks.finetune --full [--json]     whole fine-tunings of both, and their test F1 as well
+    python -m benchmarks.finetune --full [--json]     a full fine-tuning of each, and its test F1
 
 Peer: `Trainer` with DataCollatorForTokenClassification (dynamic padding), its default AdamW, the same model, data,
-learning rate, threads and number of examples; the paper scripts' batch of 16. Ours: the specs' token budget.
+learning rate, threads and number of examples, and the papers' batch size of 16. Ours: the token budget of the specs.
 """
 
 import argparse
@@ -12,6 +12,8 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -22,32 +24,35 @@ from trainer.datasets.tags import iob2
 from trainer.evaluation import span_scores
 from trainer.examples.ner import NERRows, encode
 from trainer.spec import parse
+from trainer.tasks import NER
 from trainer.training import loop
 from trainer.training.objective import Objective
 from trainer.zoo import resolve
 
-SCHEDULE = {"batch_tokens": 640, "lr": 2e-4}
+BATCH_TOKENS, LEARNING_RATE = 640, 2e-4
 PEER_BATCH = 16
 
 
 class Setting:
-    """What both sides share: data, labels, encoded rows, threads and a fresh copy of the same model."""
+    """What both sides share: data, labels, encoded rows and a new copy of the same model."""
 
     def __init__(self, dataset: str, *, examples: int | None, epochs: float):
-        self.spec = parse(
-            {"kind": "finetune", "model": "minilm", "dataset": dataset, "schedule": SCHEDULE | {"epochs": epochs}}
-        )
+        schedule = {"batch_tokens": BATCH_TOKENS, "lr": LEARNING_RATE, "epochs": epochs}
+        self.spec = parse({"kind": "finetune", "model": "minilm", "dataset": dataset, "schedule": schedule})
+        self.epochs = epochs
         self.train = datasets.load(dataset, "train")
-        if examples:  # a seeded sample, since the lengths of neighbours are alike
+        if examples:  # a random sample, because neighbouring sentences have similar lengths
             self.train = random.Random(0).sample(self.train, examples)
         self.tags = iob2(datasets.entity_types(self.train))
         model, self.tokenizer = self.fresh()
         ids = model.config.label2id
         self.max_tokens = inference.model_limit(model, self.tokenizer)
+        assert isinstance(self.spec.task, NER)
         encoded = encode(self.spec.task, self.train, self.tokenizer, label_ids=ids, max_tokens=self.max_tokens)
         self.rows = NERRows(encoded, pad_id=self.tokenizer.pad_token_id, words=False)
 
-    def fresh(self):
+    def fresh(self) -> tuple[Any, Any]:
+        """A new copy of the model, and its tokenizer."""
         return models.load(resolve("minilm"), task="ner", labels=self.tags, seed=self.spec.seed)
 
 
@@ -56,15 +61,16 @@ def ours(setting: Setting) -> tuple[float, torch.nn.Module]:
     model, _ = setting.fresh()
     spec, schedule = setting.spec, setting.spec.schedule
     depth = model.config.num_hidden_layers
+    assert spec.recipe is not None
     objective = Objective(model, spec.recipe.plan(depth, depth), head=spec.task.head)
     batches = Batches(setting.rows.lengths, seed=spec.seed, batch_tokens=schedule.batch_tokens, batch_size=None)
     began = time.perf_counter()
     steps = loop.train(
         objective,
         loop.optimizer_for(objective, schedule),
-        batch_at=lambda step: setting.rows.batch(batches.at(step)),
+        batch_at=lambda step: setting.rows.batch(batches.at(step).tolist()),
         schedule=schedule,
-        total=batches.steps(schedule.epochs),
+        total=batches.steps(setting.epochs),
         seed=spec.seed,
     )
     for _ in steps:
@@ -82,7 +88,7 @@ def peer(setting: Setting) -> tuple[float, torch.nn.Module]:
             model=model,
             args=TrainingArguments(
                 output_dir=folder,
-                num_train_epochs=setting.spec.schedule.epochs,
+                num_train_epochs=setting.epochs,
                 per_device_train_batch_size=PEER_BATCH,
                 learning_rate=setting.spec.schedule.lr,
                 weight_decay=setting.spec.schedule.weight_decay,
@@ -97,25 +103,25 @@ def peer(setting: Setting) -> tuple[float, torch.nn.Module]:
             train_dataset=[{"input_ids": row.input_ids, "labels": row.labels} for row in setting.rows.rows],
             data_collator=DataCollatorForTokenClassification(setting.tokenizer),
         )
-        trainer.remove_callback(PrinterCallback)  # its report would stand among the JSON
+        trainer.remove_callback(PrinterCallback)  # it would print into the JSON
         began = time.perf_counter()
         trainer.train()
-        return time.perf_counter() - began, trainer.model
+        return time.perf_counter() - began, model
 
 
-def speed(dataset: str, *, examples: int, rounds: int, threads: int) -> dict:
+def speed(dataset: str, *, examples: int, rounds: int, threads: int) -> dict[str, Any]:
     """One case: median seconds of both sides over `rounds` interleaved rounds of one epoch."""
     setting = Setting(dataset, examples=examples, epochs=1)
-    seconds = {"ours": [], "peer": []}
+    our_seconds, peer_seconds = [], []
     for _ in range(rounds):
-        seconds["ours"].append(ours(setting)[0])
-        seconds["peer"].append(peer(setting)[0])
-    mine, theirs = statistics.median(seconds["ours"]), statistics.median(seconds["peer"])
+        our_seconds.append(ours(setting)[0])
+        peer_seconds.append(peer(setting)[0])
+    mine, theirs = statistics.median(our_seconds), statistics.median(peer_seconds)
     return _case(f"finetune-speed-{dataset}", setting, mine, theirs, threads=threads)
 
 
-def full(dataset: str, *, epochs: float, threads: int) -> dict:
-    """One case: whole fine-tunings on the full training data, and the test F1 of each."""
+def full(dataset: str, *, epochs: float, threads: int) -> dict[str, Any]:
+    """One case: a fine-tuning of each on all training data, and its test F1."""
     setting = Setting(dataset, examples=None, epochs=epochs)
     test = datasets.load(dataset, "test")
     mine, model = ours(setting)
@@ -126,13 +132,13 @@ def full(dataset: str, *, epochs: float, threads: int) -> dict:
     return case | {"equal": f1 - peer_f1, "f1": f1, "peer_f1": peer_f1}
 
 
-def _test_f1(setting: Setting, model: torch.nn.Module, test) -> float:
+def _test_f1(setting: Setting, model: torch.nn.Module, test: Sequence[datasets.Sentence]) -> float:
     model.eval()
     return span_scores.word_scores(model, setting.tokenizer, test, max_tokens=setting.max_tokens)["f1"]
 
 
-def _case(name: str, setting: Setting, mine: float, theirs: float, *, threads: int) -> dict:
-    examples = len(setting.rows.lengths) * setting.spec.schedule.epochs
+def _case(name: str, setting: Setting, mine: float, theirs: float, *, threads: int) -> dict[str, Any]:
+    examples = len(setting.rows.lengths) * setting.epochs
     model, _ = setting.fresh()
     work = measure.training_flops(model.config, setting.rows.lengths.tolist())
     peak = measure.matrix_peak(threads=threads)
@@ -142,7 +148,7 @@ def _case(name: str, setting: Setting, mine: float, theirs: float, *, threads: i
         "peer": theirs,
         "ratio": theirs / mine,
         "equal": None,
-        "limit_share": work * setting.spec.schedule.epochs / mine / peak,
+        "limit_share": work * setting.epochs / mine / peak,
         "examples_per_second": examples / mine,
         "peer_examples_per_second": examples / theirs,
     }
@@ -151,7 +157,7 @@ def _case(name: str, setting: Setting, mine: float, theirs: float, *, threads: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--full", action="store_true", help="whole fine-tunings with test F1 (many minutes)")
+    parser.add_argument("--full", action="store_true", help="full fine-tunings with test F1 (many minutes)")
     parser.add_argument("--dataset", action="append", help="default: bc5cdr and ncbi-disease")
     parser.add_argument("--examples", type=int, default=960)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,15 +1,15 @@
-"""What small students keep: retention against size, as a table and a Pareto chart, out of finished runs.
+"""What small students retain: retention against size, as a table and a Pareto chart, from finished runs.
 
     stillroom submit specs/results/frontier-ncbi-disease.yaml && stillroom worker --drain
     python -m benchmarks.frontier specs/results/frontier-ncbi-disease.yaml [--json | --markdown] [--chart FILE.png]
         [--record docs/figures/frontier-ncbi-disease.json]
 
-Steps named <student>-taught had a teacher, <student>-alone are the same student fine-tuned without one; a suffix -s<N>
-is another seed. Scores come from the newest succeeded job of each step; speeds are measured now, the teacher and the
-students in turn on the same test sentences. "ours" and "peer" are the seconds of student and teacher.
+Steps named <student>-taught had a teacher; <student>-alone are the same student fine-tuned without one; a suffix -s<N>
+is another seed. Scores come from the newest succeeded job of each step. Speeds are measured now, with the teacher and
+the students in turn on the same test sentences. "ours" and "peer" are the seconds of student and teacher.
 
-Runs need not be on one machine: --record keeps a row for each finished step in a file, over an older row of that step,
-and table and chart are then drawn from all rows of the file.
+Runs need not be on one machine: --record writes a row for each finished step to a file, replacing an older row of that
+step, and table and chart are then drawn from all rows of the file.
 """
 
 import argparse
@@ -18,7 +18,9 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,26 +34,30 @@ from trainer.spec import JobSpec
 from trainer.training import loop
 from workbench.launch.submission import resolve_references
 
-SENTENCES = 240  # that speeds are measured on
+SENTENCES = 240  # on which speeds are measured
+Row = dict[str, Any]  # a step's figures, as they are recorded in JSON
 NAME = re.compile(r"(?P<student>.+)-(?P<kind>taught|alone)(-s\d+)?")
 
 
 def finished(path: Path) -> dict[str, Job]:
-    """The newest succeeded job of each step of a chain file whose name says what it is of a student."""
+    """The newest succeeded job of each step of a chain file whose name matches NAME."""
     done: dict[str, Job] = {}
     for job in queue.jobs(limit=10_000):  # newest first
         if job.state == "succeeded":
             done.setdefault(JobSpec.model_validate(job.spec).digest, job)
-    found, ids = {}, {}
-    for step in chain.read(path).each(resolve_references).steps:
+    steps = chain.read(path)
+    if not isinstance(steps, chain.Chain):
+        raise SystemExit(f"{path} is a single job, not a chain.")
+    by_step, ids = dict[str, Job](), dict[str, str]()
+    for step in steps.each(resolve_references).steps:
         earlier = [each.name for each in step.spec.references("model")]
         if not all(name[1:] in ids for name in earlier if name.startswith("@")):
-            continue  # it waits for a step that has not succeeded
-        if job := done.get(step.bound(ids).digest):
-            ids[step.name] = job.id
+            continue  # it depends on a step that has not succeeded
+        if succeeded := done.get(step.bound(ids).digest):
+            ids[step.name] = succeeded.id
             if NAME.fullmatch(step.name):
-                found[step.name] = job
-    return found
+                by_step[step.name] = succeeded
+    return by_step
 
 
 def speeds(references: Mapping[str, str], dataset: str, *, rounds: int) -> dict[str, float]:
@@ -59,29 +65,32 @@ def speeds(references: Mapping[str, str], dataset: str, *, rounds: int) -> dict[
     words = [sentence.words for sentence in datasets.load(dataset, "test", limit=SENTENCES)]
     loaded = {name: models.load(reference) for name, reference in references.items()}
 
-    def tagging(model, tokenizer):
-        return lambda: inference.tag_words(words, model, tokenizer)
-
-    return measure.interleaved({name: tagging(*pair) for name, pair in loaded.items()}, rounds=rounds)
+    sides = {name: partial(inference.tag_words, words, *pair) for name, pair in loaded.items()}
+    return measure.interleaved(sides, rounds=rounds)
 
 
-def measured(jobs: Mapping[str, Job], *, rounds: int) -> list[dict]:
-    """A row for each finished step: what its run scored, and of a taught student its seconds and its teacher's."""
-    students = {_student(step): job.id for step, job in reversed(jobs.items()) if job.spec["teacher"]}
-    seconds = {}
+def measure_rows(jobs: Mapping[str, Job], *, rounds: int) -> list[Row]:
+    """A row for each finished step: the scores of its run, and for a taught student its seconds and its teacher's."""
+    students = {_parse(step)["student"]: job.id for step, job in reversed([*jobs.items()]) if job.spec["teacher"]}
+    seconds: dict[str, float] = {}
     if students:  # a chain has one teacher and one data set
         taught = next(job for job in jobs.values() if job.spec["teacher"])
         seconds = speeds({"teacher": taught.spec["teacher"], **students}, taught.spec["dataset"], rounds=rounds)
     return [_row(step, job, seconds if job.spec["teacher"] else {}) for step, job in jobs.items()]
 
 
-def _student(step: str) -> str:
-    return NAME.fullmatch(step)["student"]
+def _parse(step: str) -> re.Match[str]:
+    match = NAME.fullmatch(step)
+    assert match, f"{step} is not the name of a student's step"
+    return match
 
 
-def _row(step: str, job: Job, seconds: Mapping[str, float]) -> dict:
+def _row(step: str, job: Job, seconds: Mapping[str, float]) -> Row:
+    assert job.artifact, f"{step} has succeeded with a model"
     run = Run(Path(job.artifact).parents[1])
-    spec, report = JobSpec.model_validate(job.spec), run.result.report
+    result = run.result
+    assert result, f"{step} has succeeded"
+    spec, report = JobSpec.model_validate(job.spec), result.report
     return {
         "name": step,
         "params": report["cost"]["params"],
@@ -89,7 +98,7 @@ def _row(step: str, job: Job, seconds: Mapping[str, float]) -> dict:
         "interval": report["intervals"]["f1"],
         "teacher_f1": job.metrics.get("teacher_test_f1"),
         "retention": job.metrics.get("retention"),
-        "seconds": seconds.get(_student(step)),
+        "seconds": seconds.get(_parse(step)["student"]),
         "teacher_seconds": seconds.get("teacher"),
         "seed": spec.seed,
         "precision": loop.number_format(torch.device(run.spec.device), spec.compute.precision),
@@ -97,27 +106,28 @@ def _row(step: str, job: Job, seconds: Mapping[str, float]) -> dict:
     }
 
 
-def record(rows: Sequence[Mapping], path: Path) -> list[dict]:
-    """Keep the rows in a file, over older ones of the same steps; every row that it holds now, by name."""
-    kept = {row["name"]: row for row in json.loads(path.read_bytes())} if path.exists() else {}
-    kept |= {row["name"]: dict(row) for row in rows}
-    found = [kept[name] for name in sorted(kept)]
+def record(rows: Sequence[Row], path: Path) -> list[Row]:
+    """Write the rows to a file, replacing older ones of the same steps; all rows of the file, by name."""
+    by_name: dict[str, Row] = {row["name"]: row for row in json.loads(path.read_bytes())} if path.exists() else {}
+    by_name |= {row["name"]: row for row in rows}
+    all_rows = [by_name[name] for name in sorted(by_name)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, (json.dumps(found, indent=1) + "\n").encode())
-    return found
+    write_file(path, (json.dumps(all_rows, indent=1) + "\n").encode())
+    return all_rows
 
 
-def cases(rows: Sequence[Mapping]) -> list[dict]:
-    """One case a taught student, its seeds together, the largest first."""
-    by_kind = defaultdict(list)
+def cases(rows: Sequence[Row]) -> list[Row]:
+    """One case per taught student with all its seeds, the largest student first."""
+    by_kind = defaultdict[tuple[str, str], list[Row]](list)
     for row in rows:
-        by_kind[_student(row["name"]), NAME.fullmatch(row["name"])["kind"]].append(row)
+        name = _parse(row["name"])
+        by_kind[name["student"], name["kind"]].append(row)
     taught = [student for student, kind in by_kind if kind == "taught"]
-    found = [_case(student, by_kind[student, "taught"], by_kind[student, "alone"]) for student in taught]
-    return sorted(found, key=lambda case: -case["params"])
+    results = [_case(student, by_kind[student, "taught"], by_kind[student, "alone"]) for student in taught]
+    return sorted(results, key=lambda case: -case["params"])
 
 
-def _case(student: str, taught: Sequence[Mapping], alone: Sequence[Mapping]) -> dict:
+def _case(student: str, taught: Sequence[Row], alone: Sequence[Row]) -> Row:
     first, scores = min(taught, key=lambda row: row["seed"]), [row["f1"] for row in taught]
     others = [row["f1"] for row in alone]
     return {
@@ -137,7 +147,7 @@ def _case(student: str, taught: Sequence[Mapping], alone: Sequence[Mapping]) -> 
     }
 
 
-def markdown(rows: Sequence[Mapping]) -> str:
+def markdown(rows: Sequence[Row]) -> str:
     """The table of docs/results.md."""
     lines = [
         "| student | parameters | test F1 [95 % interval, seed 1] | seeds | retention | speed | without a teacher |",
@@ -154,15 +164,15 @@ def markdown(rows: Sequence[Mapping]) -> str:
 
 
 def best(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The Pareto front of (size, score), smallest first: what no other of its size or less reaches or passes."""
-    front = []
+    """The Pareto front of (size, score), smallest first: points that no other of the same or a smaller size equals."""
+    front: list[tuple[float, float]] = []
     for size, score in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or score > front[-1][1]:
             front.append((size, score))
     return front
 
 
-def chart(rows: Sequence[Mapping], path: Path, *, title: str) -> None:
+def chart(rows: Sequence[Row], path: Path, *, title: str) -> None:
     """The same as a picture: share of the teacher's F1 against parameters, with and without the teacher."""
     from matplotlib import pyplot, ticker  # comes with captum
 
@@ -179,8 +189,7 @@ def chart(rows: Sequence[Mapping], path: Path, *, title: str) -> None:
     for number, row in enumerate(sorted(rows, key=lambda row: row["params"])):  # neighbours above and below in turn
         place, above = (row["params"] / 1e6, 100 * row["retention"]), number % 2 == 0
         offset, side = ((0, 7), "bottom") if above else ((0, -7), "top")
-        how = {"textcoords": "offset points", "xytext": offset, "ha": "center", "va": side, "fontsize": 7}
-        axes.annotate(row["name"], place, **how)
+        axes.annotate(row["name"], place, textcoords="offset points", xytext=offset, ha="center", va=side, fontsize=7)
     axes.set(xscale="log", xlabel="Parameters (millions, log scale)", ylabel="Share of the teacher's test F1 (%)")
     axes.xaxis.set_major_locator(ticker.FixedLocator((1, 2, 3, 5, 7, 10, 15, 20)))
     axes.xaxis.set_major_formatter("{x:g}")
@@ -203,8 +212,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    found = measured(finished(chosen.chain), rounds=chosen.rounds)
-    rows = cases(record(found, chosen.record) if chosen.record else found)
+    measured = measure_rows(finished(chosen.chain), rounds=chosen.rounds)
+    rows = cases(record(measured, chosen.record) if chosen.record else measured)
     if not rows:
         raise SystemExit(f"No taught step of {chosen.chain} has succeeded. Submit it and run a worker first.")
     if chosen.chart:

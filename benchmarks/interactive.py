@@ -1,12 +1,12 @@
-"""Reading a note while a job trains: what either costs the other, with the threads that `stillroom up` gives them.
+"""Reading a note while a job trains: how much each slows the other, with the threads that `stillroom up` gives them.
 
     python -m benchmarks.interactive [--json] [--gap 5] [--stretch 60] [--rounds 3] [--model minilm-bc5cdr]
 
-A real lab, a real worker and a fine-tuning job, in a state folder of their own. Idle: a prediction every `gap` seconds
-for `stretch` seconds, before the job starts and after it has ended. In between, `rounds` times in turn: a stretch of
-the job alone, and one with a prediction every `gap` seconds. `latency_ratio` is the median latency beside the job over
-the idle median, from submit to answer; `steps_ratio` is the job's steps a second with predictions over those without.
-The job neither evaluates nor saves meanwhile.
+A real lab, a real worker and a fine-tuning job run in a state folder of their own. Idle: a prediction every `gap`
+seconds for `stretch` seconds, before the job starts and after it has ended. In between, `rounds` times in turn: a
+stretch of the job by itself, and one with a prediction every `gap` seconds. `latency_ratio` is the median latency, from
+submission to answer, beside the job over that when idle. `steps_ratio` is the job's steps per second with predictions
+over those without. The job neither evaluates nor saves during that time.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks import measure
 from trainer import queue
@@ -30,7 +31,7 @@ from workbench.lab import Lab
 from workbench.predict import Arm
 
 NOTE = Path(__file__).parents[1] / "data" / "notes" / "cns-lymphoma-discharge.txt"
-STEPS = 6000  # more than a measurement lasts; a run of more tells fewer of them
+STEPS = 6000  # longer than a measurement; a longer run would report fewer of its steps
 BATCH = {"batch_tokens": 640, "max_tokens": 256, "lr": 1e-4}
 JOB = {
     "kind": "finetune",
@@ -42,20 +43,20 @@ ENDED = ("succeeded", "failed", "cancelled")
 
 
 class Job:
-    """A job in training, seen through its events."""
+    """A job in training, observed through its events."""
 
     def __init__(self) -> None:
         self.id = queue.submit(parse(JOB)).id
         self._offset, self._step = 0, 0
 
     def mark(self) -> tuple[float, int]:
-        """(when, step) at the next step that it tells."""
+        """(time, step) at the next step that it reports."""
         before = self._step
         _until(lambda: self._look() > before)
         return time.perf_counter(), self._step
 
     def stop(self) -> None:
-        """Cancel it, and wait until it has ended."""
+        """Cancel the job and wait until it has ended."""
         queue.cancel(self.id)
         _until(lambda: queue.job(self.id).state in ENDED)
 
@@ -71,30 +72,31 @@ class Job:
 
 def latencies(lab: Lab, arm: Arm, *, gap_s: float, stretch_s: float) -> list[float]:
     """Milliseconds of a prediction every `gap_s` seconds, for `stretch_s` seconds."""
-    text, began, found = NOTE.read_text(encoding="utf-8"), time.perf_counter(), []
+    text, began, times = NOTE.read_text(encoding="utf-8"), time.perf_counter(), []
     while (now := time.perf_counter()) < began + stretch_s:
         lab.submit(text, arm).result()
-        found.append(1000 * (time.perf_counter() - now))
+        times.append(1000 * (time.perf_counter() - now))
         time.sleep(max(0.0, now + gap_s - time.perf_counter()))
-    return found
+    return times
 
 
-def case(model: str, *, gap_s: float, stretch_s: float, rounds: int) -> dict:
-    """Both figures; the state folder of the environment is used."""
-    lab, arm, every = Lab(), Arm.parse(model), {"gap_s": gap_s, "stretch_s": stretch_s}
+def case(model: str, *, gap_s: float, stretch_s: float, rounds: int) -> dict[str, Any]:
+    """Both ratios, measured in the state folder that the environment names."""
+    lab, arm, timing = Lab(), Arm.parse(model), {"gap_s": gap_s, "stretch_s": stretch_s}
     with contextlib.closing(lab):
         lab.submit("Fever", arm).result()  # loads the model
-        idle, busy, rates = latencies(lab, arm, **every), [], {"alone": [], "together": []}
+        idle, busy = latencies(lab, arm, **timing), list[float]()
+        alone_rates, together_rates = list[float](), list[float]()
         with _worker():
             job = Job()
             job.mark()
             for _ in range(rounds):
-                rates["alone"].append(_rate(job, lambda: time.sleep(stretch_s)))
-                rates["together"].append(_rate(job, lambda: busy.extend(latencies(lab, arm, **every))))
+                alone_rates.append(_rate(job, lambda: time.sleep(stretch_s)))
+                together_rates.append(_rate(job, lambda: busy.extend(latencies(lab, arm, **timing))))
             job.stop()
-        idle += latencies(lab, arm, **every)
+        idle += latencies(lab, arm, **timing)
     idle_ms, busy_ms = statistics.median(idle), statistics.median(busy)
-    alone, together = (statistics.median(rates[name]) for name in ("alone", "together"))
+    alone, together = statistics.median(alone_rates), statistics.median(together_rates)
     return {
         "name": f"interactive-{model}",
         "idle_ms": idle_ms,
@@ -111,7 +113,7 @@ def case(model: str, *, gap_s: float, stretch_s: float, rounds: int) -> dict:
 
 
 def _rate(job: Job, meanwhile: Callable[[], None]) -> float:
-    """The job's steps a second while something goes on."""
+    """The job's steps per second while `meanwhile` runs."""
     began, first = job.mark()
     meanwhile()
     ended, last = job.mark()
@@ -120,9 +122,11 @@ def _rate(job: Job, meanwhile: Callable[[], None]) -> float:
 
 @contextlib.contextmanager
 def _worker() -> Iterator[None]:
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     worker = subprocess.Popen(
-        ending_with_parent([sys.executable, "-m", "workbench.cli", "worker"]), cwd=processes.ROOT, **quiet
+        ending_with_parent([sys.executable, "-m", "workbench.cli", "worker"]),
+        cwd=processes.ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
     )
     try:
         yield
@@ -131,9 +135,9 @@ def _worker() -> Iterator[None]:
         worker.wait()
 
 
-def _until(true: Callable[[], bool], *, timeout_s: float = 600) -> None:
+def _until(condition: Callable[[], bool], *, timeout_s: float = 600) -> None:
     end = time.monotonic() + timeout_s
-    while not true():
+    while not condition():
         if time.monotonic() > end:
             raise SystemExit(f"Nothing happened in {timeout_s:.0f} s.")
         time.sleep(0.02)
@@ -150,8 +154,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         os.environ["STILLROOM_HOME"] = home
         os.environ |= processes.child_environment(workers=1)
-        found = case(chosen.model, gap_s=chosen.gap, stretch_s=chosen.stretch, rounds=chosen.rounds)
-    measure.show([found], as_json=chosen.json)
+        result = case(chosen.model, gap_s=chosen.gap, stretch_s=chosen.stretch, rounds=chosen.rounds)
+    measure.show([result], as_json=chosen.json)
 
 
 if __name__ == "__main__":

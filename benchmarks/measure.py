@@ -1,4 +1,4 @@
-"""What every benchmark shares: this machine's matrix-product peak, paired timing, operation counts, the report.
+"""What all benchmarks share: the peak rate of matrix products, paired timing, operation counts and the report.
 
 A floating-point operation is a multiplication or an addition, so a product of (m, k) and (k, n) takes 2 m k n.
 """
@@ -9,7 +9,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn.functional import linear
 
-# Tokens, inputs and outputs of the products that fill encoders: MiniLM's feed-forward and BERT-base's.
+# Tokens, inputs and outputs of the largest products in an encoder: MiniLM's feed-forward and BERT-base's.
 SHAPES = ((1024, 384, 1536), (1024, 1536, 384), (1024, 768, 3072), (1024, 3072, 768))
 
 
 def processor() -> str:
-    """The name of this machine's processor, as the system has it."""
+    """The name of this machine's processor."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -38,10 +38,10 @@ def matrix_peak(
     seconds: float = 0.3,
     dtype: torch.dtype = torch.float32,
 ) -> float:
-    """The most operations a second (CPU) that `threads` threads reach in a linear layer of any of `shapes`.
+    """The most operations per second that `threads` CPU threads reach in a linear layer of any of `shapes`.
 
-    Each (tokens, inputs, outputs) is repeated for `seconds`; the fastest repetition counts, so the peak is a limit and
-    not an average.
+    Each (tokens, inputs, outputs) is repeated for `seconds`. The fastest repetition counts: the peak is a limit, not an
+    average.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -57,7 +57,7 @@ def forward_flops(config: Any, lengths: Iterable[int]) -> float:
     A layer with hidden size h and feed-forward size f takes for n tokens 8 n h^2 (query, key, value and output),
     4 n^2 h (scores, and the weighted sum of values) and 4 n h f (both feed-forward products); the head takes 2 n h l
     for l labels.
-    Padding is not counted, nor are soft-max, norms and activations: what is not a matrix product is overhead.
+    Neither padding nor soft-max, norms and activations are counted: whatever is not a matrix product is overhead.
     """
     h, f = config.hidden_size, config.intermediate_size
     n = np.array(list(lengths), dtype=float)
@@ -70,10 +70,10 @@ def training_flops(config: Any, lengths: Iterable[int]) -> float:
     return 3 * forward_flops(config, lengths)
 
 
-def interleaved(sides: dict[str, Callable[[], Any]], *, rounds: int = 5) -> dict[str, float]:
-    """Median seconds of each side, run in turn `rounds` times after one rehearsal, the order reversed every round.
+def interleaved(sides: Mapping[str, Callable[[], object]], *, rounds: int = 5) -> dict[str, float]:
+    """Median seconds of each side. They run in turn, `rounds` times after one warm-up, in alternating order.
 
-    Whatever else the machine does meets all sides alike.
+    So whatever else the machine does affects all sides equally.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(-1, rounds):
@@ -85,8 +85,8 @@ def interleaved(sides: dict[str, Callable[[], Any]], *, rounds: int = 5) -> dict
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def show(cases: Sequence[dict], *, as_json: bool) -> None:
-    """Print one JSON object a line, or a table with a column a case; the first field of a case is its name."""
+def show(cases: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Print one JSON object per line, or a table with a column per case; the first field of a case is its name."""
     if as_json:
         for case in cases:
             sys.stdout.write(json.dumps(case) + "\n")

@@ -1,17 +1,16 @@
-"""A state that has grown: what pages, commands and the worker's looks take with many runs and very many jobs.
+"""A large state folder: how long pages, commands and the worker's checks take with many runs and very many jobs.
 
     python -m benchmarks.state [--json] [--runs 500] [--jobs 10000] [--rounds 5] [--only page-train]
 
-A state folder of its own holds `runs` finished runs, each with a small model folder, and in all `jobs` jobs: half as
-many runs again whose folder is gone, jobs that wait in line, and jobs that have ended without a model. `seconds` is the
-median by the clock, `processor_seconds` that of the time on the processor, which other work on the machine changes
-little; `limit_seconds` is what was promised. A page is drawn by Streamlit's AppTest, after it was drawn once.
+A state folder of its own has `runs` finished runs, each with a small model folder, and `jobs` jobs in all: half as many
+runs again whose folder is gone, queued jobs, and jobs that ended without a model. `seconds` is the median wall time,
+`processor_seconds` the median processor time, which depends little on other work of the machine; `limit_seconds` is
+what was promised. A page is drawn by Streamlit's AppTest, after one warm-up.
 """
 
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -19,7 +18,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
@@ -41,7 +42,7 @@ WEIGHTS = (2).to_bytes(8, "little") + b"{}"  # a safetensors file without a tens
 
 
 def fill(home: Path, *, runs: int, jobs: int) -> list[str]:
-    """Make the state in `home`, which STILLROOM_HOME names; the ids of the finished runs, newest first."""
+    """Fill the state folder `home`, which STILLROOM_HOME names; returns the ids of finished runs, newest first."""
     rows = [_row(number, *_kind(number, runs, jobs)) for number in range(jobs)]
     store.write(store.open_store(), lambda connection: connection.execute(store.job.insert(), rows))
     finished = [row["id"] for row in rows[-runs:]]
@@ -51,14 +52,14 @@ def fill(home: Path, *, runs: int, jobs: int) -> list[str]:
 
 
 def _kind(number: int, runs: int, jobs: int) -> tuple[str, bool]:
-    """State of a job, and whether it made a model: the newest are the runs, then come those that are gone."""
+    """The state of a job, and whether it has a model: the newest are the runs, before them those without a folder."""
     back = jobs - number
     if back <= runs + runs // 2:
         return "succeeded", True
     return ("queued", "failed", "cancelled", "succeeded")[min(number % 20, 3)], False
 
 
-def _row(number: int, state: str, model: bool) -> dict:
+def _row(number: int, state: str, model: bool) -> dict[str, Any]:
     kind = "finetune" if model or state != "succeeded" else "evaluate"
     spec = parse({"kind": kind, "model": "minilm-bc5cdr", "dataset": "bc5cdr", "seed": number})
     job_id, ended = f"{spec.digest[:8]}-{number + 1}", None if state == "queued" else number + 60.0
@@ -100,12 +101,12 @@ def _folder(attempt: Path, run_id: str) -> None:
 
 
 def sides(finished: list[str]) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What is timed, by name."""
+    """(name, call) of everything that is timed."""
     for name in PAGES:
         yield f"page-{name}", _page(name)
     yield "page-job", _page("jobs", job=finished[0])
     for name, arguments in COMMANDS.items():
-        yield f"command-{name}", lambda arguments=arguments: _command(*arguments)
+        yield f"command-{name}", partial(_command, *arguments)
     opened = store.open_store()
     yield "models-that-are-ready", published.ready
     yield "list-of-jobs", queue.jobs
@@ -136,8 +137,8 @@ def _look(opened: store.Engine) -> None:
     queue.waiting(opened)
 
 
-def case(name: str, side: Callable[[], object], *, rounds: int) -> dict:
-    """Median seconds of one side, after a rehearsal."""
+def case(name: str, side: Callable[[], object], *, rounds: int) -> dict[str, Any]:
+    """Median seconds of one side, after a warm-up."""
     side()
     clock, processor = [], []
     for _ in range(rounds):
@@ -154,25 +155,15 @@ def case(name: str, side: Callable[[], object], *, rounds: int) -> dict:
 
 
 def _processor_s() -> float:
-    """Seconds on the processor of this process and of its children that have ended."""
+    """The processor time in seconds of this process and of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
-
-
-def processor() -> str:
-    """The model of the processor, as the system names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--runs", type=int, default=500, help="finished runs whose model is there")
+    parser.add_argument("--runs", type=int, default=500, help="finished runs with a model")
     parser.add_argument("--jobs", type=int, default=10_000, help="jobs in all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", help="what the names of the cases begin with")
@@ -183,7 +174,7 @@ def main() -> None:
         os.environ.pop("STILLROOM_DB", None)
         finished = fill(Path(home), runs=chosen.runs, jobs=chosen.jobs)
         wanted = [side for side in sides(finished) if side[0].startswith(chosen.only or "")]
-        size = {"runs": chosen.runs, "jobs": chosen.jobs, "processor": processor()}
+        size = {"runs": chosen.runs, "jobs": chosen.jobs, "processor": measure.processor()}
         cases = [case(name, side, rounds=chosen.rounds) | size for name, side in wanted]
     measure.show(cases, as_json=chosen.json)
 

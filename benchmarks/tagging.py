@@ -2,18 +2,22 @@
 
     python -m benchmarks.tagging [--json] [--notes 60] [--rounds 3] [--threads 2]
 
-Peer: the pipeline with aggregation "first", its `stride` for long notes (as many pieces shared by neighbours as ours
-share at least), one note at a time and in batches of eight, whichever is faster here. Same model, notes and threads.
-`equal` is the largest difference of a score on the notes cut to one window, where the spans must be the same.
+Peer: the pipeline with aggregation "first" and `stride` for long notes (neighbours share as many pieces as ours do at
+least), one note at a time or in batches of eight, whichever is faster here. Same model, notes and threads. `equal` is
+the largest difference of a score on the notes cut to one window, where the spans must be the same.
 """
 
 import argparse
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unicodedata import category
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from benchmarks import measure
 from trainer import inference, models
@@ -27,7 +31,7 @@ PEER_BATCHES = (1, 8)
 
 
 def long_notes(count: int, *, seed: int = 0) -> list[str]:
-    """So many different long notes: seeded stretches, blank to blank, of the notes that ship with Stillroom."""
+    """`count` different long notes: random parts, seeded, of the notes that ship with Stillroom."""
     text = "\n\n".join(path.read_text(encoding="utf-8") for path in sorted(NOTES.glob("*.txt")))
     random = np.random.default_rng(seed)
     lengths = random.integers(*CHARACTERS, size=count)
@@ -35,24 +39,27 @@ def long_notes(count: int, *, seed: int = 0) -> list[str]:
     return [text[start : start + length].split(" ", 1)[1] for start, length in zip(starts, lengths, strict=True)]
 
 
-def tagger() -> tuple[torch.nn.Module, object]:
-    """The embedded MiniLM with a seeded head whose tags vary, so that there are many spans to group."""
+def tagger() -> tuple[PreTrainedModel, Any]:
+    """The embedded MiniLM with a seeded random head whose tags vary, so that there are many spans to group."""
     model, tokenizer = models.load(resolve("minilm"), task="ner", labels=TAGS, seed=0)
-    torch.nn.init.normal_(model.classifier.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    weight = model.get_parameter("classifier.weight")
+    torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(0))
     return model, tokenizer
 
 
-def case(model, tokenizer, notes: list[str], *, rounds: int, threads: int) -> dict:
-    """Median seconds of both sides over all notes, and what they say about the agreement and the limit."""
+def case(model: PreTrainedModel, tokenizer: Any, notes: list[str], *, rounds: int, threads: int) -> dict[str, Any]:
+    """Median seconds of both sides over all notes, how far they agree, and the share of the peak that ours reaches."""
     room = inference.model_limit(model, tokenizer) - tokenizer.num_special_tokens_to_add()
     tag = _pipeline(model, tokenizer, stride=room // 4)
-    sides = {f"peer {size}": lambda size=size: tag(notes, batch_size=size) for size in PEER_BATCHES}
+    sides: dict[str, Callable[[], object]] = {
+        f"peer {size}": partial(tag, notes, batch_size=size) for size in PEER_BATCHES
+    }
     sides["ours"] = lambda: inference.predict_many(notes, model, tokenizer, name="ours")
     peak = measure.matrix_peak(threads=threads)
     seconds = measure.interleaved(sides, rounds=rounds)
     peak = max(peak, measure.matrix_peak(threads=threads))  # a busy machine may have been slower before
     ours = seconds.pop("ours")
-    peer = min(seconds, key=seconds.get)
+    peer = min(seconds, key=seconds.__getitem__)
     counts = [len(cut(note, tokenizer)) for note in notes]
     plans = np.concatenate([inference.windows(count, room) for count in counts])
     lengths = plans[:, 1] - plans[:, 0] + tokenizer.num_special_tokens_to_add()
@@ -71,24 +78,24 @@ def case(model, tokenizer, notes: list[str], *, rounds: int, threads: int) -> di
     }
 
 
-def _pipeline(model, tokenizer, **options):
+def _pipeline(model: PreTrainedModel, tokenizer: Any, **options: Any) -> Callable[..., Any]:
     from transformers import pipeline
 
     return pipeline("token-classification", model=model, tokenizer=tokenizer, aggregation_strategy="first", **options)
 
 
-def _largest_difference(model, tokenizer, notes: list[str]) -> float:
-    """Over the notes cut to one window; 1 if any span differs.
+def _largest_difference(model: PreTrainedModel, tokenizer: Any, notes: list[str]) -> float:
+    """The largest difference of a score over the notes cut to one window; 1 if any span differs.
 
-    Symbols beyond ASCII are left out: the pipeline takes them for a part of the word beside them (datasets.rows.words).
+    Symbols beyond ASCII are left out: the pipeline treats them as part of the word beside them (datasets.rows.words).
     """
     cut_off = (note[: CHARACTERS[0] // 3] for note in notes)
     short = [
         "".join(" " if category(each)[0] == "S" and not each.isascii() else each for each in note) for note in cut_off
     ]
-    found = inference.predict_many(short, model, tokenizer, name="ours")
+    predictions = inference.predict_many(short, model, tokenizer, name="ours")
     largest = 0.0
-    for spans, expected in zip((p.spans for p in found), _pipeline(model, tokenizer)(short), strict=True):
+    for spans, expected in zip((each.spans for each in predictions), _pipeline(model, tokenizer)(short), strict=True):
         theirs = [(entity["start"], entity["end"], entity["entity_group"]) for entity in expected]
         if [(span.start, span.end, span.label) for span in spans] != theirs:
             return 1.0
@@ -106,8 +113,8 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     warnings.simplefilter("ignore")  # the pipeline's advice about batches
-    found = case(*tagger(), long_notes(chosen.notes), rounds=chosen.rounds, threads=chosen.threads)
-    measure.show([found], as_json=chosen.json)
+    result = case(*tagger(), long_notes(chosen.notes), rounds=chosen.rounds, threads=chosen.threads)
+    measure.show([result], as_json=chosen.json)
 
 
 if __name__ == "__main__":
