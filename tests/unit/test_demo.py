@@ -107,7 +107,7 @@ def test_a_wait_is_estimated_from_measurements_only_and_counts_what_is_ahead():
     first_one.set_result(answered(2.0, 500))
     assert pace.seconds("a", 500) == 1.0 and pace.seconds("b", 500) is None
     assert (
-        pace.words(["a"], 2000) == "Wait: about 4 s, by 250 tokens/s measured on this server; nobody is ahead of you."
+        pace.words(["a"], 2000) == "Wait: about 4 s, at 250 tokens/s measured on this server; nobody is ahead of you."
     )
     pace.follow(second, "a", 3000)
     assert "about 10 s" in pace.words(["a"], 2000) and "1 request ahead" in pace.words(["a"], 2000)
@@ -118,7 +118,7 @@ def test_a_wait_is_estimated_from_measurements_only_and_counts_what_is_ahead():
 
 
 def test_the_shipped_view_is_what_the_models_say(real_lab):
-    view = first.shipped()
+    view = first.read_shipped()
     assert view, "note or weights have changed: run `python -m workbench.demo.first`"
     again = visit.ask(first.note().text, first.ARMS)
     for prediction, answer in zip(view.predictions, again.answers, strict=True):
@@ -131,20 +131,20 @@ def test_the_shipped_view_is_what_the_models_say(real_lab):
 
 def test_a_view_of_other_weights_or_another_note_is_not_shown(tmp_path):
     text = first.FILE.read_text(encoding="utf-8")
-    view = first.shipped()
+    view = first.read_shipped()
     stale = tmp_path / "first.json"
     for known in (*view.weights_sha256.values(), view.note_sha256):
         stale.write_text(text.replace(known, "0" * 64), encoding="utf-8")
-        assert first.shipped(stale) is None
+        assert first.read_shipped(stale) is None
     stale.write_text("{", encoding="utf-8")
-    assert first.shipped(stale) is None and first.shipped(tmp_path / "none.json") is None
+    assert first.read_shipped(stale) is None and first.read_shipped(tmp_path / "none.json") is None
 
 
 def test_the_first_view_is_there_before_the_lab_answers_and_says_where_it_is_from(idle_lab, monkeypatch):
     opening = first.Opening()
     assert opening.ready and "another machine" in opening.shown.words
     assert len(idle_lab) > len(first.ARMS), "every model is read once, so that its wait is known"
-    monkeypatch.setattr(first, "shipped", lambda: None)
+    monkeypatch.setattr(first, "read_shipped", lambda: None)
     opening = first.Opening()
     assert not opening.ready and opening.shown.comparison is None
     for answer in idle_lab:
@@ -196,7 +196,7 @@ def test_an_explanation_by_the_api_is_that_of_the_command_line(real_lab):
         with pytest.raises(gr.Error) as raised:
             endpoints.explain(text, first.ARMS[1], *wrong)
         assert "Naloxone" not in str(raised.value)
-    assert "saliency" in endpoints.described(endpoints.explain) and first.ARMS[1] in endpoints.described(
+    assert "saliency" in endpoints.description(endpoints.explain) and first.ARMS[1] in endpoints.description(
         endpoints.explain
     )
 

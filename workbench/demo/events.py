@@ -1,10 +1,11 @@
-"""What happens on the demo's page: each event asks, and draws what has come until all has.
+"""The events of the demo's page: each sends a request and draws the answers until all are there.
 
-Pictures and lines are workbench.highlight's. Nothing of a note is said in an error that the server prints.
+Pictures and lines come from workbench.highlight. No error that the server prints holds text of a note.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -19,11 +20,13 @@ from workbench.note import DEMO_CHARACTERS, samples
 from workbench.predict import Arm, letter
 from workbench.sessions.explanation import quote
 
-POLL_S = 0.25  # between looks at what is under way
+POLL_S = 0.25  # seconds between polls
 STOPPED = "Stopped."
-LISTED = 60  # findings of an arm that are offered to be explained
+LISTED = 60  # findings per arm that can be chosen to be explained
 
-Drawn = AsyncIterator[tuple]
+Drawn = AsyncIterator[tuple[Any, ...]]
+
+Item = TypeVar("Item")
 
 
 class Events:
@@ -33,7 +36,7 @@ class Events:
         self.opening = opening
 
     async def open(self) -> Drawn:
-        """The first view: results, their line, and what of them may be explained."""
+        """The first view: results, status line, and the findings that can be explained."""
         while True:
             now = self.opening.shown
             offered = findings(now.text, now.panes) if self.opening.ready else gr.skip()
@@ -43,13 +46,13 @@ class Events:
             await asyncio.sleep(POLL_S)
 
     async def compare(self, text: str, models: list[str], request: gr.Request) -> Drawn:
-        """Results, their line, and at the end the findings."""
-        own = visit.of(request.session_hash)
-        own.stop()
+        """Results, status line, and at the end the findings."""
+        session = visit.of(request.session_hash)
+        session.stop()
         try:
-            own.run = run = visit.ask(text, models)
+            session.run = run = visit.ask(text, models)
         except StillroomError as error:
-            yield gr.skip(), highlight.problem(visit.told(error)), gr.skip()
+            yield gr.skip(), highlight.problem(visit.public_error(error)), gr.skip()
             return
         try:
             async for panes in _changes(lambda: run.panes, lambda: run.done):
@@ -57,17 +60,17 @@ class Events:
                 offered = findings(run.note.text, panes) if run.done else gr.skip()
                 yield picture, highlight.status(visit.words(run)), offered
         finally:
-            run.stop()  # the visitor has pressed Stop or is gone
+            run.stop()  # the visitor has pressed Stop or left
 
     async def explain(self, finding: str | None, method: str, grain: str, request: gr.Request) -> Drawn:
-        """The picture of an explanation as it comes, and its line."""
-        own = visit.of(request.session_hash)
-        own.stop()
-        text, (name, _, target) = self._text(own), (finding or "").partition(" ")
+        """The picture of an explanation as it is computed, and its status line."""
+        session = visit.of(request.session_hash)
+        session.stop()
+        text, (name, _, target) = self._text(session), (finding or "").partition(" ")
         try:
-            own.inquiry = inquiry = visit.why(text, name, target, method, grain)
+            session.inquiry = inquiry = visit.why(text, name, target, method, grain)
         except StillroomError as error:
-            yield gr.skip(), highlight.problem(visit.told(error))
+            yield gr.skip(), highlight.problem(visit.public_error(error))
             return
         try:
             async for sides in _changes(inquiry.sides, lambda: inquiry.explained):
@@ -78,9 +81,9 @@ class Events:
     def wait(self, characters: float, models: list[str]) -> highlight.Html:
         """The wait for a comparison; the text itself is not needed for it."""
         if characters > DEMO_CHARACTERS:
-            found = f"The note has {characters:,.0f} characters; this demo reads at most {DEMO_CHARACTERS:,}."
-            return highlight.status(found)
-        return highlight.status(PACE.words([Arm.parse(name).model for name in models], characters))
+            refusal = f"The note has {characters:,.0f} characters; this demo reads at most {DEMO_CHARACTERS:,}."
+            return highlight.status(refusal)
+        return highlight.status(PACE.words([Arm.parse(name).model for name in models], int(characters)))
 
     def wait_for_why(self, finding: str | None, method: str, request: gr.Request) -> highlight.Html:
         """The wait for an explanation."""
@@ -88,22 +91,22 @@ class Events:
         if name not in visit.offered():
             return highlight.status("Compare first: what the models find can be explained.")
         size = len(self._text(visit.of(request.session_hash)))
-        return highlight.status(PACE.words([visit.kind(name, method)], size))
+        return highlight.status(PACE.words([visit.pace_kind(name, method)], size))
 
-    def stop(self, request: gr.Request) -> tuple:
-        """Results, their line, the explanation and its line, as far as they were stopped; what has come stays."""
-        own = visit.of(request.session_hash)
-        own.stop()
+    def stop(self, request: gr.Request) -> tuple[Any, ...]:
+        """Results, explanation and their status lines where they were stopped; what was drawn stays."""
+        session = visit.of(request.session_hash)
+        session.stop()
         stopped = [gr.skip()] * 4
-        if (run := own.run) and any(answer.cancelled() for answer in run.answers):
+        if (run := session.run) and any(answer.cancelled() for answer in run.answers):
             stopped[:2] = highlight.results(run.note.text, run.panes, run.comparison), highlight.status(STOPPED)
-        if (inquiry := own.inquiry) and any(answer.cancelled() for answer in inquiry.answers):
+        if (inquiry := session.inquiry) and any(answer.cancelled() for answer in inquiry.answers):
             picture = highlight.attribution(inquiry.note.text, inquiry.sides(), inquiry.place)
             stopped[2:] = picture, highlight.status(STOPPED)
         return tuple(stopped)
 
-    def _text(self, own: visit.Visit) -> str:
-        return own.run.note.text if own.run else note().text
+    def _text(self, session: visit.Visit) -> str:
+        return session.run.note.text if session.run else note().text
 
 
 def sample(chosen: str) -> str:
@@ -111,26 +114,26 @@ def sample(chosen: str) -> str:
     return next(each.note.text for each in samples() if each.id == chosen)
 
 
-def findings(text: str, panes: list[highlight.Pane]) -> dict:
-    """The choice of what may be explained: values are "ARM TARGET", an arm has no space."""
-    offered = [(_named(text, panes, *each), " ".join(each)) for each in visit.findings(panes, most=LISTED)]
+def findings(text: str, panes: list[highlight.Pane]) -> dict[str, Any]:
+    """The menu of what can be explained: values are "ARM TARGET", since an arm holds no space."""
+    offered = [(_finding_title(text, panes, *each), " ".join(each)) for each in visit.findings(panes, most=LISTED)]
     return gr.update(choices=offered, value=offered[0][1] if offered else None)
 
 
-def _named(text: str, panes: list[highlight.Pane], name: str, target: str) -> str:
-    of = letter([pane.name for pane in panes].index(name))
+def _finding_title(text: str, panes: list[highlight.Pane], name: str, target: str) -> str:
+    arm = letter([pane.name for pane in panes].index(name))
     parsed = targets.parse(target)
     if not isinstance(parsed, targets.SpanTarget):
-        return f"{of}  {describe_target(parsed)}"
-    return f"{of}  {describe_target(parsed, quote(text, parsed.start, parsed.end))} (at {parsed.start:,})"
+        return f"{arm}  {describe_target(parsed)}"
+    return f"{arm}  {describe_target(parsed, quote(text, parsed.start, parsed.end))} (at {parsed.start:,})"
 
 
-async def _changes(look, done) -> AsyncIterator[list]:
-    """What `look` sees whenever that is something new, the last time when all is done."""
-    before = None
+async def _changes(read: Callable[[], list[Item]], done: Callable[[], bool]) -> AsyncIterator[list[Item]]:
+    """What `read` returns whenever it has changed, until `done`."""
+    before: list[Item] | None = None
     while True:
-        ended = done()  # before the look, so that nothing comes between
-        if (now := look()) != before:
+        ended = done()  # before reading, so that no change is missed
+        if (now := read()) != before:
             yield now
         if ended:
             return

@@ -1,8 +1,8 @@
-"""The first view: two starter models on a sample note, there before anyone asks.
+"""The first view: two starter models on a sample note, shown at once.
 
-A view is shipped, and shown only while note and weights are the ones it was computed from. When the server starts, the
-lab reads the sample with every model that is offered: that gives a view of this server's own, and its first speeds.
-`python -m workbench.demo.first` computes the shipped view anew.
+A view is shipped, and is used only while the note and weights are those it was computed from. When the server starts,
+the lab reads the sample with every model on offer, which gives the server's own view and its first speeds.
+`python -m workbench.demo.first` recomputes the shipped view.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class View(Plain):
 
 
 class Shown(NamedTuple):
-    """What highlight.results draws, and where it comes from in words."""
+    """What highlight.results draws, and in words where it comes from."""
 
     text: str
     panes: list[highlight.Pane]
@@ -45,8 +45,8 @@ class Opening:
     """The first view of a server: the shipped one until the lab has answered, then the server's own."""
 
     def __init__(self) -> None:
-        self._shipped = shipped()
-        self._run = asked()
+        self._shipped = read_shipped()
+        self._run = ask_for_sample()
 
     @property
     def ready(self) -> bool:
@@ -63,8 +63,8 @@ class Opening:
             words = "This view was computed when the demo was built, on another machine."
         elif not self._answered:
             words = "The first comparison is being computed; that takes a few seconds."
-        found = [pane.prediction for pane in panes if pane.prediction]
-        return Shown(note().text, panes, compare(found) if len(found) > 1 else None, words)
+        predictions = [pane.prediction for pane in panes if pane.prediction]
+        return Shown(note().text, panes, compare(predictions) if len(predictions) > 1 else None, words)
 
     @property
     def _answered(self) -> bool:
@@ -76,13 +76,13 @@ def note() -> Note:
     return next(each.note for each in samples() if each.id == SAMPLE)
 
 
-def asked() -> Run:
-    """Every model that is offered, on the sample: those of the view come first."""
+def ask_for_sample() -> Run:
+    """Ask every model on offer for the sample, those of the view first."""
     plain = [name for name in offered() if "@" not in name]
     return ask(note().text, [*ARMS, *(name for name in plain if name not in ARMS)][:MOST])
 
 
-def shipped(path: Path = FILE) -> View | None:
+def read_shipped(path: Path = FILE) -> View | None:
     """The view in a file; None if there is none, or if it was computed from another note or other weights."""
     try:
         view = View.model_validate_json(path.read_bytes())
@@ -92,10 +92,10 @@ def shipped(path: Path = FILE) -> View | None:
 
 
 def write(path: Path = FILE) -> None:
-    """Compute the view anew and keep it. Raises what the lab raises."""
+    """Compute the view and write it to the file. Raises what the lab raises."""
     note_hash, weights = _hashes()
-    found = tuple(answer.result() for answer in ask(note().text, ARMS).answers)
-    view = View(note_sha256=note_hash, weights_sha256=weights, predictions=found)
+    predictions = tuple(answer.result() for answer in ask(note().text, ARMS).answers)
+    view = View(note_sha256=note_hash, weights_sha256=weights, predictions=predictions)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, view.model_dump_json(indent=1).encode() + b"\n")
 

@@ -1,7 +1,10 @@
-"""The demo's one page: a note, two to four models, what each of them finds, where they differ, and why one said it.
+"""The demo's page: a note, two to four models, what each finds, where they differ, and why one gave an answer.
 
-Pictures are HTML, and all of it comes from workbench.highlight; `_picture` refuses anything else at run time.
+All HTML comes from workbench.highlight; `_check_html` refuses anything else at run time.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import gradio as gr
 
@@ -13,29 +16,29 @@ from workbench.explain import GRAINS, METHOD, METHODS
 from workbench.explain.wording import PARTS
 from workbench.note import DEMO_CHARACTERS, samples
 
-WAIT_S = 4.0  # after which the wait is said anew
+WAIT_S = 4.0  # seconds between updates of the wait
 HEADING = (
     "# Stillroom\nWhat two to four small clinical language models find in one note, and where they differ. "
     "**For research, not for clinical decisions. Nothing you enter is stored; do not paste real patient data into a "
     "public demo.**"
 )
-WHY = "## Why did a model say it?\nThe parts of the note that a finding rests on, and how far to rely on that."
-LENGTH = "note => note.length"  # for the wait that is enough: until Compare is pressed the text stays in the browser
-_PLAIN = {"js_on_load": None, "apply_default_css": False}
-_QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+WHY = "## Why did a model give an answer?\nThe parts of the note that a finding rests on, and how far to rely on that."
+LENGTH = "note => note.length"  # enough for the wait; the text stays in the browser until Compare is pressed
+_PLAIN: dict[str, Any] = {"js_on_load": None, "apply_default_css": False}
+_QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
 
 class Page(gr.Blocks):
     """A page whose errors quote nothing that was sent, wherever Gradio raises them: before, in or after an event."""
 
-    async def process_api(self, *arguments, **options):
-        """As Gradio's, for every event and endpoint, hidden ones too."""
+    async def process_api(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Gradio's, for every event and endpoint, including hidden ones."""
         try:
             return await super().process_api(*arguments, **options)
-        except endpoints.Told:
+        except endpoints.PublicError:
             raise
         except Exception as error:
-            raise endpoints.unforeseen(error) from None
+            raise endpoints.unexpected_error(error) from None
 
 
 def build(opening: Opening) -> gr.Blocks:
@@ -68,10 +71,11 @@ def build(opening: Opening) -> gr.Blocks:
         told = gr.HTML(highlight.status(), elem_id="told", **_PLAIN)
         why = gr.HTML(highlight.status(), elem_id="why", **_PLAIN)
         for picture in (wait, said, shown, told, why):
-            picture.postprocess = _picture
+            # Not a subclass, which Gradio would take for a component of its own.
+            picture.postprocess = _check_html  # type: ignore[method-assign, assignment]
 
         for endpoint in (endpoints.compare, endpoints.explain):  # first, so that no event below takes their names
-            about = endpoints.described(endpoint)
+            about = endpoints.description(endpoint)
             gr.api(endpoint, api_name=endpoint.__name__, api_description=about, concurrency_limit=visit.MOST)
         page.load(events.open, None, [shown, said, finding], **_QUIET)
         chosen.input(sample, chosen, text, **_QUIET)
@@ -87,12 +91,12 @@ def build(opening: Opening) -> gr.Blocks:
     return page
 
 
-_TWO_TO_FOUR = {"multiselect": True, "max_choices": visit.MOST}
+_TWO_TO_FOUR: dict[str, Any] = {"multiselect": True, "max_choices": visit.MOST}
 
 
-def _picture(html: object) -> str:
+def _check_html(html: object) -> str:
     if not isinstance(html, highlight.Html):
-        raise TypeError(f"found {type(html).__name__}; only what workbench.highlight has made is shown as HTML")
+        raise TypeError(f"found {type(html).__name__}; only HTML made by workbench.highlight is shown")
     return str(html)
 
 
@@ -113,7 +117,7 @@ def _grains() -> list[tuple[str, str]]:
     return [("the method's own", ""), *((PARTS[grain], grain) for grain in GRAINS)]
 
 
-def _leaving(page: gr.Blocks):
+def _leaving(page: gr.Blocks) -> Callable[[gr.Request], None]:
     def leave(request: gr.Request) -> None:
         visit.leave(request.session_hash)
         _forget(page, request.session_hash)
@@ -121,10 +125,10 @@ def _leaving(page: gr.Blocks):
     return leave
 
 
-def _forget(page: gr.Blocks, session: str) -> None:
-    """Drop a session's choices, which quote the note: Gradio keeps them for an hour, and has no public way to.
+def _forget(page: gr.Blocks, session: str | None) -> None:
+    """Drop a session's choices, which quote the note. Gradio keeps them for an hour, without a public way to drop them.
 
-    Where its table of sessions has another name, that hour is what is left.
+    If a future Gradio names its table of sessions differently, they are kept for that hour.
     """
     sessions = getattr(getattr(page, "state_holder", None), "session_data", {})
     sessions.pop(session, None)

@@ -1,4 +1,4 @@
-"""Serves the demo: on this machine, or where GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say, as Spaces does."""
+"""Serves the demo, on this machine or where GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say, as on Spaces."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -17,13 +17,13 @@ from workbench.demo.page import build
 from workbench.quiet import keep_quiet
 
 HERE = Path(__file__).parent
-WAITING = 64  # requests in Gradio's queue; who comes later is told to come again
+WAITING = 64  # requests in Gradio's queue; later ones are asked to come again
 
 
 def launch(*, port: int | None = None, say: Callable[[str], None] | None = None) -> None:
     """Serve until the process is stopped. `say` gets the address. Unavailable if the port is taken.
 
-    No analytics, sharing, monitoring, run history, uploads, app to install or fonts of other servers.
+    Analytics, sharing, monitoring, run history, uploads, the installable app and outside fonts are off.
     """
     keep_quiet()
     page = build(Opening()).queue(max_size=WAITING)
@@ -54,7 +54,7 @@ def launch(*, port: int | None = None, say: Callable[[str], None] | None = None)
 
 
 def _refuse(_: Request, error: HTTPException | RequestValidationError) -> JSONResponse:
-    """What a request is told that Gradio or FastAPI refuses; they would repeat what was sent."""
+    """Answer a request that Gradio or FastAPI refuses; their own answers would repeat what was sent."""
     status = HTTPStatus(getattr(error, "status_code", HTTPStatus.UNPROCESSABLE_ENTITY))
     return JSONResponse({"detail": f"{status.phrase}. {status.description}".strip(". ") + "."}, status)
 

@@ -1,4 +1,4 @@
-"""What a visitor may ask, checked; and what each session has asked of the lab, for as long as its page is open."""
+"""What a visitor may ask, and what each session has asked of the lab while its page is open."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -10,17 +10,18 @@ from workbench import highlight, lab
 from workbench.compare.arms import arm_titles
 from workbench.demo.wait_times import PACE
 from workbench.explain import GRAINS, METHODS, ExplainOptions, targets
+from workbench.highlight.markup import count
 from workbench.note import demo_note
 from workbench.predict import Arm
 from workbench.sessions.comparison import Run
 from workbench.sessions.explanation import Inquiry
 
 FEWEST, MOST = 2, 4  # models side by side
-DEADLINE_S = 120.0  # after which a request makes room for others
+DEADLINE_S = 120.0  # seconds after which a request makes room for others
 
 
 class NotOffered(UnknownName):
-    """A name that this demo does not know. It is not repeated: what was sent in its place may be a note."""
+    """A name that this demo does not know. The message does not repeat it, since it may be a note."""
 
     next_step = "Choose among these."
 
@@ -28,10 +29,10 @@ class NotOffered(UnknownName):
         StillroomError.__init__(self, f"This demo has no such {what}. It has: {', '.join(filter(None, known))}.")
 
 
-def told(error: StillroomError) -> StillroomError:
-    """An error as a visitor sees it: without what was sent, which may be a note in whatever place it stood."""
+def public_error(error: StillroomError) -> StillroomError:
+    """An error as a visitor sees it: without anything that was sent, since any field may hold a note."""
     if isinstance(error, UnknownName) and not isinstance(error, NotOffered):
-        return Refused("There is nothing of a name that was sent.", next_step="Choose among what the page offers.")
+        return Refused("A name in the request is unknown.", next_step="Choose what the page offers.")
     if isinstance(error, BadSpec) and any(field == "target" for field, _ in error.fields):
         problem = "write START:END:LABEL, a place within the note and a label of the model"
         return BadSpec([("target", problem)], next_step="Choose among the findings of a comparison.")
@@ -39,54 +40,56 @@ def told(error: StillroomError) -> StillroomError:
 
 
 def words(run: Run) -> str:
-    """How far a comparison is, and its place in the lab's line."""
+    """How far a comparison is, and its position in the lab's queue."""
     waiting = [answer.place for answer in run.answers if not answer.done()]
     if not waiting:
         return "Done."
-    before = f" Before them in line: {min(waiting):,}." if min(waiting) else ""
-    return f"{len(run.answers) - len(waiting)} of {len(run.answers)} models have answered.{before}"
+    ahead = f" {count(min(waiting), 'request')} ahead in the queue." if min(waiting) else ""
+    return f"{len(run.answers) - len(waiting)} of {len(run.answers)} models have answered.{ahead}"
 
 
 class Visit:
-    """What one session sees: its comparison and its explanation, each the last one it asked for."""
+    """What one session sees: the last comparison and the last explanation that it asked for."""
 
     def __init__(self) -> None:
         self.run: Run | None = None
         self.inquiry: Inquiry | None = None
 
     def stop(self) -> None:
-        """Ask for no more."""
-        for asked in filter(None, (self.run, self.inquiry)):
-            asked.stop()
+        """Stop what is being computed."""
+        if self.run:
+            self.run.stop()
+        if self.inquiry:
+            self.inquiry.stop()
 
 
-VISITS: dict[str, Visit] = {}  # by session
+VISITS: dict[str | None, Visit] = {}  # by session
 
 
-def of(session: str) -> Visit:
+def of(session: str | None) -> Visit:
     """The visit of a session."""
     return VISITS.setdefault(session, Visit())
 
 
-def leave(session: str) -> None:
-    """The visitor has closed the page: stop what was asked, and forget the note."""
+def leave(session: str | None) -> None:
+    """The visitor has closed the page: stop what is being computed, and forget the note."""
     if visit := VISITS.pop(session, None):
         visit.stop()
 
 
 @cache
 def offered() -> dict[str, str]:
-    """Every arm that may be chosen, with its title: models of the zoo that are here, in windows and cut off.
+    """Every arm that may be chosen, with its title: the zoo's models on this machine, in windows and truncated.
 
-    Runs, folders and Hub ids are left out: a public page does not reach into the files of its server.
+    Runs, folders and Hub ids are left out: a public page must not read the files of its server.
     """
-    here = [entry for entry in zoo.entries().values() if entry.loads and zoo.weights_here(entry)]
-    found = arm_titles([entry for entry in here if entry.task in for_notes()])
-    return dict(sorted(found.items(), key=lambda each: "@" in each[0]))
+    present = [entry for entry in zoo.entries().values() if entry.loads and zoo.weights_here(entry)]
+    titles = arm_titles([entry for entry in present if entry.task in for_notes()])
+    return dict(sorted(titles.items(), key=lambda each: "@" in each[0]))
 
 
 def arm(name: str) -> Arm:
-    """An arm that is offered. Raises UnknownName."""
+    """The arm of that name. NotOffered if this demo has none."""
     if name not in offered():
         raise NotOffered("model", offered())
     return Arm.parse(name)
@@ -106,10 +109,10 @@ def ask(text: str, names: Sequence[str]) -> Run:
 
 
 def why(text: str, name: str, target: str, method: str, grain: str = "") -> Inquiry:
-    """Ask the lab why an arm says a target of a text; no grain is the method's own. Raises what `ask` raises."""
+    """Ask the lab why an arm gives a target; an empty grain is the method's own. Raises what `ask` raises."""
     note, chosen = demo_note(text), arm(name)
-    for what, given, known in (("method", method, METHODS), ("grain", grain, ("", *GRAINS))):
-        if given not in known:
+    for what, name_sent, known in (("method", method, METHODS), ("grain", grain, ("", *GRAINS))):
+        if name_sent not in known:
             raise NotOffered(what, known)
     parsed, labels = targets.parse(target), zoo.entries()[chosen.model].labels
     if parsed.label not in labels:
@@ -117,16 +120,20 @@ def why(text: str, name: str, target: str, method: str, grain: str = "") -> Inqu
     parsed.check(text)
     options = ExplainOptions(method=method, grain=grain or None)
     inquiry = Inquiry(note, target, {chosen.name: offered()[chosen.name]}, options, deadline_s=DEADLINE_S)
-    PACE.follow(inquiry.answers[0], kind(name, method), len(text))
+    PACE.follow(inquiry.answers[0], pace_kind(name, method), len(text))
     return inquiry
 
 
-def kind(name: str, method: str) -> str:
-    """What the pace of an explanation is measured by."""
+def pace_kind(name: str, method: str) -> str:
+    """The kind by which the pace of an explanation is measured."""
     return f"{arm(name).model} {method}"
 
 
 def findings(panes: Iterable[highlight.Pane], *, most: int) -> list[tuple[str, str]]:
-    """What may be explained, as (arm, target): of each arm at most so many, the likeliest first."""
-    read = [pane for pane in panes if pane.prediction]
-    return [(pane.name, each["target"]) for pane in read for each in targets.list_targets(pane.prediction)[:most]]
+    """What may be explained, as (arm, target): at most `most` per arm, highest score first."""
+    return [
+        (pane.name, target["target"])
+        for pane in panes
+        if pane.prediction
+        for target in targets.list_targets(pane.prediction)[:most]
+    ]
