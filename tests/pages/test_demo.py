@@ -26,11 +26,11 @@ def ran(page: AppTest) -> AppTest:
 
 
 def test_pages_that_train_are_gone_and_come_back_without_the_switch(demo, monkeypatch):
-    assert {"train", "jobs"}.isdisjoint(page.name for page in pages.offered())
-    assert [page.name for page in pages.offered()][0] == "compare"
+    assert {"train", "jobs"}.isdisjoint(page.name for page in pages.offered_pages())
+    assert [page.name for page in pages.offered_pages()][0] == "compare"
     monkeypatch.delenv("STILLROOM_DEMO")
-    assert pages.offered() == pages.PAGES
-    assert "offered()" in APP.read_text(encoding="utf-8")
+    assert pages.offered_pages() == pages.PAGES
+    assert "offered_pages()" in APP.read_text(encoding="utf-8")
 
 
 def test_there_is_no_upload_and_a_pasted_note_has_a_limit(demo, monkeypatch):

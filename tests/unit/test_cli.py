@@ -350,7 +350,7 @@ def test_up_takes_the_next_free_port_unless_a_port_is_named():
         taken.bind((processes.ADDRESS, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(Unavailable, match=f"Port {port} is taken"):
+        with pytest.raises(Unavailable, match=f"Port {port} is in use"):
             processes._choose_port(port)
         assert not processes._free(port)
     assert processes._choose_port(None) >= processes.FIRST_PORT
