@@ -23,8 +23,9 @@ from typing import Any
 
 from benchmarks import measure
 from trainer import queue
+from trainer.home import runs_dir
 from trainer.queue.engines import ending_with_parent
-from trainer.run import attempts, runs_dir
+from trainer.run import attempts
 from trainer.spec import parse
 from workbench.cli import processes
 from workbench.lab import Lab

@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from trainer.run import Result, Run, runs_dir
+from trainer.home import runs_dir
+from trainer.run import Result, Run
 
 
 def leave(job_id: str, model: Path | str | None, *, state: str = "succeeded") -> Path:

@@ -49,6 +49,11 @@ def home() -> Path:
     return folder
 
 
+def runs_dir() -> Path:
+    """The folder of the run folders, home()/runs."""
+    return home() / "runs"
+
+
 def unavailable(error: OSError) -> StateUnavailable | None:
     """What to say of a failed look or write within the state folder; None where the error is of another place."""
     if error.filename is None:

@@ -22,7 +22,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from trainer.files import MANIFEST, write_file
-from trainer.home import home, portable, present
+from trainer.home import portable, present
 from trainer.prediction import Plain
 from trainer.resolved import Input, ResolvedDataset, ResolvedModel
 from trainer.spec import JobSpec
@@ -204,8 +204,3 @@ def _json_objects(data: bytes) -> Iterator[dict]:
             continue
         if isinstance(value, dict):
             yield value
-
-
-def runs_dir() -> Path:
-    """The folder of the run folders, home()/runs."""
-    return home() / "runs"

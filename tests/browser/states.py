@@ -24,8 +24,9 @@ from browser.staged_jobs import claimed  # noqa: E402
 from conftest import chromium_path  # noqa: E402
 
 from trainer import queue  # noqa: E402
+from trainer.home import runs_dir  # noqa: E402
 from trainer.queue import Progress, store  # noqa: E402
-from trainer.run import Result, Run, runs_dir  # noqa: E402
+from trainer.run import Result, Run  # noqa: E402
 from trainer.spec import parse  # noqa: E402
 
 WAIT_MS = 120_000

@@ -13,8 +13,9 @@ import pytest
 import scripted_run
 
 from trainer import chain, queue
+from trainer.home import runs_dir
 from trainer.queue.store import open_store
-from trainer.run import attempts, runs_dir
+from trainer.run import attempts
 
 TIMING = {"look_s": 0.05, "beat_s": 0.1, "idle_s": 0.1}
 STEPS = 20

@@ -12,7 +12,8 @@ import pytest
 
 from trainer import queue
 from trainer.files import file_sha256
-from trainer.run import attempts, runs_dir
+from trainer.home import runs_dir
+from trainer.run import attempts
 from trainer.spec import parse
 
 STEPS = 240

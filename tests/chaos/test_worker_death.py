@@ -12,8 +12,9 @@ import pytest
 import scripted_run
 
 from trainer import queue
+from trainer.home import runs_dir
 from trainer.queue import metrics
-from trainer.run import attempts, runs_dir
+from trainer.run import attempts
 from trainer.spec import parse
 
 TIMING = {"look_s": 0.05, "beat_s": 0.1, "idle_s": 0.1}

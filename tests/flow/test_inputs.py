@@ -11,8 +11,9 @@ import scripted_run
 from trainer import queue
 from trainer.chain import parse as parse_chain
 from trainer.errors import Refused
+from trainer.home import runs_dir
 from trainer.queue import engines, inputs, store, worker
-from trainer.run import attempts, runs_dir
+from trainer.run import attempts
 from trainer.spec import parse
 
 FAST = worker.Timing(look_s=0.02, beat_s=0.05, idle_s=0.02, cancel_grace_s=0.5)

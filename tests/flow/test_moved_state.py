@@ -11,9 +11,9 @@ import pytest
 import scripted_run
 
 from trainer import queue, zoo
-from trainer.home import portable, present
+from trainer.home import portable, present, runs_dir
 from trainer.queue import engines, store, worker
-from trainer.run import attempts, runs_dir
+from trainer.run import attempts
 from trainer.spec import parse
 
 FAST = worker.Timing(look_s=0.02, beat_s=0.05, idle_s=0.02, cancel_grace_s=0.5)

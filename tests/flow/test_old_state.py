@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from trainer import datasets, models, queue, zoo
 from trainer.errors import CorruptFile
 from trainer.files import file_sha256
+from trainer.home import runs_dir
 from trainer.queue import published, store
 from trainer.queue.worker import work
-from trainer.run import attempts, checkpoint_step, runs_dir
+from trainer.run import attempts, checkpoint_step
 from trainer.spec import parse
 from trainer.training import checkpoint
 from trainer.training.loop import optimizer_for, train

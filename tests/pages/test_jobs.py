@@ -9,9 +9,10 @@ from streamlit.testing.v1 import AppTest
 
 from trainer import queue
 from trainer.files import commit_folder
+from trainer.home import runs_dir
 from trainer.queue import Progress, store
 from trainer.queue.engines import Process
-from trainer.run import Result, Run, runs_dir
+from trainer.run import Result, Run
 from trainer.spec import JobSpec, parse
 from trainer.training import estimate
 from workbench.cli import terminal

@@ -13,7 +13,8 @@ import pytest
 
 from trainer import datasets, queue, spec
 from trainer.errors import Unavailable
-from trainer.run import Run, runs_dir
+from trainer.home import runs_dir
+from trainer.run import Run
 from workbench import cli
 from workbench.cli import processes, terminal
 from workbench.launch import logs

@@ -8,9 +8,10 @@ import pytest
 
 from benchmarks import frontier
 from trainer import chain, datasets, queue, zoo
+from trainer.home import runs_dir
 from trainer.queue import Progress, store
 from trainer.queue.engines import Process
-from trainer.run import Result, Run, RunSpec, runs_dir
+from trainer.run import Result, Run, RunSpec
 from trainer.spec import JobSpec
 from workbench.launch.submission import resolve_references
 

@@ -18,11 +18,11 @@ from sqlalchemy import delete, select, update
 
 from trainer import queue
 from trainer.errors import LeaseLost, Refused, UnknownName
+from trainer.home import runs_dir
 from trainer.queue import lease as leases
 from trainer.queue import metrics
 from trainer.queue import store as stores
 from trainer.queue.engines import Process
-from trainer.run import runs_dir
 from trainer.spec import parse
 
 HERE = Process.of(os.getpid())

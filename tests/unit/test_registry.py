@@ -14,11 +14,11 @@ from trainer import files, queue
 from trainer import zoo as registry
 from trainer.errors import CorruptFile, Refused, Unavailable, UnknownName
 from trainer.files import commit_folder
+from trainer.home import runs_dir
 from trainer.queue import lease
 from trainer.queue import published as published_runs
 from trainer.queue.published import ready
 from trainer.queue.store import open_store
-from trainer.run import runs_dir
 from trainer.spec import parse
 from trainer.zoo import entries, resolve, weights, weights_here
 

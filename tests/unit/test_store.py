@@ -14,8 +14,8 @@ from sqlalchemy import event, text
 
 from trainer import queue
 from trainer.errors import CorruptFile, Refused, Unavailable
+from trainer.home import runs_dir
 from trainer.queue import store
-from trainer.run import runs_dir
 from trainer.spec import parse
 
 

@@ -11,10 +11,11 @@ import scripted_run
 from sqlalchemy import text, update
 
 from trainer import queue
+from trainer.home import runs_dir
 from trainer.queue import engines, metrics, worker
 from trainer.queue.store import job as jobs_table
 from trainer.queue.store import open_store, write
-from trainer.run import Result, Run, attempts, runs_dir
+from trainer.run import Result, Run, attempts
 from trainer.spec import parse
 
 FAST = worker.Timing(look_s=0.02, beat_s=0.05, idle_s=0.02, cancel_grace_s=0.5, stall_s=20)

@@ -11,13 +11,12 @@ transitions that people make are here; those that workers make are in trainer.qu
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection, Engine, Row, and_, case, func, insert, null, select, update
 
-from trainer.chain import Chain
 from trainer.errors import Refused, UnknownName
-from trainer.home import home, present
+from trainer.home import home, present, runs_dir
 from trainer.prediction import Plain
 from trainer.queue import dependencies, inputs
 from trainer.queue.engines import Process
@@ -47,8 +46,10 @@ from trainer.queue.store import ALIVE, open_store, read, write
 from trainer.queue.store import job as jobs_table
 from trainer.queue.store import worker as workers_table
 from trainer.resolved import Input
-from trainer.run import runs_dir
-from trainer.spec import JobSpec, parse
+
+if TYPE_CHECKING:  # whoever only looks at jobs need not wait for these
+    from trainer.chain import Chain
+    from trainer.spec import JobSpec
 
 __all__ = [
     "Job",
@@ -131,7 +132,7 @@ class WorkerInfo(Plain):
     job_id: str | None
 
 
-def submit(spec: JobSpec, *, store: Engine | None = None, priority: int = 0) -> Job:
+def submit(spec: "JobSpec", *, store: Engine | None = None, priority: int = 0) -> Job:
     """Queue a spec and return its job; while the same spec is queued or running, return that job instead.
 
     A run that the spec refers to may still be queued or running: the job waits for it. Raises Refused if that run has
@@ -147,7 +148,7 @@ def submit(spec: JobSpec, *, store: Engine | None = None, priority: int = 0) -> 
     return job(write(store, add), store=store)
 
 
-def submit_chain(chain: Chain, *, store: Engine | None = None, priority: int = 0) -> dict[str, Job]:
+def submit_chain(chain: "Chain", *, store: Engine | None = None, priority: int = 0) -> dict[str, Job]:
     """Queue all steps of a chain, or none; their jobs by step name, in order.
 
     A step is not repeated if it is queued or running, or if it has succeeded with the current files and its model still
@@ -202,6 +203,8 @@ def retry(job_id: str, *, fresh: bool = False, store: Engine | None = None) -> J
     was cancelled. `fresh` starts at step 0 with the current data and models: it submits the same spec as a new job,
     `<digest8>-<n+1>`, so that the old run stays for comparison and its checkpoints are not used.
     """
+    from trainer.spec import parse
+
     store = store or open_store()
     before = job(job_id, store=store)
     if fresh:
@@ -289,7 +292,7 @@ def _artifact_path(artifact: str, state: Path) -> Path:
     return state / present(artifact, state)
 
 
-def _insert(connection: Connection, spec: JobSpec, priority: int, current: Mapping[str, Input]) -> str:
+def _insert(connection: Connection, spec: "JobSpec", priority: int, current: Mapping[str, Input]) -> str:
     stem = spec.digest[:8]
     highest = select(func.coalesce(func.max(_job.number), 0)).where(_job.id.startswith(f"{stem}-"))
     number = connection.execute(highest).scalar_one() + 1

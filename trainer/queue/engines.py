@@ -14,12 +14,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import psutil
 
 from trainer.offline import OFFLINE
-from trainer.run import Run
+
+if TYPE_CHECKING:
+    from trainer.run import Run
 
 # Asks Linux for SIGTERM when the parent dies, then becomes the child: the request survives exec. A preexec_fn would run
 # Python between fork and exec, where a lock of another thread may never be released.
@@ -93,7 +95,7 @@ class Handle:
 class Engine(Protocol):
     """Where a run executes; the worker starts, watches and stops it there."""
 
-    def start(self, run: Run, *, env: Mapping[str, str]) -> Handle:
+    def start(self, run: "Run", *, env: Mapping[str, str]) -> Handle:
         """Start the child of a run; its output is appended to run.log."""
 
     def alive(self, handle: Handle) -> bool:
@@ -109,11 +111,11 @@ class Engine(Protocol):
 class LocalEngine:
     """A child process on this machine, one device."""
 
-    def command(self, run: Run) -> list[str]:
+    def command(self, run: "Run") -> list[str]:
         """The argument list of the child."""
         return [sys.executable, "-m", "trainer", "run", str(run.folder)]
 
-    def start(self, run: Run, *, env: Mapping[str, str]) -> Handle:
+    def start(self, run: "Run", *, env: Mapping[str, str]) -> Handle:
         """Start the child in a separate session; its output is appended to run.log."""
         command = ending_with_parent(self.command(run))
         with run.log.open("ab") as log:

@@ -7,26 +7,28 @@ attempt compares its inputs with the record, so that a run never continues with 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, insert, select
 
 from trainer.errors import CorruptFile, Refused, StillroomError
-from trainer.home import StateError, home, portable, present
+from trainer.home import StateError, home, portable, present, runs_dir
 from trainer.queue.store import input as inputs_table
 from trainer.queue.store import read, write
 from trainer.resolved import Input, ResolvedDataset, ResolvedModel
-from trainer.run import attempts, runs_dir
-from trainer.spec import JobSpec
+
+if TYPE_CHECKING:
+    from trainer.spec import JobSpec
 
 _DATASETS = ("dataset", "unlabelled")
 
 
-def resolve(spec: JobSpec) -> dict[str, Input]:
+def resolve(spec: "JobSpec") -> dict[str, Input]:
     """Every input of a spec as it is now, by name. Raises the error of the first reference that cannot be resolved."""
     return {each.input: _resolve(each.input, each.name) for each in spec.references()}
 
 
-def resolve_available(spec: JobSpec) -> dict[str, Input]:
+def resolve_available(spec: "JobSpec") -> dict[str, Input]:
     """The inputs of a spec that exist now, by name. Those that are still missing when the job runs are reported."""
     resolved = {}
     for each in spec.references():
@@ -48,7 +50,7 @@ def record(connection: Connection, job_id: str, inputs: Mapping[str, Input]) -> 
         connection.execute(insert(inputs_table), rows)
 
 
-def resolve_for_attempt(spec: JobSpec, job_id: str, store: Engine) -> dict[str, Input]:
+def resolve_for_attempt(spec: "JobSpec", job_id: str, store: Engine) -> dict[str, Input]:
     """Every input of a job, by name, for a new attempt; records those that are not recorded yet.
 
     Raises CorruptFile if an input has changed since it was recorded, and the errors of `resolve`.
@@ -81,6 +83,8 @@ def recorded(connection: Connection, job_id: str) -> dict[str, Input]:
 
 
 def _of_first_attempt(job_id: str) -> dict[str, Input]:
+    from trainer.run import attempts
+
     for run in attempts(runs_dir(), job_id)[-1:]:
         with suppress(OSError, ValueError):  # no spec.json, or an incomplete one
             return run.spec.inputs

@@ -1,18 +1,12 @@
 """Metric rows: one value per job, step and name. A step that is replayed after a resume overwrites its rows."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, select
 
 from trainer.queue.store import metric, open_store, read
-
-_INSERT: dict[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
-    "sqlite": sqlite.insert,
-    "postgresql": postgresql.insert,
-}
 
 
 def record(connection: Connection, job_id: str, rows: Mapping[tuple[int, str], float | None]) -> None:
@@ -22,7 +16,11 @@ def record(connection: Connection, job_id: str, rows: Mapping[tuple[int, str], f
     """
     if not rows:
         return
-    insert = _INSERT[connection.dialect.name](metric)
+    if connection.dialect.name == "postgresql":  # a dialect takes longer to import than a list of jobs to print
+        from sqlalchemy.dialects.postgresql import insert as make_insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert as make_insert
+    insert = make_insert(metric)
     upsert = insert.on_conflict_do_update(
         index_elements=[metric.c.job_id, metric.c.step, metric.c.name], set_={"value": insert.excluded.value}
     )

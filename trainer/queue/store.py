@@ -113,9 +113,11 @@ worker = Table(
 
 # A job that is being cancelled does not prevent its spec from being submitted again.
 ALIVE = and_(job.c.state.in_(("queued", "running")), job.c.cancel_requested == false())
-Index("job_alive", job.c.digest, unique=True, sqlite_where=ALIVE, postgresql_where=ALIVE)
 LEFT_RUNNING = job.c.child_process.is_not(None)
-Index("job_child", job.c.id, sqlite_where=LEFT_RUNNING, postgresql_where=LEFT_RUNNING)
+_PARTIAL = [
+    (Index("job_alive", job.c.digest, unique=True, sqlite_where=ALIVE), ALIVE),
+    (Index("job_child", job.c.id, sqlite_where=LEFT_RUNNING), LEFT_RUNNING),
+]
 Index("job_newest", job.c.created_at.desc(), job.c.turn.desc())
 Index("job_queue", job.c.state, job.c.priority.desc(), job.c.turn)
 
@@ -153,6 +155,8 @@ def _open(url: URL) -> Engine:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() == "postgresql":
+        for index, where in _PARTIAL:  # not when they are made: naming a dialect there would import it
+            index.dialect_options["postgresql"]["where"] = where
         return create_engine(url, pool_pre_ping=True, hide_parameters=True)
     if url.get_backend_name() != "sqlite":
         raise Refused(f"STILLROOM_DB names {url.get_backend_name()}; allowed: sqlite, postgresql.", next_step=_FIX_URL)

@@ -14,12 +14,12 @@ from sqlalchemy import Engine
 from trainer import queue
 from trainer.bounds import COUNT
 from trainer.errors import LeaseLost, StillroomError
-from trainer.home import StateError, StateUnavailable
+from trainer.home import StateError, StateUnavailable, runs_dir
 from trainer.queue import engines, inputs
 from trainer.queue.engines import ENGINES, Handle, Process, cores, environment
 from trainer.queue.progress import RETRIES, Tail, exit_error, result_of, stall_error, worker_error
 from trainer.queue.store import open_store
-from trainer.run import Run, RunSpec, attempts, checkpoint_step, runs_dir
+from trainer.run import Run, RunSpec, attempts, checkpoint_step
 from trainer.spec import parse
 
 log = logging.getLogger(__name__)

@@ -18,11 +18,11 @@ from typing_extensions import TypedDict
 from trainer import references
 from trainer.errors import BadData, BadSpec, Unavailable, UnknownName
 from trainer.files import sha256
-from trainer.home import ROOT, home, place, present
+from trainer.home import ROOT, home, place, present, runs_dir
 from trainer.plain_yaml import parse_yaml
 from trainer.prediction import Plain
 from trainer.resolved import ResolvedModel
-from trainer.run import attempts, runs_dir
+from trainer.run import attempts
 from trainer.tasks import TASKS, answers
 from trainer.zoo import outputs
 from trainer.zoo.outputs import HEADS, check_labels

@@ -4,7 +4,7 @@ import codecs
 import time
 from collections.abc import Iterator
 
-from trainer.run import runs_dir
+from trainer.home import runs_dir
 
 ALIVE = ("queued", "running")  # every other state is final
 POLL_S = 0.5

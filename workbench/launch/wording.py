@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 import humanize
 
 from trainer.queue import Job
-from trainer.spec import Change, JobSpec
-
-DEFAULT_SEED = JobSpec.model_fields["seed"].default
 
 VERBS = {
     "finetune": "fine-tuned",
@@ -47,9 +44,12 @@ def summary(job: Job) -> str:
 
     The names are those of the spec; the default seed is left out.
     """
+    from trainer.spec import JobSpec  # here, so that a list of jobs need not wait for it
+
     verb = VERBS.get(job.kind, job.kind).replace("{teacher}", str(job.spec.get("teacher")))
-    seed = job.spec.get("seed", DEFAULT_SEED)
-    return f"{model(job.spec)} {verb} on {job.spec['dataset']}" + (f", seed {seed}" if seed != DEFAULT_SEED else "")
+    default = JobSpec.model_fields["seed"].default
+    seed = job.spec.get("seed", default)
+    return f"{model(job.spec)} {verb} on {job.spec['dataset']}" + (f", seed {seed}" if seed != default else "")
 
 
 def model(spec: Mapping) -> str:
@@ -59,6 +59,8 @@ def model(spec: Mapping) -> str:
         return enumeration(chosen)
     if not isinstance(chosen, Mapping):
         return str(chosen)
+    from trainer.spec import Change
+
     defaults = Change().model_dump(mode="json")
     changes = [f"{name} {value}" for name, value in chosen.items() if name != "base" and value != defaults.get(name)]
     base = chosen.get("base") or spec.get("teacher")

@@ -7,8 +7,9 @@ import yaml
 
 from trainer import queue
 from trainer.errors import StillroomError
+from trainer.home import runs_dir
 from trainer.queue import Job, published, store
-from trainer.run import Run, attempts, checkpoint_step, runs_dir
+from trainer.run import Run, attempts, checkpoint_step
 from trainer.tasks import for_notes
 from workbench.launch import wording
 from workbench.pages.parts import run_overlay, run_results

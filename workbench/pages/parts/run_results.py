@@ -6,8 +6,9 @@ import pandas as pd
 import streamlit as st
 
 from trainer import queue
+from trainer.home import runs_dir
 from trainer.queue import Job, metrics
-from trainer.run import attempts, runs_dir
+from trainer.run import attempts
 from trainer.spec import TRAINED
 from workbench.launch import runs, wording
 from workbench.pages.parts import cost_estimate
