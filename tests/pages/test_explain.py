@@ -221,9 +221,9 @@ def test_a_link_to_a_finding_of_a_sample_explains_it_at_once(runs):
 
 
 def read_targets(run: str, text: str) -> list[str]:
-    from workbench.explain.targets import found
+    from workbench.explain.targets import list_targets
 
-    return [each["target"] for each in found(lab.shared().submit(text, Arm.parse(run)).result(60))]
+    return [each["target"] for each in list_targets(lab.shared().submit(text, Arm.parse(run)).result(60))]
 
 
 def test_a_sample_chosen_while_the_models_still_read_is_not_lost(runs, monkeypatch):

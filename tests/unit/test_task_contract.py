@@ -18,7 +18,7 @@ from workbench.compare import compare
 from workbench.compare.agreement import AGREEMENTS
 from workbench.compare.filters import Filter, apply_filter, count_answers
 from workbench.explain.targets import TARGETS
-from workbench.explain.targets import found as targets
+from workbench.explain.targets import list_targets
 from workbench.highlight.disagreements import MEANINGS
 
 every_task = pytest.mark.parametrize("name", TASKS)
@@ -72,7 +72,7 @@ def test_two_predictions_of_it_are_compared_and_filtered(name):
     arms = [Prediction(model=model, **fields) for model in "AB"]
     assert compare(arms).agreement == 1.0 and not compare(arms).disagreements
     assert count_answers(arms[0]) == 1 and count_answers(apply_filter(arms[0], Filter(min_score=0.95))) == 0
-    assert targets(arms[0])[0]["score"] == 0.9
+    assert list_targets(arms[0])[0]["score"] == 0.9
 
 
 @every_task

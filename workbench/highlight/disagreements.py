@@ -57,7 +57,7 @@ def disagreement_list(text: str, comparison: Comparison, arms: list[str], colour
 
 def agreement_notes(comparison: Comparison) -> Html:
     """What the agreement figures count."""
-    kinds = [answers(prediction.task) for prediction in comparison.predictions]
+    kinds: list[str | None] = [answers(prediction.task) for prediction in comparison.predictions]
     notes = [MEANINGS[kind] for kind in MEANINGS if kinds.count(kind) > 1]
     notes += [APART] if len(set(kinds)) > 1 else []
     return concat(Html('<p class="sr-more">{}</p>').format(words) for words in notes)
