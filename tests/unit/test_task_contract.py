@@ -17,8 +17,7 @@ from trainer.zoo import outputs
 from workbench.compare import compare
 from workbench.compare.agreement import AGREEMENTS
 from workbench.compare.filters import Filter, apply_filter, count_answers
-from workbench.explain.targets import TARGETS
-from workbench.explain.targets import list_targets
+from workbench.explain.targets import TARGETS, list_targets
 from workbench.highlight.disagreements import MEANINGS
 
 every_task = pytest.mark.parametrize("name", TASKS)
