@@ -1,4 +1,4 @@
-"""Files and folders that exist whole or not at all, and their hashes. No torch."""
+"""Files and folders that are written completely or not at all, and their hashes."""
 
 import functools
 import hashlib
@@ -14,10 +14,10 @@ MANIFEST = "MANIFEST.json"
 
 
 def commit_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Fill `target` so that it exists complete or not at all, whenever the process dies or the disk fills.
+    """Make the folder `target` so that it exists complete or not at all, even if the process dies or the disk fills.
 
-    `write` fills a temporary sibling; a manifest with the SHA-256 of each file is written last; files and folder are
-    synced; one rename commits; the parent is synced. A committed target is replaced only by a complete one.
+    `write` fills a temporary folder beside it; a manifest with the SHA-256 of each file is written last; files and
+    folder are synced; one rename commits; the parent is synced. An existing target is replaced only by a complete one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.parent / f".tmp-{target.name}"
@@ -31,7 +31,7 @@ def commit_folder(target: Path, write: Callable[[Path], None]) -> None:
     write_file(draft / MANIFEST, json.dumps(manifest, indent=2).encode())
     _sync(draft)
     if target.exists():
-        # rename(2) cannot replace a folder that is not empty; an interrupted swap leaves the old one aside, unnamed.
+        # rename(2) cannot replace a folder that is not empty; an interrupted swap leaves the old one as .old-NAME.
         aside = target.parent / f".old-{target.name}"
         shutil.rmtree(aside, ignore_errors=True)
         target.replace(aside)
@@ -43,7 +43,7 @@ def commit_folder(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def verify_folder(folder: Path) -> None:
-    """Raise CorruptFile unless every file of the manifest is there and hashes to what it says."""
+    """Raise CorruptFile unless every file of the manifest exists and has the SHA-256 that it states."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         for name, expected in manifest.items():
@@ -54,7 +54,7 @@ def verify_folder(folder: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file so that it holds the old or the new content, never something between."""
+    """Write a file so that at any moment it holds either the old or the new content."""
     draft = path.with_name(f".tmp-{path.name}")
     try:
         with draft.open("wb") as file:
@@ -64,7 +64,7 @@ def write_file(path: Path, data: bytes) -> None:
         draft.replace(path)
         _sync(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(draft)  # a write that fails does not say of which file
+        error.filename = error.filename or str(draft)  # a failed write does not name its file
         raise
 
 
@@ -83,11 +83,11 @@ def _sync(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, computed once in a process while the file does not change."""
-    about = path.stat()
-    return _hash(os.fspath(path), about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
+    """SHA-256 of a file, in hex; computed once per process as long as the file does not change."""
+    stat = path.stat()
+    return _cached_sha256(os.fspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
 @functools.lru_cache(maxsize=16384)  # a data set of BRAT files has thousands
-def _hash(path: str, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> str:
-    return file_sha256(path)
+def _cached_sha256(path: str, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> str:
+    return file_sha256(Path(path))

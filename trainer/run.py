@@ -1,15 +1,15 @@
-"""The run folder: the only contract between the queue and whatever executes a run.
+"""The run folder: the only contract between the queue and what executes a run.
 
     runs/ID/attempt-<token>/
         spec.json       in: RunSpec, references resolved to paths and hashes, threads and device fixed
-        events.jsonl    out: one JSON object a line, appended; a torn last line is not yet an event
+        events.jsonl    out: one JSON object per line, appended; an incomplete last line is not yet an event
         log.txt         out: what the child printed
-        checkpoints/    out: step-<n>/, committed atomically
+        checkpoints/    out: step-<n>/, each committed atomically
         artifacts/      out: model/ and what else the run publishes
         result.json     out: last; a run that has one is finished
 
-An attempt reads the checkpoints of every attempt of its run and writes only into its own folder, so a late process
-can waste time but cannot damage anything.
+An attempt reads the checkpoints of every attempt of its run and writes only to its own folder, so a late process may
+waste time but cannot damage anything.
 """
 
 import json
@@ -27,15 +27,15 @@ from trainer.prediction import Plain
 from trainer.resolved import Input, ResolvedDataset, ResolvedModel
 from trainer.spec import JobSpec
 
-EVENT_BYTES = 1 << 20  # of one line of events; a longer one is skipped
-READ_BYTES = 4 * EVENT_BYTES  # of events that are held in memory at once
+EVENT_BYTES = 1 << 20  # of one event; longer lines are skipped
+READ_BYTES = 4 * EVENT_BYTES  # of events in memory at once
 RESULT_BYTES = 64 << 20
 _STEP = re.compile(r"step-\d{1,10}", re.ASCII)
 _ATTEMPT = re.compile(r"attempt-\d{1,10}", re.ASCII)
 
 
 class RunSpec(Plain):
-    """spec.json: everything a child process needs, and nothing that another machine state could change."""
+    """spec.json: everything that a child process needs, fixed when the attempt is made."""
 
     id: str
     attempt: int
@@ -52,20 +52,20 @@ class RunSpec(Plain):
     def of(
         cls, spec: JobSpec, inputs: Mapping[str, Input], *, id: str, attempt: int, threads: int, device: str
     ) -> Self:
-        """An attempt at a spec whose references came to `inputs`; `threads` is for a spec that says none."""
+        """An attempt at a spec whose references are resolved to `inputs`; `threads` if the spec does not say."""
         threads = spec.compute.threads or threads
         return cls(id=id, attempt=attempt, spec=spec, threads=threads, device=device, **_fields_of(inputs))
 
     @property
     def inputs(self) -> dict[str, Input]:
-        """What the job references, by the name it has in JobSpec.references."""
+        """The models and data sets of the run, by their names in JobSpec.references."""
         others = {f"others.{number}": model for number, model in enumerate(self.others)}
-        each = {"model": self.model, **others, "teacher": self.teacher}
-        each |= {"dataset": self.dataset, "unlabelled": self.unlabelled}
-        return {name: resolved for name, resolved in each.items() if resolved}
+        inputs: dict[str, Input | None] = {"model": self.model, **others, "teacher": self.teacher}
+        inputs |= {"dataset": self.dataset, "unlabelled": self.unlabelled}
+        return {name: resolved for name, resolved in inputs.items() if resolved}
 
     def with_inputs(self, inputs: Mapping[str, Input]) -> Self:
-        """The same run with these in the place of its own."""
+        """The same run with other inputs."""
         return self.model_copy(update=_fields_of(inputs))
 
 
@@ -80,21 +80,21 @@ class Result(Plain):
 
     state: Literal["succeeded", "failed", "cancelled"]
     metrics: dict[str, float | None] = {}  # JSON has no NaN: it is written as null
-    report: dict = {}
+    report: dict[str, Any] = {}
     artifact: str | None = Field(None, pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$", max_length=300)
-    error: dict | None = None
+    error: dict[str, Any] | None = None
 
     @model_validator(mode="after")
-    def _says_why(self) -> "Result":
-        said = self.error or {}
-        if self.state == "failed" and not all(isinstance(said.get(name), str) for name in ("type", "message")):
+    def _check_error(self) -> "Result":
+        error = self.error or {}
+        if self.state == "failed" and not all(isinstance(error.get(name), str) for name in ("type", "message")):
             raise ValueError("a run that failed has an error with a type and a message")
         return self
 
 
 @dataclass(frozen=True)
 class Run:
-    """One attempt at a job: paths, events, commits. Has no torch in it."""
+    """One attempt at a job, by its folder: spec, events, checkpoints and result."""
 
     folder: Path
 
@@ -108,7 +108,7 @@ class Run:
 
     @property
     def id(self) -> str:
-        """The id of the run; its folder need not be there any more."""
+        """The id of the run, from the path of its folder."""
         return self.folder.parent.name
 
     @property
@@ -117,7 +117,7 @@ class Run:
 
     @property
     def cache(self) -> Path:
-        """What runs share and can compute again: outputs of teachers, pieces of corpora."""
+        """The folder of what runs share and can compute again: outputs of teachers, word pieces of corpora."""
         return self._home / "cache"
 
     @property
@@ -133,7 +133,7 @@ class Run:
 
     @property
     def result(self) -> Result | None:
-        """The result, or None while there is none. ValueError for a file that holds no result."""
+        """The result, or None while there is none. Raises ValueError where the file is no valid result."""
         try:
             with (self.folder / "result.json").open("rb") as file:
                 data = file.read(RESULT_BYTES + 1)
@@ -144,24 +144,26 @@ class Run:
         return Result.model_validate_json(data)
 
     def finish(self, result: Result) -> None:
-        """Write result.json; nothing is written to this folder after it."""
+        """Write result.json, after which nothing more is written to this folder."""
         write_file(self.folder / "result.json", result.model_dump_json(indent=2).encode())
 
     def emit(self, event: str, **fields: object) -> None:
-        """Append one event: step {step, metrics}, evaluation {step, metrics}, plan {steps}, checkpoint {step}, note."""
+        """Append an event: step {step, metrics}, evaluation {step, metrics}, plan {steps, start}, checkpoint {step} or
+        note {message}.
+        """
         line = json.dumps({"event": event, **fields}, allow_nan=True) + "\n"
         with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(line)
 
-    def events(self, offset: int = 0) -> tuple[list[dict], int]:
-        """Whole events after `offset` bytes, and the offset to go on from, which stays where nothing more is whole.
+    def events(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """The complete events after `offset` bytes, and the offset from which to continue.
 
-        At most READ_BYTES at once: read on until the offset stays. Lines that are not a JSON object, or longer than
-        EVENT_BYTES, are skipped.
+        Reads at most READ_BYTES: call again until the offset does not change. Skips lines that are not a JSON object or
+        longer than EVENT_BYTES.
         """
         try:
             with (self.folder / "events.jsonl").open("rb") as file:
-                file.seek(max(0, offset - 1))  # the byte before tells whether the last reading ended within a line
+                file.seek(max(0, offset - 1))  # the byte before tells whether the last call ended within a line
                 data = file.read(READ_BYTES)
         except FileNotFoundError:
             return [], offset
@@ -172,10 +174,10 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """Committed checkpoints of every attempt of this run, newest step first; not yet verified."""
-        there = self.folder.parent.glob("attempt-*/checkpoints/step-*")
-        named = [path for path in there if _STEP.fullmatch(path.name) and _ATTEMPT.fullmatch(path.parents[1].name)]
-        own = [path for path in named if (path / MANIFEST).is_file()]
-        return sorted(own, key=lambda path: (checkpoint_step(path), attempt_number(path.parents[1])), reverse=True)
+        paths = self.folder.parent.glob("attempt-*/checkpoints/step-*")
+        named = [path for path in paths if _STEP.fullmatch(path.name) and _ATTEMPT.fullmatch(path.parents[1].name)]
+        committed = [path for path in named if (path / MANIFEST).is_file()]
+        return sorted(committed, key=lambda path: (checkpoint_step(path), attempt_number(path.parents[1])), reverse=True)
 
 
 def checkpoint_step(folder: Path) -> int:
@@ -190,11 +192,11 @@ def attempt_number(folder: Path) -> int:
 
 def attempts(runs: Path, job_id: str) -> list[Run]:
     """Every attempt of a job, newest first."""
-    there = [path for path in (Path(runs) / job_id).glob("attempt-*") if _ATTEMPT.fullmatch(path.name)]
-    return [Run(path) for path in sorted(there, key=attempt_number, reverse=True)]
+    folders = [path for path in (Path(runs) / job_id).glob("attempt-*") if _ATTEMPT.fullmatch(path.name)]
+    return [Run(path) for path in sorted(folders, key=attempt_number, reverse=True)]
 
 
-def _json_objects(data: bytes) -> Iterator[dict]:
+def _json_objects(data: bytes) -> Iterator[dict[str, Any]]:
     for line in data.splitlines():
         if len(line) > EVENT_BYTES:
             continue

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from trainer.bounds import COUNT, FACTOR, shown
 from trainer.errors import BadSpec, UnknownName
@@ -34,17 +35,17 @@ EngineName = Literal["local"]  # the names of trainer.queue.engines.ENGINES, whi
 
 
 def _choice(what: str, table: Mapping[str, type[Plain]]) -> BeforeValidator:
-    """`name` or `{name: ..., options}` becomes the table's own frozen type, so its options are validated too."""
+    """`name` or `{name: ..., options}` becomes the type in the table, so that its options are validated too."""
 
     def choose(value: Any) -> Any:
         if isinstance(value, Plain):
             return value
-        given = {"name": value} if isinstance(value, str) else value
-        if not isinstance(given, Mapping) or "name" not in given:
+        fields = {"name": value} if isinstance(value, str) else value
+        if not isinstance(fields, Mapping) or "name" not in fields:
             raise ValueError(f"write a name or {{name: ..., options}}; allowed names: {', '.join(sorted(table))}")
-        if not isinstance(given["name"], str) or given["name"] not in table:
-            raise ValueError(str(UnknownName(what, given["name"], table)))
-        return table[given["name"]].model_validate(dict(given))
+        if not isinstance(fields["name"], str) or fields["name"] not in table:
+            raise ValueError(str(UnknownName(what, fields["name"], table)))
+        return table[fields["name"]].model_validate(dict(fields))
 
     return BeforeValidator(choose)
 
@@ -80,18 +81,19 @@ class Schedule(Plain):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults(cls, given: Any) -> Any:
-        # The defaults are filled in here, so that `steps: 10` does not also mean `epochs: 3`.
-        if isinstance(given, Mapping):
-            given = dict(given)
-            if given.get("epochs") is None and given.get("steps") is None:
-                given["epochs"] = 3
-            if given.get("batch_tokens") is None and given.get("batch_size") is None:
-                given["batch_tokens"] = 1024
-        return given
+    def _fill_defaults(cls, value: Any) -> Any:
+        # These depend on each other: `steps: 10` must not also mean `epochs: 3`.
+        if not isinstance(value, Mapping):
+            return value
+        fields = dict(value)
+        if fields.get("epochs") is None and fields.get("steps") is None:
+            fields["epochs"] = 3
+        if fields.get("batch_tokens") is None and fields.get("batch_size") is None:
+            fields["batch_tokens"] = 1024
+        return fields
 
     @model_validator(mode="after")
-    def _one_of_each(self) -> "Schedule":
+    def _check_lengths(self) -> "Schedule":
         for first, second in (("epochs", "steps"), ("batch_tokens", "batch_size")):
             if getattr(self, first) is not None and getattr(self, second) is not None:
                 raise ValueError(f"give {first} or {second}, not both")
@@ -113,9 +115,9 @@ class Compute(Plain):
 
 
 class Change(Plain):
-    """A model made from another: what differs from its base. Checked against the base when the job starts."""
+    """What differs between a new model and its base; checked against the base when the job starts."""
 
-    base: str | None = Field(None, max_length=300, description="Where it starts; empty: the teacher")
+    base: str | None = Field(None, max_length=300, description="The model that is changed; empty: the teacher")
     layers: Int | None = Field(None, ge=1, le=200, description="Encoder layers (recursions of a MiniALBERT)")
     layer_map: Literal["first", "last", "spread"] | tuple[Layer, ...] = Field(
         "last", description="Which layers of the base are copied: the first or last of each group, spread, or a list"
@@ -135,12 +137,12 @@ class Change(Plain):
         None, ge=2, le=8192, multiple_of=2, description="Pieces a token sees with a sliding window; empty: 512"
     )
     vocabulary: Int | None = Field(
-        None, ge=100, le=1 << 24, description="Keep so many word pieces, those most used in the data"
+        None, ge=100, le=1 << 24, description="Number of word pieces to keep: those used most in the data"
     )
     start: Literal["copy", "embeddings", "random"] = Field(
         "copy", description="What is taken from the base: layers and embeddings, embeddings only, or nothing"
     )
-    head: Literal["copy", "random"] = Field("copy", description="Whether the head of the base is taken too, if it fits")
+    head: Literal["copy", "random"] = Field("copy", description="Whether the head of the base is copied, if it fits")
 
 
 def _model(value: Any) -> Any:
@@ -153,70 +155,70 @@ def _model(value: Any) -> Any:
 
 
 def _models(value: Any) -> Any:
-    """As _model, or a list of references, which becomes a tuple."""
+    """As _model; a list of references becomes a tuple."""
     if not isinstance(value, list | tuple):
         return _model(value)
-    if len(value) < 2 or not all(isinstance(one, str) for one in value):
+    if len(value) < 2 or not all(isinstance(reference, str) for reference in value):
         raise ValueError("write two or more references in a list: [a-run, another-run]")
-    if twice := [one for place, one in enumerate(value) if one in value[:place]]:
-        raise ValueError(f"{twice[0]} stands in the list twice")
+    if repeated := [reference for index, reference in enumerate(value) if reference in value[:index]]:
+        raise ValueError(f"{repeated[0]} is in the list twice")
     return tuple(value)
 
 
 ReferenceName = Annotated[str, Field(min_length=1, max_length=300)]
 Model = Annotated[ReferenceName | Change, BeforeValidator(_model)]
 Models = Annotated[ReferenceName | Change | tuple[ReferenceName, ...], BeforeValidator(_models)]
-TRAINED = ("pretrain", "distill", "finetune")  # kinds whose jobs train; the others read models as they are
+TRAINED = ("pretrain", "distill", "finetune")  # kinds of job that train; the others use models as they are
 MODEL_FIELDS = ("model", "teacher", "student")
 
 
 class JobSpec(Plain):
-    """One request. Everything a person does not say has a default, and the stored spec shows all of it."""
+    """A job as it was requested. What a person leaves out has a default; the stored spec shows every field."""
 
     kind: Literal["pretrain", "distill", "finetune", "average", "evaluate"]
     model: Models | None = Field(
         None, description="Zoo id, run id, ./folder, org/name, or what to change in a base; average: a list of them"
     )
-    teacher: ReferenceName | None = Field(None, description="The model that is taught from: a reference")
+    teacher: ReferenceName | None = Field(None, description="The model to learn from: a reference")
     student: Model | None = Field(None, description="The model that learns: a reference, or what to change in a base")
     dataset: str = Field(min_length=1, max_length=300, description="Data-set id, a folder or hf:owner/name")
-    task: TaskChoice = Field(description="What the model is asked to do; empty: as the data set")
+    task: TaskChoice = Field(description="What the model is asked to do; empty: as the data set says")
     recipe: RecipeChoice | None = Field(None, description="The loss; finetune and pretrain have one each")
     split: Literal["train", "dev", "test"] = Field("test", description="The split that evaluate scores")
-    limit: Int | None = Field(None, gt=0, le=COUNT, description="Use only the first so many examples of each split")
+    limit: Int | None = Field(None, gt=0, le=COUNT, description="Use only the first examples of each split: at most this many")
     schedule: Schedule = Field(default_factory=lambda: Schedule.model_validate({}))
-    seed: Int = Field(42, ge=0, lt=2**31, description="Fixes fresh weights, the batches, the masks and the dropout")
+    seed: Int = Field(42, ge=0, lt=2**31, description="Seeds new weights, batches, masks and dropout")
     compute: Compute = Compute()
 
     @model_validator(mode="before")
     @classmethod
-    def _usual_recipe_and_task(cls, given: Any) -> Any:
-        # Filled in before validation, so that the stored spec shows them and the digest covers them.
-        if not isinstance(given, Mapping):
-            return given
-        given = dict(given)
-        fitting = [name for name, recipe in RECIPES.items() if recipe.kind == given.get("kind")]
-        if given.get("recipe") is None and len(fitting) == 1:
-            given["recipe"] = fitting[0]
-        if given.get("task") is None:
-            recipe = given.get("recipe")
+    def _fill_recipe_and_task(cls, value: Any) -> Any:
+        # Before validation, so that the stored spec shows them and the digest covers them.
+        if not isinstance(value, Mapping):
+            return value
+        fields = dict(value)
+        recipes = [name for name, recipe in RECIPES.items() if recipe.kind == fields.get("kind")]
+        if fields.get("recipe") is None and len(recipes) == 1:
+            fields["recipe"] = recipes[0]
+        if fields.get("task") is None:
+            recipe = fields.get("recipe")
             name = recipe.get("name") if isinstance(recipe, Mapping) else getattr(recipe, "name", recipe)
             known = RECIPES.get(name) if isinstance(name, str) else None
-            given["task"] = _usual_task(trained_by(known), given.get("dataset"))
-        return given
+            fields["task"] = _default_task(trained_by(known), fields.get("dataset"))
+        return fields
 
     @model_validator(mode="after")
-    def _fits_kind(self) -> "JobSpec":
-        taught = self.kind == "distill"
+    def _check_kind(self) -> "JobSpec":
+        distils = self.kind == "distill"
         for field in ("teacher", "student", "model"):
-            needed = (field != "model") == taught
+            needed = (field != "model") == distils
             if needed and getattr(self, field) is None:
                 raise ValueError(f"{self.kind} needs {field}")
             if not needed and getattr(self, field) is not None:
-                raise ValueError(f"{self.kind} takes {'teacher and student' if taught else 'model'}, not {field}")
+                raise ValueError(f"{self.kind} takes {'teacher and student' if distils else 'model'}, not {field}")
         if isinstance(self.model, tuple) != (self.kind == "average"):
-            needed = "a list of the models" if self.kind == "average" else "one model, not a list"
-            raise ValueError(f"{self.kind} needs {needed}")
+            models = "a list of the models" if self.kind == "average" else "one model, not a list"
+            raise ValueError(f"{self.kind} needs {models}")
         if self.kind not in TRAINED:
             if self.recipe is not None:
                 raise ValueError(f"{self.kind} takes no recipe")
@@ -224,29 +226,30 @@ class JobSpec(Plain):
                 raise ValueError(f"{self.kind} takes a reference as model, not a change of one")
             return self
         _check_recipe(self)
-        changed = self.student if taught else self.model
-        if isinstance(changed, Change) and changed.base is None and not taught:
+        if isinstance(self.model, Change) and self.model.base is None:
             raise ValueError("model needs a base: {base: minilm, layers: 3}")
         return self
 
     @property
     def start(self) -> str:
-        """The reference of the model that is trained or scored, the first of those that are averaged."""
-        chosen = self.student if self.kind == "distill" else self.model
-        if isinstance(chosen, tuple):
-            return chosen[0]
-        return chosen if isinstance(chosen, str) else chosen.base or self.teacher
+        """The reference of the model that is trained or scored, or the first of those that are averaged."""
+        model = self.student if self.kind == "distill" else self.model
+        if isinstance(model, tuple):
+            return model[0]
+        reference = model.base or self.teacher if isinstance(model, Change) else model
+        assert reference is not None  # _check_kind
+        return reference
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The references of what is averaged with `start`."""
+        """The references of the models that are averaged with `start`."""
         return self.model[1:] if isinstance(self.model, tuple) else ()
 
     @property
     def change(self) -> Change | None:
         """What is changed in `start` before training; None where it is trained as it is."""
-        chosen = self.student if self.kind == "distill" else self.model
-        return chosen if isinstance(chosen, Change) else None
+        model = self.student if self.kind == "distill" else self.model
+        return model if isinstance(model, Change) else None
 
     @property
     def unlabelled(self) -> str | None:
@@ -254,9 +257,9 @@ class JobSpec(Plain):
         return getattr(self.recipe, "unlabelled", None)
 
     def references(self, kind: Kind | None = None) -> tuple[Reference, ...]:
-        """Everything that it refers to, or all of one kind; what is trained or scored comes first."""
+        """All references of the spec, or those of one kind; the model that is trained or scored comes first."""
         models = [(self._start_field, "model", self.start)]
-        models += [(f"model.{place}", f"others.{place - 1}", name) for place, name in enumerate(self.others, 1)]
+        models += [(f"model.{index}", f"others.{index - 1}", name) for index, name in enumerate(self.others, 1)]
         models += [("teacher", "teacher", self.teacher)] if self.teacher else []
         data = [("dataset", "dataset", self.dataset)]
         data += [("recipe.unlabelled", "unlabelled", self.unlabelled)] if self.unlabelled else []
@@ -272,16 +275,16 @@ class JobSpec(Plain):
 
     @property
     def made_from(self) -> str:
-        """The start in words: `minilm`, `minilm with layers 3, hidden 128`, or `the average of a, b`."""
+        """What the model is made from: `minilm`, `minilm with layers 3, hidden 128`, or `the average of a, b`."""
         if self.others:
-            return f"the average of {', '.join(self.model)}"
-        said = self.change.model_dump(exclude_defaults=True, exclude={"base"}) if self.change else {}
-        changes = ", ".join(f"{name} {value}" for name, value in said.items())
+            return f"the average of {', '.join((self.start, *self.others))}"
+        fields = self.change.model_dump(exclude_defaults=True, exclude={"base"}) if self.change else {}
+        changes = ", ".join(f"{name} {value}" for name, value in fields.items())
         return f"{self.start} with {changes}" if changes else self.start
 
     @property
     def canonical(self) -> str:
-        """The one JSON text of this spec: all defaults shown, keys sorted, no spaces."""
+        """The canonical JSON of this spec: every field, keys sorted, no spaces."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
@@ -291,35 +294,36 @@ class JobSpec(Plain):
 
     def to_yaml(self) -> str:
         """The spec as a person would write it: only what differs from the defaults."""
-        said = self.model_dump(mode="json", exclude_none=True)
-        bare = {"kind": self.kind, "dataset": self.dataset}
-        bare |= {name: said[name] for name in MODEL_FIELDS if name in said}
-        usual = JobSpec.model_validate(bare | ({"recipe": self.recipe.name} if self.kind == "distill" else {}))
-        usual = usual.model_dump(mode="json", exclude_none=True)
-        for name in list(said):
-            if name in ("model", "student") and isinstance(said[name], dict):
-                said[name] = _shortest(said[name], Change().model_dump(mode="json"))
-            if name in bare:
+        fields = self.model_dump(mode="json", exclude_none=True)
+        required = {"kind": self.kind, "dataset": self.dataset}
+        required |= {name: fields[name] for name in MODEL_FIELDS if name in fields}
+        recipe = {"recipe": self.recipe.name} if self.recipe and self.kind == "distill" else {}
+        defaults = JobSpec.model_validate(required | recipe).model_dump(mode="json", exclude_none=True)
+        for name in list(fields):
+            if name in ("model", "student") and isinstance(fields[name], dict):
+                fields[name] = _without_defaults(fields[name], Change().model_dump(mode="json"))
+            if name in required:
                 continue
             if name == "recipe" and self.kind == "distill":
-                said[name] = _shortest(said[name], usual[name])
-            elif said[name] == usual.get(name):
-                del said[name]
+                fields[name] = _without_defaults(fields[name], defaults[name])
+            elif fields[name] == defaults.get(name):
+                del fields[name]
             elif name == "task":
-                said[name] = _shortest(said[name], TASKS[self.task.name]().model_dump(mode="json"))
-            elif isinstance(said[name], dict) and name in ("schedule", "compute"):
-                said[name] = {k: v for k, v in said[name].items() if v != usual[name].get(k)}
-        said = {name: value for name, value in said.items() if value != {} or name in bare}
-        # One block line a field, as a person writes it; only schedule and the like stand in braces.
+                task_defaults = TASKS[self.task.name].model_validate({}).model_dump(mode="json")
+                fields[name] = _without_defaults(fields[name], task_defaults)
+            elif isinstance(fields[name], dict) and name in ("schedule", "compute"):
+                fields[name] = {k: v for k, v in fields[name].items() if v != defaults[name].get(k)}
+        fields = {name: value for name, value in fields.items() if value != {} or name in required}
+        # One line per field, as a person writes it; only schedule and the like are in braces.
         lines = [
-            yaml.safe_dump({k: v}, sort_keys=False, allow_unicode=True, default_flow_style=None)
-            for k, v in said.items()
+            yaml.safe_dump({name: value}, sort_keys=False, allow_unicode=True, default_flow_style=None)
+            for name, value in fields.items()
         ]
         return "".join(line[1:-2] + "\n" if line.startswith("{") else line for line in lines)
 
 
-def _usual_task(tasks: Sequence[str], dataset: Any) -> str:
-    """The task that the card of a data set which ships is for, if it is one of `tasks`; otherwise their first."""
+def _default_task(tasks: Sequence[str], dataset: Any) -> str:
+    """The task on the card of a shipped data set, if it is one of `tasks`; otherwise the first of these."""
     from trainer.datasets.cards import cards  # here, because data sets are resolved to what a run's spec holds
 
     card = cards().get(dataset) if isinstance(dataset, str) else None
@@ -329,73 +333,80 @@ def _usual_task(tasks: Sequence[str], dataset: Any) -> str:
 def _check_recipe(spec: JobSpec) -> None:
     allowed = [name for name, recipe in RECIPES.items() if recipe.kind == spec.kind]
     if spec.recipe is None or spec.recipe.name not in allowed:
-        found = f"found {spec.recipe.name}" if spec.recipe else "none is given"
-        raise ValueError(f"{spec.kind} needs a recipe of: {', '.join(allowed)} ({found})")
-    if spec.task.name not in (able := trained_by(spec.recipe)):
-        raise ValueError(f"recipe {spec.recipe.name} trains: {', '.join(able)}; found {spec.task.name}")
+        recipe = f"found {spec.recipe.name}" if spec.recipe else "none is given"
+        raise ValueError(f"{spec.kind} needs a recipe of: {', '.join(allowed)} ({recipe})")
+    if spec.task.name not in (tasks := trained_by(spec.recipe)):
+        raise ValueError(f"recipe {spec.recipe.name} trains: {', '.join(tasks)}; found {spec.task.name}")
 
 
-def _shortest(said: Mapping, usual: Mapping) -> dict:
-    """An option table as a person writes it: the name, and what differs from the defaults."""
-    return {name: value for name, value in said.items() if name == "name" or value != usual.get(name)}
+def _without_defaults(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a person writes them: the name, and what differs from the defaults."""
+    return {name: value for name, value in fields.items() if name == "name" or value != defaults.get(name)}
 
 
-def parse(given: Mapping | str) -> JobSpec:
-    """A JobSpec from a mapping or from JSON text; BadSpec names every field that is wrong, and what was found there."""
+def parse(document: Mapping[str, Any] | str) -> JobSpec:
+    """A JobSpec from a mapping or from JSON text. Raises BadSpec naming every wrong field and what was found there."""
     try:
-        return JobSpec.model_validate_json(given) if isinstance(given, str) else JobSpec.model_validate(given)
+        if isinstance(document, str):
+            return JobSpec.model_validate_json(document)
+        return JobSpec.model_validate(document)
     except ValidationError as error:
-        raise BadSpec([_problem(item) for item in error.errors()]) from None
+        raise BadSpec([_problem(details) for details in error.errors()]) from None
 
 
-def _problem(item: Mapping) -> tuple[str, str]:
-    name = ".".join(str(part) for part in item["loc"]) or "spec"
-    if item["type"] == "extra_forbidden":
-        parts = {"schedule": Schedule, "compute": Compute, "model": Change, "student": Change}
-        owner = JobSpec if len(item["loc"]) == 1 else parts.get(item["loc"][0])
-        allowed = owner.model_fields if owner else _options(item["loc"][0])
-        return name, UnknownName("field", item["loc"][-1], allowed).message
-    found = "" if item["type"] in ("missing", "value_error") else f" (found {shown(item['input'])})"
-    return name, item["msg"].removeprefix("Value error, ") + found
+def _problem(details: ErrorDetails) -> tuple[str, str]:
+    """(dotted field, what is wrong) of an error of pydantic."""
+    place = details["loc"]
+    name = ".".join(str(part) for part in place) or "spec"
+    if details["type"] == "extra_forbidden":
+        fields = JobSpec.model_fields if len(place) == 1 else _fields_of(str(place[0]))
+        return name, UnknownName("field", place[-1], fields).message
+    found = "" if details["type"] in ("missing", "value_error") else f" (found {shown(details['input'])})"
+    return name, details["msg"].removeprefix("Value error, ") + found
 
 
-def _options(field: str) -> set[str]:
-    table = {"task": TASKS, "recipe": RECIPES}[field]
-    return {option for choice in table.values() for option in choice.model_fields}
+def _fields_of(part: str) -> set[str]:
+    """The fields that a part of a spec may have."""
+    parts: dict[str, Sequence[type[Plain]]] = {
+        "schedule": [Schedule],
+        "compute": [Compute],
+        "model": [Change],
+        "student": [Change],
+        "task": list(TASKS.values()),
+        "recipe": list(RECIPES.values()),
+    }
+    return {field for each in parts[part] for field in each.model_fields}
 
 
 FILE_CAP = 10**6  # bytes
-_GIVE = "Give the path of a YAML spec; specs/ has some."
+_NEXT_STEP = "Give the path of a YAML spec; specs/ has some."
 _UNREADABLE = {UnicodeDecodeError: "it is not UTF-8 text", RecursionError: "it is nested too deeply"}
 
 
 def file_text(path: str | Path) -> str:
-    """What stands in the file of a spec or a chain. BadSpec where there is no such file; ValueError for no UTF-8."""
+    """The text of a spec file. Raises BadSpec where it cannot be read or is too large, ValueError where not UTF-8."""
     try:
         with Path(path).open("rb") as file:
             data = file.read(FILE_CAP + 1)
     except FileNotFoundError:
-        raise BadSpec([("spec", f"there is no file {path}")], next_step=_GIVE) from None
+        raise BadSpec([("spec", f"there is no file {path}")], next_step=_NEXT_STEP) from None
     except OSError as error:
-        raise BadSpec([("spec", f"{path}: {error.strerror}")], next_step=_GIVE) from None
+        raise BadSpec([("spec", f"{path}: {error.strerror}")], next_step=_NEXT_STEP) from None
     if len(data) > FILE_CAP:
-        raise BadSpec([("spec", f"{path} is larger than {FILE_CAP // 10**6} MB; a spec is a page")], next_step=_GIVE)
+        raise BadSpec([("spec", f"{path} is larger than {FILE_CAP // 10**6} MB: no spec")], next_step=_NEXT_STEP)
     return data.decode("utf-8")
 
 
 def read(path: str | Path) -> JobSpec:
-    """A JobSpec from a YAML file."""
+    """A JobSpec from a YAML file. Raises BadSpec."""
     try:
-        given = parse_yaml(file_text(path))
+        document = parse_yaml(file_text(path))
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or _UNREADABLE.get(type(error), "a value in it cannot be read")
         raise BadSpec([("spec", f"{path}{place} is not YAML: {what}")]) from None
-    if not isinstance(given, Mapping):
-        raise BadSpec([("spec", f"{path} must hold fields such as `kind: finetune`, found {_found(given)}")])
-    return parse(given)
-
-
-def _found(given: Any) -> str:
-    return "nothing" if given is None else "a list" if isinstance(given, list) else "a single value"
+    if not isinstance(document, Mapping):
+        kind = "nothing" if document is None else "a list" if isinstance(document, list) else "a single value"
+        raise BadSpec([("spec", f"{path} must hold fields such as `kind: finetune`, found {kind}")])
+    return parse(document)

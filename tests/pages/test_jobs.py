@@ -359,7 +359,7 @@ def test_an_estimate_is_held_against_the_truth(start):
     fields = {"device": "cpu", "threads": 2, "params": 10, "trained": 10, "teacher_params": None, "steps": 44}
     fields |= {"seconds_per_step": 0.5, "tokens_per_step": 900, "evaluations": 3, "evaluation_s": 10, "teacher_s": 0}
     fields |= {"preparing_s": 5, "peak_memory_bytes": 1_200_000_000, "cut": 0, "split": 0}
-    estimate.keep(estimate.Estimate.model_validate(fields), parse(queue.job(lease.id).spec).digest)
+    estimate.store(estimate.Estimate.model_validate(fields), parse(queue.job(lease.id).spec).digest)
     speeds = {(step, "tokens_per_second"): 900.0 if step % 2 else 1800.0 for step in range(1, 41)}
     queue.renew(store.open_store(), lease, Progress(step=40, steps=44, rows=steps(40) | speeds))
     assert "Estimated and actual cost" not in shown(opened(lease.id))

@@ -411,7 +411,7 @@ def estimated(**fields) -> Estimate:
 def test_an_estimate_is_shown_only_for_the_settings_it_was_made_for(home):
     page = opened()
     assert "Steps" not in figures(page)
-    estimate.keep(estimated(cut=0.031, busy=True), spec_of(page).digest)
+    estimate.store(estimated(cut=0.031, busy=True), spec_of(page).digest)
     page.run()
     assert figures(page)["Whole run, at most"] == "11 min" and figures(page)["Steps"] == "1,280"
     captions = "\n".join(caption.value for caption in page.caption)

@@ -51,7 +51,7 @@ def test_equal_sizes_with_different_word_pieces_do_not_match():
         ({"kind": "average", "model": "minilm"}, "average needs a list of the models"),
         ({"kind": "average", "model": ["minilm"]}, "write two or more references in a list"),
         ({"kind": "average", "model": ["minilm", {"layers": 3}]}, "write two or more references in a list"),
-        ({"kind": "average", "model": ["a", "b", "a"]}, "a stands in the list twice"),
+        ({"kind": "average", "model": ["a", "b", "a"]}, "a is in the list twice"),
         ({"kind": "average", "model": ["a", "b"], "recipe": "finetune"}, "average takes no recipe"),
         ({"kind": "average", "model": ["a", "b"], "teacher": "c"}, "average takes model, not teacher"),
         ({"kind": "finetune", "model": ["a", "b"]}, "finetune needs one model, not a list"),

@@ -175,7 +175,7 @@ def test_read_tells_a_chain_from_a_spec(tmp_path):
         (
             "steps:\n  - {name: a, model: @b}\n",
             "spec",
-            'line 2: YAML wants quotes around a step that is referred to: "@',
+            'line 2: YAML needs quotes around a reference to a step: "@',
         ),
         ("steps: [", "spec", "is not YAML"),
         ("- steps", "spec", "must hold fields such as `kind: finetune`, found a list"),

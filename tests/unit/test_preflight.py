@@ -144,7 +144,7 @@ def test_a_trial_is_kept_for_its_spec_and_leaves_nothing_else(home, tiny_model, 
     spec, before = spec_of("finetune", tiny_model, text), leftovers(set())
     trial = finished(Trial(spec, limit_s=WAIT_S))
     assert trial.error is None
-    assert estimate.kept(spec.digest) == trial.estimate and trial.estimate.threads == 1
+    assert estimate.stored(spec.digest) == trial.estimate and trial.estimate.threads == 1
     assert not trial.estimate.busy
     assert not psutil.pid_exists(trial.pid) and not leftovers(before)
     assert not (home / "cache").exists() and not (home / "runs").exists()
@@ -195,7 +195,7 @@ def test_an_estimate_of_another_version_is_ignored(home):
     folder = home / "preflight"
     folder.mkdir()
     (folder / "abc.json").write_text(json.dumps({"steps": 3}))
-    assert estimate.kept("abc") is None and estimate.kept("other") is None
+    assert estimate.stored("abc") is None and estimate.stored("other") is None
 
 
 def test_the_facts_say_what_is_cut_and_what_is_an_upper_bound():

@@ -1,12 +1,14 @@
 """Exact training state on disk: weights and optimiser moments as safetensors, the rest as JSON.
 
-Batches and dropout noise are functions of (seed, step), so no random or loader state is kept.
+Batches and dropout noise are functions of (seed, step), so no state of random generators or loaders is stored.
 """
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
@@ -16,13 +18,16 @@ from trainer.errors import CorruptFile
 from trainer.files import MANIFEST, commit_folder, verify_folder
 from trainer.run import Run, checkpoint_step
 
-KEEP = 2  # newest checkpoints that stay, besides the best one
+KEEP = 2  # newest checkpoints that are not deleted, besides the best one
 
 
 @dataclass
 class Progress:
-    """What the loop knows besides tensors: finished steps, dev scores so far, whether it stopped early, and by which
-    definition of a word it was taught.
+    """The state of training besides tensors.
+
+    step: finished steps. best_step, best_score: of the best dev evaluation. stopped: whether training is over.
+    evaluations: the dev scores so far, each with its step. words: the version of the definition of a word
+    (datasets.rows.words) with which it began.
     """
 
     step: int = 0
@@ -30,11 +35,11 @@ class Progress:
     best_score: float | None = None
     evaluations_since_best: int = 0
     stopped: bool = False
-    evaluations: list[dict] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
     words: int = words.VERSION
 
-    def record(self, score: float, metrics: dict) -> None:
-        """Take in a dev evaluation at the present step; the first of equal scores stays the best."""
+    def record(self, score: float, metrics: Mapping[str, float]) -> None:
+        """Add a dev evaluation at the current step; of equal scores the first stays the best."""
         self.evaluations.append({"step": self.step, **metrics})
         if self.best_score is None or score > self.best_score:
             self.best_step, self.best_score, self.evaluations_since_best = self.step, score, 0
@@ -43,10 +48,10 @@ class Progress:
 
 
 def save(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> Path:
-    """Commit checkpoints/step-<n> whole or not at all, then drop the ones that nobody needs."""
+    """Commit checkpoints/step-<n> completely or not at all, then delete those that are no longer needed."""
 
     def write(folder: Path) -> None:
-        save_model(model, folder / "model.safetensors")  # tied tensors once
+        save_model(model, str(folder / "model.safetensors"))  # tied tensors once
         save_file(_moments(optimizer), folder / "optimizer.safetensors")
         (folder / "progress.json").write_text(json.dumps(asdict(progress)))
 
@@ -58,7 +63,7 @@ def save(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer, pro
 
 
 def latest(run: Run) -> Path | None:
-    """The newest checkpoint of any attempt that passes its checksums; damaged ones are skipped, and that is said."""
+    """The newest undamaged checkpoint of any attempt; damaged ones are skipped with a note. None where there is none."""
     for folder in run.checkpoints():
         try:
             verify_folder(folder)
@@ -69,7 +74,7 @@ def latest(run: Run) -> Path | None:
 
 
 def at_step(run: Run, step: int) -> Path:
-    """The checkpoint of one step, in whichever attempt holds it undamaged."""
+    """The checkpoint of one step, from any attempt that has it undamaged. Raises CorruptFile where none has."""
     for folder in run.checkpoints():
         if checkpoint_step(folder) == step:
             try:
@@ -84,21 +89,21 @@ def at_step(run: Run, step: int) -> Path:
 
 
 def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Put weights and moments back and return the progress; bit for bit what `save` was given."""
+    """Load weights and moments, bit for bit as saved, and return the progress."""
     restore_weights(folder, model)
     moments = load_file(folder / "optimizer.safetensors")
     for index, parameter in enumerate(_parameters(optimizer)):
-        # Every moment of one parameter, under its position in the optimiser: names are the model's affair.
+        # Moments are stored under the position of their parameter in the optimiser.
         state = {name.split(".", 1)[1]: value for name, value in moments.items() if name.split(".", 1)[0] == str(index)}
         if state:
             optimizer.state[parameter] = {
                 name: value.to(value.device if name == "step" else parameter.device) for name, value in state.items()
             }
-    return Progress(**{"words": 1} | json.loads((folder / "progress.json").read_text()))  # older ones do not say it
+    return Progress(**{"words": 1} | json.loads((folder / "progress.json").read_text()))  # older checkpoints do not have it
 
 
 def restore_weights(folder: Path, model: torch.nn.Module) -> None:
-    """Put the weights of a checkpoint into `model`; tied tensors were stored once."""
+    """Load the weights of a checkpoint into `model`. Raises CorruptFile where they are of another architecture."""
     missing, unexpected = load_model(model, folder / "model.safetensors", strict=False)
     if missing or unexpected:
         raise CorruptFile(f"{folder.name} belongs to another architecture: {sorted({*missing, *unexpected})[:3]}.")
@@ -117,10 +122,10 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
 
 
 def _prune(run: Run, progress: Progress) -> None:
-    """Only this attempt's own folder is touched: another attempt may still be reading its own."""
-    own = [folder for folder in run.checkpoints() if folder.parent == run.folder / "checkpoints"]
-    for folder in own[KEEP:]:
+    """Delete old checkpoints of this attempt; those of other attempts may be in use."""
+    folders = [folder for folder in run.checkpoints() if folder.parent == run.folder / "checkpoints"]
+    for folder in folders[KEEP:]:
         if checkpoint_step(folder) != progress.best_step:
-            # Without its manifest it is no checkpoint any more, so dying half-way leaves nothing that looks like one.
+            # Without its manifest it is no checkpoint any more, so an interrupted deletion leaves nothing that seems one.
             (folder / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What two steps foretell of a run, and where that is kept: STILLROOM_HOME/preflight/<digest>.json. No torch."""
+"""Cost estimate of a run from two timed steps, stored as STILLROOM_HOME/preflight/<digest>.json. No torch."""
 
 from pathlib import Path
 
@@ -12,12 +12,13 @@ from trainer.prediction import Plain
 class Estimate(Plain):
     """The cost of a run as measured on this machine.
 
-    Times are seconds. steps: optimiser steps of the run. tokens_per_step: pieces without padding. evaluations: of the
-    dev split, evaluation_s each. teacher_s: the teacher's outputs and scores, once; 0 where there is none.
-    outputs_bytes: what these outputs take up on disk. preparing_s: from the start of the process to the first step. cut
-    and split: the shares of the word pieces that max_tokens cuts off, and that stand in examples read in several
-    windows. peak_memory_bytes: of the process, or of the accelerator.
-    busy: the machine did something else meanwhile, so times are upper bounds. partial: more data than were counted.
+    Times are in seconds. params, trained: parameters of the student, and those that are trained. steps: optimiser
+    steps of the run. tokens_per_step: word pieces without padding. evaluations: number of those of the dev split, each
+    of evaluation_s. teacher_s: outputs and scores of the teacher, once; 0 without one. outputs_bytes: disk space of
+    these outputs. preparing_s: from the start of the process to the first step. peak_memory_bytes: of the process, or
+    of the accelerator. cut, split: the shares of the word pieces that max_tokens cuts off, and that are in examples
+    read in several windows. busy: the machine had other work, so times are upper bounds. partial: only part of the
+    data was counted.
     """
 
     device: str
@@ -41,24 +42,24 @@ class Estimate(Plain):
 
     @property
     def training_s(self) -> float:
-        """The steps alone."""
+        """Seconds of the steps alone."""
         return self.steps * self.seconds_per_step
 
     @property
     def total_s(self) -> float:
-        """The whole run; the scoring of the test split at its end counts as one more evaluation."""
+        """Seconds of the whole run; scoring the test split at the end counts as one more evaluation."""
         return self.preparing_s + self.teacher_s + self.training_s + (self.evaluations + 1) * self.evaluation_s
 
 
-def keep(estimate: Estimate, digest: str) -> None:
-    """Keep it for the spec of this digest, over an older one."""
+def store(estimate: Estimate, digest: str) -> None:
+    """Store the estimate for the spec with this digest, replacing an older one."""
     path = _path(digest)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, estimate.model_dump_json(indent=2).encode())
 
 
-def kept(digest: str) -> Estimate | None:
-    """The estimate of the spec of this digest; None without one, or where another version wrote it."""
+def stored(digest: str) -> Estimate | None:
+    """The estimate for the spec with this digest; None where there is none, or another version wrote it."""
     try:
         return Estimate.model_validate_json(_path(digest).read_bytes())
     except (FileNotFoundError, ValidationError):

@@ -1,4 +1,4 @@
-"""The one training loop: a generator, so that evaluating, saving and logging live outside it. Plain torch."""
+"""The one training loop, in plain torch: a generator, so that evaluating, saving and logging are left to its caller."""
 
 import math
 import time
@@ -17,21 +17,21 @@ FAST_BF16 = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")  # of torch.cpu.get_
 
 
 class NonFiniteLoss(StillroomError):
-    """The loss or the gradient became NaN or infinite; no weight was changed by that step."""
+    """The loss or the gradient became NaN or infinite; that step changed no weight."""
 
     next_step = "Lower the learning rate or raise the warm-up, then submit again; the last checkpoint is kept."
 
 
 @dataclass(frozen=True)
 class Step:
-    """One finished optimiser step: its 1-based number and what was measured in it."""
+    """A finished optimiser step: its 1-based number, and its loss terms, speeds and learning rate."""
 
     number: int
     metrics: dict[str, float]
 
 
 def optimizer_for(model: torch.nn.Module, schedule: Schedule) -> torch.optim.AdamW:
-    """Fused AdamW; biases and norm weights (vectors) are exempt from weight decay, as in BERT's own training."""
+    """Fused AdamW; biases and norm weights (vectors) are exempt from weight decay, as in the training of BERT."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": schedule.weight_decay},
@@ -41,7 +41,7 @@ def optimizer_for(model: torch.nn.Module, schedule: Schedule) -> torch.optim.Ada
 
 
 def learning_rate(step: int, *, total: int, schedule: Schedule) -> float:
-    """Rate of 0-based `step`: linear warm-up to `lr`, then linear decay towards zero after `total` steps."""
+    """The learning rate of 0-based `step`: linear warm-up to `lr`, then linear decay towards 0 after `total` steps."""
     warmup = math.ceil(total * schedule.warmup)
     if step < warmup:
         return schedule.lr * (step + 1) / warmup
@@ -49,27 +49,31 @@ def learning_rate(step: int, *, total: int, schedule: Schedule) -> float:
 
 
 def number_format(device: torch.device, precision: str) -> str:
-    """bf16 or fp32: what a `precision` (trainer.spec.Compute) comes to on a device."""
+    """bf16 or fp32: what `precision` (trainer.spec.Compute) means on a device."""
     return "bf16" if precision == "bf16" or (precision == "auto" and device.type == "cuda") else "fp32"
 
 
 def arithmetic(device: torch.device, precision: str) -> torch.autocast:
-    """The forward passes' number format in a block: bf16 where `precision` (trainer.spec.Compute) says so, or fp32."""
+    """A context in which forward passes compute in the number format of `precision` (trainer.spec.Compute)."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=number_format(device, precision) == "bf16")
 
 
 def check_precision(device: torch.device, precision: str) -> None:
-    """Raise BadSpec where bf16 is asked of a processor without such products: imitated, they are 100 times slower.
+    """Raise BadSpec for bf16 on a processor without bf16 products: emulated, they are 100 times slower.
 
-    A GPU is not asked, nor a torch that cannot tell (before 2.13).
+    GPUs are not checked, nor a torch that cannot tell (before 2.13).
     """
     if precision != "bf16" or device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return
-    found = torch.cpu.get_capabilities()
-    if not any(found.get(name) for name in FAST_BF16):
-        said = f"found bf16, which this processor ({found.get('cpu_name', found['architecture'])}) would only imitate"
+    capabilities = torch.cpu.get_capabilities()
+    if not any(capabilities.get(name) for name in FAST_BF16):
+        processor = capabilities.get("cpu_name", capabilities["architecture"])
+        problem = (
+            f"found bf16, which this processor ({processor}) would only emulate, 100 times slower than fp32: "
+            "it has no AMX, AVX512-BF16 or bf16 of Arm"
+        )
         raise BadSpec(
-            [("compute.precision", f"{said}, 100 times slower than fp32: it has no AMX, AVX512-BF16 or bf16 of Arm")],
+            [("compute.precision", problem)],
             next_step="Leave precision out, or write auto: bf16 on a GPU, fp32 on a processor.",
         )
 
@@ -85,12 +89,12 @@ def train(
     seed: int = 0,
     precision: str = "auto",
 ) -> Iterator[Step]:
-    """Take steps `start` to `total` and yield after each one. The state after a step depends on (seed, step) alone.
+    """Take steps `start` to `total` and yield after each. The state after a step depends only on (seed, step).
 
     objective: batch -> loss terms, each a scalar; "loss" is minimised, all are reported (trainer.training.objective).
     batch_at: 0-based number of a batch -> batch on the CPU (input_ids, attention_mask, ...: (rows, tokens)); a step
-    takes `schedule.accumulate` of them and averages their gradients. precision: as in trainer.spec.Compute; weights,
-    gradients, optimiser and losses stay in fp32 whatever it says.
+    takes `schedule.accumulate` batches and averages their gradients. precision: as in trainer.spec.Compute, for forward
+    passes; weights, gradients, optimiser and losses are always in fp32.
     Raises NonFiniteLoss before a bad step can change a weight.
     """
     quicken(objective)
@@ -121,7 +125,7 @@ def train(
 
 
 def _clip(parameters: list[torch.nn.Parameter], largest: float) -> float:
-    """Scale the gradients down to the norm `largest` where theirs is greater; their norm before that."""
+    """Scale the gradients down to the norm `largest` where theirs is greater. Returns their norm before that."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     if norm > largest:  # torch's own clip_grad_norm_ multiplies by 1 otherwise, a pass over all gradients
@@ -130,17 +134,17 @@ def _clip(parameters: list[torch.nn.Parameter], largest: float) -> float:
 
 
 def _size(batch: dict[str, torch.Tensor]) -> dict[str, int]:
-    examples = batch.get("documents", batch["input_ids"])  # of documents a row is one window
+    examples = batch.get("documents", batch["input_ids"])  # of documents each row is a window
     return {"examples": len(examples), "tokens": int(batch["attention_mask"].sum())}
 
 
 def _figures(measured: Mapping[str, float], seconds: float) -> dict[str, float]:
-    """The terms, and instead of the sizes the speeds."""
+    """The measured terms, with speeds in place of the sizes."""
     sizes = ("examples", "tokens")
     speeds = {f"{name}_per_second": measured[name] / seconds for name in sizes}
     return {name: value for name, value in measured.items() if name not in sizes} | speeds
 
 
 def _noise_seed(seed: int, step: int) -> int:
-    # torch's CPU generator takes in only 32 bits of its seed, so seed and step are hashed into 32.
+    # torch's CPU generator uses only 32 bits of its seed, so seed and step are hashed into 32.
     return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])

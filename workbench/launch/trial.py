@@ -123,7 +123,7 @@ class Trial:
             return
         self.estimate = Estimate.model_validate(result["estimate"]).model_copy(update={"busy": self.busy})
         for digest in {self.digest, self.spec.digest}:
-            estimate.keep(self.estimate, digest)
+            estimate.store(self.estimate, digest)
 
 
 def _run_spec(spec: JobSpec) -> RunSpec:

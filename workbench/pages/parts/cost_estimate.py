@@ -45,7 +45,7 @@ def draw(spec: JobSpec | None, *, fits: bool) -> None:
         follow(_follow, every_s=POLL_S, moving=True, done=_has_ended)
     elif trial and trial.error:
         _show_failure(trial.error)
-    elif cost := estimate.kept(spec.digest):
+    elif cost := estimate.stored(spec.digest):
         _show(cost)
 
 
@@ -127,7 +127,7 @@ def _facts(cost: Estimate) -> list[str]:
 def show_actual(job: Job, history: Sequence[Mapping], report: Mapping) -> None:
     """The estimate made for the spec of a job beside the actual cost; nothing if none was made."""
     try:
-        cost = estimate.kept(parse(job.spec).digest)
+        cost = estimate.stored(parse(job.spec).digest)
     except BadSpec:
         return  # a spec of another version
     if not cost:
