@@ -8,39 +8,42 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer import fit, inference, models
 from trainer.datasets.rows import words
 from trainer.errors import CorruptFile, StillroomError
 from trainer.evaluation import span_scores
 from trainer.examples import complete_task, open_data
+from trainer.examples.task_data import LabelledData, TaskData
 from trainer.models import export
 from trainer.models.average import average
 from trainer.models.heads import document_reading, is_classifier
 from trainer.resolved import ResolvedModel
 from trainer.run import Result, Run
 from trainer.training import checkpoint, loop, memory
-from trainer.training.setup import TrainingSetup, prepare
+from trainer.training.setup import LoadedModel, TrainingSetup, prepare
 
 FINISHED, FAILED, DISK_FULL, STOPPED = 0, 1, 28, 143  # exit codes; the worker reads them
-LOGGED_STEPS = 2000  # so many step events of a run at most
-LOGGED_LINES = 50  # so many of them are lines of its log too
+LOGGED_STEPS = 2000  # largest number of step events of a run
+LOGGED_LINES = 50  # largest number of steps in its log
 
 log = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
-    """Asked to stop; the state is saved and the run can go on later."""
+    """The run was asked to stop; its state is saved and it can continue later."""
 
 
 def execute(folder: Path) -> int:
-    """Run one attempt to its end and return the exit code; never raises for what a run can do wrong."""
+    """Run one attempt to its end and return the exit code; errors of the run are in its result, not raised."""
     run = Run(Path(folder).absolute())
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
@@ -78,30 +81,31 @@ def train(run: Run, stopping: Callable[[], bool]) -> Result:
     """Pre-train, distil or fine-tune; keep the best dev score, score it on test, publish the model."""
     device = torch.device(run.spec.device)
     span_scores.reset_peak(device)
-    setup = prepare(run.spec, cache=run.cache, progress=_asking(run, stopping))
+    setup = prepare(run.spec, cache=run.cache, progress=_report_teacher(run, stopping))
     notes = _data_notes(setup.data)
     best = _fit(run, setup, stopping)
+    assert best.best_step is not None  # the last step is always evaluated
     peak = span_scores.peak_bytes(device)
     checkpoint.restore_weights(checkpoint.at_step(run, best.best_step), setup.objective)
     task, student = run.spec.spec.task, setup.objective.student
-    _say(run, f"Scoring the best checkpoint, that of step {best.best_step}, on the test split.")
+    _note(run, f"Scoring the best checkpoint, that of step {best.best_step}, on the test split.")
     report = setup.data.report(student, setup.tokenizer, "test", max_tokens=setup.max_tokens)
     metrics = {f"dev_{task.score}": best.best_score, "best_step": float(best.best_step), "peak_memory_bytes": peak}
     metrics |= {f"test_{name}": value for name, value in report["metrics"].items()}
-    metrics |= _kept(task.score, report["metrics"], setup.teacher_scores("test"))
+    metrics |= _retention(task.score, report["metrics"], setup.teacher_scores("test"))
     about = _about(run, student, metrics=metrics, report=report) | {"data_notes": notes}
     export.publish(run.folder / "artifacts" / "model", student, setup.tokenizer, about)
     return Result(state="succeeded", metrics=metrics, report=report, artifact="artifacts/model")
 
 
 def averaging(run: Run, stopping: Callable[[], bool]) -> Result:
-    """Average the weights of models of one shape, score the result on dev and test, publish it."""
+    """Average the weights of models of the same shape, score the average on dev and test, publish it."""
     spec = run.spec.spec
-    data, (first, tokenizer) = _data(run), _loaded(run, run.spec.model)
+    data, (first, tokenizer) = _data(run), _load(run, run.spec.model)
     notes = _data_notes(data)
     run.emit("plan", steps=1, start=0)
     log.info("The weights of %d models are averaged, and the result is scored on dev and test.", 1 + len(spec.others))
-    model = average(chain([first], (_loaded(run, one)[0] for one in run.spec.others))).to(run.spec.device)
+    model = average(chain([first], (_load(run, one)[0] for one in run.spec.others))).to(run.spec.device)
     max_tokens = _max_tokens(run, model, tokenizer)
     dev, report = (data.report(model, tokenizer, split, max_tokens=max_tokens) for split in ("dev", "test"))
     metrics = {f"dev_{spec.task.score}": dev["metrics"][spec.task.score]}
@@ -112,19 +116,19 @@ def averaging(run: Run, stopping: Callable[[], bool]) -> Result:
     return Result(state="succeeded", metrics=metrics, report=report, artifact="artifacts/model")
 
 
-def _member(run: Run, found: ResolvedModel) -> dict:
-    """A model that is averaged, with the scores that its own run had on the same data, as far as there are any."""
-    about, score = export.read_about(Path(found.path)), run.spec.spec.task.score
+def _member(run: Run, model: ResolvedModel) -> dict[str, Any]:
+    """A model that is averaged, with the scores of its run on the same data, if there are any."""
+    about, score = export.read_about(Path(model.path)), run.spec.spec.task.score
     same = (about.get("data_sha256"), about.get("limit")) == (run.spec.dataset.sha256, run.spec.spec.limit)
     known = about.get("metrics", {}) if same else {}
-    return {"model": found.reference} | {name: known.get(name) for name in (f"dev_{score}", f"test_{score}")}
+    return {"model": model.reference} | {name: known.get(name) for name in (f"dev_{score}", f"test_{score}")}
 
 
 def evaluation(run: Run, stopping: Callable[[], bool]) -> Result:
     """Score a model on one split of a data set."""
-    data, (model, tokenizer) = _data(run), _loaded(run, run.spec.model)
+    data, (model, tokenizer) = _data(run), _load(run, run.spec.model)
     _data_notes(data)
-    model.to(run.spec.device)
+    model.to(run.spec.device)  # type: ignore[arg-type]  # transformers wraps `to` without its self
     run.emit("plan", steps=1, start=0)
     max_tokens, folder = _max_tokens(run, model, tokenizer), Path(run.spec.model.path)
     report = data.report(model, tokenizer, run.spec.spec.split, max_tokens=max_tokens, folder=folder)
@@ -134,42 +138,42 @@ def evaluation(run: Run, stopping: Callable[[], bool]) -> Result:
 KINDS = {"pretrain": train, "distill": train, "finetune": train, "average": averaging, "evaluate": evaluation}
 
 
-def _data(run: Run):
-    """The data set as the task uses it that the model was trained for."""
+def _data(run: Run) -> TaskData[Any]:
+    """The data set for scoring the model: options that the task leaves open are as the model was trained."""
     return open_data(complete_task(run.spec.spec.task, run.spec.model), run.spec.dataset, limit=run.spec.spec.limit)
 
 
-def _data_notes(data) -> list[str]:
-    """What to know of labelled data, such as what reading left out of them; it goes into the log too."""
-    notes = list(data.survey.notes) if data.task.labelled else []
+def _data_notes(data: TaskData[Any]) -> list[str]:
+    """What to know about labelled data, such as what was left out in reading; also logged."""
+    notes = list(data.survey.notes) if isinstance(data, LabelledData) else []
     for note in notes:
         log.info("%s", note)
     return notes
 
 
-def _loaded(run: Run, found: ResolvedModel) -> tuple:
-    """A model as it is, with its tokenizer; for text with the masked-LM head, which it may have to be given."""
+def _load(run: Run, model: ResolvedModel) -> LoadedModel:
+    """A model with its tokenizer as it is; for a task without labels with the masked-LM head, new if it has none."""
     task = run.spec.spec.task
-    return models.load(found, task=None if task.labelled else task.name)
+    return models.load(model, task=None if task.labelled else task.name)
 
 
-def _max_tokens(run: Run, model, tokenizer) -> int:
-    """The windows that a model which is not trained here reads in."""
+def _max_tokens(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The longest window, in word pieces, for a model that is not trained here."""
     limit = inference.model_limit(model, tokenizer)
     trained = document_reading(model)["max_tokens"] if is_classifier(model) else None
     return min(run.spec.spec.schedule.max_tokens, limit, trained or limit)
 
 
 def _fit(run: Run, setup: TrainingSetup, stopping: Callable[[], bool]) -> checkpoint.Progress:
-    """Train from the last checkpoint to the end or to an early stop; the best checkpoint is on disk afterwards."""
+    """Train from the last checkpoint to the end or an early stop; the best checkpoint is then on disk."""
     spec, objective, total = run.spec.spec, setup.objective, setup.total
     schedule = spec.schedule
     optimizer = loop.optimizer_for(objective, schedule)
-    found = checkpoint.latest(run)
-    progress = checkpoint.restore(found, objective, optimizer) if found else checkpoint.Progress()
+    folder = checkpoint.latest(run)
+    progress = checkpoint.restore(folder, objective, optimizer) if folder else checkpoint.Progress()
     if progress.words != words.VERSION and getattr(spec.task, "labelling", None) == "first":
         raise CorruptFile(
-            "This run was begun by an older version, which cut words otherwise: its first steps learned other labels.",
+            "An older version began this run and cut words differently: its first steps learned other labels.",
             next_step="Run the job again from the start (retry with --fresh).",
         )
     run.emit("plan", steps=total, start=progress.step)
@@ -178,7 +182,7 @@ def _fit(run: Run, setup: TrainingSetup, stopping: Callable[[], bool]) -> checkp
     if progress.stopped:
         return progress
     if teacher := setup.teacher_scores("dev"):
-        run.emit("evaluation", step=progress.step, metrics=_named("teacher_dev", teacher))
+        run.emit("evaluation", step=progress.step, metrics=_with_prefix("teacher_dev", teacher))
     steps = loop.train(
         objective,
         optimizer,
@@ -198,7 +202,7 @@ def _fit(run: Run, setup: TrainingSetup, stopping: Callable[[], bool]) -> checkp
             log.info("Step %d of %d: %s", step.number, total, _figures(step.metrics))
         due = _evaluation_due(step.number, total=total, every=schedule.evaluate_every, setup=setup)
         if due:
-            metrics = _named("dev", setup.dev_scores())
+            metrics = _with_prefix("dev", setup.dev_scores())
             progress.record(metrics[f"dev_{spec.task.score}"], metrics)
             progress.stopped = step.number == total or progress.evaluations_since_best >= (schedule.patience or total)
             run.emit("evaluation", step=step.number, metrics=metrics)
@@ -213,13 +217,13 @@ def _fit(run: Run, setup: TrainingSetup, stopping: Callable[[], bool]) -> checkp
     return progress
 
 
-def _named(prefix: str, scores: dict[str, float]) -> dict[str, float]:
-    """Scores of the whole split under `prefix`; those of single labels (f1.Disease) stay in reports."""
+def _with_prefix(prefix: str, scores: dict[str, float]) -> dict[str, float]:
+    """Scores with `prefix` before their names, without those of single labels (f1.Disease)."""
     return {f"{prefix}_{name}": value for name, value in scores.items() if "." not in name}
 
 
-def _kept(score: str, student: dict[str, float], teacher: dict[str, float]) -> dict[str, float]:
-    """The teacher's test scores, and the retention: the share of its score that the student keeps."""
+def _retention(score: str, student: dict[str, float], teacher: dict[str, float]) -> dict[str, float]:
+    """The teacher's test scores, and the share of its score that the student retains."""
     if not teacher:
         return {}
     share = student[score] / teacher[score] if teacher[score] else float("nan")
@@ -227,14 +231,16 @@ def _kept(score: str, student: dict[str, float], teacher: dict[str, float]) -> d
 
 
 def _evaluation_due(step: int, *, total: int, every: int | None, setup: TrainingSetup) -> bool:
-    """At the end always; otherwise every so many steps, or whenever the next step would begin a new epoch."""
+    """Whether to evaluate after `step`: at the end, and after every `every` steps or, without it, each epoch."""
     if step == total:
         return True
     return step % every == 0 if every else setup.epoch_of(step) != setup.epoch_of(step - 1)
 
 
-def _about(run: Run, model, *, metrics: dict, report: dict) -> dict:
-    """What stillroom.json and the model card say of the model; nothing in it is typed by hand."""
+def _about(
+    run: Run, model: PreTrainedModel, *, metrics: Mapping[str, float | None], report: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What stillroom.json and the model card say about the model."""
     spec = run.spec.spec
     return {
         "kind": spec.kind,
@@ -262,25 +268,22 @@ def _about(run: Run, model, *, metrics: dict, report: dict) -> dict:
     }
 
 
-def _asking(run: Run, stopping: Callable[[], bool]) -> Callable[[int, int], None]:
-    """Says how far the teacher's outputs are, each twentieth, and stops their computation when the run is to stop."""
-    told = 0
+def _report_teacher(run: Run, stopping: Callable[[], bool]) -> Callable[[int, int], None]:
+    """Reports the progress of the teacher's outputs at each 5 %; raises Stopped when the run is to stop."""
+    reported = 0
 
     def progress(done: int, rows: int) -> None:
-        nonlocal told
+        nonlocal reported
         if stopping():
             raise Stopped
-        if (share := 20 * done // rows) > told:
-            told = share
-            _say(
-                run,
-                f"The teacher reads the {rows:,} rows to learn from, once for every run of these data: {5 * share} %.",
-            )
+        if (share := 20 * done // rows) > reported:
+            reported = share
+            _note(run, f"The teacher reads {rows:,} rows, once for all runs on this data: {5 * share} %.")
 
     return progress
 
 
-def _say(run: Run, message: str) -> None:
+def _note(run: Run, message: str) -> None:
     run.emit("note", message=message)
     log.info(message)
 
@@ -291,12 +294,14 @@ def _figures(metrics: dict[str, float]) -> str:
 
 @contextmanager
 def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """A function that says whether to stop: after SIGTERM or SIGINT, or when the worker that started us is gone."""
-    asked = []
+    """A function that tells whether to stop: after SIGTERM or SIGINT, or when the worker has ended."""
+    signals: list[int] = []
     worker = int(os.environ.get("STILLROOM_WORKER_PID") or os.getppid())
-    previous = {name: signal.signal(name, lambda *_: asked.append(True)) for name in (signal.SIGTERM, signal.SIGINT)}
+    previous = {
+        name: signal.signal(name, lambda number, _: signals.append(number)) for name in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
-        yield lambda: bool(asked) or os.getppid() != worker
+        yield lambda: bool(signals) or os.getppid() != worker
     finally:
         for name, handler in previous.items():
             signal.signal(name, handler)

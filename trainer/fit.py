@@ -1,14 +1,15 @@
-"""Whether a job can run: one set of rules for `submit`, chains, the Train page, a trial, and the run itself. No torch.
+"""Whether a job can run: the same rules for `submit`, chains, the Train page, preflight and the run itself. No torch.
 
-What a data set needs by itself is in trainer.datasets.rules, so that `datasets check` says it too; how sizes of models
-fit each other is in zoo.compatibility. What is not known yet, such as a model that another job makes, is None, and no
-rule speaks of it.
+Rules on a data set alone are in trainer.datasets.rules, so that `datasets check` applies them too; those on the sizes
+of models in zoo.compatibility. What is not known yet, such as a model that another job will make, is None, and no rule
+applies to it.
 """
 
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from trainer import datasets
 from trainer.datasets import attributes, rules
@@ -25,9 +26,9 @@ from trainer.zoo.outputs import HEADS, SEVERAL, check_labels, head_of, label_set
 from trainer.zoo.weights import outputs_of, read_json
 
 LARGE_BYTES = 50_000_000  # a text data set of more is read when the job starts, row by row
-SHOWN = 5  # problems of a data set that a refusal lists
-USUAL_MAX_TOKENS = Schedule.model_fields["max_tokens"].default  # read as "up to so many": a model may read fewer
-# Those that number positions from the padding piece on, so that the first rows of the table are out of reach.
+SHOWN = 5  # problems of a data set that an error lists
+USUAL_MAX_TOKENS = Schedule.model_fields["max_tokens"].default  # the default means "up to": a model may read fewer
+# Model types that number positions after the padding piece, so that the first position embeddings are not used.
 SHIFTED = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet", "roberta-prelayernorm", "xlm-roberta-xl")
 
 Problems = Iterator[tuple[str, str]]  # (dotted field of the spec, what is wrong and what to do)
@@ -55,8 +56,10 @@ class Model(Plain):
 
 @functools.lru_cache(maxsize=256)
 def model(found: ResolvedModel) -> Model:
-    """What the files of a model folder say about it, read once. Where they do not say it, `unclear` tells why."""
-    config, unclear, says, labels = read_json(Path(found.path) / "config.json") or {}, "", (), ()
+    """What the files of a model folder say about it, read once; `unclear` tells why where they do not."""
+    config, unclear = read_json(Path(found.path) / "config.json") or {}, ""
+    says: tuple[str, ...] = ()
+    labels: Sequence[str] = ()
     try:
         shape = compatibility.shape(found)
     except (StillroomError, ValueError, KeyError, TypeError):  # whoever needs the sizes says what is wrong
@@ -79,25 +82,28 @@ def model(found: ResolvedModel) -> Model:
     )
 
 
-def _says(head: str | None, labels: Sequence[str], config: Mapping) -> tuple[str, ...]:
+def _says(head: str | None, labels: Sequence[str], config: Mapping[str, Any]) -> tuple[str, ...]:
     if head and HEADS[head].labelled:
         check_labels(head, labels, problem_type=config.get("problem_type"))
     return label_set(head, labels)
 
 
-def promised(spec: JobSpec, name: str, data: datasets.Report | None, start: Model | None, teacher: Model | None):
-    """The Model that a job will make, as far as its spec tells: `name` stands for it until it is there."""
+def promised(
+    spec: JobSpec, name: str, data: datasets.Report | None, start: Model | None, teacher: Model | None
+) -> Model:
+    """The Model that a job will make, as far as its spec tells; `name` is its reference until it exists."""
     source = teacher if spec.kind == "distill" else start if spec.kind == "average" else None
     task, shape = spec.task, start.shape if start else None
     if source:
         says, multi_label, named = source.says, source.multi_label, source.attributes
     else:
         named = getattr(task, "attributes", ())
-        says = tuple(sorted(data.splits["train"].labels)) if data and task.labelled and "train" in data.splits else ()
+        train = data.splits.get("train") if data and task.labelled else None
+        says = tuple(sorted(getattr(train, "labels", ())))
         multi_label = _several(spec, data)
     change = spec.change
     if shape and change:
-        # How many pieces are left when a vocabulary is trimmed is not known before it is done.
+        # The size of a trimmed vocabulary is not known in advance.
         shape = None if change.vocabulary else compatibility.changed(shape, change)
     if shape:
         labels = source.shape.labels if source and source.shape else names_for(task.head, says)
@@ -135,7 +141,7 @@ def problems(
     others: Sequence[Model | None] = (),
     unlabelled: ResolvedDataset | None = None,
 ) -> list[tuple[str, str]]:
-    """(field, what is wrong) of everything that stands in the way of a job; none where it can run."""
+    """(field, what is wrong) of everything that prevents a job; none where it can run."""
     wrong = [*_heads(spec, start, teacher, others), *_label_counts(spec, data, start, teacher)]
     wrong += _attributes(spec, data, teacher)
     if not wrong:  # what a model of another task can say is no help
@@ -149,7 +155,7 @@ def problems(
 
 
 def check(ready: RunSpec) -> None:
-    """Raise BadSpec, naming every field, where a run cannot be what its spec says: the rules of `submit` once more."""
+    """Raise BadSpec, naming every wrong field, unless the run passes the rules of `submit`."""
     spec, start = ready.spec, model(ready.model)
     wrong = problems(
         spec,
@@ -169,7 +175,7 @@ def splits(spec: JobSpec) -> tuple[str, ...]:
 
 
 def base_field(spec: JobSpec) -> str:
-    """Where a person finds the reference of what is trained or scored."""
+    """The field with the reference of the model that is trained or scored."""
     return spec.references()[0].field
 
 
@@ -319,16 +325,17 @@ def _unlabelled(spec: JobSpec, unlabelled: ResolvedDataset | None) -> Problems:
 
 def _sizes(spec: JobSpec, start: Model | None, teacher: Model | None, others: Sequence[Model | None]) -> Problems:
     """Sizes of teacher, student and change, or of models to average; where all of them are known."""
-    shapes = [each.shape if each else None for each in (start, *([teacher] if spec.teacher else []), *others)]
-    if None in shapes or not (spec.teacher or spec.change or spec.others):
+    models = (start, *([teacher] if spec.teacher else []), *others)
+    shapes = [each.shape for each in models if each and each.shape]
+    if len(shapes) < len(models):
         return
     try:
         if spec.others:
             compatibility.check_alike(spec, shapes)
         elif spec.teacher:
-            compatibility.check(spec, teacher.shape, start.shape)
-        else:
-            compatibility.check_change(spec.change, start.shape)
+            compatibility.check(spec, shapes[1], shapes[0])
+        elif spec.change:
+            compatibility.check_change(spec.change, shapes[0])
     except BadSpec as error:
         for field, problem in error.fields:
             first, dot, rest = field.partition(".")
@@ -368,7 +375,7 @@ def _several(spec: JobSpec, data: datasets.Report | None) -> bool:
     return bool(stated)
 
 
-def _window(shape: Shape, config: Mapping) -> int | None:
+def _window(shape: Shape, config: Mapping[str, Any]) -> int | None:
     if "max_position_embeddings" not in config:
         return None
     return shape.positions - (shape.padding + 1 if shape.model_type in SHIFTED else 0)

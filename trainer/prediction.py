@@ -82,8 +82,8 @@ class Cost(Plain):
 class Prediction(Plain):
     """The answer of one arm. `label_set` is everything the model could have said (entity types or classes).
 
-    labels: of the whole document, all classes, likeliest first. threshold: where a document may have several labels,
-    the probability from which one counts as given; None where it has exactly one, the first.
+    labels: all labels for the whole document, most probable first. threshold: where a document may have several labels,
+    the minimum probability of those that it has; None where it has exactly one, the first.
     """
 
     model: str
@@ -97,14 +97,14 @@ class Prediction(Plain):
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The labels that the document is given, likeliest first."""
+        """The labels that the document has, most probable first."""
         if self.threshold is None:
             return tuple(label.label for label in self.labels[:1])
         return tuple(label.label for label in self.labels if label.score >= self.threshold)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """The public shape of `stillroom predict --json`; `threshold` only where a document may have several labels."""
-        hidden = {"label_set": True, "coverage": {"seams", "reach"}} | (
-            {"threshold": True} if self.threshold is None else {}
-        )
+        hidden: dict[str, Any] = {"label_set": True, "coverage": {"seams", "reach"}}
+        if self.threshold is None:
+            hidden["threshold"] = True
         return self.model_dump(mode="json", exclude=hidden)

@@ -176,8 +176,8 @@ class Run:
         """Committed checkpoints of every attempt of this run, newest step first; not yet verified."""
         paths = self.folder.parent.glob("attempt-*/checkpoints/step-*")
         named = [path for path in paths if _STEP.fullmatch(path.name) and _ATTEMPT.fullmatch(path.parents[1].name)]
-        committed = [path for path in named if (path / MANIFEST).is_file()]
-        return sorted(committed, key=lambda path: (checkpoint_step(path), attempt_number(path.parents[1])), reverse=True)
+        folders = [path for path in named if (path / MANIFEST).is_file()]
+        return sorted(folders, key=lambda path: (checkpoint_step(path), attempt_number(path.parents[1])), reverse=True)
 
 
 def checkpoint_step(folder: Path) -> int:

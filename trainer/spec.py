@@ -185,7 +185,9 @@ class JobSpec(Plain):
     task: TaskChoice = Field(description="What the model is asked to do; empty: as the data set says")
     recipe: RecipeChoice | None = Field(None, description="The loss; finetune and pretrain have one each")
     split: Literal["train", "dev", "test"] = Field("test", description="The split that evaluate scores")
-    limit: Int | None = Field(None, gt=0, le=COUNT, description="Use only the first examples of each split: at most this many")
+    limit: Int | None = Field(
+        None, gt=0, le=COUNT, description="Largest number of examples of each split: the first ones"
+    )
     schedule: Schedule = Field(default_factory=lambda: Schedule.model_validate({}))
     seed: Int = Field(42, ge=0, lt=2**31, description="Seeds new weights, batches, masks and dropout")
     compute: Compute = Compute()

@@ -63,7 +63,7 @@ def save(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer, pro
 
 
 def latest(run: Run) -> Path | None:
-    """The newest undamaged checkpoint of any attempt; damaged ones are skipped with a note. None where there is none."""
+    """The newest undamaged checkpoint of any attempt, or None; damaged ones are skipped with a note."""
     for folder in run.checkpoints():
         try:
             verify_folder(folder)
@@ -99,7 +99,7 @@ def restore(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimiz
             optimizer.state[parameter] = {
                 name: value.to(value.device if name == "step" else parameter.device) for name, value in state.items()
             }
-    return Progress(**{"words": 1} | json.loads((folder / "progress.json").read_text()))  # older checkpoints do not have it
+    return Progress(**{"words": 1} | json.loads((folder / "progress.json").read_text()))  # older ones lack it
 
 
 def restore_weights(folder: Path, model: torch.nn.Module) -> None:
@@ -126,6 +126,6 @@ def _prune(run: Run, progress: Progress) -> None:
     folders = [folder for folder in run.checkpoints() if folder.parent == run.folder / "checkpoints"]
     for folder in folders[KEEP:]:
         if checkpoint_step(folder) != progress.best_step:
-            # Without its manifest it is no checkpoint any more, so an interrupted deletion leaves nothing that seems one.
+            # Without its manifest it is no checkpoint, so an interrupted deletion leaves nothing that seems one.
             (folder / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)

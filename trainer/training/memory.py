@@ -20,7 +20,8 @@ class OutOfMemory(StillroomError):
         fields = ", ".join(f"{name}: {value}" for name, value in less.items())
         step = f"Submit it again with less in a batch, for example schedule: {{{fields}}}."
         if less.get("max_tokens", spec.schedule.max_tokens) < spec.schedule.max_tokens:
-            step = f"{step[:-1]}: a batch holds a single long row, so it takes a shorter window. {_effect_on_longer_texts(spec)}"
+            effect = _effect_on_longer_texts(spec)
+            step = f"{step[:-1]}: a batch holds a single long row, so it takes a shorter window. {effect}"
         return cls(f"The run needed more memory than {device} has.", next_step=step)
 
 
