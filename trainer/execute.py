@@ -105,7 +105,8 @@ def averaging(run: Run, stopping: Callable[[], bool]) -> Result:
     notes = _data_notes(data)
     run.emit("plan", steps=1, start=0)
     log.info("The weights of %d models are averaged, and the result is scored on dev and test.", 1 + len(spec.others))
-    model = average(chain([first], (_load(run, one)[0] for one in run.spec.others))).to(run.spec.device)
+    model = average(chain([first], (_load(run, one)[0] for one in run.spec.others)))
+    model.to(run.spec.device)  # type: ignore[arg-type]  # transformers wraps `to` without its self
     max_tokens = _max_tokens(run, model, tokenizer)
     dev, report = (data.report(model, tokenizer, split, max_tokens=max_tokens) for split in ("dev", "test"))
     metrics = {f"dev_{spec.task.score}": dev["metrics"][spec.task.score]}

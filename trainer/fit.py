@@ -242,7 +242,8 @@ def _label_counts(spec: JobSpec, data: datasets.Report | None, start: Model | No
 def _attributes(spec: JobSpec, data: datasets.Report | None, teacher: Model | None) -> Problems:
     """Attributes of spans that are to be learned have to be in train, and their teacher has to give them."""
     wanted = getattr(spec.task, "attributes", ())
-    train = data.splits.get("train") if data else None
+    splits = data.splits if data else {}
+    train = splits.get("train")
     for name in wanted if train and spec.kind in TRAINED else ():
         known = getattr(train, "attributes", {})
         if name not in known:
@@ -252,7 +253,7 @@ def _attributes(spec: JobSpec, data: datasets.Report | None, teacher: Model | No
                 f"found {name}; train of {spec.dataset} {has}. Name one of its attributes, or none.",
             )
         for split in ("dev", "test"):
-            stated = getattr(data.splits.get(split), "attributes", {}).get(name, {})
+            stated = getattr(splits.get(split), "attributes", {}).get(name, {})
             learned = {value for values in known.get(name, {}).values() for value in values}
             if foreign := sorted({value for values in stated.values() for value in values} - learned):
                 what = f"{name} has the value {foreign[0]!r} in {split}, which train lacks"

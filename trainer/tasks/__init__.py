@@ -4,8 +4,6 @@ Other code asks a task's traits and never compares its name. What a task does wi
 file of the same name.
 """
 
-from typing import Literal
-
 from trainer.recipes.recipe import Recipe
 from trainer.tasks.classification import Classification
 from trainer.tasks.mlm import MLM
@@ -32,6 +30,6 @@ def trained_by(recipe: Recipe | type[Recipe] | None) -> tuple[str, ...]:
     return tuple(name for name, task in TASKS.items() if labelled in (None, task.labelled))
 
 
-def answers(task: str) -> Literal["spans", "labels"] | None:
+def answers(task: str) -> str | None:
     """What a model of this task predicts; None where it predicts nothing, or there is no such task."""
     return TASKS[task].answers if task in TASKS else None

@@ -73,7 +73,8 @@ def _arithmetic(tensor: torch.Tensor) -> torch.dtype:
 
 
 def _cast(head: VocabularyProjection, kind: torch.dtype) -> VocabularyProjection:
-    return VocabularyProjection(*(each if each is None else each.to(kind) for each in head))
+    bias = None if head.bias is None else head.bias.to(kind)
+    return VocabularyProjection(head.hidden.to(kind), head.weight.to(kind), bias)
 
 
 def _plus_product(total: torch.Tensor | None, left: torch.Tensor, right: torch.Tensor, kind: torch.dtype):
