@@ -55,22 +55,22 @@ class Model(Plain):
 
 
 @functools.lru_cache(maxsize=256)
-def model(found: ResolvedModel) -> Model:
+def model(resolved: ResolvedModel) -> Model:
     """What the files of a model folder say about it, read once; `unclear` tells why where they do not."""
-    config, unclear = read_json(Path(found.path) / "config.json") or {}, ""
+    config, unclear = read_json(Path(resolved.path) / "config.json") or {}, ""
     says: tuple[str, ...] = ()
     labels: Sequence[str] = ()
     try:
-        shape = compatibility.shape(found)
+        shape = compatibility.shape(resolved)
     except (StillroomError, ValueError, KeyError, TypeError):  # whoever needs the sizes says what is wrong
         shape = None
     try:
-        head, _, labels = outputs_of(Path(found.path))
+        head, _, labels = outputs_of(Path(resolved.path))
         says = _says(head, labels, config)
     except StillroomError as error:
         head, unclear = head_of(config), str(error)
     return Model(
-        reference=found.reference,
+        reference=resolved.reference,
         head=head,
         task=task_of_head(head, config),
         says=says,
@@ -227,7 +227,7 @@ def _label_counts(spec: JobSpec, data: datasets.Report | None, start: Model | No
     """One label per document or several: model, task and data have to mean the same."""
     if spec.task.answers != "labels":
         return
-    said = {True: "several labels", False: "one label"}
+    labels = {True: "several labels", False: "one label"}
     judge = teacher if spec.kind == "distill" else start if spec.kind not in TRAINED else None
     if judge is None or judge.task != spec.task.name:
         return
@@ -236,7 +236,7 @@ def _label_counts(spec: JobSpec, data: datasets.Report | None, start: Model | No
     if several is not None and several != judge.multi_label:
         whose = "the task says" if stated is not None else "the data set has"
         fix = "Choose a model of this task, or say multi_label in the task as the model has it."
-        yield field, f"it gives a document {said[judge.multi_label]}; {whose} {said[several]}. {fix}"
+        yield field, f"it gives a document {labels[judge.multi_label]}; {whose} {labels[several]}. {fix}"
 
 
 def _attributes(spec: JobSpec, data: datasets.Report | None, teacher: Model | None) -> Problems:
@@ -292,10 +292,10 @@ def _data(
         ]
     for who, each in speakers:
         if each and each.task == spec.task.name:
-            found = rules.label_problems(
+            errors = rules.label_problems(
                 data.splits, data.files, each.says, task=spec.task.name, who=who, wanted=wanted
             )
-            wrong += [datasets.Problem.of(error, error.path, split) for split, error in found]
+            wrong += [datasets.Problem.of(error, error.path, split) for split, error in errors]
     yield from _listed(spec, wrong)
 
 
@@ -346,10 +346,10 @@ def _sizes(spec: JobSpec, start: Model | None, teacher: Model | None, others: Se
 def _windows(spec: JobSpec, start: Model | None, teacher: Model | None) -> Problems:
     """A window longer than a model reads would silently be another. The usual length stands for what there is."""
     wanted, change = spec.schedule.max_tokens, spec.change
-    own = start.window if start else None
+    window = start.window if start else None
     if change and change.attention:
-        own = change.max_tokens or own
-    whose = [("the student" if spec.kind == "distill" else "the model", own)]
+        window = change.max_tokens or window
+    whose = [("the student" if spec.kind == "distill" else "the model", window)]
     whose += [("the teacher", teacher.window)] if teacher else []
     for who, limit in whose:
         if limit is not None and wanted > limit and wanted != USUAL_MAX_TOKENS:

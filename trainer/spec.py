@@ -363,8 +363,8 @@ def _problem(details: ErrorDetails) -> tuple[str, str]:
     if details["type"] == "extra_forbidden":
         fields = JobSpec.model_fields if len(place) == 1 else _fields_of(str(place[0]))
         return name, UnknownName("field", place[-1], fields).message
-    found = "" if details["type"] in ("missing", "value_error") else f" (found {shown(details['input'])})"
-    return name, details["msg"].removeprefix("Value error, ") + found
+    quoted = "" if details["type"] in ("missing", "value_error") else f" (found {shown(details['input'])})"
+    return name, details["msg"].removeprefix("Value error, ") + quoted
 
 
 def _fields_of(part: str) -> set[str]:

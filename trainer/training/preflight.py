@@ -74,8 +74,8 @@ def run(folder: Path) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
     trial = Run(Path(folder).absolute())
     torch.set_num_threads(trial.spec.threads)
-    said = answer(trial.spec, cache=trial.cache, began=began)
-    write_file(trial.folder / RESULT, json.dumps(said).encode())
+    outcome = answer(trial.spec, cache=trial.cache, began=began)
+    write_file(trial.folder / RESULT, json.dumps(outcome).encode())
     return 0
 
 
@@ -153,8 +153,8 @@ def _mean_length(ready: RunSpec) -> float:
     task, texts = ready.spec.task, open_data(ready.spec.task, ready.dataset, limit=1000).texts("train")
     words = [len(text.split()) for text in texts]
     mean = sum(words) / max(1, len(words))
-    said = f"{getattr(task, 'rows', '')} {getattr(task, 'reading', '')}"
-    return max(1.0, min(mean, ready.spec.schedule.max_tokens) if "truncate" in said else mean)
+    reading = f"{getattr(task, 'rows', '')} {getattr(task, 'reading', '')}"
+    return max(1.0, min(mean, ready.spec.schedule.max_tokens) if "truncate" in reading else mean)
 
 
 def _per_batch(schedule: Schedule, mean: float) -> float:
