@@ -136,9 +136,7 @@ class Change(Plain):
     window: Int | None = Field(
         None, ge=2, le=8192, multiple_of=2, description="Pieces a token sees with a sliding window; empty: 512"
     )
-    vocabulary: Int | None = Field(
-        None, ge=100, le=1 << 24, description="Number of word pieces to keep: those used most in the data"
-    )
+    vocabulary: Int | None = Field(None, ge=100, le=1 << 24, description="Number of most used word pieces to keep")
     start: Literal["copy", "embeddings", "random"] = Field(
         "copy", description="What is taken from the base: layers and embeddings, embeddings only, or nothing"
     )
@@ -185,9 +183,7 @@ class JobSpec(Plain):
     task: TaskChoice = Field(description="What the model is asked to do; empty: as the data set says")
     recipe: RecipeChoice | None = Field(None, description="The loss; finetune and pretrain have one each")
     split: Literal["train", "dev", "test"] = Field("test", description="The split that evaluate scores")
-    limit: Int | None = Field(
-        None, gt=0, le=COUNT, description="Largest number of examples of each split: the first ones"
-    )
+    limit: Int | None = Field(None, gt=0, le=COUNT, description="Number of first examples of each split to use")
     schedule: Schedule = Field(default_factory=lambda: Schedule.model_validate({}))
     seed: Int = Field(42, ge=0, lt=2**31, description="Seeds new weights, batches, masks and dropout")
     compute: Compute = Compute()
@@ -311,7 +307,7 @@ class JobSpec(Plain):
             elif fields[name] == defaults.get(name):
                 del fields[name]
             elif name == "task":
-                task_defaults = TASKS[self.task.name].model_validate({}).model_dump(mode="json")
+                task_defaults = type(self.task).model_validate({}).model_dump(mode="json")
                 fields[name] = _without_defaults(fields[name], task_defaults)
             elif isinstance(fields[name], dict) and name in ("schedule", "compute"):
                 fields[name] = {k: v for k, v in fields[name].items() if v != defaults[name].get(k)}
@@ -349,15 +345,12 @@ def _without_defaults(fields: Mapping[str, Any], defaults: Mapping[str, Any]) ->
 def parse(document: Mapping[str, Any] | str) -> JobSpec:
     """A JobSpec from a mapping or from JSON text. Raises BadSpec naming every wrong field and what was found there."""
     try:
-        if isinstance(document, str):
-            return JobSpec.model_validate_json(document)
-        return JobSpec.model_validate(document)
+        return JobSpec.model_validate_json(document) if isinstance(document, str) else JobSpec.model_validate(document)
     except ValidationError as error:
         raise BadSpec([_problem(details) for details in error.errors()]) from None
 
 
 def _problem(details: ErrorDetails) -> tuple[str, str]:
-    """(dotted field, what is wrong) of an error of pydantic."""
     place = details["loc"]
     name = ".".join(str(part) for part in place) or "spec"
     if details["type"] == "extra_forbidden":
@@ -368,16 +361,9 @@ def _problem(details: ErrorDetails) -> tuple[str, str]:
 
 
 def _fields_of(part: str) -> set[str]:
-    """The fields that a part of a spec may have."""
-    parts: dict[str, Sequence[type[Plain]]] = {
-        "schedule": [Schedule],
-        "compute": [Compute],
-        "model": [Change],
-        "student": [Change],
-        "task": list(TASKS.values()),
-        "recipe": list(RECIPES.values()),
-    }
-    return {field for each in parts[part] for field in each.model_fields}
+    types: dict[str, type[Plain]] = {"schedule": Schedule, "compute": Compute, "model": Change, "student": Change}
+    tables: dict[str, Mapping[str, type[Plain]]] = {"task": TASKS, "recipe": RECIPES}
+    return {name for each in tables.get(part, {"": types.get(part, Plain)}).values() for name in each.model_fields}
 
 
 FILE_CAP = 10**6  # bytes
