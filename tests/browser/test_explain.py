@@ -68,6 +68,7 @@ def test_coarse_then_stopped_then_two_models_to_the_end_and_on_a_phone(page, app
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing is wider than a phone"
 
 
+@pytest.mark.slow
 def test_a_finding_of_compare_is_explained_by_one_click(app, browser):
     page = reading(browser, app, "?model=minilm-bc5cdr&model=minilm-bc5cdr-l3")
     link = page.locator(f"a[href$='target={NOTE.index('naloxone')}%3A{NOTE.index('.')}%3AChemical']")

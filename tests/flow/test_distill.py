@@ -68,7 +68,7 @@ TASK = {
     "recipe": {"name": "task_kd", "labels": 0.5},
     "dataset": "ncbi-disease-slice",
     "limit": 40,
-    "schedule": {"steps": 40, "batch_tokens": 512, "lr": 5e-4, "evaluate_every": 20},
+    "schedule": {"steps": 24, "batch_tokens": 512, "lr": 8e-4, "evaluate_every": 24},
 }
 QUICK = {"student": {"layers": 1}, "schedule": {"steps": 2, "batch_tokens": 512, "evaluate_every": 2}}
 

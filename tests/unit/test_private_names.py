@@ -69,6 +69,7 @@ def predicted(code: str, model) -> list:
     return [*json.loads(ended.stdout), ended.stderr]
 
 
+@pytest.mark.slow
 def test_a_bert_gives_the_same_outputs_whatever_the_libraries_rename(tiny_model):
     ours, quick, scores, _ = predicted("import json, sys\n" + PREDICTS, tiny_model)
     assert ours == ["minialbert"] and quick == 6 and scores
