@@ -49,7 +49,13 @@ def intervals(
     return {name: interval(values) for name, values in _ratios(drawn).items()}
 
 
-def _counts(model, gold, predicted, outputs, stated) -> dict[tuple[str, Attribute | None], np.ndarray]:
+def _counts(
+    model: torch.nn.Module,
+    gold: Sequence[Sequence[str]],
+    predicted: Sequence[Sequence[str]],
+    outputs: Sequence[WordOutputs],
+    stated: Sequence[Mapping[str, Sequence[str]]],
+) -> dict[tuple[str, Attribute | None], np.ndarray]:
     """Counts per sentence, by what they are of."""
     counts: dict[tuple[str, Attribute | None], np.ndarray] = {("overlap", None): overlap_counts(gold, predicted)}
     for attribute in attributes_of(model):
@@ -76,15 +82,16 @@ def overlap_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
     predicted one, gold spans. The "inexact" match of the i2b2 challenges.
     """
     rows = []
-    for actual, said in zip(map(get_entities, map(list, gold)), map(get_entities, map(list, predicted)), strict=True):
-        rows.append([_touching(said, actual), len(said), _touching(actual, said), len(actual)])
+    for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
+        gold_spans, spans = get_entities(list(gold_tags)), get_entities(list(predicted_tags))
+        rows.append([_touching(spans, gold_spans), len(spans), _touching(gold_spans, spans), len(gold_spans)])
     return np.array(rows, dtype=np.int64).reshape(-1, 4)
 
 
 def overlap_f1(counts: np.ndarray) -> np.ndarray:
     """F1 of `overlap_counts` summed over the sentences, (..., 4) to (...)."""
-    right, said, met, actual = np.moveaxis(counts, -1, 0)
-    precision, recall = right / np.maximum(said, 1), met / np.maximum(actual, 1)
+    right, predicted, met, gold = np.moveaxis(counts, -1, 0)
+    precision, recall = right / np.maximum(predicted, 1), met / np.maximum(gold, 1)
     return 2 * precision * recall / np.maximum(precision + recall, 1e-12)
 
 
@@ -102,13 +109,12 @@ def confusions(
     """
     counts = np.zeros((len(gold), len(attribute.values), len(attribute.values)), dtype=np.int64)
     numbers = {value: number for number, value in enumerate(attribute.values)}
-    for table, tags, values, said in zip(counts, gold, stated, outputs, strict=True):
+    for table, tags, values, words in zip(counts, gold, stated, outputs, strict=True):
         for kind, first, last in get_entities(list(tags)):
             value = values.get(attribute.name, [""] * len(tags))[first]
             if value and kind in attribute.carriers:
-                table[
-                    numbers[value], numbers[said.attributes(first, last, kind, [attribute])[attribute.name].value]
-                ] += 1
+                answer = words.attributes(first, last, kind, [attribute])[attribute.name].value
+                table[numbers[value], numbers[answer]] += 1
     return counts
 
 
@@ -123,31 +129,31 @@ def end_to_end_counts(
     those without the attribute by type and ends alone.
     """
     rows = []
-    for tags, values, said_tags, said in zip(gold, stated, predicted, outputs, strict=True):
+    for tags, values, predicted_tags, words in zip(gold, stated, predicted, outputs, strict=True):
         by_word = values.get(attribute.name, [""] * len(tags))
-        actual = {
+        gold_spans = {
             (*span, by_word[span[1]] if span[0] in attribute.carriers else "") for span in get_entities(list(tags))
         }
-        found = set()
-        for kind, first, last in get_entities(list(said_tags)):
-            read = said.attributes(first, last, kind, [attribute]).get(attribute.name)
-            found.add((kind, first, last, read.value if read else ""))
-        rows.append([len(actual & found), len(found), len(actual)])
+        spans = set()
+        for kind, first, last in get_entities(list(predicted_tags)):
+            answer = words.attributes(first, last, kind, [attribute]).get(attribute.name)
+            spans.add((kind, first, last, answer.value if answer else ""))
+        rows.append([len(gold_spans & spans), len(spans), len(gold_spans)])
     return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
 
 def f1(counts: np.ndarray) -> np.ndarray:
     """F1 of (..., 3) counts of right, predicted and gold spans."""
-    right, said, actual = np.moveaxis(counts, -1, 0)
-    return 2 * right / np.maximum(said + actual, 1)
+    right, predicted, gold = np.moveaxis(counts, -1, 0)
+    return 2 * right / np.maximum(predicted + gold, 1)
 
 
 def value_scores(table: np.ndarray, attribute: Attribute) -> dict[str, np.ndarray]:
     """From (..., values, values) counts: accuracy, macro F1 over the values that gold spans have, and F1 of each."""
     right = np.diagonal(table, axis1=-2, axis2=-1)
-    actual, said = table.sum(-1), table.sum(-2)
-    each = 2 * right / np.maximum(actual + said, 1)  # (..., values)
-    present = actual > 0
+    gold, predicted = table.sum(-1), table.sum(-2)
+    each = 2 * right / np.maximum(gold + predicted, 1)  # (..., values)
+    present = gold > 0
     scores = {
         "accuracy": right.sum(-1) / np.maximum(table.sum((-2, -1)), 1),
         "macro_f1": (each * present).sum(-1) / np.maximum(present.sum(-1), 1),
