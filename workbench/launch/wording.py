@@ -81,7 +81,7 @@ def queue_position(job: Job) -> str:
 
 def scores(job: Job) -> dict[str, float]:
     """The test scores by display name; empty before there are any."""
-    return {label: job.metrics[name] for name, label in SCORES.items() if job.metrics.get(name) is not None}
+    return {label: score for name, label in SCORES.items() if (score := job.metrics.get(name)) is not None}
 
 
 def evidence(report: Mapping) -> str:

@@ -23,10 +23,7 @@ def plain(text: object) -> str:
 
 def show_error(error: StillroomError) -> None:
     """An error with its next step; a BadSpec shows each field on its own line."""
-    fields = [f"**{plain(name)}**: {plain(problem)}" for name, problem in error.fields] if _has_fields(error) else []
-    lines = fields or [plain(error.message)]
+    lines = [plain(error.message)]
+    if isinstance(error, BadSpec) and len(error.fields) > 1:
+        lines = [f"**{plain(name)}**: {plain(problem)}" for name, problem in error.fields]
     st.error("\n\n".join([*lines, plain(error.next_step)]).strip(), icon=":material/error:")
-
-
-def _has_fields(error: StillroomError) -> bool:
-    return isinstance(error, BadSpec) and len(error.fields) > 1
