@@ -58,7 +58,7 @@ def build(opening: Opening) -> gr.Blocks:
                     start = gr.Button("Compare", variant="primary")
                     stop = gr.Button("Stop")
                 wait = gr.HTML(highlight.status(), elem_id="wait", **_PLAIN)
-        said = gr.HTML(highlight.status(opening.shown.words), elem_id="said", **_PLAIN)
+        results_line = gr.HTML(highlight.status(opening.shown.words), elem_id="said", **_PLAIN)
         shown = gr.HTML(highlight.results(*opening.shown[:3]), elem_id="results", **_PLAIN)
         gr.Markdown(WHY, elem_id="why-heading")
         with gr.Row(elem_id="why-choices"):
@@ -68,25 +68,26 @@ def build(opening: Opening) -> gr.Blocks:
         with gr.Row(elem_id="why-buttons"):
             explain = gr.Button("Explain", variant="primary")
             stop_why = gr.Button("Stop")
-        told = gr.HTML(highlight.status(), elem_id="told", **_PLAIN)
+        why_line = gr.HTML(highlight.status(), elem_id="told", **_PLAIN)
         why = gr.HTML(highlight.status(), elem_id="why", **_PLAIN)
-        for picture in (wait, said, shown, told, why):
+        for picture in (wait, results_line, shown, why_line, why):
             # Not a subclass, which Gradio would take for a component of its own.
             picture.postprocess = _check_html  # type: ignore[method-assign, assignment]
 
         for endpoint in (endpoints.compare, endpoints.explain):  # first, so that no event below takes their names
             about = endpoints.description(endpoint)
             gr.api(endpoint, api_name=endpoint.__name__, api_description=about, concurrency_limit=visit.MOST)
-        page.load(events.open, None, [shown, said, finding], **_QUIET)
+        page.load(events.open, None, [shown, results_line, finding], **_QUIET)
         chosen.input(sample, chosen, text, **_QUIET)
         text.change(None, text, length, js=LENGTH, **_QUIET)
         waits = [page.load, length.change, models.change, gr.Timer(WAIT_S).tick]
         gr.on(waits, events.wait, [length, models], wait, trigger_mode="always_last", **_QUIET)
-        compared = start.click(events.compare, [text, models], [shown, said, finding], **_QUIET)
-        gr.on([finding.change, method.change], events.wait_for_why, [finding, method], told, **_QUIET)
-        explained = explain.click(events.explain, [finding, method, grain], [why, told], **_QUIET)
+        compared = start.click(events.compare, [text, models], [shown, results_line, finding], **_QUIET)
+        gr.on([finding.change, method.change], events.wait_for_why, [finding, method], why_line, **_QUIET)
+        explained = explain.click(events.explain, [finding, method, grain], [why, why_line], **_QUIET)
         for button in (stop, stop_why):
-            button.click(events.stop, None, [shown, said, why, told], cancels=[compared, explained], **_QUIET)
+            drawn = [shown, results_line, why, why_line]
+            button.click(events.stop, None, drawn, cancels=[compared, explained], **_QUIET)
         page.unload(_leaving(page))
     return page
 
