@@ -206,46 +206,53 @@ assert not page.exception and page.metric[0].value == "0"
     )
 
 
-METHOD = '''"""Piece count: how many word pieces a part has."""
+METHOD = '''"""The squared length of the gradient."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from workbench.explain.traits import UnitMethod
+from workbench.explain.traits import PieceMethod
 
 if TYPE_CHECKING:
     from trainer.inference.target_score import Probe
 
 
-class PieceCount(UnitMethod):
-    """How many word pieces each part has: what an explanation should do better than."""
+class SquaredGradient(PieceMethod):
+    """How much a small change of each part could matter: the squared length of the score's gradient there."""
 
-    title: ClassVar = "Word pieces"
-    grain: ClassVar = "word"
-    complete: ClassVar = False
-    unit: ClassVar = "pieces"
-    signed: ClassVar = False
-    targeted: ClassVar = False
-    name: Literal["piece_count"] = "piece_count"
+    title: ClassVar[str] = "Squared gradient"
+    grain: ClassVar[str] = "word"
+    complete: ClassVar[bool] = False
+    unit: ClassVar[str] = "squared gradient length"
+    signed: ClassVar[bool] = False
+    targeted: ClassVar[bool] = True
+    name: Literal["squared_gradient"] = "squared_gradient"
 
     def rows(self, units: int) -> int:
-        """Rows that the model reads."""
+        """How many rows the model reads."""
         return 1
 
-    def attribute(self, probe: "Probe", owner: np.ndarray) -> np.ndarray:
-        """owner: (m,) the unit of each piece; a score per unit, (units,)."""
-        return np.bincount(owner).astype(float)
+    def attribute(self, probe: "Probe") -> np.ndarray:
+        """A score per piece, (m,), none negative."""
+        scores: np.ndarray = np.square(probe.gradient()).sum(-1) * probe.free
+        return scores
 '''
+
+
+METHOD_ENTRY = """
+from workbench.explain.methods.squared_gradient import SquaredGradient
+"squared_gradient": SquaredGradient
+"""
 
 
 def use_method(copy: ProjectCopy) -> None:
     """The command line explains with it."""
     (copy.folder / "note.txt").write_text("Fever and thrombocytopenia.")
     words = ("explain", "--model", copy.model, "--text-file", "note.txt", "--target", "10:26:Disease")
-    explanation = copy.stillroom(*words, "--method", "piece_count")
-    assert explanation["method"] == "piece_count"
-    assert {part["score"] for part in explanation["attributions"]} > {1.0}, "long words have several pieces"
+    explanation = copy.stillroom(*words, "--method", "squared_gradient")
+    assert explanation["method"] == "squared_gradient"
+    assert all(part["score"] >= 0 for part in explanation["attributions"])
 
 
 ENGINE = '''
@@ -351,10 +358,10 @@ ADDITIONS = {
         use_page,
     ),
     "attribution method": Addition(
-        "piece_count",
+        "squared_gradient",
         (METHOD,),
-        ('from workbench.explain.methods.piece_count import PieceCount\n"piece_count": PieceCount',),
-        ("tests/unit/test_explain_methods.py", "piece_count"),
+        (METHOD_ENTRY,),
+        ("tests/unit/test_explain_methods.py", "squared_gradient"),
         use_method,
     ),
     "engine": Addition(

@@ -511,7 +511,7 @@ def test_names_that_look_like_markup_are_shown_as_text(home, address):
 def test_another_task_brings_its_data_and_options(home):
     page = opened()
     task = page.selectbox(key="train.finetune.task.name")
-    assert task.options == ["Named entities in a text", "Labels of whole documents"]
+    assert task.options[:2] == ["Named entities in a text", "Labels of whole documents"]
     task.set_value("classification").run()
     assert not page.exception
     spec = spec_of(page)

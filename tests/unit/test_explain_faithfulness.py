@@ -15,7 +15,7 @@ from workbench.explain.traits import PieceMethod
 FILLER = "the patient was seen in clinic today and we went over all of the plan with her at length again"
 TEXT = f"{FILLER} insulin {FILLER} nausea {FILLER} cancer {FILLER} fever {FILLER} pain {FILLER}"
 WEIGHTS = {"insulin": 3.0, "nausea": 2.0, "cancer": 2.0, "fever": -1.0, "pain": 0.5}
-SIGNED = [n for n, kind in METHODS.items() if kind.targeted and n not in ("saliency", "input_x_gradient")]
+SIGNED = [n for n, kind in METHODS.items() if kind.targeted and kind.signed and n != "input_x_gradient"]
 OPTIONS = {"occlusion": {"width": 1}, "kernel_shap": {"samples": 400}, "gradient_shap": {"noise": 0.01}}
 
 
