@@ -81,7 +81,7 @@ def teacher(notes, tmp_path_factory):
     return run(tmp_path_factory.mktemp("home"), spec, model=zoo.resolve("minilm"), number=1)
 
 
-def said(folder, text: str) -> dict[str, str | None]:
+def assertions_in(folder, text: str) -> dict[str, str | None]:
     """By mention the assertion that a model gives it."""
     model, tokenizer = models.load(str(folder))
     spans = inference.predict(text, model, tokenizer, name="x").to_json()["spans"]
@@ -97,7 +97,7 @@ def test_tags_and_attributes_are_learned_in_one_model(teacher):
     metrics = trained.result.report["metrics"]
     for name in ("f1", "overlap_f1", "assertion.accuracy", "assertion.macro_f1", "assertion.end_to_end_f1"):
         assert metrics[name] == 1.0, name
-    assert said(folder, UNSEEN) == RIGHT
+    assert assertions_in(folder, UNSEEN) == RIGHT
     config = json.loads((folder / "config.json").read_text())
     assert config["stillroom_attributes"] == {"assertion": ["problem"]}
     assert list(config["id2label"].values())[-2:] == ["@assertion=absent", "@assertion=present"]
@@ -119,7 +119,7 @@ def test_a_student_learns_both_from_its_teacher_on_text_without_labels(teacher, 
         tmp_path, spec, model=resolved, teacher=resolved, unlabelled=str(notes.parent / "text"), number=2
     )
     assert taught.result.report["metrics"]["assertion.accuracy"] == 1.0
-    assert said(folder, UNSEEN) == RIGHT
+    assert assertions_in(folder, UNSEEN) == RIGHT
 
 
 def test_an_average_keeps_the_attributes(teacher, notes, tmp_path):
@@ -127,7 +127,7 @@ def test_an_average_keeps_the_attributes(teacher, notes, tmp_path):
     other = shutil.copytree(folder, tmp_path / "other")
     spec = {"kind": "average", "model": [folder, str(other)], "dataset": str(notes)}
     _, averaged = run(tmp_path, spec, model=zoo.resolve(folder), others=(zoo.resolve(str(other)),), number=3)
-    assert said(averaged, UNSEEN) == RIGHT
+    assert assertions_in(averaged, UNSEEN) == RIGHT
 
 
 @pytest.mark.parametrize(

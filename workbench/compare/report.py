@@ -86,8 +86,8 @@ def as_csv(report: Report) -> str:
         table.writerows((arm.model, "", "", label, scores[label], "", *nothing) for label in arm.chosen)
         for span, agreed in zip(arm.spans, spans_agreed(report.comparison, arm), strict=True):
             answer = {True: "yes", False: "no", None: ""}[agreed]
-            given = [span.attributes.get(name) for name in names]
-            values = [cell for each in given for cell in ((each.value, each.score) if each else ("", ""))]
+            carried = [span.attributes.get(name) for name in names]
+            values = [cell for each in carried for cell in ((each.value, each.score) if each else ("", ""))]
             table.writerow((arm.model, span.start, span.end, span.label, span.score, answer, *values))
     return buffer.getvalue()
 
