@@ -259,7 +259,7 @@ ENGINE = '''
 class PoliteEngine(LocalEngine):
     """A child process with the lowest priority."""
 
-    def start(self, run: Run, *, env: Mapping[str, str]) -> Handle:
+    def start(self, run: "Run", *, env: Mapping[str, str]) -> Handle:
         """Start the child, and lower its priority."""
         handle = super().start(run, env=env)
         psutil.Process(handle.popen.pid).nice(19)
