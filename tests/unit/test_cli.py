@@ -14,9 +14,11 @@ import pytest
 from trainer import datasets, queue, spec
 from trainer.errors import Unavailable
 from trainer.home import runs_dir
+from trainer.prediction import AttributeValue, Cost, Coverage, Prediction, Span
 from trainer.run import Run
 from workbench import cli
 from workbench.cli import processes, terminal
+from workbench.compare import compare
 from workbench.launch import logs
 
 ROOT = Path(__file__).parents[2]
@@ -338,6 +340,20 @@ def test_names_are_never_markup(capsys):
     out = capsys.readouterr().out
     assert "[red]x[/red] :smile:" in out
     assert "[bold]b[/bold] :smile:" in out
+
+
+def test_a_comparison_shows_which_assertion_each_model_gives(capsys):
+    arms = []
+    for model, value in (("one", "absent"), ("other", "present")):
+        assertion = {"assertion": AttributeValue(value=value, score=0.9)}
+        spans = (Span(start=3, end=8, label="problem", score=0.9, attributes=assertion),)
+        coverage, cost = Coverage(tokens=3, tokens_read=3, windows=1), Cost(latency_ms=1, tokens_per_second=1)
+        arms.append(
+            Prediction(model=model, task="ner", spans=spans, coverage=coverage, cost=cost, label_set=("problem",))
+        )
+    terminal.show_comparison("No fever.", compare(arms))
+    row = capsys.readouterr().out.splitlines()[1]
+    assert " ".join(row.split()) == "3 8 problem (absent) problem (present) fever"
 
 
 def test_table_cells():

@@ -159,7 +159,7 @@ def show_comparison(text: str, compared: Comparison) -> None:
     """Show each disagreement with the vote of every arm, then the agreement and what each arm read."""
     arms = [prediction.model for prediction in compared.predictions]
     rows = [
-        (item.start, item.end, *(_vote(item.votes, arm) for arm in arms), _place(text, item))
+        (item.start, item.end, *(_vote(item, arm) for arm in arms), _place(text, item))
         for item in compared.disagreements
     ]
     _table(("start", "end", *arms, "text"), rows)
@@ -321,8 +321,15 @@ def _trust(explanation: Explanation) -> str:
     )
 
 
-def _vote(votes: Mapping[str, str | None], arm: str) -> str:
-    return "cannot predict it" if arm not in votes else votes[arm] or "nothing"
+def _vote(item: Disagreement, arm: str) -> str:
+    """What an arm says: its label with the values of attributes that differ, `problem (absent)`, or that it has none."""
+    if arm not in item.votes:
+        return "cannot predict it"
+    label = item.votes[arm]
+    if label is None:
+        return "nothing"
+    values = item.attributes.get(arm, {}).values()
+    return f"{label} ({', '.join(values)})" if values else label
 
 
 def _place(text: str, item: Disagreement) -> str:
