@@ -45,7 +45,7 @@ class Case:
         tags = inference.tags_of(self.model)
         columns = tags.columns(span.label)
         self.places = [int(begins[0]) + len(around.before)]
-        self.score = Score.of(columns, len(tags.names))
+        self.score = Score.of(columns, range(len(tags.names)))
         self.baseline = list(self.ids)
         self.baseline[len(around.before) : -len(around.after)] = [self.tokenizer.mask_token_id] * room
 

@@ -9,9 +9,14 @@ import pytest
 import torch
 
 from trainer import datasets, fit, inference, models, zoo
+from trainer.errors import UnknownName
 from trainer.execute import execute
 from trainer.run import Run, RunSpec
 from trainer.spec import parse
+from workbench.cli import terminal
+from workbench.explain import ExplainOptions, explain_text
+from workbench.explain.targets import list_targets
+from workbench.explain.targets import parse as parse_target
 
 FINDINGS = ("fever", "cough", "pain", "nausea", "rash", "edema")
 DRUGS = ("aspirin", "insulin", "warfarin")
@@ -102,6 +107,39 @@ def test_tags_and_attributes_are_learned_in_one_model(teacher):
     assert config["stillroom_attributes"] == {"assertion": ["problem"]}
     assert list(config["id2label"].values())[-2:] == ["@assertion=absent", "@assertion=present"]
     assert fit.model(zoo.resolve(str(folder))).attributes == ("assertion",)
+
+
+def test_the_reason_for_a_value_is_found_among_the_words_around_it(teacher):
+    model, tokenizer = models.load(str(teacher[1]))
+    place = UNSEEN.index("rash"), UNSEEN.index("rash") + 4
+    options = ExplainOptions(context=True, orders=2)
+    answer = explain_text(UNSEEN, model, tokenizer, f"{place[0]}:{place[1]}:@assertion=absent", options, name="x")
+    best = max(answer.attributions, key=lambda part: part.score)
+    span = next(s for s in inference.predict(UNSEEN, model, tokenizer, name="x").spans if (s.start, s.end) == place)
+    assert answer.probability == pytest.approx(span.attributes["assertion"].score, abs=1e-5)
+    assert UNSEEN[best.start : best.end] == "no"
+    assert best.score > 2 * max(part.score for part in answer.attributions if part != best)
+
+
+def test_what_is_listed_can_be_asked_and_an_unknown_value_names_the_known_ones(teacher):
+    model, tokenizer = models.load(str(teacher[1]))
+    listed = [each["target"] for each in list_targets(inference.predict(UNSEEN, model, tokenizer, name="x"))]
+    assert sorted(each.partition("@")[2] for each in listed) == ["", "", "", "assertion=absent", "assertion=present"]
+    assert [str(parse_target(each)) for each in listed] == listed
+    with pytest.raises(UnknownName, match="Known: @assertion=absent, @assertion=present"):
+        explain_text(UNSEEN, model, tokenizer, "0:7:@assertion=doubtful", name="x")
+
+
+def test_the_table_of_a_prediction_has_a_column_for_an_attribute(teacher, capsys):
+    model, tokenizer = models.load(str(teacher[1]))
+    terminal.show_prediction(UNSEEN, inference.predict(UNSEEN, model, tokenizer, name="x"))
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["label", "assertion", "start", "end", "score", "text"]
+    assert {row.split()[-1]: row.split()[1] for row in rows[:3]} == {
+        "nausea": "present",
+        "rash": "absent",
+        "insulin": "–",
+    }
 
 
 def test_a_student_learns_both_from_its_teacher_on_text_without_labels(teacher, notes, tmp_path):

@@ -41,7 +41,7 @@ def case(bag):
         before=1,
         free=np.ones(len(ids), dtype=bool),
         places=[0],
-        score=Score.of([1], 2),
+        score=Score.of([1], range(2)),
         baseline_id=tokenizer.mask_token_id,
     )
     return probe, np.arange(len(ids)), model.embeddings.weight.detach()[ids, 0].numpy()

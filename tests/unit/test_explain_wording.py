@@ -9,7 +9,15 @@ from workbench.explain.agreement import compare_explanations
 from workbench.explain.explanation import Checks, Faithfulness
 from workbench.explain.methods import METHODS
 from workbench.explain.targets import parse
-from workbench.explain.wording import account, describe_agreement, describe_target, figure, method_summary, verdict
+from workbench.explain.wording import (
+    account,
+    describe_agreement,
+    describe_target,
+    figure,
+    method_summary,
+    name_target,
+    verdict,
+)
 
 
 def measured(measured_fall: tuple[float, float], random: tuple[float, float], *, trusted: bool, **fields):
@@ -103,6 +111,17 @@ def test_targets_and_figures_read_as_a_person_says_them():
     assert describe_target(parse("3:9:Disease"), "sepsis") == "Disease: sepsis"
     assert describe_target(parse("3:9:Disease")) == "Disease: characters 3 to 9"
     assert describe_target(parse("Urology")) == "Urology, of the whole note"
+    assert describe_target(parse("3:9:@assertion=absent"), "sepsis") == "Why absent? sepsis"
+    assert name_target(parse("3:9:@assertion=absent"), "sepsis") == "“sepsis” as absent"
+    assert name_target(parse("3:9:Disease")) == "3:9 as Disease" and name_target(parse("Urology")) == "Urology"
+
+
+def test_outputs_compete_with_those_of_their_kind():
+    names = ["O", "B-problem", "I-problem", "@assertion=absent", "@assertion=present", "@severity=mild"]
+    span, value = parse("0:5:problem"), parse("0:5:@assertion=present")
+    assert (span.columns(names), span.competing(names)) == ([1, 2], [0, 1, 2])
+    assert (value.columns(names), value.competing(names)) == ([4], [3, 4])
+    assert parse("a").competing(["a", "b"]) == [0, 1]
     assert [figure(p) for p in (0.001, 0.5, 0.999)] == ["below 0.01", "0.50", "above 0.99"]
 
 

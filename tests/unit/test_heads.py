@@ -166,7 +166,7 @@ def test_what_is_explained_is_the_models_own_answer_or_is_refused(head, kind):
     except Unavailable:
         return  # not loaded at all
     ids, places = [5, 10, 11, 12, 13, 2], [0] if head == "classification" else [2, 4]
-    about = {"before": 1, "free": [True] * 4, "places": places, "score": Score.of([0], 5), "baseline_id": 4}
+    about = {"before": 1, "free": [True] * 4, "places": places, "score": Score.of([0], range(5)), "baseline_id": 4}
     try:
         probe = Probe(network, ids, **about)
     except Unavailable as refusal:

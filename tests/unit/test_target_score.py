@@ -57,7 +57,7 @@ def probe(tagger, ids):
 
 def open_probe(model, ids, *, places=PLACES, baseline_id=1, **how) -> Probe:
     free = np.ones(len(ids) - 2, dtype=bool)
-    score = Score.of(COLUMNS, 3)
+    score = Score.of(COLUMNS, range(3))
     return Probe(model, ids, before=1, free=free, places=places, score=score, baseline_id=baseline_id, **how)
 
 
@@ -252,12 +252,22 @@ def test_the_last_layer_is_cut_and_whole_again_also_after_an_error(tagger):
 
 def test_independent_labels_have_probabilities_of_their_own():
     logits = torch.tensor([[[1.0, 2.0, -1.0]]])
-    both, one = Score.of([1], 3), Score.of([1], 3, independent=True)
+    both, one = Score.of([1], range(3)), Score.of([1], range(3), independent=True)
     assert one.log_odds(logits).item() == 2.0
     assert one.probability(logits).item() == pytest.approx(1 / (1 + np.exp(-2)))
     chance = both.probability(logits).item()
     assert both.log_odds(logits).item() == pytest.approx(np.log(chance / (1 - chance)), abs=1e-5)
-    assert Score.of([0], 1).log_odds(torch.tensor([[[3.0]]])).item() == 3.0
+    assert Score.of([0], range(1)).log_odds(torch.tensor([[[3.0]]])).item() == 3.0
+
+
+def test_only_outputs_that_compete_share_the_probability():
+    logits = torch.tensor([[[1.0, 2.0, 9.0, 0.0], [3.0, 2.0, 9.0, 4.0]]])  # (1, places, outputs): two tags, two values
+    tag = Score.of([1], [0, 1])
+    assert tag.log_odds(logits).item() == pytest.approx(0.0)
+    assert tag.probability(logits).item() == pytest.approx((logits[0, :, :2].softmax(-1)[:, 1]).mean().item())
+    value = Score.of([2], [2, 3], pooled=True)
+    assert value.probability(logits).item() == pytest.approx(logits[0].mean(0)[2:].softmax(-1)[0].item())
+    assert value.log_odds(logits).item() == pytest.approx(7.0)
 
 
 def test_batches_side_by_side_give_the_same(probe):

@@ -39,7 +39,18 @@ def tag_names(names: Iterable[str]) -> tuple[str, ...]:
 
 def output_names(values: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """The names of the outputs for some attributes and their values."""
-    return tuple(f"@{name}={value}" for name in values for value in values[name])
+    return tuple(output_name(name, value) for name in values for value in values[name])
+
+
+def output_name(attribute: str, value: str) -> str:
+    """The name of the output for a value of an attribute."""
+    return f"@{attribute}={value}"
+
+
+def split(output: str) -> tuple[str, str]:
+    """The attribute and the value that an output stands for; both empty for a tag."""
+    match = _OUTPUT.fullmatch(output)
+    return (match[1], match[2]) if match else ("", "")
 
 
 def read(names: Sequence[str], carriers: Mapping[str, Sequence[str]], kinds: Sequence[str]) -> tuple[Attribute, ...]:

@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 
 class Score(NamedTuple):
-    """The quantity that is explained; both functions map logits (rows, places, labels) to (rows,).
+    """The quantity that is explained; both functions map logits (rows, places, outputs) to (rows,).
 
     Attributions add up to log_odds: unlike a probability it does not flatten near 1, and unlike a raw logit it cannot
     rise while the probability stays the same. probability is what people read and what faithfulness is measured on.
@@ -39,18 +39,23 @@ class Score(NamedTuple):
     probability: Callable[[torch.Tensor], torch.Tensor]
 
     @classmethod
-    def of(cls, columns: Sequence[int], labels: int, *, independent: bool = False) -> "Score":
-        """The score of "the answer is one of the outputs `columns`" out of `labels` outputs, averaged over the places.
+    def of(
+        cls, columns: Sequence[int], competing: Sequence[int], *, independent: bool = False, pooled: bool = False
+    ) -> "Score":
+        """The score of "the answer is one of the outputs `columns`" among those `competing`, averaged over the places.
 
-        independent: each label has a probability of its own (sigmoid); otherwise they share one (softmax).
+        independent: each label has a probability of its own (sigmoid); otherwise they share one (softmax). pooled: the
+        logits of the places are averaged, not their scores, as for attributes of spans.
         """
-        chosen, others = list(columns), [index for index in range(labels) if index not in columns]
+        chosen, others = list(columns), [index for index in competing if index not in columns]
         if independent or not others:
             return cls(lambda x: x[..., chosen].mean((1, 2)), lambda x: x[..., chosen].sigmoid().mean((1, 2)))
-        return cls(
-            lambda x: (x[..., chosen].logsumexp(-1) - x[..., others].logsumexp(-1)).mean(1),
-            lambda x: x.softmax(-1)[..., chosen].sum(-1).mean(1),
-        )
+
+        def log_odds(x: torch.Tensor) -> torch.Tensor:  # (rows, places, outputs) -> (rows, places, or 1 if pooled)
+            x = x.mean(1, keepdim=True) if pooled else x
+            return x[..., chosen].logsumexp(-1) - x[..., others].logsumexp(-1)
+
+        return cls(lambda x: log_odds(x).mean(1), lambda x: log_odds(x).sigmoid().mean(1))
 
 
 class Progress:

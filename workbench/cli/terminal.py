@@ -138,7 +138,7 @@ def show_report(report: Report) -> None:
 
 
 def show_prediction(text: str, prediction: Prediction) -> None:
-    """Show the spans with their text, or the labels of the document; what was read, and the cost."""
+    """Show the spans with their text and attributes, or the labels of the document; what was read, and the cost."""
     from trainer.tasks import answers  # slow to import, and not needed by other commands
 
     if answers(prediction.task) == "labels":
@@ -147,11 +147,19 @@ def show_prediction(text: str, prediction: Prediction) -> None:
         _table(("label", "probability", ""), rows)
         say(_coverage(prediction))
         return
+    attributes = sorted({name for span in prediction.spans for name in span.attributes})
     spans = [
-        (span.label, span.start, span.end, span.score, _visible(text[span.start : span.end]))
+        (
+            span.label,
+            *(span.attributes[name].value if name in span.attributes else None for name in attributes),
+            span.start,
+            span.end,
+            span.score,
+            _visible(text[span.start : span.end]),
+        )
         for span in prediction.spans
     ]
-    _table(("label", "start", "end", "score", "text"), spans)
+    _table(("label", *attributes, "start", "end", "score", "text"), spans)
     say(_coverage(prediction))
 
 
@@ -181,7 +189,8 @@ def show_targets(text: str, targets: Sequence[Mapping]) -> None:
     """Show the findings of a model as targets for an explanation, with their text."""
     rows = [(each["target"], each["score"], _quoted(text, each["target"])) for each in targets]
     _table(("target", "score", "text"), rows)
-    say("Pass one of them as --target, or any other START:END:LABEL or LABEL." if rows else "The model found nothing.")
+    others = "START:END:LABEL, START:END:@ATTRIBUTE=VALUE or LABEL"
+    say(f"Pass one of them as --target, or any other {others}." if rows else "The model found nothing.")
 
 
 def show_explanation(text: str, explanation: Explanation, *, max_parts: int = 15) -> None:

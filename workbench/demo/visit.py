@@ -115,7 +115,8 @@ def why(text: str, name: str, target: str, method: str, grain: str = "") -> Inqu
         if name_sent not in known:
             raise NotOffered(what, known)
     parsed, labels = targets.parse(target), zoo.entries()[chosen.model].labels
-    if parsed.label not in labels:
+    # The model itself knows the values of its attributes, and refuses others.
+    if parsed.label not in labels and not isinstance(parsed, targets.AttributeTarget):
         raise NotOffered("label of this model", labels)
     parsed.check(text)
     options = ExplainOptions(method=method, grain=grain or None)

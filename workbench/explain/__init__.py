@@ -196,7 +196,8 @@ def _open_view(
         raise BadData("The model reads no word piece in this note.", next_step="Choose another note.")
     words = read.align(words_in(text))
     places, around = target.places(words), frame(tokenizer)
-    score = Score.of(columns, len(names), independent=inference.is_multi_label(model))
+    independent = inference.is_multi_label(model)
+    score = Score.of(columns, target.competing(names), independent=independent, pooled=target.pooled)
 
     def open_window(start: int, end: int) -> _View:
         free = np.ones(end - start, dtype=bool)

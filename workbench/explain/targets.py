@@ -1,6 +1,6 @@
-"""What is explained: a span of the text or a label of the whole text, depending on what the model answers.
+"""What is explained: a span of the text, a value of its attribute, or a label of the whole text.
 
-A target says which logits its score is made of.
+A target says which logits its score is made of, and which compete with them.
 """
 
 import re
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
-from trainer.datasets import tags
+from trainer.datasets import attributes, tags
 from trainer.datasets.rows.words import Alignment
 from trainer.errors import BadSpec, UnknownName
 from trainer.prediction import Plain, Prediction
@@ -29,6 +29,7 @@ class SpanTarget(Plain):
 
     answers: ClassVar[str] = "spans"
     written: ClassVar[str] = "marks spans: write START:END:LABEL"
+    pooled: ClassVar[bool] = False
     start: int
     end: int
     label: str
@@ -42,6 +43,10 @@ class SpanTarget(Plain):
         if self.label not in scheme.kinds:
             raise UnknownName("label of this model", self.label, scheme.kinds, next_step=LIST_THEM)
         return scheme.columns(self.label)
+
+    def competing(self, names: Sequence[str]) -> list[int]:
+        """The outputs that share the probability with these columns: the tags, without the values of attributes."""
+        return list(range(len(tags.read(names).names)))
 
     def check(self, text: str) -> None:
         """BadSpec if the span is not within the text."""
@@ -59,6 +64,33 @@ class SpanTarget(Plain):
         return [int(piece) for piece in pieces]
 
 
+class AttributeTarget(SpanTarget):
+    """text[start:end] has a value of an attribute, such as absent of assertion; written START:END:@ATTRIBUTE=VALUE.
+
+    Its score is the log-odds of the value among the values of that attribute, of the mean of the logits of the span's
+    words, which is how inference decides. `label` is the name of the output, "@assertion=absent".
+    """
+
+    pooled: ClassVar[bool] = True
+
+    @property
+    def value(self) -> str:
+        """The value alone."""
+        return attributes.split(self.label)[1]
+
+    def columns(self, names: Sequence[str]) -> list[int]:
+        """The model's output for the value. UnknownName if it has none."""
+        if self.label not in names:
+            known = [name for name in names if name.startswith("@")]
+            raise UnknownName("value of an attribute of this model", self.label, known, next_step=LIST_THEM)
+        return [list(names).index(self.label)]
+
+    def competing(self, names: Sequence[str]) -> list[int]:
+        """The outputs of all values of the attribute."""
+        attribute = attributes.split(self.label)[0]
+        return [place for place, name in enumerate(names) if attributes.split(name)[0] == attribute]
+
+
 class LabelTarget(Plain):
     """The whole text has the label; written LABEL. Its score is the log-odds of the label.
 
@@ -67,6 +99,7 @@ class LabelTarget(Plain):
 
     answers: ClassVar[str] = "labels"
     written: ClassVar[str] = "labels whole texts: write LABEL"
+    pooled: ClassVar[bool] = False
     label: str
 
     def __str__(self) -> str:
@@ -77,6 +110,10 @@ class LabelTarget(Plain):
         if self.label not in names:
             raise UnknownName("label of this model", self.label, names, next_step=LIST_THEM)
         return [list(names).index(self.label)]
+
+    def competing(self, names: Sequence[str]) -> list[int]:
+        """All outputs."""
+        return list(range(len(names)))
 
     def check(self, text: str) -> None:
         """Any text can have a label."""
@@ -93,26 +130,37 @@ class FoundTarget(TypedDict):
     score: float
 
 
-Target = SpanTarget | LabelTarget
+Target = SpanTarget | LabelTarget  # an AttributeTarget is a SpanTarget
 TARGETS: dict[str | None, type[SpanTarget] | type[LabelTarget]] = {
     kind.answers: kind for kind in (SpanTarget, LabelTarget)
 }
 
 
 def parse(text: str) -> Target:
-    """The target that a person wrote: START:END:LABEL in code points, or LABEL. BadSpec if it is empty."""
+    """The target that a person wrote: START:END:LABEL or START:END:@ATTRIBUTE=VALUE in code points, or LABEL.
+
+    BadSpec if it is empty.
+    """
     if match := _SPAN.fullmatch(text.strip()):
-        return SpanTarget(start=int(match[1]), end=int(match[2]), label=match[3])
+        kind = AttributeTarget if attributes.split(match[3])[0] else SpanTarget
+        return kind(start=int(match[1]), end=int(match[2]), label=match[3])
     if not text.strip():
         raise BadSpec([("target", "found nothing; write START:END:LABEL or LABEL")], next_step=LIST_THEM)
     return LabelTarget(label=text.strip())
 
 
 def list_targets(prediction: Prediction) -> list[FoundTarget]:
-    """What a prediction found, as targets, highest score first."""
-    spans = [FoundTarget(target=f"{span.start}:{span.end}:{span.label}", score=span.score) for span in prediction.spans]
+    """What a prediction found, as targets, highest score first; the values of attributes after the spans."""
+    spans, values = [], []
+    for span in prediction.spans:
+        place = f"{span.start}:{span.end}"
+        spans.append(FoundTarget(target=f"{place}:{span.label}", score=span.score))
+        for name, each in span.attributes.items():
+            output = attributes.output_name(name, each.value)
+            values.append(FoundTarget(target=f"{place}:{output}", score=each.score))
     labels = [FoundTarget(target=label.label, score=label.score) for label in prediction.labels]
-    return sorted(spans + labels, key=lambda target: -target["score"])
+    by_score = [sorted(each, key=lambda target: -target["score"]) for each in (spans + labels, values)]
+    return by_score[0] + by_score[1]
 
 
 def require_task(target: Target, model: Any) -> list[str]:

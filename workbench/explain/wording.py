@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from workbench.explain.agreement import Agreement
 from workbench.explain.explanation import Checks, Explanation, Faithfulness
 from workbench.explain.methods import METHODS
-from workbench.explain.targets import SpanTarget, Target
+from workbench.explain.targets import AttributeTarget, SpanTarget, Target
 
 PARTS = {"section": "sections", "sentence": "sentences", "phrase": "phrases", "word": "words", "piece": "word pieces"}
 LITTLE = 0.1  # a probability below which there is little to explain
@@ -57,10 +57,19 @@ def account(explanation: Explanation) -> list[str]:
 
 
 def describe_target(target: Target, quote: str = "") -> str:
-    """A target in words: "Disease: nephrotic syndrome", or the label of the whole note."""
-    if isinstance(target, SpanTarget):
-        return f"{target.label}: {quote or f'characters {target.start} to {target.end}'}"
-    return f"{target.label}, of the whole note"
+    """A target in words: "Disease: nephrotic syndrome", "Why absent? fever", or the label of the whole note."""
+    if not isinstance(target, SpanTarget):
+        return f"{target.label}, of the whole note"
+    asked = f"Why {target.value}?" if isinstance(target, AttributeTarget) else f"{target.label}:"
+    return f"{asked} {quote or f'characters {target.start} to {target.end}'}"
+
+
+def name_target(target: Target, quote: str = "") -> str:
+    """A target within a sentence: "“nephrotic syndrome” as Disease", "“fever” as absent", or the label."""
+    if not isinstance(target, SpanTarget):
+        return target.label
+    named = target.value if isinstance(target, AttributeTarget) else target.label
+    return f"“{quote}” as {named}" if quote else f"{target.start}:{target.end} as {named}"
 
 
 def describe_agreement(agreement: Agreement, grain: str) -> list[str]:

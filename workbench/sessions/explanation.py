@@ -13,7 +13,7 @@ from workbench.explain import ExplainOptions, agreement, targets
 from workbench.explain.explanation import Explanation
 from workbench.explain.grains import find_heading
 from workbench.explain.ranking import available_grains, coarsen
-from workbench.explain.wording import account, describe_target, figure, verdict
+from workbench.explain.wording import account, describe_target, figure, name_target, verdict
 from workbench.note import Note
 from workbench.predict import Arm, letter
 
@@ -206,7 +206,7 @@ class Inquiry:
             part="rest of the target's own sentence" if overlaps else "sentence",
             name=find_heading(self.note.text, place[0]),
             quote=quote(self.note.text, *place),
-            target=self.title(),
+            target=name_target(targets.parse(self.target), quote(self.note.text, *target) if target else ""),
         )
 
 
