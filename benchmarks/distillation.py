@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 from torch.nn import functional
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from benchmarks import measure
 from trainer.architectures.dropout import quicken
@@ -60,7 +60,7 @@ CASES = (
 )
 
 
-def build(shape: dict[str, int], *, seed: int, attention: str) -> torch.nn.Module:
+def build(shape: dict[str, int], *, seed: int, attention: str) -> PreTrainedModel:
     """A masked LM of this shape with random weights."""
     torch.manual_seed(seed)
     return BertForMaskedLM(_config(shape, attn_implementation=attention))

@@ -30,7 +30,15 @@ from typing import Any, NamedTuple, TypeVar
 
 import psutil
 import torch
-from transformers import BertConfig, BertModel, BigBirdConfig, BigBirdModel, LongformerConfig, LongformerModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    BigBirdConfig,
+    BigBirdModel,
+    LongformerConfig,
+    LongformerModel,
+    PreTrainedModel,
+)
 
 from benchmarks import measure
 from trainer.architectures import dropout, quicken
@@ -70,16 +78,19 @@ class Measures(NamedTuple):
     peaks: dict[str, int]
 
 
-def build(kind: str, tokens: int) -> torch.nn.Module:
+def build(kind: str, tokens: int, dtype: torch.dtype) -> PreTrainedModel:
     """An encoder of a kind with random weights and room for `tokens`, as transformers computes it."""
     torch.manual_seed(0)
+    model: PreTrainedModel
     if kind == "bert":
-        return BertModel(BertConfig.from_dict(SHAPE), add_pooling_layer=False).eval()
-    if kind == "longformer":
+        model = BertModel(BertConfig.from_dict(SHAPE), add_pooling_layer=False)
+    elif kind == "longformer":
         positions = {"max_position_embeddings": tokens + 2, "pad_token_id": 1}
-        return LongformerModel(LongformerConfig.from_dict(SHAPE | positions), add_pooling_layer=False).eval()
-    config = BigBirdConfig.from_dict(SHAPE | {"max_position_embeddings": tokens})
-    return BigBirdModel(config, add_pooling_layer=False).eval()
+        model = LongformerModel(LongformerConfig.from_dict(SHAPE | positions), add_pooling_layer=False)
+    else:
+        config = BigBirdConfig.from_dict(SHAPE | {"max_position_embeddings": tokens})
+        model = BigBirdModel(config, add_pooling_layer=False)
+    return model.eval().to(dtype)  # type: ignore[arg-type]  # transformers wraps `to` without its self
 
 
 def inputs(kind: str, tokens: int) -> dict[str, torch.Tensor]:
@@ -111,7 +122,7 @@ def against_transformers(
     kind: str, tokens: int, way: str, *, rounds: int, threads: int, dtype: torch.dtype
 ) -> dict[str, Any]:
     """One pass of one model with Stillroom's attention and with transformers'."""
-    peer = build(kind, tokens).to(dtype)
+    peer = build(kind, tokens, dtype)
     equal = difference(quicken(copy.deepcopy(peer)), peer, inputs(kind, tokens), way)
     sides = {"ours": Side(kind, tokens, True, True), "peer": Side(kind, tokens, True, False)}
     measures = measure_sides(sides, way, rounds=rounds, threads=threads, dtype=dtype)
@@ -142,7 +153,7 @@ def _peak() -> int:
 
 def _prepare(kind: str, tokens: int, padded: bool, quick: bool, way: str, threads: int, dtype: torch.dtype) -> None:
     torch.set_num_threads(threads)
-    model, batch = build(kind, tokens).to(dtype), inputs(kind, tokens)
+    model, batch = build(kind, tokens, dtype), inputs(kind, tokens)
     if not padded:
         batch["attention_mask"] = torch.ones_like(batch["attention_mask"])
     if way == "training":
@@ -208,7 +219,7 @@ def _measure_fresh(kind: str, tokens: int, way: str, threads: int, dtype: torch.
 def _time_passes(kind: str, tokens: int, way: str, threads: int, dtype: torch.dtype) -> tuple[float, int]:
     """Seconds of the faster of two passes, and their peak bytes beyond those of the model."""
     torch.set_num_threads(threads)
-    run = runner(quicken(build(kind, GROWTH[-1]).to(dtype)), inputs(kind, tokens), way)
+    run = runner(quicken(build(kind, GROWTH[-1], dtype)), inputs(kind, tokens), way)
     before, times = psutil.Process().memory_info().rss, []
     for _ in range(2):
         began = time.perf_counter()

@@ -9,6 +9,10 @@ import sys
 import threading
 import traceback
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 OMITTED = "message omitted, since it may quote a note"
 
@@ -29,7 +33,9 @@ def _remove_context(record: logging.LogRecord) -> bool:
     return True
 
 
-def _format(error, value=None, tb: TracebackType | None = None, *_: object, **__: object) -> list[str]:
+def _format(
+    error: object, value: object = None, tb: TracebackType | None = None, *_: object, **__: object
+) -> list[str]:
     """Replaces traceback.format_exception, with both of its signatures."""
     if isinstance(error, BaseException):
         error, value, tb = type(error), error, error.__traceback__
@@ -38,6 +44,13 @@ def _format(error, value=None, tb: TracebackType | None = None, *_: object, **__
     return [*head, *traceback.format_tb(tb), f"{kind}: {OMITTED}\n"]
 
 
-def _print(error, value=None, tb=None, limit=None, file=None, chain=True) -> None:  # noqa: PLR0913
+def _print(
+    error: object,
+    value: object = None,
+    tb: TracebackType | None = None,
+    limit: int | None = None,
+    file: "SupportsWrite[str] | None" = None,
+    chain: bool = True,
+) -> None:
     """Replaces traceback.print_exception."""
     (file or sys.stderr).write("".join(_format(error, value, tb)))

@@ -12,7 +12,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer import datasets, fit
 from trainer.datasets.rows import corpus
@@ -28,10 +29,13 @@ from trainer.datasets.rows.batches import Batches
 from trainer.errors import StillroomError
 from trainer.evaluation import masked_lm
 from trainer.examples import open_data
+from trainer.examples.task_data import LabelledData, LabelledRows, TaskData
 from trainer.files import write_file
 from trainer.resolved import ResolvedDataset
 from trainer.run import Run, RunSpec
 from trainer.spec import Schedule
+from trainer.tasks.mlm import MLM
+from trainer.tasks.task import Task
 from trainer.training import loop, memory, teacher_cache
 from trainer.training.estimate import Estimate
 from trainer.training.setup import TrainingSetup, prepare
@@ -47,12 +51,9 @@ WHOLE = 1 << 30  # a window that nothing is longer than
 log = logging.getLogger(__name__)
 
 
-def excerpt(task: Any, dataset: ResolvedDataset, *, limit: int | None, examples: int) -> Any:
-    """The first examples of a data set; which word pieces are used is counted on more of them."""
-    data = open_data(task, dataset, limit=min(examples, limit or examples))
-    whole = open_data(task, dataset, limit=limit)
-    data.texts = lambda split: islice(whole.texts(split), COUNTED)
-    return data
+def excerpt(task: Task, dataset: ResolvedDataset, *, limit: int | None, examples: int) -> TaskData[Any]:
+    """The first examples of a data set."""
+    return open_data(task, dataset, limit=min(examples, limit or examples))
 
 
 class Whole(NamedTuple):
@@ -79,7 +80,7 @@ def run(folder: Path) -> int:
     return 0
 
 
-def answer(ready: RunSpec, *, cache: Path, began: float | None = None) -> dict:
+def answer(ready: RunSpec, *, cache: Path, began: float | None = None) -> dict[str, Any]:
     """{"estimate"} as Estimate has it, or {"error"} as StillroomError.to_json; a bug is still an exception."""
     try:
         return {"estimate": estimate(ready, cache=cache, began=began).model_dump()}
@@ -99,7 +100,12 @@ def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Esti
     began = time.perf_counter() if began is None else began
     fit.check(ready)
     examples = _examples(ready)
-    setup = prepare(_shortened(ready, examples), cache=cache, open_data=partial(excerpt, examples=examples))
+    setup = prepare(
+        _shortened(ready, examples),
+        cache=cache,
+        open_data=partial(excerpt, examples=examples),
+        counted=lambda: islice(_whole(ready).texts("train"), COUNTED),
+    )
     preparing_s = time.perf_counter() - began
     seconds_per_place = _steps(setup)
     data = open_data(ready.spec.task, ready.dataset, limit=min(SCORED, ready.spec.limit or SCORED))
@@ -130,6 +136,11 @@ def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Esti
     )
 
 
+def _whole(ready: RunSpec) -> TaskData[Any]:
+    """The data of the run, none left out."""
+    return open_data(ready.spec.task, ready.dataset, limit=ready.spec.limit)
+
+
 def _examples(ready: RunSpec) -> int:
     """How many examples fill a few batches of a run."""
     spec, mean = ready.spec, _mean_length(ready)
@@ -143,7 +154,8 @@ def _shortened(ready: RunSpec, examples: int) -> RunSpec:
     if not ready.unlabelled:
         return ready
     recipe = ready.spec.recipe
-    limit = min(examples, recipe.unlabelled_limit or examples)
+    assert recipe is not None  # jobs that train have one
+    limit = min(examples, getattr(recipe, "unlabelled_limit", None) or examples)
     recipe = recipe.model_copy(update={"unlabelled_limit": limit})
     return ready.model_copy(update={"spec": ready.spec.model_copy(update={"recipe": recipe})})
 
@@ -160,6 +172,7 @@ def _mean_length(ready: RunSpec) -> float:
 def _per_batch(schedule: Schedule, mean: float) -> float:
     if schedule.batch_tokens:
         return schedule.batch_tokens / mean
+    assert schedule.batch_size is not None  # a schedule has batch_size or batch_tokens
     return schedule.batch_size * max(1.0, schedule.max_tokens / mean)
 
 
@@ -185,12 +198,14 @@ def _steps(setup: TrainingSetup) -> float:
     return seconds / sum(places[index] for index in chosen[1:])
 
 
-def _scoring(setup: TrainingSetup, data: Any, model: torch.nn.Module, tokenizer: Any) -> float:
+def _scoring(
+    setup: TrainingSetup, data: TaskData[Any], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> float:
     """Seconds to score a model on the dev examples of `data`."""
     return _timed(lambda: data.scores(model.eval(), tokenizer, "dev", max_tokens=setup.max_tokens))
 
 
-def _teacher_seconds(setup: TrainingSetup, data: Any) -> Callable[[Whole], float]:
+def _teacher_seconds(setup: TrainingSetup, data: TaskData[Any]) -> Callable[[Whole], float]:
     """What the teacher costs besides the steps, as a function of the whole data: its outputs once, and its scores."""
     if setup.teacher is None:
         return lambda whole: 0.0
@@ -198,23 +213,28 @@ def _teacher_seconds(setup: TrainingSetup, data: Any) -> Callable[[Whole], float
     scoring_s = _scoring(setup, data, teacher, tokenizer)
     outputs_s, pieces = 0.0, int(setup.rows.lengths.sum())
     if setup.teacher_outputs is not None:
+        rows, levels = setup.rows, setup.objective.teacher_levels
+        assert isinstance(rows, LabelledRows)  # outputs are cached by their units
         with tempfile.TemporaryDirectory() as folder:
-            rows, cache = setup.rows, Path(folder)
-            options = {"levels": setup.objective.teacher_levels, "weights": "", "cache": cache}
-            outputs_s = _timed(lambda: teacher_cache.teacher_outputs(teacher, rows, **options))
+            cache = Path(folder)
+            outputs_s = _timed(
+                lambda: teacher_cache.teacher_outputs(teacher, rows, levels=levels, weights="", cache=cache)
+            )
     return lambda whole: outputs_s * whole.lengths.sum() / pieces + 2 * scoring_s * whole.dev  # dev and test
 
 
-def _labelled(ready: RunSpec, setup: TrainingSetup, scored: Any) -> Whole:
+def _labelled(ready: RunSpec, setup: TrainingSetup, scored: TaskData[Any]) -> Whole:
     spec = ready.spec
-    data = open_data(spec.task, ready.dataset, limit=spec.limit)
+    data = _whole(ready)
+    assert isinstance(data, LabelledData) and isinstance(scored, LabelledData)
     if ready.unlabelled:
-        data.read_unlabelled(ready.unlabelled, limit=spec.recipe.unlabelled_limit)
-    options = {"label_ids": setup.objective.student.config.label2id, "seed": spec.seed}
-    rows = data.rows("train", setup.tokenizer, max_tokens=setup.max_tokens, **options)
-    pieces, longer = getattr(rows, "pieces", rows.lengths), np.zeros(1)
+        data.read_unlabelled(ready.unlabelled, limit=getattr(spec.recipe, "unlabelled_limit", None))
+    label_ids = {name: int(number) for name, number in (setup.objective.student.config.label2id or {}).items()}
+    windows = partial(data.rows, "train", setup.tokenizer, label_ids=label_ids, seed=spec.seed)
+    rows = windows(max_tokens=setup.max_tokens)
+    pieces, longer = rows.pieces, np.zeros(1)
     if rows.lengths.max() >= setup.max_tokens:
-        uncut = data.rows("train", setup.tokenizer, max_tokens=WHOLE, **options).lengths
+        uncut = windows(max_tokens=WHOLE).lengths
         longer = uncut[uncut > setup.max_tokens]
     dev = len(data.examples("dev")) / len(scored.examples("dev"))
     if getattr(spec.task, "reading", None) == "truncate":
@@ -225,9 +245,11 @@ def _labelled(ready: RunSpec, setup: TrainingSetup, scored: Any) -> Whole:
     return Whole(rows.lengths, dev=dev, cut=0.0, split=split, units=rows.units, pieces=pieces)
 
 
-def _documents(ready: RunSpec, setup: TrainingSetup, scored: Any) -> Whole:
+def _documents(ready: RunSpec, setup: TrainingSetup, scored: TaskData[Any]) -> Whole:
     """A corpus may be larger than what can be cut while a person waits: a sample of it stands for the rest."""
-    spec, kind = ready.spec, ready.spec.task.rows
+    spec, task = ready.spec, ready.spec.task
+    assert isinstance(task, MLM) and isinstance(setup.rows, corpus.Rows) and scored.limit is not None
+    kind = task.rows
     stated = corpus.statistics(ready.dataset, setup.tokenizer, max_tokens=setup.max_tokens)
     share = min(1.0, spec.limit / stated.documents) if spec.limit else 1.0
     rows = max(1, round(stated.rows[kind].rows * share))
@@ -254,10 +276,12 @@ def _dev_share(ready: RunSpec, scored: int, mean: float) -> float:
 def _course(whole: Whole, ready: RunSpec) -> tuple[int, float, float, int]:
     """Steps of the run; padded places and pieces of a step, on average; epochs that are begun."""
     spec, schedule = ready.spec, ready.spec.schedule
-    sizes = {"batch_tokens": schedule.batch_tokens, "batch_size": schedule.batch_size}
-    batches = Batches(whole.lengths, seed=spec.seed, **sizes)
+    batches = Batches(whole.lengths, seed=spec.seed, batch_tokens=schedule.batch_tokens, batch_size=schedule.batch_size)
     epoch, parts = batches.epoch(0), schedule.accumulate
-    steps = schedule.steps or max(1, batches.steps(schedule.epochs) // parts)
+    steps = schedule.steps
+    if not steps:
+        assert schedule.epochs is not None  # a schedule has steps or epochs
+        steps = max(1, batches.steps(schedule.epochs) // parts)
     places = sum(len(batch) * int(whole.lengths[batch].max()) for batch in epoch) / len(epoch)
     tokens = float((whole.lengths if whole.pieces is None else whole.pieces).sum()) / len(epoch)
     return steps, places * parts, tokens * parts, batches.epoch_of(steps * parts - 1) + 1
@@ -280,5 +304,5 @@ def _count(parameters: Iterable[torch.nn.Parameter]) -> int:
     return sum(parameter.numel() for parameter in parameters)
 
 
-def _length(items: Iterator) -> int:
+def _length(items: Iterable[object]) -> int:
     return sum(1 for _ in items)

@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,11 +119,13 @@ def prepare(
     cache: Path,
     progress: teacher_cache.Report | None = None,
     open_data: OpenData = open_data,
+    counted: Callable[[], Iterable[str]] | None = None,
 ) -> TrainingSetup:
     """Load the data, models and rows of a run that has passed trainer.fit.check, onto its device.
 
     cache: the folder that runs share. progress: called with (rows done, rows in all) while the teacher's outputs are
-    computed, which can take minutes. open_data: a preflight opens only the first examples.
+    computed, which can take minutes. open_data: a preflight opens only the first examples. counted: the texts whose
+    word pieces decide which ones a trimmed vocabulary keeps, by default those of training.
     Raises BadSpec where the device does not have the precision, or a term cannot compare the two models.
     """
     spec, task, recipe = ready.spec, ready.spec.task, ready.spec.recipe
@@ -135,7 +137,7 @@ def prepare(
     teacher = _teacher(ready)
     # The student learns the labels of its teacher, in the same order.
     labels = data.labels if teacher is None or not task.labelled else inference.output_names(teacher[0])
-    student, tokenizer = _student(ready, labels, data)
+    student, tokenizer = _student(ready, labels, counted or (lambda: data.texts("train")))
     terms = recipe.plan(_depth(student), _depth(teacher[0] if teacher else student))
     live = teacher is not None and (not task.labelled or any(term.traits.needs_same_pieces for term in terms))
     limits = [inference.model_limit(*pair) for pair in ((student, tokenizer), teacher) if pair]
@@ -180,12 +182,12 @@ def _teacher(ready: RunSpec) -> LoadedModel | None:
     return models.load(ready.teacher, task=ready.spec.task.name) if ready.teacher else None
 
 
-def _student(ready: RunSpec, labels: Sequence[str] | None, data: TaskData[Any]) -> LoadedModel:
+def _student(ready: RunSpec, labels: Sequence[str] | None, texts: Callable[[], Iterable[str]]) -> LoadedModel:
     spec = ready.spec
     student, tokenizer = models.load(ready.model, task=spec.task.name, labels=labels, seed=spec.seed)
     if spec.change is None:
         return student, tokenizer
-    return students.make(student, tokenizer, spec.change, texts=lambda: data.texts("train"), seed=spec.seed)
+    return students.make(student, tokenizer, spec.change, texts=texts, seed=spec.seed)
 
 
 def _depth(model: PreTrainedModel) -> int:

@@ -11,7 +11,7 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,6 +20,10 @@ from trainer.home import unavailable as state_error
 from trainer.offline import go_offline
 from trainer.references import expanded
 from workbench.cli import dataset_commands, demo_commands, terminal
+
+if TYPE_CHECKING:
+    from trainer.zoo import ModelEntry
+    from workbench.note import Note
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes
 DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
@@ -64,12 +68,9 @@ def main(arguments: list[str] | None = None) -> None:
         if system_error := _system_error(error):
             terminal.print_error(system_error.to_json(), as_json=as_json)
             sys.exit(FAILED)
-        if not hasattr(error, "format_message"):  # not one of typer's own usage errors
+        if not isinstance(error, terminal.UsageError):
             raise
-        error.show()
-        if as_json:
-            usage = {"type": "UsageError", "message": error.format_message(), "next_step": "See `stillroom --help`."}
-            terminal.print_json({"error": usage})
+        terminal.print_usage_error(error, as_json=as_json)
         code = BAD_INPUT
     sys.exit(code or DONE)
 
@@ -349,9 +350,12 @@ def evaluate(
     data = open_data(read_task(spec.task.name, resolved), corpus, limit=limit)
 
     from trainer import models  # imports torch, so only after all checks that do not need it
+    from trainer.inference import window_size
 
     network, tokenizer = models.load(resolved)
-    report = data.report(network, tokenizer, split, max_tokens=None, folder=Path(resolved.path))
+    report = data.report(
+        network, tokenizer, split, max_tokens=window_size(network, tokenizer), folder=Path(resolved.path)
+    )
     terminal.answer(report, as_json=as_json, view=lambda: terminal.show_scores(report))
 
 
@@ -371,7 +375,7 @@ def export(
     terminal.say(str(write_model(resolved, out, half=half)))
 
 
-def _entry(model_id: str):
+def _entry(model_id: str) -> "ModelEntry":
     from trainer import zoo as registry
 
     entries = registry.entries()
@@ -380,14 +384,14 @@ def _entry(model_id: str):
     return entries[model_id]
 
 
-def _note(path: Path):
+def _note(path: Path) -> "Note":
     """The file as a note. A byte order mark is kept, since offsets count the code points of the file as it is."""
     from workbench.note import Note, read_upload
 
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise BadData(f"{error.strerror}.", path=path, next_step="Give the path of a text file.") from None
+        raise BadData(f"{error.strerror}.", path=str(path), next_step="Give the path of a text file.") from None
     note = read_upload(data, str(path))
     return Note("\ufeff" + note.text) if data.startswith(codecs.BOM_UTF8) else note
 

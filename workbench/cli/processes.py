@@ -105,7 +105,7 @@ class SupervisedWorker:
 
 
 def _watch(
-    app: subprocess.Popen,
+    app: subprocess.Popen[bytes],
     supervised: list[SupervisedWorker],
     port: int,
     *,
@@ -128,7 +128,7 @@ def _watch(
     return 0
 
 
-def _stop(children: list[subprocess.Popen], stop_requests: list[bool]) -> None:
+def _stop(children: list[subprocess.Popen[bytes]], stop_requests: list[bool]) -> None:
     """Send SIGTERM, so that a worker returns its job to the queue; SIGKILL after a minute or a second stop signal."""
     for child in children:
         child.terminate()
@@ -144,11 +144,17 @@ def _worker(device: str) -> list[str]:
     return [sys.executable, "-m", "workbench.cli", "worker", "--device", device]
 
 
-def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
+def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
     # A separate process group: Ctrl-C in the terminal reaches only this process, which passes it on once.
     # What the app prints on stdout is chatter; what matters comes on stderr.
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-    return subprocess.Popen(ending_with_parent(command), cwd=ROOT, env=environment, process_group=0, **quiet)
+    return subprocess.Popen(
+        ending_with_parent(command),
+        cwd=ROOT,
+        env=environment,
+        process_group=0,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def _streamlit(port: int) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.table import Table
@@ -41,6 +41,23 @@ def print_json(document: object) -> None:
 def say(text: str, *, stderr: bool = False) -> None:
     """Print one line for a person."""
     _console(stderr=stderr).print(text, soft_wrap=True)
+
+
+@runtime_checkable
+class UsageError(Protocol):
+    """An error of the command line that Typer raises; its class has another place in each version of Typer."""
+
+    def show(self) -> None: ...
+
+    def format_message(self) -> str: ...
+
+
+def print_usage_error(error: UsageError, *, as_json: bool) -> None:
+    """Print an error of the command line as Typer does, and with --json also as JSON."""
+    error.show()
+    if as_json:
+        usage = {"type": "UsageError", "message": error.format_message(), "next_step": "See `stillroom --help`."}
+        print_json({"error": usage})
 
 
 def print_error(error: Mapping, *, as_json: bool) -> None:
@@ -331,7 +348,7 @@ def _trust(explanation: Explanation) -> str:
 
 
 def _vote(item: Disagreement, arm: str) -> str:
-    """What an arm says: its label with the values of attributes that differ, `problem (absent)`, or that it has none."""
+    """What an arm says: its label with values of attributes that differ, `problem (absent)`, or that it has none."""
     if arm not in item.votes:
         return "cannot predict it"
     label = item.votes[arm]

@@ -8,8 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args, get_origin
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 import streamlit as st
 from pydantic_core import PydanticUndefined
@@ -18,9 +19,9 @@ from trainer import chain, datasets, zoo
 from trainer import spec as specs
 from trainer.chain import Chain
 from trainer.errors import BadSpec
-from trainer.prediction import Plain
 from trainer.queue import published
 from trainer.recipes import RECIPES
+from trainer.recipes.recipe import Recipe
 from trainer.spec import TRAINED, Change, JobSpec
 from trainer.tasks import TASKS, trained_by
 from workbench.launch import form
@@ -48,13 +49,14 @@ _FIELDS = {
 _UNUSED = {"average": "schedule.", "evaluate": "schedule."}  # prefix of unused fields, except max_tokens
 
 log = logging.getLogger(__name__)
+Content = TypeVar("Content", JobSpec, Chain)
 
 
-class ReadyMade(NamedTuple):
+class ReadyMade(NamedTuple, Generic[Content]):
     """A spec or a chain that ships in specs/, and what its file says about it."""
 
     about: str
-    content: JobSpec | Chain
+    content: Content
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Draft:
         """The prefix of the keys of this form's widgets."""
         return f"train.{self.kind}."
 
-    def get(self, name: str):
+    def get(self, name: str) -> Any:
         """The value of a widget; None for an empty one."""
         return st.session_state.get(self.key + name)
 
@@ -87,29 +89,27 @@ class Draft:
         return self.kind in TRAINED and self.get(f"{self.learner}.way") in (MADE, MADE_FROM)
 
     @property
-    def recipe(self) -> type[Plain] | None:
+    def recipe(self) -> type[Recipe] | None:
         """The chosen recipe; None for a kind without recipes."""
-        recipes = self.tables["recipe"]
-        return recipes.get(self.get("recipe.name")) or next(iter(recipes.values()), None)
+        return self.recipes.get(self.get("recipe.name")) or next(iter(self.recipes.values()), None)
 
     @property
     def task(self) -> str:
         """The chosen task, or the first one that the recipe trains."""
-        tasks = trained_by(self.recipe)
-        return self.get("task.name") if self.get("task.name") in tasks else tasks[0]
+        tasks, chosen = trained_by(self.recipe), self.get("task.name")
+        return next((name for name in tasks if name == chosen), tasks[0])
 
     @cached_property
-    def tables(self) -> dict[str, dict[str, type]]:
-        """The recipes of this kind, and the tasks."""
-        recipes = {name: recipe for name, recipe in RECIPES.items() if recipe.kind == self.kind}
-        return {"recipe": recipes, "task": TASKS}
+    def recipes(self) -> dict[str, type[Recipe]]:
+        """The recipes of this kind by name."""
+        return {name: recipe for name, recipe in RECIPES.items() if recipe.kind == self.kind}
 
     @property
     def fields(self) -> list[form.Leaf]:
         """The fields of this form; widgets without a value get the schema's default."""
         tasks = {name: TASKS[name] for name in trained_by(self.recipe)}
-        tables = self.tables | {"task": tasks}
-        leaves = [leaf for leaf in form.leaves(JobSpec, tables, self._chosen) if self._has(leaf.name)]
+        every = form.leaves(JobSpec, {"recipe": self.recipes, "task": tasks}, self._chosen)
+        leaves = [leaf for leaf in every if self._has(leaf.name)]
         if self.changes_base:
             change = [
                 leaf for leaf in form.leaves(Change, {}, {}, prefix=f"{self.learner}.") if self._offers(leaf.name)
@@ -123,11 +123,11 @@ class Draft:
                 st.session_state[self.key + leaf.name] = default  # the value was for the option of another task
         return leaves
 
-    def values(self) -> dict:
+    def values(self) -> dict[str, Any]:
         """The values of the form, nested as in a spec."""
         return {"kind": self.kind} | form.values(self.fields, self._chosen, key=self.key)
 
-    def fill(self, spec: Mapping) -> None:
+    def fill(self, spec: Mapping[str, Any]) -> None:
         """Fill the form from a spec, as JobSpec.model_dump returns it."""
         for name in ("recipe", "task"):
             if spec.get(name):
@@ -138,9 +138,9 @@ class Draft:
 
     def apply_recipe(self) -> None:
         """After a change of recipe: reset its options, and replace data and models that it cannot use."""
-        recipe = self.recipe
         options = [leaf for leaf in self.fields if leaf.name.startswith("recipe.") and leaf.name != "recipe.name"]
-        form.fill(options, {"recipe": recipe().model_dump()}, key=self.key)
+        if self.recipe:
+            form.fill(options, {"recipe": self.recipe.model_validate({}).model_dump()}, key=self.key)
         self.apply_task()
 
     def apply_task(self) -> None:
@@ -204,11 +204,11 @@ class Draft:
     def _offers(self, name: str) -> bool:
         return name != "student.base" or self.get("student.way") == MADE_FROM
 
-    def _way(self, change: Mapping) -> str:
+    def _way(self, change: Mapping[str, Any]) -> str:
         return MADE_FROM if self.kind == "distill" and change.get("base") else MADE
 
 
-def parse_values(values: Mapping) -> tuple[JobSpec | None, Sequence[tuple[str, str]]]:
+def parse_values(values: Mapping[str, Any]) -> tuple[JobSpec | None, Sequence[tuple[str, str]]]:
     """The spec and no problems, or None and the problems as (field, problem)."""
     try:
         return specs.parse(values), ()
@@ -228,13 +228,19 @@ def _files() -> dict[str, tuple[str, JobSpec | Chain]]:
     return files
 
 
-def ready_made(kind: str | None) -> dict[str, ReadyMade]:
-    """The files in specs/ by path without extension: the specs of a kind, or the chains for None."""
-    entries = {name: ReadyMade(*each) for name, each in _files().items()}
+def ready_specs(kind: str) -> dict[str, ReadyMade[JobSpec]]:
+    """The specs of a kind in specs/, by path without extension."""
     return {
-        name: each
-        for name, each in entries.items()
-        if (isinstance(each.content, Chain) if kind is None else getattr(each.content, "kind", None) == kind)
+        name: ReadyMade(about, content)
+        for name, (about, content) in _files().items()
+        if isinstance(content, JobSpec) and content.kind == kind
+    }
+
+
+def ready_chains() -> dict[str, ReadyMade[Chain]]:
+    """The chains in specs/, by path without extension."""
+    return {
+        name: ReadyMade(about, content) for name, (about, content) in _files().items() if isinstance(content, Chain)
     }
 
 
@@ -243,22 +249,22 @@ def _order(path: Path) -> tuple[int, bool, bool, str]:
     return len(path.parts), not path.stem.startswith("smoke"), path.stem != FIRST, path.as_posix()
 
 
-def default_values(kind: str) -> dict:
+def default_values(kind: str) -> dict[str, Any]:
     """The initial values of a form where no ready-made spec ships: models and data that are on every machine."""
     texts = [name for name, card in datasets.cards().items() if not TASKS[card.task].labelled]
-    required = {
+    required: dict[str, dict[str, Any]] = {
         "finetune": {"model": "minilm", "dataset": "bc5cdr"},
         "distill": {"teacher": "minilm-bc5cdr", "student": {"layers": 3}, "recipe": "task_kd", "dataset": "bc5cdr"},
         "pretrain": {"model": "minilm", "dataset": next(iter(texts), "a-folder-with-train.txt")},
         "average": {"model": ["a-run", "another-run"], "dataset": "bc5cdr"},
         "evaluate": {"model": "minilm-bc5cdr", "dataset": "bc5cdr"},
-    }[kind]
-    values = JobSpec.model_validate({"kind": kind} | required).model_dump(mode="json")
+    }
+    values = JobSpec.model_validate({"kind": kind} | required[kind]).model_dump(mode="json")
     return values | {"model": []} if kind == "average" else values  # no two bundled models can be averaged
 
 
 def _about(text: str) -> str:
     """The first sentence of the comment at the top of a file."""
-    comment = re.match(r"(?:#.*\n?)*", text).group().replace("\n#", " ").lstrip("# ")
-    words = " ".join(comment.split())
+    comment = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    words = " ".join(" ".join(line.lstrip("#") for line in comment).split())
     return re.split(r"(?<=\.)\s", words, maxsplit=1)[0]

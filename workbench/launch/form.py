@@ -68,7 +68,11 @@ class Leaf:
 
 
 def leaves(
-    model: type[BaseModel], tables: Mapping[str, Mapping[str, type]], chosen: Mapping[str, str], *, prefix: str = ""
+    model: type[BaseModel],
+    tables: Mapping[str, Mapping[str, type[BaseModel]]],
+    chosen: Mapping[str, str],
+    *,
+    prefix: str = "",
 ) -> Iterator[Leaf]:
     """The fields of a spec in the order of its schema.
 
@@ -81,7 +85,8 @@ def leaves(
             if not (table := tables.get(name)):
                 continue
             if len(table) > 1:
-                yield Leaf(f"{dotted}.name", FieldInfo(annotation=Literal[tuple(table)], title=name.capitalize()))
+                names: Any = Literal[tuple(table)]  # known at run time alone
+                yield Leaf(f"{dotted}.name", FieldInfo(annotation=names, title=name.capitalize()))
             yield from (leaf for leaf in leaves(table[chosen[name]], {}, {}, prefix=f"{dotted}.") if not leaf.fixed)
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from leaves(kind, {}, {}, prefix=f"{dotted}.")
@@ -89,7 +94,7 @@ def leaves(
             yield leaf
 
 
-def fill(fields: Sequence[Leaf], spec: Mapping, *, key: str) -> None:
+def fill(fields: Sequence[Leaf], spec: Mapping[str, Any], *, key: str) -> None:
     """Put the values of a spec, as JobSpec.model_dump returns them, into the widgets."""
     for leaf in fields:
         value: Any = spec
@@ -98,9 +103,9 @@ def fill(fields: Sequence[Leaf], spec: Mapping, *, key: str) -> None:
         st.session_state[key + leaf.name] = leaf.widget_value(value)
 
 
-def values(fields: Sequence[Leaf], chosen: Mapping[str, str], *, key: str) -> dict:
+def values(fields: Sequence[Leaf], chosen: Mapping[str, str], *, key: str) -> dict[str, Any]:
     """The values of the widgets, nested as in a spec; empty fields are left out."""
-    spec: dict = {field: {"name": name} for field, name in chosen.items()}
+    spec: dict[str, Any] = {field: {"name": name} for field, name in chosen.items()}
     for leaf in fields:
         value = st.session_state.get(key + leaf.name)
         if value is None or not str(value).strip():
@@ -138,27 +143,33 @@ def draw(leaf: Leaf, *, key: str, problems: Sequence[str] = ()) -> None:
     Numbers are typed into text fields: a browser's number field does not report an invalid value, so that a job would
     run with the previous one. Whatever is typed here reaches the spec and is checked there.
     """
-    common = {"label": leaf.label, "key": key + leaf.name, "help": leaf.info.description, "persist_state": "session"}
+    label, key, help = leaf.label, key + leaf.name, leaf.info.description
     with st.container(gap="xsmall"):
         if leaf.listed:
-            choose(common["label"], get_args(leaf.type), key=common["key"], help=common["help"])
+            choose(label, get_args(leaf.type), key=key, help=help)
         elif leaf.type is bool and not leaf.optional:
-            st.toggle(**common)
+            st.toggle(label, key=key, help=help, persist_state="session")
         elif leaf.type is bool or get_origin(leaf.type) is Literal:
             options = (True, False) if leaf.type is bool else get_args(leaf.type)
-            # None is an option of its own: in a select box that may be empty, Esc would clear the choice.
-            options = (None, *options) if leaf.optional else options
-            display = {
-                "format_func": lambda value: _OPTION_LABELS.get(value, value),
-                "placeholder": _OPTION_LABELS[None],
-            }
-            st.selectbox(options=options, **display, **common)
+            st.selectbox(
+                label,
+                # None is an option of its own: in a select box that may be empty, Esc would clear the choice.
+                (None, *options) if leaf.optional else options,
+                format_func=lambda value: _OPTION_LABELS.get(value, value),
+                placeholder=_OPTION_LABELS[None],
+                key=key,
+                help=help,
+                persist_state="session",
+            )
         else:
-            st.text_input(value=None, placeholder="not set" if leaf.type in (int, float) else None, **common)
+            placeholder = "not set" if leaf.type in (int, float) else None
+            st.text_input(label, None, placeholder=placeholder, key=key, help=help, persist_state="session")
         show_problems(problems)
 
 
-def choose(label: str, options: Sequence[str], *, key: str, help: str, format_func: Callable = str) -> None:
+def choose(
+    label: str, options: Sequence[str], *, key: str, help: str | None, format_func: Callable[[str], str] = str
+) -> None:
     """A select box; a typed value that is not an option moves into a text field, where it can be edited.
 
     Typing in a select box replaces its value, so a path could not be continued there.
@@ -168,12 +179,19 @@ def choose(label: str, options: Sequence[str], *, key: str, help: str, format_fu
     if typed != st.session_state.get(f"{key}.typed", typed):
         st.session_state[key] = value  # the other widget starts with the same value
     st.session_state[f"{key}.typed"] = typed
-    common = {"label": label, "key": key, "help": help, "persist_state": "session"}
     if not typed:
-        more = {"placeholder": "Choose from the list or type another"}
-        st.selectbox(options=options, format_func=format_func, accept_new_options=True, **more, **common)
+        st.selectbox(
+            label,
+            options,
+            format_func=format_func,
+            accept_new_options=True,
+            placeholder="Choose from the list or type another",
+            key=key,
+            help=help,
+            persist_state="session",
+        )
         return
-    st.text_input(**common)
+    st.text_input(label, key=key, help=help, persist_state="session")
     if options:
         back = partial(st.session_state.update, {key: options[0]})
         st.button("Choose from the list", key=f"{key}.list", type="tertiary", icon=":material/list:", on_click=back)

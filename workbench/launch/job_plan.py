@@ -21,15 +21,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Plan:
-    """A job as it would run. A shape is None where the model is not on this machine yet, or cannot be read.
+    """A job as it would run.
 
     terms: those with a weight. copied: (layer of the student, layer of its base), where 0 is the embeddings.
-    Sizes are numbers of parameters. made: whether the student is a changed copy of its base.
+    Sizes are numbers of parameters, None where not known. made: whether the student is a changed copy of its base.
     """
 
+    base: Shape
+    student: Shape
     teacher: Shape | None = None
-    base: Shape | None = None
-    student: Shape | None = None
     teacher_size: int | None = None
     base_size: int | None = None
     student_size: int | None = None
@@ -40,20 +40,24 @@ class Plan:
     copied: tuple[tuple[int, int], ...] = ()
 
 
-def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan:
-    """The plan of a spec. labels: those of its data set, where they are known."""
+def plan(spec: JobSpec, *, labels: Sequence[str] = ()) -> Plan | None:
+    """The plan of a spec; None where nothing is trained or a model is not on this machine or cannot be read.
+
+    labels: those of its data set, where they are known.
+    """
     base, teacher = _read_model(spec.start), _read_model(spec.teacher)
     if not base or (spec.teacher and not teacher) or spec.kind not in TRAINED:
-        return Plan()
+        return None
     student = compatibility.changed(base.shape, spec.change)
-    terms = _if_valid(lambda: compatibility.plan(spec, student, teacher and teacher.shape), ())
+    teacher_shape = teacher.shape if teacher else None
+    terms = _if_valid(lambda: compatibility.plan(spec, student, teacher_shape))
     outputs = len(teacher.shape.labels) if teacher else len(names_for(spec.task.head, labels))
     size = sizes.size(student, head=spec.task.head, labels=outputs, change=spec.change)
     return Plan(
-        teacher=teacher and teacher.shape,
         base=base.shape,
         student=student,
-        teacher_size=teacher and _size(teacher, spec.task.head, len(teacher.shape.labels)),
+        teacher=teacher_shape,
+        teacher_size=_size(teacher, spec.task.head, len(teacher.shape.labels)) if teacher else None,
         base_size=_size(base, spec.task.head, outputs),
         student_size=size.total if size else (None if spec.change else sizes.stored_parameters(base.path)),
         embeddings=size.embeddings if size else None,
@@ -96,11 +100,12 @@ def _shape(model: ResolvedModel) -> Shape:
     return compatibility.shape(model)
 
 
-def _if_valid(compute: Callable[[], T], otherwise: T) -> T:
+def _if_valid(compute: Callable[[], tuple[T, ...]]) -> tuple[T, ...]:
+    """What `compute` returns; empty where the spec is wrong: the problem is shown at its field."""
     try:
         return compute()
     except BadSpec:
-        return otherwise
+        return ()
 
 
 def _copied(spec: JobSpec, base: Shape, student: Shape) -> tuple[tuple[int, int], ...]:
@@ -109,7 +114,7 @@ def _copied(spec: JobSpec, base: Shape, student: Shape) -> tuple[tuple[int, int]
         return ()
     if change.start == "embeddings" or change.architecture:
         return ((0, 0),)
-    layers = _if_valid(lambda: layer_map(change.layer_map, student.layers, base.layers), ())
+    layers = _if_valid(lambda: layer_map(change.layer_map, student.layers, base.layers))
     return tuple(enumerate((0, *layers))) if layers else ()
 
 

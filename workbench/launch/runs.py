@@ -12,7 +12,7 @@ TEACHER = "teacher_test_f1."  # prefix of the teacher's scores per label
 MISSING = "—"  # for a field that a spec does not have
 
 
-def score(spec: Mapping) -> str:
+def score(spec: Mapping[str, Any]) -> str:
     """The main score of a stored spec's task, such as f1 or macro_f1."""
     name = (spec.get("task") or {}).get("name")
     return TASKS[name].score if name in TASKS else "f1"
@@ -20,12 +20,13 @@ def score(spec: Mapping) -> str:
 
 def teacher_and_student(metrics: Mapping[str, float | None]) -> list[tuple[str, float, float]]:
     """(label, teacher's test F1, student's test F1), largest loss first; empty without a teacher."""
-    rows = [
-        (name.removeprefix(TEACHER), value, metrics.get(f"test_f1.{name.removeprefix(TEACHER)}"))
-        for name, value in metrics.items()
-        if name.startswith(TEACHER) and value is not None
-    ]
-    return sorted((row for row in rows if row[2] is not None), key=lambda row: row[2] - row[1])
+    rows = []
+    for name, teacher in metrics.items():
+        label = name.removeprefix(TEACHER)
+        student = metrics.get(f"test_f1.{label}")
+        if name.startswith(TEACHER) and teacher is not None and student is not None:
+            rows.append((label, teacher, student))
+    return sorted(rows, key=lambda row: row[2] - row[1])
 
 
 COLUMNS = {
@@ -56,12 +57,16 @@ def label_scores(metrics: Mapping[str, float | None]) -> list[dict[str, Any]]:
 
 def long_document_scores(metrics: Mapping[str, float | None]) -> list[tuple[int, int, float]]:
     """(minimum word pieces, number of documents longer than that, their macro F1), where a run has scored them."""
-    plain = {name.removeprefix("test_"): value for name, value in metrics.items()}
+    plain = {name.removeprefix("test_"): value for name, value in metrics.items() if value is not None}
     lengths = (name.removeprefix("over_").removesuffix(".n") for name in plain if re.fullmatch(r"over_\d+\.n", name))
-    return [(int(length), int(plain[f"over_{length}.n"]), plain[f"over_{length}.macro_f1"]) for length in lengths]
+    return [
+        (int(length), int(plain[f"over_{length}.n"]), plain[f"over_{length}.macro_f1"])
+        for length in lengths
+        if f"over_{length}.macro_f1" in plain
+    ]
 
 
-def retention(job: Job, report: Mapping) -> tuple[float, tuple[float, float] | None] | None:
+def retention(job: Job, report: Mapping[str, Any]) -> tuple[float, tuple[float, float] | None] | None:
     """The share of the teacher's test score that the student keeps, and its interval; None without a teacher.
 
     The interval is that of the student's score alone: the teacher's score is taken as exact.
@@ -82,7 +87,7 @@ def comparable(job: Job, jobs: list[Job]) -> list[Job]:
     return [other for other in same if other.id != job.id]
 
 
-def differences(specs: Mapping[str, Mapping]) -> dict[str, dict[str, str]]:
+def differences(specs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """{field: {job: value}} for the fields in which stored specs differ; a missing field is a dash."""
     flat = {job_id: _flat(spec) for job_id, spec in specs.items()}
     names = dict.fromkeys(name for fields in flat.values() for name in fields)
@@ -90,7 +95,7 @@ def differences(specs: Mapping[str, Mapping]) -> dict[str, dict[str, str]]:
     return {name: row for name, row in rows.items() if len(set(row.values())) > 1}
 
 
-def _flat(spec: Mapping, prefix: str = "") -> dict[str, str]:
+def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     fields: dict[str, str] = {}
     for name, value in spec.items():
         if isinstance(value, Mapping):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trainer import datasets, fit, queue, zoo
 from trainer.chain import WITHOUT_MODEL, Chain, replaced
@@ -103,7 +103,7 @@ def submit(request: JobSpec | Chain) -> dict[str, Job]:
 
 def wait(steps: Mapping[str, Job], *, view: Callable[[str, Job], None]) -> dict[str, Job]:
     """Wait until all jobs have ended; `view` gets name and job at each change of state or percentage."""
-    seen = {}
+    seen: dict[str, tuple[str, float]] = {}
     while True:
         steps = {name: queue.job(job.id) for name, job in steps.items()}
         for name, job in steps.items():
@@ -115,7 +115,7 @@ def wait(steps: Mapping[str, Job], *, view: Callable[[str, Job], None]) -> dict[
         time.sleep(POLL_S)
 
 
-def document(steps: Mapping[str, Job], *, whole: bool) -> dict:
+def document(steps: Mapping[str, Job], *, whole: bool) -> dict[str, Any]:
     """{"id"} of the last job, or with `whole` its full record; a chain adds {"ids"} of all steps."""
     last = list(steps.values())[-1]
     ids = {} if "" in steps else {"ids": {name: job.id for name, job in steps.items()}}

@@ -1,11 +1,13 @@
 """Train: the kind of job, its form, its plan and cost estimate, the same job as YAML, and queueing."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
 from trainer import datasets, queue, zoo
 from trainer.errors import StillroomError
+from trainer.recipes.recipe import Recipe
 from trainer.spec import TRAINED, JobSpec
 from trainer.tasks import TASKS, trained_by
 from workbench.launch import form, job_plan, submission
@@ -18,7 +20,7 @@ from workbench.launch.draft import (
     Draft,
     default_values,
     parse_values,
-    ready_made,
+    ready_specs,
 )
 from workbench.pages.parts import cost_estimate, dataset_field, plan_view, queueing
 from workbench.widgets.messages import plain, show_error
@@ -62,7 +64,7 @@ def render() -> None:
     spec, problems = parse_values(draft.values())
     _presets(draft, spec)
     inspection = submission.inspect(spec, most_bytes=dataset_field.CHECKED_BYTES) if spec else submission.NO_INSPECTION
-    plan = job_plan.plan(spec, labels=dataset_field.labels(spec, inspection.data)) if spec else job_plan.Plan()
+    plan = job_plan.plan(spec, labels=dataset_field.labels(spec, inspection.data)) if spec else None
     rejected = st.session_state.pop("train.refused", [])
     labels = {leaf.name: leaf.label for leaf in draft.fields} | ({draft.learner: "Model"} if draft.changes_base else {})
     shown = form.assign([*problems, *inspection.problems, *rejected], list(labels))
@@ -91,19 +93,19 @@ def _chosen_kind() -> Draft:
     elif teacher and new:
         state["train.kind"] = "distill"
     state.setdefault("train.kind", next(iter(KINDS)))
-    kind = st.segmented_control(
+    st.segmented_control(
         "What to do",
         list(KINDS),
-        format_func=KINDS.get,
+        format_func=KINDS.__getitem__,
         key="train.kind",
         required=True,
         persist_state="session",
         label_visibility="collapsed",
     )
-    draft = Draft(kind)
+    draft = Draft(state["train.kind"])
     if f"{draft.key}seed" not in state and not spec:
         runnable = (
-            name for name in ready_made(kind) if "/" not in name
+            name for name in ready_specs(draft.kind) if "/" not in name
         )  # those in folders may need models that are not here
         _fill_from(draft, next(runnable, None))
     if spec:
@@ -113,7 +115,7 @@ def _chosen_kind() -> Draft:
         if value and name in [leaf.name for leaf in draft.fields]:
             draft.put(name, value)
             draft.match_data_to_model()
-    if kind == "evaluate":
+    if draft.kind == "evaluate":
         if state.get("train.scored") not in (None, draft.get("model")) and not spec:  # a person chose another model
             draft.match_data_to_model()
         state["train.scored"] = draft.get("model")
@@ -122,7 +124,7 @@ def _chosen_kind() -> Draft:
     return draft
 
 
-def _job_spec(job_id: str) -> tuple[dict | None, StillroomError | None]:
+def _job_spec(job_id: str) -> tuple[dict[str, Any] | None, StillroomError | None]:
     """The stored spec of a job, or the error; fields that are no longer valid are marked in the form."""
     try:
         return queue.job(job_id).spec, None
@@ -131,7 +133,7 @@ def _job_spec(job_id: str) -> tuple[dict | None, StillroomError | None]:
 
 
 def _fill_from(draft: Draft, name: str | None) -> None:
-    draft.fill(ready_made(draft.kind)[name].content.model_dump(mode="json") if name else default_values(draft.kind))
+    draft.fill(ready_specs(draft.kind)[name].content.model_dump(mode="json") if name else default_values(draft.kind))
     draft.put("preset", name)
 
 
@@ -140,7 +142,7 @@ def _presets(draft: Draft, spec: JobSpec | None) -> None:
         if draft.get("preset"):
             _fill_from(draft, draft.get("preset"))
 
-    ready = ready_made(draft.kind)
+    ready = ready_specs(draft.kind)
     if not ready:
         return
     with st.container(gap="xxsmall"):
@@ -160,8 +162,8 @@ def _presets(draft: Draft, spec: JobSpec | None) -> None:
 
 def _form(draft: Draft, shown: Mapping[str, Sequence[str]], report: datasets.Report | None) -> None:
     fields = {leaf.name: leaf for leaf in draft.fields}
-    if draft.kind == "distill":
-        _recipe(draft, shown)
+    if draft.kind == "distill" and (recipe := draft.recipe):
+        _recipe(draft, recipe, shown)
         _reference(draft, "teacher", shown, help="The model to learn from: one on this machine, or a run id.")
     if "task.name" in fields:
         _task(draft, shown)
@@ -190,15 +192,18 @@ def _more(draft: Draft, title: str, leaves: Sequence[form.Leaf], shown: Mapping[
             form.draw(leaf, key=draft.key, problems=shown.get(leaf.name, ()))
 
 
-def _recipe(draft: Draft, shown: Mapping[str, Sequence[str]]) -> None:
-    recipes = draft.tables["recipe"]
-    st.session_state.setdefault(f"{draft.key}recipe.name", draft.recipe.model_fields["name"].default)
+def _recipe(draft: Draft, recipe: type[Recipe], shown: Mapping[str, Sequence[str]]) -> None:
+    st.session_state.setdefault(f"{draft.key}recipe.name", recipe.model_fields["name"].default)
     st.selectbox(
-        "Recipe", list(recipes), key=f"{draft.key}recipe.name", on_change=draft.apply_recipe, persist_state="session"
+        "Recipe",
+        list(draft.recipes),
+        key=f"{draft.key}recipe.name",
+        on_change=draft.apply_recipe,
+        persist_state="session",
     )
     form.show_problems(shown.get("recipe.name", ()))
     data = dataset_field.data_format(draft).title
-    summary = draft.recipe.__doc__.partition("\n")[0]
+    summary = (recipe.__doc__ or "").partition("\n")[0]
     st.caption(plain(f"{summary} Trains on {data}."))
 
 
@@ -229,7 +234,7 @@ def _learner(draft: Draft, fields: Mapping[str, form.Leaf], shown: Mapping[str, 
         st.segmented_control(
             "Student" if field == "student" else "Starting model",
             WAYS[field],
-            format_func=WAY_LABELS[field].get,
+            format_func=WAY_LABELS[field].__getitem__,
             key=f"{draft.key}{field}.way",
             required=True,
             persist_state="session",
@@ -266,7 +271,9 @@ def _members(draft: Draft, shown: Mapping[str, Sequence[str]]) -> None:
         form.show_problems(shown.get("model", ()) if draft.get("model") else ())
 
 
-def _reference(draft: Draft, name: str, shown: Mapping, *, help: str, label: str | None = None) -> None:
+def _reference(
+    draft: Draft, name: str, shown: Mapping[str, Sequence[str]], *, help: str, label: str | None = None
+) -> None:
     """A chooser for a model on this machine, with facts about the chosen one."""
     ready = draft.models(name)
     with st.container(gap="xxsmall"):

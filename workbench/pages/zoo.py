@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import streamlit as st
+from streamlit.elements.arrow import DataframeStateInput
 
 from trainer import zoo
 from trainer.errors import UnknownName
@@ -80,7 +81,7 @@ def _search_text(entry: ModelEntry) -> str:
 def _table(rows: Sequence[Row], wanted: str | None) -> Row | None:
     """The table with the model from the address selected; a new selection is written to the address."""
     ids = [row.entry.id for row in rows]
-    selection = {"selection": {"rows": [ids.index(wanted)] if wanted in ids else []}}
+    selection: DataframeStateInput = {"selection": {"rows": [ids.index(wanted)] if wanted in ids else []}}
     # A filter changes the row numbers of a selection, so each set of rows gets its own table.
     digest = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:12]
     event = st.dataframe(
@@ -110,7 +111,7 @@ _COLUMNS = {
 }
 
 
-def _cells(row: Row) -> dict:
+def _cells(row: Row) -> dict[str, object]:
     entry = row.entry
     return {
         "Model": entry.name,
@@ -181,8 +182,9 @@ _PARTS = {"encoder": "encoder", "mlm": "with the masked-LM head"}
 
 def _short(value: object) -> str:
     # One number for a list that repeats it, such as the attention window of each layer.
-    same = isinstance(value, list) and len(value) > 1 and len(set(map(str, value))) == 1
-    return f"{value[0]} × {len(value)}" if same else str(value)
+    if isinstance(value, list) and len(value) > 1 and len(set(map(str, value))) == 1:
+        return f"{value[0]} × {len(value)}"
+    return str(value)
 
 
 def _reported(entry: ModelEntry) -> None:

@@ -15,9 +15,12 @@ def choose() -> ExplainOptions | None:
     """Draw the controls; returns the options, or None with an error shown if a number is invalid."""
     with st.expander("Details"):
         first, second, third = st.columns(3)
-        persistent = {"persist_state": "session"}
         name = first.selectbox(
-            "Method", list(METHODS), format_func=lambda each: METHODS[each].title, key="explain_method", **persistent
+            "Method",
+            list(METHODS),
+            format_func=lambda each: METHODS[each].title,
+            key="explain_method",
+            persist_state="session",
         )
         default = METHODS[name].grain
         grain = second.selectbox(
@@ -25,24 +28,26 @@ def choose() -> ExplainOptions | None:
             [None, *GRAINS],
             format_func=lambda each: PARTS[each] if each else f"{PARTS[default]} (default of this method)",
             key="explain_grain",
-            **persistent,
+            persist_state="session",
         )
         baseline = third.selectbox(
             "Replace hidden parts with",
             list(_BASELINES),
-            format_func=_BASELINES.get,
+            format_func=_BASELINES.__getitem__,
             key="explain_baseline",
-            **persistent,
+            persist_state="session",
         )
         st.caption(plain(method_summary(name)))
         options = _options(name)
         context = st.toggle(
-            "Explain by context only: the words of the finding stay in place", key="explain_context", **persistent
+            "Explain by context only: the words of the finding stay in place",
+            key="explain_context",
+            persist_state="session",
         )
         checks = st.toggle(
             "Also check infidelity, sensitivity and randomised weights (takes several times as long)",
             key="explain_checks",
-            **persistent,
+            persist_state="session",
         )
     if options is None:
         return None
@@ -57,7 +62,7 @@ def _options(name: str) -> dict[str, float] | None:
     places = dict(zip(fields, st.columns(3), strict=False)) if fields else {}
     typed = {
         each: place.text_input(
-            fields[each].description,
+            fields[each].description or each,
             value=str(fields[each].default),
             key=f"explain_{name}_{each}",
             persist_state="session",

@@ -1,6 +1,7 @@
 """The cost estimate of a run from two timed steps on the Train page, and its comparison with the actual cost."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import humanize
 import pandas as pd
@@ -76,7 +77,7 @@ def _follow() -> None:
         st.caption("This machine is busy, so the trial takes longer and its times are upper bounds.")
 
 
-def _show_failure(error: Mapping) -> None:
+def _show_failure(error: Mapping[str, Any]) -> None:
     with st.container(border=True, gap="xxsmall"):
         st.markdown(":red[:material/error:] **The cost could not be estimated**")
         st.text(error["message"])
@@ -124,7 +125,7 @@ def _facts(cost: Estimate) -> list[str]:
     return facts
 
 
-def show_actual(job: Job, history: Sequence[Mapping], report: Mapping) -> None:
+def show_actual(job: Job, history: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> None:
     """The estimate made for the spec of a job beside the actual cost; nothing if none was made."""
     try:
         cost = estimate.stored(parse(job.spec).digest)
@@ -146,16 +147,20 @@ def show_actual(job: Job, history: Sequence[Mapping], report: Mapping) -> None:
         st.caption("The estimate was made while this machine was busy, so its times are upper bounds.")
 
 
-def actual_cost(job: Job, history: Sequence[Mapping], report: Mapping, cost: Estimate) -> dict[str, str]:
+def actual_cost(
+    job: Job, history: Sequence[Mapping[str, Any]], report: Mapping[str, Any], cost: Estimate
+) -> dict[str, str]:
     """The cost of a run so far or in the end, in words; a dash where it is not known."""
     speeds = [speed for speed in charts.series(history, "tokens_per_second")[1] if speed > 0]
     step_s = cost.tokens_per_step * sum(1 / speed for speed in speeds) / len(speeds) if speeds else None
-    ended = job.state == "succeeded" and job.attempts == 1 and job.started_at and job.ended_at
+    total = "—"
+    if job.state == "succeeded" and job.attempts == 1 and job.started_at and job.ended_at:
+        total = duration(job.ended_at - job.started_at)
     peak, scoring = job.metrics.get("peak_memory_bytes"), report.get("cost", {}).get("peak_memory_bytes")
     return {
         "step": seconds(step_s) if step_s else "—",
         "steps": f"{job.step:,}" + ("" if wording.has_ended(job) else " so far"),
-        "total": duration(job.ended_at - job.started_at) if ended else "—",
+        "total": total,
         "memory": size(peak) if peak else f"{size(scoring)} while scoring" if scoring else "—",
     }
 

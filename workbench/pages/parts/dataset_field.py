@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from trainer import datasets
+from trainer.datasets.cards import Counts
 from trainer.datasets.formats import FORMATS, Format
 from trainer.errors import StillroomError
 from trainer.spec import JobSpec
@@ -74,7 +75,7 @@ def _listed(labels: Sequence[str]) -> str:
     )
 
 
-def _counts(splits: Mapping) -> str:
+def _counts(splits: Mapping[str, Counts]) -> str:
     unit = next(iter(splits.values())).unit if splits else "examples"
     return f"{unit}: " + ", ".join(f"{name} {split.examples:,}" for name, split in splits.items())
 

@@ -1,6 +1,7 @@
 """One job on the Jobs page: state, figures, curves, log, stored spec and actions."""
 
 from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import streamlit as st
 import yaml
@@ -19,7 +20,7 @@ from workbench.widgets.polling import follow
 
 POLL_S = 2
 LOG_BYTES = 32_000
-BADGES = {
+BADGES: dict[str, tuple[str, Literal["gray", "blue", "orange", "green", "red"]]] = {
     "queued": (":material/schedule:", "gray"),
     "running": (":material/progress_activity:", "blue"),
     "stopping": (":material/pending:", "orange"),
@@ -147,7 +148,7 @@ def _record(job: Job) -> None:
         st.code(job.artifact, language=None, wrap_lines=True)
 
 
-def _set_fields(spec: Mapping) -> dict:
+def _set_fields(spec: Mapping[str, Any]) -> dict[str, Any]:
     """A stored spec without unset fields."""
     return {
         name: _set_fields(value) if isinstance(value, Mapping) else value

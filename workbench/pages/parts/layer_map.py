@@ -1,6 +1,7 @@
 """The layer map as a figure: teacher on the left, student on the right, lines for copied and compared layers."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -31,10 +32,8 @@ def layer_map_figure(
     top = teacher + 1
     figure = go.Figure()
     if copied:
-        ends = [((LEFT, high), (RIGHT, _height(low, student, teacher))) for low, high in copied]
-        _lines(
-            figure, ends, "copied before training", line={"color": "rgba(128,128,128,.45)", "width": 9}, text="copied"
-        )
+        copies = [((LEFT, high), (RIGHT, _height(low, student, teacher))) for low, high in copied]
+        _lines(figure, copies, "copied before training", line={"color": "rgba(128,128,128,.45)", "width": 9})
     drawn = [(term, _pairs(term, student, teacher)) for term in terms]
     drawn = [(term, pairs) for term, pairs in drawn if pairs]
     for place, (term, pairs) in enumerate(drawn):
@@ -42,7 +41,7 @@ def layer_map_figure(
         ends = [((LEFT, high + aside), (RIGHT, _height(low, student, teacher) + aside)) for low, high in pairs]
         color = colors()[place % len(colors())]
         line = {"color": color, "width": 2.5, "dash": DASHES[place % len(DASHES)]}
-        _lines(figure, ends, term.traits.title, line=line, text="compared")
+        _lines(figure, ends, term.traits.title, line=line)
     for x, layers, of in ((LEFT, teacher, "teacher"), (RIGHT, student, "student")):
         _levels(figure, x, [_height(level, layers, teacher) for level in range(layers + 2)], layers, of)
     return _framed(figure, top=top, titles=titles)
@@ -58,8 +57,9 @@ def _height(level: int, layers: int, teacher: int) -> float:
     return teacher + 1 if level > layers else level * teacher / layers
 
 
-def _lines(figure: go.Figure, ends: Iterable[tuple[Point, Point]], name: str, *, line: dict, text: str) -> None:
-    xs, ys = [], []
+def _lines(figure: go.Figure, ends: Iterable[tuple[Point, Point]], name: str, *, line: dict[str, Any]) -> None:
+    xs: list[float | None] = []
+    ys: list[float | None] = []
     for (x0, y0), (x1, y1) in ends:
         xs += [x0, x1, None]
         ys += [y0, y1, None]

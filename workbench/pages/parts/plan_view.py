@@ -10,9 +10,9 @@ from workbench.pages.parts import layer_map
 PLOT = {"displayModeBar": False}
 
 
-def draw(spec: JobSpec, plan: Plan) -> None:
+def draw(spec: JobSpec, plan: Plan | None) -> None:
     """Draw the plan of a training job, or a caption if its models cannot be read."""
-    if plan.student is None:
+    if plan is None:
         st.caption("Sizes and layers appear once the chosen models can be read.")
         return
     st.header("What the job will do", anchor=False)
@@ -28,15 +28,18 @@ def count(params: int) -> str:
 
 
 def _sizes(plan: Plan) -> None:
-    origin = ("Teacher", plan.teacher, plan.teacher_size) if plan.teacher else ("Base", plan.base, plan.base_size)
+    origin, origin_size = "Base", plan.base_size
+    if plan.teacher:
+        origin, origin_size = "Teacher", plan.teacher_size
     learner = "Student" if plan.teacher else "Model"
     shown = [(learner, plan.student, plan.student_size)]
     if plan.teacher or plan.made:
-        shown.insert(0, origin)
+        shown.insert(0, (origin, plan.teacher or plan.base, origin_size))
     with st.grid(2, min_column_width=150):
         for label, shape, params in shown:
-            smaller = len(shown) > 1 and label == learner and params and origin[2]
-            share = f"{params / origin[2]:.0%} of {origin[0].lower()}" if smaller else None
+            share = None
+            if len(shown) > 1 and label == learner and params and origin_size:
+                share = f"{params / origin_size:.0%} of {origin.lower()}"
             value = count(params) if params else "not known"
             with st.container(gap="xxsmall"):
                 st.metric(f"{label}, parameters", value, delta=share, delta_color="off", delta_arrow="off")

@@ -9,7 +9,7 @@ from trainer.chain import Chain
 from trainer.errors import BadSpec, StillroomError
 from trainer.spec import JobSpec
 from workbench.launch import form, submission
-from workbench.launch.draft import ReadyMade, ready_made
+from workbench.launch.draft import ReadyMade, ready_chains
 from workbench.pages.parts.job import warn_if_no_worker
 from workbench.pages.parts.links import link
 from workbench.widgets.messages import plain, show_error
@@ -58,7 +58,7 @@ def _show_queued(job_id: str, existed: bool) -> None:
 
 def draw_chains() -> None:
     """The chains that ship, each with a button that queues its jobs."""
-    chains = ready_made(None)
+    chains = ready_chains()
     if not chains:
         return
     st.header("Chains", anchor=False)
@@ -79,7 +79,7 @@ def _steps(chain: Chain) -> str:
     return f"Steps: {' → '.join(names)}."
 
 
-def _queue_chain(chain: ReadyMade) -> None:
+def _queue_chain(chain: ReadyMade[Chain]) -> None:
     try:
         jobs = submission.submit(chain.content)
     except StillroomError as error:

@@ -1,6 +1,7 @@
 """The results of a run, so far and at its end: figures, curves, scores by label and comparison with its teacher."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -54,7 +55,7 @@ def final(job: Job) -> None:
         cost_estimate.show_actual(job, metrics.history(job.id), _report(job))
 
 
-def _compare_with_members(job: Job, members: Sequence[dict]) -> None:
+def _compare_with_members(job: Job, members: Sequence[dict[str, Any]]) -> None:
     name = runs.score(job.spec)
     rows = [*members, {"model": "average"} | job.metrics]
     st.header("The average and its models", anchor=False)
@@ -68,7 +69,7 @@ def _compare_with_members(job: Job, members: Sequence[dict]) -> None:
         st.caption("Scores are missing for models that were scored on other data or not at all.")
 
 
-def _by_label(rows: Sequence[dict], long: Sequence[tuple[int, int, float]]) -> None:
+def _by_label(rows: Sequence[dict[str, Any]], long: Sequence[tuple[int, int, float]]) -> None:
     st.header("Test scores by label", anchor=False)
     columns = {name: st.column_config.NumberColumn(format="%.3f") for name in rows[0] if name != "Label"}
     columns["Documents"] = st.column_config.NumberColumn(format="%d")
@@ -92,10 +93,12 @@ def _compare_with_teacher(rows: Sequence[tuple[str, float, float]]) -> None:
         st.caption("Test F1, largest loss first.")
 
 
-def _figures(job: Job, history: Sequence[dict]) -> None:
+def _figures(job: Job, history: Sequence[dict[str, Any]]) -> None:
     """The numbers of this run: test score, retention, best and latest dev score, loss and speed, with their steps."""
     name, report = runs.score(job.spec), _report(job)
-    shown = [(label, f"{value:.3f}", None) for label, value in wording.scores(job).items()]
+    shown: list[tuple[str, str, int | None]] = [
+        (label, f"{value:.3f}", None) for label, value in wording.scores(job).items()
+    ]
     if (teacher := job.metrics.get(f"teacher_test_{name}")) is not None:
         shown.append((f"Teacher's test {charts.score_title(name)}", f"{teacher:.3f}", None))
     retention = runs.retention(job, report)
@@ -130,7 +133,7 @@ def _retention_note(retention: tuple[float, tuple[float, float] | None] | None) 
     return f"{definition}; 95 % interval {low * 100:.1f} to {high * 100:.1f} %, from the student's score alone."
 
 
-def _report(job: Job) -> dict:
+def _report(job: Job) -> dict[str, Any]:
     """The report of the newest attempt; empty while there is none."""
     result = next((run.result for run in attempts(runs_dir(), job.id)), None)
     return result.report if result else {}
