@@ -349,13 +349,11 @@ def evaluate(
     )
     data = open_data(read_task(spec.task.name, resolved), corpus, limit=limit)
 
-    from trainer import models  # imports torch, so only after all checks that do not need it
-    from trainer.inference import window_size
+    from trainer import inference, models  # import torch, so only after all checks that do not need it
 
     network, tokenizer = models.load(resolved)
-    report = data.report(
-        network, tokenizer, split, max_tokens=window_size(network, tokenizer), folder=Path(resolved.path)
-    )
+    longest = inference.window_size(network, tokenizer)
+    report = data.report(network, tokenizer, split, max_tokens=longest, folder=Path(resolved.path))
     terminal.answer(report, as_json=as_json, view=lambda: terminal.show_scores(report))
 
 
@@ -376,12 +374,11 @@ def export(
 
 
 def _entry(model_id: str) -> "ModelEntry":
-    from trainer import zoo as registry
+    from trainer.zoo import entries
 
-    entries = registry.entries()
-    if model_id not in entries:
-        raise UnknownName("model", model_id, entries, next_step="`stillroom zoo` lists them.")
-    return entries[model_id]
+    if model_id not in entries():
+        raise UnknownName("model", model_id, entries(), next_step="`stillroom zoo` lists them.")
+    return entries()[model_id]
 
 
 def _note(path: Path) -> "Note":
@@ -397,7 +394,7 @@ def _note(path: Path) -> "Note":
 
 
 def _warn_if_no_worker() -> None:
-    from trainer import queue
+    from trainer.queue import workers
 
-    if not queue.workers():
+    if not workers():
         terminal.say("No worker is running; start one with `stillroom worker`.", stderr=True)
