@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from trainer.datasets.readers.spans import read_marked
 from trainer.prediction import AttributeValue, Cost, Coverage, LabelScore, Prediction, Span
-from workbench.compare import compare, report
+from workbench.compare import Comparison, compare, report
 from workbench.compare.costs import Weights, find_weights
 from workbench.compare.filters import Filter
 from workbench.highlight import displayable, report_page
@@ -50,7 +50,8 @@ def prediction(name: str, *spans: tuple, unread=()) -> Prediction:
 def made(text: str, *arms: Prediction, with_text=False, **fields) -> report.Report:
     names = {arm.model: f"Title of {arm.model}" for arm in arms}
     weighed = tuple(Weights(reference=name, sha256=HASH, parameters=9_500_000, size_bytes=19_000_000) for name in names)
-    return report.Report(Note(text), compare(arms), names, weighed, MADE, with_text=with_text, **fields)
+    compared = compare(arms) if len(arms) > 1 else Comparison(predictions=arms, agreement=None, disagreements=())
+    return report.Report(Note(text), compared, names, weighed, MADE, with_text=with_text, **fields)
 
 
 class Page(HTMLParser):
@@ -58,7 +59,7 @@ class Page(HTMLParser):
 
     def __init__(self, source: str):
         super().__init__(convert_charrefs=True)
-        self.tags, self.note, self.depth = [], "", 0
+        self.tags, self.words, self.note, self.depth = [], [], "", 0
         self.feed(re.sub("\r\n?", "\n", source))
         self.close()
 
@@ -71,6 +72,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.note += data if self.depth else ""
+        self.words.append(data.strip())
 
     def handle_comment(self, data):
         raise AssertionError("a comment came through")
@@ -102,6 +104,7 @@ def test_with_the_tick_the_report_holds_the_text_and_everything_is_escaped(text,
     )
     assert page.note == displayable(text)
     shell = {"html", "head", "body", "meta", "title", "style", "h1"}
+    assert text.count("\n") + (not text.endswith("\n")) == sum(each.get("class") == "sr-first" for _, each in page.tags)
     for tag, attributes in page.tags:
         assert tag in TAGS | shell
         assert set(attributes) <= {"class", "dir", "id", "tabindex", "name", "content", "charset", "lang", "http-equiv"}
@@ -220,9 +223,10 @@ def test_of_very_many_disagreements_the_first_are_listed_and_all_are_counted():
     text = "Fever. " * 1_500
     one = prediction("one", *[(at, 5, "Disease") for at in range(0, len(text), 7)])
     page = report_page(made(text, one, prediction("two", (0, 5, "Disease"))))
-    assert page.count("<li>") == 1_000 and "<b>1,499</b>" in page and "Only the first 1,000 are listed" in page
+    assert [len(listed) for listed in rows(page).values()] == [1_000, 1_000]
+    assert "<b>1,500</b>" in page and "<b>1,499</b>" in page and page.count("Only the first 1,000 are listed") == 2
     few = report_page(made("Fever. Cough.", one.model_copy(update={"spans": one.spans[:2]}), prediction("two")))
-    assert few.count("<li>") == 2 and "are listed" not in few
+    assert few.count("<b>2</b>") == 2 and "are listed" not in few
 
 
 def test_where_nothing_was_found_the_files_say_that_there_is_nothing_to_compare():
@@ -233,3 +237,97 @@ def test_where_nothing_was_found_the_files_say_that_there_is_nothing_to_compare(
         document_read["no_agreement"] in report_page(comparison)
         and "100%" not in report_page(comparison).partition("Agreement")[2]
     )
+
+
+NOTE = "Fever. No rash.\nMother: gout.\nfever again, CT done."
+
+
+def reading(name: str, /, labels=("problem", "test"), unread=(), **assertions: str) -> Prediction:
+    """A model that finds fever twice, rash, gout and CT, and gives problems their assertion or another one."""
+    usual = {"Fever": "present", "rash": "absent", "gout": "family", "fever": "present"} | assertions
+    spans = [
+        Span(
+            start=NOTE.index(words),
+            end=NOTE.index(words) + len(words),
+            label="problem",
+            score=0.9,
+            attributes={"assertion": AttributeValue(value=value, score=0.7)},
+        )
+        for words, value in usual.items()
+        if value and "problem" in labels
+    ]
+    if "test" in labels:
+        spans.append(Span(start=NOTE.index("CT"), end=NOTE.index("CT") + 2, label="test", score=0.8))
+    read = [span for span in spans if not any(start <= span.start < end for start, end in unread)]
+    return prediction(name, unread=unread).model_copy(update={"spans": tuple(read), "label_set": labels})
+
+
+def rows(page: str) -> dict[str, list[list[str]]]:
+    """The cells of each table of findings or disagreements, by its heading."""
+    tables = {}
+    for source in re.findall('<table class="sr-rows">(.*?)</table>', page, re.S):
+        head, body = source.split("</thead>")
+        cells = [re.findall("<td>(.*?)</td>", row, re.S) for row in body.split("</tr>")[:-1]]
+        plain = [[" ".join(" ".join(Page(cell).words).split()) for cell in row] for row in cells]
+        title = re.findall("<th>(.*?)</th>", head, re.S)[0].partition(" <b>")[0]
+        tables["".join(Page(title).words)] = plain
+    return tables
+
+
+@pytest.mark.parametrize("models", [1, 2, 3])
+def test_findings_are_shown_where_models_agree_on_everything(models):
+    scores = ["90 % / 70 %"] * models
+    page = report_page(made(NOTE, *map(reading, "abc"[:models]), with_text=True))
+    assert rows(page) == {
+        "Problems present": [["Fever", "2", "1, 3", *scores]],
+        "Problems in the family": [["gout family", "1", "2", *scores]],
+        "Problems absent": [["rash absent", "1", "1", *scores]],
+        "Tests": [["CT", "1", "3", *["80 %"] * models]],
+    }
+    assert page.count('<span class="sr-struck"><bdi>rash</bdi></span>') == 1
+    assert ("The models agree on every finding" in page) == ("Agreement" in page) == (models > 1)
+    assert ("Every model read" if models > 1 else "The whole note was read") not in page
+    assert "differs" not in page.partition("</head>")[2] and "struck through: the patient does not have it" in page
+
+
+def test_without_the_text_findings_are_places():
+    page = report_page(made(NOTE, reading("a")))
+    assert rows(page)["Problems present"] == [["problem", "0–5", "90 % / 70 %"], ["problem", "30–35", "90 % / 70 %"]]
+    assert rows(page)["Problems absent"] == [["problem absent", "10–14", "90 % / 70 %"]]
+
+
+def test_a_model_without_a_finding_says_why():
+    other_words = reading("d", rash="").model_copy(
+        update={"spans": (Span(start=7, end=14, label="problem", score=0.6), *reading("d", rash="").spans)}
+    )
+    arms = reading("a"), reading("b", rash="possible", unread=((16, 30),)), reading("c", ("test",)), other_words
+    page = report_page(made(NOTE, *arms, with_text=True))
+    shown = rows(page)
+    assert shown["Problems absent"] == [["rash absent", "1", "1", "90 % / 70 %", "possible", "–", "differs"]]
+    assert shown["Problems in the family"][0][-4:] == ["90 % / 70 %", "not read", "–", "90 % / 70 %"]
+    assert "B</b> read 91% of the note. Not read: characters 16–30 (<bdi>Mother: gout.…</bdi>)" in page
+    assert "the model did not read it" in page and "see the disagreements" in page
+
+
+def test_assertions_that_differ_are_listed_with_their_words():
+    shown = rows(report_page(made(NOTE, reading("a"), reading("b", rash="present"), with_text=True)))
+    assert shown["Different assertion"] == [["No rash . Mother: gout. fever", "problem absent", "problem present"]]
+
+
+def test_what_the_report_says_comes_in_the_order_in_which_it_is_read():
+    page = report_page(made(NOTE, reading("a"), reading("b", rash="present"), with_text=True))
+    order = ["Findings", "Agreement and disagreements", "What was not read", "The note", "Details"]
+    assert re.findall("<h2>(.*?)</h2>", page) == order
+    assert page.index("SHA-256") > page.index("<h2>Details")
+
+
+def test_labels_of_the_whole_note_have_a_table():
+    labels = (LabelScore(label="urology", score=0.7), LabelScore(label="surgery", score=0.3))
+    classified = prediction("c").model_copy(update={"task": "classification", "labels": labels, "label_set": ()})
+    page = report_page(made(NOTE, classified))
+    assert rows(page) == {"Labels of the whole note": [["urology", "70 %"]]} and "No findings" not in page
+
+
+def test_the_filter_is_named():
+    page = report_page(made(NOTE, reading("a"), filter=Filter(values=("absent", "family"))))
+    assert "only absent, in the family" in page

@@ -23,7 +23,7 @@ def agreement_table(predictions: Sequence[Prediction], arms: Sequence[str]) -> H
 
 def _agreement_row(row: AgreementRow) -> list[str]:
     name = "All labels" if row.label is None else Html("<bdi>{}</bdi>").format(row.label)
-    return [name, *map(_share, row.pairs), *([_share(row.mean)] if len(row.pairs) > 1 else [])]
+    return [name, *map(share, row.pairs), *([share(row.mean)] if len(row.pairs) > 1 else [])]
 
 
 def cost_table(predictions: Sequence[Prediction], weights: Sequence[Weights], arms: Sequence[str]) -> Html:
@@ -47,10 +47,11 @@ def _cost_row(prediction: Prediction, number: int, weights: Weights) -> list[str
 
 def tokens_read(coverage: Coverage) -> str:
     """How many of the tokens were read."""
-    return f"{coverage.tokens_read:,} of {coverage.tokens:,} ({_share(coverage.tokens_read / max(coverage.tokens, 1))})"
+    return f"{coverage.tokens_read:,} of {coverage.tokens:,} ({share(coverage.tokens_read / max(coverage.tokens, 1))})"
 
 
-def _share(figure: float | None) -> str:
+def share(figure: float | None) -> str:
+    """A part of a whole; unlike a score it may be 0% or 100%."""
     return NONE if figure is None else f"{figure:.0%}"
 
 
