@@ -1,18 +1,18 @@
-"""The largest numbers that a spec, a model's config and a line of events may hold: what every database can store.
+"""Upper bounds for numbers in specs, model configs and events, so that every database can store them.
 
-A number without a bound passes validation and breaks where it is used, in the worker or in the database.
+Without a bound a number would pass validation and fail later, in the worker or in the database.
 """
 
 from typing import Any
 
-COUNT = 2**31 - 1  # of steps, examples, pieces: an INTEGER column of PostgreSQL
-FACTOR = 1e6  # of a loss term's weight, a temperature, a norm
-SHOWN = 80  # characters of a wrong value that an error quotes
+COUNT = 2**31 - 1  # steps, examples, word pieces: the largest INTEGER of PostgreSQL
+FACTOR = 1e6  # weights of loss terms, temperatures, norms
+SHOWN = 80  # characters of an invalid value that an error quotes
 
 
 def shown(value: Any) -> str:
-    """The beginning of a value's repr. Python writes no whole number of more than 4,300 digits."""
+    """The first SHOWN characters of a value's repr. Python refuses to print integers of more than 4,300 digits."""
     try:
         return f"{value!r:.{SHOWN}}"
     except (ValueError, RecursionError):
-        return f"a {type(value).__name__} too large to be written"
+        return f"a {type(value).__name__} too large to print"

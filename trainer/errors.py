@@ -1,6 +1,6 @@
-"""The errors a person may meet. Each says what is wrong, what was found, what is allowed and what to do next.
+"""The errors shown to users. Each says what is wrong, what was found, what is allowed and what to do next.
 
-Messages about notes carry lengths and offsets, never text.
+Messages about notes contain lengths and offsets, never text.
 """
 
 import difflib
@@ -9,12 +9,12 @@ from typing import Any
 
 
 def printable(text: str) -> str:
-    """Text that every terminal, file and database can hold: the name of a file may be bytes that are no UTF-8."""
+    """The text with what is not valid UTF-8 (as in some file names) escaped, so that it can be printed and stored."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 class StillroomError(Exception):
-    """An error with a next step; pages and the command line print both, library code only raises."""
+    """An error with a next step. Library code raises it; pages and the command line show both."""
 
     next_step = ""
 
@@ -45,7 +45,7 @@ class BadSpec(StillroomError):
 
 
 class BadData(StillroomError):
-    """A data file that cannot be read as what it is said to be; names the file and the line (1-based)."""
+    """A data file that cannot be read in its stated format; names the file and the line (1-based)."""
 
     def __init__(self, message: str, *, path: str = "", line: int | None = None, next_step: str = ""):
         self.path, self.line = str(path), line
@@ -54,7 +54,7 @@ class BadData(StillroomError):
 
 
 class UnknownName(StillroomError):
-    """A name that is in no table; lists what is known and the nearest match."""
+    """A name that is not in a table; lists the known names and the nearest match."""
 
     def __init__(self, what: str, name: object, known: Iterable[str], *, next_step: str = ""):
         known = sorted(known)
@@ -66,13 +66,13 @@ class UnknownName(StillroomError):
 
 
 class Unavailable(StillroomError):
-    """Something real that is not on this machine: weights, a network, a package."""
+    """Something that exists but cannot be used on this machine now: weights, a network, a package."""
 
 
 class CorruptFile(StillroomError):
-    """A file whose content is not what its manifest, checksum or format says."""
+    """A file whose content does not match its manifest, checksum or format."""
 
-    next_step = "Copy or fetch it again from where it came."
+    next_step = "Copy or fetch it again from its source."
 
 
 class Refused(StillroomError):
@@ -80,12 +80,12 @@ class Refused(StillroomError):
 
 
 class LeaseLost(StillroomError):
-    """Another worker holds the job now; this one must stop and write nothing more."""
+    """Another worker holds the job now; this one must stop and must not write anything more."""
 
-    next_step = "Nothing to do: the job goes on elsewhere from its last checkpoint."
+    next_step = "Nothing to do: another worker continues the job from its last checkpoint."
 
 
 class NonFiniteOutputs(StillroomError):
-    """A model's outputs hold NaN or infinity: it says nothing, which is not the same as that there is nothing."""
+    """A model's outputs contain NaN or infinity: there is no answer, which is not the same as an empty answer."""
 
-    next_step = "Its weights are damaged, or overflow. Fetch or train it again, or choose another model."
+    next_step = "Its weights are damaged, or its numbers overflow. Fetch or train it again, or choose another model."

@@ -1,4 +1,4 @@
-"""Files and folders that are written completely or not at all, and their hashes."""
+"""Writes files and folders completely or not at all, and hashes them."""
 
 import functools
 import hashlib
@@ -14,10 +14,10 @@ MANIFEST = "MANIFEST.json"
 
 
 def commit_folder(target: Path, write: Callable[[Path], None]) -> None:
-    """Make the folder `target` so that it exists complete or not at all, even if the process dies or the disk fills.
+    """Create the folder `target` completely or not at all, even if the process dies or the disk fills up.
 
-    `write` fills a temporary folder beside it; a manifest with the SHA-256 of each file is written last; files and
-    folder are synced; one rename commits; the parent is synced. An existing target is replaced only by a complete one.
+    `write` fills a temporary folder beside it. A manifest with the SHA-256 of each file is written last, everything is
+    synced, and one rename commits it. An existing target is replaced only by a complete folder.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.parent / f".tmp-{target.name}"
@@ -43,7 +43,7 @@ def commit_folder(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def verify_folder(folder: Path) -> None:
-    """Raise CorruptFile unless every file of the manifest exists and has the SHA-256 that it states."""
+    """Raise CorruptFile unless every file in the manifest exists and has the SHA-256 stated there."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         for name, expected in manifest.items():
@@ -64,12 +64,12 @@ def write_file(path: Path, data: bytes) -> None:
         draft.replace(path)
         _sync(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(draft)  # a failed write does not name its file
+        error.filename = error.filename or str(draft)  # the error of a failed write does not name the file
         raise
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of a file in hex, always computed anew; see `sha256`."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -83,11 +83,11 @@ def _sync(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex; computed once per process as long as the file does not change."""
+    """SHA-256 of a file in hex; cached in this process as long as the file does not change."""
     stat = path.stat()
     return _cached_sha256(os.fspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
-@functools.lru_cache(maxsize=16384)  # a data set of BRAT files has thousands
+@functools.lru_cache(maxsize=16384)  # a data set in BRAT format has thousands of files
 def _cached_sha256(path: str, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> str:
     return file_sha256(Path(path))

@@ -1,8 +1,7 @@
-"""Whether a job can run: the same rules for `submit`, chains, the Train page, preflight and the run itself. No torch.
+"""Whether a job can run: one set of rules for `submit`, chains, the Train page, preflight and the run itself. No torch.
 
-Rules on a data set alone are in trainer.datasets.rules, so that `datasets check` applies them too; those on the sizes
-of models in zoo.compatibility. What is not known yet, such as a model that another job will make, is None, and no rule
-applies to it.
+Rules about a data set alone are in trainer.datasets.rules, where `datasets check` uses them too; rules about the sizes
+of models are in zoo.compatibility. Anything not known yet is None, and rules about it are skipped.
 """
 
 import functools
@@ -25,28 +24,28 @@ from trainer.zoo.compatibility import Shape
 from trainer.zoo.outputs import HEADS, SEVERAL, check_labels, head_of, label_set, names_for, task_of_head
 from trainer.zoo.weights import outputs_of, read_json
 
-LARGE_BYTES = 50_000_000  # a text data set of more is read when the job starts, row by row
-SHOWN = 5  # problems of a data set that an error lists
-USUAL_MAX_TOKENS = Schedule.model_fields["max_tokens"].default  # the default means "up to": a model may read fewer
-# Model types that number positions after the padding piece, so that the first position embeddings are not used.
+LARGE_BYTES = 50_000_000  # a larger text data set is read when the job starts, row by row
+SHOWN = 5  # problems of a data set listed in an error
+USUAL_MAX_TOKENS = Schedule.model_fields["max_tokens"].default  # unless changed it means "as long as the model reads"
+# Model types whose positions start after the padding id, so that the first position embeddings are unused.
 SHIFTED = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet", "roberta-prelayernorm", "xlm-roberta-xl")
 
 Problems = Iterator[tuple[str, str]]  # (dotted field of the spec, what is wrong and what to do)
 
 
 class Model(Plain):
-    """What of a model decides where it can be used.
+    """The properties of a model that decide in which jobs it can be used.
 
-    head: its output layer, one of zoo.outputs.HEADS, None where that is unknown. task: what it was trained for, None
-    without such a head. says: the entity types or labels that it can give. attributes: those of its spans, such as
-    assertion. window: the longest input in word pieces, None if unknown. unclear: why its files do not say what its
-    outputs mean. shape: its sizes, None where its config does not tell them all.
+    head: its output layer, a key of zoo.outputs.HEADS, None if unknown. task: what it was trained for, None without a
+    head for a task. label_set: the entity types or labels that it can predict. attributes: names of the attributes that
+    it predicts for spans, such as assertion. window: the longest input in word pieces, None if unknown. unclear: why
+    the meaning of its outputs cannot be told from its files, else empty. shape: its sizes, None unless all are known.
     """
 
     reference: str
     head: str | None
     task: str | None = None
-    says: tuple[str, ...] = ()
+    label_set: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     multi_label: bool = False
     window: int | None = None
@@ -55,26 +54,26 @@ class Model(Plain):
 
 
 @functools.lru_cache(maxsize=256)
-def model(resolved: ResolvedModel) -> Model:
-    """What the files of a model folder say about it, read once; `unclear` tells why where they do not."""
+def read_model(resolved: ResolvedModel) -> Model:
+    """Read a Model from the files of its folder, once per process and version."""
     config, unclear = read_json(Path(resolved.path) / "config.json") or {}, ""
-    says: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
     labels: Sequence[str] = ()
     try:
         shape = compatibility.shape(resolved)
-    except (StillroomError, ValueError, KeyError, TypeError):  # whoever needs the sizes says what is wrong
+    except (StillroomError, ValueError, KeyError, TypeError):  # the rules that need the sizes report what is wrong
         shape = None
     try:
         head, _, labels = outputs_of(Path(resolved.path))
-        says = _says(head, labels, config)
+        types = _checked_label_set(head, labels, config)
     except StillroomError as error:
         head, unclear = head_of(config), str(error)
     return Model(
         reference=resolved.reference,
         head=head,
         task=task_of_head(head, config),
-        says=says,
-        attributes=tuple(attribute.name for attribute in attributes.read(labels, {}, says)),
+        label_set=types,
+        attributes=tuple(attribute.name for attribute in attributes.read(labels, {}, types)),
         multi_label=config.get("problem_type") == SEVERAL,
         window=_window(shape, config) if shape else None,
         unclear=unclear,
@@ -82,38 +81,38 @@ def model(resolved: ResolvedModel) -> Model:
     )
 
 
-def _says(head: str | None, labels: Sequence[str], config: Mapping[str, Any]) -> tuple[str, ...]:
+def _checked_label_set(head: str | None, labels: Sequence[str], config: Mapping[str, Any]) -> tuple[str, ...]:
     if head and HEADS[head].labelled:
         check_labels(head, labels, problem_type=config.get("problem_type"))
     return label_set(head, labels)
 
 
-def promised(
+def foresee_model(
     spec: JobSpec, name: str, data: datasets.Report | None, start: Model | None, teacher: Model | None
 ) -> Model:
-    """The Model that a job will make, as far as its spec tells; `name` is its reference until it exists."""
+    """The Model that a job will produce, as far as its spec determines it; `name` is its reference until it exists."""
     source = teacher if spec.kind == "distill" else start if spec.kind == "average" else None
     task, shape = spec.task, start.shape if start else None
     if source:
-        says, multi_label, named = source.says, source.multi_label, source.attributes
+        types, multi_label, named = source.label_set, source.multi_label, source.attributes
     else:
         named = getattr(task, "attributes", ())
         train = data.splits.get("train") if data and task.labelled else None
-        says = tuple(sorted(getattr(train, "labels", ())))
+        types = tuple(sorted(getattr(train, "labels", ())))
         multi_label = _several(spec, data)
     change = spec.change
     if shape and change:
         # The size of a trimmed vocabulary is not known in advance.
         shape = None if change.vocabulary else compatibility.changed(shape, change)
     if shape:
-        labels = source.shape.labels if source and source.shape else names_for(task.head, says)
+        labels = source.shape.labels if source and source.shape else names_for(task.head, types)
         shape = shape.model_copy(update={"head": task.head, "labels": labels, "multi_label": multi_label})
     window = (change.max_tokens if change and change.attention else None) or (start.window if start else None)
     return Model(
         reference=name,
         head=task.head,
         task=task.name,
-        says=says,
+        label_set=types,
         attributes=named,
         multi_label=multi_label,
         window=window,
@@ -124,15 +123,15 @@ def promised(
 def survey(
     spec: JobSpec, dataset: ResolvedDataset, start: Model | None, *, most_bytes: float = math.inf
 ) -> datasets.Report | None:
-    """The report of a spec's data set; None where it has more than `most_bytes`, or is so much text that it is read
-    only when its rows are needed.
+    """The report on a spec's data set; None if it is larger than `most_bytes`, or is text of more than LARGE_BYTES,
+    which is read only when its rows are needed.
     """
     if _size(dataset) > min(most_bytes, math.inf if spec.task.labelled else LARGE_BYTES):
         return None
     return datasets.survey(dataset, task=spec.task.name, multi_label=_stated(spec, start))
 
 
-def problems(
+def find_problems(
     spec: JobSpec,
     *,
     data: datasets.Report | None,
@@ -141,10 +140,10 @@ def problems(
     others: Sequence[Model | None] = (),
     unlabelled: ResolvedDataset | None = None,
 ) -> list[tuple[str, str]]:
-    """(field, what is wrong) of everything that prevents a job; none where it can run."""
+    """Everything that prevents a job from running, as (field, what is wrong); empty if it can run."""
     wrong = [*_heads(spec, start, teacher, others), *_label_counts(spec, data, start, teacher)]
     wrong += _attributes(spec, data, teacher)
-    if not wrong:  # what a model of another task can say is no help
+    if not wrong:  # the labels of a model for another task would only confuse
         wrong += _data(spec, data, start, teacher, others)
     elif data:
         wrong += _listed(spec, [problem for problem in data.problems if problem.split == ""])
@@ -156,17 +155,17 @@ def problems(
 
 def check(ready: RunSpec) -> None:
     """Raise BadSpec, naming every wrong field, unless the run passes the rules of `submit`."""
-    spec, start = ready.spec, model(ready.model)
-    wrong = problems(
+    spec, start = ready.spec, read_model(ready.model)
+    wrong = find_problems(
         spec,
         data=survey(spec, ready.dataset, start),
         start=start,
-        teacher=model(ready.teacher) if ready.teacher else None,
-        others=[model(other) for other in ready.others],
+        teacher=read_model(ready.teacher) if ready.teacher else None,
+        others=[read_model(other) for other in ready.others],
         unlabelled=ready.unlabelled,
     )
     if wrong:
-        raise BadSpec(wrong, next_step="Correct what is named here, and submit a new job.")
+        raise BadSpec(wrong, next_step="Correct these fields and submit a new job.")
 
 
 def splits(spec: JobSpec) -> tuple[str, ...]:
@@ -175,12 +174,12 @@ def splits(spec: JobSpec) -> tuple[str, ...]:
 
 
 def base_field(spec: JobSpec) -> str:
-    """The field with the reference of the model that is trained or scored."""
+    """The field that names the model to be trained or scored."""
     return spec.references()[0].field
 
 
 def _heads(spec: JobSpec, start: Model | None, teacher: Model | None, others: Sequence[Model | None]) -> Problems:
-    """Models that are read as they are need the head of the task; so does a teacher whose outputs count."""
+    """Models that are scored or averaged need the head of the task; so does a teacher whose logits are compared."""
     task = spec.task.name
     if spec.kind not in TRAINED:
         for field, each in _members(spec, start, others):
@@ -189,21 +188,21 @@ def _heads(spec: JobSpec, start: Model | None, teacher: Model | None, others: Se
             elif each and each.task != task:
                 yield (
                     field,
-                    f"{_is(each)}; {task} needs a model of that kind. Choose one, or train one for {task} first.",
+                    f"{_describe_head(each)}; the task is {task}. Choose a model for {task}, or train one first.",
                 )
     elif teacher and teacher.unclear and spec.task.labelled:
         yield "teacher", teacher.unclear
     elif teacher and teacher.task != task and (spec.task.labelled or _outputs_count(spec, start, teacher)):
         yield (
             "teacher",
-            f"{_is(teacher)}; {task} needs one that was trained for that. Choose or train such a one first.",
+            f"{_describe_head(teacher)}; the task is {task}. Choose a teacher for {task}, or train one first.",
         )
 
 
-def _is(one: Model) -> str:
-    if one.head is None:
-        return "its kind of head is unknown here"
-    return f"it is a model for {one.task}" if one.task else "it has no head"
+def _describe_head(model: Model) -> str:
+    if model.head is None:
+        return "Stillroom does not know its kind of head"
+    return f"it is a model for {model.task}" if model.task else "it has no head"
 
 
 def _members(spec: JobSpec, start: Model | None, others: Sequence[Model | None]) -> Iterator[tuple[str, Model | None]]:
@@ -212,7 +211,7 @@ def _members(spec: JobSpec, start: Model | None, others: Sequence[Model | None])
 
 
 def _outputs_count(spec: JobSpec, start: Model | None, teacher: Model) -> bool:
-    """Whether a recipe compares what the heads say, or is taken to, where its terms are not known."""
+    """Whether a recipe compares the logits of student and teacher; False if its terms cannot be planned yet."""
     student = compatibility.changed(start.shape, spec.change) if start and start.shape else None
     if student is None or teacher.shape is None:
         return False
@@ -224,23 +223,23 @@ def _outputs_count(spec: JobSpec, start: Model | None, teacher: Model) -> bool:
 
 
 def _label_counts(spec: JobSpec, data: datasets.Report | None, start: Model | None, teacher: Model | None) -> Problems:
-    """One label per document or several: model, task and data have to mean the same."""
+    """Model, task and data must agree on whether a document has one label or several."""
     if spec.task.answers != "labels":
         return
     labels = {True: "several labels", False: "one label"}
-    judge = teacher if spec.kind == "distill" else start if spec.kind not in TRAINED else None
-    if judge is None or judge.task != spec.task.name:
+    reader = teacher if spec.kind == "distill" else start if spec.kind not in TRAINED else None
+    if reader is None or reader.task != spec.task.name:
         return
-    field, stated = ("teacher" if judge is teacher else base_field(spec)), getattr(spec.task, "multi_label", None)
-    several = stated if stated is not None else _several(spec, data) if judge is teacher and data else None
-    if several is not None and several != judge.multi_label:
+    field, stated = ("teacher" if reader is teacher else base_field(spec)), getattr(spec.task, "multi_label", None)
+    several = stated if stated is not None else _several(spec, data) if reader is teacher and data else None
+    if several is not None and several != reader.multi_label:
         whose = "the task says" if stated is not None else "the data set has"
-        fix = "Choose a model of this task, or say multi_label in the task as the model has it."
-        yield field, f"it gives a document {labels[judge.multi_label]}; {whose} {labels[several]}. {fix}"
+        fix = "Choose another model, or set multi_label in the task to match this one."
+        yield field, f"it gives a document {labels[reader.multi_label]}; {whose} {labels[several]}. {fix}"
 
 
 def _attributes(spec: JobSpec, data: datasets.Report | None, teacher: Model | None) -> Problems:
-    """Attributes of spans that are to be learned have to be in train, and their teacher has to give them."""
+    """Attributes that a job learns must be in the train split, and the teacher must predict them."""
     wanted = getattr(spec.task, "attributes", ())
     splits = data.splits if data else {}
     train = splits.get("train")
@@ -250,14 +249,14 @@ def _attributes(spec: JobSpec, data: datasets.Report | None, teacher: Model | No
             has = f"has {rules.list_labels(known)}" if known else "has no attributes"
             yield (
                 "task.attributes",
-                f"found {name}; train of {spec.dataset} {has}. Name one of its attributes, or none.",
+                f"found {name}; the train split of {spec.dataset} {has}. Name one of its attributes, or none.",
             )
         for split in ("dev", "test"):
             stated = getattr(splits.get(split), "attributes", {}).get(name, {})
             learned = {value for values in known.get(name, {}).values() for value in values}
             if foreign := sorted({value for values in stated.values() for value in values} - learned):
-                what = f"{name} has the value {foreign[0]!r} in {split}, which train lacks"
-                yield "task.attributes", f"{what}. Add examples of it to train, or take these out."
+                what = f"{name} has the value {foreign[0]!r} in {split} but not in train"
+                yield "task.attributes", f"{what}. Add examples of it to train, or remove it from {split}."
     if spec.kind == "distill" and teacher and teacher.task == spec.task.name:
         for name in wanted:
             if name not in teacher.attributes:
@@ -274,33 +273,33 @@ def _data(
     teacher: Model | None,
     others: Sequence[Model | None],
 ) -> Problems:
-    """The rows of the splits that are read, and their labels: those that train teaches, or that a model can say."""
+    """Problems with the splits that are read, and labels in them that neither the train split nor the model has."""
     if data is None:
         return
     wanted = splits(spec)
     if not spec.task.labelled and set(wanted) - set(data.splits):
-        wanted = (*wanted, "train")  # which lends a share to splits that are not there
+        wanted = (*wanted, "train")  # missing splits are held out from train
     if spec.kind in ("finetune", "pretrain") or not spec.task.labelled:
         yield from _listed(spec, [problem for problem in data.problems if problem.split in ("", *wanted)])
         return
     wrong = [problem for problem in _rows(data) if problem.split in ("", *wanted)]
     if spec.kind == "distill":
-        speakers = [("the teacher", teacher)]
+        readers = [("the teacher", teacher)]
     else:
-        speakers = [
+        readers = [
             ("the model", each) if not spec.others else (each.reference, each) for each in (start, *others) if each
         ]
-    for who, each in speakers:
+    for who, each in readers:
         if each and each.task == spec.task.name:
             errors = rules.label_problems(
-                data.splits, data.files, each.says, task=spec.task.name, who=who, wanted=wanted
+                data.splits, data.files, each.label_set, task=spec.task.name, who=who, wanted=wanted
             )
             wrong += [datasets.Problem.of(error, error.path, split) for split, error in errors]
     yield from _listed(spec, wrong)
 
 
 def _rows(data: datasets.Report) -> list[datasets.Problem]:
-    """The problems of a report but those of its labels: other models than one that learns from train may say these."""
+    """The problems of a report, without those that matter only to a model that learns its labels from train."""
     return [problem for problem in data.problems if not problem.learning]
 
 
@@ -308,11 +307,11 @@ def _listed(spec: JobSpec, wrong: Sequence[datasets.Problem]) -> Problems:
     yield from (("dataset", str(problem)) for problem in wrong[:SHOWN])
     if len(wrong) > SHOWN:
         command = f"stillroom datasets check {spec.dataset} --task {spec.task.name}"
-        yield "dataset", f"{len(wrong) - SHOWN} more problems: `{command}` lists them."
+        yield "dataset", f"{len(wrong) - SHOWN} more problems; `{command}` lists them."
 
 
 def _unlabelled(spec: JobSpec, unlabelled: ResolvedDataset | None) -> Problems:
-    """The text that a teacher labels: its train split alone is read."""
+    """Problems with the text that a teacher labels, of which only the train split is read."""
     if unlabelled is None or is_hub(unlabelled):
         return
     field, task = "recipe.unlabelled", with_data("text")[0] if datasets.is_text(unlabelled) else spec.task.name
@@ -325,7 +324,7 @@ def _unlabelled(spec: JobSpec, unlabelled: ResolvedDataset | None) -> Problems:
 
 
 def _sizes(spec: JobSpec, start: Model | None, teacher: Model | None, others: Sequence[Model | None]) -> Problems:
-    """Sizes of teacher, student and change, or of models to average; where all of them are known."""
+    """Sizes of teacher, student and changes, or of the models to average; skipped if any is unknown."""
     models = (start, *([teacher] if spec.teacher else []), *others)
     shapes = [each.shape for each in models if each and each.shape]
     if len(shapes) < len(models):
@@ -344,7 +343,7 @@ def _sizes(spec: JobSpec, start: Model | None, teacher: Model | None, others: Se
 
 
 def _windows(spec: JobSpec, start: Model | None, teacher: Model | None) -> Problems:
-    """A window longer than a model reads would silently be another. The usual length stands for what there is."""
+    """A window longer than the model can read, which would be shortened silently. The default is always valid."""
     wanted, change = spec.schedule.max_tokens, spec.change
     window = start.window if start else None
     if change and change.attention:
@@ -360,7 +359,7 @@ def _windows(spec: JobSpec, start: Model | None, teacher: Model | None) -> Probl
 
 
 def _stated(spec: JobSpec, start: Model | None) -> bool | None:
-    """Whether documents have several labels as far as task or model say; None: as the data set has it."""
+    """Whether documents have several labels, if the task or the model states it; None leaves it to the data set."""
     if spec.task.answers != "labels":
         return None
     stated = getattr(spec.task, "multi_label", None)
@@ -383,7 +382,7 @@ def _window(shape: Shape, config: Mapping[str, Any]) -> int | None:
 
 
 def _size(dataset: ResolvedDataset) -> int:
-    """Bytes of the split files that are here; a data set of the Hub is streamed."""
+    """Total bytes of the local split files; 0 for a Hub data set, which is streamed."""
     if is_hub(dataset):
         return 0
     return sum(path.stat().st_size for path in split_files(Path(dataset.path)).values() if path.is_file())

@@ -1,6 +1,6 @@
-"""The state folder: where it is, how paths are written down in it, and what is said when it cannot be used.
+"""The state folder: where it is, how paths are stored in it, and the errors when it cannot be used.
 
-A path is written by its place in the state folder or in the checkout, so that both can be moved or mounted elsewhere.
+Stored paths are relative to the state folder or the checkout, so that both can be moved or mounted elsewhere.
 """
 
 import errno
@@ -15,12 +15,12 @@ from trainer.references import expanded
 ROOT = Path(__file__).resolve().parents[1]  # the checkout
 
 _HOME, _CHECKOUT = "$STILLROOM_HOME", "$CHECKOUT"
-_RUN = re.compile(r".*/(runs/[0-9a-f]{8}-\d+/.+)", re.DOTALL)  # of an absolute path, as older versions wrote them
+_RUN = re.compile(r".*/(runs/[0-9a-f]{8}-\d+/.+)", re.DOTALL)  # in an absolute path, which older versions stored
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StateError(StillroomError):
-    """The state itself is in the way, and not what was asked for; it is shown as the error that it is besides."""
+    """A fault of the stored state, not of the request. `to_json` reports the type of the other base class."""
 
     def to_json(self) -> dict[str, Any]:
         return super().to_json() | {"type": type(self).__bases__[-1].__name__}
@@ -31,16 +31,16 @@ class StateUnavailable(StateError, Unavailable):
 
 
 class StateDamaged(StateError, CorruptFile):
-    """The database is not one, or is damaged."""
+    """The database file is damaged, or is not a database."""
 
 
 def place() -> Path:
-    """Where the state is, whether it is there or not: STILLROOM_HOME, or .stillroom in the working folder. Absolute."""
+    """Absolute path of the state folder, which need not exist: STILLROOM_HOME, or .stillroom in the working folder."""
     return expanded(os.environ.get("STILLROOM_HOME") or ".stillroom").absolute()
 
 
 def home() -> Path:
-    """The folder of all state, made if it is missing. StateUnavailable if it cannot be."""
+    """The state folder, created if it is missing. Raises StateUnavailable if that fails."""
     folder = place()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def runs_dir() -> Path:
 
 
 def unavailable(error: OSError) -> StateUnavailable | None:
-    """What to say of a failed look or write within the state folder; None where the error is of another place."""
+    """The error to raise for a failed read or write in the state folder; None if the OSError is about another place."""
     if error.filename is None:
         return None
     failed = Path(os.fsdecode(error.filename)).absolute()
@@ -63,7 +63,7 @@ def unavailable(error: OSError) -> StateUnavailable | None:
 
 
 def portable(path: str, state: Path) -> str:
-    """How a path is written down: by its place in the state folder or in the checkout; any other stays as it is."""
+    """A path as it is stored: relative to the state folder or the checkout; a path outside both is unchanged."""
     for mark, folder in ((_HOME, state), (_HOME, state.resolve()), (_CHECKOUT, ROOT)):
         if Path(path).is_relative_to(folder):
             return f"{mark}/{Path(path).relative_to(folder).as_posix()}"
@@ -71,7 +71,7 @@ def portable(path: str, state: Path) -> str:
 
 
 def present(path: str, state: Path) -> str:
-    """Where a path is now that `portable` wrote down, or an older version, which wrote down absolute ones."""
+    """The present place of a path that `portable` made; also of an absolute one that an older version stored."""
     for mark, folder in ((_HOME, state), (_CHECKOUT, ROOT)):
         if path.startswith(f"{mark}/"):
             return str(folder / path.removeprefix(f"{mark}/"))
@@ -84,5 +84,5 @@ def _unusable(failed: Path, error: OSError) -> StateUnavailable:
     if error.errno in _FULL:
         step = "Free some space, or point STILLROOM_HOME at a folder on another disk."
     else:
-        step = "Point STILLROOM_HOME at a folder that this user may write to, or correct what stands in its way."
+        step = "Point STILLROOM_HOME at a folder that this user may write to, or remove what is in its place."
     return StateUnavailable(f"The state folder cannot be used: {failed}: {error.strerror}.", next_step=step)

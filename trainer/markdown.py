@@ -1,8 +1,8 @@
-"""Names and values in Markdown, so that they show as they are: in prose and table cells, in code, in code blocks."""
+"""Escapes values for Markdown, so that they are displayed literally in prose, table cells, code and code blocks."""
 
 import re
 
-# What acts in the middle of a line; an underscore only where a word begins or ends.
+# Characters with a meaning inside a line; an underscore has one only where a word begins or ends.
 _ACTING = re.compile(r"[\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w)")
 
 
@@ -12,7 +12,7 @@ def inline(value: object) -> str:
 
 
 def code(value: object) -> str:
-    """A value in code, on one line. In a table cell a bar would still end the cell: use `inline` there."""
+    """A value as inline code, on one line. Not for table cells, where a bar would still end the cell: use `inline`."""
     text = " ".join(str(value).split())
     ticks = _ticks(text, least=1)
     pad = " " * (text[:1] == "`" or text[-1:] == "`")
@@ -26,6 +26,6 @@ def block(text: str, language: str = "") -> str:
 
 
 def _ticks(text: str, *, least: int) -> str:
-    """A run of backticks longer than any in the text."""
+    """A run of backticks longer than any in the text, and at least `least` long."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     return "`" * max(least, longest + 1)

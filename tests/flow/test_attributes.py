@@ -106,7 +106,7 @@ def test_tags_and_attributes_are_learned_in_one_model(teacher):
     config = json.loads((folder / "config.json").read_text())
     assert config["stillroom_attributes"] == {"assertion": ["problem"]}
     assert list(config["id2label"].values())[-2:] == ["@assertion=absent", "@assertion=present"]
-    assert fit.model(zoo.resolve(str(folder))).attributes == ("assertion",)
+    assert fit.read_model(zoo.resolve(str(folder))).attributes == ("assertion",)
 
 
 def test_the_reason_for_a_value_is_found_among_the_words_around_it(teacher):
@@ -171,7 +171,10 @@ def test_an_average_keeps_the_attributes(teacher, notes, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": {"name": "ner", "attributes": ["negation"]}}, "found negation; train of {data} has assertion."),
+        (
+            {"task": {"name": "ner", "attributes": ["negation"]}},
+            "found negation; the train split of {data} has assertion",
+        ),
         (
             {"kind": "distill", "teacher": "minilm-ncbi", "task": TASK, "recipe": "task_kd"},
             "found assertion; the teacher gives no attributes.",
@@ -184,9 +187,9 @@ def test_attributes_that_cannot_be_learned_are_refused(changes, message, notes):
         | changes
         | ({"model": None, "student": {"layers": 3}} if "teacher" in changes else {})
     )
-    start = fit.model(zoo.resolve(changes.get("teacher", "minilm")))
+    start = fit.read_model(zoo.resolve(changes.get("teacher", "minilm")))
     data = fit.survey(spec, datasets.resolve(str(notes)), start)
-    wrong = fit.problems(spec, data=data, start=start, teacher=start if "teacher" in changes else None)
+    wrong = fit.find_problems(spec, data=data, start=start, teacher=start if "teacher" in changes else None)
     assert any(field == "task.attributes" and message.format(data=notes) in text for field, text in wrong)
 
 
@@ -197,11 +200,12 @@ def test_a_value_that_train_lacks_is_refused(notes, tmp_path):
         (folder / f"{split}.spans.jsonl").write_text((notes / f"{split}.spans.jsonl").read_text())
     (folder / "dev.spans.jsonl").write_text(json.dumps(note(1)).replace('"absent"', '"doubtful"') + "\n")
     spec = parse({"kind": "finetune", "model": "minilm", "dataset": str(folder), "task": TASK})
-    start = fit.model(zoo.resolve("minilm"))
-    wrong = fit.problems(spec, data=fit.survey(spec, datasets.resolve(str(folder)), start), start=start)
+    start = fit.read_model(zoo.resolve("minilm"))
+    wrong = fit.find_problems(spec, data=fit.survey(spec, datasets.resolve(str(folder)), start), start=start)
     assert (
         "task.attributes",
-        "assertion has the value 'doubtful' in dev, which train lacks. Add examples of it to train, or take these out.",
+        "assertion has the value 'doubtful' in dev but not in train. Add examples of it to train, "
+        "or remove it from dev.",
     ) in wrong
 
 

@@ -103,12 +103,15 @@ def test_a_data_set_that_cannot_be_trained_on_is_refused_with_the_words_of_check
             assert problem == str(datasets.check(folder, task=task).problems[0])
 
 
-def test_models_that_are_read_as_they_are_need_the_head_and_the_labels(
+def test_models_that_are_not_trained_need_the_head_and_the_labels(
     home, tiny_model, tiny_classifier, words, documents, tmp_path
 ):
     scored = {"kind": "evaluate", "dataset": str(words), "task": "ner"}
-    assert "it is a model for classification; ner needs" in refused(home, model=str(tiny_classifier), **scored)["model"]
-    assert "it has no head; ner needs" in refused(home, model="minilm", **scored)["model"]
+    assert (
+        "it is a model for classification; the task is ner"
+        in refused(home, model=str(tiny_classifier), **scored)["model"]
+    )
+    assert "it has no head; the task is ner" in refused(home, model="minilm", **scored)["model"]
     other = {"kind": "evaluate", "dataset": str(documents), "task": "classification"}
     assert "it is a model for ner" in refused(home, model=str(tiny_model), **other)["model"]
     message = refused(home, model=str(tiny_classifier), **other)["dataset"]
@@ -138,7 +141,7 @@ def test_a_teacher_needs_the_head_the_labels_and_their_number(
     assert "it gives a document one label; the data set has several labels" in message
     (tmp_path / "notes.txt").write_text("".join(f"Note {number}.\n" for number in range(9)))
     masked = taught(tiny_model, tmp_path / "notes.txt") | {"recipe": "distil"}
-    assert "it is a model for ner; mlm needs" in refused(home, **masked)["teacher"]
+    assert "it is a model for ner; the task is mlm" in refused(home, **masked)["teacher"]
 
 
 @pytest.mark.parametrize(

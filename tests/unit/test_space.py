@@ -177,7 +177,7 @@ def test_on_zero_gpu_a_function_is_declared_before_anything_of_the_demo_is_impor
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     elsewhere = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "SPACES_ZERO_GPU")}
-    for there, lines in (({}, []), ({"SPACES_ZERO_GPU": "true"}, ["spaces", "GPU for lent"])):
+    for there, lines in (({}, []), ({"SPACES_ZERO_GPU": "true"}, ["spaces", "GPU for gpu_name"])):
         app = [sys.executable, "app.py"]
         done = subprocess.run(app, cwd=tmp_path, env=elsewhere | there, capture_output=True, text=True, timeout=60)
         assert done.stdout.splitlines() == [*lines, "server", "launched"], done.stderr

@@ -1,7 +1,7 @@
-"""Tasks: what a model is asked to do. One file per task, without torch: its options and traits (task.py).
+"""Tasks that a model can be trained for. One file per task, importable without torch: its options and traits (task.py).
 
-Other code asks a task's traits and never compares its name. What a task does with data is in trainer/examples/, in the
-file of the same name.
+Other code looks at a task's traits and never compares its name. How a task reads, batches and scores data is in
+trainer/examples/, in the file of the same name.
 """
 
 from trainer.recipes.recipe import Recipe
@@ -20,7 +20,7 @@ def for_notes() -> tuple[str, ...]:
 
 
 def with_data(*kinds: str) -> tuple[str, ...]:
-    """The tasks whose data sets are of these kinds (datasets.formats.FORMATS)."""
+    """The tasks whose data sets are of one of these kinds (keys of datasets.formats.FORMATS)."""
     return tuple(name for name, task in TASKS.items() if task.data in kinds)
 
 
@@ -31,5 +31,5 @@ def trained_by(recipe: Recipe | type[Recipe] | None) -> tuple[str, ...]:
 
 
 def answers(task: str) -> str | None:
-    """What a model of this task predicts; None where it predicts nothing, or there is no such task."""
+    """What a model of this task predicts for a note (`Task.answers`); None if nothing, or if there is no such task."""
     return TASKS[task].answers if task in TASKS else None

@@ -8,12 +8,12 @@ from trainer.tasks.task import Task
 
 
 class Classification(Task):
-    """Labels of whole documents, of any length.
+    """Labels for whole documents of any length.
 
     A document longer than max_tokens is read in overlapping windows (datasets.rows.pieces.windows). The head gives
-    logits for each window; those of the document are their mean, or their maximum for each label. Training does the
-    same: all windows of a document are in one step, and the loss is that of the pooled logits. So no window is trained
-    on a label for which it holds no evidence, and what is trained is what is scored.
+    logits per window; the logits of the document are their mean or, per label, their maximum. Training does the same:
+    the windows of a document are in one step (at most `most_windows` of them), and the loss is computed on the pooled
+    logits. So no window is trained on a label for which it holds no evidence, and training matches scoring.
     """
 
     title: ClassVar = "Labels of whole documents"
@@ -38,5 +38,5 @@ class Classification(Task):
         4,
         ge=1,
         le=65536,
-        description="Windows of a document in a training step at most; where it has more, they are drawn at random",
+        description="Maximum windows per document in a training step; if it has more, they are drawn at random",
     )

@@ -1,4 +1,4 @@
-"""Named-entity recognition: one IOB2 tag per word, and attributes of the spans."""
+"""Named-entity recognition: one IOB2 tag per word, and attributes of the entities."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,10 +15,10 @@ class NER(Task):
 
     labelling: which word pieces carry the tag of their word. "first" scores words, as is usual today. "all" is the
     scheme of the compact-biomedical and lightweight-clinical papers: every piece carries the word's tag unchanged
-    (B- repeated), and scores count pieces, which inflates F1; never compare the two. rows: what a training row holds.
-    "given": one example of the data set, a sentence or a document; "sentences": one sentence; "packed": as many
-    consecutive examples as fit, so that the model also learns to read long windows. attributes: those of the entities
-    that are learned with the tags, such as assertion.
+    (B- repeated), and scores count pieces, which inflates F1; scores of the two schemes cannot be compared.
+    rows: what a training row holds. "given": one example of the data set, a sentence or a document; "sentences": one
+    sentence; "packed": as many consecutive examples as fit, so that the model also learns to read long windows.
+    attributes: names of the entities' attributes to learn besides the tags, such as assertion.
     """
 
     title: ClassVar = "Named entities in a text"
@@ -43,12 +43,12 @@ class NER(Task):
     @classmethod
     def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"{twice[0]} stands there twice; name each attribute once")
+            raise ValueError(f"{twice[0]} is named twice; name each attribute once")
         return tuple(sorted(names))
 
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        # A task without attributes is written as before there were any, so that the specs of then keep their digests.
+        # Without attributes the field is left out, as before it existed, so that older specs keep their digests.
         fields = dump(self)
         if not fields.get("attributes"):
             fields.pop("attributes", None)

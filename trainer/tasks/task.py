@@ -1,4 +1,4 @@
-"""What every task declares, known without data and without torch; whoever needs it asks here, never by name."""
+"""What every task declares. Known without data or torch; other code reads these traits instead of comparing names."""
 
 from typing import ClassVar, Literal
 
@@ -8,11 +8,11 @@ from trainer.prediction import Plain
 class Task(Plain):
     """A task: its traits as class variables, its options as fields, `name` among them.
 
-    title: shown where a person chooses a task. reads: what the model is given.
-    answers: what the model predicts for it; None where it only learns the language. Predictions are drawn, compared and
-    explained by this. head: the output layer, a key of zoo.outputs.HEADS. data: the kind of data set, a key of
-    datasets.formats.FORMATS. labelled: whether its data sets have labels. label: what one label is called.
-    score: the dev score that chooses the best checkpoint. level, unit: in words, what is scored and what is counted.
+    title: name shown in forms. reads: what the model is given. answers: what the model predicts, None if it only learns
+    the language; decides how predictions are shown, compared and explained. head: the output layer, a key of
+    zoo.outputs.HEADS. data: the kind of data set, a key of datasets.formats.FORMATS. labelled: whether its data sets
+    have labels. label: the word for one label. score: the dev score that chooses the best checkpoint. level: the words
+    for what is scored, such as "word level". unit: the word for what is counted, such as "sentences".
     """
 
     title: ClassVar[str]

@@ -1,8 +1,8 @@
-"""The terms of every recipe's loss, each once, with its reduction and its source.
+"""The loss terms that recipes combine, each defined once with its reduction and source.
 
-Shapes: P positions (masked ones, labelled ones, or whole documents), V classes, B rows, n tokens, h heads, H hidden
-size. Sums over layers are the caller's. A mean is over one batch of one device (trap T24), and over nothing it is 0: a
-batch without a masked position has no masked-LM loss.
+Shapes: P positions (masked tokens, labelled words or whole documents), V classes, B rows, n tokens, h heads, H hidden
+size. The caller sums over layers. Means are over one batch on one device (trap T24); the mean over nothing is 0, so a
+batch without masked positions adds no masked-LM loss.
 """
 
 import torch
@@ -14,12 +14,12 @@ from torch.nn.functional import (
     logsigmoid,
 )
 
-ROWS = 16  # of logits at a time, 2 MB of a vocabulary of 30,522
+ROWS = 16  # rows of logits per group on a CPU: 2 MB for a vocabulary of 30,522
 TINY = 1e-12  # added to probabilities before their logarithm, as in the code of the compact-biomedical papers
 
 
 def hard_labels(logits: torch.Tensor, labels: torch.Tensor, *, ignored: int = -100) -> torch.Tensor:
-    """Cross-entropy, mean over the labelled positions. logits: (P, V); labels: (P,), `ignored` where none counts."""
+    """Cross-entropy, mean over the labelled positions. logits: (P, V); labels: (P,), `ignored` where there is none."""
     total = cross_entropy(_precise(logits), labels, ignore_index=ignored, reduction="sum")
     return total / (labels != ignored).sum().clamp(min=1)
 
@@ -29,18 +29,18 @@ def soft_targets(
 ) -> torch.Tensor:
     """T^2 x KL(teacher || student) of distributions at temperature T: sum over classes, mean over positions.
 
-    Hinton et al. 2015, "Distilling the Knowledge in a Neural Network": the factor keeps the size of the gradients.
-    student, teacher: logits, each (P, V); a CPU takes so many `rows` at once.
+    Hinton et al. 2015, "Distilling the Knowledge in a Neural Network": T^2 keeps gradients of the same size at every T.
+    student, teacher: logits, each (P, V); rows: positions per group on a CPU.
     """
     divergence, _ = _SoftLabels.apply(_precise(student), _precise(teacher), temperature, rows)
     return divergence * temperature**2 / max(1, len(student))
 
 
 def label_sets(logits: torch.Tensor, labels: torch.Tensor, *, ignored: int = -100) -> torch.Tensor:
-    """Binary cross-entropy of each label by itself, mean over every element that is labelled.
+    """Binary cross-entropy per label, mean over all labelled elements.
 
-    What torch's BCEWithLogitsLoss computes by default, and with it the multi-label runs of the papers (MIMIC-CXR).
-    logits: (P, V); labels: (P, V) of 0 and 1, `ignored` where none counts.
+    Equals torch's BCEWithLogitsLoss, which the papers' multi-label runs used (MIMIC-CXR).
+    logits: (P, V); labels: (P, V) of 0 and 1, `ignored` where there is none.
     """
     counts = labels != ignored
     gold = torch.where(counts, labels, 0).to(torch.promote_types(logits.dtype, torch.float32))
@@ -49,11 +49,11 @@ def label_sets(logits: torch.Tensor, labels: torch.Tensor, *, ignored: int = -10
 
 
 def soft_label_sets(student: torch.Tensor, teacher: torch.Tensor, *, temperature: float = 1.0) -> torch.Tensor:
-    """T^2 x KL(teacher || student) of each label as a coin of its own, at temperature T: mean over every element.
+    """T^2 x KL(teacher || student) per label, each a Bernoulli distribution at temperature T: mean over all elements.
 
-    The one-versus-all reduction of Yang et al. 2023, "Multi-Label Knowledge Distillation" (ICCV), where the labels do
-    not share one distribution; T^2 as in soft_targets. Their sum over the labels is a mean here, so that the term is of
-    the size of label_sets. student, teacher: logits, each (P, V).
+    The one-versus-all reduction of Yang et al. 2023, "Multi-Label Knowledge Distillation" (ICCV); T^2 as in
+    soft_targets. They sum over the labels; the mean here keeps the term on the scale of label_sets.
+    student, teacher: logits, each (P, V).
     """
     mine, theirs = _precise(student) / temperature, _precise(teacher) / temperature
     likely = theirs.sigmoid()
@@ -65,34 +65,34 @@ def soft_label_sets(student: torch.Tensor, teacher: torch.Tensor, *, temperature
 def soft_cross_entropy(
     student: torch.Tensor, teacher: torch.Tensor, *, temperature: float = 1.0, rows: int = ROWS
 ) -> torch.Tensor:
-    """-sum p_teacher log p_student, mean over positions: soft_targets without T^2 and without the teacher's entropy.
+    """-sum p_teacher log p_student, mean over positions: soft_targets without T^2, plus the teacher's entropy.
 
-    The output term of TinyBERT (Jiao et al. 2020). student, teacher: logits, each (P, V); a CPU takes so many `rows`
-    at once.
+    The output term of TinyBERT (Jiao et al. 2020). student, teacher: logits, each (P, V); rows: positions per group on
+    a CPU.
     """
     divergence, entropy = _SoftLabels.apply(_precise(student), _precise(teacher), temperature, rows)
     return (divergence + entropy) / max(1, len(student))
 
 
 def hidden_cosine(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """1 - cosine of two states, mean over the tokens (DistilBERT, Sanh et al. 2019). Each (tokens, H)."""
+    """1 - cosine similarity of hidden states, mean over the tokens (DistilBERT, Sanh et al. 2019). Each (tokens, H)."""
     return (1 - cosine_similarity(_precise(student), _precise(teacher), dim=-1)).sum() / max(1, len(student))
 
 
 def hidden_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Squared error, mean over every element, padding included (TinyBERT). Each (B, n, H)."""
+    """Squared error of hidden states, mean over all elements, padding included (TinyBERT). Each (B, n, H)."""
     return (_precise(student) - _precise(teacher)).square().mean()
 
 
 def attention_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Squared error of two attention maps, mean over every element, padding included. Each (B, h, n, n)."""
+    """Squared error of two attention maps, mean over all elements, padding included. Each (B, h, n, n)."""
     return (_precise(student) - _precise(teacher)).square().mean()
 
 
 def attention_kl(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """KL(teacher || student) of two attention maps, mean over the ELEMENTS of the rows of real queries.
+    """KL(teacher || student) of two attention maps: mean over all elements in the rows of queries that are not padding.
 
-    So it is the mean over rows divided by n (MiniALBERT, Nouriborji et al. 2023); keys are not masked.
+    This is the usual KL, a sum over keys, divided by n (MiniALBERT, Nouriborji et al. 2023). Keys are not masked.
     student, teacher: probabilities, each (B, h, n, n); mask: (B, n), 1 for real tokens.
     """
     rows = mask.bool()
@@ -103,11 +103,11 @@ def attention_kl(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tenso
 
 
 def relations(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor, *, heads: int) -> torch.Tensor:
-    """KL of two self-attention relations: sum over keys, mean over relation heads and real queries.
+    """KL(teacher || student) of self-attention relations: sum over keys, mean over relation heads and real queries.
 
-    MiniLMv2 (Wang et al. 2021), equation 4: vectors of one kind (queries, keys or values) are cut into `heads` relation
-    heads and related to themselves by scaled dot products; padding keys get no probability.
-    student, teacher: (B, n, H) of either width, both divisible by `heads`; mask: (B, n), 1 for real tokens.
+    MiniLMv2 (Wang et al. 2021), equation 4: vectors of one kind (queries, keys or values) are split into `heads`
+    relation heads, and a relation is the softmax of their scaled dot products; padding keys get no probability.
+    student, teacher: (B, n, H), whose widths may differ but are divisible by `heads`; mask: (B, n), 1 for real tokens.
     """
     target, predicted = (_relation(_precise(vectors), mask, heads) for vectors in (teacher, student))
     divergence = (target.exp() * (target - predicted)).sum(-1)  # (B, heads, n)
@@ -118,8 +118,8 @@ def relations(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor, 
 class _SoftLabels(torch.autograd.Function):
     """KL(teacher || student) at temperature T and the teacher's entropy, each summed over positions and classes.
 
-    The gradient is known, (p_student - p_teacher) / T, so it is made on the way: a few rows at a time stay in the
-    cache, where the written-out formula walks through memory a dozen times.
+    The gradient, (p_student - p_teacher) / T, is computed in the forward pass, a few rows at a time: these stay in the
+    processor's cache, whereas the formula applied to all rows at once passes over memory a dozen times.
     """
 
     @staticmethod
@@ -152,5 +152,5 @@ def _relation(vectors: torch.Tensor, mask: torch.Tensor, heads: int) -> torch.Te
 
 
 def _precise(tensor: torch.Tensor) -> torch.Tensor:
-    """In fp32 at least: sums over a vocabulary lose too much in the half precision of autocast."""
+    """The tensor in fp32 at least: sums over a vocabulary lose too much in the half precision of autocast."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,7 +1,7 @@
-"""A trial of a job in a process of its own: the real models, batches and losses, for a rehearsal and two steps.
+"""Estimates the cost of a job in a separate process, from a warm-up and two timed steps of the real training.
 
-Only the first examples are taught and scored; how many steps the run has, and what max_tokens cuts, is counted on all
-of the data. Reads spec.json of a run folder and writes trial.json beside it; nothing else remains.
+Only the first examples are trained on and scored. The number of steps, and the share of text that max_tokens cuts off,
+are counted on all of the data. Reads spec.json of a run folder and writes trial.json beside it; leaves no other file.
 """
 
 import json
@@ -41,12 +41,12 @@ from trainer.training.estimate import Estimate
 from trainer.training.setup import TrainingSetup, prepare
 
 RESULT = "trial.json"
-BATCHES = 3  # so many are filled with real examples: one to rehearse, two to measure
+BATCHES = 3  # filled with real examples: one to warm up, two to time
 SCORED = 64  # examples of the dev split
-FEWEST = 16  # examples
-COUNTED = 20_000  # documents whose pieces decide which are kept, where a vocabulary is trimmed
+FEWEST = 16  # examples in a trial
+COUNTED = 20_000  # documents on which word pieces are counted when a vocabulary is trimmed
 NICENESS = 10
-WHOLE = 1 << 30  # a window that nothing is longer than
+WHOLE = 1 << 30  # a window longer than any document
 
 log = logging.getLogger(__name__)
 
@@ -57,20 +57,20 @@ def excerpt(task: Task, dataset: ResolvedDataset, *, limit: int | None, examples
 
 
 class Whole(NamedTuple):
-    """All of the data, as batches see it: pieces of each row; and how much more of it there is than in the excerpt."""
+    """All of the data: the length of each training row, and how much more there is than in the excerpt."""
 
-    lengths: np.ndarray  # (rows,)
-    dev: float  # dev split : its excerpt
-    cut: float
-    split: float
-    units: int = 0  # what a teacher's outputs are kept by
-    partial: bool = False
-    pieces: np.ndarray | None = None  # (rows,) where a row takes up more places than it has pieces
+    lengths: np.ndarray  # (rows,) positions that a row occupies in a batch
+    dev: float  # examples of the dev split / those scored in the trial
+    cut: float  # share of the word pieces that truncation drops
+    split: float  # share of the word pieces in examples that are read in several windows
+    units: int = 0  # words or documents for which the teacher's outputs are cached
+    partial: bool = False  # whether the figures come from a sample of the documents
+    pieces: np.ndarray | None = None  # (rows,) word pieces, where a row occupies more positions than it has pieces
 
 
 def run(folder: Path) -> int:
-    """Make the trial of a run folder and write what came of it: {"estimate"} or {"error"}; the exit code."""
-    began = time.perf_counter() - (time.time() - psutil.Process().create_time())  # importing is a part of it
+    """Estimate the cost of the run in a folder; write {"estimate"} or {"error"} to trial.json; return the exit code."""
+    began = time.perf_counter() - (time.time() - psutil.Process().create_time())  # imports count as preparation
     os.nice(NICENESS)
     logging.basicConfig(level=logging.INFO, stream=sys.stdout)
     trial = Run(Path(folder).absolute())
@@ -81,7 +81,7 @@ def run(folder: Path) -> int:
 
 
 def answer(ready: RunSpec, *, cache: Path, began: float | None = None) -> dict[str, Any]:
-    """{"estimate"} as Estimate has it, or {"error"} as StillroomError.to_json; a bug is still an exception."""
+    """{"estimate": fields of Estimate} or {"error": StillroomError.to_json()}. Other exceptions, bugs, are raised."""
     try:
         return {"estimate": estimate(ready, cache=cache, began=began).model_dump()}
     except StillroomError as error:
@@ -93,9 +93,9 @@ def answer(ready: RunSpec, *, cache: Path, began: float | None = None) -> dict[s
 
 
 def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Estimate:
-    """What a run will cost, from a rehearsal and two steps of it. Raises what the run itself would raise.
+    """Cost of a run, estimated from one warm-up step and two timed steps. Raises what the run itself would raise.
 
-    cache: where the teacher's outputs for the excerpt go. began: when the process started, on time.perf_counter.
+    cache: folder for the teacher's outputs on the excerpt. began: start of the process, as time.perf_counter counts.
     """
     began = time.perf_counter() if began is None else began
     fit.check(ready)
@@ -111,7 +111,7 @@ def estimate(ready: RunSpec, *, cache: Path, began: float | None = None) -> Esti
     data = open_data(ready.spec.task, ready.dataset, limit=min(SCORED, ready.spec.limit or SCORED))
     evaluation_s = _scoring(setup, data, setup.objective.student, setup.tokenizer)
     teacher_s = _teacher_seconds(setup, data)
-    peak = _peak_bytes(ready.device)  # before the whole data are counted, which a run does not do twice
+    peak = _peak_bytes(ready.device)  # before all of the data are counted below: a run does not do that a second time
     whole = (_labelled if ready.spec.task.labelled else _documents)(ready, setup, data)
     schedule, (steps, places, tokens, epochs) = ready.spec.schedule, _course(whole, ready)
     objective = setup.objective
@@ -142,15 +142,15 @@ def _whole(ready: RunSpec) -> TaskData[Any]:
 
 
 def _examples(ready: RunSpec) -> int:
-    """How many examples fill a few batches of a run."""
+    """How many examples fill BATCHES batches of a run, and one batch of its teacher."""
     spec, mean = ready.spec, _mean_length(ready)
-    # The teacher's own batches set the peak too.
+    # A batch of the teacher can set the peak memory too.
     read = teacher_cache.BATCH_TOKENS / mean if spec.kind == "distill" else 0
     return math.ceil(max(FEWEST, BATCHES * _per_batch(spec.schedule, mean), read))
 
 
 def _shortened(ready: RunSpec, examples: int) -> RunSpec:
-    """The same run with no more text for the teacher to label than there are examples."""
+    """The same run with at most `examples` texts for the teacher to label."""
     if not ready.unlabelled:
         return ready
     recipe = ready.spec.recipe
@@ -161,7 +161,7 @@ def _shortened(ready: RunSpec, examples: int) -> RunSpec:
 
 
 def _mean_length(ready: RunSpec) -> float:
-    """Words of an example, which are no more than its pieces, so that batches get full."""
+    """Mean words per example; there are at least as many word pieces, so a batch is full with this estimate."""
     task, texts = ready.spec.task, open_data(ready.spec.task, ready.dataset, limit=1000).texts("train")
     words = [len(text.split()) for text in texts]
     mean = sum(words) / max(1, len(words))
@@ -177,12 +177,12 @@ def _per_batch(schedule: Schedule, mean: float) -> float:
 
 
 def _steps(setup: TrainingSetup) -> float:
-    """Seconds for a padded place of a batch: two steps after a rehearsal on the largest batch, which sets the peak."""
+    """Seconds per padded position, from two steps after a warm-up on the largest batch, which sets the peak memory."""
     lengths, batches = setup.rows.lengths, setup.batches.epoch(0)
     places = [len(batch) * int(lengths[batch].max()) for batch in batches]
     order = sorted(range(len(batches)), key=places.__getitem__, reverse=True)
     middle = order[len(order) // 2 :][:1] + order[:1]
-    chosen = [order[0], *middle]  # the rehearsal, a usual batch, and the largest once more
+    chosen = [order[0], *middle]  # warm-up, a typical batch, and the largest once more
     schedule = setup.ready.spec.schedule.model_copy(update={"accumulate": 1})
     steps = loop.train(
         setup.objective,
@@ -206,7 +206,7 @@ def _scoring(
 
 
 def _teacher_seconds(setup: TrainingSetup, data: TaskData[Any]) -> Callable[[Whole], float]:
-    """What the teacher costs besides the steps, as a function of the whole data: its outputs once, and its scores."""
+    """Seconds for the teacher outside the training steps (outputs and scores), as a function of all of the data."""
     if setup.teacher is None:
         return lambda whole: 0.0
     teacher, tokenizer = setup.teacher
@@ -246,7 +246,7 @@ def _labelled(ready: RunSpec, setup: TrainingSetup, scored: TaskData[Any]) -> Wh
 
 
 def _documents(ready: RunSpec, setup: TrainingSetup, scored: TaskData[Any]) -> Whole:
-    """A corpus may be larger than what can be cut while a person waits: a sample of it stands for the rest."""
+    """Unlabelled text: extrapolated from a sample where tokenizing all of it would keep a person waiting."""
     spec, task = ready.spec, ready.spec.task
     assert isinstance(task, MLM) and isinstance(setup.rows, corpus.Rows) and scored.limit is not None
     kind = task.rows
@@ -267,14 +267,14 @@ def _documents(ready: RunSpec, setup: TrainingSetup, scored: TaskData[Any]) -> W
 
 
 def _dev_share(ready: RunSpec, scored: int, mean: float) -> float:
-    """How much more of the dev split a run scores than the trial: both stop at so many pieces."""
+    """Dev documents that a run scores, divided by those of the trial; both stop after masked_lm.SCORED word pieces."""
     most = math.ceil(masked_lm.SCORED / max(1.0, mean))
     there = min(most, ready.spec.limit or most, _length(datasets.documents(ready.dataset, "dev", limit=most)))
     return max(1, there) / max(1, min(there, scored))
 
 
 def _course(whole: Whole, ready: RunSpec) -> tuple[int, float, float, int]:
-    """Steps of the run; padded places and pieces of a step, on average; epochs that are begun."""
+    """Steps of the run; mean padded positions and mean word pieces per step; epochs begun."""
     spec, schedule = ready.spec, ready.spec.schedule
     batches = Batches(whole.lengths, seed=spec.seed, batch_tokens=schedule.batch_tokens, batch_size=schedule.batch_size)
     epoch, parts = batches.epoch(0), schedule.accumulate
@@ -291,7 +291,7 @@ def _peak_bytes(device: str) -> int:
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS says bytes, Linux KiB
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS reports bytes, Linux KiB
 
 
 def _timed(work: Callable[[], object]) -> float:

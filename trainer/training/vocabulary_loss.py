@@ -1,9 +1,9 @@
-"""Terms that compare logits over a vocabulary, some positions at a time, their gradient made on the way.
+"""Loss terms over a vocabulary, computed for a group of positions at a time together with their gradient.
 
-The logits of 300 positions over 30,522 pieces are 37 MB, and a loss walks through them and their gradients half a dozen
-times. A group of positions stays nearer to the processor, and its memory serves the next. Making the gradient in the
-forward pass, group by group, is the idea of Hsu et al. 2024, "Liger Kernel: Efficient Triton Kernels for LLM
-Training"; the terms themselves are those of trainer.training.losses.
+The logits of 300 positions over 30,522 word pieces take 37 MB, and a loss reads them and their gradients half a dozen
+times. A small group stays in the processor's cache, and the next group reuses its memory. Computing the gradient in the
+forward pass, group by group, follows Hsu et al. 2024, "Liger Kernel: Efficient Triton Kernels for LLM Training". The
+terms themselves are in trainer.training.losses.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch.nn.functional import linear
 
 from trainer.models.heads import VocabularyProjection
 
-GROUP_BYTES = 20 << 20  # of logits in fp32; from 32 MB on glibc gives memory back, and the system clears it anew
+GROUP_BYTES = 20 << 20  # of fp32 logits; from 32 MB on glibc returns memory to the system, which zeroes it anew
 
 Compare = Callable[[torch.Tensor, torch.Tensor | None, torch.Tensor], torch.Tensor]
 
@@ -27,10 +27,10 @@ def vocabulary_loss(
     *,
     group_bytes: int = GROUP_BYTES,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sum of some terms, which goes backward to the student, and each of them, (terms,), which does not.
+    """The sum of the terms, with a gradient for the student, and the single terms, (terms,), without one.
 
-    compare(the student's logits, the teacher's, labels) gives the terms of a group of positions, (terms,): weighted
-    means over these positions. labels: (positions,). group_bytes: of a group's logits in fp32, on a CPU.
+    compare(student logits, teacher logits, labels) returns the terms of a group of positions, (terms,), as weighted
+    means over the group. labels: (positions,). group_bytes: size of a group's fp32 logits on a CPU.
     """
     return _ByGroups.apply(compare, teacher, labels, group_bytes, *student)
 
@@ -61,13 +61,13 @@ class _ByGroups(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, scale, _):
-        one = scale.device.type == "cpu" and scale == 1  # asking a GPU would wait for it
+        one = scale.device.type == "cpu" and scale == 1  # reading the scale on a GPU would wait for it
         slopes = (each if each is None or one else each * scale for each in ctx.saved_tensors)
         return None, None, None, None, *slopes
 
 
 def _arithmetic(tensor: torch.Tensor) -> torch.dtype:
-    """What autocast would compute products of it in."""
+    """The type in which autocast would compute a matrix product with this tensor."""
     device = tensor.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
 
@@ -78,14 +78,14 @@ def _cast(head: VocabularyProjection, kind: torch.dtype) -> VocabularyProjection
 
 
 def _plus_product(total: torch.Tensor | None, left: torch.Tensor, right: torch.Tensor, kind: torch.dtype):
-    """total + left @ right in `kind`, in place; None counts as zero."""
+    """total + left @ right, of dtype `kind` and in place; a total of None counts as zero."""
     if total is None:
         return (left @ right).to(kind)
     return total.addmm_(left, right) if left.dtype == kind else total.add_(left @ right)
 
 
 def _groups(positions: int, vocabulary: int, device: torch.device, group_bytes: int) -> Iterator[slice]:
-    """Equal parts of the positions, one at least; a GPU takes them all at once."""
+    """Slices of equal size over the positions, at least one; a GPU takes all positions at once."""
     count = math.ceil(positions * vocabulary * 4 / group_bytes) if device.type == "cpu" else 1
     rows = max(1, math.ceil(positions / max(1, count)))
     return (slice(start, start + rows) for start in range(0, max(1, positions), rows))

@@ -64,7 +64,7 @@ def inspect(
         data = fit.survey(spec, datasets.resolve(spec.dataset), start, most_bytes=most_bytes)
     if spec.unlabelled and "recipe.unlabelled" not in missing:
         unlabelled = datasets.resolve(spec.unlabelled)
-    wrong += fit.problems(spec, data=data, start=start, teacher=teacher, others=others, unlabelled=unlabelled)
+    wrong += fit.find_problems(spec, data=data, start=start, teacher=teacher, others=others, unlabelled=unlabelled)
     return Inspection(references, tuple(wrong), data, start, teacher)
 
 
@@ -88,7 +88,7 @@ def resolve_chain(chain: Chain) -> Chain:
     def resolve(spec: JobSpec) -> JobSpec:
         inspection, name = inspect(spec, steps), names[id(spec)]
         if spec.kind not in WITHOUT_MODEL:
-            steps[name] = fit.promised(spec, f"@{name}", inspection.data, inspection.start, inspection.teacher)
+            steps[name] = fit.foresee_model(spec, f"@{name}", inspection.data, inspection.start, inspection.teacher)
         return resolve_references(spec, inspection)
 
     return chain.each(resolve)
@@ -134,13 +134,13 @@ def _look_up(reference: str, steps: Mapping[str, Model]) -> Model | None:
     if reference.startswith("@"):
         return steps.get(reference[1:])
     if not _is_coming(reference):
-        return fit.model(zoo.resolve(reference))
+        return fit.read_model(zoo.resolve(reference))
     spec = parse(queue.job(reference).spec)
     try:
         inspection = inspect(spec)
     except StillroomError:
         return None
-    return fit.promised(spec, reference, inspection.data, inspection.start, inspection.teacher)
+    return fit.foresee_model(spec, reference, inspection.data, inspection.start, inspection.teacher)
 
 
 def _is_coming(reference: str) -> bool:
