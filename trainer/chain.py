@@ -156,9 +156,9 @@ def _with_defaults(step: Mapping[str, Any], common: Mapping[str, Any]) -> dict[s
 def _reference_problems(
     fields: Mapping[str, Any], kinds: Mapping[str, Any], name: str | None
 ) -> Iterator[tuple[str, str]]:
-    """(field, problem) of each "@name" in the step `name` that is no earlier step with a model.
+    """(field, problem) of each "@name" in the step `name` that does not refer to an earlier step that makes a model.
 
-    kinds: the kinds of all steps by name, in order.
+    kinds: the kind of each step by its name, in file order.
     """
     order = list(kinds)
     earlier = order[: order.index(name)] if name else []

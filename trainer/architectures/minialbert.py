@@ -216,7 +216,7 @@ class AlbertShell(nn.Module):
 
 
 class MiniAlbertPreTrainedModel(PreTrainedModel):
-    """The base class of the body and of the models with a head."""
+    """Base class of MiniAlbertModel and of the models with a head."""
 
     config: MiniAlbertConfig
     config_class = MiniAlbertConfig

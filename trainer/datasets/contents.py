@@ -19,9 +19,10 @@ class SentenceContents(SentenceCounts):
 
 
 class MarkedContents(MarkedCounts):
-    """A split of documents with entities by offset; `given` to `empty` as in datasets.readers.entities.Tally.
+    """Counts of a split whose documents mark entities by offset.
 
-    attributes: how often each value occurs, by attribute and by the label that has it.
+    given, overlapping, discontinuous, others, empty: as in datasets.readers.entities.Tally. attributes: how often each
+    value occurs, by attribute and by the label of the entity.
     """
 
     labels: dict[str, int]

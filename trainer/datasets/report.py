@@ -283,9 +283,9 @@ def _count_labelled(
 def _count_documents(
     documents: Iterable[text.Document | labelled.LabelledDocument], name: str, report: Reporter
 ) -> tuple[TextContents, dict[str, tuple[int, int]], np.ndarray]:
-    """The contents; (documents, first line) of each label; and the hashes of the documents.
+    """Counts of a split; the number of documents and the first line of each label; and a hash of each document.
 
-    The texts themselves would take as much memory as the file.
+    Hashes, because the texts themselves would take as much memory as the file.
     """
     characters, longest, by_label, hashes = 0, 0, dict[str, tuple[int, int]](), array("q")
     try:

@@ -71,7 +71,7 @@ class Tags(NamedTuple):
         return [output for output, meaning in enumerate(self.meanings) if meaning.kind == kind]
 
     def iob2(self, outputs: Iterable[int]) -> list[str]:
-        """The IOB2 tags of the outputs of consecutive words. I- after O, which begins an entity, remains I-."""
+        """The IOB2 tags for the outputs of consecutive words; an I- after O, although it begins an entity, stays I-."""
         tags, before = [], _NOTHING
         for meaning in (self.meanings[output] for output in outputs):
             begins = meaning.border in ("B", "S") or (before.border in ("E", "S") and before.kind == meaning.kind)
@@ -219,7 +219,7 @@ def _iob(meanings: dict[str, Meaning]) -> str:
 
 
 def _plain(names: Sequence[str], inside: Collection[str]) -> tuple[str, dict[str, Meaning]]:
-    """The scheme and the meanings of labels that are entity types. Raises BadSpec if some are tags with positions."""
+    """The scheme and the meanings of labels that are bare entity types. Raises BadSpec if some look like tags."""
     letters = {letter: place for scheme in SCHEMES.values() for letter, place in scheme.items()}
     for pattern in (_BEFORE, _BEHIND):
         parts = {name: part for name in inside if (part := pattern.fullmatch(name))}

@@ -176,6 +176,6 @@ def interval(values: np.ndarray) -> Interval:
 
 
 def _touching(spans: Sequence[tuple[str, int, int]], others: Sequence[tuple[str, int, int]]) -> int:
-    """How many spans share a word with one of the others of their type."""
+    """How many of `spans` share a word with a span of the same type in `others`."""
     words = {(kind, word) for kind, first, last in others for word in range(first, last + 1)}
     return sum(any((kind, word) in words for word in range(first, last + 1)) for kind, first, last in spans)

@@ -1,4 +1,4 @@
-"""What the data of every task offer: texts, training rows, scores and reports of each split."""
+"""The interface to a task's data: texts, training rows, scores and reports of each split."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence

@@ -233,7 +233,7 @@ class Probe:
             return torch.autograd.grad(total, points)[0]
 
     def _sum_over_batches(self, rows: int, part: Callable[[slice], torch.Tensor]) -> np.ndarray:
-        """The sum of part(rows of a batch) over all batches, at the places of the text's pieces: (m, E)."""
+        """part(batch), (n, E), summed over all batches of rows and cut to the pieces of the text: (m, E)."""
         parts = self._in_batches(rows, part)
         return torch.stack(parts).sum(0)[self.before : self.before + len(self.free)].cpu().numpy()
 

@@ -206,7 +206,7 @@ def _unsupported(folder: Path, requirement: str) -> Unavailable:
 
 
 def _model_type(fields: Mapping[str, Any], entry: ModelEntry | None) -> object:
-    """The model_type of config.json, unless zoo or class differ: MiniALBERTs (trap T11) and a ModernBERT state bert."""
+    """The model_type of config.json, or of the zoo entry or class for types that config.json misnames (trap T11)."""
     class_name = class_of(fields).lower()
     listed = entry.architecture["model_type"] if entry else None
     corrected = (name for name in (*ARCHITECTURES, *MISNAMED) if name == listed or class_name.startswith(name))

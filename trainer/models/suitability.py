@@ -133,7 +133,7 @@ def largest_difference(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 class _Trial(NamedTuple):
-    """Texts of few and many pieces, and the token types of the first (empty if model or tokenizer have none)."""
+    """A short text and longer ones, as piece ids. types: token types of the short one, empty if there are none."""
 
     texts: list[list[int]]
     types: list[int]

@@ -48,7 +48,7 @@ class Disagreement(Plain):
 
     @property
     def place(self) -> tuple[int, int]:
-        """Start and end of a region. ValueError where the disagreement is about the whole note."""
+        """Start and end of the region. Raises ValueError if the disagreement is about the whole note."""
         if self.start is None or self.end is None:
             raise ValueError("a disagreement about the whole note has no place in it")
         return self.start, self.end

@@ -39,7 +39,7 @@ class Report(NamedTuple):
     with_text: bool = False
 
     def name(self, ending: str) -> str:
-        """A file name with the date; it says when the file holds the note's text."""
+        """A file name with the date, and with "-with-text" if the file contains the note's text."""
         text = "-with-text" if self.with_text and ending in WITH_TEXT else ""
         return f"stillroom-compare-{self.made:%Y%m%d-%H%M%S}{text}.{ending}"
 

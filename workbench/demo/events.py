@@ -94,7 +94,7 @@ class Events:
         return highlight.status(PACE.words([visit.pace_kind(name, method)], size))
 
     def stop(self, request: gr.Request) -> tuple[Any, ...]:
-        """Results, explanation and their status lines where they were stopped; what was drawn stays."""
+        """Stop all requests. Returns results and explanation as far as they came, each with its status line."""
         session = visit.of(request.session_hash)
         session.stop()
         stopped = [gr.skip()] * 4

@@ -33,7 +33,7 @@ class View(Plain):
 
 
 class Shown(NamedTuple):
-    """What highlight.results draws, and in words where it comes from."""
+    """The arguments of highlight.results, and a sentence that says where they come from."""
 
     text: str
     panes: list[highlight.Pane]

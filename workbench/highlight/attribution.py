@@ -144,7 +144,7 @@ class _Piece(NamedTuple):
 
 
 class _Layer:
-    """Ranges of a text, clipped to it and to each other so that none overlap; looked up by place."""
+    """Ranges of a text, clipped so that none overlap or exceed it; `at` finds the range at a position."""
 
     def __init__(self, ranges: Iterable[tuple[int, int]], length: int):
         self.starts: list[int] = []

@@ -5,7 +5,7 @@ from workbench.highlight.markup import Html, error_line
 
 
 def status(words: str = "") -> Html:
-    """A line in small letters; empty without words."""
+    """A status line in small letters; no HTML at all if `words` is empty."""
     return Html('<div class="sr"><p class="sr-status">{}</p></div>').format(words) if words else Html()
 
 

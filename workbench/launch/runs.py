@@ -19,7 +19,7 @@ def score(spec: Mapping[str, Any]) -> str:
 
 
 def teacher_and_student(metrics: Mapping[str, float | None]) -> list[tuple[str, float, float]]:
-    """(label, teacher's test F1, student's test F1), largest loss first; empty without a teacher."""
+    """(label, teacher's test F1, student's test F1), largest drop in F1 first; empty without a teacher."""
     rows = []
     for name, teacher in metrics.items():
         label = name.removeprefix(TEACHER)

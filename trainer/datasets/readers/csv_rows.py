@@ -74,7 +74,7 @@ class _RewindableLines:
         return f"{line}\n"
 
     def begin_row(self) -> None:
-        """The next line begins a row."""
+        """Begin a new row with the next line; `rewind` cannot go back before it."""
         self._row = []
 
     def rewind(self, *, until: int | None = None) -> None:
