@@ -35,7 +35,7 @@ EngineName = Literal["local"]  # the names of trainer.queue.engines.ENGINES, whi
 
 
 def _choice(what: str, table: Mapping[str, type[Plain]]) -> BeforeValidator:
-    """`name` or `{name: ..., options}` becomes the type in the table, so that its options are validated too."""
+    """A validator that turns `name` or `{name: ..., options}` into the table's type, which validates the options."""
 
     def choose(value: Any) -> Any:
         if isinstance(value, Plain):

@@ -125,8 +125,8 @@ def end_to_end_counts(
     outputs: Sequence[WordOutputs],
     attribute: Attribute,
 ) -> np.ndarray:
-    """(sentences, 3): spans that are right in type, both ends and value, predicted spans, gold spans; all types count,
-    those without the attribute by type and ends alone.
+    """(sentences, 3): correct spans, predicted spans and gold spans, of all types. A span is correct if its type, both
+    ends and the attribute's value are right; for types without the attribute, its type and ends.
     """
     rows = []
     for tags, values, predicted_tags, words in zip(gold, stated, predicted, outputs, strict=True):

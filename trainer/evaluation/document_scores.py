@@ -174,7 +174,7 @@ def average_precision(gold: np.ndarray, scores: np.ndarray, weights: np.ndarray)
 
 
 def _weight_by_score(gold: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Total weight of documents with the label, and without it, per distinct score, ascending: each (samples, scores)."""
+    """Total weight of documents with the label, and without it, per distinct score, ascending; (samples, scores)."""
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
     with_label, without = (np.add.reduceat((weights * kind)[:, order], starts, axis=1) for kind in (gold, ~gold))

@@ -60,7 +60,7 @@ class Process(NamedTuple):
 
     @property
     def here(self) -> bool:
-        """Whether it belongs to this machine, which alone can tell whether it is alive."""
+        """Whether the process is on this machine. Only its own machine can tell whether it is alive."""
         return self.host == _host()
 
     @property

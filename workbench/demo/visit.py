@@ -126,7 +126,7 @@ def why(text: str, name: str, target: str, method: str, grain: str = "") -> Inqu
 
 
 def pace_kind(name: str, method: str) -> str:
-    """The kind by which the pace of an explanation is measured."""
+    """The key under which the speed of explanations is measured: model and method."""
     return f"{arm(name).model} {method}"
 
 

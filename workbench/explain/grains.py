@@ -40,7 +40,7 @@ class Units(NamedTuple):
 
 
 def find_units(text: str, pieces: Pieces, grain: str) -> Units:
-    """The parts of a text. Pieces of one character (emoji in bytes) stay together. UnknownName for an unknown grain."""
+    """The parts of a text. Pieces that share a character (an emoji in bytes) stay together. Raises UnknownName."""
     if grain not in GRAINS:
         raise UnknownName("grain", grain, GRAINS)
     if not len(pieces):
