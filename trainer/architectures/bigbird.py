@@ -156,7 +156,7 @@ class BigBirdBlockSparseAttention(library.BigBirdBlockSparseAttention):
 
 
 class BigBirdLayer(library.BigBirdLayer):
-    """The same layer, with the feed-forward part in pieces."""
+    """transformers' BigBird layer, with the feed-forward part computed in pieces."""
 
     def feed_forward_chunk(self, attention_output: torch.Tensor) -> torch.Tensor:
         """(rows, tokens, hidden) -> the same shape."""

@@ -234,7 +234,7 @@ class Objective(torch.nn.Module):
 
 
 def _function(term: Term, *, sets: bool = False) -> Loss:
-    """The function of trainer.training.losses for a term. sets: where a document may have several labels."""
+    """The function of trainer.training.losses for a term. sets: whether a document may have several labels."""
     traits = term.traits
     loss: Loss = getattr(losses, (sets and traits.of_sets) or traits.function or term.name)
     return loss

@@ -46,7 +46,7 @@ class Events:
             await asyncio.sleep(POLL_S)
 
     async def compare(self, text: str, models: list[str], request: gr.Request) -> Drawn:
-        """Compare the models on a text. Yields results, status line and, at the end, the findings that can be explained."""
+        """Compare models on a text. Yields results, status line and, at the end, the findings to choose from."""
         session = visit.of(request.session_hash)
         session.stop()
         try:

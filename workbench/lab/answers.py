@@ -61,7 +61,7 @@ class Answer(Future[Any]):
             self.set_exception(error) if error else self.set_result(result)
 
     def expire_in(self, deadline_s: float) -> None:
-        """Let it fail with TooLate after so many seconds, whether it waits or is being served."""
+        """Make the request fail with TooLate after this many seconds, even while it is being served."""
         timer = threading.Timer(deadline_s, lambda: self.settle(None, too_late(self._spent(), deadline_s)))
         timer.daemon = True
         timer.start()

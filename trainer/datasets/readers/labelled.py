@@ -55,7 +55,7 @@ def read(path: Path, *, field: Field, name: str = "", report: Reporter = raise_p
 
 
 def parse_document(row: Mapping[str, Any], *, field: Field, line: int) -> LabelledDocument:
-    """A row as a document. Raises BadData, without a place, for a row that is not one."""
+    """Read a row as a document. Raises BadData, without file and line, if it is not a valid one."""
     text = _check_text(row)
     if field not in row:
         other = {"label": "labels", "labels": "label"}[field]
