@@ -90,7 +90,7 @@ def build(kind: str, tokens: int, dtype: torch.dtype) -> PreTrainedModel:
     else:
         config = BigBirdConfig.from_dict(SHAPE | {"max_position_embeddings": tokens})
         model = BigBirdModel(config, add_pooling_layer=False)
-    return model.eval().to(dtype)  # type: ignore[arg-type]  # transformers wraps `to` without its self
+    return model.eval().to(dtype)
 
 
 def inputs(kind: str, tokens: int) -> dict[str, torch.Tensor]:

@@ -4,6 +4,7 @@ import ast
 import importlib
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -203,9 +204,14 @@ def test_no_folder_is_too_full():
     assert not {shown(folder): size for folder, size in count.items() if size > LARGEST_FOLDER}
 
 
-def test_everything_but_what_computes_imports_without_torch():
+def light_modules() -> list[str]:
+    """Every module of trainer and workbench that has to import without torch."""
     computes = {name for name in graph() if room(name) in COMPUTING} - LIGHT
-    light = [name for name in map(module_name, SOURCES) if name not in computes | TENSORS]
+    return [name for name in map(module_name, SOURCES) if name not in computes | TENSORS]
+
+
+def test_everything_but_what_computes_imports_without_torch():
+    light = light_modules()
     assert {"workbench.cli", "trainer.queue.worker", "trainer.zoo", "trainer.queue", *LIGHT} <= set(light)
     program = (
         "import importlib, sys\n"
@@ -225,6 +231,23 @@ def test_what_computes_loads_neither_database_nor_streamlit():
         "    if wrong := {'sqlalchemy', 'streamlit'} & set(sys.modules): sys.exit(f'{name} imports {sorted(wrong)}')\n"
     )
     assert_runs(program, *sorted(name for name in graph() if room(name) in COMPUTING and "__main__" not in name))
+
+
+def test_everything_that_imports_without_torch_is_type_checked_strictly():
+    """mypy's `strict` holds for every module but those that an override names: none of these imports without torch."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    assert settings["strict"] is True
+    ignored = {"exclude", "follow_imports", "follow_untyped_imports"}
+    assert not [override for override in [settings, *settings["overrides"]] if ignored & override.keys()]
+    overrides = [override for override in settings["overrides"] if "ignore_errors" not in override]
+    patterns = {pattern for override in overrides for pattern in override["module"]}
+    light = light_modules()
+    assert not {pattern: names for pattern in patterns if (names := [name for name in light if covers(pattern, name)])}
+
+
+def covers(pattern: str, module: str) -> bool:
+    """Whether a module pattern of mypy, such as trainer.zoo.*, names this module."""
+    return f"{module}.".startswith(pattern[:-1]) if pattern.endswith(".*") else module == pattern
 
 
 def test_only_highlight_makes_html():

@@ -34,7 +34,7 @@ class ModelCache:
 
     def __init__(self, *, limit_bytes: int | None = None):
         self._limit_bytes = limit_bytes
-        self._loaded: OrderedDict[tuple, _Loaded] = OrderedDict()
+        self._loaded: OrderedDict[tuple[object, ...], _Loaded] = OrderedDict()
         self._lock = threading.Lock()
 
     def load(self, model: ResolvedModel) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import yaml
 from packaging.requirements import Requirement
@@ -83,7 +84,7 @@ def requirements(kind: str) -> list[str]:
     return [pins[name] for name in sorted(names)]
 
 
-def front_matter(kind: str) -> dict:
+def front_matter(kind: str) -> dict[str, Any]:
     """The YAML at the head of the Space's README.md."""
     about = {
         "title": "Stillroom",
@@ -151,7 +152,9 @@ def _pins() -> dict[str, str]:
 
 
 def _dependencies() -> list[str]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    dependencies: list[str] = settings["project"]["dependencies"]
+    return dependencies
 
 
 def _requires(name: str) -> Iterable[str]:

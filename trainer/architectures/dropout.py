@@ -136,7 +136,8 @@ class _Drop(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        return _only(*ctx.saved_tensors, grad * ctx.scale), None
+        (noise,) = ctx.saved_tensors
+        return _only(noise, grad * ctx.scale), None
 
 
 class _Attention(torch.autograd.Function):

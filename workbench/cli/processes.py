@@ -75,7 +75,7 @@ class SupervisedWorker:
         self._launch()
 
     def _launch(self) -> None:
-        self.child: subprocess.Popen | None = _start(self._command, self._environment)
+        self.child: subprocess.Popen[bytes] | None = _start(self._command, self._environment)
         self._started_at, self._restart_at = time.monotonic(), math.inf
 
     def check(self) -> None:

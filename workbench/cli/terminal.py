@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.table import Table
@@ -60,7 +60,7 @@ def print_usage_error(error: UsageError, *, as_json: bool) -> None:
         print_json({"error": usage})
 
 
-def print_error(error: Mapping, *, as_json: bool) -> None:
+def print_error(error: Mapping[str, Any], *, as_json: bool) -> None:
     """Print a StillroomError.to_json(): always as text on stderr, and as JSON on stdout if requested."""
     fields = [f"{item['field']}: {item['problem']}" for item in error.get("fields", ())]
     for line in fields or [error["message"]]:
@@ -114,7 +114,7 @@ def show_steps(steps: Mapping[str, Job], *, whole: bool) -> None:
     _table(("step", "id", "state", "done", "outcome"), rows)
 
 
-def show_zoo(entries: Iterable[Mapping]) -> None:
+def show_zoo(entries: Iterable[Mapping[str, Any]]) -> None:
     """Show one row per model. entries: as in `stillroom zoo --json`."""
     rows = [
         (entry["id"], entry["role"], _millions(entry["params"]["encoder"]), entry["max_tokens"], entry["licence"])
@@ -202,7 +202,7 @@ def _agreement(compared: Comparison) -> str:
     return f"agreement: {', '.join(measures)} {compared.agreement:.3f}."
 
 
-def show_targets(text: str, targets: Sequence[Mapping]) -> None:
+def show_targets(text: str, targets: Sequence[Mapping[str, Any]]) -> None:
     """Show the findings of a model as targets for an explanation, with their text."""
     rows = [(each["target"], each["score"], _quoted(text, each["target"])) for each in targets]
     _table(("target", "score", "text"), rows)
@@ -236,7 +236,7 @@ def show_explanation(text: str, explanation: Explanation, *, max_parts: int = 15
     say(_coverage(explanation))
 
 
-def show_scores(report: Mapping) -> None:
+def show_scores(report: Mapping[str, Any]) -> None:
     """Show scores with their intervals, and the cost."""
     intervals = report["intervals"]
     rows = [(name, value, _interval(intervals.get(name))) for name, value in report["metrics"].items()]

@@ -44,7 +44,8 @@ class Page(gr.Blocks):
 def build(opening: Opening) -> gr.Blocks:
     """The page with its events and its API."""
     events = Events(opening)
-    with Page(title="Stillroom", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
+    page = Page(title="Stillroom", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600))
+    with page:
         gr.Markdown(HEADING, elem_id="heading")
         with gr.Row():
             with gr.Column(scale=3, min_width=320):

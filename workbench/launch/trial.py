@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from trainer import queue
 from trainer.errors import StillroomError
@@ -51,7 +52,7 @@ class Trial:
         self.began = self._seen = time.monotonic()
         self.busy = _busy()
         self.estimate: Estimate | None = None
-        self.error: dict | None = None  # as StillroomError.to_json
+        self.error: dict[str, Any] | None = None  # as StillroomError.to_json
         self.pid: int | None = None
         self._stopped = threading.Event()
         self._folder = Path(tempfile.mkdtemp(prefix="stillroom-trial-"))
@@ -100,7 +101,7 @@ class Trial:
             shutil.rmtree(self._folder, ignore_errors=True)
             atexit.unregister(self.stop)
 
-    def _wait(self, child: subprocess.Popen) -> bool:
+    def _wait(self, child: subprocess.Popen[bytes]) -> bool:
         """Wait until the child has ended, or kill it; returns whether it ran out of time."""
         while child.poll() is None:
             timed_out = self.age_s > self.limit_s

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import humanize
 
@@ -52,7 +53,7 @@ def summary(job: Job) -> str:
     return f"{model(job.spec)} {verb} on {job.spec['dataset']}" + (f", seed {seed}" if seed != default else "")
 
 
-def model(spec: Mapping) -> str:
+def model(spec: Mapping[str, Any]) -> str:
     """The model that a stored spec trains or scores: "minilm", "minilm with layers 3", or "a, b and c"."""
     chosen = spec.get("student") or spec.get("model")
     if isinstance(chosen, list):
@@ -84,7 +85,7 @@ def scores(job: Job) -> dict[str, float]:
     return {label: score for name, label in SCORES.items() if (score := job.metrics.get(name)) is not None}
 
 
-def evidence(report: Mapping) -> str:
+def evidence(report: Mapping[str, Any]) -> str:
     """The 95 % bootstrap interval of a report's F1 and the number of examples it rests on; empty where not known."""
     for score, (name, unit) in EVIDENCE.items():
         interval = report.get("intervals", {}).get(score)

@@ -113,7 +113,7 @@ def _write_address(arms: list[str], target: str, findings: Findings) -> None:
     links.write("explain", (arms, sample, named), _chosen(), query)
 
 
-def _chosen() -> tuple:
+def _chosen() -> tuple[object, ...]:
     target = f"explain_target_{st.session_state.get('explain_readings')}"
     return tuple(map(st.session_state.get, ("source", "sample", "explain_first", "explain_second", target)))
 
@@ -147,9 +147,21 @@ def _choose_models(titles: dict[str, str]) -> list[str]:
         if st.session_state.get(key) not in titles:
             st.session_state[key] = next(iter(titles)) if key == "explain_first" else None
     left, right = st.columns(2)
-    options = {"format_func": lambda arm: titles.get(arm, _NONE), "persist_state": "session"}
-    first = left.selectbox("Model", list(titles), key="explain_first", **options)
-    second = right.selectbox("Compare with", [None, *titles], key="explain_second", placeholder=_NONE, **options)
+    first = left.selectbox(
+        "Model",
+        list(titles),
+        format_func=lambda arm: titles.get(arm, _NONE),
+        key="explain_first",
+        persist_state="session",
+    )
+    second = right.selectbox(
+        "Compare with",
+        [None, *titles],
+        format_func=lambda arm: titles.get(arm, _NONE),
+        key="explain_second",
+        placeholder=_NONE,
+        persist_state="session",
+    )
     return list(dict.fromkeys(arm for arm in (first, second) if arm))
 
 
@@ -164,9 +176,9 @@ def _findings(note: Note, arms: list[str]) -> Findings:
         known |= dict(zip(compared.arms, compared.answers, strict=True))
     usable = {arm: answer for arm, answer in known.items() if not answer.cancelled()}
     answers = {arm: usable.get(arm) or lab.shared().submit(note.text, Arm.parse(arm)) for arm in arms}
-    state.explain_findings = Findings(note, answers)
+    state.explain_findings = findings = Findings(note, answers)
     state.explain_readings = state.get("explain_readings", 0) + 1
-    return state.explain_findings
+    return findings
 
 
 def _show_findings(findings: Findings, titles: dict[str, str]) -> None:
@@ -269,7 +281,7 @@ def _grain(inquiry: Inquiry) -> str | None:
 
 
 def _agreement(inquiry: Inquiry, grain: str | None) -> None:
-    explanations = inquiry.at(grain)
+    explanations = [explanation for explanation in inquiry.at(grain) if explanation]
     if len(explanations) < 2 or not inquiry.grains():
         return
     st.header("Agreement between the models", anchor=False)

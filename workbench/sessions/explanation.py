@@ -121,7 +121,7 @@ class Inquiry:
         """The explanations, with final ones summed up to `grain` where possible."""
         if grain not in self.grains():
             return self.explanations()
-        return [coarsen(explanation, self.note.text, grain) for explanation in self.explanations()]
+        return [coarsen(explanation, self.note.text, grain) for explanation in self.explanations() if explanation]
 
     def sides(self, grain: str | None = None) -> list[highlight.Side]:
         """What the picture shows, one side per model."""
@@ -172,7 +172,8 @@ class Inquiry:
 
     def _baseline(self, number: int) -> str:
         """The baseline of that side's explanation, which is used for the ablation too."""
-        return self.answers[number].result().baseline
+        explanation: Explanation = self.answers[number].result()
+        return explanation.baseline
 
     def _strongest(self, number: int) -> Place | None:
         """The position of the strongest sentence for one model."""
@@ -248,4 +249,5 @@ def _result(answer: lab.Answer) -> Any:
 
 
 def _error(answer: lab.Answer) -> StillroomError | None:
-    return answer.exception() if answer.done() and not answer.cancelled() else None
+    error = answer.exception() if answer.done() and not answer.cancelled() else None
+    return error if isinstance(error, StillroomError) else None  # as every error of an answer is

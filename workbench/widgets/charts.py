@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -19,7 +20,7 @@ TERM = "loss."  # prefix of the terms' metrics
 Series = tuple[list[int], list[float]]
 
 
-def series(history: Sequence[Mapping], name: str) -> Series:
+def series(history: Sequence[Mapping[str, Any]], name: str) -> Series:
     """Steps and values of one metric, in the order of the steps; values that are not finite are left out."""
     rows = [(row["step"], row["value"]) for row in history if row["name"] == name]
     finite = sorted((step, value) for step, value in rows if value is not None and math.isfinite(value))
@@ -28,7 +29,8 @@ def series(history: Sequence[Mapping], name: str) -> Series:
 
 def smooth(values: Sequence[float], *, weight: float = 0.9) -> list[float]:
     """Exponential moving average, corrected for its start (Adam's bias correction), so that it begins at values[0]."""
-    return pd.Series(values, dtype=float).ewm(alpha=1 - weight).mean().tolist()
+    averages: list[float] = pd.Series(values, dtype=float).ewm(alpha=1 - weight).mean().tolist()
+    return averages
 
 
 def thin(points: Series, *, max_points: int = MAX_POINTS) -> Series:
@@ -39,7 +41,7 @@ def thin(points: Series, *, max_points: int = MAX_POINTS) -> Series:
     return [steps[i] for i in places], [values[i] for i in places]
 
 
-def loss_figure(history: Sequence[Mapping], *, steps: int | None = None) -> go.Figure | None:
+def loss_figure(history: Sequence[Mapping[str, Any]], *, steps: int | None = None) -> go.Figure | None:
     """Training loss at each step and smoothed; None before the first step. For several terms see terms_figure."""
     points = series(history, "loss")
     if not points[0]:
@@ -54,14 +56,14 @@ def loss_figure(history: Sequence[Mapping], *, steps: int | None = None) -> go.F
     return _framed(figure, steps=steps)
 
 
-def terms(history: Sequence[Mapping]) -> list[str]:
+def terms(history: Sequence[Mapping[str, Any]]) -> list[str]:
     """The names of the loss terms that a run reports, largest initial value first."""
     names = sorted({row["name"] for row in history if row["name"].startswith(TERM)})
     first = {name: (series(history, name)[1] or [0.0])[0] for name in names}
     return sorted((name.removeprefix(TERM) for name in names), key=lambda name: -first[TERM + name])
 
 
-def terms_figure(history: Sequence[Mapping], *, steps: int | None = None) -> go.Figure:
+def terms_figure(history: Sequence[Mapping[str, Any]], *, steps: int | None = None) -> go.Figure:
     """Each weighted term of the loss, and their sum in bold; smoothed unless there are only a few steps."""
     figure = go.Figure()
     total = series(history, "loss")
@@ -78,7 +80,9 @@ def _title(term: str) -> str:
     return TERMS[term].title if term in TERMS else term  # a run of another version may have other terms
 
 
-def score_figure(history: Sequence[Mapping], *, score: str = "f1", steps: int | None = None) -> go.Figure | None:
+def score_figure(
+    history: Sequence[Mapping[str, Any]], *, score: str = "f1", steps: int | None = None
+) -> go.Figure | None:
     """Scores on the dev split at each evaluation; None before the first one.
 
     With a teacher, its score is a horizontal line; without one, RELATED_SCORES are drawn too.
@@ -160,10 +164,11 @@ _SYMBOLS = ("circle", "square", "diamond")
 
 def colors() -> Sequence[str]:
     """Placeholders that the browser replaces with the colours of the theme."""
-    return pio.templates["streamlit"].layout.colorway
+    palette: Sequence[str] = pio.templates["streamlit"].layout.colorway
+    return palette
 
 
-def _curve(figure: go.Figure, points: Series, name: str, *, mode: str = "lines", **look) -> None:
+def _curve(figure: go.Figure, points: Series, name: str, *, mode: str = "lines", **look: Any) -> None:
     figure.add_scatter(x=points[0], y=points[1], name=name, mode=mode, **look)
 
 
@@ -176,7 +181,7 @@ def _framed(figure: go.Figure, *, steps: int | None = None) -> go.Figure:
     return _laid_out(figure, height=300, hovermode="x unified")
 
 
-def _laid_out(figure: go.Figure, *, height: int, **more) -> go.Figure:
+def _laid_out(figure: go.Figure, *, height: int, **more: Any) -> go.Figure:
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 32, "b": 8},
