@@ -19,7 +19,7 @@ class Plain(BaseModel):
 
 
 class AttributeValue(Plain):
-    """The likeliest value of an attribute and its probability, 0 to 1."""
+    """The most likely value of an attribute and its probability, 0 to 1."""
 
     value: str
     score: float
@@ -59,9 +59,9 @@ class LabelScore(Plain):
 class Coverage(Plain):
     """How much of the text the model read, in word pieces without special tokens.
 
-    `unread` lists [start, end) code-point ranges that no window contained. `seams` are the pieces at which what is kept
-    of one window ends and the next one's begins. `reach` pairs each of CONTEXTS that is shorter than the text with the
-    code point at which so many pieces end.
+    `unread` lists [start, end) code-point ranges that no window contained. `seams` are the pieces from which on the
+    next window is used. `reach` pairs each of CONTEXTS that is shorter than the text with the code point at which that
+    many pieces end.
     """
 
     tokens: int

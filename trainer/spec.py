@@ -73,7 +73,7 @@ class Schedule(Plain):
         None, gt=0, le=COUNT, description="Steps between dev evaluations; empty: each epoch"
     )
     patience: Int | None = Field(
-        None, gt=0, le=COUNT, description="Stop after so many evaluations without a better dev score"
+        None, gt=0, le=COUNT, description="Stop after this many evaluations without a better dev score"
     )
     checkpoint_every: Int = Field(
         200, gt=0, le=COUNT, description="Steps between checkpoints; every evaluation makes one too"

@@ -1,7 +1,7 @@
 """Attributes of spans, such as the assertion of a problem: present, absent, possible.
 
 A tagger with attributes has one output per tag and after them one per value of each attribute, named
-`@attribute=value`. The value of a span is the likeliest one of the mean of its words' outputs: a linear layer on the
+`@attribute=value`. The value of a span is the most likely one of the mean of its words' outputs: a linear layer on the
 mean of its states, so that tags and attributes come out of one forward pass of any token classifier.
 """
 

@@ -106,7 +106,7 @@ def evaluate(
 
 
 def drop_unannotated(answers: Answers, annotated: Collection[str] | None) -> tuple[Answers, dict[str, int]]:
-    """The answers without labels that a data set does not know, and how often the model predicted each of these."""
+    """The answers without labels that occur in no split, and how often the model predicted each of those labels."""
     if annotated is None or set(answers.labels) <= set(annotated):
         return answers, {}
     known = np.array([label in annotated for label in answers.labels])

@@ -23,8 +23,8 @@ LABELLINGS = ("first", "all")
 
 
 class BestTags(NamedTuple):
-    """Of each piece of one sequence the index of its likeliest tag and that tag's probability, both (pieces,), and the
-    logits of the values of all attributes, (pieces, values).
+    """For each piece of a sequence the index and probability of its most likely tag, both (pieces,), and the logits of
+    all attributes' values, (pieces, values).
     """
 
     tags: np.ndarray
@@ -156,7 +156,7 @@ def _best_tags(
     tokenizer: Any,
     **options: Unpack[BatchOptions],
 ) -> list[BestTags]:
-    """The likeliest tag of each piece of each sequence; each piece is scored by one of the windows that contain it."""
+    """The most likely tag of each piece of each sequence. Each piece is scored in one of the windows with it."""
     total, count = sum(map(len, sequences)), len(tags_of(model).names)
     values = np.zeros((total, len(output_names(model)) - count), dtype=np.float32)
     best = BestTags(np.zeros(total, dtype=np.int32), np.zeros(total, dtype=np.float32), values)

@@ -75,7 +75,7 @@ class Progress:
             raise Cancelled("The explanation was cancelled.")
 
     def add(self, rows: int) -> None:
-        """Count and report so many more rows as read."""
+        """Add to the number of rows read, and report it."""
         self.done += rows
         if self._progress and self.rows:
             self._progress(min(self.done, self.rows), self.rows)

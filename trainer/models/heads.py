@@ -286,7 +286,7 @@ def _level(model: PreTrainedModel, seen: _Seen, level: int, shape: torch.Size) -
 
 
 def _logits(model: PreTrainedModel, output: Any, head: str, *, axes: int) -> torch.Tensor:
-    """The logits of an output. Raises Unavailable if there are none, or not of so many axes."""
+    """The logits of an output. Raises Unavailable if there are none, or if they have another number of axes."""
     logits: torch.Tensor | None = getattr(output, "logits", None)
     if logits is None or logits.ndim != axes:
         raise Unavailable(

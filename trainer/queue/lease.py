@@ -172,7 +172,7 @@ def hand_back(store: Engine, lease: Lease, progress: Progress = Progress()) -> N
 
 
 def backoff_s(strikes: int) -> float:
-    """Seconds to wait after so many claims without a new checkpoint: doubling, with jitter, up to MAX_BACKOFF_S."""
+    """Seconds to wait after this many claims without a new checkpoint: doubling, with jitter, up to MAX_BACKOFF_S."""
     return min(BACKOFF_S * 2.0 ** (strikes - 1), MAX_BACKOFF_S) * random.uniform(0.8, 1.0)
 
 

@@ -30,7 +30,7 @@ class Method(Plain):
 
     @abstractmethod
     def rows(self, units: int) -> int:
-        """How many rows the model reads for so many units."""
+        """How many rows the model reads for this many units."""
 
 
 class PieceMethod(Method):

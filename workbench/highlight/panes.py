@@ -106,7 +106,7 @@ def _pane(text: str, pane: Pane, number: int, comparison: Comparison | None, slo
 
 
 def _ranking(prediction: Prediction, slots: dict[str, str]) -> Html:
-    """The labels of the whole note as bars, likeliest first: those given, and the next ones."""
+    """The labels of the whole note as bars, most likely first: those given, and the next ones."""
     count_given = len(prediction.chosen)
     listed = prediction.labels[: max(BARS, count_given)]
     bars = concat(_bar(label, number < count_given, slots) for number, label in enumerate(listed))

@@ -195,7 +195,7 @@ def _normalize(text: str) -> str:
 
 
 def _mismatch(text: str, pieces: Sequence[tuple[int, int]], mention: str) -> BadData:
-    """A message that quotes no text, but names the nearest place of the mention, which shows how the offsets differ."""
+    """An error that quotes no text but says where the mention occurs nearest, which shows how the offsets differ."""
     start, end = pieces[0][0], pieces[-1][1]
     places = (match.start() for match in re.finditer(re.escape(mention), text))
     nearest = min(places, key=lambda place: abs(place - start), default=None)

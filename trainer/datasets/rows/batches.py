@@ -36,7 +36,7 @@ class Batches:
         self._ends = [0]  # steps before each epoch; epochs may differ by a batch or two
 
     def steps(self, epochs: float) -> int:
-        """The number of optimiser steps in so many epochs, at least one."""
+        """The number of batches in this many epochs, at least one."""
         whole = int(epochs)
         part = len(self.epoch(whole)) * (epochs - whole) if epochs > whole else 0
         return max(1, self._end(whole) + round(part))

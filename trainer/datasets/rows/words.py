@@ -131,7 +131,7 @@ class Alignment(NamedTuple):
     last: np.ndarray
 
     def read(self, outputs: np.ndarray, scores: np.ndarray, scheme: Tags) -> tuple[list[str], list[float]]:
-        """IOB2 tag and score of each word, from the likeliest output of each piece and its score, both (pieces,)."""
+        """IOB2 tag and score of each word, from the most likely output of each piece and its score, both (pieces,)."""
         count, alone = len(self.alone), np.flatnonzero(self.alone)
         speakers, tags, word_scores = self.speaker[alone], ["O"] * count, [0.0] * count
         spoken = zip(scheme.iob2(outputs[speakers].tolist()), scores[speakers].tolist(), strict=True)
