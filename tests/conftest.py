@@ -1,5 +1,6 @@
 """The one conftest: the environment every test runs in, and the fixtures that several files share."""
 
+import gc
 import json
 import os
 import shutil
@@ -11,6 +12,8 @@ import pytest
 
 # Before torch or huggingface_hub is imported anywhere, and inherited by every child process a test starts.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
+
+gc.disable()  # until every test is collected: what is imported until then stays
 
 TAGS = ("O", "B-Disease", "I-Disease")
 CLASSES = ("Cardiovascular / Pulmonary", "Gastroenterology", "Ophthalmology", "Orthopedic")
@@ -26,6 +29,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("browser") and not chromium_path():
         reason = "no Chromium on this machine; install the package `chromium` to run the browser tests"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+
+
+def pytest_collection_finish() -> None:
+    """From here on the garbage collector only goes through what tests make, not through libraries as well."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -223,6 +223,7 @@ def test_everything_but_what_computes_imports_without_torch():
     assert_runs(program, *light)
 
 
+@pytest.mark.slow
 def test_what_computes_loads_neither_database_nor_streamlit():
     program = (
         "import importlib, sys\n"

@@ -1,5 +1,7 @@
 """Every page in every state: axe-core finds nothing, in light and dark, on desk and phone; Tab reaches everything."""
 
+from contextlib import contextmanager
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser.states import STATES, WAIT_MS, places
@@ -25,8 +27,8 @@ STOP = """() => {
 }"""
 
 
-# One or two states of each page are in every run; the others are slow.
-ALWAYS = ("compare-result", "explain-result", "train-distil", "jobs-list", "jobs-running", "zoo-model", "demo-result")
+# Of each page one state is in every run, in light on a desk.
+ALWAYS = ("compare-result", "explain-result", "train-distil", "jobs-running", "zoo-model", "demo-result")
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +37,39 @@ def at(app, gradio_space, tmp_path_factory):
         yield everywhere
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in STATES]
-)
-def test_axe_finds_nothing_and_tab_reaches_everything(name, at, browser):
+@contextmanager
+def opened(browser, name, at):
+    """A page in a state, closed at the end."""
     page = browser.new_page()
     page.set_default_timeout(WAIT_MS)
-    STATES[name](page, at)
-    faults = violations(page)
-    page.set_viewport_size({"width": 390, "height": 900})
-    page.emulate_media(color_scheme="dark")
-    page.wait_for_timeout(600)
-    faults += [f"dark, narrow: {each}" for each in violations(page)]
-    # What loads is drawn anew while one goes through it.
-    unreachable = [] if name.endswith("loading") else unreached(page)
-    page.close()
-    assert not faults and not unreachable
+    try:
+        STATES[name](page, at)
+        yield page
+    finally:
+        page.close()
+
+
+def reached(page, name) -> bool:
+    """Whether Tab stops at every control; what loads is drawn anew while one goes through it."""
+    return name.endswith("loading") or not unreached(page)
+
+
+@pytest.mark.parametrize("name", ALWAYS)
+def test_axe_finds_nothing_and_tab_reaches_everything(name, at, browser):
+    with opened(browser, name, at) as page:
+        assert not violations(page) and reached(page, name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STATES)
+def test_so_it_is_in_every_state_and_in_the_dark_on_a_phone(name, at, browser):
+    with opened(browser, name, at) as page:
+        faults = violations(page)
+        page.set_viewport_size({"width": 390, "height": 900})
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_timeout(600)
+        faults += [f"dark, narrow: {each}" for each in violations(page)]
+        assert not faults and reached(page, name)
 
 
 def test_every_page_has_a_state_in_every_run():

@@ -67,6 +67,7 @@ def _in_view(page, place) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_a_note_is_never_shown_twice_while_answers_come(page):
     filled(page)
     page.evaluate(
@@ -114,6 +115,7 @@ def test_next_and_previous_by_key_and_button_show_the_place_and_keep_the_focus(p
     assert page.locator(".sr-rail").is_visible() and here.count() == 0, "who types a note does not step"
 
 
+@pytest.mark.slow
 def test_a_filter_by_slider_keeps_the_place_and_says_what_it_does(page):
     page.get_by_role("radio", name="Heart failure under gemcitabine").click()
     page.locator(".sr-pane").filter(has_text="gemcitabine").nth(1).wait_for(timeout=WAIT_MS)
@@ -136,6 +138,7 @@ def test_a_filter_by_slider_keeps_the_place_and_says_what_it_does(page):
     page.wait_for_function("document.querySelector('.sr-panes')?.scrollTop === 200", timeout=5000)
 
 
+@pytest.mark.slow
 def test_the_report_is_made_on_click_and_prints_on_one_page(page, browser, tmp_path):
     filled(page)
     page.get_by_role("radio", name="Paste").click()
@@ -179,6 +182,7 @@ def test_a_hostile_note_is_shown_as_its_text(page, app):
         )
         assert text == HOSTILE
         assert pane.locator("img, script, a").count() == 0
+    assert page.locator(".sr-panes").count() == 1, "the note is there once"
     assert "onerror" not in page.url and "sample=" not in page.url
     assert "onerror" not in app.log.read_text()
     assert page.elsewhere == []

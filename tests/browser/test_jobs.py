@@ -64,6 +64,7 @@ def test_a_running_job_moves_by_itself_until_it_ends(page: Page, address, start)
     assert len(frames) == heard, "the page still polls although nothing moves"
 
 
+@pytest.mark.slow
 def test_the_list_moves_by_itself_and_opens_a_job(page: Page, address, start):
     lease = start(seed=2)
     page.goto(f"{address}/jobs")
@@ -77,6 +78,7 @@ def test_the_list_moves_by_itself_and_opens_a_job(page: Page, address, start):
     page.wait_for_url("**/jobs")
 
 
+@pytest.mark.slow
 def test_cancelling_asks_first_and_survives_the_polling(page: Page, address, start):
     lease = start(seed=3)
     page.goto(f"{address}/jobs?job={lease.id}")
@@ -104,6 +106,7 @@ def test_from_the_form_to_the_job(page: Page, address):
     expect(page.get_by_text("Cancelled")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_typed_folder_is_read_and_its_bad_line_is_named(page: Page, address, tmp_path):
     for split in ("train", "dev", "test"):
         (tmp_path / f"{split}.conll").write_text("Fever\tB-Disease\n.\tO\textra\n\n")

@@ -10,9 +10,9 @@ from browser.test_compare import HOSTILE, filled
 from workbench.highlight import displayable
 from workbench.highlight.panes import LONG
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 WAIT_MS = 200_000  # two models read a quarter of a million tokens each
-SIZES = [pytest.param(1_000_000, marks=pytest.mark.slow), 20_000]  # characters
+SIZES = [1_000_000, 20_000]  # characters
 
 
 IS_THE_NOTE = """(pane, note) => { const copy = pane.cloneNode(true);

@@ -71,6 +71,7 @@ def choose(page: AppTest, kind: str) -> AppTest:
     return page
 
 
+@pytest.mark.slow
 def test_every_shipped_spec_is_one_click_away(home):
     page, seen = opened(), set()
     for path in sorted(Path("specs").rglob("*.yaml"), key=lambda path: len(path.parts)):

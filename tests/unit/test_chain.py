@@ -658,7 +658,7 @@ def searched(max_examples):
 
 
 TestChains = Chains.TestCase
-TestChains.settings = searched(max_examples=8)
+TestChains.settings = searched(max_examples=3)
 
 
 @pytest.mark.slow

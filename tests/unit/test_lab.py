@@ -6,9 +6,11 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -19,6 +21,7 @@ from transformers import BertConfig, BertForTokenClassification
 from trainer.errors import BadData, BadSpec, UnknownName
 from workbench.explain import ExplainOptions, explain
 from workbench.lab import InProcessLab, Lab, LabFailed, OutOfMemory, TooLate, process, shared
+from workbench.lab.answers import Answer
 from workbench.lab.failures import as_stillroom_error, from_json
 from workbench.lab.frames import receive, send
 from workbench.note import Note
@@ -208,6 +211,17 @@ def test_what_is_at_work_can_be_cancelled_and_its_process_goes_on(ask, either, t
         answer.result()
     assert either.submit("Fever", Arm.parse(str(tiny_model))).result(TIMEOUT_S).task == "ner"
     assert getattr(either, "pid", None) == pid
+
+
+def test_a_process_that_ignores_a_cancellation_is_killed(monkeypatch):
+    monkeypatch.setattr(process, "STOP_S", 0.2)
+    deaf = partial(process.subprocess.Popen, [sys.executable, "-c", "import time; time.sleep(600)"])
+    monkeypatch.setattr(process.subprocess, "Popen", lambda _, **options: deaf(**options))
+    child, answer = process.Process(), Answer()
+    assert child.pid and answer.cancel()
+    with pytest.raises(OutOfMemory, match="was ended by signal 9"):
+        child.ask({}, answer)
+    assert child.pid is None
 
 
 @pytest.mark.slow

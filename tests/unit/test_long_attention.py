@@ -10,6 +10,8 @@ import pytest
 import torch
 import transformers
 from torch.nn.functional import pad
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import BigBirdConfig, LongformerConfig
 
 from trainer import models
@@ -524,7 +526,32 @@ print(peak_bytes(torch.device("cpu")) - before)
 """
 
 
-@pytest.mark.parametrize("kind", [pytest.param("big_bird", marks=pytest.mark.slow), "longformer"])
+class LargestTensor(TorchDispatchMode):
+    """In its block, the bytes of the largest tensor that any operator returns."""
+
+    nbytes = 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        result = operator(*args, **kwargs or {})
+        tensors = [each for each in tree_leaves(result) if isinstance(each, torch.Tensor)]
+        self.nbytes = max(self.nbytes, *(each.untyped_storage().nbytes() for each in tensors), 0)
+        return result
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_no_tensor_grows_with_the_square_of_the_length(kind):
+    def largest(tokens):
+        _, ours = pair(kind, max_position_embeddings=tokens + 2)
+        ids = inputs_of(kind, tokens, rows=4)["input_ids"][:1]
+        with LargestTensor() as seen:
+            ours.train()(ids).last_hidden_state.sum().backward()
+        return seen.nbytes
+
+    assert largest(1024) <= 2.1 * largest(512)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["big_bird", "longformer"])
 def test_memory_grows_with_the_length_and_not_with_its_square(kind):
     def peak(tokens):
         done = subprocess.run(

@@ -16,6 +16,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForTokenClassification
 
 from trainer import models
 from trainer.errors import CorruptFile, Refused, Unavailable
+from trainer.models.convert import convert
 from trainer.zoo import entries, resolve
 
 TAGS = ["O", "B-Disease", "I-Disease"]
@@ -392,6 +393,14 @@ def test_a_pickle_becomes_safetensors(remote, home, tiny_model, tmp_path):
     assert not list(place.glob("*.bin"))
     assert_same(load_file(place / "model.safetensors"), tensors)
     models.load("bio-tinybert")
+
+
+def test_tensors_that_share_memory_are_converted_each_for_itself(tmp_path):
+    weight = torch.arange(6.0).view(2, 3)
+    tensors = {"weight": weight, "tied": weight, "turned": weight.T}
+    torch.save(tensors | {"step": 7}, tmp_path / "pickle")
+    convert(str(tmp_path / "pickle"), str(tmp_path / "weights.safetensors"))
+    assert_same(load_file(tmp_path / "weights.safetensors"), tensors)
 
 
 class Tripwire:

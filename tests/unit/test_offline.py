@@ -41,6 +41,8 @@ for model in ("{NAME}", "{NAME}@truncate"):
     answer_of("predict", "--model", model, "--text-file", "note.txt")
     answer_of("explain", "--model", model, "--text-file", "note.txt")
 answer_of("evaluate", "--model", "{NAME}", "--dataset", "bc5cdr")
+"""
+PREDICTION = """
 code, document = answer_of("predict", "--model", "minilm-ncbi", "--text-file", "note.txt")
 assert not code and document["spans"], document
 """
@@ -89,7 +91,13 @@ def audited(code: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    "code", [COMMANDS, pytest.param(LIBRARY, marks=pytest.mark.slow), WORKER], ids=["commands", "library", "worker"]
+    "code",
+    [
+        pytest.param(COMMANDS, id="commands"),
+        pytest.param(COMMANDS + PREDICTION, id="commands and a prediction", marks=pytest.mark.slow),
+        pytest.param(LIBRARY, id="library", marks=pytest.mark.slow),
+        pytest.param(WORKER, id="worker"),
+    ],
 )
 def test_no_name_is_looked_up_elsewhere(tmp_path, code):
     assert audited(code, tmp_path) == ""

@@ -555,7 +555,7 @@ def searched(max_examples):
 
 
 TestArrows = Arrows.TestCase
-TestArrows.settings = searched(max_examples=8)
+TestArrows.settings = searched(max_examples=3)
 
 
 @pytest.mark.slow

@@ -149,6 +149,11 @@ def test_the_container_runs_as_user_1000_on_the_port_and_is_checked(built):
     assert "--server.xsrfCookieSameSite=none" in command and "--server.enableXsrfProtection=false" not in command
 
 
+@pytest.mark.parametrize(
+    "built",
+    [kind if kind == "streamlit" else pytest.param(kind, marks=pytest.mark.slow) for kind in space.KINDS],
+    indirect=True,
+)
 def test_the_folder_runs_alone_with_what_it_requires(built, tmp_path):
     kind, folder, _ = built
     brought = ["gradio", "pydantic", "pydantic-core"] if kind == "gradio" else []
