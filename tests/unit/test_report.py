@@ -328,6 +328,11 @@ def test_labels_of_the_whole_note_have_a_table():
     assert rows(page) == {"Labels of the whole note": [["urology", "70 %"]]} and "No findings" not in page
 
 
+def test_a_model_that_was_not_trained_on_notes_says_so_beside_its_name():
+    page = report_page(made(NOTE, reading("a"), reading("b"), cautions={"b": "Trained on abstracts."}))
+    assert "Title of b</b>: 5 findings. Trained on abstracts.</li>" in page and page.count("Trained on") == 1
+
+
 def test_the_filter_is_named():
     page = report_page(made(NOTE, reading("a"), filter=Filter(values=("absent", "family"))))
     assert "only absent, in the family" in page

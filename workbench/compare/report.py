@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -26,7 +27,8 @@ class Report(NamedTuple):
     """What is exported: the comparison as shown, and what it was made from.
 
     `titles` maps an arm to its title; `weights` are in the order of the arms. `context` is how many tokens the
-    models were given, None for the whole note. Only with `with_text` may a file hold any text of the note.
+    models were given, None for the whole note. Only with `with_text` may a file hold any text of the note. `cautions`
+    maps an arm to what a reader should know of it, such as that its model was not trained on notes.
     """
 
     note: Note
@@ -37,6 +39,7 @@ class Report(NamedTuple):
     filter: Filter = Filter()
     context: int | None = None
     with_text: bool = False
+    cautions: Mapping[str, str] = {}
 
     def name(self, ending: str) -> str:
         """A file name with the date, and with "-with-text" if the file contains the note's text."""

@@ -64,7 +64,7 @@ def report_page(report: Report) -> Html:
         _legend(report, arms, slots, findings),
         Html("<h2>Findings</h2>"),
         findings,
-        _whole_note([arm for arm in arms if answers(arm.prediction.task) == "labels"], slots),
+        _whole_note(report, [arm for arm in arms if answers(arm.prediction.task) == "labels"], slots),
         _agreement(report, slots) if len(arms) > 1 else "",
         Html("<h2>What was not read</h2>"),
         _unread(report, arms),
@@ -133,19 +133,23 @@ def _about(report: Report) -> Html:
 
 
 def _models(report: Report, arms: Sequence[_Arm]) -> Html:
-    item = Html("<li>{} <b>{}</b>{}</li>")
-    items = (
-        item.format(arm.letter, report.titles[arm.prediction.model], _counted(report, arm.prediction)) for arm in arms
+    items = concat(_model(report, arm.letter, arm.prediction) for arm in arms)
+    return Html('<ol class="sr-models">{}</ol>').format(items)
+
+
+def _model(report: Report, name: Html, prediction: Prediction) -> Html:
+    caution = report.cautions.get(prediction.model)
+    return Html("<li>{} <b>{}</b>: {}{}</li>").format(
+        name, report.titles[prediction.model], _counted(report, prediction), f". {caution}" if caution else ""
     )
-    return Html('<ol class="sr-models">{}</ol>').format(concat(items))
 
 
 def _counted(report: Report, prediction: Prediction) -> Html:
     if answers(prediction.task) == "labels":
-        return Html(": <bdi>{}</bdi>").format(", ".join(prediction.chosen) or "no label")
+        return Html("<bdi>{}</bdi>").format(", ".join(prediction.chosen) or "no label")
     findings = len(list_findings(report.note.text if report.with_text else None, [prediction]))
     places = f" in {count(len(prediction.spans), 'place')}" if findings < len(prediction.spans) else ""
-    return Html(": {}{}").format(count(findings, "finding"), places)
+    return Html("{}{}").format(count(findings, "finding"), places)
 
 
 _CELLS = (  # of a model that does not give a finding
@@ -193,13 +197,13 @@ def _findings(report: Report, arms: Sequence[_Arm], slots: dict[str, str]) -> Ht
         times = [] if text is None else [f"{len(finding.places):,}"]
         return [name, *times, where, *(arm.cell(finding) for arm in arms)]
 
-    columns = [*(["Place"] if text is None else ["Times", "Line"]), *_letters(arms)]
+    columns = [*(["Place"] if text is None else ["Times", "Line"]), *_letters(report, arms)]
     groups = [(Html("<bdi>{}</bdi>").format(title), group) for title, group in by_section(findings)]
     return concat(_tables(groups, columns, row)) or Html("<p>No findings.</p>")
 
 
-def _letters(arms: Sequence[_Arm]) -> list[str]:
-    return [arm.letter for arm in arms] if len(arms) > 1 else ["Score"]
+def _letters(report: Report, arms: Sequence[_Arm]) -> list[str]:
+    return [arm.letter for arm in arms] if len(report.comparison.predictions) > 1 else ["Score"]
 
 
 def _lines(finding: Finding, line_ends: Sequence[int]) -> str:
@@ -232,7 +236,7 @@ def _tables(
         )
 
 
-def _whole_note(arms: Sequence[_Arm], slots: dict[str, str]) -> Html:
+def _whole_note(report: Report, arms: Sequence[_Arm], slots: dict[str, str]) -> Html:
     """The labels that models give to the whole note, with the score of each."""
     given = sorted({label for arm in arms for label in arm.prediction.chosen})
 
@@ -245,7 +249,7 @@ def _whole_note(arms: Sequence[_Arm], slots: dict[str, str]) -> Html:
         ]
         return [chip(Html("<bdi>{}</bdi>").format(label), slots[label]), *marked]
 
-    return concat(_tables([(Html("Labels of the whole note"), given)], _letters(arms), row))
+    return concat(_tables([(Html("Labels of the whole note"), given)], _letters(report, arms), row))
 
 
 # --- Agreement
@@ -253,23 +257,27 @@ def _whole_note(arms: Sequence[_Arm], slots: dict[str, str]) -> Html:
 
 def _agreement(report: Report, slots: dict[str, str]) -> Html:
     comparison, names = report.comparison, list(report.titles)
-    predictions = comparison.predictions
+    voters = [
+        prediction
+        for prediction in comparison.predictions
+        if any(prediction.model in item.votes for item in comparison.disagreements)
+    ]
 
     def row(item: Disagreement) -> list[str]:
         votes = [
             vote_chip(prediction.model, item, slots) if prediction.model in item.votes else NONE
-            for prediction in predictions
+            for prediction in voters
         ]
         return [_region(report, item), *votes]
 
-    letters = [letter(names.index(prediction.model)) for prediction in predictions]
+    letters = [letter(names.index(prediction.model)) for prediction in voters]
     groups = [
         (group_title(group, names), [comparison.disagreements[index] for index in group.indices])
         for group in group_by_kind(comparison)
     ]
     parts = [
         Html("<h2>Agreement and disagreements</h2><p>{}</p>").format(_verdict(comparison)),
-        agreement_table(predictions, names) if comparison.disagreements else "",
+        agreement_table(comparison.predictions, names) if comparison.disagreements else "",
         agreement_notes(comparison) if comparison.disagreements else "",
         Html('<div class="sr-differences">{}</div>').format(concat(_tables(groups, letters, row))),
     ]
