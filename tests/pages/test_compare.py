@@ -95,6 +95,12 @@ def filled(page: AppTest) -> AppTest:
     return ran(page)
 
 
+def changing(page: AppTest) -> AppTest:
+    """The page with the field of the note, which is one line once the note is read."""
+    page.button(key="change_note").click()
+    return ran(page)
+
+
 def html(page: AppTest) -> str:
     """The panes with their list of disagreements."""
     return next(element.value for element in page.html if element.value.startswith('<div class="sr"><div class="sr-re'))
@@ -116,6 +122,7 @@ def test_the_first_visit_compares_the_first_sample(runs):
 def test_one_click_on_a_sample_compares_it(runs):
     page = filled(opened(*runs))
     long = next(sample for sample in samples() if sample.kind == "article")
+    page = changing(page)
     page.pills(key="sample").set_value(long.id)
     page = filled(ran(page))
     assert page.session_state["compare_run"].note == long.note
@@ -129,8 +136,7 @@ def test_a_click_before_the_page_is_drawn_is_not_lost(runs, monkeypatch):
     monkeypatch.setattr(
         presets, "three_ways", lambda *models: interruptions.pop()() if interruptions else three_ways(*models)
     )
-    page = opened(*runs)
-    assert "compare_run" not in page.session_state
+    page = changing(opened(*runs))
     long = next(sample for sample in samples() if sample.kind == "article")
     page.pills(key="sample").set_value(long.id)
     page = filled(ran(page))
@@ -140,9 +146,10 @@ def test_a_click_before_the_page_is_drawn_is_not_lost(runs, monkeypatch):
 def test_a_click_that_overtakes_the_address_is_not_lost_and_the_way_back_is_taken(runs, monkeypatch):
     """The address that a page writes reaches the browser late: until then clicks come with the old one."""
     page = opened(*runs)
-    written, first = dict(page.query_params), page.pills(key="sample").value
+    written, first = dict(page.query_params), page.session_state["sample"]
     assert "sample" in written
     del page.query_params["sample"]
+    page = changing(page)
     page.segmented_control(key="source").set_value("Paste")
     page = ran(page)
     assert page.segmented_control(key="source").value == "Paste" and page.text_area, "the click counts"
@@ -153,15 +160,15 @@ def test_a_click_that_overtakes_the_address_is_not_lost_and_the_way_back_is_take
     monkeypatch.setattr(links, "LATE_S", 0.0)
     page.query_params.update(written)
     page = filled(ran(page))
-    assert page.segmented_control(key="source").value == "Sample", "without a click it is the browser's way back"
-    assert page.pills(key="sample").value == first
+    assert page.session_state["compare_run"].note == samples()[0].note, "without a click it is the browser's way back"
+    assert changing(page).pills(key="sample").value == first
 
 
 def test_a_link_opens_sample_and_arms(runs):
     sample = samples()[-1]
     page = filled(opened(runs[0], f"{runs[0]}@truncate", sample=sample.id))
     assert page.multiselect(key="model").value == [runs[0], f"{runs[0]}@truncate"]
-    assert page.pills(key="sample").value == sample.id
+    assert page.session_state["compare_run"].note == sample.note
     assert html(page).count("not read by this model") == 2  # on its ruler, and in the text
     assert "read 510 of 5,095 tokens (10%)" in html(page)
 
@@ -187,7 +194,7 @@ def test_a_context_length_shows_the_note_as_a_short_window_sees_it(runs):
 
 
 def test_a_short_note_has_no_context_to_choose(runs):
-    page = filled(opened(*runs))
+    page = changing(filled(opened(*runs)))
     page.segmented_control(key="source").set_value("Paste").run()
     page.text_area(key="pasted").set_value("Fever and chills.")
     page.button(key="compare").click()
@@ -202,7 +209,7 @@ def test_a_link_to_a_missing_model_is_reported_and_not_interpreted(runs):
 
 
 def test_a_pasted_note_is_compared_and_is_in_no_address_and_no_file(runs, home):
-    page = filled(opened(*runs))
+    page = changing(filled(opened(*runs)))
     page.segmented_control(key="source").set_value("Paste").run()
     page.text_area(key="pasted").set_value(HOSTILE)
     page.button(key="compare").click()
@@ -215,7 +222,7 @@ def test_a_pasted_note_is_compared_and_is_in_no_address_and_no_file(runs, home):
 
 
 def test_an_empty_note_is_refused_beside_the_note_and_the_panes_stay(runs):
-    page = filled(opened(*runs))
+    page = changing(filled(opened(*runs)))
     page.segmented_control(key="source").set_value("Paste").run()
     assert not page.error
     page.button(key="compare").click()
@@ -234,7 +241,7 @@ def test_an_empty_note_is_refused_beside_the_note_and_the_panes_stay(runs):
     ],
 )
 def test_an_upload_that_is_no_text_is_refused_with_a_remedy(runs, content, problem):
-    page = opened(*runs)
+    page = changing(opened(*runs))
     page.segmented_control(key="source").set_value("Upload").run()
     page.file_uploader(key="uploaded").set_value(("note.txt", content, "text/plain"))
     page = ran(page)
@@ -242,7 +249,7 @@ def test_an_upload_that_is_no_text_is_refused_with_a_remedy(runs, content, probl
 
 
 def test_an_uploaded_text_is_compared(runs):
-    page = opened(*runs)
+    page = changing(opened(*runs))
     page.segmented_control(key="source").set_value("Upload").run()
     page.file_uploader(key="uploaded").set_value(("note.txt", b"Fever\r\nafter naloxone", "text/plain"))
     page.button(key="compare").click()
@@ -250,20 +257,49 @@ def test_an_uploaded_text_is_compared(runs):
     assert page.session_state["compare_run"].note.text == "Fever\r\nafter naloxone"
 
 
-def test_one_model_is_too_few(runs):
+def test_one_model_reads_a_note_with_its_findings_beside_it(mixed):
+    page = filled(opened(mixed[0], sample=samples()[0].id))
+    assert page.button(key="compare").label == "Read" and page.query_params["model"] == mixed[0]
+    assert html(page).count('class="sr-pane"') == 1 and "sr-findings" in html(page) and not page.segmented_control
+    prediction = page.session_state["compare_run"].answers[0].result()
+    assert prediction.spans and "Chemical" in html(page)
+    assert "Cost" in shown_in(page, "Cost") and page.checkbox(key="compare_include_text").value is False
+    page.slider(key="compare_minimum").set_value(100)
+    assert "No findings" in html(ran(page))
+    assert any(caption.value == f"Shown: 0 of {len(prediction.spans):,}." for caption in page.caption)
+
+
+def test_without_a_model_the_button_says_what_to_choose(runs):
     page = filled(opened(*runs))
-    page.multiselect(key="model").set_value(runs[:1])
+    page.multiselect(key="model").set_value([])
     page.button(key="compare").click()
     page = ran(page)
-    assert "choose two to four" in words_on(page)
+    assert "choose one to four" in words_on(page)
     assert html(page).count('class="sr-pane"') == 2  # what was there stays
+
+
+def test_several_models_have_the_findings_by_one_click(mixed):
+    page = filled(opened(*mixed, sample=samples()[0].id))
+    assert page.button(key="compare").label == "Compare" and "sr-findings" not in html(page)
+    page.segmented_control(key="compare_list").set_value("Findings")
+    assert "sr-findings" in html(ran(page)) and html(page).count('class="sr-pane"') == 2
+
+
+def test_the_note_is_one_line_once_it_is_read(runs):
+    page = opened(*runs)
+    assert not page.pills and any(samples()[0].title in text.value for text in page.markdown)
+    page = changing(page)
+    assert page.pills(key="sample").value == samples()[0].id
+    page.pills(key="sample").set_value(samples()[1].id)
+    page = ran(page)
+    assert not page.pills and any(samples()[1].title in text.value for text in page.markdown)
 
 
 def test_changed_models_wait_for_the_button_with_a_notice(runs):
     page = filled(opened(*runs))
     page.multiselect(key="model").set_value([runs[0], f"{runs[0]}@truncate"])
     page = ran(page)
-    assert any("previous comparison" in caption.value for caption in page.caption)
+    assert any("previous reading" in caption.value for caption in page.caption)
 
 
 def test_a_model_that_fails_does_so_in_its_own_pane(runs):
@@ -373,6 +409,7 @@ def test_three_ways_to_read_is_one_click_and_tells_its_story(runs):
     assert f"B found {sum(span.start >= place for span in full.spans):,} things" in unread_warning(page)
     assert html(page).count('<section class="sr-pane" tabindex="0">') == 3
 
+    page = changing(page)
     page.pills(key="sample").set_value(samples()[0].id)
     page = filled(ran(page))
     assert bool(unread_warning(page)) == bool(page.session_state["compare_run"].answers[0].result().coverage.unread)

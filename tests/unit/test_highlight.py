@@ -13,7 +13,7 @@ from workbench import highlight
 from workbench.compare import compare
 from workbench.highlight import STEPPING, STYLE, Pane, displayable, panes, results
 from workbench.highlight.disagreements import APART, MEANINGS
-from workbench.highlight.markup import TAGS, Html
+from workbench.highlight.markup import SLOTS, TAGS, Html, colours
 from workbench.highlight.panes import NOT_READ, ROWS
 
 HOSTILE = [
@@ -85,7 +85,7 @@ TEXT = st.text(max_size=60) | st.lists(st.sampled_from(HOSTILE), max_size=3).map
 LABEL = st.sampled_from(["Disease", "Chemical", "", *HOSTILE]) | st.text(max_size=8)
 SPANS = st.lists(st.tuples(st.integers(-5, 90), st.integers(-5, 200), LABEL), max_size=8)
 RANGES = st.lists(st.tuples(st.integers(-5, 90), st.integers(-5, 200)), max_size=3).map(tuple)
-ATTRIBUTES = {"class", "id", "href", "dir", "tabindex", "role", "aria-label", "aria-live", "type"}
+ATTRIBUTES = {"class", "id", "href", "dir", "tabindex", "role", "aria-label", "aria-live", "type", "colspan"}
 
 
 @settings(deadline=None)
@@ -98,8 +98,8 @@ def test_any_text_spans_and_labels_give_our_tags_and_the_text_itself(text, first
     for tag, attributes in view.tags:
         assert tag in TAGS and set(attributes) <= ATTRIBUTES
         assert set(attributes.get("class", "sr").split()) <= classes
-        assert re.fullmatch(r"sr-(d\d+-\d|g\d)", attributes.get("id", "sr-d0-0"))
-        assert re.fullmatch(r"#sr-(d\d+-\d|g\d)", attributes.get("href", "#sr-d0-0"))
+        assert re.fullmatch(r"sr-([df]\d+-\d|g\d)", attributes.get("id", "sr-d0-0"))
+        assert re.fullmatch(r"#sr-([df]\d+-\d|g\d)", attributes.get("href", "#sr-d0-0"))
     ids = [attributes["id"] for _, attributes in view.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
 
@@ -124,7 +124,8 @@ def test_every_jump_has_its_place_in_its_pane():
     view = page(text, prediction("a", [(0, 5, "Disease"), (10, 16, "Disease")]), prediction("b", [(0, 9, "Disease")]))
     jumps = [attributes["href"][1:] for tag, attributes in view.tags if tag == "a"]
     ids = [attributes["id"] for _, attributes in view.tags if "id" in attributes]
-    assert sorted(set(jumps)) == sorted(ids) == ["sr-d0-0", "sr-d0-1", "sr-d1-0", "sr-d1-1", "sr-g0", "sr-g1"]
+    regions = [each for each in ids if not each.startswith("sr-f")]
+    assert sorted(set(jumps)) == sorted(regions) == ["sr-d0-0", "sr-d0-1", "sr-d1-0", "sr-d1-1", "sr-g0", "sr-g1"]
 
 
 def test_disagreements_stand_under_their_kind_with_its_count():
@@ -143,8 +144,8 @@ def test_a_span_shows_its_score_and_is_never_certain():
     sure = Span(start=7, end=13, label="Disease", score=0.999)
     answer = prediction("a", [(0, 5, "Disease")])
     assert page("Fever. Chills.", answer.model_copy(update={"spans": (*answer.spans, sure)})).scores == [
-        "50 %",
-        "> 99 %",
+        "50%",
+        ">99%",
     ]
 
 
@@ -158,7 +159,7 @@ def asserted(name: str, value: str) -> Prediction:
 def test_what_is_absent_is_struck_through_with_its_word_and_present_goes_without_saying():
     html = results("Fever.", [Pane("a", prediction=asserted("a", "absent"))])
     assert '<span class="sr-struck">Disease</span><span class="sr-value">absent</span>' in html
-    assert '<mark class="sr-span sr-l0 sr-absent' in html
+    assert '<mark class="sr-span sr-l1 sr-absent' in html
     possible = results("Fever.", [Pane("a", prediction=asserted("a", "possible<b>"))])
     assert "Disease" in possible and '<span class="sr-value">possible&lt;b&gt;</span>' in possible
     assert "sr-struck" not in possible and " sr-unsure" in possible
@@ -178,7 +179,8 @@ def test_the_script_that_steps_knows_no_note_and_makes_no_html():
     assert STEPPING.count("<script>") == 1 and "innerHTML" not in STEPPING and "fetch" not in STEPPING
     named = set(re.findall(r"\.(sr-[a-z]+)", STEPPING))
     one, other = prediction("a", [(0, 5, "Disease")]), prediction("b")
-    html = results("Fever", [Pane("a", prediction=one), Pane("b", prediction=other)], compare([one, other]))
+    panes = [Pane("a", prediction=one), Pane("b", prediction=other)]
+    html = results("Fever", panes, compare([one, other])) + results("Fever", panes, findings=True)
     assert named - {"sr-here"} <= set(re.findall(r"sr-[a-z]+", html)) and ".sr-here" in STYLE
 
 
@@ -192,6 +194,61 @@ def test_labels_are_words_and_one_label_has_one_colour_in_all_panes():
         ("sr-l0", "Chemical"),
         ("sr-l1", "Disease"),
     ]
+
+
+def test_findings_stand_in_a_table_with_a_link_to_each_place():
+    text = "Fever. No rash.\n\nfever, fever, fever <b>, fever."
+    places = [(match.start(), match.end(), "problem") for match in re.finditer("(?i)fever", text)]
+    one = prediction("a", places, labels=("problem",))
+    other = prediction("b", [places[0], (10, 14, "problem")], labels=("problem",))
+    html = results(text, [Pane("a", prediction=one), Pane("b", prediction=other)], findings=True)
+    table, view = html[: html.index("sr-panes")], Page(html)
+    ids = {attributes["id"] for _, attributes in view.tags if "id" in attributes}
+    links = [attributes["href"][1:] for tag, attributes in view.tags if tag == "a"]
+    assert links == ["sr-f0-0"] * 2 + ["sr-f17-0", "sr-f24-0", "sr-f31-0", "sr-f10-1", "sr-f10-1"]
+    assert set(links) <= ids, "a finding of one model leads to the pane of that model"
+    assert re.findall(r"<td>([^<]*)</td>", table) == ["", "5", "50%", "50%", "1", "–", "50%"]
+    assert '<a href="#sr-f17-0">3</a>' in table and "Problems" in table and "2 findings" in table
+
+
+def test_a_table_without_findings_says_so_and_a_classifier_has_none():
+    assert "No findings" in results("Fever", [Pane("a", prediction=prediction("a"))], findings=True)
+    labels = classified("a", ("x", 0.9), ("y", 0.1))
+    assert "sr-findings" not in results("Fever", [Pane("a", prediction=labels)], findings=True)
+
+
+@settings(deadline=None)
+@given(TEXT, SPANS, SPANS)
+@example("".join(HOSTILE), [(0, 9, "Disease"), (3, 400, HOSTILE[1])], [(2, 30, HOSTILE[0])])
+def test_any_text_and_labels_give_a_table_of_our_tags(text, first, second):
+    arms = [prediction("a", first), prediction("b", second)]
+    view = Page(results(text, [Pane(arm.model, prediction=arm) for arm in arms], findings=True))
+    assert view.panes == [displayable(text)] * 2
+    for tag, attributes in view.tags:
+        assert tag in TAGS and set(attributes) <= ATTRIBUTES
+        assert re.fullmatch(r"#sr-f\d+-\d", attributes.get("href", "#sr-f0-0"))
+    ids = [attributes["id"] for _, attributes in view.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_label_has_one_colour_whatever_stands_beside_it():
+    both = colours(["problem", "Gene", "Other"])
+    assert colours(["Gene"]) == {"Gene": both["Gene"]}
+    assert len({both["problem"], colours(["treatment"])["treatment"], colours(["test"])["test"]}) == 3
+    assert not {both["Gene"], both["Other"]} & set(colours(SLOTS).values())
+
+
+def test_who_was_not_trained_on_notes_says_so_beside_its_findings():
+    html = results("Fever.", [Pane("a", prediction=prediction("a"), caution="Trained on <i>.")])
+    assert '<p class="sr-caution">Trained on &lt;i&gt;.</p>' in html
+    assert "sr-caution" not in results("Fever.", [Pane("a", prediction=prediction("a"))])
+
+
+def test_technical_words_stand_under_details():
+    html = results("Fever.", [Pane("a", prediction=prediction("a", unread=((3, 6),)))])
+    outside = re.sub(r"<details>.*?</details>", "", html)
+    assert "read 44% of the note" in outside and "token" not in outside and " ms" not in outside
+    assert "token" in html and "12 ms" in html
 
 
 def test_each_unread_range_is_stated_once_in_words():
@@ -260,7 +317,7 @@ def test_labels_of_the_whole_note_are_bars_likeliest_first():
     one = classified("a", ("Urology", 0.72), ("Surgery", 0.28), ("Letters", 0.001))
     html = results("Fever", [Pane("a", prediction=one)])
     assert bars(html) == [("Urology", True, 72), ("Surgery", False, 28), ("Letters", False, 0)]
-    assert "72 %" in html and "&lt; 1 %" in html and "span</span>" not in html
+    assert "72%" in html and "&lt;1%" in html and "span</span>" not in html
     many = classified("a", *((f"label {n}", 0.9 - n / 100) for n in range(20)), threshold=0.8)
     html = results("Fever", [Pane("a", prediction=many)])
     assert len(bars(html)) == 11 and all(likely for _, likely, _ in bars(html)), "all that are given are listed"

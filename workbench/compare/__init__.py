@@ -76,7 +76,7 @@ KINDS = ("document", "only", "label", "attribute", "boundary", "unread")  # in t
 
 
 class Comparison(Plain):
-    """Predictions of several arms on one note, and how they differ.
+    """Predictions of several arms on one note, and how they differ; or the prediction of one, for its exports.
 
     `agreement` is the mean of span_f1 or label_agreement over pairs of arms; None where no pair has anything to agree
     on, and then `no_agreement` says why.
@@ -88,8 +88,8 @@ class Comparison(Plain):
 
     @property
     def no_agreement(self) -> str | None:
-        """Why there is no agreement figure, as a sentence; None where there is one."""
-        if self.agreement is not None:
+        """Why there is no agreement figure, as a sentence; None where there is one, and for a single model."""
+        if self.agreement is not None or len(self.predictions) < 2:
             return None
         pairs = [(one, other) for one, other in combinations(self.predictions, 2) if comparable(one, other)]
         if not pairs:

@@ -1,10 +1,11 @@
-"""Ready-made comparisons: a teacher beside its student, and one note read in three ways."""
+"""Ready-made comparisons: the first pair, a teacher beside its student, and one note read in three ways."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from trainer.zoo import ModelEntry
 
+FIRST = ("minilm-notes", "minilm-notes-l3")  # models for notes, which the page shows first where they are ready
 CUT_OFF = 128  # tokens that the truncated arm of `three_ways` reads
 
 
@@ -14,6 +15,12 @@ class Preset(NamedTuple):
     title: str
     arms: tuple[str, ...]
     description: str
+
+
+def first_pair(arms: Iterable[str]) -> list[str]:
+    """The two arms that the page opens with: those of FIRST that are offered, then others that read everything."""
+    offered = [arm for arm in arms if "@" not in arm]
+    return sorted(offered, key=lambda arm: FIRST.index(arm) if arm in FIRST else len(FIRST))[:2]
 
 
 def teachers_and_students(ready: Sequence[ModelEntry]) -> list[Preset]:

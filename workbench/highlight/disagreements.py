@@ -52,7 +52,9 @@ def disagreement_list(text: str, comparison: Comparison, arms: list[str], colour
         *_lists(text, comparison, groups, arms, colours),
         agreement_notes(comparison),
     ]
-    return Html('{}<nav class="sr-rail" aria-label="Disagreements">{}</nav>').format(_steps(comparison), concat(parts))
+    places = sum(disagreement.kind != "document" for disagreement in comparison.disagreements)
+    steps = step_buttons(min(LISTED, places))
+    return Html('{}<nav class="sr-rail" aria-label="Disagreements">{}</nav>').format(steps, concat(parts))
 
 
 def agreement_notes(comparison: Comparison) -> Html:
@@ -94,9 +96,8 @@ def _kinds(groups: list[tuple[Group, Html]]) -> Html:
     return Html('<p class="sr-kinds">{}</p>').format(concat(links))
 
 
-def _steps(comparison: Comparison) -> Html:
-    """Buttons to the previous and the next place; keys do the same, see stepping.js."""
-    places = min(LISTED, sum(disagreement.kind != "document" for disagreement in comparison.disagreements))
+def step_buttons(places: int) -> Html:
+    """Buttons to the previous and the next of these places; keys do the same, see stepping.js."""
     if not places:
         return Html()
     return Html('<div class="sr-steps">{}<span class="sr-at" aria-live="polite">{}</span>{}</div>').format(

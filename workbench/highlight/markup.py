@@ -6,6 +6,7 @@ mixed with the page's own, so they suit light and dark.
 """
 
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,15 +14,17 @@ from typing import Any, Self
 import markupsafe
 
 from trainer.errors import StillroomError
-from trainer.prediction import Span
 from workbench import predict
+from workbench.compare.findings import value_in_words
 
 TAGS = frozenset(
     {"div", "nav", "section", "header", "h2", "h3", "p", "ol", "li", "a", "b", "bdi", "span", "mark", "button"}
-    | {"table", "thead", "tbody", "tr", "th", "td", "caption"}
+    | {"table", "thead", "tbody", "tr", "th", "td", "caption", "details", "summary"}
 )
 PLAIN_VALUE, ABSENT = "present", "absent"  # of an assertion: what is not said, and what is struck through
-SLOTS = 8  # colours in the style sheet; the ninth label gets the first colour again
+# The colours in the style sheet: labels of the shipped models have one each, which no other label gets.
+SLOTS = {"treatment": 0, "Chemical": 0, "problem": 1, "Disease": 1, "test": 2}
+OTHER_SLOTS = range(3, 8)
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -84,8 +87,12 @@ def concat(parts: Iterable[str]) -> Html:
 
 
 def colours(labels: Iterable[str]) -> dict[str, str]:
-    """The colour class of each label, by its place in the alphabet."""
-    return {label: f"sr-l{number % SLOTS}" for number, label in enumerate(sorted(set(labels)))}
+    """The colour class of each label, which depends on its name alone: a label has one colour in every picture."""
+    return {label: f"sr-l{SLOTS.get(label, _hashed_slot(label))}" for label in labels}
+
+
+def _hashed_slot(label: str) -> int:
+    return OTHER_SLOTS[zlib.crc32(label.encode("utf-8", errors="replace")) % len(OTHER_SLOTS)]
 
 
 def line(inner: str) -> Html:
@@ -103,7 +110,7 @@ def chip(
     """
     beside = "" if score is None else Html('<span class="sr-score">{}</span>').format(percent(score))
     shown = [value for value in values if every_value or value != PLAIN_VALUE]
-    words = concat(Html('<span class="sr-value">{}</span>').format(value) for value in shown)
+    words = concat(Html('<span class="sr-value">{}</span>').format(value_in_words(value)) for value in shown)
     name = Html('<span class="sr-struck">{}</span>').format(label) if ABSENT in values else label
     classes = f"{colour}{value_class(values)}"
     return Html('<span class="sr-chip {}">{}{}{}</span>').format(classes, name, words, beside)
@@ -114,11 +121,6 @@ def value_class(values: Sequence[str]) -> str:
     if ABSENT in values:
         return " sr-absent"
     return " sr-unsure" if any(value != PLAIN_VALUE for value in values) else ""
-
-
-def values_of(span: Span) -> list[str]:
-    """The values of a span's attributes, by the names of these."""
-    return [span.attributes[name].value for name in sorted(span.attributes)]
 
 
 def missing_chip(words: str) -> Html:
@@ -144,8 +146,8 @@ def count(number: int, noun: str) -> str:
 def percent(score: float) -> str:
     """A probability that is never shown as certain."""
     if score >= 0.995:
-        return "> 99 %"
-    return "< 1 %" if score < 0.005 else f"{score * 100:.0f} %"
+        return ">99%"
+    return "<1%" if score < 0.005 else f"{score:.0%}"
 
 
 def table(caption: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Html:

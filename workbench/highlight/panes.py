@@ -13,7 +13,9 @@ from trainer.errors import StillroomError
 from trainer.prediction import Coverage, LabelScore, Prediction, Span
 from trainer.tasks import answers
 from workbench.compare import Comparison, Disagreement
+from workbench.compare.findings import span_values
 from workbench.highlight.disagreements import anchor, disagreement_list, no_vote
+from workbench.highlight.findings import finding_anchor, findings_table
 from workbench.highlight.markup import (
     Html,
     chip,
@@ -26,7 +28,6 @@ from workbench.highlight.markup import (
     missing_chip,
     percent,
     value_class,
-    values_of,
 )
 
 BARS = 8  # labels of the whole note that are listed; more where more are given
@@ -43,7 +44,10 @@ _STAGES = {"waiting": "waiting in the queue", "loading": "loading the model", "r
 
 
 class Pane(NamedTuple):
-    """One arm as the page has it: its prediction, its error, or how far its request is (see lab.Answer)."""
+    """One arm as the page has it: its prediction, its error, or how far its request is (see lab.Answer).
+
+    caution: what a reader of its findings should know of it, such as that it was not trained on notes.
+    """
 
     name: str
     title: str = ""
@@ -52,6 +56,7 @@ class Pane(NamedTuple):
     stage: str = "waiting"
     ahead: int = 0  # requests served before this one
     progress: float | None = None
+    caution: str = ""
 
 
 def note(text: str) -> Html:
@@ -60,10 +65,22 @@ def note(text: str) -> Html:
     return _panes(text, [Html('<section class="sr-pane" tabindex="0">{}</section>').format(lines)])
 
 
-def results(text: str, panes: Sequence[Pane], comparison: Comparison | None = None) -> Html:
-    """The list of disagreements, and the panes; `comparison` is over those panes that have a prediction."""
+def results(text: str, panes: Sequence[Pane], comparison: Comparison | None = None, *, findings: bool = False) -> Html:
+    """The panes, and beside them the list of disagreements or, with `findings`, the table of findings.
+
+    `comparison` is over those panes that have a prediction.
+    """
     slots = colours(label for pane in panes if pane.prediction for label in labels_of(pane.prediction))
-    beside = disagreement_list(text, comparison, [pane.name for pane in panes], slots) if comparison else ""
+    tagging = [
+        (pane.prediction, number)
+        for number, pane in enumerate(panes)
+        if pane.prediction and answers(pane.prediction.task) == "spans"
+    ]
+    beside = Html()
+    if findings and tagging:
+        beside = findings_table(text, [each for each, _ in tagging], [number for _, number in tagging], slots)
+    elif comparison:
+        beside = disagreement_list(text, comparison, [pane.name for pane in panes], slots)
     return _panes(text, [_pane(text, pane, number, comparison, slots) for number, pane in enumerate(panes)], beside)
 
 
@@ -129,18 +146,35 @@ def _bar(label: LabelScore, is_given: bool, slots: dict[str, str]) -> Html:
 
 
 def _head(pane: Pane, number: int, slots: dict[str, str]) -> Html:
-    title, fact = pane.title or pane.name, Html("<span>{}</span>")
-    if pane.prediction:
-        facts = _facts(pane.prediction)
-    else:
-        facts = fact.format("failed") if pane.error else Html('<span class="sr-stage">{}</span>').format(_stage(pane))
-    return Html('<header class="sr-head"><h2>{} {}</h2><p class="sr-facts">{}{}</p>{}{}</header>').format(
+    return Html('<header class="sr-head"><h2>{} {}</h2><p class="sr-facts">{}</p>{}{}{}</header>').format(
         letter(number),
-        title,
-        "" if pane.name in title else fact.format(pane.name),
-        facts,
-        _ruler(pane.prediction.coverage) if pane.prediction else "",
+        pane.title or pane.name,
+        _facts(pane),
+        Html('<p class="sr-caution">{}</p>').format(pane.caution) if pane.caution and pane.prediction else "",
+        _details(pane, pane.prediction) if pane.prediction else "",
         _ranking(pane.prediction, slots) if pane.prediction and pane.prediction.labels else "",
+    )
+
+
+def _facts(pane: Pane) -> Html:
+    fact = Html("<span>{}</span>")
+    if pane.error:
+        return fact.format("failed")
+    if not pane.prediction:
+        return Html('<span class="sr-stage">{}</span>').format(_stage(pane))
+    spans, coverage = len(pane.prediction.spans), pane.prediction.coverage
+    number = fact.format(count(spans, "finding")) if answers(pane.prediction.task) != "labels" else Html()
+    if not _is_partial(coverage):
+        return number
+    return number + Html('<span class="sr-partial">read {} of the note</span>').format(_share_read(coverage))
+
+
+def _details(pane: Pane, prediction: Prediction) -> Html:
+    """What a person asks for who knows the terms: reference, time, tokens and windows."""
+    ms = prediction.cost.latency_ms
+    facts = [pane.name, f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms", _coverage(prediction.coverage)]
+    return Html('<details><summary>Details</summary><p class="sr-facts">{}</p>{}</details>').format(
+        concat(map(Html("<span>{}</span>").format, facts)), _ruler(prediction.coverage)
     )
 
 
@@ -150,23 +184,20 @@ def _stage(pane: Pane) -> str:
     return _STAGES[pane.stage] + ("" if pane.progress is None else f", {pane.progress:.0%}")
 
 
-def _facts(prediction: Prediction) -> Html:
-    ms = prediction.cost.latency_ms
-    facts = [f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms"]
-    if answers(prediction.task) != "labels":
-        facts.insert(0, count(len(prediction.spans), "span"))
-    return concat([*map(Html("<span>{}</span>").format, facts), _coverage(prediction.coverage)])
+def _is_partial(coverage: Coverage) -> bool:
+    return coverage.tokens_read < coverage.tokens or bool(coverage.unread)
 
 
-def _coverage(coverage: Coverage) -> Html:
-    if coverage.tokens_read >= coverage.tokens and not coverage.unread:
+def _share_read(coverage: Coverage) -> str:
+    percentage = 100 * coverage.tokens_read / max(coverage.tokens, 1)
+    return "less than 1%" if 0 < percentage < 1 else f"{percentage:.0f}%"
+
+
+def _coverage(coverage: Coverage) -> str:
+    if not _is_partial(coverage):
         windows = f" in {count(coverage.windows, 'window')}" if coverage.windows > 1 else ""
-        return Html("<span>read all {}{}</span>").format(count(coverage.tokens, "token"), windows)
-    percent = 100 * coverage.tokens_read / max(coverage.tokens, 1)
-    share = "less than 1%" if 0 < percent < 1 else f"{percent:.0f}%"
-    return Html('<span class="sr-partial">read {:,} of {:,} tokens ({})</span>').format(
-        coverage.tokens_read, coverage.tokens, share
-    )
+        return f"read all {count(coverage.tokens, 'token')}{windows}"
+    return f"read {coverage.tokens_read:,} of {coverage.tokens:,} tokens ({_share_read(coverage)})"
 
 
 def _ruler(coverage: Coverage) -> Html:
@@ -291,10 +322,12 @@ class _Painter(NamedTuple):
             return Html.escape(inner)
         ending = [span for span in reversed(piece.spans) if min(span.end, len(self.text)) == piece.end]
         chips = concat(
-            chip(span.label, self.colours[span.label], score=span.score, values=values_of(span)) for span in ending
+            chip(span.label, self.colours[span.label], score=span.score, values=span_values(span)) for span in ending
         )
         agreed = " sr-agreed" if self.compared and piece.region is None else ""
         span = piece.spans[-1]
-        value = value_class(values_of(span))
+        value = value_class(span_values(span))
         classes = f"{self.colours[span.label]}{agreed}{value}{_short_class(piece.end - piece.start)}"
-        return Html('<mark class="sr-span {}">{}{}</mark>').format(classes, inner, chips)
+        starts = any(max(each.start, 0) == piece.start for each in piece.spans)
+        place = Html(' id="{}"').format(finding_anchor(piece.start, self.number)) if starts else ""
+        return Html('<mark class="sr-span {}"{}>{}{}</mark>').format(classes, place, inner, chips)

@@ -1,5 +1,5 @@
-// Keeps one's place in the note, and moves it: the next and the previous disagreement in the order of the list, by button
-// or key (n and p, j and k).
+// Keeps one's place in the note, and moves it: to the next and the previous item of the list beside it, disagreement or
+// finding, by button or key (n and p, j and k). It also sorts the table of findings.
 // It reads classes and ids alone, moves no focus, asks the server nothing and leaves the address as it is.
 (() => {
   if (window.stillroomStepping) return; // Streamlit runs this again whenever the page is drawn
@@ -7,12 +7,13 @@
   const KEYS = { n: 1, j: 1, p: -1, k: -1 };
   const TYPING = "input, textarea, select, [contenteditable=true], [role=combobox], [role=listbox], [role=slider]";
   const links = () => [...document.querySelectorAll(".sr-rail a.sr-jump")];
-  const current = () => links().findIndex((link) => link.closest("li").ariaCurrent === "true");
+  const ITEM = "li, tr";
+  const current = () => links().findIndex((link) => link.closest(ITEM).ariaCurrent === "true");
   const nearest = { block: "nearest", inline: "nearest" };
 
   const mark = (link) => {
-    const item = link.closest("li"), region = link.hash.replace(/\d+$/, "");
-    document.querySelectorAll(".sr-list li[aria-current]").forEach((each) => each.removeAttribute("aria-current"));
+    const item = link.closest(ITEM), region = link.hash.replace(/\d+$/, "");
+    document.querySelectorAll(".sr-rail [aria-current]").forEach((each) => each.removeAttribute("aria-current"));
     document.querySelectorAll(".sr-here").forEach((each) => each.classList.remove("sr-here"));
     item.ariaCurrent = "true";
     document.querySelectorAll(`[id^="${region.slice(1)}"]`).forEach((each) => each.classList.add("sr-here"));
@@ -26,11 +27,24 @@
     if (!next) return false;
     mark(next);
     // The list first: it stands above the panes on a phone, and the place in the note has the last word.
-    const list = next.closest(".sr-rail"), item = next.closest("li");
-    if (item.offsetTop < list.scrollTop || item.offsetTop + item.offsetHeight > list.scrollTop + list.clientHeight)
-      list.scrollTop = item.offsetTop - list.clientHeight / 3;
+    const list = next.closest(".sr-rail"), item = next.closest(ITEM).getBoundingClientRect(), box = list.getBoundingClientRect();
+    if (item.top < box.top + 32 || item.bottom > box.bottom) list.scrollTop += item.top - box.top - list.clientHeight / 3;
     document.getElementById(next.hash.slice(1))?.scrollIntoView(nearest);
     return true;
+  };
+
+  // Within each heading the rows change their order; a second click on a column turns it round.
+  const sort = (button) => {
+    const head = button.closest("th"), column = head.cellIndex, down = head.ariaSort === "ascending";
+    head.parentElement.querySelectorAll("th").forEach((each) => each.removeAttribute("aria-sort"));
+    head.ariaSort = down ? "descending" : "ascending";
+    const text = (row) => row.cells[column].textContent.trim();
+    const number = (row) => parseFloat(text(row).replace(/[<>,]/g, "").replace(/^–$/, "-1"));
+    const order = (a, b) => (column ? number(a) - number(b) : text(a).localeCompare(text(b)));
+    for (const body of head.closest("table").tBodies) {
+      const rows = [...body.rows].slice(1).sort(order);
+      body.append(...(down ? rows.reverse() : rows));
+    }
   };
 
   // A filter or a context length draws the panes anew: the same note stays where it was read.
@@ -55,8 +69,9 @@
     if (step(KEYS[event.key])) event.preventDefault();
   });
   document.addEventListener("click", (event) => {
-    const button = event.target.closest?.(".sr-step"), link = event.target.closest?.(".sr-list a");
-    if (button) step(button.matches(":last-child") ? 1 : -1);
-    else if (link) mark(link.closest("li").querySelector(".sr-jump"));
+    const button = event.target.closest?.(".sr-step, .sr-sort"), link = event.target.closest?.(".sr-rail :is(li, td) a");
+    if (button?.matches(".sr-sort")) sort(button);
+    else if (button) step(button.matches(":last-child") ? 1 : -1);
+    else if (link) mark(link);
   });
 })();

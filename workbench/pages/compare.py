@@ -1,4 +1,4 @@
-"""Compare, the landing page: what two to four models find in one note, and where they differ.
+"""Compare, the landing page: what one model finds in a note, or two to four, and where they differ.
 
 The address holds the sample's id and the arms, never text. Note and predictions stay in the memory of this session.
 """
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from trainer.errors import BadSpec, StillroomError
+from trainer.errors import StillroomError
 from trainer.queue import published
 from trainer.tasks import for_notes
 from trainer.zoo import ModelEntry
@@ -21,38 +21,27 @@ from workbench.widgets import note_field
 from workbench.widgets.messages import plain, show_error
 
 MAX_MODELS = 4
-_PAIR_ICON = ":material/school:"
 
 
 def render() -> None:
-    """Draw the page; start a comparison when the person asks for one and on arrival."""
-    st.title("Compare", anchor=False)
-    st.caption(
-        "See what two to four models find in a note, and where they differ. "
-        "For research, not for clinical decisions. Nothing you enter is stored."
-    )
+    """Draw the page; read the note when the person asks for it and on arrival."""
+    st.title("Read and compare", anchor=False)
+    st.caption("What a model finds in a note. For research, not for clinical decisions. Nothing you enter is stored.")
     ready = published.ready(task=for_notes())
     titles = arm_titles(ready, [*st.query_params.get_all("model"), *st.session_state.get("model", ())])
     _read_address(titles)
-    note, problem = note_field.choose()
+    error = _start_if_asked(titles)
+    note, problem = _choose_note()
     beside_note = st.container()
-    _offer_presets(ready)
-    arms, pressed = _choose_models(titles)
+    with st.container(horizontal=True, vertical_alignment="center", key="note_line"):
+        if _is_collapsed():
+            _show_note_line(note)
+        _offer_presets(ready)
+    arms = _choose_models(titles)
     _write_address(arms)
-    requested = any(
-        [st.session_state.pop("sample_clicked", False), st.session_state.pop("preset_clicked", False), pressed]
-    )
-    arriving = st.session_state.pop("compare_arriving", False)
-    if requested or (arriving and note and len(arms) > 1):
-        try:
-            _start(note, {arm: titles[arm] for arm in arms})
-        except BadSpec as error:
-            show_error(error)
-        except StillroomError as error:
-            problem = problem or error
-    if problem:
+    if wrong := problem or error:
         with beside_note:
-            show_error(problem)
+            show_error(wrong)
     _show(note, arms)
 
 
@@ -71,9 +60,7 @@ def _read_address(titles: dict[str, str]) -> None:
     sample_ids = [entry.id for entry in samples()]
     state.source = note_field.SOURCES[0]
     state.sample = sample if sample in sample_ids else next(iter(sample_ids), None)
-    known = [arm for arm in arms if arm in titles][:MAX_MODELS]
-    others = [arm for arm in titles if "@" not in arm and arm not in known]
-    state.model = known + others[: max(0, 2 - len(known))]  # a link to one model compares it with another
+    state.model = [arm for arm in arms if arm in titles][:MAX_MODELS] or presets.first_pair(titles)
     state.unknown_arms = [arm for arm in arms if arm not in titles]
 
 
@@ -82,66 +69,107 @@ def _write_address(arms: list[str]) -> None:
     links.write("compare", (sample, arms), _chosen(), {"sample": sample or [], "model": arms})
 
 
-def _chosen() -> tuple:
+def _chosen() -> tuple[object, ...]:
     state = st.session_state
-    return state.get("source"), state.get("sample"), tuple(state.get("model", ()))
+    return state.get("source"), state.get("sample"), tuple(state.get("model", ())), state.get("note_open")
+
+
+# --- The note and the models
+
+
+def _is_collapsed() -> bool:
+    """Whether the note's field is a single line, as after reading until the person wants to change the note."""
+    return "compare_run" in st.session_state and not st.session_state.get("note_open", True)
+
+
+def _choose_note() -> tuple[Note | None, StillroomError | None]:
+    return (st.session_state.compare_run.note, None) if _is_collapsed() else note_field.choose()
+
+
+def _show_note_line(note: Note | None) -> None:
+    if note:
+        words = f":gray[{len(note.text.split()):,} words]"
+        st.markdown(f"**{plain(note_field.title(note))}** {words}", width="content")
+    st.button("Change the note", type="tertiary", icon=":material/edit:", key="change_note", on_click=_open_note)
+
+
+def _open_note() -> None:
+    st.session_state.note_open = True
 
 
 def _offer_presets(ready: Sequence[ModelEntry]) -> None:
-    """A button for each ready-made comparison; several teacher-student pairs share a menu."""
+    """A menu of ready-made comparisons: teachers with their students, and one note read in three ways."""
     pairs = presets.teachers_and_students(ready)
     first = next((arm.partition("@")[0] for arm in st.session_state.get("model", ())), None)
     ways = presets.three_ways(ready, first)
-    with st.container(horizontal=True, key="presets"):
-        if len(pairs) == 1:
-            _preset("Teacher and student", pairs[0], _PAIR_ICON)
-        elif pairs:
-            with st.popover("Teacher and student", type="tertiary", icon=_PAIR_ICON):
-                for pair in pairs:
-                    _preset(plain(pair.title), pair)
-        if ways:
-            _preset(ways.title, ways, ":material/view_column:")
-
-
-def _preset(label: str, preset: presets.Preset, icon: str | None = None) -> None:
-    tooltip, key = plain(f"{preset.title}. {preset.description}"), f"preset {' '.join(preset.arms)}"
-    st.button(label, type="tertiary", icon=icon, help=tooltip, key=key, on_click=_take, args=(preset,))
+    if not pairs and not ways:
+        return
+    with st.popover("Ready-made comparisons", type="tertiary", icon=":material/view_column:"):
+        if pairs:
+            st.caption("Teacher and student")
+        for preset in (*pairs, *([ways] if ways else [])):
+            tooltip, key = plain(f"{preset.title}. {preset.description}"), f"preset {' '.join(preset.arms)}"
+            st.button(plain(preset.title), type="tertiary", help=tooltip, key=key, on_click=_take, args=(preset,))
 
 
 def _take(preset: presets.Preset) -> None:
     st.session_state.model, st.session_state.preset_clicked = list(preset.arms), True
 
 
-def _choose_models(titles: dict[str, str]) -> tuple[list[str], bool]:
+def _choose_models(titles: dict[str, str]) -> list[str]:
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     with left:
         arms = st.multiselect(
-            "Models (two to four)",
+            "Models (one to four)",
             list(titles),
-            format_func=titles.get,
+            format_func=lambda arm: titles[arm],
             max_selections=MAX_MODELS,
             key="model",
             persist_state="session",
             wrap=True,
-            placeholder="Choose two to four models",
+            placeholder="Choose one model to read the note, or up to four to compare",
         )
     with right:
-        pressed = st.button("Compare", type="primary", shortcut="Ctrl+Enter", width="stretch", key="compare")
+        label = "Compare" if len(arms) > 1 else "Read"
+        st.button(label, type="primary", shortcut="Ctrl+Enter", width="stretch", key="compare", on_click=_press)
     if not titles:
         st.warning("No model on this machine can read notes yet. Train one, or find one to download on the Zoo page.")
     if unknown := st.session_state.get("unknown_arms"):
         st.warning(f"This link names models that are not available on this machine: {plain(', '.join(unknown))}.")
-    return [arm for arm in arms if arm in titles], pressed
+    return [arm for arm in arms if arm in titles]
 
 
-def _start(note: Note | None, arms: dict[str, str]) -> None:
-    """Start a comparison and stop the previous one. Raises BadSpec for fewer than two arms, BadData without a note."""
-    previous = st.session_state.get("compare_run")
-    run = start(note, arms)
+def _press() -> None:
+    st.session_state.compare_pressed = True
+
+
+# --- Reading
+
+
+def _start_if_asked(titles: dict[str, str]) -> StillroomError | None:
+    """Start where a button, a sample or a link asks for it, before anything is drawn; returns what is wrong with it."""
+    state = st.session_state
+    pressed, preset_clicked, sample_clicked, arriving = (
+        state.pop(name, False) for name in ("compare_pressed", "preset_clicked", "sample_clicked", "compare_arriving")
+    )
+    arms = {arm: titles[arm] for arm in state.get("model", ()) if arm in titles}
+    if not (pressed or preset_clicked or sample_clicked or (arriving and samples() and arms)):
+        return None
+    note, problem = note_field.entered()
+    if _is_collapsed() and not (sample_clicked or arriving):
+        note, problem = state.compare_run.note, None
+    if problem:
+        return None  # the note's field shows it
+    previous: Run | None = state.get("compare_run")
+    try:
+        state["compare_run"] = start(note, arms)
+    except StillroomError as error:
+        return error
     if previous:
         previous.stop()
-    st.session_state["compare_run"] = run
-    st.session_state[compare_downloads.INCLUDE] = False
+    state[compare_downloads.INCLUDE] = False
+    state.note_open = False
+    return None
 
 
 def _show(note: Note | None, arms: list[str]) -> None:
@@ -153,6 +181,6 @@ def _show(note: Note | None, arms: list[str]) -> None:
             st.html(highlight.note(note.text))
         return
     with st.container():  # present even when empty, so that the elements below keep their places
-        if note and (run.note, list(run.arms)) != (note, arms):
-            st.caption("Showing the previous comparison. Press Compare for the note and models selected above.")
+        if (run.note, list(run.arms)) != (note, arms):
+            st.caption("Showing the previous reading. Press the button for the note and models selected above.")
     compare_results.show(run)

@@ -1,4 +1,4 @@
-"""A comparison, running or done: a note, its arms and the lab's answers."""
+"""A reading of a note by one model or several, running or done: the note, its arms and the lab's answers."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from workbench.predict import Arm
 class Stopped(StillroomError):
     """A person stopped a model before it had finished."""
 
-    next_step = "Press Compare to run it again."
+    next_step = "Press the button above to run it again."
 
 
 class Run(NamedTuple):
@@ -23,9 +23,8 @@ class Run(NamedTuple):
     note: Note
     arms: dict[str, str]
     answers: tuple[lab.Answer, ...]
-    whole: tuple[
-        Prediction, ...
-    ] = ()  # predictions on the whole note, if the answers are on its first `context` tokens
+    # Predictions on the whole note, if the answers are on its first `context` tokens.
+    whole: tuple[Prediction, ...] = ()
     context: int | None = None
 
     @property
@@ -62,9 +61,9 @@ class Run(NamedTuple):
 
 
 def start(note: Note | None, arms: dict[str, str]) -> Run:
-    """Request predictions from the lab. Raises BadSpec for fewer than two arms, BadData without a note."""
-    if len(arms) < 2:
-        raise BadSpec([("models", f"{len(arms)} chosen; choose two to four")], next_step="Choose one more above.")
+    """Request predictions from the lab. Raises BadSpec without an arm, BadData without a note."""
+    if not arms:
+        raise BadSpec([("models", "none chosen; choose one to four")], next_step="Choose a model above.")
     note = note or Note("")
     return Run(note, arms, request([note.text] * len(arms), arms))
 
@@ -79,6 +78,6 @@ def _pane(name: str, title: str, answer: lab.Answer) -> highlight.Pane:
         return highlight.Pane(name, title, error=Stopped("Stopped."))
     if not answer.done():
         return highlight.Pane(name, title, stage=answer.stage, ahead=answer.place, progress=answer.progress)
-    if error := answer.exception():
+    if isinstance(error := answer.exception(), StillroomError):
         return highlight.Pane(name, title, error=error)
     return highlight.Pane(name, title, prediction=answer.result())

@@ -23,17 +23,38 @@ def choose() -> tuple[Note | None, StillroomError | None]:
         persist_state="session",
         label_visibility="collapsed",
     )
+    draw = {"Sample": _draw_samples, "Paste": _draw_text, "Upload": _draw_upload}[source or SOURCES[0]]
+    draw()
+    return entered()
+
+
+def entered() -> tuple[Note | None, StillroomError | None]:
+    """What `choose` returns, without drawing it. An upload is known only while its field is drawn."""
+    state = st.session_state
     try:
-        return {"Sample": _sample, "Paste": _pasted, "Upload": _uploaded}[source](), None
+        if state.get("source") == "Sample":
+            return next((sample.note for sample in samples() if sample.id == state.get("sample")), None), None
+        if state.get("source") == "Paste":
+            return _read_pasted(state.get("pasted") or ""), None
+        file = state.get("uploaded")
+        return read_upload(file.getvalue(), file.name) if file else None, None
     except StillroomError as error:
         return None, error
 
 
-def _sample() -> Note | None:
+def title(note: Note) -> str:
+    """What to call a note: the title of a sample, or where it comes from."""
+    known = next(
+        (sample.title for sample in samples() if sample.characters == len(note.text) and sample.note == note), ""
+    )
+    return known or {"Paste": "Pasted note", "Upload": "Uploaded note"}.get(st.session_state.get("source", ""), "Note")
+
+
+def _draw_samples() -> None:
     offered = {sample.id: sample for sample in samples()}
     if not offered:
         st.caption("No sample notes are installed. Paste or upload a note.")
-        return None
+        return
     chosen = st.pills(
         "Sample notes",
         list(offered),
@@ -44,33 +65,34 @@ def _sample() -> Note | None:
         on_change=lambda: st.session_state.update(sample_clicked=True),
         label_visibility="collapsed",
     )
-    _describe(offered[chosen])
-    return offered[chosen].note
+    if chosen:
+        _describe(offered[chosen])
 
 
 def _describe(sample: Sample) -> None:
     st.caption(
-        f"{plain(sample.description)} {sample.tokens:,} tokens.",
+        plain(sample.description),
         help=plain(f"{sample.licence}. {sample.source}. {sample.attribution}"),
     )
 
 
-def _pasted() -> Note | None:
-    text = st.text_area(
+def _draw_text() -> None:
+    st.text_area(
         "Text of the note",
         height=220,
         key="pasted",
-        placeholder="Paste a note here. Ctrl+Enter compares.",
+        placeholder="Paste a note here. Ctrl+Enter reads it.",
         persist_state="session",
         label_visibility="collapsed",
     )
     if is_demo():
         st.caption(f"At most {DEMO_CHARACTERS:,} characters. Do not paste real patient data into a public demo.")
+
+
+def _read_pasted(text: str) -> Note | None:
     read = demo_note if is_demo() else Note
     return read(text) if text.strip() else None
 
 
-def _uploaded() -> Note | None:
-    limit = MAX_BYTES // 1_000_000
-    file = st.file_uploader(f"Plain text file (UTF-8), at most {limit} MB", key="uploaded")
-    return read_upload(file.getvalue(), file.name) if file else None
+def _draw_upload() -> None:
+    st.file_uploader(f"Plain text file (UTF-8), at most {MAX_BYTES // 1_000_000} MB", key="uploaded")

@@ -6,7 +6,7 @@ from functools import partial
 import streamlit as st
 
 from workbench import highlight
-from workbench.compare import Comparison, report
+from workbench.compare import Comparison, findings, report
 from workbench.compare.costs import Weights
 from workbench.compare.filters import Filter
 from workbench.sessions.comparison import Run
@@ -21,12 +21,21 @@ def offer(run: Run, comparison: Comparison, weights: tuple[Weights, ...], shown:
         with_text = st.checkbox(
             LABEL,
             key=INCLUDE,
-            help="Adds the text to the report and the BRAT files. JSON and CSV contain offsets only.",
+            help="Adds the text to the report, the table of findings and the BRAT files. "
+            "JSON and the CSV of every place contain offsets only.",
         )
         document = report.Report(
             run.note, comparison, run.arms, weights, datetime.now().astimezone(), shown, run.context, with_text
         )
         with st.container(horizontal=True):
+            st.download_button(
+                "Findings (CSV)",
+                lambda: findings.as_csv(run.note.text, comparison.predictions, with_text=with_text),
+                f"stillroom-findings-{document.made:%Y%m%d-%H%M%S}{'-with-text' if with_text else ''}.csv",
+                "text/csv",
+                key="export_findings",
+                on_click="ignore",
+            )
             for label, ending, mime, write in _FORMATS:
                 st.download_button(
                     label,
@@ -36,7 +45,7 @@ def offer(run: Run, comparison: Comparison, weights: tuple[Weights, ...], shown:
                     key=f"export_{ending}",
                     on_click="ignore",
                 )
-        st.caption("Exports what is shown above, with the current filter and context length.")
+        st.caption("Exports what is shown above, with the current filter.")
 
 
 def _html(document: report.Report) -> str:
@@ -46,6 +55,6 @@ def _html(document: report.Report) -> str:
 _FORMATS = (
     ("Report (HTML)", "html", "text/html", _html),
     ("JSON", "json", "application/json", report.as_json),
-    ("CSV", "csv", "text/csv", report.as_csv),
+    ("Every place (CSV)", "csv", "text/csv", report.as_csv),
     ("BRAT", "zip", "application/zip", report.as_brat),
 )

@@ -1,17 +1,19 @@
-"""The results of a comparison: controls for context length and filter, the panes, and the figures below them."""
+"""The results of reading a note: what to list beside it, the filter, the panes, and the figures below them."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import streamlit as st
 
 from trainer.prediction import Prediction
 from trainer.tasks import answers
-from workbench import highlight
+from workbench import highlight, lab
 from workbench.compare import Comparison, compare, context
-from workbench.compare.costs import Weights, find_weights
+from workbench.compare.costs import find_weights
 from workbench.compare.filters import Filter, apply_filter, count_answers
+from workbench.compare.findings import LABELS, VALUES, value_in_words
 from workbench.compare.story import TITLE, story_steps
+from workbench.compare.training_text import caution
 from workbench.pages.parts import compare_downloads, links
 from workbench.predict import letter
 from workbench.sessions.comparison import Run, request
@@ -21,7 +23,10 @@ from workbench.widgets.polling import follow
 
 POLL_S = 0.4
 WHOLE = "whole note"
+LISTS = ("Differences", "Findings")  # what can stand beside the panes of several models
 MAX_TARGETS = 300  # offered for explanation
+
+T = TypeVar("T")
 
 
 class View(NamedTuple):
@@ -29,6 +34,11 @@ class View(NamedTuple):
 
     panes: list[highlight.Pane]
     comparison: Comparison | None
+
+    @property
+    def predictions(self) -> tuple[Prediction, ...]:
+        """The predictions, in the order of the panes."""
+        return tuple(pane.prediction for pane in self.panes if pane.prediction)
 
 
 def show(run: Run) -> None:
@@ -46,7 +56,11 @@ def show(run: Run) -> None:
 
 def apply(chosen: Filter, run: Run) -> View:
     """The view of a run after filtering."""
-    panes = [pane._replace(prediction=pane.prediction and apply_filter(pane.prediction, chosen)) for pane in run.panes]
+    cautions = _by_arm("compare_cautions", run, caution)
+    panes = [
+        pane._replace(prediction=pane.prediction and apply_filter(pane.prediction, chosen), caution=cautions[pane.name])
+        for pane in run.panes
+    ]
     predictions = [pane.prediction for pane in panes if pane.prediction]
     return View(panes, compare(predictions) if len(predictions) > 1 else None)
 
@@ -55,54 +69,71 @@ def apply(chosen: Filter, run: Run) -> View:
 
 
 def _controls(run: Run) -> tuple[Run, Filter]:
-    """Draw context length and filter once every answer is there; returns the run and the filter to show."""
+    """Draw the choice of the list, the filter and the details once every answer is there; returns what to show."""
     if len(whole := run.predictions) < len(run.answers):
         return run, Filter()
     guide = st.container()
-    left, middle, right = st.columns([5, 4, 4])
-    with left:
-        run = _in_context(run, whole)
-    with middle:
-        percent = st.slider("Minimum score", 0, 100, 0, 5, format="%d %%", key="compare_minimum", help=_SCORE_HELP)
-    with right:
-        labels = _labels(whole)
-    chosen = Filter(labels=tuple(labels), min_score=percent / 100)
+    with st.container(horizontal=True, vertical_alignment="center", key="result_controls"):
+        if len(whole) > 1 and any(answers(prediction.task) == "spans" for prediction in whole):
+            st.segmented_control(
+                "List", LISTS, default=LISTS[0], required=True, key="compare_list", label_visibility="collapsed"
+            )
+        with st.popover("Filter", icon=":material/filter_alt:"):
+            chosen = _filter(whole)
+        if offered := context.context_lengths(whole):
+            with st.popover("Details", icon=":material/tune:"):
+                run = _in_context(run, whole, offered)
     with guide:
         _show_story(story_steps(whole, run.context))
     _effects(run, whole, chosen)
     return run, chosen
 
 
+def _filter(whole: Sequence[Prediction]) -> Filter:
+    spans = [span for prediction in whole for span in prediction.spans]
+    labels = {label for prediction in whole if answers(prediction.task) == "spans" for label in prediction.label_set}
+    values = {each.value for span in spans for each in span.attributes.values()}
+    percent = st.slider("Minimum score", 0, 100, 0, 5, format="%d%%", key="compare_minimum", help=_SCORE_HELP)
+    return Filter(
+        labels=_choose_some("Labels", _in_order(labels, LABELS), lambda label: LABELS.get(label, label), "labels"),
+        values=_choose_some("Assertions", _in_order(values, VALUES), value_in_words, "values"),
+        min_score=percent / 100,
+    )
+
+
+def _in_order(names: set[str], known: dict[str, str]) -> list[str]:
+    """The names that are known in the order in which they are shown, then the others by the alphabet."""
+    return [*(name for name in known if name in names), *sorted(names - known.keys())]
+
+
+def _choose_some(title: str, offered: list[str], words: Callable[[str], str], name: str) -> tuple[str, ...]:
+    """Those of the offered names that a person wants to see; none chosen means all."""
+    if len(offered) < 2:
+        return ()
+    key = f"compare_{name}"
+    st.session_state[key] = [each for each in st.session_state.get(key, ()) if each in offered]
+    placeholder = f"All {title.lower()}"
+    return tuple(
+        st.multiselect(title, offered, format_func=lambda each: plain(words(each)), key=key, placeholder=placeholder)
+    )
+
+
 _SCORE_HELP = "Hides findings with lower scores. Scores are not calibrated and cannot be compared between models."
 
 
-def _labels(whole: Sequence[Prediction]) -> list[str]:
-    offered = sorted(
-        {label for prediction in whole if answers(prediction.task) == "spans" for label in prediction.label_set}
-    )
-    if len(offered) < 2:
-        return []
-    st.session_state["compare_labels"] = [
-        label for label in st.session_state.get("compare_labels", ()) if label in offered
-    ]
-    return st.multiselect("Labels", offered, format_func=plain, key="compare_labels", placeholder="All labels")
-
-
-def _in_context(run: Run, whole: Sequence[Prediction]) -> Run:
+def _in_context(run: Run, whole: Sequence[Prediction], offered: Sequence[int]) -> Run:
     """The run on the whole note, or on its beginning if a context length is chosen."""
-    offered = context.context_lengths(whole)
-    if not offered:
-        return run
+    lengths: list[int | str] = [*offered, WHOLE]
     chosen = st.select_slider(
         "Context length",
-        [*offered, WHOLE],
+        lengths,
         WHOLE,
-        format_func=lambda tokens: tokens if tokens == WHOLE else f"{tokens:,} tokens",
+        format_func=lambda tokens: tokens if isinstance(tokens, str) else f"{tokens:,} tokens",
         help="Shows what the models find when they read only the beginning of the note, as with a short window.",
     )
-    if chosen == WHOLE:
+    if isinstance(chosen, str):
         return run
-    previous: tuple | None = st.session_state.get("compare_context")
+    previous: tuple[Run, int, tuple[lab.Answer, ...]] | None = st.session_state.get("compare_context")
     if previous is None or previous[:2] != (run, chosen):
         for answer in previous[2] if previous else ():
             answer.cancel()
@@ -131,20 +162,19 @@ def _effects(run: Run, whole: Sequence[Prediction], chosen: Filter) -> None:
 def _filter_effect(run: Run, chosen: Filter) -> str:
     """Shown: A 12 of 15, B 9 of 14. Agreement: 71% with the filter, 66% without."""
     before, after = apply(Filter(), run), apply(chosen, run)
-    pairs = zip(before.panes, after.panes, strict=True)
-    counts = _counts(
-        [(count_answers(new.prediction), count_answers(old.prediction)) for old, new in pairs if old.prediction]
-    )
+    pairs = zip(after.predictions, before.predictions, strict=True)
+    counts = _counts([(count_answers(new), count_answers(old)) for new, old in pairs])
     if not before.comparison or before.comparison.agreement is None:
         return f"Shown: {counts}."
-    with_filter, without = (view.comparison.agreement for view in (after, before))
+    without, with_filter = before.comparison.agreement, after.comparison.agreement if after.comparison else None
     if with_filter is None:
         return f"Shown: {counts}. Nothing is left to compare; agreement without the filter: {without:.0%}."
     return f"Shown: {counts}. Agreement: {with_filter:.0%} with the filter, {without:.0%} without."
 
 
 def _counts(pairs: Sequence[tuple[int, int]]) -> str:
-    return ", ".join(f"{letter(number)} {part:,} of {total:,}" for number, (part, total) in enumerate(pairs))
+    counts = [f"{part:,} of {total:,}" for part, total in pairs]
+    return counts[0] if len(counts) == 1 else ", ".join(f"{letter(place)} {each}" for place, each in enumerate(counts))
 
 
 # --- The panes
@@ -154,7 +184,9 @@ def _draw(run: Run, chosen: Filter) -> None:
     with st.container():
         if not run.done:
             st.button("Stop", key="stop", icon=":material/stop:", on_click=run.stop)
-    st.html(highlight.results(run.note.text, *apply(chosen, run)))
+    panes, comparison = apply(chosen, run)
+    findings = len(run.arms) == 1 or st.session_state.get("compare_list") == "Findings"
+    st.html(highlight.results(run.note.text, panes, comparison, findings=findings))
 
 
 # --- Below the panes
@@ -162,16 +194,17 @@ def _draw(run: Run, chosen: Filter) -> None:
 
 def _below(run: Run, chosen: Filter) -> None:
     _link_to_explain(run)
-    comparison = apply(chosen, run).comparison
-    if comparison is None:
+    view = apply(chosen, run)
+    if not view.predictions:
         return
-    run_weights, arms = _weights(run), list(run.arms)
-    left, right = st.columns([2, 3])
-    with left:
-        st.html(highlight.agreement_table(comparison.predictions, arms))
-    with right:
-        st.html(highlight.cost_table(comparison.predictions, run_weights, arms))
-    compare_downloads.offer(run, comparison, run_weights, chosen)
+    arms = list(run.arms)
+    weights = tuple(_by_arm("compare_weights", run, find_weights).values())
+    with st.expander("Details", icon=":material/speed:"):
+        if view.comparison:
+            st.html(highlight.agreement_table(view.predictions, arms))
+        st.html(highlight.cost_table(view.predictions, weights, arms))
+    alone = Comparison(predictions=view.predictions, agreement=None, disagreements=())
+    compare_downloads.offer(run, view.comparison or alone, weights, chosen)
 
 
 def _link_to_explain(run: Run) -> None:
@@ -193,9 +226,9 @@ def _link_to_explain(run: Run) -> None:
         links.explain(arms, label="Explain", target=target)
 
 
-def _weights(run: Run) -> tuple[Weights, ...]:
-    """The weights of each arm, looked up once per run."""
-    cached = st.session_state.get("compare_weights")
-    if cached is None or cached[0] != list(run.arms):
-        cached = st.session_state["compare_weights"] = (list(run.arms), tuple(map(find_weights, run.arms)))
-    return cached[1]
+def _by_arm(key: str, run: Run, look_up: Callable[[str], T]) -> dict[str, T]:
+    """What is known of each arm, looked up once for the same arms."""
+    known: dict[str, T] | None = st.session_state.get(key)
+    if known is None or list(known) != list(run.arms):
+        known = st.session_state[key] = {arm: look_up(arm) for arm in run.arms}
+    return known
