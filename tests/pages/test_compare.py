@@ -326,7 +326,9 @@ def test_classifiers_show_ranked_labels_and_agree(classifiers):
     first, second, _ = classifiers
     panes = html(filled(opened(first, second, sample="sepsis-progress-note")))
     assert panes.count('class="sr-bars"') == 2 and panes.count("sr-given") == 2 and "100% agreement" in panes
-    assert "Cardiovascular / Pulmonary" in panes and "share of pairs of models that give the note the same label" in panes
+    assert (
+        "Cardiovascular / Pulmonary" in panes and "share of pairs of models that give the note the same label" in panes
+    )
 
 
 def test_a_tagger_and_a_classifier_stand_side_by_side(classifiers):
