@@ -1,5 +1,6 @@
 """The export of a comparison: each file is made when its button is pressed."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 
@@ -15,7 +16,9 @@ LABEL = "Include the note's text"
 INCLUDE = "compare_include_text"  # key of the checkbox; a new comparison clears it
 
 
-def offer(run: Run, comparison: Comparison, weights: tuple[Weights, ...], shown: Filter) -> None:
+def offer(
+    run: Run, comparison: Comparison, weights: tuple[Weights, ...], shown: Filter, cautions: Mapping[str, str]
+) -> None:
     """A checkbox for the note's text and a button per format; the export holds what passes the filter."""
     with st.expander("Export", icon=":material/download:"):
         with_text = st.checkbox(
@@ -25,7 +28,15 @@ def offer(run: Run, comparison: Comparison, weights: tuple[Weights, ...], shown:
             "JSON and the CSV of every place contain offsets only.",
         )
         document = report.Report(
-            run.note, comparison, run.arms, weights, datetime.now().astimezone(), shown, run.context, with_text
+            run.note,
+            comparison,
+            run.arms,
+            weights,
+            datetime.now().astimezone(),
+            shown,
+            run.context,
+            with_text,
+            cautions,
         )
         with st.container(horizontal=True):
             st.download_button(

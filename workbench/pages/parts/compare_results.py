@@ -204,7 +204,7 @@ def _below(run: Run, chosen: Filter) -> None:
             st.html(highlight.agreement_table(view.predictions, arms))
         st.html(highlight.cost_table(view.predictions, weights, arms))
     alone = Comparison(predictions=view.predictions, agreement=None, disagreements=())
-    compare_downloads.offer(run, view.comparison or alone, weights, chosen)
+    compare_downloads.offer(run, view.comparison or alone, weights, chosen, _by_arm("compare_cautions", run, caution))
 
 
 def _link_to_explain(run: Run) -> None:
