@@ -12,15 +12,17 @@ from left_models import leave
 from streamlit.testing.v1 import AppTest
 
 from trainer import queue, zoo
+from trainer.prediction import AttributeValue, Span
 from trainer.queue import published as published_runs
 from trainer.queue import store
 from trainer.queue.engines import Process
 from trainer.spec import parse
 from workbench import lab
 from workbench.compare import presets
+from workbench.highlight.markup import percent
 from workbench.note import MAX_BYTES, samples
 from workbench.pages.compare import Run
-from workbench.pages.parts import links
+from workbench.pages.parts import compare_asking, links
 
 PAGE = "from workbench.pages import compare; compare.render()"
 CANARY = "canary9c2e"
@@ -317,6 +319,54 @@ def test_without_any_model_the_note_is_shown_and_what_to_do(home, monkeypatch):
     assert "No model" in words_on(page) and "sr-line" in html(page)
     page.button(key="compare").click()
     assert "sr-line" in html(ran(page))
+
+
+# Asking about a place
+
+
+def test_what_the_browser_sends_is_a_place_of_the_note_or_nothing():
+    text = "Fever  and\nrash"
+    assert compare_asking.read_place({"pane": 1, "start": 5, "end": 11}, text, 2) == (1, 7, 10), "without white space"
+    for sent in (None, "x", {}, {"pane": 2, "start": 0, "end": 5}, {"pane": 0, "start": 3, "end": 99}):
+        assert compare_asking.read_place(sent, text, 2) is None
+    assert compare_asking.read_place({"pane": 0, "start": 5, "end": 7}, text, 2) is None
+    assert compare_asking.read_place({"pane": 0, "start": "0", "end": 5}, text, 2) is None
+
+
+def asked(page: AppTest, monkeypatch, start: int, end: int) -> AppTest:
+    """The page after a click on a place, with the answer in it."""
+    place = compare_asking.Place(0, start, end)
+    monkeypatch.setattr(compare_asking, "read_place", lambda *_: place)
+    return ran(page)
+
+
+def test_a_click_on_a_finding_says_who_found_it_and_how_sure_and_leads_to_why(mixed, monkeypatch):
+    page = filled(opened(*mixed, sample=samples()[0].id))
+    first = page.session_state["compare_run"].answers[0].result().spans[0]
+    page = asked(page, monkeypatch, first.start, first.end)
+    words = "\n".join(element.value for element in page.markdown).replace("\\", "")
+    assert f"{first.label} ({percent(first.score)})" in words
+    (link,) = [each for each in page.get("page_link") if f"{first.start}%3A{first.end}%3A" in str(each.proto)][:1]
+    assert samples()[0].note.text[first.start : first.end] not in link.proto.query_string
+
+
+def test_words_that_no_model_found_can_be_asked_about(runs, monkeypatch):
+    page = changing(filled(opened(*runs)))
+    page.segmented_control(key="source").set_value("Paste").run()
+    page.text_area(key="pasted").set_value("12 34")
+    page.slider(key="compare_minimum").set_value(100)
+    page.button(key="compare").click()
+    page = filled(ran(page))
+    page.slider(key="compare_minimum").set_value(100)
+    page = asked(page, monkeypatch, 0, 2)
+    assert any("Nothing found here" in element.value for element in page.markdown)
+    assert any("0%3A2%3A" in str(each.proto) for each in page.get("page_link"))
+
+
+def test_attributes_of_a_finding_are_said_with_their_scores():
+    attributes = {"assertion": AttributeValue(value="family", score=0.9)}
+    finding = Span(start=0, end=5, label="problem", score=0.97, attributes=attributes)
+    assert compare_asking.in_words(finding, "Fever") == "“Fever”, Problems (97%): in the family (90%)"
 
 
 # Models that label the whole note

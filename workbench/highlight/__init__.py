@@ -1,5 +1,6 @@
 """The only package that makes HTML: markup.py has its pieces, each other module draws one kind of picture."""
 
+from workbench.highlight.asking import ASK_BUTTON, ASKING
 from workbench.highlight.attribution import Side, attribution
 from workbench.highlight.disagreements import STEPPING
 from workbench.highlight.markup import STYLE, Html, displayable, style
@@ -13,6 +14,8 @@ HEAD = Html(STYLE + STEPPING)  # for the head of a page outside the app
 
 __all__ = [
     "APP",
+    "ASKING",
+    "ASK_BUTTON",
     "HEAD",
     "Html",
     "Pane",

@@ -50,7 +50,7 @@ def disagreement_list(text: str, comparison: Comparison, arms: list[str], colour
         _figures(comparison),
         _kinds(groups),
         *_lists(text, comparison, groups, arms, colours),
-        agreement_notes(comparison),
+        Html("<details><summary>What agreement means</summary>{}</details>").format(agreement_notes(comparison)),
     ]
     places = sum(disagreement.kind != "document" for disagreement in comparison.disagreements)
     steps = step_buttons(min(LISTED, places))

@@ -14,17 +14,15 @@ from workbench.compare.filters import Filter, apply_filter, count_answers
 from workbench.compare.findings import LABELS, VALUES, value_in_words
 from workbench.compare.story import TITLE, story_steps
 from workbench.compare.training_text import caution
-from workbench.pages.parts import compare_downloads, links
+from workbench.pages.parts import compare_asking, compare_downloads, links
 from workbench.predict import letter
 from workbench.sessions.comparison import Run, request
-from workbench.sessions.explanation import Findings
 from workbench.widgets.messages import plain
 from workbench.widgets.polling import follow
 
 POLL_S = 0.4
 WHOLE = "whole note"
 LISTS = ("Differences", "Findings")  # what can stand beside the panes of several models
-MAX_TARGETS = 300  # offered for explanation
 
 T = TypeVar("T")
 
@@ -193,10 +191,11 @@ def _draw(run: Run, chosen: Filter) -> None:
 
 
 def _below(run: Run, chosen: Filter) -> None:
-    _link_to_explain(run)
     view = apply(chosen, run)
     if not view.predictions:
         return
+    compare_asking.offer(run, view.panes)
+    _explain_labels(view)
     arms = list(run.arms)
     weights = tuple(_by_arm("compare_weights", run, find_weights).values())
     with st.expander("Details", icon=":material/speed:"):
@@ -207,23 +206,13 @@ def _below(run: Run, chosen: Filter) -> None:
     compare_downloads.offer(run, view.comparison or alone, weights, chosen, _by_arm("compare_cautions", run, caution))
 
 
-def _link_to_explain(run: Run) -> None:
-    """A link to Explain for a finding; those that some model missed first, each group by score."""
-    findings = Findings(run.note, dict(zip(run.arms, run.answers, strict=True)))
-    if not (scores := findings.targets()):
-        return
-    offered = sorted(scores, key=lambda each: None not in scores[each])[:MAX_TARGETS]
-    left, right = st.columns([5, 1], vertical_alignment="bottom")
-    target = left.selectbox(
-        "Finding to explain",
-        offered,
-        format_func=lambda each: findings.title(each, scores[each]),
-        key="compare_why",
-    )
-    finders = sorted(range(len(run.arms)), key=lambda number: scores[target][number] is None)
-    with right:
-        arms = [list(run.arms)[number] for number in finders]
-        links.explain(arms, label="Explain", target=target)
+def _explain_labels(view: View) -> None:
+    """A link to Explain for each label that a model gives the whole note; findings are asked about by a click."""
+    with st.container(horizontal=True):
+        for number, pane in enumerate(view.panes):
+            if pane.prediction and answers(pane.prediction.task) == "labels":
+                for label in pane.prediction.chosen:
+                    links.explain([pane.name], label=plain(f"Explain {letter(number)} {label}"), target=label)
 
 
 def _by_arm(key: str, run: Run, look_up: Callable[[str], T]) -> dict[str, T]:

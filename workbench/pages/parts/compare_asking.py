@@ -1,0 +1,113 @@
+"""What each model found at a place of the note that a person clicks or selects, and links that explain it."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import streamlit as st
+from streamlit.components.v2 import component
+
+from trainer.prediction import Prediction, Span
+from trainer.tasks import answers
+from workbench import highlight
+from workbench.compare.findings import LABELS, span_values, value_in_words
+from workbench.highlight.markup import percent
+from workbench.pages.parts import links
+from workbench.predict import letter
+from workbench.sessions.comparison import Run
+from workbench.sessions.explanation import quote
+from workbench.widgets.messages import plain
+
+_asking = component("stillroom_asking", html=str(highlight.ASK_BUTTON), js=highlight.ASKING, isolate_styles=False)
+
+
+class Place(NamedTuple):
+    """text[start:end] in one of the panes."""
+
+    pane: int
+    start: int
+    end: int
+
+
+def offer(run: Run, panes: Sequence[highlight.Pane]) -> None:
+    """Wait for a click or a selection in the panes, and answer it in a dialog."""
+    result = _asking(key="compare_asked", on_place_change=lambda: None)
+    if place := read_place(result.get("place"), run.note.text, len(panes)):
+        st.dialog("What the models found here")(_answer)(run, panes, place)
+
+
+def read_place(sent: object, text: str, panes: int) -> Place | None:
+    """What the browser sent, as a place in the text without the white space around it; None if it is none."""
+    if not isinstance(sent, Mapping):
+        return None
+    pane, start, end = (sent.get(name) for name in Place._fields)
+    if not (isinstance(pane, int) and isinstance(start, int) and isinstance(end, int)):
+        return None
+    if not (0 <= pane < panes and 0 <= start < end <= len(text)):
+        return None
+    words = text[start:end]
+    start, end = start + len(words) - len(words.lstrip()), end - (len(words) - len(words.rstrip()))
+    return Place(pane, start, end) if start < end else None
+
+
+def _answer(run: Run, panes: Sequence[highlight.Pane], place: Place) -> None:
+    text = run.note.text
+    st.markdown(f"“{plain(quote(text, place.start, place.end))}”")
+    targets: dict[str, list[str]] = {}  # the arms that find it, by target
+    for number, pane in enumerate(panes):
+        prediction = pane.prediction
+        if prediction is None or answers(prediction.task) != "spans":
+            continue
+        spans = [span for span in prediction.spans if span.start < place.end and place.start < span.end]
+        model = f"**{letter(number)} {plain(pane.title)}**" if len(panes) > 1 else f"**{plain(pane.title)}**"
+        st.markdown("\n".join([model, *(f"- {plain(in_words(span, text))}" for span in spans)]))
+        if not spans:
+            st.markdown("Not read by this model." if _is_unread(prediction, place) else "Nothing found here.")
+        if pane.caution:
+            st.caption(plain(pane.caution))
+        for span in spans:
+            targets.setdefault(f"{span.start}:{span.end}:{span.label}", []).append(pane.name)
+    for target, finders in targets.items():
+        start, end, label = target.split(":", 2)
+        words = plain(f"Explain “{quote(text, int(start), int(end))}” as {label}")
+        links.explain(_first(finders, run.arms), label=words, target=target)
+    if not targets:
+        _ask_why_not(panes, place)
+
+
+def in_words(span: Span, text: str) -> str:
+    """A finding in one line: its words, label, score, and its attributes with theirs."""
+    label = LABELS.get(span.label, span.label)
+    score = (
+        ""
+        if not span.attributes
+        else ": "
+        + ", ".join(
+            f"{value_in_words(value)} ({percent(span.attributes[name].score)})"
+            for name, value in zip(sorted(span.attributes), span_values(span), strict=True)
+        )
+    )
+    return f"“{quote(text, span.start, span.end)}”, {label} ({percent(span.score)}){score}"
+
+
+def _ask_why_not(panes: Sequence[highlight.Pane], place: Place) -> None:
+    """A link that explains how far a model is from calling these words one of its labels. It holds offsets, no text."""
+    known = {
+        pane.name: pane.prediction.label_set
+        for pane in panes
+        if pane.prediction and answers(pane.prediction.task) == "spans"
+    }
+    labels = list(dict.fromkeys(label for label_set in known.values() for label in label_set))
+    if not labels:
+        return
+    label = st.selectbox("Why is this not a", labels, format_func=plain, key="compare_why_not")
+    arms = [arm for arm, label_set in known.items() if label in label_set]
+    links.explain(arms, label="Explain why not", target=f"{place.start}:{place.end}:{label}")
+
+
+def _first(arms: Sequence[str], others: Mapping[str, str]) -> list[str]:
+    """These arms, then the others."""
+    return list(dict.fromkeys([*arms, *others]))
+
+
+def _is_unread(prediction: Prediction, place: Place) -> bool:
+    return any(start < place.end and place.start < end for start, end in prediction.coverage.unread)
