@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -44,10 +45,15 @@ LOSSES = ("loss", "soft_targets", "hidden_cosine")
 
 
 class Places:
-    """Where the states are found: the app with a job of each state, the app without any, and the demo."""
+    """Where the states are found: the app with a job of each state, and the demo."""
 
-    def __init__(self, app: str, empty: str, demo: str, jobs: dict[str, str]):
-        self.app, self.empty, self.demo, self.jobs = app, empty, demo, jobs
+    def __init__(self, app: str, demo: str, jobs: dict[str, str], start_empty: Callable[[], str]):
+        self.app, self.demo, self.jobs, self._start_empty = app, demo, jobs, start_empty
+
+    @cached_property
+    def empty(self) -> str:
+        """The app without any job, started when it is first asked for."""
+        return self._start_empty()
 
 
 State = Callable[[Page, Places], None]
@@ -267,8 +273,8 @@ def _still(page: Page) -> None:
 def places(app: Server, demo: Space, folder: Path) -> Iterator[Places]:
     """The places of all states: `app` on this process's state folder, and a second one without jobs below `folder`."""
     (folder / "empty").mkdir()
-    with served(folder / "empty") as empty, _jobs() as jobs:
-        yield Places(app.address, empty.address, demo.address, jobs)
+    with ExitStack() as stack, _jobs() as jobs:
+        yield Places(app.address, demo.address, jobs, lambda: stack.enter_context(served(folder / "empty")).address)
 
 
 @contextmanager
