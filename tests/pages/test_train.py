@@ -482,6 +482,7 @@ def test_a_chain_that_ships_is_queued_whole(home, monkeypatch, tmp_path):
     assert {link.label for link in page.get("page_link")} == {"first: queued", "score: queued"}
 
 
+@pytest.mark.slow
 def test_the_web_process_stays_light(home):
     """Drawing each kind imports no torch: this process may have it, so a fresh one is asked."""
     program = (

@@ -122,6 +122,7 @@ def test_errors_are_typed_and_cost_only_their_request(either, tiny_model):
     assert fine.result(TIMEOUT_S).task == "ner"
 
 
+@pytest.mark.slow
 def test_a_killed_child_fails_its_request_and_the_next_gets_a_fresh_one(lab, tiny_model):
     lab.submit("Fever", Arm.parse(str(tiny_model))).result(TIMEOUT_S)
     killed = lab.pid

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import json
+import pickle
 import shutil
 import socket
 import threading
@@ -413,6 +414,14 @@ class Tripwire:
         return Path.mkdir, (self.path,)
 
 
+def test_code_in_a_pickle_is_not_run(tmp_path):
+    torch.save({"weight": torch.zeros(2), "evil": Tripwire(tmp_path / "ran")}, tmp_path / "pickle")
+    with pytest.raises(pickle.UnpicklingError):
+        convert(str(tmp_path / "pickle"), str(tmp_path / "weights.safetensors"))
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "weights.safetensors").exists()
+
+
+@pytest.mark.slow
 def test_a_pickle_with_code_in_it_runs_nothing(remote, home, tmp_path):
     as_pickle(remote, tmp_path, {"weight": torch.zeros(2), "evil": Tripwire(tmp_path / "ran")})
     with pytest.raises(Refused, match="plain tensors"):
