@@ -75,7 +75,7 @@ def compare_first(page: Page, at: Places) -> None:
 @state
 def compare_empty(page: Page, at: Places) -> None:
     page.goto(f"{at.app}/?{BOTH}")
-    page.get_by_role("radio", name="Paste").click()
+    _change_note(page, "Paste")
     page.get_by_role("textbox", name="Text of the note").wait_for()
     _still(page)
 
@@ -83,7 +83,7 @@ def compare_empty(page: Page, at: Places) -> None:
 @state
 def compare_loading(page: Page, at: Places) -> None:
     page.goto(f"{at.app}/?{BOTH}")
-    page.get_by_role("radio", name="Erythema nodosum without a cause").click()
+    _change_note(page, "Erythema nodosum without a cause")
     page.locator(".sr-waiting").first.wait_for()
 
 
@@ -91,6 +91,21 @@ def compare_loading(page: Page, at: Places) -> None:
 def compare_result(page: Page, at: Places) -> None:
     page.goto(f"{at.app}/?{BOTH}&sample=gemcitabine-case-report")
     _read(page)
+
+
+@state
+def compare_one(page: Page, at: Places) -> None:
+    page.goto(f"{at.app}/?model=minilm-bc5cdr&sample=ed-chest-pain")
+    page.locator(".sr-findings .sr-jump").first.wait_for()
+    _still(page)
+
+
+@state
+def compare_asked(page: Page, at: Places) -> None:
+    compare_one(page, at)
+    page.locator("mark.sr-span").first.click()
+    page.get_by_role("dialog").get_by_role("link").first.wait_for()
+    _still(page)
 
 
 @state
@@ -237,6 +252,12 @@ def demo_error(page: Page, at: Places) -> None:
     page.get_by_role("textbox", name="Note, at most").fill("")
     page.get_by_role("button", name="Compare", exact=True).click()
     page.wait_for_timeout(2500)
+
+
+def _change_note(page: Page, source: str) -> None:
+    """Choose another sample, or another source, on Compare."""
+    page.get_by_role("button", name="Change the note").click()
+    page.get_by_role("radio", name=source).click()
 
 
 def _read(page: Page) -> None:

@@ -38,9 +38,15 @@ def filled(page) -> None:
     page.locator(".sr-rail").wait_for(timeout=WAIT_MS)
 
 
+def choose(page, source: str) -> None:
+    """Choose a sample, or another source, in the note's field, which is one line once the note is read."""
+    page.get_by_role("button", name="Change the note").click()
+    page.get_by_role("radio", name=source).click()
+
+
 def test_a_long_sample_a_disagreement_followed_and_no_torch_in_the_web_process(page, app):
-    page.get_by_role("radio", name=LONG).click()
-    page.get_by_text("read all 3,425 tokens").first.wait_for(timeout=WAIT_MS)
+    choose(page, LONG)
+    page.get_by_text("read all 3,425 tokens").first.wait_for(timeout=WAIT_MS, state="attached")
     filled(page)
     for pane in page.locator(".sr-pane").all():
         assert pane.locator("mark.sr-span").count() > 0 and pane.locator("mark .sr-chip").count() > 0
@@ -75,16 +81,16 @@ def test_a_note_is_never_shown_twice_while_answers_come(page):
                    const look = () => { window.most = Math.max(window.most, panes.length); };
                    look(); new MutationObserver(look).observe(document, {childList: true, subtree: true}); }"""
     )
-    page.get_by_role("radio", name="Heart failure under gemcitabine").click()
+    choose(page, "Heart failure under gemcitabine")
     page.locator(".sr-pane").filter(has_text="gemcitabine").nth(1).wait_for(timeout=WAIT_MS)
     filled(page)
-    page.get_by_role("slider", name="Minimum score").wait_for()
+    page.get_by_role("button", name="Filter").wait_for()
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=WAIT_MS)
     assert page.evaluate("window.most") == 1
 
 
 def test_next_and_previous_by_key_and_button_show_the_place_and_keep_the_focus(page):
-    page.get_by_role("radio", name="Heart failure under gemcitabine").click()
+    choose(page, "Heart failure under gemcitabine")
     page.locator(".sr-pane").filter(has_text="gemcitabine").nth(1).wait_for(timeout=WAIT_MS)
     filled(page)
     page.locator(".sr-step").last.wait_for()
@@ -109,7 +115,7 @@ def test_next_and_previous_by_key_and_button_show_the_place_and_keep_the_focus(p
     page.wait_for_timeout(500)  # a rerun would come in this time, and take the mark away
     assert page.locator(".sr-panes").evaluate("e => e.scrollTop") != scrolled and here.count() >= 2
 
-    page.get_by_role("radio", name="Paste").click()
+    choose(page, "Paste")
     page.get_by_role("textbox", name="Text of the note").press_sequentially("npjk")
     assert page.get_by_role("textbox", name="Text of the note").input_value() == "npjk"
     assert page.locator(".sr-rail").is_visible() and here.count() == 0, "who types a note does not step"
@@ -117,9 +123,10 @@ def test_next_and_previous_by_key_and_button_show_the_place_and_keep_the_focus(p
 
 @pytest.mark.slow
 def test_a_filter_by_slider_keeps_the_place_and_says_what_it_does(page):
-    page.get_by_role("radio", name="Heart failure under gemcitabine").click()
+    choose(page, "Heart failure under gemcitabine")
     page.locator(".sr-pane").filter(has_text="gemcitabine").nth(1).wait_for(timeout=WAIT_MS)
     filled(page)
+    page.get_by_role("button", name="Filter").click()
     slider = page.get_by_role("slider", name="Minimum score")
     slider.wait_for()
     idle = page.locator("[data-testid=stApp][data-test-script-state=notRunning]")
@@ -141,7 +148,7 @@ def test_a_filter_by_slider_keeps_the_place_and_says_what_it_does(page):
 @pytest.mark.slow
 def test_the_report_is_made_on_click_and_prints_on_one_page(page, browser, tmp_path):
     filled(page)
-    page.get_by_role("radio", name="Paste").click()
+    choose(page, "Paste")
     page.get_by_role("textbox", name="Text of the note").fill("Fever after naloxone. No rash, no cough.")
     page.keyboard.press("Control+Enter")
     page.locator(".sr-pane").filter(has_text="naloxone").nth(1).wait_for(timeout=WAIT_MS)
@@ -170,7 +177,7 @@ def _downloaded(page, folder: Path) -> Path:
 
 def test_a_hostile_note_is_shown_as_its_text(page, app):
     filled(page)
-    page.get_by_role("radio", name="Paste").click()
+    choose(page, "Paste")
     page.get_by_role("textbox", name="Text of the note").fill(HOSTILE)
     page.keyboard.press("Control+Enter")
     page.locator(".sr-pane").filter(has_text="onerror").nth(1).wait_for(timeout=WAIT_MS)
@@ -186,6 +193,40 @@ def test_a_hostile_note_is_shown_as_its_text(page, app):
     assert "onerror" not in page.url and "sample=" not in page.url
     assert "onerror" not in app.log.read_text()
     assert page.elsewhere == []
+
+
+ONE = "model=minilm-bc5cdr&sample=ed-chest-pain"
+
+
+def test_one_model_its_findings_are_in_the_first_view_sorted_and_asked_about(page, app):
+    for width, height in ((1280, 900), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        page.goto(f"{app.address}/?{ONE}")
+        page.locator(".sr-findings .sr-jump").first.wait_for(timeout=WAIT_MS)
+        box = page.locator(".sr-findings .sr-jump").first.bounding_box()
+        assert box["y"] + box["height"] < height, "the first finding needs no scrolling"
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.locator(".sr-ask-selected").wait_for(state="attached")
+    names = page.locator(".sr-sorted tbody").first.locator(".sr-jump")
+    page.get_by_role("button", name="Finding", exact=True).click()
+    assert names.all_inner_texts() == sorted(names.all_inner_texts(), key=str.casefold)
+    assert page.locator("th[aria-sort=ascending]").count() == 1
+    names.last.click()
+    place = page.locator(names.last.get_attribute("href"))
+    page.wait_for_function("e => e.matches(':target')", arg=place.element_handle(), timeout=5000)
+
+    page.locator("mark.sr-span").filter(has_text="lisinopril").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("“lisinopril”, Chemical").wait_for()
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+    page.locator(".sr-line").filter(has_text="DM2").dblclick(position={"x": 60, "y": 10})
+    page.get_by_role("button", name="Ask about these words").click()
+    dialog.get_by_text("Nothing found here").wait_for()
+    dialog.get_by_role("link", name="Explain why not").click()
+    page.get_by_role("heading", name="Explain").wait_for()
+    page.get_by_text("Chemical: ").first.wait_for(timeout=WAIT_MS)
+    assert "lisinopril" not in page.url and page.elsewhere == []
 
 
 def test_on_a_phone_the_panes_stack(page):

@@ -68,6 +68,8 @@ def test_the_first_page_is_useful_at_once(opened):
     else:
         names = opened.get_by_test_id("stTopNavLink").all_inner_texts()
         assert "Compare" in " ".join(names) and not re.search("Train|Jobs", " ".join(names))
+        opened.get_by_role("button", name="Change the note").click()
+        opened.get_by_role("radio", name="Paste").wait_for()
         assert not opened.get_by_role("radio", name="Upload").count()
     opened.locator(".sr-jump").last.click()
     opened.wait_for_function("() => document.querySelector('.sr-region:target')")

@@ -63,6 +63,7 @@ def _idle(page) -> None:
 
 
 def _upload_and_compare(page, note: str) -> None:
+    page.get_by_role("button", name="Change the note").click()
     page.get_by_role("radio", name="Upload").click()
     file = {"name": "long.txt", "mimeType": "text/plain", "buffer": note.encode()}
     page.locator("input[type=file]").set_input_files(file)
@@ -70,7 +71,7 @@ def _upload_and_compare(page, note: str) -> None:
     page.get_by_role("button", name="Compare").click()
     page.locator(f".sr-panes{kind_of(note)}").filter(has_text="Fever after naloxone").wait_for()
     page.locator(".sr-waiting").first.wait_for(state="detached")
-    page.get_by_role("slider", name="Minimum score").wait_for()
+    page.get_by_role("button", name="Filter").wait_for()
     _idle(page)
 
 
