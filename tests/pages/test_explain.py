@@ -111,7 +111,7 @@ def test_a_finding_is_explained_with_picture_verdict_and_table(runs):
     assert ("Better than random orders" in picture) != ("Do not rely on this" in picture)
     assert "convergence delta" in picture and "steps 50" in picture and "hidden parts become mask" in picture
     assert page.query_params == {"model": runs[0], "target": target(page)}
-    assert "its score for Disease: " in words_on(page) and "without the " in words_on(page)
+    assert "as Disease " in words_on(page) and "without the " in words_on(page)
 
 
 def test_larger_parts_are_shown_without_asking_again(runs):

@@ -114,6 +114,7 @@ def test_targets_and_figures_read_as_a_person_says_them():
     assert describe_target(parse("3:9:@assertion=absent"), "sepsis") == "Why absent? sepsis"
     assert name_target(parse("3:9:@assertion=absent"), "sepsis") == "“sepsis” as absent"
     assert name_target(parse("3:9:Disease")) == "3:9 as Disease" and name_target(parse("Urology")) == "Urology"
+    assert [figure(p) for p in (0.001, 0.5, 0.999)] == ["below 0.01", "0.50", "above 0.99"]
 
 
 def test_outputs_compete_with_those_of_their_kind():
@@ -122,7 +123,6 @@ def test_outputs_compete_with_those_of_their_kind():
     assert (span.columns(names), span.competing(names)) == ([1, 2], [0, 1, 2])
     assert (value.columns(names), value.competing(names)) == ([4], [3, 4])
     assert parse("a").competing(["a", "b"]) == [0, 1]
-    assert [figure(p) for p in (0.001, 0.5, 0.999)] == ["below 0.01", "0.50", "above 0.99"]
 
 
 def test_agreement_is_stated_with_its_figures():

@@ -1,4 +1,4 @@
-"""The lab: a child process that answers in order, dies alone, and leaves no text behind."""
+"""The lab: a child process that answers in turns, dies alone, and leaves no text behind."""
 
 import io
 import json
@@ -19,11 +19,14 @@ import torch
 from transformers import BertConfig, BertForTokenClassification
 
 from trainer.errors import BadData, BadSpec, UnknownName
+from trainer.prediction import Cost, Coverage, Prediction
 from workbench.explain import ExplainOptions, explain
 from workbench.lab import InProcessLab, Lab, LabFailed, OutOfMemory, TooLate, process, shared
 from workbench.lab.answers import Answer
 from workbench.lab.failures import as_stillroom_error, from_json
 from workbench.lab.frames import receive, send
+from workbench.lab.requests import _without_waiting
+from workbench.lab.turns import Turns
 from workbench.note import Note
 from workbench.predict import Arm, predict
 
@@ -242,9 +245,9 @@ def test_a_deadline_stops_both_waiting_and_running_requests(either, tiny_model, 
     monkeypatch.setattr(process, "STOP_S", TIMEOUT_S)  # however busy the machine is
     either.submit("Fever", Arm.parse(str(tiny_model))).result(TIMEOUT_S)  # torch is imported
     working = long_work(either, tiny_model, deadline_s=2.5)
-    waiting = either.submit("Fever", Arm.parse(str(tiny_model)), deadline_s=0.3)
-    last = either.submit("Fever", Arm.parse(str(tiny_model)), deadline_s=TIMEOUT_S)
-    with pytest.raises(TooLate, match=r"within the 0.3 s allowed: 0.3 s waiting for other requests\. Ask") as caught:
+    waiting = either.submit(TEXT, Arm.parse(str(tiny_model)), deadline_s=0.3)
+    last = either.submit(TEXT, Arm.parse(str(tiny_model)), deadline_s=TIMEOUT_S)
+    with pytest.raises(TooLate, match=r"within the 0.3 s allowed: 0.\d s waiting for other requests\. Ask") as caught:
         waiting.result(TIMEOUT_S)
     assert "allow more time" in caught.value.next_step and last.place == 1
     with pytest.raises(
@@ -256,10 +259,66 @@ def test_a_deadline_stops_both_waiting_and_running_requests(either, tiny_model, 
     assert getattr(either, "pid", None) == pid
 
 
-def test_ten_sessions_at_once_each_see_their_place_fall_to_nothing(lab, tiny_model):
+@pytest.mark.parametrize("ask", [long_work, long_reading])
+def test_a_short_note_does_not_wait_for_a_long_one_of_another_session(ask, either, tiny_model):
+    arm = Arm.parse(str(tiny_model))
+    alone = either.submit("Fever after naloxone. " * 50, arm).result(TIMEOUT_S)
+    why_alone = either.explain("Fever after naloxone.", arm, TARGET).result(TIMEOUT_S)
+    long = ask(either, tiny_model)
+    until(lambda: long.progress)
+    before = long.progress
+    short = either.submit("Fever after naloxone. " * 50, arm).result(TIMEOUT_S)
+    why = either.explain("Fever after naloxone.", arm, TARGET).result(TIMEOUT_S)
+    assert not long.done() and 0 < long.progress < 0.9
+    until(lambda: long.progress > before)
+    assert short.model_copy(update={"cost": alone.cost}) == alone, "the same model serves both"
+    assert [part.score for part in why.attributions] == pytest.approx([part.score for part in why_alone.attributions])
+    assert long.cancel()
+
+
+def test_what_was_not_computed_when_the_child_died_starts_again(lab, tiny_model):
+    long = long_work(lab, tiny_model)
+    until(lambda: long.progress)
+    killed = lab.pid
+    os.kill(killed, signal.SIGSTOP)
+    other = lab.submit("Fever", Arm.parse(str(tiny_model)))
+    until(other.running)
+    time.sleep(0.2)
+    os.kill(killed, signal.SIGKILL)
+    assert other.result(TIMEOUT_S).task == "ner" and lab.pid != killed
+    with pytest.raises(OutOfMemory):
+        long.result(TIMEOUT_S)
+
+
+def test_turns_go_round_and_the_time_between_them_is_not_the_models():
+    turns, order, ready = Turns(), [], threading.Barrier(3)
+
+    def session(number):
+        ready.wait(TIMEOUT_S)
+        with turns.taking(number):
+            waited = 0.0
+            for _ in range(3):
+                time.sleep(0.02)
+                order.append(number)
+                waited += turns.pass_on(number)
+        return waited
+
+    with ThreadPoolExecutor(3) as sessions:
+        waited = list(sessions.map(session, range(3)))
+    assert sorted(order) == sorted([*range(3)] * 3) and len(set(order[:3])) == 3 and min(waited) > 0.02
+    prediction = Prediction(
+        model="x",
+        task="ner",
+        coverage=Coverage(tokens=8, tokens_read=8, windows=1),
+        cost=Cost(latency_ms=400, tokens_per_second=20),
+    )
+    assert _without_waiting(prediction, 300).cost == Cost(latency_ms=100, tokens_per_second=80)
+
+
+def test_ten_requests_about_one_note_each_see_their_place_fall_to_nothing(lab, tiny_model):
     def session(number: int) -> list[int]:
         together.wait(TIMEOUT_S)
-        answer, places = lab.submit(f"Fever {number}. " * 200, Arm.parse(str(tiny_model))), []
+        answer, places = lab.submit(TEXT, Arm.parse(f"{tiny_model}@windows:{number + 32}")), []
         asked.wait(TIMEOUT_S)
         places.append(answer.place)
         noted.wait(TIMEOUT_S)

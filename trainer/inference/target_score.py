@@ -19,7 +19,14 @@ from transformers import PreTrainedModel
 from trainer.architectures import global_attention
 from trainer.architectures.layer_outputs import attention_of, capturing
 from trainer.errors import Unavailable
-from trainer.inference.window_batches import Cancelled, check_finite, evaluating, side_by_side, thread_count
+from trainer.inference.window_batches import (
+    Cancelled,
+    check_finite,
+    evaluating,
+    in_groups,
+    side_by_side,
+    thread_count,
+)
 from trainer.models.heads import inputs
 from trainer.models.suitability import TESTED, largest_difference
 from trainer.zoo.outputs import head_of_model
@@ -70,7 +77,7 @@ class Progress:
         self.rows, self.done, self._progress, self._cancelled = rows, 0, progress, cancelled
 
     def check(self) -> None:
-        """Raise Cancelled if the caller has cancelled."""
+        """Raise Cancelled if the caller has cancelled. Asked only while the model is whole and nothing is computed."""
         if self._cancelled and self._cancelled():
             raise Cancelled("The explanation was cancelled.")
 
@@ -243,12 +250,13 @@ class Probe:
         size = max(1, min(BATCH_TOKENS // len(self.words), math.ceil(rows / threads)))
         batches = [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
         results = []
-        with self._ready(), side_by_side(threads, len(batches)) as submit:
-            waiting = [submit(part, batch) for batch in batches]
-            for batch, result in zip(batches, waiting, strict=True):
-                self.progress.check()
-                results.append(result())
-                self.progress.add(batch.stop - batch.start)
+        for group in in_groups(batches, threads):
+            self.progress.check()
+            with self._ready(), side_by_side(threads, len(group)) as submit:
+                waiting = [submit(part, batch) for batch in group]
+                for batch, result in zip(group, waiting, strict=True):
+                    results.append(result())
+                    self.progress.add(batch.stop - batch.start)
         return results
 
     @contextmanager

@@ -19,8 +19,12 @@ from trainer.models.heads import document_reading, evaluating, inputs, is_classi
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 BATCH_TOKENS = 2048  # larger batches do not fit a CPU's caches: 4,096 took 15 % longer on two cores
+
+
+GROUP = 2  # batches of each thread between two questions whether to go on
 
 
 class Cancelled(StillroomError):
@@ -33,7 +37,7 @@ class BatchOptions(TypedDict, total=False):
     """How windows are batched and followed, as `read` takes it.
 
     batch_tokens: budget of padded pieces per batch. progress receives (windows done, all windows) after each batch;
-    cancelled is asked before each.
+    cancelled is asked every few batches, while nothing is computed.
     """
 
     batch_tokens: int
@@ -82,16 +86,17 @@ def read(
     table = np.concatenate([np.empty((0, 4), dtype=np.int64), *plans])
     around = frame(tokenizer)
     batches = _batches(table, len(around.before) + len(around.after), batch_tokens, share_of=thread_count(model))
-    done = 0
-    with evaluating(model), side_by_side(thread_count(model), len(batches)) as submit:
-        waiting = [submit(_read_batch, flat, rows, around, model, store) for rows in batches]
-        for rows, result in zip(batches, waiting, strict=True):
-            if cancelled and cancelled():
-                raise Cancelled("The prediction was cancelled.")
-            result()
-            done += len(rows)
-            if progress:
-                progress(done, len(table))
+    done, threads = 0, thread_count(model)
+    for group in in_groups(batches, threads) if cancelled else [batches]:
+        if cancelled and cancelled():
+            raise Cancelled("The prediction was cancelled.")
+        with evaluating(model), side_by_side(threads, len(group)) as submit:
+            waiting = [submit(_read_batch, flat, rows, around, model, store) for rows in group]
+            for rows, result in zip(group, waiting, strict=True):
+                result()
+                done += len(rows)
+                if progress:
+                    progress(done, len(table))
     return begins, table
 
 
@@ -135,6 +140,12 @@ def _batches(table: np.ndarray, special: int, batch_tokens: int, *, share_of: in
 def thread_count(model: torch.nn.Module) -> int:
     """How many batches can run side by side: one on an accelerator, one per thread on a CPU."""
     return torch.get_num_threads() if next(model.parameters()).device.type == "cpu" else 1
+
+
+def in_groups(batches: Sequence[T], threads: int) -> Iterator[Sequence[T]]:
+    """The batches in groups: after each a caller may cancel, or use the model for something else."""
+    size = GROUP * threads
+    return (batches[start : start + size] for start in range(0, len(batches), size))
 
 
 @contextmanager

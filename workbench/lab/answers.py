@@ -32,7 +32,7 @@ class Answer(Future[Any]):
 
     @property
     def place(self) -> int:
-        """How many requests are ahead of this one; 0 when it is being served or done."""
+        """How many requests before this one are not done; 0 when it is being served or done."""
         return self.queue.place(self) if self.queue else 0
 
     def running(self) -> bool:
@@ -74,10 +74,11 @@ class Answer(Future[Any]):
 
 
 class RequestQueue:
-    """Requests in the order they came. The first is being served; those that are done have left."""
+    """Requests in the order they came; some are being served, and those that are done have left."""
 
     def __init__(self) -> None:
         self._requests: dict[Answer, Request] = {}
+        self._served: set[Answer] = set()
         self._changed = threading.Condition()
         self._closed = False
 
@@ -89,7 +90,7 @@ class RequestQueue:
             closed = self._closed
             if not closed:
                 self._requests[answer] = request
-                self._changed.notify()
+                self._changed.notify_all()
         if closed:
             answer.settle(None, shutting_down())
         elif deadline_s is not None:
@@ -97,16 +98,29 @@ class RequestQueue:
         answer.add_done_callback(lambda _: self._remove(answer))
         return answer
 
-    def first(self) -> tuple[Answer, Request] | None:
-        """The request to serve now, waiting until there is one; None when the queue is closed and empty."""
+    def take(self) -> tuple[Answer, Request] | None:
+        """The request to serve now, waiting until there is one; None when the queue is closed and no request waits.
+
+        It is the first about a note that no other request is being served for: those of one note follow each other.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._requests) or self._closed)
-            return next(iter(self._requests.items()), None)
+            self._changed.wait_for(lambda: self._next() or self._closed and not self._waiting())
+            if taken := self._next():
+                self._served.add(taken[0])
+            return taken
+
+    def _next(self) -> tuple[Answer, Request] | None:
+        busy = {self._requests[answer].text for answer in self._served}
+        return next((item for item in self._waiting() if item[1].text not in busy), None)
+
+    def _waiting(self) -> list[tuple[Answer, Request]]:
+        return [item for item in self._requests.items() if item[0] not in self._served]
 
     def place(self, answer: Answer) -> int:
-        """How many requests are ahead of it; 0 for one that has left."""
+        """How many requests before it are not done; 0 for one that is being served or has left."""
         with self._changed:
-            return list(self._requests).index(answer) if answer in self._requests else 0
+            waits = answer in self._requests and answer not in self._served
+            return list(self._requests).index(answer) if waits else 0
 
     def close(self) -> None:
         """Take no more requests."""
@@ -117,3 +131,5 @@ class RequestQueue:
     def _remove(self, answer: Answer) -> None:
         with self._changed:
             self._requests.pop(answer, None)
+            self._served.discard(answer)
+            self._changed.notify_all()

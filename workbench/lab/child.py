@@ -1,4 +1,4 @@
-"""The lab's child process: it answers frames until its input ends, and leaves no text behind."""
+"""The lab's child process: it answers frames until its input ends, a few in turns, and leaves no text behind."""
 
 import contextlib
 import os
@@ -11,14 +11,15 @@ from typing import Any, BinaryIO, TextIO
 from workbench.lab import requests
 from workbench.lab.failures import NO_MEMORY, as_stillroom_error
 from workbench.lab.frames import Frame, receive, send
+from workbench.lab.turns import LANES, Turns
 
 
 class Inbox:
-    """Incoming frames: requests in order, and `stopped`, the highest number of a request that is to stop."""
+    """Incoming frames: requests in order, and `stopped`, the numbers of those that are to stop."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.requests: queue.SimpleQueue[Frame] = queue.SimpleQueue()
-        self.stopped = 0
+        self.stopped: set[int] = set()
         # In its own thread, so that the child notices at once, even during its work, that the server is gone.
         threading.Thread(target=self._listen, args=(stream,), daemon=True).start()
 
@@ -34,39 +35,71 @@ class Inbox:
     def _accept(self, frame: Frame) -> None:
         # A function of its own, so that no note stays in the variables of a waiting thread.
         if "stop" in frame:
-            self.stopped = max(self.stopped, frame["stop"])
+            self.stopped.add(frame["stop"])
         else:
             self.requests.put(frame)
+
+
+class Outbox:
+    """Outgoing frames of several threads, each with the number of its request."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._sending = stream, threading.Lock()
+
+    def send(self, frame: Frame) -> None:
+        """Send one frame whole."""
+        with self._sending:
+            send(self._stream, frame)
+
+    def announce(self, number: int) -> None:
+        """Say whose turn it is."""
+        self.send({"number": number, "turn": True})
 
 
 def main() -> None:
     """Answer frames until the input ends."""
     inbound, answers, log = _open_streams()
     _prefer_to_be_killed()
-    inbox = Inbox(inbound)
+    inbox, outbox = Inbox(inbound), Outbox(answers)
     _import_libraries()
-    send(answers, {"ready": True})
+    turns = Turns(outbox.announce)
+    lanes = [threading.Thread(target=_serve_all, args=(inbox, outbox, turns, log), daemon=True) for _ in range(LANES)]
+    for lane in lanes:
+        lane.start()
+    outbox.send({"ready": True})
+    for lane in lanes:
+        lane.join()
+
+
+def _serve_all(inbox: Inbox, outbox: Outbox, turns: Turns, log: TextIO) -> None:
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("STILLROOM_LAB_THREADS") or min(2, os.cpu_count() or 1)))
     try:
         while True:
-            _serve(inbox, answers, log)
-    except MemoryError:  # too little even to report it
-        os._exit(NO_MEMORY)
+            _serve(inbox, outbox, turns, log)
+    except BaseException as error:  # such as too little memory even to report it
+        os._exit(NO_MEMORY if isinstance(error, MemoryError) else 1)
 
 
-def _serve(inbox: Inbox, answers: BinaryIO, log: TextIO) -> None:
+def _serve(inbox: Inbox, outbox: Outbox, turns: Turns, log: TextIO) -> None:
+    # A function of its own, so that no note stays in the variables of a waiting thread.
     frame = inbox.requests.get()
+    number = frame["number"]
 
     def report(**news: Any) -> None:
-        send(answers, {name: each.model_dump(mode="json") if name == "coarse" else each for name, each in news.items()})
+        frame = {name: each.model_dump(mode="json") if name == "coarse" else each for name, each in news.items()}
+        outbox.send({"number": number} | frame)
 
     try:
-        result = requests.answer(frame, report=report, cancelled=lambda: inbox.stopped >= frame["number"])
+        result = requests.answer(frame, report=report, cancelled=lambda: number in inbox.stopped, turns=turns)
         last: Frame = {"answer": result.model_dump(mode="json")}
     except Exception as error:
         *_, (place, line) = traceback.walk_tb(error.__traceback__)
         log.write(f"lab: {type(error).__name__} in {Path(place.f_code.co_filename).name}, line {line}\n")
         last = {"error": as_stillroom_error(error).to_json()}
-    send(answers, last)
+    inbox.stopped.discard(number)
+    outbox.send({"number": number} | last)
 
 
 def _open_streams() -> tuple[BinaryIO, BinaryIO, TextIO]:
@@ -91,12 +124,8 @@ def _prefer_to_be_killed() -> None:
 
 def _import_libraries() -> None:
     """Import what every request needs; this takes seconds, which a cancelled first request would lose again."""
-    import torch
-
     import trainer.inference.target_score
     import trainer.models  # noqa: F401
-
-    torch.set_num_threads(int(os.environ.get("STILLROOM_LAB_THREADS") or min(2, os.cpu_count() or 1)))
 
 
 if __name__ == "__main__":

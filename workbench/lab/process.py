@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -20,8 +21,12 @@ _POLITE = {
 }  # waiting threads sleep instead of spinning, and leave their cores to a training job
 
 
+class Bystander(Exception):
+    """The child ended while it computed for another request than this one."""
+
+
 class Process:
-    """A running child. One thread asks it; any thread may cancel an answer, or end the child."""
+    """A running child. Several threads ask it; any thread may cancel an answer, or end the child."""
 
     def __init__(self) -> None:
         self._child = subprocess.Popen(
@@ -33,6 +38,11 @@ class Process:
         assert self._child.stdin and self._child.stdout
         self._requests, self._reports = self._child.stdin, self._child.stdout
         self._count = 0  # requests so far
+        self._inboxes: dict[int, queue.SimpleQueue[Frame | None]] = {}  # of each request what the child says; None last
+        self._computing = 0  # the request that has the turn, or had it last
+        self._blamed = 0  # the request that was being computed when the child ended by itself
+        self._dismissed = False  # whether it was ended from here
+        self._sorter = threading.Thread(target=self._sort, name="lab frames", daemon=True)
         self._sending, self._ending = threading.Lock(), threading.Lock()
 
     @property
@@ -46,56 +56,90 @@ class Process:
             receive(self._reports)
         except (OSError, EOFError):
             raise self._failure() from None
+        self._sorter.start()
 
     def ask(self, frame: Frame, answer: Answer) -> Frame:
         """Send a request, pass the child's reports to `answer`, and return its last frame, an answer or an error.
 
-        If the answer is cancelled or too late, the child stops within STOP_S or is killed, which raises LabFailed.
+        If the answer is cancelled or too late, the child stops its work within STOP_S of computing, or is killed.
+        Raises LabFailed if the child ends by itself while it computes for this request, Bystander if it ends otherwise.
         """
-        self._count += 1
-        number, finished = self._count, threading.Event()
+        with self._sending:
+            self._count += 1
+            number = self._count
+            inbox = self._inboxes[number] = queue.SimpleQueue()
+            if not self._sorter.is_alive():
+                inbox.put(None)
+        finished = threading.Event()
         try:
             self._send(frame | {"number": number})
             answer.add_done_callback(lambda _: self._stop(number, finished))
-            return self._follow(answer)
+            return self._follow(answer, inbox)
         except (OSError, EOFError):
-            raise self._failure() from None
-        except Exception:
-            self.end()  # its next frames would be about this request
-            raise
+            failure = self._failure()
+            self._sorter.join()
+            raise (failure if number == self._blamed and not self._dismissed else Bystander()) from None
         finally:
             with self._ending:
                 finished.set()
+            with self._sending:
+                del self._inboxes[number]
 
     def end(self) -> None:
         """Kill it: it has nothing to save."""
+        self._dismissed = True
         self._child.kill()
         self._child.wait()
 
-    def _follow(self, answer: Answer) -> Frame:
-        while not {"answer", "error"} & (news := receive(self._reports)).keys():
+    def _sort(self) -> None:
+        """Hand each frame of the child to the thread that asked, until there are no more."""
+        with contextlib.suppress(OSError, EOFError):
+            while True:
+                frame = receive(self._reports)
+                number = frame.pop("number")
+                if "turn" in frame:
+                    self._computing = number
+                elif inbox := self._inboxes.get(number):
+                    inbox.put(frame)
+        with self._sending:
+            asked = self._inboxes
+            self._blamed = self._computing if self._computing in asked else min(asked, default=0)
+            for inbox in asked.values():
+                inbox.put(None)
+
+    def _follow(self, answer: Answer, inbox: "queue.SimpleQueue[Frame | None]") -> Frame:
+        while (news := inbox.get()) is not None:
+            if {"answer", "error"} & news.keys():
+                return news
             if "coarse" in news:
                 news["coarse"] = Explanation.model_validate(news["coarse"])
             answer.report(**news)
-        return news
+        raise EOFError
 
     def _stop(self, number: int, finished: threading.Event) -> None:
         if finished.is_set():
             return
-        waiting = threading.Timer(STOP_S, self._end_unless, [finished])
         # Not in this thread: a caller that cancels must not wait for a full pipe.
-        for thread in (waiting, threading.Thread(target=self._send_stop, args=(number,))):
-            thread.daemon = True
-            thread.start()
+        threading.Thread(target=self._send_stop, args=(number,), daemon=True).start()
+        self._end_later(number, finished)
+
+    def _end_later(self, number: int, finished: threading.Event) -> None:
+        timer = threading.Timer(STOP_S, self._end_unless, [number, finished])
+        timer.daemon = True
+        timer.start()
 
     def _send_stop(self, number: int) -> None:
         with contextlib.suppress(OSError):
             self._send({"stop": number})
 
-    def _end_unless(self, finished: threading.Event) -> None:
+    def _end_unless(self, number: int, finished: threading.Event) -> None:
         with self._ending:  # never while the next request may be on its way
-            if not finished.is_set():
+            if finished.is_set():
+                return
+            if self._computing == number:
                 self.end()
+            else:  # another request computes, and this one stops when it has its turn
+                self._end_later(number, finished)
 
     def _send(self, frame: Frame) -> None:
         with self._sending:

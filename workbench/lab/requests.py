@@ -4,13 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainer.prediction import Plain, Prediction
+from trainer.errors import StillroomError
+from trainer.prediction import Cost, Plain, Prediction
 from trainer.resolved import ResolvedModel
 from workbench import explain
 from workbench.explain.agreement import Ablation
 from workbench.explain.explanation import Explanation
 from workbench.explain.options import ExplainOptions
 from workbench.lab.frames import Frame
+from workbench.lab.turns import Turns
 from workbench.model_cache import CACHE
 from workbench.note import Note
 from workbench.predict import Arm, predict
@@ -38,12 +40,34 @@ class Request:
         }
 
 
-def answer(frame: Frame, *, report: Report, cancelled: Callable[[], bool]) -> Plain:
-    """Answer a request in this process.
+def answer(frame: Frame, *, report: Report, cancelled: Callable[[], bool], turns: Turns) -> Plain:
+    """Answer a request in this process, in turns with others. The cost of a prediction is without the waiting.
 
-    report is called with stages, progress and the coarse explanation; cancelled is called between batches. Raises what
-    workbench.predict and workbench.explain raise, and trainer.inference.window_batches.Cancelled.
+    report is called with stages, progress and the coarse explanation; cancelled is called every few batches. Raises
+    what workbench.predict and workbench.explain raise, and trainer.inference.window_batches.Cancelled.
     """
+    number, waited = frame["number"], 0.0
+
+    def stopped() -> bool:
+        nonlocal waited
+        waited += turns.pass_on(number)
+        return cancelled()
+
+    with turns.taking(number):
+        if cancelled():
+            raise StillroomError("The request was cancelled.")
+        result = _compute(frame, report=report, cancelled=stopped)
+    return _without_waiting(result, 1000 * waited) if isinstance(result, Prediction) and waited else result
+
+
+def _without_waiting(prediction: Prediction, waited_ms: float) -> Prediction:
+    cost = prediction.cost
+    latency_ms = max(cost.latency_ms - waited_ms, 0.001)
+    speed = cost.tokens_per_second * cost.latency_ms / latency_ms
+    return prediction.model_copy(update={"cost": Cost(latency_ms=latency_ms, tokens_per_second=speed)})
+
+
+def _compute(frame: Frame, *, report: Report, cancelled: Callable[[], bool]) -> Plain:
     note, model = Note(frame["text"]), ResolvedModel.model_validate(frame["model"])
     arm = Arm.model_validate(frame["arm"])
 

@@ -1,6 +1,7 @@
-"""Serves the queue, one request at a time, in this process or by a child."""
+"""Serves the queue, a few requests in turns, in this process or by a child."""
 
 import atexit
+import itertools
 import threading
 from collections.abc import Sequence
 
@@ -10,8 +11,10 @@ from workbench.explain import DEFAULT_OPTIONS, ExplainOptions
 from workbench.lab import requests
 from workbench.lab.answers import Answer, RequestQueue
 from workbench.lab.failures import LabFailed, OutOfMemory, as_stillroom_error, from_json, shutting_down
-from workbench.lab.process import Process
+from workbench.lab.frames import Frame
+from workbench.lab.process import Bystander, Process
 from workbench.lab.requests import RESULTS, Request
+from workbench.lab.turns import LANES, Turns
 from workbench.model_cache import CACHE
 from workbench.predict import Arm
 
@@ -20,8 +23,9 @@ class InProcessLab:
     """The lab in this process, which imports torch: for tests, and where models must live in the main process."""
 
     def __init__(self) -> None:
-        self._queue = RequestQueue()
-        threading.Thread(target=self._serve, name="lab", daemon=True).start()
+        self._queue, self._turns, self._numbers = RequestQueue(), Turns(), itertools.count(1)
+        for lane in range(LANES):
+            threading.Thread(target=self._serve, name=f"lab {lane}", daemon=True).start()
 
     def submit(self, text: str, arm: Arm, *, deadline_s: float | None = None) -> Answer:
         """What the arm finds in the text: an Answer with a Prediction.
@@ -73,10 +77,10 @@ class InProcessLab:
 
     def _serve_next(self) -> bool:
         # A function of its own: the thread may wait for hours, and no note may stay in its variables meanwhile.
-        first = self._queue.first()
-        if first is None:
+        taken = self._queue.take()
+        if taken is None:
             return False
-        answer, request = first
+        answer, request = taken
         try:
             answer.settle(self._answer(answer, request))
         except Exception as error:
@@ -84,9 +88,9 @@ class InProcessLab:
         return True
 
     def _answer(self, answer: Answer, request: Request) -> Plain | None:
-        frame = request.to_frame(zoo.resolve(request.arm.model))
+        frame = request.to_frame(zoo.resolve(request.arm.model)) | {"number": next(self._numbers)}
         try:
-            return requests.answer(frame, report=answer.report, cancelled=answer.done)
+            return requests.answer(frame, report=answer.report, cancelled=answer.done, turns=self._turns)
         except Exception as error:
             if isinstance(as_stillroom_error(error), OutOfMemory):
                 CACHE.clear()
@@ -98,6 +102,7 @@ class Lab(InProcessLab):
 
     def __init__(self) -> None:
         self._child: Process | None = None
+        self._starting = threading.Lock()
         self._closed = False
         atexit.register(self.close)
         super().__init__()
@@ -119,10 +124,9 @@ class Lab(InProcessLab):
         answer.report(stage="loading")
         frame = request.to_frame(zoo.resolve(request.arm.model))
         try:
-            child = self._ready()
-            if answer.done():  # while the child started
+            child, last = self._ask(frame, answer)
+            if last is None:
                 return None
-            last = child.ask(frame, answer)
         except LabFailed as error:
             raise (shutting_down() if self._closed else error) from None
         if "answer" in last:
@@ -132,14 +136,26 @@ class Lab(InProcessLab):
             child.end()  # frees its memory
         raise failure
 
+    def _ask(self, frame: Frame, answer: Answer) -> tuple[Process, Frame | None]:
+        """The child and its last frame, None if the answer was done before; again if the child died of another."""
+        while True:
+            child = self._ready()
+            if answer.done():  # while the child started
+                return child, None
+            try:
+                return child, child.ask(frame, answer)
+            except Bystander:
+                continue
+
     def _ready(self) -> Process:
         """The child, started if there is none."""
-        if self._closed:
-            raise shutting_down()
-        child = self._child
-        if child is None or child.pid is None:
-            child = self._child = Process()
-            if self._closed:  # `close` ran before there was a child
-                child.end()
-            child.wait_until_ready()
-        return child
+        with self._starting:
+            if self._closed:
+                raise shutting_down()
+            child = self._child
+            if child is None or child.pid is None:
+                child = self._child = Process()
+                if self._closed:  # `close` ran before there was a child
+                    child.end()
+                child.wait_until_ready()
+            return child

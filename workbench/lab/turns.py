@@ -1,0 +1,53 @@
+"""Requests that are served at the same time take turns: one of them computes, for a few batches, then the next."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LANES = 4  # requests that are served at the same time
+
+
+class Turns:
+    """The requests that want to compute, in a ring; the first holds the turn.
+
+    announce: called with the number of a request whenever it gets the turn.
+    """
+
+    def __init__(self, announce: Callable[[int], None] = lambda _: None) -> None:
+        self._ring: deque[int] = deque()
+        self._changed = threading.Condition()
+        self._announce = announce
+
+    @contextmanager
+    def taking(self, number: int) -> Iterator[None]:
+        """The block is run with the turn, after waiting for it."""
+        self._wait(number)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def pass_on(self, number: int) -> float:
+        """Let each other request have a turn; returns the seconds waited. Call it only while nothing is computed."""
+        if len(self._ring) < 2:
+            return 0.0
+        import torch  # which is imported by now
+
+        began, random = time.perf_counter(), torch.get_rng_state()
+        self._leave()
+        self._wait(number)
+        torch.set_rng_state(random)  # what is drawn does not depend on who came between
+        return time.perf_counter() - began
+
+    def _wait(self, number: int) -> None:
+        with self._changed:
+            self._ring.append(number)
+            self._changed.wait_for(lambda: self._ring[0] == number)
+        self._announce(number)
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._ring.popleft()
+            self._changed.notify_all()
