@@ -19,7 +19,6 @@ from trainer.datasets.rows.words import words_in
 from trainer.datasets.tags import read as read_tags
 from trainer.errors import BadSpec, UnknownName
 from trainer.inference import decoding
-from trainer.inference.window_batches import GROUP
 
 TEXTS = (
     "The patient denies chest pain; metoprolol 25 mg b.i.d. was stopped on 3/4/2021 (see note).",
@@ -371,13 +370,13 @@ def test_progress_counts_windows_and_cancelled_stops(tagger):
     assert steps[-1] == (prediction.coverage.windows,) * 2
     with pytest.raises(inference.Cancelled):
         inference.predict(TEXTS[0] * 8, *tagger, cancelled=lambda: len(steps) > 0, **options)
-    answers = itertools.chain([False], itertools.repeat(True))
+    answers = itertools.chain([False] * 3, itertools.repeat(True))
     steps.clear()
     with pytest.raises(inference.Cancelled):
         inference.predict(
             TEXTS[0] * 8, *tagger, cancelled=lambda: next(answers), progress=lambda *done: steps.append(done), **options
         )
-    assert len(steps) == GROUP
+    assert len(steps) == 3
 
 
 def test_dropout_is_off_and_training_goes_on_after(tagger):

@@ -102,9 +102,9 @@ def predict_many(
     reading: "windows" reads everything, "truncate" the first max_tokens pieces (the rest is in coverage.unread),
     "whole" everything in one window. max_tokens includes special tokens; by default windows have the length that the
     model was trained with (`window_size`). batch_tokens is the budget of padded pieces per batch. progress receives
-    (windows done, all windows) after each batch; cancelled is asked every few batches. A text without pieces gives an
-    empty prediction. The wall time is shared out over the texts in proportion to their pieces. Raises BadSpec,
-    UnknownName and Cancelled.
+    (windows done, all windows) after each batch; cancelled is asked before each group of them. A text without pieces
+    gives an empty prediction. The wall time is shared out over the texts in proportion to their pieces. Raises
+    BadSpec, UnknownName and Cancelled.
     """
     began = time.perf_counter()
     model_task = task(model)

@@ -24,9 +24,6 @@ T = TypeVar("T")
 BATCH_TOKENS = 2048  # larger batches do not fit a CPU's caches: 4,096 took 15 % longer on two cores
 
 
-GROUP = 2  # batches of each thread between two questions whether to go on
-
-
 class Cancelled(StillroomError):
     """The caller cancelled before the last window was read."""
 
@@ -37,7 +34,7 @@ class BatchOptions(TypedDict, total=False):
     """How windows are batched and followed, as `read` takes it.
 
     batch_tokens: budget of padded pieces per batch. progress receives (windows done, all windows) after each batch;
-    cancelled is asked every few batches, while nothing is computed.
+    cancelled is asked before each batch, or each group that runs side by side, while nothing is computed.
     """
 
     batch_tokens: int
@@ -143,9 +140,8 @@ def thread_count(model: torch.nn.Module) -> int:
 
 
 def in_groups(batches: Sequence[T], threads: int) -> Iterator[Sequence[T]]:
-    """The batches in groups: after each a caller may cancel, or use the model for something else."""
-    size = GROUP * threads
-    return (batches[start : start + size] for start in range(0, len(batches), size))
+    """The batches, as many at a time as there are threads: after each group a caller may cancel, or use the model."""
+    return (batches[start : start + threads] for start in range(0, len(batches), threads))
 
 
 @contextmanager

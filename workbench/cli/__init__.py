@@ -291,11 +291,7 @@ def explain(
     model: Model,
     text_file: TextFile,
     target: Annotated[
-        str | None,
-        typer.Option(
-            metavar="T",
-            help="START:END:LABEL, START:END:@ATTRIBUTE=VALUE or LABEL; leave out to list the findings.",
-        ),
+        str | None, typer.Option(metavar="T", help="START:END:LABEL or LABEL; leave out to list what can be asked.")
     ] = None,
     method: Annotated[str, typer.Option(metavar="NAME", help="The attribution method.")] = "integrated_gradients",
     grain: Annotated[Grain | None, typer.Option(help="The parts that get a score; default: the method's.")] = None,

@@ -79,8 +79,8 @@ def explain_text(
 ) -> Explanation:
     """Explain one target with a loaded model.
 
-    progress is called with (rows read, total rows) after each batch, cancelled every few batches. Raises BadSpec,
-    BadData, UnknownName, Unavailable and Cancelled; messages hold offsets, never text.
+    progress is called with (rows read, total rows) after each batch, cancelled before each group of them.
+    Raises BadSpec, BadData, UnknownName, Unavailable and Cancelled; messages hold offsets, never text.
     """
     from trainer.inference.target_score import Progress
 

@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LANES = 4  # requests that are served at the same time
+TURN_S = 1.0  # seconds that a turn lasts at least, if there is so much to compute
 
 
 class Turns:
     """The requests that want to compute, in a ring; the first holds the turn.
 
-    announce: called with the number of a request whenever it gets the turn.
+    announce: called with the number of a request whenever it gets the turn. least_s: seconds that a turn lasts at
+    least.
     """
 
-    def __init__(self, announce: Callable[[int], None] = lambda _: None) -> None:
+    def __init__(self, announce: Callable[[int], None] = lambda _: None, *, least_s: float = TURN_S) -> None:
         self._ring: deque[int] = deque()
         self._changed = threading.Condition()
-        self._announce = announce
+        self._announce, self._least_s, self._began = announce, least_s, 0.0
 
     @contextmanager
     def taking(self, number: int) -> Iterator[None]:
@@ -30,8 +32,11 @@ class Turns:
             self._leave()
 
     def pass_on(self, number: int) -> float:
-        """Let each other request have a turn; returns the seconds waited. Call it only while nothing is computed."""
-        if len(self._ring) < 2:
+        """Let each other request have a turn, if this one has lasted; returns the seconds waited.
+
+        Call it only while nothing is computed.
+        """
+        if len(self._ring) < 2 or time.perf_counter() - self._began < self._least_s:
             return 0.0
         import torch  # which is imported by now
 
@@ -45,6 +50,7 @@ class Turns:
         with self._changed:
             self._ring.append(number)
             self._changed.wait_for(lambda: self._ring[0] == number)
+        self._began = time.perf_counter()
         self._announce(number)
 
     def _leave(self) -> None:
