@@ -28,8 +28,9 @@ def measured(measured_fall: tuple[float, float], random: tuple[float, float], *,
 
 def test_one_that_beats_random_orders_says_by_how_much():
     judgement = verdict(measured((0.41, 0.02), (0.05, 0.6), trusted=True))
-    assert (judgement.level, judgement.title) == ("better", "Better than random orders")
-    assert judgement.reasons == (
+    assert (judgement.level, judgement.title) == ("better", "Better than chance")
+    assert judgement.meaning == "The marked words really move this model's score, more than random words do."
+    assert judgement.figures == (
         "Without the words that it ranks highest, the score falls by 0.41; "
         "without as many random words, it falls by 0.05.",
         "With only those words, the score falls by 0.02; with as many random ones, it falls by 0.60.",
@@ -48,45 +49,46 @@ def test_one_that_beats_random_orders_says_by_how_much():
 def test_one_that_does_not_says_do_not_rely_on_it_and_where_it_fails(measured_fall, random, why):
     judgement = verdict(measured(measured_fall, random, trusted=False))
     assert (judgement.level, judgement.title) == ("doubtful", "Do not rely on this")
-    assert why in judgement.reasons[0]
-    assert f"{measured_fall[0]:.2f}" in judgement.reasons[1]
+    assert why in judgement.figures[0]
+    assert f"{measured_fall[0]:.2f}" in judgement.figures[1]
+    assert "random words" in judgement.meaning and judgement.meaning.count(".") == 1, "one plain sentence, no figures"
 
 
 def test_a_score_of_almost_nothing_leaves_little_to_explain():
-    assert "score for this is 0.04" in "".join(
-        verdict(measured((0, 0), (0, 0), trusted=False, probability=0.04)).reasons
-    )
-    assert "little" not in "".join(verdict(measured((0, 0), (0, 0), trusted=False, probability=0.4)).reasons)
+    assert "score for this is 0.04" in verdict(measured((0, 0), (0, 0), trusted=False, probability=0.04)).meaning
+    assert "little" not in verdict(measured((0, 0), (0, 0), trusted=False, probability=0.4)).meaning
 
 
 def test_a_score_that_does_not_fall_is_not_described_as_a_fall():
-    reasons = verdict(measured((-0.2, 0.001), (0.05, 0.5), trusted=False)).reasons
-    assert "it ranks highest, the score rises by 0.20" in reasons[1]
-    assert "With only those words, the score stays the same;" in reasons[2]
+    figures = verdict(measured((-0.2, 0.001), (0.05, 0.5), trusted=False)).figures
+    assert "it ranks highest, the score rises by 0.20" in figures[1]
+    assert "With only those words, the score stays the same;" in figures[2]
 
 
 def test_what_was_not_measured_is_stated():
     assert verdict(explanation([1, 0])) == (
         "unmeasured",
         "Not measured",
-        ("These words have not been compared with random ones yet: take them as a first hint.",),
+        "These words have not been compared with random ones yet: take them as a first hint.",
+        (),
     )
-    assert "No part was hidden" in verdict(explanation([0, 0])).reasons[0]
+    assert "No part was hidden" in verdict(explanation([0, 0])).meaning
 
 
 def test_a_sum_that_is_far_off_is_stated():
-    near = verdict(explanation([3, 2], method="integrated_gradients", convergence_delta=0.02)).reasons[-1]
+    near = verdict(explanation([3, 2], method="integrated_gradients", convergence_delta=0.02)).figures[-1]
     assert near == "The scores add up to +5.00; the log-odds change by +4.98 (convergence delta +0.020)."
-    far = verdict(explanation([3, 2], method="integrated_gradients", convergence_delta=-1.0)).reasons[-1]
+    far = verdict(explanation([3, 2], method="integrated_gradients", convergence_delta=-1.0)).figures[-1]
     assert "take more steps" in far and "+6.00" in far
 
 
 def test_checks_come_with_their_meaning_and_an_untargeted_method_is_marked():
     checks = Checks(infidelity=0.1234, sensitivity=0.5, randomised=None)
-    reasons = verdict(explanation([1, 2], method="attention_rollout", checks=checks)).reasons
-    assert "does not use the label" in reasons[1]
-    assert "Infidelity 0.123 " in reasons[2] and "Sensitivity 0.50 " in reasons[3] and "undefined" in reasons[4]
-    assert "0.87" in verdict(explanation([1], checks=checks.model_copy(update={"randomised": 0.87}))).reasons[-1]
+    judgement = verdict(explanation([1, 2], method="attention_rollout", checks=checks))
+    assert "does not use the label" in judgement.meaning
+    infidelity, sensitivity, randomised = judgement.figures
+    assert "Infidelity 0.123 " in infidelity and "Sensitivity 0.50 " in sensitivity and "undefined" in randomised
+    assert "0.87" in verdict(explanation([1], checks=checks.model_copy(update={"randomised": 0.87}))).figures[-1]
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -14,28 +14,32 @@ from workbench.explain.targets import AttributeTarget, SpanTarget, Target
 PARTS = {"section": "sections", "sentence": "sentences", "phrase": "phrases", "word": "words", "piece": "word pieces"}
 LITTLE = 0.1  # a probability below which there is little to explain
 LOOSE = 0.05  # share of the change in log-odds above which a convergence delta is pointed out
+_UNTARGETED = "This method does not use the label: it shows where the model looked, not why."
 _NO_RANKS = "undefined, since all parts have the same score"
 
 
 class Verdict(NamedTuple):
-    """Whether to rely on an explanation: a title, and the reasons as sentences, the most important first."""
+    """Whether to rely on an explanation: a title, what that means for the reader, and the figures as sentences."""
 
     level: Literal["better", "doubtful", "unmeasured"]
     title: str
-    reasons: tuple[str, ...]
+    meaning: str
+    figures: tuple[str, ...] = ()
 
 
 def verdict(explanation: Explanation) -> Verdict:
     """The verdict on an explanation, at the grain at which it was measured."""
-    notes = [*_sum(explanation), *_aim(explanation), *(_checks(explanation.checks) if explanation.checks else ())]
+    figures = [*_sum(explanation), *(_checks(explanation.checks) if explanation.checks else ())]
+    aimed = METHODS[explanation.method].targeted
     if explanation.faithfulness is None or explanation.trusted is None:
-        return Verdict("unmeasured", "Not measured", (_unmeasured(explanation), *notes))
+        return Verdict("unmeasured", "Not measured", _unmeasured(explanation) if aimed else _UNTARGETED, (*figures,))
     parts = PARTS[explanation.grain]
     measured = _falls(explanation.faithfulness, parts)
     if explanation.trusted:
-        return Verdict("better", "Better than random orders", (*measured, *notes))
-    fault = _fault(explanation.faithfulness, parts)
-    return Verdict("doubtful", "Do not rely on this", (fault, *measured, *_little(explanation), *notes))
+        meaning = f"The marked {parts} really move this model's score, more than random {parts} do."
+        return Verdict("better", "Better than chance", meaning if aimed else _UNTARGETED, (*measured, *figures))
+    meaning, fault = _doubt(explanation, parts), _fault(explanation.faithfulness, parts)
+    return Verdict("doubtful", "Do not rely on this", meaning, (fault, *measured, *figures))
 
 
 def method_summary(method: str) -> str:
@@ -117,10 +121,17 @@ def _fault(measured: Faithfulness, parts: str) -> str:
     return f"The {parts} that it ranks highest matter no more to the model than random {parts}."
 
 
-def _little(explanation: Explanation) -> list[str]:
-    if explanation.probability >= LITTLE:
-        return []
-    return [f"The model's score for this is {figure(explanation.probability)}: there is little to explain."]
+def _doubt(explanation: Explanation, parts: str) -> str:
+    """What "do not rely on this" means for the reader, in one sentence."""
+    if explanation.probability < LITTLE:
+        return f"The model's score for this is {figure(explanation.probability)}, so there is little to explain."
+    measured = explanation.faithfulness
+    if measured and measured.comprehensiveness > measured.random_comprehensiveness:
+        return (
+            f"The marked {parts} may be the reason, but in part they do no better than random {parts} would: "
+            "check against the note before you believe them."
+        )
+    return f"The marked {parts} matter no more to this model than random {parts}: do not take them for its reason."
 
 
 def _unmeasured(explanation: Explanation) -> str:
@@ -142,12 +153,6 @@ def _sum(explanation: Explanation) -> list[str]:
         f"The scores add up to {scores:+.2f}; the log-odds change by {change:+.2f} (convergence delta {delta:+.3f})"
     )
     return [f"{totals}. These are far apart: take more steps or samples." if loose else f"{totals}."]
-
-
-def _aim(explanation: Explanation) -> list[str]:
-    if METHODS[explanation.method].targeted:
-        return []
-    return ["This method does not use the label: it shows where the model looked, not why."]
 
 
 def _checks(checks: Checks) -> Sequence[str]:

@@ -3,6 +3,7 @@
 from workbench.highlight.asking import ASK_BUTTON, ASKING
 from workbench.highlight.attribution import Side, attribution
 from workbench.highlight.disagreements import STEPPING
+from workbench.highlight.explanation_report import explanation_page
 from workbench.highlight.markup import STYLE, Html, displayable, style
 from workbench.highlight.notices import problem, status
 from workbench.highlight.panes import Pane, note, results
@@ -26,6 +27,7 @@ __all__ = [
     "attribution",
     "cost_table",
     "displayable",
+    "explanation_page",
     "note",
     "problem",
     "report_page",

@@ -3,6 +3,7 @@
 Sign and strength are shown by colours, underlines and figures; the strongest parts carry their rank.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, pairwise
@@ -12,7 +13,7 @@ from trainer.errors import StillroomError
 from workbench.explain.explanation import Explanation
 from workbench.explain.methods import METHODS
 from workbench.explain.ranking import RankedPart, rank_parts
-from workbench.explain.wording import PARTS, Verdict
+from workbench.explain.wording import PARTS, Verdict, figure
 from workbench.highlight.markup import Html, concat, error_line, letter, line, missing_chip
 from workbench.highlight.panes import LONG, NOT_READ, rows
 
@@ -85,9 +86,9 @@ def _head(side: Side, number: int | None) -> Html:
         "" if number is None else Html("{} ").format(letter(number)),
         side.title or side.name,
         waiting,
-        concat(map(Html("<span>{}</span>").format, side.account)),
+        Html("<span>score {}</span>").format(figure(side.explanation.probability)) if side.explanation else "",
         _bar(side.share) if side.waiting and side.share is not None else "",
-        _trust(side.verdict) if side.verdict else "",
+        _trust(side.verdict, side.account) if side.verdict else "",
         _legend(side.explanation) if side.explanation else "",
     )
 
@@ -97,21 +98,25 @@ def _bar(share: float) -> Html:
     return Html('<p class="sr-track sr-progress"><span class="sr-fill sr-w{}"></span></p>').format(width)
 
 
-def _trust(verdict: Verdict) -> Html:
-    reasons = concat(map(Html("<p>{}</p>").format, verdict.reasons))
-    return Html('<div class="sr-trust sr-{}"><b>{}</b>{}</div>').format(verdict.level, verdict.title, reasons)
+def _trust(verdict: Verdict, account: Sequence[str]) -> Html:
+    """The verdict with its meaning; the figures and how they were computed behind "Details"."""
+    figures = [*verdict.figures, f"{', '.join(account)}."] if account else verdict.figures
+    details = Html("<details><summary>Details</summary>{}</details>") if figures else Html("{}")
+    return Html('<div class="sr-trust sr-{}"><b>{}</b><p>{}</p>{}</div>').format(
+        verdict.level, verdict.title, verdict.meaning, details.format(concat(map(Html("<p>{}</p>").format, figures)))
+    )
 
 
 def _legend(explanation: Explanation) -> Html:
     method, largest = METHODS[explanation.method], _largest(explanation)
-    supporting, upper = _swatches("sr-for", (3, 6, 10)), _figure(largest, explanation)
+    supporting, upper = _swatches("sr-for", (3, 6, 10)), score_figure(largest, explanation)
     if not method.signed:
         legend = Html('<p class="sr-legend"><span>0</span>{}<span>{}</span><span>{}</span></p>')
         return legend.format(supporting, upper, method.unit)
     return Html(
         '<p class="sr-legend"><span>opposes it {}</span>{}{}<span>{} supports it</span><span>{}</span>'
         '<span class="sr-asked">what is explained</span></p>'
-    ).format(_figure(-largest, explanation), _swatches("sr-against", (10, 6, 3)), supporting, upper, method.unit)
+    ).format(score_figure(-largest, explanation), _swatches("sr-against", (10, 6, 3)), supporting, upper, method.unit)
 
 
 def _swatches(sign: str, levels: Iterable[int]) -> Html:
@@ -123,13 +128,14 @@ def _largest(explanation: Explanation) -> float:
     return max((abs(part.score) for part in explanation.attributions), default=0.0)
 
 
-def _figure(score: float, explanation: Explanation) -> str:
+def score_figure(score: float, explanation: Explanation) -> str:
     """A score with two decimals, or two significant digits where all are small; signed if the method's scores are."""
-    small = _largest(explanation) < 0.1
-    if not small and abs(score) < 0.005:
-        return "0.00"
+    largest = _largest(explanation)
+    digits = 2 if largest >= 0.1 or not largest else min(6, 1 - math.floor(math.log10(largest)))
+    if abs(score) < 0.5 * 10**-digits:
+        return f"{0:.{digits}f}"
     signed = "+" if METHODS[explanation.method].signed else ""
-    return f"{score:{signed}{'.1e' if small else '.2f'}}".replace("-", "\N{MINUS SIGN}")
+    return f"{score:{signed}.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 class _Piece(NamedTuple):
@@ -182,7 +188,7 @@ class _Painter:
         strongest = sorted(range(len(self.parts)), key=lambda index: -abs(self.parts[index].score))[:CHIPS]
         self.chips = {
             index: Html('<span class="sr-chip"><b>{}</b> {}</span>').format(
-                rank, _figure(self.parts[index].score, explanation)
+                rank, score_figure(self.parts[index].score, explanation)
             )
             for rank, index in enumerate(strongest, 1)
             if explanation
@@ -294,5 +300,5 @@ def _figures(part: RankedPart | None, side: Side) -> Html:
     colour = "" if _doubted(side) else " sr-for" if part.score > 0 else " sr-against"
     share = "< 1%" if part.share < 0.005 else f"{part.share:.0%}"
     return Html('<td><span class="sr-chip{}">{}</span></td><td>{}</td>').format(
-        colour, _figure(part.score, side.explanation), share
+        colour, score_figure(part.score, side.explanation), share
     )

@@ -22,8 +22,11 @@ from workbench.predict import Arm
 class InProcessLab:
     """The lab in this process, which imports torch: for tests, and where models must live in the main process."""
 
+    # Of all labs in one process, as is the cache of models.
+    _turns, _numbers = Turns(), itertools.count(1)
+
     def __init__(self) -> None:
-        self._queue, self._turns, self._numbers = RequestQueue(), Turns(), itertools.count(1)
+        self._queue = RequestQueue()
         for lane in range(LANES):
             threading.Thread(target=self._serve, name=f"lab {lane}", daemon=True).start()
 

@@ -15,7 +15,7 @@ from workbench.explain import ExplainOptions, targets
 from workbench.explain.agreement import compare_explanations
 from workbench.explain.wording import PARTS, describe_agreement
 from workbench.note import Note, samples
-from workbench.pages.parts import links
+from workbench.pages.parts import explain_downloads, links
 from workbench.predict import Arm
 from workbench.sessions.explanation import Findings, Inquiry
 from workbench.widgets import method_field, note_field
@@ -235,6 +235,7 @@ def _start(note: Note, target: str, arms: dict[str, str], options: ExplainOption
         return
     _forget()
     st.session_state.explain_inquiry = Inquiry(note, target, arms, options)
+    st.session_state[explain_downloads.INCLUDE] = False
 
 
 def _forget() -> None:
@@ -258,11 +259,13 @@ def _draw(inquiry: Inquiry) -> None:
         right.button("Stop", icon=":material/stop_circle:", width="stretch", on_click=inquiry.stop)
     inquiry.ablate_strongest()
     with st.container():
-        for sentence in inquiry.ablation_sentences():
+        for sentence in (*inquiry.summaries(), *inquiry.ablation_sentences()):
             st.markdown(plain(sentence))
         grain = _grain(inquiry)
     st.html(highlight.attribution(inquiry.note.text, inquiry.sides(grain), inquiry.place))
     _agreement(inquiry, grain)
+    if inquiry.settled and inquiry.grains():
+        explain_downloads.offer(inquiry, grain)
 
 
 def _grain(inquiry: Inquiry) -> str | None:

@@ -12,6 +12,7 @@ from workbench import highlight, lab
 from workbench.explain import ExplainOptions, agreement, targets
 from workbench.explain.explanation import Explanation
 from workbench.explain.grains import find_heading
+from workbench.explain.methods import METHODS
 from workbench.explain.ranking import available_grains, coarsen
 from workbench.explain.wording import account, describe_target, figure, name_target, verdict
 from workbench.note import Note
@@ -19,6 +20,7 @@ from workbench.predict import Arm, letter
 
 STOPPED = "stopped"
 _QUOTED = 70  # characters
+_NAMED = 4  # parts at most in a summary
 _MIN_SHARE, _MIN_SECONDS = 0.05, 1.0  # done and passed before the time left is estimated
 _STAGES = {"waiting": "waiting in the queue", "loading": "loading the model", "reading": "reading the note"}
 
@@ -44,12 +46,15 @@ class Findings(NamedTuple):
         ]
 
     def targets(self) -> dict[str, list[float | None]]:
-        """All findings as targets, highest score first, with the score of each model; None where a model missed it."""
+        """All findings as targets, in the order of the note, with the score of each model; None where one missed it.
+
+        A value of an attribute follows its span.
+        """
         scores: dict[str, dict[str, float]] = {}
         for arm, answer in self.answers.items():
             for each in targets.list_targets(prediction) if (prediction := _result(answer)) else ():
                 scores.setdefault(each["target"], {})[arm] = each["score"]
-        order = sorted(scores, key=lambda target: -max(scores[target].values()))
+        order = sorted(scores, key=lambda target: _place(targets.parse(target)))  # equal places: span, then attribute
         return {target: [scores[target].get(arm) for arm in self.answers] for target in order}
 
     def title(self, target: str, scores: Sequence[float | None]) -> str:
@@ -190,6 +195,26 @@ class Inquiry:
             if (ablation := _result(answer))
         ]
 
+    def summaries(self) -> list[str]:
+        """What supports and what opposes the target most: a sentence per model that has answered, quoting the note."""
+        return [
+            self._summary(title, explanation)
+            for title, explanation in zip(self.arms.values(), self.explanations(), strict=True)
+            if explanation and any(part.score for part in explanation.attributions)
+        ]
+
+    def _summary(self, title: str, explanation: Explanation) -> str:
+        parts = sorted((part for part in explanation.attributions if part.score), key=lambda part: -abs(part.score))
+        strong = [part for part in parts[:_NAMED] if abs(part.score) >= abs(parts[0].score) / 4]
+        support = _listed([quote(self.note.text, part.start, part.end) for part in strong if part.score > 0])
+        against = _listed([quote(self.note.text, part.start, part.end) for part in strong if part.score < 0])
+        named = name_target(targets.parse(self.target), quote(self.note.text, *self.place) if self.place else "")
+        if not METHODS[explanation.method].signed:
+            return f"{title}: for {named}, the model depends most on {support}."
+        clauses = [f"what supports it most is {support}"] * bool(support)
+        clauses += [f"what opposes it most is {against}"] * bool(against)
+        return f"{title}, {named}: {'; '.join(clauses)}."
+
     def differences(self, agreed: agreement.Agreement) -> list[str]:
         """The parts with the largest rank differences, in lines that quote the note."""
         text = self.note.text
@@ -209,6 +234,11 @@ class Inquiry:
             quote=quote(self.note.text, *place),
             target=name_target(targets.parse(self.target), quote(self.note.text, *target) if target else ""),
         )
+
+
+def _listed(quotes: Sequence[str]) -> str:
+    marked = [f"“{each}”" for each in dict.fromkeys(quotes)]
+    return " and ".join(filter(None, [", ".join(marked[:-1]), *marked[-1:]]))
 
 
 def quote(text: str, start: int, end: int) -> str:
@@ -242,6 +272,13 @@ def _waiting(answer: lab.Answer, left: float | None) -> str:
     step = "computing the full explanation" if answer.coarse else "scoring sentences"
     done = f", {progress:.0%}" if progress is not None else ""
     return f"{step}{done}{f', about {max(1, round(left))} s left' if left is not None else ''}"
+
+
+def _place(target: targets.Target) -> tuple[int, int, bool]:
+    """Where a target stands in the order of the note; labels of the whole note come first."""
+    if not isinstance(target, targets.SpanTarget):
+        return -1, 0, False
+    return target.start, target.end, isinstance(target, targets.AttributeTarget)
 
 
 def _result(answer: lab.Answer) -> Any:

@@ -1,4 +1,4 @@
-"""Controls for how an explanation is computed: method and its options, parts, baseline, context and checks."""
+"""Controls for how an explanation is computed: method and its options, parts, baseline, own words and checks."""
 
 import streamlit as st
 
@@ -39,9 +39,9 @@ def choose() -> ExplainOptions | None:
         )
         st.caption(plain(method_summary(name)))
         options = _options(name)
-        context = st.toggle(
-            "Explain by context only: the words of the finding stay in place",
-            key="explain_context",
+        own_words = st.toggle(
+            "Include the finding's own words",
+            key="explain_own_words",
             persist_state="session",
         )
         checks = st.toggle(
@@ -52,7 +52,7 @@ def choose() -> ExplainOptions | None:
     if options is None:
         return None
     return ExplainOptions(
-        method=name, method_options=options, grain=grain, baseline=baseline, context=context, checks=checks
+        method=name, method_options=options, grain=grain, baseline=baseline, context=not own_words, checks=checks
     )
 
 
