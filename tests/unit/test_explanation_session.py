@@ -1,13 +1,17 @@
 """The state of an inquiry: time left from the work done so far, findings as lines, quotes on one line."""
 
 from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
+from unit.test_explain_agreement import explanation
 from unit.test_highlight import prediction
 
 from trainer.errors import Refused
+from workbench import lab
+from workbench.explain import ExplainOptions
 from workbench.note import Note
-from workbench.sessions.explanation import Findings, _Pace, quote
+from workbench.sessions.explanation import Findings, Inquiry, _Pace, quote
 
 
 def test_time_left_follows_the_work_and_restarts_with_the_second_answer():
@@ -43,6 +47,20 @@ def test_a_model_that_failed_finds_nothing_and_keeps_its_pane():
     assert findings.done and findings.targets() == {}
     first, second = findings.panes({"a": "A", "b": "B"})
     assert (first.error.message, first.prediction, second.error) == ("no", None, None)
+
+
+def test_a_summary_names_what_supports_and_what_opposes_most(monkeypatch):
+    note, target = Note("Fever today. No rash."), "16:20:@assertion=absent"
+    places = [(0, 5), (6, 11), (13, 15), (16, 20)]
+    why = explanation([-1.0, 0.1, 3.0, 0.0], places=places, method="integrated_gradients")
+    waiting = Future()
+    waiting.coarse = None
+    answers = iter([done(why), waiting])
+    monkeypatch.setattr(lab, "shared", lambda: SimpleNamespace(explain=lambda *_, **__: next(answers)))
+    inquiry = Inquiry(note, target, {"a": "One", "b": "Two"}, ExplainOptions())
+    assert inquiry.summaries() == [
+        "One, “rash” as absent: what supports it most is “No”; what opposes it most is “Fever”."
+    ]
 
 
 def test_a_quote_is_one_line_of_what_can_be_shown():

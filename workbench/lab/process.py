@@ -42,8 +42,9 @@ class Process:
         self._computing = 0  # the request that has the turn, or had it last
         self._blamed = 0  # the request that was being computed when the child ended by itself
         self._dismissed = False  # whether it was ended from here
-        self._sorter = threading.Thread(target=self._sort, name="lab frames", daemon=True)
         self._sending, self._ending = threading.Lock(), threading.Lock()
+        self._ready, self._ended = threading.Event(), threading.Event()
+        threading.Thread(target=self._sort, name="lab frames", daemon=True).start()
 
     @property
     def pid(self) -> int | None:
@@ -52,11 +53,9 @@ class Process:
 
     def wait_until_ready(self) -> None:
         """Wait until it has imported what models need. LabFailed if it ends instead."""
-        try:
-            receive(self._reports)
-        except (OSError, EOFError):
-            raise self._failure() from None
-        self._sorter.start()
+        self._ready.wait()
+        if self._ended.is_set():
+            raise self._failure()
 
     def ask(self, frame: Frame, answer: Answer) -> Frame:
         """Send a request, pass the child's reports to `answer`, and return its last frame, an answer or an error.
@@ -68,7 +67,7 @@ class Process:
             self._count += 1
             number = self._count
             inbox = self._inboxes[number] = queue.SimpleQueue()
-            if not self._sorter.is_alive():
+            if self._ended.is_set():
                 inbox.put(None)
         finished = threading.Event()
         try:
@@ -77,7 +76,7 @@ class Process:
             return self._follow(answer, inbox)
         except (OSError, EOFError):
             failure = self._failure()
-            self._sorter.join()
+            self._ended.wait()
             raise (failure if number == self._blamed and not self._dismissed else Bystander()) from None
         finally:
             with self._ending:
@@ -96,14 +95,18 @@ class Process:
         with contextlib.suppress(OSError, EOFError):
             while True:
                 frame = receive(self._reports)
-                number = frame.pop("number")
-                if "turn" in frame:
+                number = frame.pop("number", 0)
+                if "ready" in frame:
+                    self._ready.set()
+                elif "turn" in frame:
                     self._computing = number
                 elif inbox := self._inboxes.get(number):
                     inbox.put(frame)
         with self._sending:
             asked = self._inboxes
             self._blamed = self._computing if self._computing in asked else min(asked, default=0)
+            self._ended.set()
+            self._ready.set()
             for inbox in asked.values():
                 inbox.put(None)
 
@@ -136,10 +139,10 @@ class Process:
         with self._ending:  # never while the next request may be on its way
             if finished.is_set():
                 return
-            if self._computing == number:
+            if self._computing != number and self._computing in self._inboxes:
+                self._end_later(number, finished)  # another request computes; this one stops when it has its turn
+            else:
                 self.end()
-            else:  # another request computes, and this one stops when it has its turn
-                self._end_later(number, finished)
 
     def _send(self, frame: Frame) -> None:
         with self._sending:
