@@ -203,6 +203,11 @@ def test_a_short_note_has_no_context_to_choose(runs):
     assert not filled(ran(page)).select_slider
 
 
+def test_after_a_reload_a_pasted_note_is_said_to_be_gone_and_no_sample_is_read_instead(runs):
+    page = opened(*runs, sample="pasted")
+    assert "is gone" in page.info[0].value and not page.error and "compare_run" not in page.session_state
+
+
 def test_a_link_to_a_missing_model_is_reported_and_not_interpreted(runs):
     page = opened(*runs, "![x](http://evil.example/x.png)")
     assert "not available on this machine" in words_on(page)
@@ -218,7 +223,7 @@ def test_a_pasted_note_is_compared_and_is_in_no_address_and_no_file(runs, home):
     page = filled(ran(page))
     assert page.session_state["compare_run"].note.text == HOSTILE
     assert CANARY in html(page) and "&lt;" in html(page) and "<img" not in html(page)
-    assert CANARY not in str(page.query_params) and "sample" not in page.query_params
+    assert CANARY not in str(page.query_params) and page.query_params["sample"] == "pasted"
     for file in filter(lambda path: path.is_file(), home.rglob("*")):
         assert CANARY.encode() not in file.read_bytes(), file.name
 

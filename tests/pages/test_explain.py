@@ -110,7 +110,7 @@ def test_a_finding_is_explained_with_picture_verdict_and_table(runs):
     )
     assert ("Better than chance" in picture) != ("Do not rely on this" in picture)
     assert "convergence delta" in picture and "steps 50" in picture and "hidden parts become mask" in picture
-    assert page.query_params == {"model": runs[0], "target": target(page)}
+    assert page.query_params == {"model": runs[0], "sample": "pasted", "target": target(page)}
     assert "as Disease " in words_on(page) and "without the " in words_on(page)
 
 
@@ -189,7 +189,7 @@ def test_what_the_models_did_not_find_can_be_asked_about(runs):
     button(page, "Explain").click()
     page = explained(ran(page))
     assert "Disease: chills" in words_on(page) and "sr-part" in html(page)
-    assert page.query_params == {"model": runs[0]}, "what a person typed is in no address"
+    assert page.query_params == {"model": runs[0], "sample": "pasted"}, "what a person typed is in no address"
 
 
 @pytest.mark.parametrize("typed", ["70:900:Disease", ""])
@@ -277,6 +277,17 @@ def test_a_hostile_note_is_shown_as_text_and_is_in_no_address_and_no_file(runs, 
     assert CANARY not in str(page.query_params)
     for file in filter(lambda path: path.is_file(), home.rglob("*")):
         assert CANARY.encode() not in file.read_bytes(), file.name
+
+
+def test_after_a_reload_a_pasted_note_is_said_to_be_gone_and_no_sample_takes_its_place(runs):
+    page = opened(runs[0])
+    again = AppTest.from_string(PAGE, default_timeout=30)  # a reload: the same address in a new session
+    again.query_params.update({"model": [runs[0]], "sample": "pasted", "target": target(page)})
+    again = ran(again)
+    assert "is gone" in again.info[0].value and "explain_findings" not in again.session_state
+    again.text_area(key="pasted").set_value(SHORT)
+    again = read(ran(again))
+    assert not again.info and "explain_inquiry" not in again.session_state, "nothing starts by itself"
 
 
 def test_stop_ends_a_waiting_run_and_is_shown(runs, monkeypatch):

@@ -56,16 +56,13 @@ def _read_address(titles: dict[str, str]) -> None:
         # Keep the previous choice as far as it is available.
         state.model = [arm for arm in state.get("model", ()) if arm in titles]
         return
-    state.compare_arriving = True
-    sample_ids = [entry.id for entry in samples()]
-    state.source = note_field.SOURCES[0]
-    state.sample = sample if sample in sample_ids else next(iter(sample_ids), None)
+    state.compare_arriving = note_field.arrive(sample) and note_field.entered()[0] is not None
     state.model = [arm for arm in arms if arm in titles][:MAX_MODELS] or presets.first_pair(titles)
     state.unknown_arms = [arm for arm in arms if arm not in titles]
 
 
 def _write_address(arms: list[str]) -> None:
-    sample = st.session_state.sample if st.session_state.source == note_field.SOURCES[0] and samples() else None
+    sample = note_field.address()
     links.write("compare", (sample, arms), _chosen(), {"sample": sample or [], "model": arms})
 
 

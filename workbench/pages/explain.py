@@ -86,9 +86,8 @@ def _arrive(titles: dict[str, str]) -> str:
     compared = state.get("compare_run")
     if new:
         _choose(address[0], titles)
-        if address[1] in [sample.id for sample in samples()]:
-            state.update(source=note_field.SOURCES[0], sample=address[1])
-        state.explain_linked = (address[2], state.source, state.sample)
+        is_here = note_field.arrive(address[1]) if address[1] else True
+        state.explain_linked = (address[2] if is_here else "", state.source, state.sample)
     elif compared is not None and compared is not state.get("explain_from"):
         _choose(list(compared.arms), titles)
     elif "explain_first" not in state:
@@ -107,7 +106,7 @@ def _choose(arms: list[str], titles: dict[str, str]) -> None:
 
 def _write_address(arms: list[str], target: str, findings: Findings) -> None:
     """Write models and sample, and the target only if it is a finding: a typed target may hold any text."""
-    sample = st.session_state.sample if st.session_state.source == note_field.SOURCES[0] and samples() else None
+    sample = note_field.address()
     named = target if target in findings.targets() else ""
     query = {"model": arms, "sample": sample or [], "target": named or []}
     links.write("explain", (arms, sample, named), _chosen(), query)

@@ -12,6 +12,12 @@ from workbench.widgets.messages import plain
 
 SOURCES = ("Sample", "Paste", "Upload")  # a public demo accepts no uploads
 
+_OWN = {"Paste": "pasted", "Upload": "uploaded"}  # by source what an address says of a note that it does not hold
+_GONE = (
+    "The note that you had here is gone: loading the page again starts anew, and nothing that you enter is stored. "
+    "Enter it once more."
+)
+
 
 def choose() -> tuple[Note | None, StillroomError | None]:
     """The chosen note, or the error in it; neither if nothing has been entered yet."""
@@ -25,7 +31,31 @@ def choose() -> tuple[Note | None, StillroomError | None]:
     )
     draw = {"Sample": _draw_samples, "Paste": _draw_text, "Upload": _draw_upload}[source or SOURCES[0]]
     draw()
-    return entered()
+    note, problem = entered()
+    if st.session_state.get("note_gone") == source and not note:
+        st.info(_GONE)
+    return note, problem
+
+
+def address() -> str | None:
+    """What an address says of the note: the id of a sample, or only that there is one which was pasted or uploaded."""
+    state = st.session_state
+    if state.get("source") not in _OWN:
+        return state.get("sample") if samples() else None
+    entered_here = (state.get("pasted") or "").strip() if state.source == "Paste" else state.get("uploaded")
+    return _OWN[state.source] if entered_here or "compare_run" in state else None
+
+
+def arrive(note: str | None) -> bool:
+    """Take the note that an address names. False where it is gone, which `choose` then says."""
+    state = st.session_state
+    state.source = next((source for source, word in _OWN.items() if word == note), SOURCES[0])
+    known = [sample.id for sample in samples()]
+    if state.source == SOURCES[0] or "sample" not in state:
+        state.sample = note if note in known else next(iter(known), None)
+    gone = state.source in _OWN and address() is None
+    state.note_gone = state.source if gone else None
+    return not gone
 
 
 def entered() -> tuple[Note | None, StillroomError | None]:
