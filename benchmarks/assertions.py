@@ -27,6 +27,7 @@ from trainer.datasets.places import split_files
 from trainer.datasets.readers import spans
 from trainer.datasets.readers.entities import MarkedDocument
 from trainer.evaluation import attribute_scores, span_scores
+from trainer.models.heads import document_reading
 
 ATTRIBUTE = "assertion"
 REACH = 12  # words that a phrase reaches at most
@@ -120,7 +121,9 @@ def compare(reference: str, dataset: str, split: str) -> dict[str, Any]:
     known = {attribute.name: attribute for attribute in inference.attributes_of(model)}
     attribute = known[ATTRIBUTE]
     sentences = [spans.tag_words(note.text, note.entities) for note in notes]
-    outputs = inference.word_outputs([each.words for each in sentences], model, tokenizer)
+    # In windows as long as its training rows, as it reads a note.
+    window = document_reading(model)["max_tokens"]
+    outputs = inference.word_outputs([each.words for each in sentences], model, tokenizer, max_tokens=window)
     gold = [list(each.tags) for each in sentences]
     stated = [each.attributes for each in sentences]
     confusions = attribute_scores.confusions(gold, stated, outputs, attribute)
