@@ -241,10 +241,12 @@ def _function(term: Term, *, sets: bool = False) -> Loss:
 
 
 def _read_outputs(model: PreTrainedModel, head: str) -> tuple[Tags | None, tuple[Attribute, ...]]:
-    """What the outputs of a tagger mean: its tags, and the attributes of spans. None and () for other heads."""
+    """The tags and attributes of a tagger that has attributes; None and () for any other head."""
     if HEADS[head].predicts != "tags":
         return None, ()
     names = output_names(model)
+    if attributes.tag_names(names) == tuple(names):  # without attributes a loss needs no meaning of the tags
+        return None, ()
     tags = read_tags(names)
     return tags, attributes.read(names, getattr(model.config, attributes.CARRIERS, {}), tags.kinds)
 
