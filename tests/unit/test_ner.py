@@ -1,12 +1,11 @@
 """The NER task: which pieces carry which tag, and how tags become spans."""
 
-from collections import namedtuple
-
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
 from trainer import datasets
+from trainer.datasets import Sentence
 from trainer.datasets.tags import iob2
 from trainer.examples import open_data
 from trainer.examples.ner import IGNORED, NERRows, Row, encode
@@ -14,7 +13,6 @@ from trainer.inference import decoding
 from trainer.prediction import Span
 from trainer.tasks.ner import NER
 
-Sentence = namedtuple("Sentence", "words tags")
 IDS = {"O": 0, "B-Disease": 1, "I-Disease": 2}
 SENTENCE = Sentence(("congestive", "cardiomyopathy", "."), ("B-Disease", "I-Disease", "O"))
 
@@ -107,7 +105,7 @@ def test_of_words_that_a_teacher_has_no_piece_of_nothing_is_asked(tokenizer):
 
 
 def test_a_sentence_without_tags_has_words_and_no_labels(tokenizer):
-    plain, tagged = Sentence(SENTENCE.words, None), SENTENCE
+    plain, tagged = Sentence(SENTENCE.words, ()), SENTENCE
     rows = encode(NER(), [plain, tagged], tokenizer, label_ids=IDS, max_tokens=64)
     assert set(rows[0].labels) == {IGNORED}
     assert rows[0].input_ids == rows[1].input_ids

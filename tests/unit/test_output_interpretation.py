@@ -113,7 +113,9 @@ def test_an_entity_type_called_o_is_one(tmp_path):
 def test_gold_tags_are_taught_in_the_scheme_of_the_teacher(tmp_path):
     labels, tags = SCHEMES["BILOU"]
     model, tokenizer = models.load(str(known.tagger(tmp_path / "m", words_of(tags), labels)))
-    (row,) = encode(NER(), [(TEXT.split(), GOLD)], tokenizer, label_ids=model.config.label2id, max_tokens=32)
+    (row,) = encode(
+        NER(), [Sentence(tuple(TEXT.split()), tuple(GOLD))], tokenizer, label_ids=model.config.label2id, max_tokens=32
+    )
     names = [labels[label] for label in row.labels if label != IGNORED]
     assert names == ["U-Drug", "U-Drug", "O", "U-Disease", "O", "B-Disease", "L-Disease", "O"]
 
@@ -235,7 +237,9 @@ def test_a_teacher_whose_outputs_are_no_numbers_teaches_nothing(tmp_path):
     model, tokenizer = models.load(str(known.tagger(tmp_path / "m", {"fever": "B-X"}, ["O", "B-X", "I-X"])))
     with torch.no_grad():
         model.classifier.bias[2] = float("inf")
-    sentences = encode(NER(), [(["fever"], ["B-X"])], tokenizer, label_ids=model.config.label2id, max_tokens=16)
+    sentences = encode(
+        NER(), [Sentence(("fever",), ("B-X",))], tokenizer, label_ids=model.config.label2id, max_tokens=16
+    )
     rows = NERRows(sentences, pad_id=0, words=True)
     with pytest.raises(NonFiniteOutputs):
         teacher_cache.teacher_outputs(model, rows, levels=[1], weights="w", cache=tmp_path)

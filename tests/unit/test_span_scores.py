@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 from seqeval.metrics import classification_report
 
 from trainer import inference
+from trainer.datasets import Sentence
 from trainer.errors import BadData, BadSpec
 from trainer.evaluation import span_scores
 
 GOLD = [["B-D", "I-D", "O", "B-C"], ["O", "O"], ["B-C", "I-C", "B-C"]]
 SAID = [["B-D", "I-D", "O", "B-D"], ["B-C", "O"], ["B-C", "I-C", "I-C"]]
 SENTENCES = [
-    (("Naïve", "metoprolol", "toxicity", "."), ("O", "B-Disease", "I-Disease", "O")),
-    (("No", "pneumonia", "was", "seen"), ("O", "B-Disease", "O", "O")),
-    (("Stable", "."), ("O", "O")),
+    Sentence(("Naïve", "metoprolol", "toxicity", "."), ("O", "B-Disease", "I-Disease", "O")),
+    Sentence(("No", "pneumonia", "was", "seen"), ("O", "B-Disease", "O", "O")),
+    Sentence(("Stable", "."), ("O", "O")),
 ] * 4
 tags = st.sampled_from(["O", "B-D", "I-D", "B-C", "I-C"])
 pairs = st.lists(st.lists(st.tuples(tags, tags), max_size=8), min_size=1, max_size=12)
@@ -141,7 +142,7 @@ def test_disk_bytes_are_those_of_the_weights_in_the_folder(tagger, tiny_model):
 
 
 def test_types_that_the_model_cannot_predict_are_refused_with_both_sets(tagger):
-    sentences = [*SENTENCES, (("aspirin",), ("B-Chemical",))]
+    sentences = [*SENTENCES, Sentence(("aspirin",), ("B-Chemical",))]
     with pytest.raises(
         BadSpec, match=r"the dev split has the entity types Chemical, Disease; .* knows Disease, not Chemical"
     ):

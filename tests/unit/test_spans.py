@@ -42,7 +42,7 @@ def written(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["jsonl", "brat", "pubtator"])
 def test_every_format_gives_the_same_words_and_tags(kind, tmp_path):
     [placed] = spans.read(written(tmp_path, kind))
-    words, tags, _ = placed.sentence
+    words, tags = placed.sentence
     assert " ".join(words).startswith("No fever , but café - au - lait spots and a 38 . 5 ° C")
     signs = [word for word, tag in zip(words, tags, strict=True) if tag.endswith("Sign")]
     assert signs == ["fever", "café", "-", "au", "-", "lait", "spots", "chest", "pain"]

@@ -11,6 +11,7 @@ import torch
 from tiny_pair import TAGS
 
 from trainer import models
+from trainer.datasets import Sentence
 from trainer.examples import open_data
 from trainer.resolved import ResolvedDataset
 from trainer.tasks.ner import NER
@@ -21,7 +22,7 @@ WORDS = [
     ("\ufffd", "no", "adverse", "events", "."),  # the first word yields no piece
     ("antihypertensive", "treatment") * 12,  # longer than a row
 ]
-SENTENCES = [(words, ("O",) * len(words)) for words in WORDS]
+SENTENCES = [Sentence(words, ("O",) * len(words)) for words in WORDS]
 COUNT = sum(map(len, WORDS))
 
 
@@ -115,9 +116,9 @@ def test_the_second_time_nothing_is_computed(taught, tmp_path, passes):
 def test_labels_do_not_affect_a_teachers_outputs(taught, tmp_path, passes):
     keep(taught, tmp_path)
     passes.count = 0
-    other = [(words, ("B-Disease",) * len(words)) for words in WORDS]
+    other = [Sentence(words, ("B-Disease",) * len(words)) for words in WORDS]
     keep(taught, tmp_path, rows_of(taught[1], other))
-    keep(taught, tmp_path, rows_of(taught[1], [(words, None) for words in WORDS]))
+    keep(taught, tmp_path, rows_of(taught[1], [Sentence(words, ()) for words in WORDS]))
     assert passes.count == 0
 
 
@@ -128,7 +129,7 @@ def test_other_teachers_levels_texts_and_lengths_are_kept_apart(what, taught, tm
     other = {
         "weights": lambda: keep(taught, tmp_path, weights="b" * 64),
         "levels": lambda: keep(taught, tmp_path, levels=(1, 2)),
-        "text": lambda: keep(taught, tmp_path, rows_of(taught[1], [*SENTENCES[:2], (WORDS[2][:-1], None)])),
+        "text": lambda: keep(taught, tmp_path, rows_of(taught[1], [*SENTENCES[:2], Sentence(WORDS[2][:-1], ())])),
         "order": lambda: keep(taught, tmp_path, rows_of(taught[1], SENTENCES[::-1])),
         "tokens": lambda: keep(taught, tmp_path, rows_of(taught[1], max_tokens=16)),
     }[what]()
@@ -147,7 +148,7 @@ def test_other_teachers_levels_texts_and_lengths_are_kept_apart(what, taught, tm
 )
 def test_texts_that_are_hardly_different_are_kept_apart(one, other, taught, tmp_path, passes):
     tokenizer = taught[1]
-    rows = [rows_of(tokenizer, [(words, None)]) for words in (one, other)]
+    rows = [rows_of(tokenizer, [Sentence(words, ())]) for words in (one, other)]
     assert rows[0].lengths.tolist() == rows[1].lengths.tolist()
     keep(taught, tmp_path, rows[0])
     passes.count = 0

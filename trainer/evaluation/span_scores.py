@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from seqeval.metrics.sequence_labeling import get_entities
 
 from trainer import inference
+from trainer.datasets import Sentence
 from trainer.datasets.rows.pieces import cut_words
 from trainer.datasets.tags import entity_types
 from trainer.errors import BadData, BadSpec
@@ -21,10 +22,6 @@ from trainer.inference import Labelling
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 TIMED = 100  # sentences that are timed for the latency figures
-
-Attributes = Mapping[str, Sequence[str]]  # by name the value of each word
-# Words, and one IOB2 tag per word; with attributes where the entities have any.
-TaggedSentence = tuple[Sequence[str], Sequence[str]] | tuple[Sequence[str], Sequence[str], Attributes]
 
 
 def scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -69,7 +66,7 @@ def count(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> 
 def word_scores(
     model: torch.nn.Module,
     tokenizer: Any,
-    sentences: Sequence[TaggedSentence],
+    sentences: Sequence[Sentence],
     *,
     labelling: Labelling = "first",
     max_tokens: int | None = None,
@@ -89,7 +86,7 @@ def word_scores(
 def evaluate(
     model: torch.nn.Module,
     tokenizer: Any,
-    sentences: Sequence[TaggedSentence],
+    sentences: Sequence[Sentence],
     *,
     labelling: Labelling = "first",
     split: str = "",
@@ -119,7 +116,7 @@ def evaluate(
     gold, outputs = _read(model, tokenizer, sentences, labelling, max_tokens, batch_tokens)
     seconds = time.perf_counter() - began
     peak = peak_bytes(device)
-    pieces = sum(len(cut_words(sentence[0], tokenizer)[0]) for sentence in sentences)
+    pieces = sum(len(cut_words(sentence.words, tokenizer)[0]) for sentence in sentences)
     cost = {
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "disk_bytes": weight_bytes(model, folder),
@@ -168,13 +165,13 @@ def _entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
 def _read(
     model: torch.nn.Module,
     tokenizer: Any,
-    sentences: Sequence[TaggedSentence],
+    sentences: Sequence[Sentence],
     labelling: Labelling,
     max_tokens: int | None,
     batch_tokens: int,
 ) -> tuple[list[list[str]], list[inference.WordOutputs]]:
     """Gold tags and the model's outputs: for each word of the joined text, or with labelling "all" for each piece."""
-    words, gold = [sentence[0] for sentence in sentences], [sentence[1] for sentence in sentences]
+    words, gold = [sentence.words for sentence in sentences], [sentence.tags for sentence in sentences]
     outputs = inference.word_outputs(
         words, model, tokenizer, labelling=labelling, max_tokens=max_tokens, batch_tokens=batch_tokens
     )
@@ -182,13 +179,13 @@ def _read(
 
 
 def _stated_attributes(
-    sentences: Sequence[TaggedSentence], tokenizer: Any, labelling: Labelling
+    sentences: Sequence[Sentence], tokenizer: Any, labelling: Labelling
 ) -> list[dict[str, list[str]]]:
     """The gold attributes of each sentence: by name the value of each word, or piece, that `_read` returns."""
-    stated = [sentence[2] if len(sentence) > 2 else {} for sentence in sentences]
+    stated = [sentence.attributes for sentence in sentences]
     if not any(stated):
         return [{} for _ in sentences]
-    owners = inference.word_owners([sentence[0] for sentence in sentences], tokenizer, labelling=labelling)
+    owners = inference.word_owners([sentence.words for sentence in sentences], tokenizer, labelling=labelling)
     return [
         {name: [values[word] for word in words.tolist()] for name, values in by_name.items()}
         for by_name, words in zip(stated, owners, strict=True)
@@ -198,7 +195,7 @@ def _stated_attributes(
 def _latency(
     model: torch.nn.Module,
     tokenizer: Any,
-    sentences: Sequence[TaggedSentence],
+    sentences: Sequence[Sentence],
     max_tokens: int | None,
     seed: int,
 ) -> dict[str, float]:
@@ -207,7 +204,7 @@ def _latency(
     times = []
     for index in [chosen[0], *chosen]:  # the first call is a warm-up
         began = time.perf_counter()
-        inference.tag_words([sentences[index][0]], model, tokenizer, max_tokens=max_tokens)
+        inference.tag_words([sentences[index].words], model, tokenizer, max_tokens=max_tokens)
         times.append((time.perf_counter() - began) * 1000)
     middle, slow = np.percentile(times[1:], [50, 95])
     return {"latency_ms_p50": float(middle), "latency_ms_p95": float(slow)}
@@ -222,11 +219,11 @@ def _check_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
             raise BadData(what)
 
 
-def _check_types(model: torch.nn.Module, sentences: Sequence[TaggedSentence], split: str) -> None:
+def _check_types(model: torch.nn.Module, sentences: Sequence[Sentence], split: str) -> None:
     if not len(sentences):
         raise BadData(f"there is no sentence to score{f' in the {split} split' if split else ''}.")
     known = inference.tags_of(model).kinds
-    present = entity_types(tag for sentence in sentences for tag in sentence[1])
+    present = entity_types(tag for sentence in sentences for tag in sentence.tags)
     if missing := sorted(set(present) - set(known)):
         where = f"the {split} split" if split else "the data set"
         lists = [", ".join(kinds) for kinds in (present, known, missing)]

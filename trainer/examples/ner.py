@@ -27,10 +27,6 @@ from trainer.tasks.ner import NER
 IGNORED = -100  # the label that cross-entropy skips
 WINDOW_STEP = 32  # word pieces; the window in which texts are read is a multiple of it
 
-Values = Mapping[str, Sequence[str]]  # by attribute the value of each word's entity, "" where it has none
-# Words, their IOB2 tags where they have any, and the attributes of their entities.
-Example = tuple[Sequence[str], Sequence[str] | None] | tuple[Sequence[str], Sequence[str] | None, Values]
-
 
 class Row(NamedTuple):
     """One window of an example, special tokens included.
@@ -60,7 +56,7 @@ class Encoded(NamedTuple):
 
 def encode(
     task: NER,
-    examples: Iterable[Example],
+    examples: Iterable[Sentence],
     tokenizer: PreTrainedTokenizerBase,
     *,
     label_ids: Mapping[str, int],
@@ -79,7 +75,7 @@ def encode(
 
 
 def _encoded(
-    task: NER, examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase, label_ids: Mapping[str, int]
+    task: NER, examples: Iterable[Sentence], tokenizer: PreTrainedTokenizerBase, label_ids: Mapping[str, int]
 ) -> Iterator[Encoded]:
     """Each example by itself; words are numbered through all of them."""
     names = sorted(label_ids, key=lambda label: label_ids[label])
@@ -87,15 +83,17 @@ def _encoded(
     learned = attributes.read(names, {}, ()) if task.attributes else ()
     encode_example = _encode_words if task.labelling == "first" else _encode_pieces
     for example in examples:
-        words, tags = example[0], example[1]
-        values = _value_numbers(example[2] if len(example) == 3 else {}, learned, task.attributes, len(words))
+        words, tags = example
+        values = _value_numbers(example.attributes, learned, task.attributes, len(words))
         encoded, count = encode_example(words, tags, values, tokenizer, tag_set)
         numbers = np.where(encoded.words < 0, -1, encoded.words + words_before)
         yield encoded._replace(words=numbers)
         words_before += count
 
 
-def _value_numbers(stated: Values, learned: Sequence[Attribute], names: Sequence[str], count: int) -> np.ndarray:
+def _value_numbers(
+    stated: Mapping[str, Sequence[str]], learned: Sequence[Attribute], names: Sequence[str], count: int
+) -> np.ndarray:
     """The number of each word's value of each attribute that is learned, (attributes, words); IGNORED without one."""
     numbers = np.full((len(learned), count), IGNORED)
     for row, attribute in zip(numbers, learned, strict=True):
@@ -107,7 +105,7 @@ def _value_numbers(stated: Values, learned: Sequence[Attribute], names: Sequence
 
 def _encode_words(
     words: Sequence[str],
-    tags: Sequence[str] | None,
+    tags: Sequence[str],
     values: np.ndarray,
     tokenizer: PreTrainedTokenizerBase,
     tag_set: Tags,
@@ -134,7 +132,7 @@ def _encode_words(
 
 def _encode_pieces(
     words: Sequence[str],
-    tags: Sequence[str] | None,
+    tags: Sequence[str],
     values: np.ndarray,
     tokenizer: PreTrainedTokenizerBase,
     tag_set: Tags,
@@ -259,7 +257,7 @@ class NERData(LabelledData[NER]):
 
         with_units: whether batches say where words begin, for a teacher whose outputs are cached by word.
         """
-        extra: list[Example] = [(words, None) for words in self.unlabelled] if split == "train" else []
+        extra = [Sentence(tuple(words), ()) for words in self.unlabelled] if split == "train" else []
         rows = encode(self.task, [*self.examples(split), *extra], tokenizer, label_ids=label_ids, max_tokens=max_tokens)
         return NERRows(rows, pad_id=tokenizer.pad_token_id, words=with_units)
 

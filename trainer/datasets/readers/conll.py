@@ -6,8 +6,8 @@ tag that does not look like one.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 from trainer.datasets.readers import Reporter, at_line, raise_problem
@@ -24,15 +24,21 @@ _FORMAT = "Write one word and its tag per line, with a tab between them, and an 
 _IOB2 = "Use IOB2: O, B-<type> for the first word of an entity, I-<type> for the words after it."
 
 
-class Sentence(NamedTuple):
+@dataclass(frozen=True)
+class Sentence:
     """Words with one IOB2 tag each: `O`, `B-<type>` where an entity begins, `I-<type>` inside it.
 
-    attributes: by name the value of each word's entity, "" where there is none; only names that an entity has.
+    tags: empty for text without annotations. attributes: by name the value of each word's entity, "" where there is
+    none; only names that an entity has. As an iterable it is the pair (words, tags), for `words, tags = sentence`.
     """
 
     words: tuple[str, ...]
     tags: tuple[str, ...]
-    attributes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
+        yield self.words
+        yield self.tags
 
     def part(self, start: int, stop: int | None = None) -> "Sentence":
         """The words from `start` up to `stop` with their tags and attributes."""
