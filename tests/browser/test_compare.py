@@ -190,7 +190,7 @@ def test_a_hostile_note_is_shown_as_its_text(page, app):
         assert text == HOSTILE
         assert pane.locator("img, script, a").count() == 0
     assert page.locator(".sr-panes").count() == 1, "the note is there once"
-    assert "onerror" not in page.url and "sample=" not in page.url
+    assert "onerror" not in page.url and "sample=pasted" in page.url
     assert "onerror" not in app.log.read_text()
     assert page.elsewhere == []
 

@@ -28,7 +28,7 @@ def reading(browser, app, path: str):
 
 
 def test_coarse_then_stopped_then_two_models_to_the_end_and_on_a_phone(page, app):
-    page.get_by_text("Details", exact=True).click()
+    page.get_by_test_id("stExpander").get_by_text("Details", exact=True).click()
     page.get_by_text("Also check infidelity").click()  # long enough to be seen and stopped
     page.get_by_role("button", name="Explain").click()
     # One look at both: the first model's words may be there a moment later.

@@ -73,10 +73,13 @@ def word_scores(
     batch_tokens: int = inference.BATCH_TOKENS,
     annotated: Collection[str] | None = None,
 ) -> dict[str, float]:
-    """The metrics of `evaluate` for a model on tagged sentences; with labelling "all" pieces are counted, not words.
+    """The metrics of `evaluate` for a model on tagged sentences, or pairs (words, tags).
+
+    With labelling "all" pieces are counted, not words.
 
     annotated: as for `evaluate`.
     """
+    sentences = list(map(Sentence.of, sentences))
     gold, outputs = _read(model, tokenizer, sentences, labelling, max_tokens, batch_tokens)
     predicted, _ = drop_unannotated([each.tags for each in outputs], annotated)
     stated = _stated_attributes(sentences, tokenizer, labelling)
@@ -109,6 +112,7 @@ def evaluate(
     Raises BadSpec if the sentences have entity types that the model does not know, and BadData if there is nothing to
     score; `split` only names the sentences in these messages.
     """
+    sentences = list(map(Sentence.of, sentences))
     _check_types(model, sentences, split)
     device = next(model.parameters()).device
     reset_peak(device)

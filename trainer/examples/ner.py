@@ -82,7 +82,7 @@ def _encoded(
     tag_set, words_before = read_tags(names), 0
     learned = attributes.read(names, {}, ()) if task.attributes else ()
     encode_example = _encode_words if task.labelling == "first" else _encode_pieces
-    for example in examples:
+    for example in map(Sentence.of, examples):
         words, tags = example
         values = _value_numbers(example.attributes, learned, task.attributes, len(words))
         encoded, count = encode_example(words, tags, values, tokenizer, tag_set)

@@ -5,10 +5,10 @@ tag that does not look like one.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trainer.datasets.readers import Reporter, at_line, raise_problem
 from trainer.datasets.readers.lines import lines
@@ -39,6 +39,14 @@ class Sentence:
     def __iter__(self) -> Iterator[tuple[str, ...]]:
         yield self.words
         yield self.tags
+
+    @classmethod
+    def of(cls, example: "Sentence | Sequence[Any]") -> "Sentence":
+        """A sentence as it is; a pair (words, tags), tags or None, as a sentence without attributes."""
+        if isinstance(example, cls):
+            return example
+        words, tags = example
+        return cls(words, () if tags is None else tags)
 
     def part(self, start: int, stop: int | None = None) -> "Sentence":
         """The words from `start` up to `stop` with their tags and attributes."""
