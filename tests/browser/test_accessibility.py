@@ -50,9 +50,7 @@ def opened(browser, name, at):
 
 
 def reached(page, name) -> bool:
-    """Whether Tab stops at every control; what loads is drawn anew while one goes through it, and a dialog, as it should,
-    holds Tab away from the page behind it.
-    """
+    """Whether Tab stops at every control; not asked of what is still loading, nor behind a dialog, which holds Tab."""
     return name.endswith(("loading", "asked")) or not unreached(page)
 
 
