@@ -146,7 +146,7 @@ def test_a_filter_by_slider_keeps_the_place_and_says_what_it_does(page):
 
 
 @pytest.mark.slow
-def test_the_report_is_made_on_click_and_prints_on_one_page(page, browser, tmp_path):
+def test_the_report_is_made_on_click_and_prints_on_two_pages_at_most(page, browser, tmp_path):
     filled(page)
     choose(page, "Paste")
     page.get_by_role("textbox", name="Text of the note").fill("Fever after naloxone. No rash, no cough.")
@@ -163,7 +163,7 @@ def test_the_report_is_made_on_click_and_prints_on_one_page(page, browser, tmp_p
     assert re.fullmatch(r"stillroom-compare-\d{8}-\d{6}-with-text\.html", speaking.name)
     sheet = browser.new_page()
     sheet.goto(speaking.as_uri())
-    assert len(re.findall(rb"/Type\s*/Page\b", sheet.pdf(format="A4"))) == 1
+    assert len(re.findall(rb"/Type\s*/Page\b", sheet.pdf(format="A4"))) <= 2
     assert page.elsewhere == []
 
 
