@@ -1,12 +1,14 @@
 """The NER task: which pieces carry which tag, and how tags become spans."""
 
+import json
+
 import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
 from trainer import datasets
 from trainer.datasets import Sentence
-from trainer.datasets.tags import iob2
+from trainer.datasets.tags import DECODING, iob2
 from trainer.examples import open_data
 from trainer.examples.ner import IGNORED, NERRows, Row, encode
 from trainer.inference import decoding
@@ -178,9 +180,21 @@ def test_unlabelled_sentences_join_the_training_rows_and_no_others(data, tokeniz
     assert list(opened.texts("dev")) == ["no fever"]
 
 
+def test_packed_rows_of_a_document_end_where_a_sentence_does(tmp_path, tokenizer):
+    text = "No fever. Naloxone works. No events. Dizziness was seen."
+    entity = {"label": "Drug", "start": 10, "end": 18}
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.spans.jsonl").write_text(json.dumps({"text": text, "entities": [entity]}) + "\n")
+    opened = open_data(NER(rows="packed"), datasets.resolve(str(tmp_path)))
+    rows = opened.rows("train", tokenizer, label_ids=dict.fromkeys(opened.labels, 0), max_tokens=12).rows
+    assert len(rows) > 1 and all(pieces(tokenizer, row)[-2] == "." for row in rows)
+
+
 @pytest.mark.parametrize(("lengths", "window"), [([9] * 80 + [60] * 15 + [500] * 5, 64), ([64] * 9, 64), ([900], 512)])
 def test_a_tagger_keeps_the_length_of_nine_of_ten_of_its_rows(data, lengths, window):
-    assert open_data(NER(), data).marks(512, np.array(lengths)) == {"document_reading": {"max_tokens": window}}
+    marks = open_data(NER(), data).marks(512, np.array(lengths))
+    assert marks == {"document_reading": {"max_tokens": window}, DECODING: "viterbi"}
+    assert DECODING not in open_data(NER(labelling="all"), data).marks(512, np.array(lengths))
 
 
 def test_batches_say_where_words_begin_only_if_asked(data, tokenizer):

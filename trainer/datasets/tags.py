@@ -14,6 +14,7 @@ from trainer.datasets import attributes
 from trainer.errors import BadSpec
 
 OUTSIDE = "O"
+DECODING = "stillroom_decoding"  # of a config: "viterbi" where the tags of a text are decoded together
 # How each scheme writes the position of a word in an entity, translated to the letters of BIOES.
 SCHEMES = {
     "IOB": {"B": "B", "I": "I"},

@@ -17,7 +17,7 @@ from trainer.datasets.rows.batches import collate, pad
 from trainer.datasets.rows.passages import passages
 from trainer.datasets.rows.pieces import Frame, align_words, cut_words, frame
 from trainer.datasets.rows.words import expand_tags
-from trainer.datasets.tags import Tags, iob2
+from trainer.datasets.tags import DECODING, Tags, iob2
 from trainer.datasets.tags import read as read_tags
 from trainer.evaluation import span_scores
 from trainer.examples.task_data import LabelledData, LabelledRows
@@ -227,13 +227,15 @@ class NERData(LabelledData[NER]):
         self.unlabelled = passages(dataset, limit=limit)
 
     def marks(self, max_tokens: int, lengths: np.ndarray) -> dict[str, Any]:
-        """The window in which texts are later read, and the entity types that carry each attribute.
+        """The window in which texts are later read, how tags are decoded, and the entity types with each attribute.
 
         The window is as long as nine in ten training rows, (rows,) `lengths`: a model trained on single sentences loses
         up to 14 points of F1 in its longest windows.
         """
         usual = math.ceil(np.percentile(lengths, 90) / WINDOW_STEP) * WINDOW_STEP if len(lengths) else max_tokens
         marks: dict[str, Any] = {"document_reading": {"max_tokens": min(usual, max_tokens)}}
+        if self.task.labelling == "first":
+            marks[DECODING] = "viterbi"
         if self.task.attributes:
             marks[attributes.CARRIERS] = {name: sorted(by_label) for name, by_label in self._train_attributes.items()}
         return marks
@@ -257,8 +259,11 @@ class NERData(LabelledData[NER]):
 
         with_units: whether batches say where words begin, for a teacher whose outputs are cached by word.
         """
+        examples = self.examples(split)
+        if self.task.rows == "packed":  # so that a row of a long document ends where a sentence does
+            examples = [sentence for each in examples for sentence in datasets.sentences(each)]
         extra = [Sentence(tuple(words), ()) for words in self.unlabelled] if split == "train" else []
-        rows = encode(self.task, [*self.examples(split), *extra], tokenizer, label_ids=label_ids, max_tokens=max_tokens)
+        rows = encode(self.task, [*examples, *extra], tokenizer, label_ids=label_ids, max_tokens=max_tokens)
         return NERRows(rows, pad_id=tokenizer.pad_token_id, words=with_units)
 
     def scores(

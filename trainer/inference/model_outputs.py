@@ -6,7 +6,7 @@ import torch
 
 from trainer.datasets import attributes
 from trainer.datasets.attributes import Attribute
-from trainer.datasets.tags import Tags
+from trainer.datasets.tags import DECODING, Tags
 from trainer.datasets.tags import read as read_tags
 from trainer.errors import BadSpec
 from trainer.zoo import outputs
@@ -31,6 +31,11 @@ def attributes_of(model: torch.nn.Module) -> tuple[Attribute, ...]:
     """The attributes of spans that a tagger gives. Raises what tags_of raises."""
     kinds = tags_of(model).kinds
     return attributes.read(output_names(model), getattr(model.config, attributes.CARRIERS, {}), kinds)
+
+
+def decodes_together(model: torch.nn.Module) -> bool:
+    """Whether the tags of a text are decoded together, as its config says: only tags in IOB2 can be."""
+    return getattr(model.config, DECODING, None) == "viterbi" and tags_of(model).scheme == "IOB2"
 
 
 def head(model: torch.nn.Module) -> str:

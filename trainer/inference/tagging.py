@@ -13,7 +13,8 @@ from trainer.datasets.rows.words import Alignment, expand_tags, join, words_in
 from trainer.datasets.tags import Tags
 from trainer.errors import UnknownName
 from trainer.inference import decoding
-from trainer.inference.model_outputs import attributes_of, output_names, tags_of
+from trainer.inference.model_outputs import attributes_of, decodes_together, output_names, tags_of
+from trainer.inference.viterbi import best_valid_outputs
 from trainer.inference.window_batches import BATCH_TOKENS, BatchOptions, window_size
 from trainer.inference.window_batches import read as read_windows
 from trainer.prediction import AttributeValue, Span
@@ -24,12 +25,14 @@ LABELLINGS = ("first", "all")
 
 class BestTags(NamedTuple):
     """For each piece of a sequence the index and probability of its most likely tag, both (pieces,), and the logits of
-    all attributes' values, (pieces, values).
+    all attributes' values, (pieces, values). log_scores: the log probabilities of all tags, (pieces, tags), where tags
+    are decoded together (tags.DECODING), otherwise (pieces, 0).
     """
 
     tags: np.ndarray
     scores: np.ndarray
     values: np.ndarray
+    log_scores: np.ndarray
 
 
 class WordOutputs(NamedTuple):
@@ -159,7 +162,8 @@ def _best_tags(
     """The most likely tag of each piece of each sequence. Each piece is scored in one of the windows with it."""
     total, count = sum(map(len, sequences)), len(tags_of(model).names)
     values = np.zeros((total, len(output_names(model)) - count), dtype=np.float32)
-    best = BestTags(np.zeros(total, dtype=np.int32), np.zeros(total, dtype=np.float32), values)
+    log_scores = np.zeros((total, count if decodes_together(model) else 0), dtype=np.float32)
+    best = BestTags(np.zeros(total, dtype=np.int32), np.zeros(total, dtype=np.float32), values, log_scores)
 
     def store(logits: torch.Tensor, rows: np.ndarray, place: np.ndarray) -> None:
         scores, tags = logits[..., :count].softmax(-1).max(-1)  # from (batch, width, tags) to (batch, width) each
@@ -169,6 +173,8 @@ def _best_tags(
         best.scores[place[scored]] = scores.cpu().numpy()[scored]
         if values.shape[1]:
             values[place[scored]] = logits[..., count:].cpu().numpy()[scored]
+        if log_scores.shape[1]:
+            log_scores[place[scored]] = logits[..., :count].log_softmax(-1).cpu().numpy()[scored]
 
     begins, _ = read_windows(sequences, window, model, tokenizer, store=store, **options)
     return [BestTags(*(part[a:b] for part in best)) for a, b in itertools.pairwise(begins)]
@@ -178,7 +184,13 @@ def _of_words(alignment: Alignment, best: BestTags, scheme: Tags) -> WordOutputs
     values = np.zeros((len(alignment.speaker), best.values.shape[1]), dtype=np.float32)
     spoken = alignment.speaker >= 0
     values[spoken] = best.values[alignment.speaker[spoken]]
-    return WordOutputs(*alignment.read(best.tags, best.scores, scheme), values, len(scheme.names))
+    tags, scores = best.tags, best.scores
+    if best.log_scores.shape[1]:
+        tags, scores = tags.copy(), scores.copy()
+        speakers = alignment.speaker[alignment.alone]
+        tags[speakers] = best_valid_outputs(best.log_scores[speakers], scheme)
+        scores[speakers] = np.exp(best.log_scores[speakers, tags[speakers]])
+    return WordOutputs(*alignment.read(tags, scores, scheme), values, len(scheme.names))
 
 
 def _decode(text: str, pieces: Pieces, best: BestTags, scheme: Tags, known: Sequence[Attribute]) -> tuple[Span, ...]:

@@ -17,7 +17,7 @@ class NER(Task):
     scheme of the compact-biomedical and lightweight-clinical papers: every piece carries the word's tag unchanged
     (B- repeated), and scores count pieces, which inflates F1; scores of the two schemes cannot be compared.
     rows: what a training row holds. "given": one example of the data set, a sentence or a document; "sentences": one
-    sentence; "packed": as many consecutive examples as fit, so that the model also learns to read long windows.
+    sentence; "packed": as many consecutive sentences as fit, so that the model also learns to read long windows.
     attributes: names of the entities' attributes to learn besides the tags, such as assertion.
     """
 
@@ -33,7 +33,8 @@ class NER(Task):
     name: Literal["ner"] = "ner"
     labelling: Literal["first", "all"] = Field("first", description="Which word pieces carry the tag of their word")
     rows: Literal["given", "sentences", "packed"] = Field(
-        "given", description="A training row holds an example of the data set, one sentence, or as many examples as fit"
+        "given",
+        description="A training row holds an example of the data set, one sentence, or as many sentences as fit",
     )
     attributes: tuple[AttributeName, ...] = Field(
         (), max_length=16, description="Attributes of the entities to learn with the tags, such as assertion"
