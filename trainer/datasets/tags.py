@@ -6,8 +6,9 @@ meaning is not clear are refused: a wrong guess would give wrong findings that n
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 from trainer.datasets import attributes
@@ -106,6 +107,18 @@ def kind_of(tag: str) -> str:
 def inside_tag(tag: str) -> str:
     """The IOB2 tag of the next word of the same entity: I- of B- and I-, O of O."""
     return f"I-{tag[2:]}" if tag[:2] == "B-" else tag
+
+
+def entities_of(tags: Iterable[str]) -> Iterator[tuple[str, int, int]]:
+    """(entity type, first word, last word) of each entity in IOB2 tags, as seqeval counts: I- after O begins one."""
+    first, open_kind = 0, ""
+    for index, tag in enumerate(chain(tags, [OUTSIDE])):
+        kind = kind_of(tag)
+        if kind == open_kind and tag[0] != "B":
+            continue
+        if open_kind:
+            yield open_kind, first, index - 1
+        first, open_kind = index, kind
 
 
 def entity_types(tags: Iterable[str]) -> tuple[str, ...]:

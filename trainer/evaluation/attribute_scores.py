@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from seqeval.metrics.sequence_labeling import get_entities
 
 from trainer.datasets.attributes import Attribute
+from trainer.datasets.tags import entities_of
 from trainer.inference import WordOutputs, attributes_of
 
 Interval = list[float]
@@ -83,7 +83,7 @@ def overlap_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[s
     """
     rows = []
     for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
-        gold_spans, spans = get_entities(list(gold_tags)), get_entities(list(predicted_tags))
+        gold_spans, spans = list(entities_of(gold_tags)), list(entities_of(predicted_tags))
         rows.append([_touching(spans, gold_spans), len(spans), _touching(gold_spans, spans), len(gold_spans)])
     return np.array(rows, dtype=np.int64).reshape(-1, 4)
 
@@ -110,7 +110,7 @@ def confusions(
     counts = np.zeros((len(gold), len(attribute.values), len(attribute.values)), dtype=np.int64)
     numbers = {value: number for number, value in enumerate(attribute.values)}
     for table, tags, values, words in zip(counts, gold, stated, outputs, strict=True):
-        for kind, first, last in get_entities(list(tags)):
+        for kind, first, last in entities_of(tags):
             value = values.get(attribute.name, [""] * len(tags))[first]
             if value and kind in attribute.carriers:
                 answer = words.attributes(first, last, kind, [attribute])[attribute.name].value
@@ -131,11 +131,9 @@ def end_to_end_counts(
     rows = []
     for tags, values, predicted_tags, words in zip(gold, stated, predicted, outputs, strict=True):
         by_word = values.get(attribute.name, [""] * len(tags))
-        gold_spans = {
-            (*span, by_word[span[1]] if span[0] in attribute.carriers else "") for span in get_entities(list(tags))
-        }
+        gold_spans = {(*span, by_word[span[1]] if span[0] in attribute.carriers else "") for span in entities_of(tags)}
         spans = set()
-        for kind, first, last in get_entities(list(predicted_tags)):
+        for kind, first, last in entities_of(predicted_tags):
             answer = words.attributes(first, last, kind, [attribute]).get(attribute.name)
             spans.add((kind, first, last, answer.value if answer else ""))
         rows.append([len(gold_spans & spans), len(spans), len(gold_spans)])

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from seqeval.metrics.sequence_labeling import get_entities
 
 from trainer import inference
 from trainer.datasets import Sentence
 from trainer.datasets.rows.pieces import cut_words
-from trainer.datasets.tags import entity_types
+from trainer.datasets.tags import entities_of, entity_types
 from trainer.errors import BadData, BadSpec
 from trainer.evaluation import attribute_scores
 from trainer.inference import Labelling
@@ -52,7 +51,7 @@ def bootstrap(
 def count(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> tuple[list[str], np.ndarray]:
     """The entity types, sorted, and (sentences, types, 3) counts of correct, predicted and gold entities."""
     _check_lengths(gold, predicted)
-    pairs = [(_entities(a), _entities(b)) for a, b in zip(gold, predicted, strict=True)]
+    pairs = [(set(entities_of(a)), set(entities_of(b))) for a, b in zip(gold, predicted, strict=True)]
     kinds = sorted({kind for pair in pairs for entities in pair for kind, *_ in entities})
     counts = np.zeros((len(pairs), len(kinds), 3), dtype=np.int64)
     for row, (gold_entities, predicted_entities) in zip(counts, pairs, strict=True):
@@ -143,7 +142,7 @@ def drop_unannotated(
     """Predicted tags without entities of types that a data set does not annotate, and the number dropped by type."""
     if annotated is None:
         return predicted, {}
-    dropped = Counter(kind for tags in predicted for kind, *_ in _entities(tags) if kind not in annotated)
+    dropped = Counter(kind for tags in predicted for kind, *_ in entities_of(tags) if kind not in annotated)
     if not dropped:
         return predicted, {}
     remaining = [[tag if tag == "O" or tag[2:] in annotated else "O" for tag in tags] for tags in predicted]
@@ -160,10 +159,6 @@ def _ratios(kinds: Sequence[str], counts: np.ndarray) -> dict[str, np.ndarray]:
         ratios[f"recall{suffix}"] = correct / np.maximum(gold, 1)
         ratios[f"f1{suffix}"] = 2 * correct / np.maximum(predicted + gold, 1)
     return ratios
-
-
-def _entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    return set(get_entities(list(tags)))
 
 
 def _read(

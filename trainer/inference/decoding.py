@@ -1,8 +1,8 @@
 """Decoding: from the tag of each word to spans of text."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-from trainer.datasets.tags import OUTSIDE, kind_of
+from trainer.datasets.tags import entities_of
 from trainer.prediction import AttributeValue, Span
 
 
@@ -19,20 +19,8 @@ def spans(
     attributes: those of a span by its first word, its last word and its entity type.
     """
     spans = []
-    for first, last, kind in _groups(tags):
+    for kind, first, last in entities_of(tags):
         score = sum(scores[first : last + 1]) / (last + 1 - first)
         start, end = words[first][0], words[last][1]
         spans.append(Span(start=start, end=end, label=kind, score=score, attributes=attributes(first, last, kind)))
     return spans
-
-
-def _groups(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    """(first word, last word, entity type) of each entity in IOB2 tags."""
-    first, open_kind = 0, ""
-    for index, tag in enumerate([*tags, OUTSIDE]):
-        kind = kind_of(tag)
-        if kind == open_kind and tag[0] != "B":
-            continue
-        if open_kind:
-            yield first, index - 1, open_kind
-        first, open_kind = index, kind

@@ -334,7 +334,6 @@ def evaluate(
     """Score a model on labelled data: F1 of words or documents with a 95 % bootstrap interval, and the cost."""
     from trainer import datasets
     from trainer import zoo as registry
-    from trainer.examples import open_data, read_task
     from trainer.spec import parse
     from workbench.launch.submission import resolve_references
 
@@ -343,10 +342,11 @@ def evaluate(
     spec = resolve_references(
         parse({"kind": "evaluate", "model": model, "dataset": dataset, "split": split, "task": task})
     )
-    data = open_data(read_task(spec.task.name, resolved), corpus, limit=limit)
 
     from trainer import inference, models  # import torch, so only after all checks that do not need it
+    from trainer.examples import open_data, read_task
 
+    data = open_data(read_task(spec.task.name, resolved), corpus, limit=limit)
     network, tokenizer = models.load(resolved)
     longest = inference.window_size(network, tokenizer)
     report = data.report(network, tokenizer, split, max_tokens=longest, folder=Path(resolved.path))
