@@ -12,6 +12,7 @@ import pytest
 
 # Before torch or huggingface_hub is imported anywhere, and inherited by every child process a test starts.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
+os.environ.update(STILLROOM_WORKER_THREADS="1", STILLROOM_LAB_THREADS="1")  # two waiting threads cost two cores
 
 gc.disable()  # until every test is collected: what is imported until then stays
 

@@ -81,8 +81,9 @@ def run(home, spec: dict, *, model, number: int, teacher=None, unlabelled=None, 
 
 @pytest.fixture(scope="module")
 def teacher(notes, tmp_path_factory):
-    """(run, model folder) of a MiniLM that was trained on the notes."""
-    spec = {"kind": "finetune", "model": "minilm", "dataset": str(notes), "task": TASK, "schedule": SCHEDULE}
+    """(run, model folder) of three layers of MiniLM that were trained on the notes."""
+    small = {"base": "minilm", "layers": 3, "vocabulary": 1000}
+    spec = {"kind": "finetune", "model": small, "dataset": str(notes), "task": TASK, "schedule": SCHEDULE}
     return run(tmp_path_factory.mktemp("home"), spec, model=zoo.resolve("minilm"), number=1)
 
 
@@ -146,11 +147,11 @@ def test_a_student_learns_both_from_its_teacher_on_text_without_labels(teacher, 
     spec = {
         "kind": "distill",
         "teacher": str(teacher[1]),
-        "student": {"layers": 3},
+        "student": {"layers": 2},
         "dataset": str(notes),
         "limit": 8,
         "recipe": {"name": "task_kd", "unlabelled": str(notes.parent / "text")},
-        "schedule": SCHEDULE | {"epochs": 4},
+        "schedule": SCHEDULE | {"epochs": 5, "lr": 2e-3},
     }
     resolved = zoo.resolve(str(teacher[1]))
     taught, folder = run(

@@ -35,12 +35,17 @@ def note(tmp_path) -> Path:
     return path
 
 
-def test_predict_prints_one_document_with_offsets_of_the_file(tiny_model, note, home):
-    """In a process of its own, as a script would call it: nothing else may reach stdout."""
-    command = [sys.executable, "-m", "workbench.cli", "predict", "--model", tiny_model, "--text-file", note, "--json"]
-    done = subprocess.run(command, capture_output=True, timeout=120)
-    assert done.returncode == 0
-    document = json.loads(done.stdout)
+@pytest.mark.parametrize("own_process", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_predict_prints_one_document_with_offsets_of_the_file(own_process, stillroom, tiny_model, note):
+    """Nothing else may reach stdout, also in a process of its own, as a script would call it."""
+    words = ["predict", "--model", tiny_model, "--text-file", note, "--json"]
+    if own_process:
+        done = subprocess.run([sys.executable, "-m", "workbench.cli", *words], capture_output=True, timeout=120)
+        code, out = done.returncode, done.stdout
+    else:
+        code, out, _ = stillroom(*words)
+    assert code == 0
+    document = json.loads(out)
     assert set(document) == {"model", "task", "spans", "labels", "coverage", "cost"}
     assert set(document["coverage"]) == {"tokens", "tokens_read", "windows", "unread"}
     assert set(document["cost"]) == {"latency_ms", "tokens_per_second"}

@@ -167,19 +167,16 @@ def test_damaged_outputs_of_the_teacher_are_computed_again(first, taught):
         assert weights(again) == weights(whole)
 
 
-def test_unlabelled_text_is_labelled_by_the_teacher(home, taught, tmp_path):
+@pytest.mark.parametrize("weights", [{}, pytest.param({"attention_kl": 1.0}, marks=pytest.mark.slow)])
+def test_unlabelled_text_is_labelled_by_the_teacher(weights, home, taught, tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("The patient had severe renal failure. It was seen again after naloxone was given.\n" * 20)
-    labels = []
-    for number, recipe in enumerate(({"name": "task_kd"}, {"name": "task_kd", "attention_kl": 1.0}), 1):
-        recipe |= {"unlabelled": str(text), "unlabelled_limit": 30}
-        fields = TASK | QUICK | {"recipe": recipe, "limit": 10}
-        options = {"model": taught, "teacher": taught, "dataset": TASK["dataset"], "unlabelled": str(text)}
-        run = start(home, fields, number=number, **options)
-        execute(run.folder)
-        assert published(run)
-        labels.append(figures(run, "loss.soft_targets"))
-    assert all(value > 0 for values in labels for value in values)
+    recipe = {"name": "task_kd", "unlabelled": str(text), "unlabelled_limit": 30} | weights
+    fields = TASK | QUICK | {"recipe": recipe, "limit": 10}
+    run = start(home, fields, model=taught, teacher=taught, dataset=TASK["dataset"], unlabelled=str(text))
+    execute(run.folder)
+    assert published(run)
+    assert all(value > 0 for value in figures(run, "loss.soft_targets"))
 
 
 # Masked-LM teachers, tiny and random: every recipe once through the whole way.
@@ -218,8 +215,12 @@ CASES = {
 }
 
 
+# What the others add, tests/unit/test_recipes.py has in every run.
+QUICKEST = ("distil", "tiny", "minilm-minialbert")
+
+
 @pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=pytest.mark.slow) if case.endswith("-exact") else case for case in CASES]
+    "case", [case if case in QUICKEST else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
 )
 def test_a_masked_lm_is_distilled_published_and_used(case, home, tiny, corpus):
     recipe, student = CASES[case]

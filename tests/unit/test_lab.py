@@ -38,11 +38,9 @@ TIMEOUT_S = 120
 
 @pytest.fixture(scope="module")
 def lab():
-    with pytest.MonkeyPatch.context() as here:
-        here.setenv("STILLROOM_LAB_THREADS", "1")
-        made = Lab()
-        yield made
-        made.close()
+    made = Lab()
+    yield made
+    made.close()
 
 
 @pytest.fixture(params=["in a child", "in process"])

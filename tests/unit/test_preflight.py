@@ -139,7 +139,6 @@ def leftovers(before: set[Path]) -> set[Path]:
 
 
 def test_a_trial_is_kept_for_its_spec_and_leaves_nothing_else(home, tiny_model, text, monkeypatch):
-    monkeypatch.setenv("STILLROOM_WORKER_THREADS", "1")
     monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
     spec, before = spec_of("finetune", tiny_model, text), leftovers(set())
     trial = finished(Trial(spec, limit_s=WAIT_S))

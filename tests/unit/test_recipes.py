@@ -74,12 +74,11 @@ HEADS_OF = {
 }
 VARIANTS = list(variants())
 every_variant = pytest.mark.parametrize(("recipe", "head"), VARIANTS)
-# For tests that train: a recipe with its defaults is in every run, one with options is slow.
+# For tests that train: a recipe with its defaults is in every run, one with options or for several labels is slow.
 CHOICES = {f"-{option}-{choice}" for kind in RECIPES.values() for option, choice in choices(kind)}
+SLOW = ("-all-terms", "-exact", "-several-labels", *CHOICES)
 TRAINED = [
-    pytest.param(
-        *case.values, id=case.id, marks=pytest.mark.slow if case.id.endswith(("-all-terms", "-exact", *CHOICES)) else ()
-    )
+    pytest.param(*case.values, id=case.id, marks=pytest.mark.slow if case.id.endswith(SLOW) else ())
     for case in VARIANTS
 ]
 every_trained = pytest.mark.parametrize(("recipe", "head"), TRAINED)
