@@ -400,6 +400,8 @@ def test_cuda_devices_are_counted_without_torch(tmp_path, monkeypatch, listed, v
 )
 def test_lab_and_workers_share_the_cores(home, monkeypatch, cores, workers, lab, each):
     monkeypatch.setattr(processes, "cores", lambda: cores)
+    for name in ("STILLROOM_LAB_THREADS", "STILLROOM_WORKER_THREADS"):
+        monkeypatch.delenv(name)  # a person's wish counts, and the tests have one
     environment = processes.child_environment(workers=workers)
     assert environment["STILLROOM_LAB_THREADS"] == str(lab)
     assert environment["STILLROOM_WORKER_THREADS"] == str(each) or not workers
