@@ -180,6 +180,23 @@ def test_unlabelled_sentences_join_the_training_rows_and_no_others(data, tokeniz
     assert list(opened.texts("dev")) == ["no fever"]
 
 
+def test_each_packing_holds_every_word_once_in_rows_of_other_lengths(tokenizer):
+    sentences = [SENTENCE] * 12  # of eight pieces and three words each
+    options = {"label_ids": IDS, "max_tokens": 34}
+    rows = encode(NER(rows="packed", packings=3), sentences, tokenizer, **options, seed=1)
+    once = encode(NER(rows="packed"), sentences, tokenizer, **options)
+    assert rows[: len(once)] == once and max(len(row.input_ids) for row in rows) <= 34
+    assert [word for row in rows for word in row.words if word >= 0] == list(range(3 * 36))
+    lengths = [len(row.input_ids) for row in rows]
+    assert len(set(lengths)) > len(set(lengths[: len(once)]))
+    assert rows == encode(NER(rows="packed", packings=3), sentences, tokenizer, **options, seed=1)
+    assert rows != encode(NER(rows="packed", packings=3), sentences, tokenizer, **options, seed=2)
+
+
+def test_specs_without_packings_keep_their_digests():
+    assert "packings" not in NER(rows="packed").model_dump() and NER(packings=2).model_dump()["packings"] == 2
+
+
 def test_packed_rows_of_a_document_end_where_a_sentence_does(tmp_path, tokenizer):
     text = "No fever. Naloxone works. No events. Dizziness was seen."
     entity = {"label": "Drug", "start": 10, "end": 18}

@@ -1,5 +1,6 @@
 """Sentences and documents with tagged words: rows that train a tagger, and its scores."""
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -61,16 +62,17 @@ def encode(
     *,
     label_ids: Mapping[str, int],
     max_tokens: int,
+    seed: int = 0,
 ) -> list[Row]:
     """Rows of `examples`; one longer than max_tokens becomes several rows, so nothing is cut off.
 
-    The attributes that the task names are learned too.
+    The attributes that the task names are learned too. seed: of the lengths of rows that are packed once more.
     """
     special = frame(tokenizer)
     size = max_tokens - len(special.before) - len(special.after)
     encoded = _encoded(task, examples, tokenizer, label_ids)
     if task.rows == "packed":
-        encoded = _packed(encoded, size)
+        encoded = _packings(list(encoded), size, task.packings, seed)
     return [_row(special, each, window) for each in encoded for window in _windows(len(each.ids), size)]
 
 
@@ -144,14 +146,26 @@ def _encode_pieces(
     return Encoded(pieces.ids, labels[owners], np.where(begins, owners, -1), values[:, owners]), len(words)
 
 
-def _packed(examples: Iterable[Encoded], size: int) -> Iterator[Encoded]:
-    """Consecutive examples joined while they fit into `size` pieces; one that is longer stands alone."""
+def _packings(examples: Sequence[Encoded], size: int, count: int, seed: int) -> Iterator[Encoded]:
+    """The examples packed `count` times: first in rows of up to `size` pieces, then in rows of random lengths from half
+    of that, so that a sentence has other sentences around it each time. Each packing has its own word numbers.
+    """
+    random = np.random.default_rng(seed)
+    words = 1 + max((int(each.words.max(initial=-1)) for each in examples), default=0)
+    for number in range(count):
+        sizes = itertools.repeat(size) if number == 0 else iter(lambda: int(random.integers(size // 2, size + 1)), None)
+        for row in _packed(examples, sizes):
+            yield row._replace(words=np.where(row.words < 0, -1, row.words + number * words))
+
+
+def _packed(examples: Iterable[Encoded], sizes: Iterator[int]) -> Iterator[Encoded]:
+    """Consecutive examples joined while they fit into the size of their row; one that is longer stands alone."""
     joined: list[Encoded] = []
-    length = 0
+    length, size = 0, next(sizes)
     for example in examples:
         if joined and length + len(example.ids) > size:
             yield _join(joined)
-            joined, length = [], 0
+            joined, length, size = [], 0, next(sizes)
         joined.append(example)
         length += len(example.ids)
     if joined:
@@ -255,7 +269,7 @@ class NERData(LabelledData[NER]):
         seed: int = 0,
         with_units: bool = False,
     ) -> "NERRows":
-        """Training rows of a split, the unlabelled sentences after those of train; `seed` plays no part here.
+        """Training rows of a split, the unlabelled sentences after those of train; `seed` is that of `encode`.
 
         with_units: whether batches say where words begin, for a teacher whose outputs are cached by word.
         """
@@ -263,7 +277,7 @@ class NERData(LabelledData[NER]):
         if self.task.rows == "packed":  # so that a row of a long document ends where a sentence does
             examples = [sentence for each in examples for sentence in datasets.sentences(each)]
         extra = [Sentence(tuple(words), ()) for words in self.unlabelled] if split == "train" else []
-        rows = encode(self.task, [*examples, *extra], tokenizer, label_ids=label_ids, max_tokens=max_tokens)
+        rows = encode(self.task, [*examples, *extra], tokenizer, label_ids=label_ids, max_tokens=max_tokens, seed=seed)
         return NERRows(rows, pad_id=tokenizer.pad_token_id, words=with_units)
 
     def scores(

@@ -18,6 +18,8 @@ class NER(Task):
     (B- repeated), and scores count pieces, which inflates F1; scores of the two schemes cannot be compared.
     rows: what a training row holds. "given": one example of the data set, a sentence or a document; "sentences": one
     sentence; "packed": as many consecutive sentences as fit, so that the model also learns to read long windows.
+    packings: how often the sentences are packed, each time in rows of other lengths, so that a sentence is learned
+    beside different ones; an epoch is all of these rows. It counts for packed rows only.
     attributes: names of the entities' attributes to learn besides the tags, such as assertion.
     """
 
@@ -36,6 +38,7 @@ class NER(Task):
         "given",
         description="A training row holds an example of the data set, one sentence, or as many sentences as fit",
     )
+    packings: int = Field(1, ge=1, le=64, description="How often the sentences are packed, each time differently")
     attributes: tuple[AttributeName, ...] = Field(
         (), max_length=16, description="Attributes of the entities to learn with the tags, such as assertion"
     )
@@ -48,9 +51,11 @@ class NER(Task):
         return tuple(sorted(names))
 
     @model_serializer(mode="wrap")
-    def _without_empty(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        # Without attributes the field is left out, as before it existed, so that older specs keep their digests.
+    def _without_defaults(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        # Fields that older specs did not have are left out where they say nothing, so that digests stay the same.
         fields = dump(self)
         if not fields.get("attributes"):
             fields.pop("attributes", None)
+        if fields.get("packings") == 1:
+            del fields["packings"]
         return fields
