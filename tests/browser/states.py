@@ -340,7 +340,8 @@ def main() -> None:
         os.environ["STILLROOM_HOME"] = str(base / "home")
         (base / "home").mkdir()
         app = stack.enter_context(served(base / "home"))
-        demo = stack.enter_context(running("gradio", base))
+        (base / "demo").mkdir()
+        demo = stack.enter_context(running("gradio", base / "demo"))
         at = stack.enter_context(places(app, demo, base))
         browser = stack.enter_context(browsing(chromium_path()))
         for name in (each for each in STATES if each.startswith(options.only)):

@@ -23,7 +23,7 @@ from trainer.prediction import Cost, Coverage, Prediction
 from workbench.explain import ExplainOptions, explain
 from workbench.lab import InProcessLab, Lab, LabFailed, OutOfMemory, TooLate, process, shared
 from workbench.lab.answers import Answer
-from workbench.lab.failures import as_stillroom_error, from_json
+from workbench.lab.failures import NO_MEMORY, as_stillroom_error, from_json
 from workbench.lab.frames import receive, send
 from workbench.lab.requests import _without_waiting
 from workbench.lab.turns import Turns
@@ -46,7 +46,17 @@ def lab():
 @pytest.fixture(params=["in a child", "in process"])
 def either(request, lab):
     """Both kinds of lab, for what they promise alike."""
-    made = lab if request.param == "in a child" else InProcessLab()
+    yield from _lab_of(request.param, lab)
+
+
+@pytest.fixture(params=["in a child", pytest.param("in process", marks=pytest.mark.slow)])
+def usual(request, lab):
+    """The same for what takes long: only the lab that people use is in every run."""
+    yield from _lab_of(request.param, lab)
+
+
+def _lab_of(kind, lab):
+    made = lab if kind == "in a child" else InProcessLab()
     yield made
     if made is not lab:
         made.close()
@@ -201,25 +211,38 @@ def test_an_explanation_tells_its_progress_and_its_coarse_form_before_it_is_done
 
 
 @pytest.mark.parametrize("ask", [long_work, long_reading])
-def test_what_is_at_work_can_be_cancelled_and_its_process_goes_on(ask, either, tiny_model, monkeypatch):
+def test_what_is_at_work_can_be_cancelled_and_its_process_goes_on(ask, usual, tiny_model, monkeypatch):
     monkeypatch.setattr(process, "STOP_S", TIMEOUT_S)  # however busy the machine is
-    answer = ask(either, tiny_model)
+    answer = ask(usual, tiny_model)
     until(lambda: answer.progress)
-    pid, began = getattr(either, "pid", None), time.monotonic()
+    pid, began = getattr(usual, "pid", None), time.monotonic()
     assert answer.running() and answer.place == 0
     assert answer.cancel() and answer.cancelled() and answer in wait([answer], timeout=1).done
     assert time.monotonic() - began < 0.5
     with pytest.raises(CancelledError):
         answer.result()
-    assert either.submit("Fever", Arm.parse(str(tiny_model))).result(TIMEOUT_S).task == "ner"
-    assert getattr(either, "pid", None) == pid
+    assert usual.submit("Fever", Arm.parse(str(tiny_model))).result(TIMEOUT_S).task == "ner"
+    assert getattr(usual, "pid", None) == pid
+
+
+def running(program, monkeypatch):
+    """The lab's process with another program as its child."""
+    start = partial(process.subprocess.Popen, [sys.executable, "-S", "-c", program])
+    monkeypatch.setattr(process.subprocess, "Popen", lambda _, **options: start(**options))
+    return process.Process()
+
+
+def test_a_child_that_ends_for_lack_of_memory_says_so(monkeypatch):
+    child = running(f"import sys; sys.stdin.read(1); sys.exit({NO_MEMORY})", monkeypatch)
+    child._computing = 1  # as it says when it begins
+    with pytest.raises(OutOfMemory, match=f"ended with code {NO_MEMORY}, as happens when memory runs out"):
+        child.ask({}, Answer())
+    assert child.pid is None
 
 
 def test_a_process_that_ignores_a_cancellation_is_killed(monkeypatch):
     monkeypatch.setattr(process, "STOP_S", 0.2)
-    deaf = partial(process.subprocess.Popen, [sys.executable, "-c", "import time; time.sleep(600)"])
-    monkeypatch.setattr(process.subprocess, "Popen", lambda _, **options: deaf(**options))
-    child, answer = process.Process(), Answer()
+    child, answer = running("import time; time.sleep(600)", monkeypatch), Answer()
     assert child.pid and answer.cancel()
     with pytest.raises(process.Bystander):
         child.ask({}, answer)
@@ -239,12 +262,12 @@ def test_a_child_that_does_not_stop_is_killed_without_affecting_others(lab, tiny
     assert lab.pid != pid
 
 
-def test_a_deadline_stops_both_waiting_and_running_requests(either, tiny_model, monkeypatch):
+def test_a_deadline_stops_both_waiting_and_running_requests(usual, tiny_model, monkeypatch):
     monkeypatch.setattr(process, "STOP_S", TIMEOUT_S)  # however busy the machine is
-    either.submit("Fever", Arm.parse(str(tiny_model))).result(TIMEOUT_S)  # torch is imported
-    working = long_work(either, tiny_model, deadline_s=2.5)
-    waiting = either.submit(TEXT, Arm.parse(str(tiny_model)), deadline_s=0.3)
-    last = either.submit(TEXT, Arm.parse(str(tiny_model)), deadline_s=TIMEOUT_S)
+    usual.submit("Fever", Arm.parse(str(tiny_model))).result(TIMEOUT_S)  # torch is imported
+    working = long_work(usual, tiny_model, deadline_s=2.5)
+    waiting = usual.submit(TEXT, Arm.parse(str(tiny_model)), deadline_s=0.3)
+    last = usual.submit(TEXT, Arm.parse(str(tiny_model)), deadline_s=TIMEOUT_S)
     with pytest.raises(TooLate, match=r"within the 0.3 s allowed: 0.\d s waiting for other requests\. Ask") as caught:
         waiting.result(TIMEOUT_S)
     assert "allow more time" in caught.value.next_step and last.place == 1
@@ -252,20 +275,20 @@ def test_a_deadline_stops_both_waiting_and_running_requests(either, tiny_model, 
         TooLate, match=r"2.5 s allowed: \d.\d s waiting.*, \d.\d s loading the model, \d.\d s explaining"
     ):
         working.result(TIMEOUT_S)
-    pid = getattr(either, "pid", None)
+    pid = getattr(usual, "pid", None)
     assert last.result(TIMEOUT_S).task == "ner"
-    assert getattr(either, "pid", None) == pid
+    assert getattr(usual, "pid", None) == pid
 
 
 @pytest.mark.parametrize("ask", [long_work, long_reading])
-def test_a_short_note_does_not_wait_for_a_long_one_of_another_session(ask, either, tiny_model):
+def test_a_short_note_does_not_wait_for_a_long_one_of_another_session(ask, usual, tiny_model):
     arm = Arm.parse(str(tiny_model))
-    alone = either.submit("Fever after naloxone. " * 50, arm).result(TIMEOUT_S)
-    why_alone = either.explain("Fever after naloxone.", arm, TARGET).result(TIMEOUT_S)
-    long = ask(either, tiny_model)
+    alone = usual.submit("Fever after naloxone. " * 50, arm).result(TIMEOUT_S)
+    why_alone = usual.explain("Fever after naloxone.", arm, TARGET).result(TIMEOUT_S)
+    long = ask(usual, tiny_model)
     until(lambda: long.progress and (long.coarse or long.stage == "reading"))
-    short = either.submit("Fever after naloxone. " * 50, arm).result(TIMEOUT_S)
-    why = either.explain("Fever after naloxone.", arm, TARGET).result(TIMEOUT_S)
+    short = usual.submit("Fever after naloxone. " * 50, arm).result(TIMEOUT_S)
+    why = usual.explain("Fever after naloxone.", arm, TARGET).result(TIMEOUT_S)
     assert not long.done() and 0 < long.progress < 0.9
     seen = long.progress
     until(lambda: long.progress != seen)
@@ -394,6 +417,7 @@ def test_a_canary_in_a_note_that_fails_or_crashes_a_model_is_in_no_file_log_erro
     assert not [path for path in files if canary.encode() in path.read_bytes() or path.name.startswith("core")]
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_in_the_child_is_reported_and_ends_it(lab):
     arm, how = Arm.parse("minilm-ncbi"), ExplainOptions(orders=0, method_options={"steps": 50})
     lab.explain("Fever after naloxone.", arm, TARGET, how).result(TIMEOUT_S)  # whatever is imported is in memory
