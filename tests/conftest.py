@@ -17,6 +17,7 @@ os.environ.update(STILLROOM_WORKER_THREADS="1", STILLROOM_LAB_THREADS="1")  # tw
 gc.disable()  # until every test is collected: what is imported until then stays
 
 TAGS = ("O", "B-Disease", "I-Disease")
+ASSERTIONS = {"assertion": ["problem"]}
 CLASSES = ("Cardiovascular / Pulmonary", "Gastroenterology", "Ophthalmology", "Orthopedic")
 
 
@@ -131,7 +132,14 @@ def stillroom(capsys):
 def tiny_model(tmp_path_factory) -> Path:
     """A published-run folder of a BERT tagger: 2 layers, hidden size 32, 4 heads, seeded random weights."""
     about = {"task": "ner", "labels": ["Disease"], "dataset": "ncbi-disease-slice"}
-    return _published(tmp_path_factory.mktemp("models") / "tiny", "BertForTokenClassification", TAGS, about)
+    return published_folder(tmp_path_factory.mktemp("models") / "tiny", "BertForTokenClassification", TAGS, about)
+
+
+def tiny_assertion_model(folder: Path) -> Path:
+    """The same of a tagger that says of problems whether the patient has them."""
+    names = ("O", "B-problem", "I-problem", "@assertion=absent", "@assertion=present")
+    about = {"task": "ner", "labels": ["problem"], "dataset": "clinical-notes"}
+    return published_folder(folder, "BertForTokenClassification", names, about, stillroom_attributes=ASSERTIONS)
 
 
 @pytest.fixture(scope="session")
@@ -141,7 +149,7 @@ def tiny_classifier(tmp_path_factory) -> Path:
     reading = {"reading": "windows", "pooling": "mean", "max_tokens": 64}
     options = {"problem_type": "single_label_classification", "document_reading": reading}
     folder = tmp_path_factory.mktemp("models") / "tiny-classifier"
-    return _published(folder, "BertForSequenceClassification", CLASSES, about, **options)
+    return published_folder(folder, "BertForSequenceClassification", CLASSES, about, **options)
 
 
 @pytest.fixture
@@ -182,7 +190,8 @@ def _forget_opened_stores() -> None:
         sys.modules["trainer.queue.store"]._open.cache_clear()
 
 
-def _published(folder: Path, kind: str, labels: tuple[str, ...], about: dict, **options) -> Path:
+def published_folder(folder: Path, kind: str, labels: tuple[str, ...], about: dict, **options) -> Path:
+    """A published-run folder of a BERT: 2 layers, hidden size 32, 4 heads, seeded random weights."""
     import torch
     import transformers
 

@@ -21,6 +21,13 @@ def letter(number: int) -> str:
     return chr(ord("A") + number)
 
 
+def percent(score: float) -> str:
+    """A score, which is a probability, in pictures and sentences; it is never shown as certain."""
+    if score >= 0.995:
+        return ">99%"
+    return "<1%" if score < 0.005 else f"{score:.0%}"
+
+
 class Arm(Plain):
     """One side of a comparison, written `M`, `M@reading` or `M@reading:max_tokens`; `model` is any model reference."""
 

@@ -21,8 +21,9 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])] 
 
 from browser.app_server import Server, browsing, served  # noqa: E402
 from browser.space_server import Space, running  # noqa: E402
-from browser.staged_jobs import claimed  # noqa: E402
-from conftest import chromium_path  # noqa: E402
+from browser.staged_jobs import FINETUNING, claimed  # noqa: E402
+from conftest import chromium_path, tiny_assertion_model  # noqa: E402
+from left_models import leave  # noqa: E402
 
 from trainer import queue  # noqa: E402
 from trainer.home import runs_dir  # noqa: E402
@@ -109,6 +110,60 @@ def compare_asked(page: Page, at: Places) -> None:
 
 
 @state
+def compare_asked_why_not(page: Page, at: Places) -> None:
+    compare_one(page, at)
+    page.locator(".sr-line").filter(has_text="DM2").dblclick(position={"x": 60, "y": 10})
+    page.get_by_role("button", name="Ask about these words").click()
+    page.get_by_role("dialog").get_by_role("link", name="Explain why not").wait_for()
+    _still(page)
+
+
+@state
+def compare_selected(page: Page, at: Places) -> None:
+    compare_one(page, at)
+    page.locator(".sr-line").filter(has_text="DM2").dblclick(position={"x": 60, "y": 10})
+    page.get_by_role("button", name="Ask about these words").wait_for()
+
+
+@state
+def compare_findings(page: Page, at: Places) -> None:
+    compare_result(page, at)
+    page.get_by_role("radio", name="Findings").click()
+    page.locator(".sr-findings .sr-jump").first.wait_for()
+    _still(page)
+
+
+@state
+def compare_assertions(page: Page, at: Places) -> None:
+    page.goto(f"{at.app}/?model={at.jobs['assertions']}&sample=ed-chest-pain")
+    page.locator(".sr-findings .sr-jump").first.wait_for()
+    _still(page)
+
+
+@state
+def compare_filter(page: Page, at: Places) -> None:
+    compare_assertions(page, at)
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("slider", name="Minimum score").press("ArrowRight")
+    _still(page)
+
+
+@state
+def compare_export(page: Page, at: Places) -> None:
+    compare_one(page, at)
+    page.get_by_text("Export", exact=True).click()
+    page.get_by_role("button", name="Report (HTML)").wait_for()
+    _still(page)
+
+
+@state
+def compare_reloaded(page: Page, at: Places) -> None:
+    page.goto(f"{at.app}/?model=minilm-bc5cdr&sample=pasted")
+    page.get_by_text("is gone").wait_for()
+    _still(page)
+
+
+@state
 def compare_error(page: Page, at: Places) -> None:
     page.goto(f"{at.app}/?model=minilm-bc5cdr&model=no-such-model")
     page.get_by_text("no-such-model").first.wait_for()
@@ -132,6 +187,31 @@ def explain_loading(page: Page, at: Places) -> None:
 def explain_result(page: Page, at: Places) -> None:
     _explained(page, at)
     page.locator(".sr-better, .sr-doubtful").nth(1).wait_for()
+    _still(page)
+
+
+@state
+def explain_absent(page: Page, at: Places) -> None:
+    page.goto(f"{at.app}/explain?model={at.jobs['assertions']}&sample=ed-chest-pain")
+    page.get_by_role("combobox", name="Finding to explain").fill("Why ")
+    page.get_by_role("option", name=re.compile("^Why ")).first.click()
+    page.get_by_role("button", name=re.compile("^Explain")).click()
+    page.locator(".sr-better, .sr-doubtful").first.wait_for()
+    _still(page)
+
+
+@state
+def explain_export(page: Page, at: Places) -> None:
+    explain_absent(page, at)
+    page.get_by_text("Export", exact=True).click()
+    page.get_by_role("button", name="Report (HTML)").wait_for()
+    _still(page)
+
+
+@state
+def explain_reloaded(page: Page, at: Places) -> None:
+    page.goto(f"{at.app}/explain?model=minilm-bc5cdr&sample=pasted")
+    page.get_by_text("is gone").wait_for()
     _still(page)
 
 
@@ -294,15 +374,19 @@ def _still(page: Page) -> None:
 def places(app: Server, demo: Space, folder: Path) -> Iterator[Places]:
     """The places of all states: `app` on this process's state folder, and a second one without jobs below `folder`."""
     (folder / "empty").mkdir()
-    with ExitStack() as stack, _jobs() as jobs:
+    with ExitStack() as stack, _jobs(tiny_assertion_model(folder / "assertions")) as jobs:
         yield Places(app.address, demo.address, jobs, lambda: stack.enter_context(served(folder / "empty")).address)
 
 
 @contextmanager
-def _jobs() -> Iterator[dict[str, str]]:
-    """The ids of a job of each state, by its name."""
+def _jobs(model: Path) -> Iterator[dict[str, str]]:
+    """The ids of a job of each state by its name, and of "assertions", which published the model."""
     ids = {}
     with ExitStack() as stack:
+        lease = stack.enter_context(claimed(FINETUNING | {"seed": 5}))
+        artifact = str(leave(lease.id, model))
+        queue.finish(store.open_store(), lease, state="succeeded", artifact=artifact)
+        ids["assertions"] = lease.id
         for name, seed in (("succeeded", 1), ("failed", 2), ("running", 3)):
             lease = stack.enter_context(claimed(TEACHING | {"seed": seed}))
             ids[name] = lease.id
@@ -333,6 +417,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", default="", help="states whose names begin so")
+    parser.add_argument("--height", type=int, default=900, help="of the window; a large one shows whole pages")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -348,7 +433,7 @@ def main() -> None:
             for width in WIDTHS:
                 for scheme in SCHEMES:
                     page = browser.new_page()
-                    page.set_viewport_size({"width": width, "height": 900})
+                    page.set_viewport_size({"width": width, "height": options.height})
                     page.emulate_media(color_scheme=scheme)
                     page.set_default_timeout(WAIT_MS)
                     STATES[name](page, at)

@@ -1,7 +1,16 @@
 """The Explain page in Chromium, with starter models: coarse, then fine; the verdict, the table, two models, stop."""
 
+import re
+
 import pytest
 from browser.app_server import new_page
+from browser.staged_jobs import FINETUNING, claimed
+from browser.test_compare import HOSTILE
+from conftest import tiny_assertion_model
+from left_models import leave
+
+from trainer import queue
+from trainer.queue import store
 
 pytestmark = pytest.mark.browser
 WAIT_MS = 90_000
@@ -44,7 +53,7 @@ def test_coarse_then_stopped_then_two_models_to_the_end_and_on_a_phone(page, app
 
     page.get_by_text("Also check infidelity").click()
     page.get_by_role("button", name="Explain").click()
-    page.get_by_text("Rank agreement").wait_for()
+    page.get_by_text("with the strongest support").wait_for()
     page.get_by_text("its score for").first.wait_for()
     page.locator(".sr-better, .sr-doubtful").nth(1).wait_for()
     assert page.locator(".sr-pane").first.locator(".sr-line mark .sr-chip").count() == 10
@@ -68,6 +77,60 @@ def test_coarse_then_stopped_then_two_models_to_the_end_and_on_a_phone(page, app
         return second && second.top >= first.bottom - 1 && first.width > 300 }"""
     page.wait_for_function(one_below_the_other)  # the page may still be drawn
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing is wider than a phone"
+
+
+@pytest.fixture
+def assertions(app, tmp_path) -> str:
+    """A run whose model says of problems whether the patient has them."""
+    with claimed(FINETUNING | {"seed": 50}) as lease:
+        artifact = str(leave(lease.id, tiny_assertion_model(tmp_path / "model")))
+        queue.finish(store.open_store(), lease, state="succeeded", artifact=artifact)
+    return lease.id
+
+
+@pytest.mark.slow
+def test_a_hostile_note_stays_text_in_findings_dialog_why_absent_export_and_after_a_reload(
+    app, browser, assertions, tmp_path
+):
+    page = new_page(browser, app, wait_ms=WAIT_MS)
+    page.goto(f"{app.address}/?model={assertions}")
+    page.get_by_role("button", name="Change the note").click()
+    page.get_by_role("radio", name="Paste").click()
+    page.get_by_role("textbox", name="Text of the note").fill(HOSTILE)
+    page.keyboard.press("Control+Enter")
+    page.locator(".sr-pane").filter(has_text="onerror").wait_for()
+    page.locator(".sr-findings .sr-ask").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("link", name="Explain").first.wait_for()
+    assert not harmed(page)
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+
+    page.get_by_test_id("stTopNavLink").filter(has_text="Explain").click()
+    page.get_by_role("combobox", name="Finding to explain").fill("Why ")
+    page.get_by_role("option", name=re.compile("^Why ")).first.click()
+    page.get_by_role("button", name=re.compile("^Explain")).click()
+    page.locator(".sr-better, .sr-doubtful, .sr-unmeasured").first.wait_for()
+    page.get_by_text("Export", exact=True).click()
+    assert not harmed(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Report (HTML)").click()
+    download.value.save_as(tmp_path / "report.html")
+    assert "onerror" not in (tmp_path / "report.html").read_text()
+
+    page.reload()
+    page.get_by_text("is gone").wait_for()
+    assert "onerror" not in page.content() and "onerror" not in page.url and "onerror" not in app.log.read_text()
+    assert page.elsewhere == []
+    page.close()
+
+
+def harmed(page) -> bool:
+    """Whether a note became more than text: an element of its own, a link, or a colour."""
+    inside = page.locator(
+        ":is(.sr-pane, .sr-findings td, [role=dialog] p) :is(img, script, a:not(.sr-jump, [href^='#']))"
+    )
+    return bool(inside.count()) or "onerror" in page.url
 
 
 @pytest.mark.slow

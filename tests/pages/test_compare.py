@@ -19,10 +19,10 @@ from trainer.queue.engines import Process
 from trainer.spec import parse
 from workbench import lab
 from workbench.compare import presets
-from workbench.highlight.markup import percent
 from workbench.note import MAX_BYTES, samples
 from workbench.pages.compare import Run
 from workbench.pages.parts import compare_asking, links
+from workbench.predict import percent
 
 PAGE = "from workbench.pages import compare; compare.render()"
 CANARY = "canary9c2e"
@@ -368,6 +368,18 @@ def test_words_that_no_model_found_can_be_asked_about(runs, monkeypatch):
     assert any("0%3A2%3A" in str(each.proto) for each in page.get("page_link"))
 
 
+def test_the_dialog_shows_hostile_words_as_they_are(runs, monkeypatch):
+    page = changing(filled(opened(*runs)))
+    page.segmented_control(key="source").set_value("Paste").run()
+    page.text_area(key="pasted").set_value(HOSTILE)
+    page.button(key="compare").click()
+    page = asked(filled(ran(page)), monkeypatch, 0, len(HOSTILE))
+    (quoted,) = [each.value for each in page.markdown if each.value.startswith("“") and CANARY in each.value]
+    assert quoted.replace("\\", "").startswith(f"“{HOSTILE[:50]}".replace("\\", ""))
+    assert all("<img" not in each.value.replace("\\<", "") and ":red[" not in each.value for each in page.markdown)
+    assert all(CANARY not in str(each.proto.query_string) for each in page.get("page_link"))
+
+
 def test_attributes_of_a_finding_are_said_with_their_scores():
     attributes = {"assertion": AttributeValue(value="family", score=0.9)}
     finding = Span(start=0, end=5, label="problem", score=0.97, attributes=attributes)
@@ -490,7 +502,7 @@ def test_a_teacher_stands_beside_its_student_by_one_click(home, tiny_model, one_
 def test_a_link_may_name_any_way_of_reading(runs):
     page = filled(opened(f"{runs[0]}@windows:64", f"{runs[1]}@truncate:32", sample=samples()[0].id))
     assert list(page.session_state["compare_run"].arms) == [f"{runs[0]}@windows:64", f"{runs[1]}@truncate:32"]
-    assert html(page).count("sr-failed") == 0 and "first 32 tokens only" in html(page)
+    assert html(page).count("sr-failed") == 0 and "beginning only (32 tokens)" in html(page)
 
 
 def test_the_tick_for_the_text_is_off_and_goes_with_the_next_comparison(runs):

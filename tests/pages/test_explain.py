@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from conftest import tiny_assertion_model
 from pages.test_compare import CANARY, HOSTILE, published
 from streamlit.testing.v1 import AppTest
 
@@ -15,6 +16,7 @@ from workbench.pages.compare import Run
 from workbench.predict import Arm
 
 PAGE = "from workbench.pages import explain; explain.render()"
+CAUTION = "Trained on abstracts of papers, not on clinical notes."  # of the data set of the tiny tagger
 SHORT = "Fever and chills after naloxone.\n\nPLAN: stop naloxone. No rash, no sepsis."
 
 
@@ -95,7 +97,7 @@ def test_the_first_visit_shows_what_the_model_finds_and_explains_nothing_yet(run
     assert "sr-span" in html(page) and "explain_inquiry" not in page.session_state
     first = targets(page).options[0]
     start, end, label = target(page).split(":")
-    assert first.startswith(f"Disease: {SHORT[int(start) : int(end)]}, 0.") and label == "Disease"
+    assert first.startswith(f"Disease: {SHORT[int(start) : int(end)]}, ") and label == "Disease"
 
 
 def test_a_finding_is_explained_with_picture_verdict_and_table(runs):
@@ -112,6 +114,19 @@ def test_a_finding_is_explained_with_picture_verdict_and_table(runs):
     assert "convergence delta" in picture and "steps 50" in picture and "hidden parts become mask" in picture
     assert page.query_params == {"model": runs[0], "sample": "pasted", "target": target(page)}
     assert "as Disease " in words_on(page) and "without the " in words_on(page)
+
+
+def test_the_note_folds_once_it_is_explained_until_it_is_to_be_changed(runs):
+    page = opened(runs[0])
+    button(page, "Explain").click()
+    page = explained(ran(page))
+    assert not page.text_area and "Pasted note" in words_on(page) and CAUTION in html(page)
+    button(page, "Change the note").click()
+    page = ran(page)
+    assert page.text_area(key="pasted").value == SHORT and page.session_state["explain_inquiry"].settled
+    page.text_area(key="pasted").set_value("No rash.")
+    page = read(ran(page))
+    assert "explain_inquiry" not in page.session_state and page.text_area and CAUTION in html(page)
 
 
 def test_larger_parts_are_shown_without_asking_again(runs):
@@ -159,7 +174,7 @@ def test_a_wrong_number_explains_nothing_with_the_one_before(runs, typed):
 def test_two_models_stand_side_by_side_with_their_agreement(runs):
     page = opened(*runs)
     assert page.selectbox(key="explain_second").value == runs[1]
-    assert ", A 0." in targets(page).options[0]
+    assert "%, B " in targets(page).options[0]
     button(page, "Explain").click()
     page = explained(ran(page))
     assert html(page).count('class="sr-pane') == 2 + ('class="sr-panes' in html(page))
@@ -277,6 +292,18 @@ def test_a_hostile_note_is_shown_as_text_and_is_in_no_address_and_no_file(runs, 
     assert CANARY not in str(page.query_params)
     for file in filter(lambda path: path.is_file(), home.rglob("*")):
         assert CANARY.encode() not in file.read_bytes(), file.name
+
+
+def test_why_it_is_absent_can_be_asked_of_a_hostile_note(home, one_lab, monkeypatch, tmp_path):
+    monkeypatch.setattr(lab, "shared", lambda: one_lab)
+    page = opened(published(tiny_assertion_model(tmp_path / "model"), 1), text=HOSTILE)
+    why = next(place for place, words in enumerate(targets(page).options) if words.startswith("Why "))
+    targets(page).select_index(why)
+    button(ran(page), "Explain").click()
+    page = explained(page.run())
+    assert page.header[0].value.startswith("Why ") and "@assertion" in page.query_params["target"][0]
+    assert all(":red[x]" not in element.value for kind in (page.header, page.markdown) for element in kind)
+    assert CANARY in html(page) and "<img" not in html(page) and CANARY not in str(page.query_params)
 
 
 def test_after_a_reload_a_pasted_note_is_said_to_be_gone_and_no_sample_takes_its_place(runs):

@@ -51,7 +51,7 @@ def test_every_entry_of_the_zoo_is_in_the_table(home):
     table = page.dataframe[0].value.set_index("Id")
     assert table.loc["clinical-longformer", "Context"] == 4096
     assert table.loc["tiny-biobert", "Parameters"] == pytest.approx(13.874136)
-    assert table.loc["minilm", ["On this machine", "Casing", "Licence"]].tolist() == ["yes", "uncased", "Apache-2.0"]
+    assert table.loc["minilm", ["Ready", "Casing", "Licence"]].tolist() == ["yes", "uncased", "Apache-2.0"]
 
 
 def test_filters_add_up(home):

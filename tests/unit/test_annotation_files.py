@@ -395,6 +395,17 @@ def test_wrong_attributes_of_jsonl_are_named(attributes, tmp_path):
     assert line == 1 and "attribute" in message
 
 
+@pytest.mark.parametrize("key", ["assertion", "Assertion", "attribute", "severity"])
+def test_an_attribute_beside_the_label_is_no_entity_without_one(key, tmp_path):
+    entity = {"label": "Sign", "start": 0, "end": 5}
+    rows = [entity | {"attributes": {"severity": "mild"}, "id": "T1", key: None}, entity | {key: "canary"}]
+    path = tmp_path / "train.spans.jsonl"
+    path.write_text("\n".join(json.dumps({"text": "Fever.", "entities": [each]}) for each in rows))
+    [(line, message)] = problems(path)
+    assert line == 2 and f"`{key}` beside its label" in message
+    assert "and `attributes`" in message and "canary" not in message
+
+
 @pytest.mark.parametrize(
     ("name", "content"), [("d.ann", b"T1\tDrug 0 7\tAspirin\n\xff"), ("d.txt", b"\xff"), ("d.txt", b"a\0")]
 )

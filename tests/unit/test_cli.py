@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -208,6 +209,14 @@ def test_arms_that_cannot_be_compared_exit_2(stillroom, home, tmp_path, arms):
     (tmp_path / "note.txt").write_text(SECRET)
     words = [word for arm in arms for word in ("--model", arm)]
     assert stillroom("compare", *words, "--text-file", tmp_path / "note.txt")[0] == 2
+
+
+def test_datasets_check_counts_the_values_of_attributes(stillroom, home, tmp_path):
+    entity = {"label": "problem", "start": 0, "end": 5, "attributes": {"assertion": "absent"}}
+    row = json.dumps({"text": "Fever.", "entities": [entity]})
+    (tmp_path / "train.spans.jsonl").write_text(f"{row}\n{row}\n")
+    _, out, _ = stillroom("datasets", "check", tmp_path / "train.spans.jsonl")
+    assert re.search(r"assertion +problem +absent +2", out)
 
 
 def test_datasets_check_names_the_line(stillroom, home, tmp_path):

@@ -47,8 +47,8 @@ def test_titles_are_unique_and_made_for_what_is_chosen_of_ready_models():
         ready, ["a@truncate:128", "b@windows:64", "c@whole", "gone@windows", "c@windows:2", "![x](y)", "c"]
     )
     assert len(set(named.values())) == len(named) == 9
-    assert named["a@truncate:128"] == "Same, a, first 128 tokens only" and named["c@whole"] == "C, in one window"
-    assert named["b@windows:64"] == "Same, b, in windows of 64 tokens" and named["c@truncate"] == "C, first window only"
+    assert named["a@truncate:128"] == "Same, a, beginning only (128 tokens)" and named["c@whole"] == "C, in one piece"
+    assert named["b@windows:64"] == "Same, b, part by part (64 tokens)" and named["c@truncate"] == "C, beginning only"
 
 
 def arm(
@@ -68,9 +68,9 @@ FULL = arm("m@windows", (10, 20), (1210, 1220), (2600, 2610))
 def test_the_story_tells_what_lies_beyond_and_where_it_comes_into_view():
     other = arm("l@windows", (10, 20), (1210, 1220))
     read, reached, move, last = story_steps([SHORT, FULL, other], None)
-    assert read == "A read 126 of 3,000 tokens; B and C read all of them."
+    assert read == "A read 4% of the note; B and C read all of it."
     assert reached.startswith("Beyond that, B found 2 things and C found 1 thing.")
-    assert "to 512 tokens" in move and "between tokens 256 and 512" in move
+    assert "to 512 tokens" in move
     assert last.endswith("their agreement is 80%, and they differ in 1 place.")
     assert "B found 2 things. A could not" in story_steps([SHORT, FULL], None)[1]
 
@@ -83,7 +83,7 @@ def test_the_story_follows_the_context_length():
     late = arm("m@windows", (2600, 2610))
     assert (
         story_steps([SHORT, late], None)[2]
-        == "The first of these findings is beyond 512 tokens: only the whole note shows it."
+        == "The first of these findings is so far on that only the whole note shows it."
     )
 
 

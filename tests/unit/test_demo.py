@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 
 from trainer.errors import BadData, BadSpec, Refused, UnknownName
-from trainer.prediction import Cost, Coverage, Prediction
+from trainer.prediction import AttributeValue, Cost, Coverage, Prediction, Span
 from workbench import highlight, lab
 from workbench.compare import compare
 from workbench.demo import endpoints, first, page, visit
@@ -183,7 +183,8 @@ def test_the_api_answers_in_the_public_shape_and_no_error_quotes_the_note(real_l
 def test_an_explanation_by_the_api_is_that_of_the_command_line(real_lab):
     text, target = "Naloxone reverses the hypotension.", "0:8:Chemical"
     explanation = endpoints.explain(text, first.ARMS[1], target, "saliency", "word")
-    expected = explain(Note(text), first.ARMS[1], target, ExplainOptions(method="saliency", grain="word")).to_json()
+    options = ExplainOptions(method="saliency", grain="word", context=True)
+    expected = explain(Note(text), first.ARMS[1], target, options).to_json()
     assert explanation.keys() == expected.keys() and explanation["trusted"] == expected["trusted"]
     for one, other in zip(explanation["attributions"], expected["attributions"], strict=True):
         assert one == pytest.approx(other, abs=1e-4)
@@ -248,6 +249,18 @@ def test_errors_stand_in_the_line_and_leave_the_picture(idle_lab):
     assert "sr-error" in asyncio.run(drawn(events.explain("../etc 0:5:Disease", "saliency", "", Asked()), 1))[0][1]
     assert idle_lab == []
     visit.leave("someone")
+
+
+def test_why_absent_stands_after_its_finding_and_the_best_findings_are_offered():
+    absent = AttributeValue(value="absent", score=0.7)
+    spans = [
+        Span(start=start, end=start + 4, label="problem", score=score, attributes={"assertion": absent})
+        for start, score in ((10, 0.9), (0, 0.8), (20, 0.1))
+    ]
+    pane = highlight.Pane("a", prediction=answered(1, 9).model_copy(update={"spans": tuple(spans)}))
+    assert [target for _, target in visit.findings([pane], most=2)] == [
+        *("0:4:problem", "0:4:@assertion=absent", "10:14:problem", "10:14:@assertion=absent")
+    ]
 
 
 def test_findings_are_named_by_arm_and_words_and_the_wait_of_each_is_asked_for(idle_lab):

@@ -79,7 +79,7 @@ def test_the_strongest_part_may_be_asked_for_apart_from_the_target():
 
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
-    [(0.93, 0.41, "falls from 0.93 to 0.41"), (0.41, 0.93, "rises from 0.41 to 0.93"), (0.931, 0.929, "stays at 0.93")],
+    [(0.93, 0.41, "falls from 93% to 41%"), (0.41, 0.999, "rises from 41% to >99%"), (0.931, 0.929, "stays at 93%")],
 )
 def test_an_ablation_as_a_sentence(before, after, expected):
     ablation = Ablation(target="12:20:Disease", hidden=((120, 180),), before=before, after=after)

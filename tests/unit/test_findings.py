@@ -84,7 +84,7 @@ def test_a_model_without_assertions_is_listed_by_label_in_the_order_of_the_note(
 def test_the_csv_holds_text_only_where_it_is_asked_for():
     silent = list(csv.reader(io.StringIO(findings.as_csv(TEXT, [ONE], with_text=False))))
     assert silent[0] == ["label", "assertion", "times", "places", "score a"]
-    assert silent[1] == ["problem", "present", "1", "0-5", "0.7"], "whether two places have the same words is not told"
+    assert silent[1] == ["problem", "present", "2", "0-5 27-32", "0.9"], "a row per finding, as with the text"
     speaking = list(csv.reader(io.StringIO(findings.as_csv(TEXT, [ONE], with_text=True))))
     assert speaking[0][0] == "finding" and speaking[1] == ["Fever", "problem", "present", "2", "0-5 27-32", "0.9"]
     assert "ever" not in str(silent)

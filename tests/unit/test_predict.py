@@ -5,7 +5,7 @@ import pytest
 from trainer import inference, zoo
 from trainer.errors import BadSpec, StillroomError, UnknownName
 from workbench.note import Note
-from workbench.predict import READINGS, Arm, predict
+from workbench.predict import READINGS, Arm, percent, predict
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,9 @@ def test_predict_reads_a_note_with_a_model_from_a_folder(tiny_model):
 def test_predict_names_a_model_that_is_not_known():
     with pytest.raises(StillroomError, match="minilm"):
         predict(Note("Fever"), "minlm")
+
+
+def test_a_score_is_shown_in_percent_and_never_as_certain():
+    assert [percent(score) for score in (0, 0.004, 0.005, 0.5, 0.994, 0.995, 1)] == [
+        *("<1%", "<1%", "0%", "50%", "99%", ">99%", ">99%")
+    ]

@@ -220,7 +220,7 @@ def resolve(reference: str) -> ResolvedModel:
     (pickle only, remote code).
     """
     entry = find(reference)
-    folder = _folder(reference, entry)
+    folder = folder_of(reference)
     check_folder(folder)
     check_hashes(folder, entry.files if entry else {})
     files = {path.name: sha256(path) for path in (folder / WEIGHTS, *texts(folder)) if path.name != ABOUT}
@@ -233,8 +233,9 @@ def local(reference: str) -> Path | None:
     return None if find(reference) or RUN_ID.fullmatch(reference) else references.here(reference)
 
 
-def _folder(reference: str, entry: ModelEntry | None) -> Path:
-    if entry:
+def folder_of(reference: str) -> Path:
+    """The folder that a model reference means, found as by `resolve` but not checked. Raises what that raises."""
+    if entry := find(reference):
         return entry.loads and weights_here(entry) or _raise_missing(entry)
     if RUN_ID.fullmatch(reference):
         return _run_folder(reference)

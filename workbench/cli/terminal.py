@@ -145,6 +145,8 @@ def show_report(report: Report) -> None:
     rows = [(name, *(getattr(split, what, None) for what in counted)) for name, split in report.splits.items()]
     if rows:
         _table(("split", *counted), rows)
+    if attributes := _attribute_counts(report):
+        _table(("attribute", "label", "value", *report.splits), attributes)
     for note in report.notes:
         say(note)
     for problem in report.problems:
@@ -152,6 +154,17 @@ def show_report(report: Report) -> None:
         say(f"{place}: {problem.message} {problem.next_step}")
     if report.more_problems:
         say(f"And {report.more_problems:,} more problems.")
+
+
+def _attribute_counts(report: Report) -> list[tuple[object, ...]]:
+    """A row per value of an attribute of entities with a label: how often it occurs in each split."""
+    counts: dict[tuple[str, str, str], dict[str, int]] = {}
+    for split, contents in report.splits.items():
+        for name, by_label in getattr(contents, "attributes", {}).items():
+            for label, by_value in by_label.items():
+                for value, number in by_value.items():
+                    counts.setdefault((name, label, value), {})[split] = number
+    return [(*key, *(counts[key].get(split, 0) for split in report.splits)) for key in sorted(counts)]
 
 
 def show_prediction(text: str, prediction: Prediction) -> None:

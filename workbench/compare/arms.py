@@ -9,7 +9,7 @@ from workbench.predict import Arm
 
 
 def arm_titles(ready: Sequence[ModelEntry], chosen: Iterable[str] = ()) -> dict[str, str]:
-    """The title of every arm on offer: each ready model in windows and truncated, and those of `chosen` that use them.
+    """The title of every arm on offer: each ready model, whole and truncated, and those of `chosen` that use them.
 
     Titles are unique, since Streamlit tells options apart by what they show.
     """
@@ -41,12 +41,6 @@ def _parse(name: str) -> Arm | None:
 
 
 def _reading(arm: Arm) -> str:
-    """How an arm reads, in words."""
-    if arm.max_tokens is None:
-        return {"truncate": "first window only", "windows": "in windows", "whole": "in one window"}[arm.reading]
-    tokens = f"{arm.max_tokens:,} tokens"
-    return {
-        "truncate": f"first {tokens} only",
-        "windows": f"in windows of {tokens}",
-        "whole": f"in one window of up to {tokens}",
-    }[arm.reading]
+    """How an arm reads, in words; tokens only where they were chosen."""
+    words = {"truncate": "beginning only", "windows": "part by part", "whole": "in one piece"}[arm.reading]
+    return words if arm.max_tokens is None else f"{words} ({arm.max_tokens:,} tokens)"

@@ -2,7 +2,13 @@
 
 from collections.abc import Sequence
 
-from trainer.prediction import CONTEXTS, Prediction
+from trainer.prediction import CONTEXTS, Coverage, Prediction
+
+
+def share_read(coverage: Coverage) -> str:
+    """How much of a note was read, by its tokens."""
+    percentage = 100 * coverage.tokens_read / max(coverage.tokens, 1)
+    return "less than 1%" if 0 < percentage < 1 else f"{percentage:.0f}%"
 
 
 def context_lengths(predictions: Sequence[Prediction]) -> list[int]:

@@ -100,13 +100,13 @@ def by_section(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
 def as_csv(text: str, predictions: Sequence[Prediction], *, with_text: bool) -> str:
     """A row per finding: label, assertion, times, places as START-END, the score of each model.
 
-    Only with `with_text` a first column has the words of the note; without, each place is a row of its own.
+    Only with `with_text` a first column has the words of the note; without, it says only which places are one finding.
     """
     buffer = io.StringIO()
     table = csv.writer(buffer)
     words_column = ("finding",) if with_text else ()
     table.writerow((*words_column, *COLUMNS, *(f"score {prediction.model}" for prediction in predictions)))
-    for each in list_findings(text if with_text else None, predictions):
+    for each in list_findings(text, predictions):
         places = " ".join(f"{start}-{end}" for start, end in each.places)
         words = (_cell(each.words),) if with_text else ()
         table.writerow((*words, each.label, " ".join(each.values), len(each.places), places, *each.scores))

@@ -27,7 +27,9 @@ def teachers_and_students(ready: Sequence[ModelEntry]) -> list[Preset]:
     """Each ready model beside its teacher, or else the model it started from, where that is ready for the same task."""
     entries = {entry.id: entry for entry in ready}
     return [
-        Preset(f"{_short_name(teacher)} and {_short_name(entry)}", (teacher.id, entry.id), "What the student lost.")
+        Preset(
+            f"{_short_name(teacher)} and {_short_name(entry)}", (teacher.id, entry.id), "What the smaller model misses."
+        )
         for entry in ready
         if (teacher := _teacher(entry, entries))
     ]
@@ -54,10 +56,10 @@ def three_ways(ready: Sequence[ModelEntry], model: str | None) -> Preset | None:
     truncated, long = f"{short.id}@truncate:{CUT_OFF}", _longer(short, ready)
     if long:
         arms = (truncated, f"{short.id}@windows", f"{long.id}@windows")
-        ways = f"its first {CUT_OFF} tokens, and in windows; {_short_name(long)}: in long windows."
+        ways = f"the beginning only, and part by part; {_short_name(long)}: in long parts."
     else:
         arms = (truncated, f"{short.id}@windows:{CUT_OFF}", f"{short.id}@windows:{short.max_tokens}")
-        ways = f"its first {CUT_OFF} tokens, in windows of {CUT_OFF}, and in its largest windows."
+        ways = "the beginning only, in short parts, and in its longest parts."
     return Preset("Three ways to read", arms, f"{_short_name(short)}: {ways}")
 
 

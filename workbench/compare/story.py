@@ -47,22 +47,20 @@ def _things(number: int) -> str:
 def _coverage_step(whole: Sequence[Prediction]) -> str:
     short = whole[0].coverage
     others = " and ".join(letter(number) for number in range(1, len(whole)))
-    return f"A read {short.tokens_read:,} of {short.tokens:,} tokens; {others} read all of them."
+    return f"A read {context.share_read(short)} of the note; {others} read all of it."
 
 
 def _context_step(finder: Prediction, number: int, cut: int, tokens: int | None) -> str:
     """At which context length the first finding beyond `cut` comes into view."""
     first = min((span for span in finder.spans if span.start >= cut), key=lambda span: span.end)
     inside = [length for length, end in finder.coverage.reach if end >= first.end]
-    before = [length for length, end in finder.coverage.reach if end < first.end]
     if not inside:
-        return f"The first of these findings is beyond {before[-1]:,} tokens: only the whole note shows it."
+        return "The first of these findings is so far on that only the whole note shows it."
     if tokens and tokens >= inside[0]:
         end = context.context_end(finder, tokens)
         seen = sum(cut <= span.start and (end is None or span.end <= end) for span in finder.spans)
         return f"At {tokens:,} tokens, {seen:,} of the findings that A missed and {letter(number)} found are in view."
-    where = f"between tokens {before[-1]:,} and {inside[0]:,}" if before else f"within the first {inside[0]:,} tokens"
-    return f"Move *Context length* to {inside[0]:,} tokens to see the first of these findings. It lies {where}."
+    return f"Under *Details*, move *Context length* to {inside[0]:,} tokens to see the first of these findings."
 
 
 def _agreement_step(whole: Sequence[Prediction]) -> list[str]:

@@ -1,7 +1,5 @@
 """What a model was trained on, as far as a reader of its findings should be warned. No torch."""
 
-from pathlib import Path
-
 from trainer import zoo
 from trainer.errors import StillroomError
 from trainer.zoo.weights import read_json
@@ -14,7 +12,7 @@ OTHER_TEXT = {"bc5cdr": "abstracts of papers", "ncbi-disease": "abstracts of pap
 def caution(arm: str) -> str:
     """A sentence for a model that was not trained on notes; empty where it was, or where that is not known."""
     try:
-        about = read_json(Path(zoo.resolve(Arm.parse(arm).model).path) / zoo.ABOUT) or {}
+        about = read_json(zoo.folder_of(Arm.parse(arm).model) / zoo.ABOUT) or {}
     except (StillroomError, OSError):
         return ""
     text = OTHER_TEXT.get(str(about.get("dataset")).removesuffix("-slice"))

@@ -31,9 +31,10 @@ def explain(text: str, model: str, target: str, method: str = METHOD, grain: str
     """Show which parts of a clinical note a model's finding rests on, and how far to rely on that.
 
     text: the note, at most 20,000 characters, held in memory until it is answered, stored nowhere. target: a place and
-    its label, START:END:LABEL in Unicode code points. method: an attribution method. grain: section, sentence, phrase,
-    word or piece; empty for the method's own. The answer is {"target", "method", "attributions": [...],
-    "convergence_delta", "faithfulness": {...}, "trusted"}, as `stillroom explain --json` prints it.
+    its label, START:END:LABEL in Unicode code points; its own words stay in place. method: an attribution method.
+    grain: section, sentence, phrase, word or piece; empty for the method's own. The answer is {"target", "method",
+    "attributions": [...], "convergence_delta", "faithfulness": {...}, "trusted"}, as `stillroom explain --context
+    --json` prints it.
     """
     with _public_errors():
         explanation: Explanation = visit.why(text, model, target, method, grain).answers[0].result()

@@ -17,6 +17,7 @@ from trainer.files import write_file
 from trainer.prediction import Plain, Prediction
 from workbench import highlight
 from workbench.compare import Comparison, compare
+from workbench.compare.training_text import caution
 from workbench.demo.visit import MOST, Run, ask, offered
 from workbench.note import Note, samples
 
@@ -59,7 +60,10 @@ class Opening:
         panes, words = self._run.panes[: len(ARMS)], "This view was computed when the server started."
         if self._shipped and not all(pane.prediction for pane in panes):
             titled = [(each, offered()[each.model]) for each in self._shipped.predictions]
-            panes = [highlight.Pane(each.model, title, prediction=each) for each, title in titled]
+            panes = [
+                highlight.Pane(each.model, title, prediction=each, caution=caution(each.model))
+                for each, title in titled
+            ]
             words = "This view was computed when the demo was built, on another machine."
         elif not self._answered:
             words = "The first comparison is being computed; that takes a few seconds."

@@ -5,6 +5,7 @@ from functools import cache
 
 from trainer import zoo
 from trainer.errors import BadSpec, Refused, StillroomError, UnknownName
+from trainer.prediction import Prediction
 from trainer.tasks import for_notes
 from workbench import highlight, lab
 from workbench.compare.arms import arm_titles
@@ -119,7 +120,7 @@ def why(text: str, name: str, target: str, method: str, grain: str = "") -> Inqu
     if parsed.label not in labels and not isinstance(parsed, targets.AttributeTarget):
         raise NotOffered("label of this model", labels)
     parsed.check(text)
-    options = ExplainOptions(method=method, grain=grain or None)
+    options = ExplainOptions(method=method, grain=grain or None, context=True)
     inquiry = Inquiry(note, target, {chosen.name: offered()[chosen.name]}, options, deadline_s=DEADLINE_S)
     PACE.follow(inquiry.answers[0], pace_kind(name, method), len(text))
     return inquiry
@@ -131,10 +132,15 @@ def pace_kind(name: str, method: str) -> str:
 
 
 def findings(panes: Iterable[highlight.Pane], *, most: int) -> list[tuple[str, str]]:
-    """What may be explained, as (arm, target): at most `most` per arm, highest score first."""
-    return [
-        (pane.name, target["target"])
-        for pane in panes
-        if pane.prediction
-        for target in targets.list_targets(pane.prediction)[:most]
-    ]
+    """What may be explained, as (arm, target), in the order of the note: of each arm `most` findings, those with the
+    highest scores, each followed by the values of its attributes.
+    """
+    return [(pane.name, str(target)) for pane in panes if pane.prediction for target in _best(pane.prediction, most)]
+
+
+def _best(prediction: Prediction, most: int) -> list[targets.Target]:
+    listed = [targets.parse(each["target"]) for each in targets.list_targets(prediction)]
+    best = [each for each in listed if not isinstance(each, targets.AttributeTarget)][:most]
+    places = {targets.order(each)[:2] for each in best}
+    values = [each for each in listed if isinstance(each, targets.AttributeTarget) and (each.start, each.end) in places]
+    return sorted([*best, *values], key=targets.order)

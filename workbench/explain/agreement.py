@@ -8,6 +8,7 @@ import numpy as np
 from trainer.errors import BadSpec
 from trainer.prediction import Plain
 from workbench.explain.explanation import Attribution, Explanation
+from workbench.predict import percent
 
 
 class Difference(Plain):
@@ -107,14 +108,14 @@ def ablation_sentence(
     model: str, ablation: Ablation, *, part: str = "part", name: str = "", quote: str = "", target: str = ""
 ) -> str:
     """The ablation in words, such as "minilm-bc5cdr: without the sentence at 120-180 (PLAN), its score for
-    12:20:Disease falls from 0.93 to 0.41."
+    12:20:Disease falls from 93% to 41%."
 
     `name` is the section's; `quote` and `target` hold words of the note where a page may show them. Each may be empty.
     """
     where = ", ".join(f"{start}-{end}" for start, end in ablation.hidden)
     shown = f" \u201c{quote}\u201d" if quote else ""
     section = f" ({name})" if name else ""
-    before, after = f"{ablation.before:.2f}", f"{ablation.after:.2f}"
+    before, after = percent(ablation.before), percent(ablation.after)
     change = "stays at" if before == after else "falls from" if ablation.after < ablation.before else "rises from"
     figures = before if before == after else f"{before} to {after}"
     named = target or ablation.target

@@ -1,7 +1,7 @@
 """Explanations as a file: JSON. highlight/explanation_report.py makes the printable page from the same record."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ class ExplanationReport(NamedTuple):
     """What is exported: the explanations of one target, as shown, by the titles of their models.
 
     title and sentences quote the note and are only for a file with its text. Only with `with_text` may a file hold any
-    text of the note.
+    text of the note. `cautions` maps a title to what a reader should know of the model.
     """
 
     note: Note
@@ -24,6 +24,7 @@ class ExplanationReport(NamedTuple):
     sentences: Sequence[str]
     made: datetime
     with_text: bool = False
+    cautions: Mapping[str, str] = {}
 
     def name(self, ending: str) -> str:
         """A file name with the date; it says when the file holds the note's text."""

@@ -149,6 +149,13 @@ def parse(text: str) -> Target:
     return LabelTarget(label=text.strip())
 
 
+def order(target: Target) -> tuple[int, int, bool]:
+    """A key to sort by: in the order of the note, labels of the whole note first, an attribute after its span."""
+    if not isinstance(target, SpanTarget):
+        return -1, 0, False
+    return target.start, target.end, isinstance(target, AttributeTarget)
+
+
 def list_targets(prediction: Prediction) -> list[FoundTarget]:
     """What a prediction found, as targets, highest score first; the values of attributes after the spans."""
     spans, values = [], []

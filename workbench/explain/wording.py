@@ -10,6 +10,7 @@ from workbench.explain.agreement import Agreement
 from workbench.explain.explanation import Checks, Explanation, Faithfulness
 from workbench.explain.methods import METHODS
 from workbench.explain.targets import AttributeTarget, SpanTarget, Target
+from workbench.predict import percent
 
 PARTS = {"section": "sections", "sentence": "sentences", "phrase": "phrases", "word": "words", "piece": "word pieces"}
 LITTLE = 0.1  # a probability below which there is little to explain
@@ -56,7 +57,7 @@ def account(explanation: Explanation) -> list[str]:
         f"by {explanation.grain}",
         f"hidden parts become {explanation.baseline}",
         *in_place,
-        f"score {figure(explanation.probability)}, {explanation.log_odds:+.2f} log-odds",
+        f"score {percent(explanation.probability)}, {explanation.log_odds:+.2f} log-odds",
     ]
 
 
@@ -77,22 +78,15 @@ def name_target(target: Target, quote: str = "") -> str:
 
 
 def describe_agreement(agreement: Agreement, grain: str) -> list[str]:
-    """How far two explanations agree, as sentences."""
+    """How far two explanations agree: a plain sentence, and one with the figures."""
     correlations = {"Spearman": agreement.spearman, "Kendall": agreement.kendall}
     figures = [f"{name} {_NO_RANKS if value is None else f'{value:.2f}'}" for name, value in correlations.items()]
     same = round(agreement.overlap * agreement.k)
     return [
-        f"Rank agreement (-1 to 1, 1 is the same order): {', '.join(figures)}.",
         f"Of the {agreement.k} {PARTS[grain]} with the strongest support, "
         f"{same} {'is' if same == 1 else 'are'} the same.",
+        f"Rank agreement (-1 to 1, 1 is the same order): {', '.join(figures)}.",
     ]
-
-
-def figure(probability: float) -> str:
-    """A probability with two digits, never shown as certain."""
-    if probability > 0.995:
-        return "above 0.99"
-    return "below 0.01" if probability < 0.005 else f"{probability:.2f}"
 
 
 def _falls(measured: Faithfulness, parts: str) -> list[str]:
@@ -105,9 +99,10 @@ def _falls(measured: Faithfulness, parts: str) -> list[str]:
 
 
 def _moves(fall: float) -> str:
-    if abs(fall) < 0.005:
+    points = round(100 * abs(fall))
+    if not points:
         return "stays the same"
-    return f"falls by {fall:.2f}" if fall > 0 else f"rises by {-fall:.2f}"
+    return f"{'falls' if fall > 0 else 'rises'} by {points} percentage point{'s' * (points != 1)}"
 
 
 def _fault(measured: Faithfulness, parts: str) -> str:
@@ -124,7 +119,7 @@ def _fault(measured: Faithfulness, parts: str) -> str:
 def _doubt(explanation: Explanation, parts: str) -> str:
     """What "do not rely on this" means for the reader, in one sentence."""
     if explanation.probability < LITTLE:
-        return f"The model's score for this is {figure(explanation.probability)}, so there is little to explain."
+        return f"The model's score for this is {percent(explanation.probability)}, so there is little to explain."
     measured = explanation.faithfulness
     if measured and measured.comprehensiveness > measured.random_comprehensiveness:
         return (

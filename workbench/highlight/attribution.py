@@ -13,9 +13,10 @@ from trainer.errors import StillroomError
 from workbench.explain.explanation import Explanation
 from workbench.explain.methods import METHODS
 from workbench.explain.ranking import RankedPart, rank_parts
-from workbench.explain.wording import PARTS, Verdict, figure
+from workbench.explain.wording import PARTS, Verdict
 from workbench.highlight.markup import Html, concat, error_line, letter, line, missing_chip
-from workbench.highlight.panes import LONG, NOT_READ, rows
+from workbench.highlight.panes import LONG, NOT_READ, caution_line, rows
+from workbench.predict import percent
 
 UNSEEN = f"{NOT_READ} for this answer"
 CHIPS = 10  # parts that show rank and score in the note
@@ -29,7 +30,7 @@ _TABLE = Html('<div class="sr-scores" role="region" aria-label="The strongest pa
 class Side(NamedTuple):
     """One model's answer as the page has it. `explanation` is at the grain shown, `account` says how it was computed.
 
-    `waiting` says what is still being computed, and `share` how much of that is done, 0 to 1.
+    `waiting` says what is still being computed, and `share` how much of that is done, 0 to 1. `caution` is as in Pane.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Side(NamedTuple):
     waiting: str = ""
     share: float | None = None
     error: StillroomError | None = None
+    caution: str = ""
 
 
 def attribution(text: str, sides: Sequence[Side], target: tuple[int, int] | None = None) -> Html:
@@ -82,11 +84,12 @@ def _doubted(side: Side) -> bool:
 
 def _head(side: Side, number: int | None) -> Html:
     waiting = Html('<span class="sr-stage">{}</span>').format(side.waiting) if side.waiting else ""
-    return Html('<header class="sr-head sr-told"><h2>{}{}</h2><p class="sr-facts">{}{}</p>{}{}{}</header>').format(
+    return Html('<header class="sr-head sr-told"><h2>{}{}</h2><p class="sr-facts">{}{}</p>{}{}{}{}</header>').format(
         "" if number is None else Html("{} ").format(letter(number)),
         side.title or side.name,
         waiting,
-        Html("<span>score {}</span>").format(figure(side.explanation.probability)) if side.explanation else "",
+        Html("<span>score {}</span>").format(percent(side.explanation.probability)) if side.explanation else "",
+        caution_line(side.caution) if side.explanation else "",
         _bar(side.share) if side.waiting and side.share is not None else "",
         _trust(side.verdict, side.account) if side.verdict else "",
         _legend(side.explanation) if side.explanation else "",
@@ -111,12 +114,11 @@ def _legend(explanation: Explanation) -> Html:
     method, largest = METHODS[explanation.method], _largest(explanation)
     supporting, upper = _swatches("sr-for", (3, 6, 10)), score_figure(largest, explanation)
     if not method.signed:
-        legend = Html('<p class="sr-legend"><span>0</span>{}<span>{}</span><span>{}</span></p>')
-        return legend.format(supporting, upper, method.unit)
+        return Html('<p class="sr-legend"><span>0</span>{}<span>{}</span></p>').format(supporting, upper)
     return Html(
-        '<p class="sr-legend"><span>opposes it {}</span>{}{}<span>{} supports it</span><span>{}</span>'
+        '<p class="sr-legend"><span>opposes it {}</span>{}{}<span>{} supports it</span>'
         '<span class="sr-asked">what is explained</span></p>'
-    ).format(score_figure(-largest, explanation), _swatches("sr-against", (10, 6, 3)), supporting, upper, method.unit)
+    ).format(score_figure(-largest, explanation), _swatches("sr-against", (10, 6, 3)), supporting, upper)
 
 
 def _swatches(sign: str, levels: Iterable[int]) -> Html:
@@ -267,13 +269,13 @@ def _table(
     if not places:
         return Html()
     by_place = [{(part.start, part.end): part for part in ranking} for ranking in rankings]
-    grain = next(side.explanation.grain for side in sides if side.explanation)
+    first = next(side.explanation for side in sides if side.explanation)
     body = concat(_row(text, place, sides, [parts.get(place) for parts in by_place]) for place in places)
     total = max(map(len, rankings))
     listed = f"{len(places):,} of {total:,}" if total > len(places) else f"{total:,}"
-    caption = Html('<p class="sr-more">The strongest {} ({}). Share: of the sum of all absolute scores.</p>')
+    caption = Html('<p class="sr-more">The strongest {} ({}). Score: {}. Share: of the sum of all absolute scores.</p>')
     table = Html("<table><thead>{}</thead><tbody>{}</tbody></table>").format(_columns(sides), body)
-    return _TABLE.format(caption.format(PARTS[grain], listed), table)
+    return _TABLE.format(caption.format(PARTS[first.grain], listed, METHODS[first.method].unit), table)
 
 
 def _columns(sides: Sequence[Side]) -> Html:
@@ -298,7 +300,7 @@ def _figures(part: RankedPart | None, side: Side) -> Html:
     if part is None or side.explanation is None:
         return Html("<td>\N{EN DASH}</td>" * 2)
     colour = "" if _doubted(side) else " sr-for" if part.score > 0 else " sr-against"
-    share = "< 1%" if part.share < 0.005 else f"{part.share:.0%}"
+    share = "<1%" if part.share < 0.005 else f"{part.share:.0%}"
     return Html('<td><span class="sr-chip{}">{}</span></td><td>{}</td>').format(
         colour, score_figure(part.score, side.explanation), share
     )

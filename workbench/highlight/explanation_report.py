@@ -9,9 +9,10 @@ from workbench.explain.explanation import Explanation
 from workbench.explain.ranking import rank_parts
 from workbench.explain.report import ExplanationReport
 from workbench.explain.targets import SpanTarget, parse
-from workbench.explain.wording import account, describe_target, figure, verdict
+from workbench.explain.wording import account, describe_target, verdict
 from workbench.highlight.attribution import LISTED, Side, attribution, score_figure
 from workbench.highlight.markup import STYLE, Html, concat, style, table
+from workbench.predict import percent
 
 _HEAD = Html(
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Why a model gave a finding</title>'
@@ -31,7 +32,7 @@ def explanation_page(report: ExplanationReport) -> Html:
         Html("<h1>{}</h1>").format(report.title if report.with_text else describe_target(target)),
         Html('<p class="sr-about">{}</p>').format(about),
         *(map(Html("<p>{}</p>").format, report.sentences) if report.with_text else ()),
-        *(_model(title, explanation) for title, explanation in report.explanations.items()),
+        *(_model(*each, report.cautions.get(each[0], "")) for each in report.explanations.items()),
     ]
     if report.with_text:
         sides = [Side(title, title, explanation) for title, explanation in report.explanations.items()]
@@ -45,14 +46,15 @@ def explanation_page(report: ExplanationReport) -> Html:
     return concat([_HEAD, STYLE, _STYLE, Html("</head>"), body])
 
 
-def _model(title: str, explanation: Explanation) -> Html:
+def _model(title: str, explanation: Explanation, caution: str) -> Html:
     judged = verdict(explanation)
     sentences = [
-        f"The model's score for this is {figure(explanation.probability)}.",
+        f"The model's score for this is {percent(explanation.probability)}.",
         f"{judged.title}. {judged.meaning}",
         *judged.figures,
         f"{', '.join(account(explanation))}.",
         *_unread(explanation.coverage),
+        *([caution] if caution else []),
     ]
     return Html("<h2>{}</h2>{}").format(title, concat(map(Html("<p>{}</p>").format, sentences)))
 

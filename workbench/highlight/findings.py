@@ -10,7 +10,8 @@ from itertools import islice
 from trainer.prediction import Prediction
 from workbench.compare.findings import Finding, by_section, list_findings
 from workbench.highlight.disagreements import step_buttons
-from workbench.highlight.markup import Html, concat, count, letter, percent, value_class
+from workbench.highlight.markup import Html, concat, count, letter, value_class
+from workbench.predict import percent
 
 LISTED = 500  # findings in the table; the CSV export has all
 PLACES = 4  # links to places in a row

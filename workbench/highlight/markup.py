@@ -108,7 +108,7 @@ def chip(
     A label that is absent is struck through, and the word stands beside it. `present` goes without saying, unless
     `every_value` is shown.
     """
-    beside = "" if score is None else Html('<span class="sr-score">{}</span>').format(percent(score))
+    beside = "" if score is None else Html('<span class="sr-score">{}</span>').format(predict.percent(score))
     shown = [value for value in values if every_value or value != PLAIN_VALUE]
     words = concat(Html('<span class="sr-value">{}</span>').format(value_in_words(value)) for value in shown)
     name = Html('<span class="sr-struck">{}</span>').format(label) if ABSENT in values else label
@@ -141,13 +141,6 @@ def error_line(error: StillroomError) -> Html:
 def count(number: int, noun: str) -> str:
     """A number and its noun, plural where it needs to be."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def percent(score: float) -> str:
-    """A probability that is never shown as certain."""
-    if score >= 0.995:
-        return ">99%"
-    return "<1%" if score < 0.005 else f"{score:.0%}"
 
 
 def table(caption: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Html:

@@ -13,6 +13,7 @@ from trainer.errors import StillroomError
 from trainer.prediction import Coverage, LabelScore, Prediction, Span
 from trainer.tasks import answers
 from workbench.compare import Comparison, Disagreement
+from workbench.compare.context import share_read
 from workbench.compare.findings import span_values
 from workbench.highlight.disagreements import anchor, disagreement_list, no_vote
 from workbench.highlight.findings import finding_anchor, findings_table
@@ -26,9 +27,9 @@ from workbench.highlight.markup import (
     letter,
     line,
     missing_chip,
-    percent,
     value_class,
 )
+from workbench.predict import percent
 
 BARS = 8  # labels of the whole note that are listed; more where more are given
 LONG = 100_000  # characters above which the browser lays out only the rows in view
@@ -81,7 +82,9 @@ def results(text: str, panes: Sequence[Pane], comparison: Comparison | None = No
         beside = findings_table(text, [each for each, _ in tagging], [number for _, number in tagging], slots)
     elif comparison:
         beside = disagreement_list(text, comparison, [pane.name for pane in panes], slots)
-    return _panes(text, [_pane(text, pane, number, comparison, slots) for number, pane in enumerate(panes)], beside)
+    several = len(panes) > 1
+    drawn = [_pane(text, pane, number, comparison, slots, several=several) for number, pane in enumerate(panes)]
+    return _panes(text, drawn, beside)
 
 
 def _panes(text: str, panes: list[Html], beside: str = "") -> Html:
@@ -107,8 +110,10 @@ def _short_class(characters: int) -> str:
 # --- The panes
 
 
-def _pane(text: str, pane: Pane, number: int, comparison: Comparison | None, slots: dict[str, str]) -> Html:
-    head = _head(pane, number, slots)
+def _pane(
+    text: str, pane: Pane, number: int, comparison: Comparison | None, slots: dict[str, str], *, several: bool
+) -> Html:
+    head = _head(pane, Html("{} ").format(letter(number)) if several else Html(), slots)
     if pane.error:
         section = Html('<section class="sr-pane sr-failed" tabindex="0">{}{}</section>')
         return section.format(head, error_line(pane.error))
@@ -145,15 +150,20 @@ def _bar(label: LabelScore, is_given: bool, slots: dict[str, str]) -> Html:
     ).format(slots[label.label], " sr-given" if is_given else "", label.label, width, percent(label.score))
 
 
-def _head(pane: Pane, number: int, slots: dict[str, str]) -> Html:
-    return Html('<header class="sr-head"><h2>{} {}</h2><p class="sr-facts">{}</p>{}{}{}</header>').format(
-        letter(number),
+def _head(pane: Pane, name: Html, slots: dict[str, str]) -> Html:
+    return Html('<header class="sr-head"><h2>{}{}</h2><p class="sr-facts">{}</p>{}{}{}</header>').format(
+        name,
         pane.title or pane.name,
         _facts(pane),
-        Html('<p class="sr-caution">{}</p>').format(pane.caution) if pane.caution and pane.prediction else "",
+        caution_line(pane.caution) if pane.prediction else "",
         _details(pane, pane.prediction) if pane.prediction else "",
         _ranking(pane.prediction, slots) if pane.prediction and pane.prediction.labels else "",
     )
+
+
+def caution_line(words: str) -> Html:
+    """What a reader should know of a model, such as that it was not trained on notes; nothing if there are no words."""
+    return Html('<p class="sr-caution">{}</p>').format(words) if words else Html()
 
 
 def _facts(pane: Pane) -> Html:
@@ -166,7 +176,7 @@ def _facts(pane: Pane) -> Html:
     number = fact.format(count(spans, "finding")) if answers(pane.prediction.task) != "labels" else Html()
     if not _is_partial(coverage):
         return number
-    return number + Html('<span class="sr-partial">read {} of the note</span>').format(_share_read(coverage))
+    return number + Html('<span class="sr-partial">read {} of the note</span>').format(share_read(coverage))
 
 
 def _details(pane: Pane, prediction: Prediction) -> Html:
@@ -188,16 +198,11 @@ def _is_partial(coverage: Coverage) -> bool:
     return coverage.tokens_read < coverage.tokens or bool(coverage.unread)
 
 
-def _share_read(coverage: Coverage) -> str:
-    percentage = 100 * coverage.tokens_read / max(coverage.tokens, 1)
-    return "less than 1%" if 0 < percentage < 1 else f"{percentage:.0f}%"
-
-
 def _coverage(coverage: Coverage) -> str:
     if not _is_partial(coverage):
         windows = f" in {count(coverage.windows, 'window')}" if coverage.windows > 1 else ""
         return f"read all {count(coverage.tokens, 'token')}{windows}"
-    return f"read {coverage.tokens_read:,} of {coverage.tokens:,} tokens ({_share_read(coverage)})"
+    return f"read {coverage.tokens_read:,} of {coverage.tokens:,} tokens ({share_read(coverage)})"
 
 
 def _ruler(coverage: Coverage) -> Html:

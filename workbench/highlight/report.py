@@ -28,13 +28,13 @@ from workbench.highlight.markup import (
     count,
     letter,
     missing_chip,
-    percent,
     style,
     table,
     value_class,
 )
 from workbench.highlight.panes import labels_of, rows
 from workbench.highlight.tables import NONE, agreement_table, cost_table, share
+from workbench.predict import percent
 
 LISTED = 1_000  # findings, and disagreements; nobody reads more, and browsers take minutes to lay them out
 _HEAD = Html(

@@ -35,7 +35,7 @@ def render() -> None:
     beside_note = st.container()
     with st.container(horizontal=True, vertical_alignment="center", key="note_line"):
         if _is_collapsed():
-            _show_note_line(note)
+            note_field.show_line(st.session_state.compare_run.note, key="change_note", on_change=_open_note)
         _offer_presets(ready)
     arms = _choose_models(titles)
     _write_address(arms)
@@ -83,13 +83,6 @@ def _choose_note() -> tuple[Note | None, StillroomError | None]:
     return (st.session_state.compare_run.note, None) if _is_collapsed() else note_field.choose()
 
 
-def _show_note_line(note: Note | None) -> None:
-    if note:
-        words = f":gray[{len(note.text.split()):,} words]"
-        st.markdown(f"**{plain(note_field.title(note))}** {words}", width="content")
-    st.button("Change the note", type="tertiary", icon=":material/edit:", key="change_note", on_click=_open_note)
-
-
 def _open_note() -> None:
     st.session_state.note_open = True
 
@@ -103,7 +96,7 @@ def _offer_presets(ready: Sequence[ModelEntry]) -> None:
         return
     with st.popover("Ready-made comparisons", type="tertiary", icon=":material/view_column:"):
         if pairs:
-            st.caption("Teacher and student")
+            st.caption("A model and a smaller one made from it")
         for preset in (*pairs, *([ways] if ways else [])):
             tooltip, key = plain(f"{preset.title}. {preset.description}"), f"preset {' '.join(preset.arms)}"
             st.button(plain(preset.title), type="tertiary", help=tooltip, key=key, on_click=_take, args=(preset,))

@@ -17,6 +17,7 @@ from workbench.explain.wording import PARTS, describe_agreement
 from workbench.note import Note, samples
 from workbench.pages.parts import explain_downloads, links
 from workbench.predict import Arm
+from workbench.sessions.comparison import Run
 from workbench.sessions.explanation import Findings, Inquiry
 from workbench.widgets import method_field, note_field
 from workbench.widgets.messages import plain, show_error
@@ -26,6 +27,7 @@ POLL_S = 0.4
 MAX_TARGETS = 300
 FREE = ""  # the option for a target that no model found
 _NONE = "no other model"
+_UPLOAD = note_field.SOURCES[2]
 
 
 def render() -> None:
@@ -37,7 +39,7 @@ def render() -> None:
     )
     titles = _titles()
     linked = _arrive(titles)
-    note, problem = _note()
+    note, problem = _choose_note()
     arms = _choose_models(titles)
     st.html(highlight.STYLE)
     if problem:
@@ -53,9 +55,10 @@ def render() -> None:
         return
     with controls:
         target, pressed, options = _ask(findings, linked)
-        if pressed or (linked and target):
-            _start(note, target, chosen, options)
+        started = (pressed or (linked and target)) and _start(note, target, chosen, options)
         st.session_state.pop("explain_linked", None)  # only now: until the start it is still to be explained
+        if started:
+            st.rerun()  # without the note's field, which has been drawn already
         inquiry = _current(note, chosen)
         if inquiry and options and not inquiry.is_about(note, target, chosen, options):
             st.caption("Showing the previous explanation. Press Explain for the current selection.")
@@ -83,7 +86,9 @@ def _arrive(titles: dict[str, str]) -> str:
     state.pop("sample_clicked", None)
     address = (query.get_all("model"), query.get("sample"), query.get("target", ""))
     new = any(address) and links.has_arrived("explain", address, _chosen())
-    compared = state.get("compare_run")
+    compared, inquiry = state.get("compare_run"), state.get("explain_inquiry")
+    if compared and inquiry and compared is not state.get("explain_from") and inquiry.note != compared.note:
+        _forget()  # it is about the note before
     if new:
         _choose(address[0], titles)
         is_here = note_field.arrive(address[1]) if address[1] else True
@@ -114,7 +119,9 @@ def _write_address(arms: list[str], target: str, findings: Findings) -> None:
 
 def _chosen() -> tuple[object, ...]:
     target = f"explain_target_{st.session_state.get('explain_readings')}"
-    return tuple(map(st.session_state.get, ("source", "sample", "explain_first", "explain_second", target)))
+    return tuple(
+        map(st.session_state.get, ("source", "sample", "explain_first", "explain_second", target, "explain_note_open"))
+    )
 
 
 # --- Choosing
@@ -126,14 +133,33 @@ def _titles() -> dict[str, str]:
     return model_titles(published.ready(task=for_notes())) | (dict(compared.arms) if compared else {})
 
 
-def _note() -> tuple[Note | None, StillroomError | None]:
+def _choose_note() -> tuple[Note | None, StillroomError | None]:
     """The note chosen here or on Compare, since an uploaded file does not carry over from page to page."""
+    if inquiry := _folded():
+        note_field.show_line(inquiry.note, key="explain_change_note", on_change=_open_note)
+        return inquiry.note, None
     note, problem = note_field.choose()
-    compared = st.session_state.get("compare_run")
-    if note or problem or not compared or st.session_state.source != note_field.SOURCES[2]:
+    if note or problem or st.session_state.source != _UPLOAD:
         return note, problem
-    st.caption("Showing the note of the last comparison.")
-    return compared.note, None
+    before = st.session_state.get("explain_inquiry") or st.session_state.get("compare_run")
+    if before is None:
+        return None, None
+    st.caption(f"Showing the note of the last {'comparison' if isinstance(before, Run) else 'explanation'}.")
+    return before.note, None
+
+
+def _folded() -> Inquiry | None:
+    """The inquiry whose note is a line in place of its field: one that is shown, until the person changes the note."""
+    state = st.session_state
+    inquiry: Inquiry | None = state.get("explain_inquiry")
+    if inquiry is None or state.get("explain_note_open", True):
+        return None
+    note, _ = note_field.entered()
+    return inquiry if note == inquiry.note or (note is None and state.get("source") == _UPLOAD) else None
+
+
+def _open_note() -> None:
+    st.session_state.explain_note_open = True
 
 
 def _choose_models(titles: dict[str, str]) -> list[str]:
@@ -222,19 +248,21 @@ def _ask(findings: Findings, linked: str) -> tuple[str, bool, ExplainOptions | N
 # --- Asking and showing
 
 
-def _start(note: Note, target: str, arms: dict[str, str], options: ExplainOptions | None) -> None:
-    """Start the explanation, or show what is wrong with the target or an option."""
+def _start(note: Note, target: str, arms: dict[str, str], options: ExplainOptions | None) -> bool:
+    """Start the explanation and fold the note; or show what is wrong with the target or an option, and return False."""
     if options is None:
         st.error("Correct the marked number under *Details* first.")
-        return
+        return False
     try:
         targets.parse(target).check(note.text)
     except StillroomError as error:
         show_error(error)
-        return
+        return False
     _forget()
     st.session_state.explain_inquiry = Inquiry(note, target, arms, options)
+    st.session_state.explain_note_open = False
     st.session_state[explain_downloads.INCLUDE] = False
+    return True
 
 
 def _forget() -> None:
@@ -292,7 +320,10 @@ def _agreement(inquiry: Inquiry, grain: str | None) -> None:
     except StillroomError as error:
         st.caption(plain(error))
         return
-    st.markdown(plain(" ".join(describe_agreement(agreed, explanations[0].grain))))
-    if agreed.differences:
-        lines = "\n".join(f"- {plain(line)}" for line in inquiry.differences(agreed))
-        st.markdown(f"Largest rank differences (1 = strongest support):\n\n{lines}")
+    same, figures = describe_agreement(agreed, explanations[0].grain)
+    st.markdown(plain(same))
+    with st.expander("Figures"):
+        st.markdown(plain(figures))
+        if agreed.differences:
+            lines = "\n".join(f"- {plain(line)}" for line in inquiry.differences(agreed))
+            st.markdown(f"Largest rank differences (1 = strongest support):\n\n{lines}")

@@ -107,7 +107,7 @@ _COLUMNS = {
     "Model": st.column_config.TextColumn(pinned=True, width="medium"),
     "Parameters": st.column_config.NumberColumn(format="%.1f M", help="Of the encoder, without the head"),
     "Context": st.column_config.NumberColumn(format="localized", help="Longest input in tokens"),
-    "On this machine": st.column_config.TextColumn(help="Whether the weights are on this machine", width="small"),
+    "Ready": st.column_config.TextColumn(help="Whether the weights are on this machine", width=60),
 }
 
 
@@ -115,7 +115,7 @@ def _cells(row: Row) -> dict[str, object]:
     entry = row.entry
     return {
         "Model": entry.name,
-        "On this machine": "yes" if row.here else "no",
+        "Ready": "yes" if row.here else "no",
         "Parameters": (entry.params.get("encoder") or float("nan")) / 1e6,
         "Context": entry.max_tokens,
         "Family": entry.family,

@@ -7,6 +7,7 @@ from trainer.errors import BadSpec, StillroomError
 from trainer.prediction import Prediction
 from workbench import highlight, lab
 from workbench.compare import Comparison, compare, context
+from workbench.compare.training_text import caution
 from workbench.note import Note
 from workbench.predict import Arm
 
@@ -80,4 +81,4 @@ def _pane(name: str, title: str, answer: lab.Answer) -> highlight.Pane:
         return highlight.Pane(name, title, stage=answer.stage, ahead=answer.place, progress=answer.progress)
     if isinstance(error := answer.exception(), StillroomError):
         return highlight.Pane(name, title, error=error)
-    return highlight.Pane(name, title, prediction=answer.result())
+    return highlight.Pane(name, title, prediction=answer.result(), caution=caution(name))

@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 
 from trainer.errors import StillroomError
 from workbench import highlight, lab
+from workbench.compare.training_text import caution
 from workbench.explain import ExplainOptions, agreement, targets
 from workbench.explain.explanation import Explanation
 from workbench.explain.grains import find_heading
 from workbench.explain.methods import METHODS
 from workbench.explain.ranking import available_grains, coarsen
-from workbench.explain.wording import account, describe_target, figure, name_target, verdict
+from workbench.explain.wording import account, describe_target, name_target, verdict
 from workbench.note import Note
-from workbench.predict import Arm, letter
+from workbench.predict import Arm, letter, percent
 
 STOPPED = "stopped"
 _QUOTED = 70  # characters
@@ -41,7 +42,7 @@ class Findings(NamedTuple):
     def panes(self, titles: Mapping[str, str]) -> list[highlight.Pane]:
         """One pane per model in its current state. titles: by arm."""
         return [
-            highlight.Pane(arm, titles[arm], _result(answer), _error(answer), stage=answer.stage)
+            highlight.Pane(arm, titles[arm], _result(answer), _error(answer), stage=answer.stage, caution=caution(arm))
             for arm, answer in self.answers.items()
         ]
 
@@ -54,13 +55,13 @@ class Findings(NamedTuple):
         for arm, answer in self.answers.items():
             for each in targets.list_targets(prediction) if (prediction := _result(answer)) else ():
                 scores.setdefault(each["target"], {})[arm] = each["score"]
-        order = sorted(scores, key=lambda target: _place(targets.parse(target)))  # equal places: span, then attribute
+        order = sorted(scores, key=lambda target: targets.order(targets.parse(target)))
         return {target: [scores[target].get(arm) for arm in self.answers] for target in order}
 
     def title(self, target: str, scores: Sequence[float | None]) -> str:
         """A finding in one line: its words, the score of each model, and its position, which makes the line unique."""
         parsed = targets.parse(target)
-        figures = ["not found" if score is None else figure(score) for score in scores]
+        figures = ["not found" if score is None else percent(score) for score in scores]
         tagged = figures if len(figures) == 1 else [f"{letter(number)} {each}" for number, each in enumerate(figures)]
         if not isinstance(parsed, targets.SpanTarget):
             return f"{target}, {', '.join(tagged)}"
@@ -150,6 +151,7 @@ class Inquiry:
             waiting=STOPPED if answer.cancelled() else waiting,
             share=None if answer.done() else answer.progress,
             error=_error(answer),
+            caution=caution(arm[0]),
         )
 
     @property
@@ -272,13 +274,6 @@ def _waiting(answer: lab.Answer, left: float | None) -> str:
     step = "computing the full explanation" if answer.coarse else "scoring sentences"
     done = f", {progress:.0%}" if progress is not None else ""
     return f"{step}{done}{f', about {max(1, round(left))} s left' if left is not None else ''}"
-
-
-def _place(target: targets.Target) -> tuple[int, int, bool]:
-    """Where a target stands in the order of the note; labels of the whole note come first."""
-    if not isinstance(target, targets.SpanTarget):
-        return -1, 0, False
-    return target.start, target.end, isinstance(target, targets.AttributeTarget)
 
 
 def _result(answer: lab.Answer) -> Any:

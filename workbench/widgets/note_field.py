@@ -3,6 +3,8 @@
 `st.session_state.sample_clicked` is True in the run after a click on a sample; whoever reads it removes it.
 """
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from trainer.errors import StillroomError
@@ -78,6 +80,13 @@ def title(note: Note) -> str:
         (sample.title for sample in samples() if sample.characters == len(note.text) and sample.note == note), ""
     )
     return known or {"Paste": "Pasted note", "Upload": "Uploaded note"}.get(st.session_state.get("source", ""), "Note")
+
+
+def show_line(note: Note, *, key: str, on_change: Callable[[], None]) -> None:
+    """The field folded into a line: what the note is, how long, and a button that calls `on_change`."""
+    words = f":gray[{len(note.text.split()):,} words]"
+    st.markdown(f"**{plain(title(note))}** {words}", width="content")
+    st.button("Change the note", type="tertiary", icon=":material/edit:", key=key, on_click=on_change)
 
 
 def _draw_samples() -> None:

@@ -2,9 +2,9 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trainer.datasets import attributes
 from trainer.datasets.readers import Reporter, at_line
@@ -104,6 +104,21 @@ def check_attributes(stated: object) -> tuple[tuple[str, str], ...]:
             raise BadData("an attribute whose name or value is not a short text on one line.", next_step=_ATTRIBUTES)
         pairs.append((name, value))
     return tuple(sorted(pairs))
+
+
+def check_keys(entity: Mapping[str, Any], known: Collection[str]) -> None:
+    """BadData where an entity has an attribute beside its label, where nobody would read it.
+
+    known: names of attributes, compared without case. A key without a value is no attribute.
+    """
+    names = {name.casefold(): f'Write "attributes": {{"{name}": ...}}.' for name in known} | {"attribute": _ATTRIBUTES}
+    for key, value in entity.items():
+        if key.casefold() in names and value is not None and value is not False:
+            raise BadData(
+                f"an entity with `{key}` beside its label; an entity has `label`, `start` and `end` or `spans`, `text` "
+                "and `attributes`.",
+                next_step=names[key.casefold()],
+            )
 
 
 def check_document(

@@ -1,7 +1,7 @@
 """Documents with entities by offset (JSONL, BRAT and PubTator), read as words with IOB2 tags.
 
     x.spans.jsonl   {"text": ..., "entities": [{"label", "start", "end"}, {"label", "spans": [[start, end], ...]}]};
-                    an entity may have "attributes": {"assertion": "absent"}
+                    an entity may have "attributes": {"assertion": "absent"}; beside its label this is an error
     x/              BRAT: y.txt beside y.ann (readers.brat)
     x.pubtator      one line each for title, abstract and every annotation (readers.pubtator)
 
@@ -15,7 +15,7 @@ out. Texts may be patient data: no message quotes one.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from trainer.datasets.readers.entities import (
     Tally,
     check_attributes,
     check_document,
+    check_keys,
 )
 from trainer.datasets.readers.lines import objects
 from trainer.datasets.readers.offsets import scales
@@ -93,6 +94,7 @@ def tag_words(text: str, entities: Iterable[Entity]) -> Sentence:
 
 
 def _read_jsonl(path: Path, name: str, report: Reporter) -> Iterator[MarkedDocument]:
+    attributes = {"assertion"}  # names of attributes, to which those of the file are added as they occur
     for number, row in objects(path, name=name, next_step=_JSONL):
         try:
             if isinstance(row, BadData):
@@ -105,14 +107,17 @@ def _read_jsonl(path: Path, name: str, report: Reporter) -> Iterator[MarkedDocum
         except BadData as problem:
             report(at_line(problem, name, number))
             continue
-        yield from _parse_row(text, row, number, name, report)
+        yield from _parse_row(text, row, number, attributes, name, report)
 
 
-def _parse_row(text: str, row: Mapping[str, Any], line: int, name: str, report: Reporter) -> Iterator[MarkedDocument]:
+def _parse_row(
+    text: str, row: Mapping[str, Any], line: int, attributes: set[str], name: str, report: Reporter
+) -> Iterator[MarkedDocument]:
     stated, wrong = [], []
     for item in row["entities"]:
         try:
-            stated.append(_parse_entity(item, line))
+            stated.append(_parse_entity(item, line, attributes))
+            attributes.update(name for name, _ in stated[-1].attributes)
         except BadData as problem:
             wrong.append((line, problem))
     return check_document(
@@ -129,9 +134,10 @@ def _parse_row(text: str, row: Mapping[str, Any], line: int, name: str, report: 
     )
 
 
-def _parse_entity(item: object, line: int) -> StatedEntity:
+def _parse_entity(item: object, line: int, attributes: Collection[str]) -> StatedEntity:
     if not isinstance(item, dict):
         raise BadData("an entity that is not an object.")
+    check_keys(item, attributes)
     pieces: Any = item["spans"] if "spans" in item else [[item.get("start"), item.get("end")]]
     valid = isinstance(pieces, list) and all(
         isinstance(piece, list) and len(piece) == 2 and all(type(place) is int for place in piece) for piece in pieces

@@ -10,9 +10,8 @@ from trainer.prediction import Prediction, Span
 from trainer.tasks import answers
 from workbench import highlight
 from workbench.compare.findings import LABELS, span_values, value_in_words
-from workbench.highlight.markup import percent
 from workbench.pages.parts import links
-from workbench.predict import letter
+from workbench.predict import letter, percent
 from workbench.sessions.comparison import Run
 from workbench.sessions.explanation import quote
 from workbench.widgets.messages import plain
@@ -32,7 +31,7 @@ def offer(run: Run, panes: Sequence[highlight.Pane]) -> None:
     """Wait for a click or a selection in the panes, and answer it in a dialog."""
     result = _asking(key="compare_asked", on_place_change=lambda: None)
     if place := read_place(result.get("place"), run.note.text, len(panes)):
-        st.dialog("What the models found here")(_answer)(run, panes, place)
+        st.dialog("What was found here")(_answer)(run, panes, place)
 
 
 def read_place(sent: object, text: str, panes: int) -> Place | None:

@@ -13,7 +13,6 @@ from workbench.compare.costs import find_weights
 from workbench.compare.filters import Filter, apply_filter, count_answers
 from workbench.compare.findings import LABELS, VALUES, value_in_words
 from workbench.compare.story import TITLE, story_steps
-from workbench.compare.training_text import caution
 from workbench.pages.parts import compare_asking, compare_downloads, links
 from workbench.predict import letter
 from workbench.sessions.comparison import Run, request
@@ -54,11 +53,7 @@ def show(run: Run) -> None:
 
 def apply(chosen: Filter, run: Run) -> View:
     """The view of a run after filtering."""
-    cautions = _by_arm("compare_cautions", run, caution)
-    panes = [
-        pane._replace(prediction=pane.prediction and apply_filter(pane.prediction, chosen), caution=cautions[pane.name])
-        for pane in run.panes
-    ]
+    panes = [pane._replace(prediction=pane.prediction and apply_filter(pane.prediction, chosen)) for pane in run.panes]
     predictions = [pane.prediction for pane in panes if pane.prediction]
     return View(panes, compare(predictions) if len(predictions) > 1 else None)
 
@@ -203,7 +198,8 @@ def _below(run: Run, chosen: Filter) -> None:
             st.html(highlight.agreement_table(view.predictions, arms))
         st.html(highlight.cost_table(view.predictions, weights, arms))
     alone = Comparison(predictions=view.predictions, agreement=None, disagreements=())
-    compare_downloads.offer(run, view.comparison or alone, weights, chosen, _by_arm("compare_cautions", run, caution))
+    cautions = {pane.name: pane.caution for pane in view.panes}
+    compare_downloads.offer(run, view.comparison or alone, weights, chosen, cautions)
 
 
 def _explain_labels(view: View) -> None:

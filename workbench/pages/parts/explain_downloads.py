@@ -6,6 +6,7 @@ from functools import partial
 import streamlit as st
 
 from workbench import highlight
+from workbench.compare.training_text import caution
 from workbench.explain.report import ExplanationReport, as_json
 from workbench.sessions.explanation import Inquiry
 
@@ -27,6 +28,7 @@ def offer(inquiry: Inquiry, grain: str | None) -> None:
             (*inquiry.summaries(), *inquiry.ablation_sentences()),
             datetime.now().astimezone(),
             with_text,
+            {title: words for arm, title in inquiry.arms.items() if (words := caution(arm))},
         )
         with st.container(horizontal=True):
             for label, ending, mime, write in _FORMATS:
