@@ -19,6 +19,7 @@ from trainer.queue.engines import Process
 from trainer.spec import parse
 from workbench import lab
 from workbench.compare import presets
+from workbench.compare.context import share_read
 from workbench.note import MAX_BYTES, samples
 from workbench.pages.compare import Run
 from workbench.pages.parts import compare_asking, links
@@ -368,6 +369,18 @@ def test_words_that_no_model_found_can_be_asked_about(runs, monkeypatch):
     assert any("0%3A2%3A" in str(each.proto) for each in page.get("page_link"))
 
 
+def test_a_finding_that_is_not_present_can_be_asked_why():
+    absent = {"assertion": AttributeValue(value="absent", score=0.9)}
+    finding = Span(start=3, end=8, label="problem", score=0.97, attributes=absent)
+    asked_of = compare_asking.targets_of(finding)
+    assert asked_of == ["3:8:problem", "3:8:@assertion=absent"]
+    assert [compare_asking.question("No fever", each) for each in asked_of] == [
+        *("Explain “fever” as problem", "Why absent? fever")
+    ]
+    present = {"assertion": AttributeValue(value="present", score=0.9)}
+    assert len(compare_asking.targets_of(finding.model_copy(update={"attributes": present}))) == 1
+
+
 def test_the_dialog_shows_hostile_words_as_they_are(runs, monkeypatch):
     page = changing(filled(opened(*runs)))
     page.segmented_control(key="source").set_value("Paste").run()
@@ -474,7 +487,7 @@ def test_three_ways_to_read_is_one_click_and_tells_its_story(runs):
     assert list(page.session_state["compare_run"].arms) == page.query_params["model"] == arms
     short, full, _ = (answer.result() for answer in page.session_state["compare_run"].answers)
     place = short.coverage.unread[0][0]
-    assert f"A read {short.coverage.tokens_read:,} of {short.coverage.tokens:,} tokens" in unread_warning(page)
+    assert f"A read {share_read(short.coverage)} of the note" in unread_warning(page)
     assert f"B found {sum(span.start >= place for span in full.spans):,} things" in unread_warning(page)
     assert html(page).count('<section class="sr-pane" tabindex="0">') == 3
 

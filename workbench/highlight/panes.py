@@ -173,7 +173,7 @@ def _facts(pane: Pane) -> Html:
     if not pane.prediction:
         return Html('<span class="sr-stage">{}</span>').format(_stage(pane))
     spans, coverage = len(pane.prediction.spans), pane.prediction.coverage
-    number = fact.format(count(spans, "finding")) if answers(pane.prediction.task) != "labels" else Html()
+    number = fact.format(f"{count(spans, 'place')} marked") if answers(pane.prediction.task) != "labels" else Html()
     if not _is_partial(coverage):
         return number
     return number + Html('<span class="sr-partial">read {} of the note</span>').format(share_read(coverage))

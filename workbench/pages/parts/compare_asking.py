@@ -6,10 +6,14 @@ from typing import NamedTuple
 import streamlit as st
 from streamlit.components.v2 import component
 
+from trainer.datasets.attributes import output_name
 from trainer.prediction import Prediction, Span
 from trainer.tasks import answers
 from workbench import highlight
 from workbench.compare.findings import LABELS, span_values, value_in_words
+from workbench.explain.targets import AttributeTarget, SpanTarget, parse
+from workbench.explain.wording import describe_target, name_target
+from workbench.highlight.markup import PLAIN_VALUE
 from workbench.pages.parts import links
 from workbench.predict import letter, percent
 from workbench.sessions.comparison import Run
@@ -63,14 +67,27 @@ def _answer(run: Run, panes: Sequence[highlight.Pane], place: Place) -> None:
             st.markdown("Not read by this model." if _is_unread(prediction, place) else "Nothing found here.")
         if pane.caution:
             st.caption(plain(pane.caution))
-        for span in spans:
-            targets.setdefault(f"{span.start}:{span.end}:{span.label}", []).append(pane.name)
+        for target in (target for span in spans for target in targets_of(span)):
+            targets.setdefault(target, []).append(pane.name)
     for target, finders in targets.items():
-        start, end, label = target.split(":", 2)
-        words = plain(f"Explain “{quote(text, int(start), int(end))}” as {label}")
-        links.explain(_first(finders, run.arms), label=words, target=target)
+        links.explain(_first(finders, run.arms), label=plain(question(text, target)), target=target)
     if not targets:
         _ask_why_not(panes, place)
+
+
+def targets_of(span: Span) -> list[str]:
+    """What can be asked of a finding: why it has its label, and and why it is, for instance, absent."""
+    values = [(name, each.value) for name, each in sorted(span.attributes.items()) if each.value != PLAIN_VALUE]
+    return [f"{span.start}:{span.end}:{output}" for output in (span.label, *(output_name(*each) for each in values))]
+
+
+def question(text: str, target: str) -> str:
+    """A target as a link puts it, quoting the note."""
+    asked = parse(target)
+    words = quote(text, asked.start, asked.end) if isinstance(asked, SpanTarget) else ""
+    return (
+        describe_target(asked, words) if isinstance(asked, AttributeTarget) else f"Explain {name_target(asked, words)}"
+    )
 
 
 def in_words(span: Span, text: str) -> str:
