@@ -99,6 +99,7 @@ def test_a_live_comparison_shows_the_note_itself(opened):
 
 def test_one_finding_is_explained_with_its_verdict(opened):
     only(opened, "gradio")
+    opened.locator("#why-choices").get_by_role("button", name="Details").click()
     opened.get_by_label("Method").click()
     opened.get_by_role("option", name="Gradient", exact=True).click()
     opened.get_by_role("button", name="Explain").click()

@@ -396,7 +396,7 @@ def test_the_dialog_shows_hostile_words_as_they_are(runs, monkeypatch):
 def test_attributes_of_a_finding_are_said_with_their_scores():
     attributes = {"assertion": AttributeValue(value="family", score=0.9)}
     finding = Span(start=0, end=5, label="problem", score=0.97, attributes=attributes)
-    assert compare_asking.in_words(finding, "Fever") == "“Fever”, Problems (97%): in the family (90%)"
+    assert compare_asking.in_words(finding, "Fever") == "“Fever”, problem (97%): in the family (90%)"
 
 
 # Models that label the whole note

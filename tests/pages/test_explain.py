@@ -113,7 +113,7 @@ def test_a_finding_is_explained_with_picture_verdict_and_table(runs):
     assert ("Better than chance" in picture) != ("Do not rely on this" in picture)
     assert "convergence delta" in picture and "steps 50" in picture and "hidden parts become mask" in picture
     assert page.query_params == {"model": runs[0], "sample": "pasted", "target": target(page)}
-    assert "as Disease " in words_on(page) and "without the " in words_on(page)
+    assert "as Disease " in words_on(page) and "Without the " in words_on(page)
 
 
 def test_the_note_folds_once_it_is_explained_until_it_is_to_be_changed(runs):

@@ -268,7 +268,7 @@ def test_findings_are_named_by_arm_and_words_and_the_wait_of_each_is_asked_for(i
     offered = page_events.findings(opening.shown.text, opening.shown.panes)
     names, values = zip(*offered["choices"], strict=True)
     assert offered["value"] == values[0] and len(set(values)) == len(values)
-    assert {name[0] for name in names} == {"A", "B"} and any("Disease: " in name and "(at " in name for name in names)
+    assert {name[0] for name in names} == {"A", "B"} and any("Disease: " in name and "(line " in name for name in names)
     assert "not known" in events.wait_for_why(values[0], "saliency", Asked())
     assert "Compare first" in events.wait_for_why(None, "saliency", Asked())
     assert "20,001" in events.wait(20_001, list(first.ARMS))

@@ -90,5 +90,5 @@ def test_an_ablation_as_a_sentence(before, after, expected):
 def test_only_what_a_page_passes_is_quoted():
     ablation = Ablation(target="12:20:Disease", hidden=((1, 5), (9, 12)), before=0.9, after=0.5)
     text = ablation_sentence("minilm", ablation, name="PLAN", quote="Stop it.")
-    assert "part at 1-5, 9-12 (PLAN) \u201cStop it.\u201d, its score for 12:20:Disease falls" in text
+    assert "part \u201cStop it.\u201d (PLAN), its score for 12:20:Disease falls" in text
     assert "its score for Disease: sepsis falls" in ablation_sentence("minilm", ablation, target="Disease: sepsis")

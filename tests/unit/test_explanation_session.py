@@ -37,9 +37,9 @@ def test_findings_of_two_models_are_one_list_with_the_score_of_each():
     findings = Findings(Note("Fever and\nchills"), {"a": done(one), "b": done(other)})
     assert findings.targets() == {"0:5:Disease": [0.5, 0.5], "10:16:Disease": [None, 0.5]}
     assert list(findings.targets()) == ["0:5:Disease", "10:16:Disease"], "in the order of the note"
-    assert findings.title("0:5:@assertion=absent", [0.9]) == "Why absent? Fever, 90% (at 0)"
-    assert findings.title("10:16:Disease", [None, 0.5]) == "Disease: chills, A not found, B 50% (at 10)"
-    assert findings.title("0:5:Disease", [0.999]) == "Disease: Fever, >99% (at 0)"
+    assert findings.title("0:5:@assertion=absent", [0.9]) == "Why absent? Fever, 90% (line 1, character 1)"
+    assert findings.title("10:16:Disease", [None, 0.5]) == "Disease: chills, A not found, B 50% (line 2, character 1)"
+    assert findings.title("0:5:Disease", [0.999]) == "Disease: Fever, >99% (line 1, character 1)"
 
 
 def test_a_model_that_failed_finds_nothing_and_keeps_its_pane():

@@ -18,7 +18,7 @@ from workbench.explain import targets
 from workbench.explain.wording import describe_target
 from workbench.note import DEMO_CHARACTERS, samples
 from workbench.predict import Arm, letter
-from workbench.sessions.explanation import quote
+from workbench.sessions.explanation import position, quote
 
 POLL_S = 0.25  # seconds between polls
 STOPPED = "Stopped."
@@ -125,7 +125,7 @@ def _finding_title(text: str, panes: list[highlight.Pane], name: str, target: st
     parsed = targets.parse(target)
     if not isinstance(parsed, targets.SpanTarget):
         return f"{arm}  {describe_target(parsed)}"
-    return f"{arm}  {describe_target(parsed, quote(text, parsed.start, parsed.end))} (at {parsed.start:,})"
+    return f"{arm}  {describe_target(parsed, quote(text, parsed.start, parsed.end))} ({position(text, parsed.start)})"
 
 
 async def _changes(read: Callable[[], list[Item]], done: Callable[[], bool]) -> AsyncIterator[list[Item]]:

@@ -62,10 +62,10 @@ def build(opening: Opening) -> gr.Blocks:
         results_line = gr.HTML(highlight.status(opening.shown.words), elem_id="said", **_PLAIN)
         shown = gr.HTML(highlight.results(*opening.shown[:3]), elem_id="results", **_PLAIN)
         gr.Markdown(WHY, elem_id="why-heading")
-        with gr.Row(elem_id="why-choices"):
-            finding = gr.Dropdown([], label="Finding", scale=4, min_width=300)
-            method = gr.Dropdown(_methods(), value=METHOD, label="Method", scale=2, min_width=180)
-            grain = gr.Dropdown(_grains(), value="", label="Parts", scale=2, min_width=180)
+        finding = gr.Dropdown([], label="Finding")
+        with gr.Accordion("Details", open=False, elem_id="why-choices"), gr.Row():
+            method = gr.Dropdown(_methods(), value=METHOD, label="Method", min_width=180)
+            grain = gr.Dropdown(_grains(), value="", label="Parts", min_width=180)
         with gr.Row(elem_id="why-buttons"):
             explain = gr.Button("Explain", variant="primary")
             stop_why = gr.Button("Stop")

@@ -110,16 +110,18 @@ def ablation_sentence(
     """The ablation in words, such as "minilm-bc5cdr: without the sentence at 120-180 (PLAN), its score for
     12:20:Disease falls from 93% to 41%."
 
-    `name` is the section's; `quote` and `target` hold words of the note where a page may show them. Each may be empty.
+    `name` is the section's; `quote` and `target` hold words of the note where a page may show them, the quote instead
+    of the offsets. Each may be empty.
     """
     where = ", ".join(f"{start}-{end}" for start, end in ablation.hidden)
-    shown = f" \u201c{quote}\u201d" if quote else ""
+    shown = f" \u201c{quote}\u201d" if quote else f" at {where}"
     section = f" ({name})" if name else ""
     before, after = percent(ablation.before), percent(ablation.after)
     change = "stays at" if before == after else "falls from" if ablation.after < ablation.before else "rises from"
     figures = before if before == after else f"{before} to {after}"
     named = target or ablation.target
-    return f"{model}: without the {part} at {where}{section}{shown}, its score for {named} {change} {figures}."
+    without = f"{model}: without" if model else "Without"
+    return f"{without} the {part}{shown}{section}, its score for {named} {change} {figures}."
 
 
 def _was_read(explanation: Explanation, part: Attribution) -> bool:

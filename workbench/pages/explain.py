@@ -136,7 +136,8 @@ def _titles() -> dict[str, str]:
 def _choose_note() -> tuple[Note | None, StillroomError | None]:
     """The note chosen here or on Compare, since an uploaded file does not carry over from page to page."""
     if inquiry := _folded():
-        note_field.show_line(inquiry.note, key="explain_change_note", on_change=_open_note)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            note_field.show_line(inquiry.note, key="explain_change_note", on_change=_open_note)
         return inquiry.note, None
     note, problem = note_field.choose()
     if note or problem or st.session_state.source != _UPLOAD:

@@ -66,7 +66,7 @@ class Findings(NamedTuple):
         if not isinstance(parsed, targets.SpanTarget):
             return f"{target}, {', '.join(tagged)}"
         words = quote(self.note.text, parsed.start, parsed.end)
-        return f"{describe_target(parsed, words)}, {', '.join(tagged)} (at {parsed.start:,})"
+        return f"{describe_target(parsed, words)}, {', '.join(tagged)} ({position(self.note.text, parsed.start)})"
 
 
 class Inquiry:
@@ -211,11 +211,12 @@ class Inquiry:
         support = _listed([quote(self.note.text, part.start, part.end) for part in strong if part.score > 0])
         against = _listed([quote(self.note.text, part.start, part.end) for part in strong if part.score < 0])
         named = name_target(targets.parse(self.target), quote(self.note.text, *self.place) if self.place else "")
+        model = f"{title}, " if len(self.arms) > 1 else ""
         if not METHODS[explanation.method].signed:
-            return f"{title}: for {named}, the model depends most on {support}."
+            return f"{model}{named}: the model depends most on {support}."
         clauses = [f"what supports it most is {support}"] * bool(support)
         clauses += [f"what opposes it most is {against}"] * bool(against)
-        return f"{title}, {named}: {'; '.join(clauses)}."
+        return f"{model}{named}: {'; '.join(clauses)}."
 
     def differences(self, agreed: agreement.Agreement) -> list[str]:
         """The parts with the largest rank differences, in lines that quote the note."""
@@ -229,9 +230,9 @@ class Inquiry:
         target = self.place
         overlaps = target and place[0] < target[1] and target[0] < place[1]
         return agreement.ablation_sentence(
-            title,
+            title if len(self.arms) > 1 else "",
             ablation,
-            part="rest of the target's own sentence" if overlaps else "sentence",
+            part="rest of its own sentence" if overlaps else "sentence",
             name=find_heading(self.note.text, place[0]),
             quote=quote(self.note.text, *place),
             target=name_target(targets.parse(self.target), quote(self.note.text, *target) if target else ""),
@@ -241,6 +242,12 @@ class Inquiry:
 def _listed(quotes: Sequence[str]) -> str:
     marked = [f"“{each}”" for each in dict.fromkeys(quotes)]
     return " and ".join(filter(None, [", ".join(marked[:-1]), *marked[-1:]]))
+
+
+def position(text: str, start: int) -> str:
+    """An offset as a person finds it in the note; each has its own."""
+    before = text[:start].split("\n")
+    return f"line {len(before):,}, character {len(before[-1]) + 1:,}"
 
 
 def quote(text: str, start: int, end: int) -> str:

@@ -10,7 +10,7 @@ from trainer.datasets.attributes import output_name
 from trainer.prediction import Prediction, Span
 from trainer.tasks import answers
 from workbench import highlight
-from workbench.compare.findings import LABELS, span_values, value_in_words
+from workbench.compare.findings import span_values, value_in_words
 from workbench.explain.targets import AttributeTarget, SpanTarget, parse
 from workbench.explain.wording import describe_target, name_target
 from workbench.highlight.markup import PLAIN_VALUE
@@ -92,7 +92,6 @@ def question(text: str, target: str) -> str:
 
 def in_words(span: Span, text: str) -> str:
     """A finding in one line: its words, label, score, and its attributes with theirs."""
-    label = LABELS.get(span.label, span.label)
     score = (
         ""
         if not span.attributes
@@ -102,7 +101,7 @@ def in_words(span: Span, text: str) -> str:
             for name, value in zip(sorted(span.attributes), span_values(span), strict=True)
         )
     )
-    return f"“{quote(text, span.start, span.end)}”, {label} ({percent(span.score)}){score}"
+    return f"“{quote(text, span.start, span.end)}”, {span.label} ({percent(span.score)}){score}"
 
 
 def _ask_why_not(panes: Sequence[highlight.Pane], place: Place) -> None:
