@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from trainer import datasets
+from trainer import datasets, models
 from trainer.datasets import Sentence
 from trainer.datasets.tags import DECODING, iob2
 from trainer.examples import open_data
@@ -223,3 +223,16 @@ def test_batches_say_where_words_begin_only_if_asked(data, tokenizer):
     batch = opened.rows("train", tokenizer, with_units=True, **options).batch([1])
     assert batch["words"][batch["words"] >= 0].tolist() == [1, 2]
     assert ((batch["words"] >= 0) == (batch["labels"] != IGNORED)).all()
+
+
+def test_documents_are_scored_in_windows_as_long_as_the_rows_of_training(tmp_path, tiny_model):
+    text = "No fever after naloxone. " * 60
+    entities = [{"label": "Disease", "start": 3 + 25 * n, "end": 8 + 25 * n} for n in range(60)]
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.spans.jsonl").write_text(json.dumps({"text": text, "entities": entities}) + "\n")
+    resolved = datasets.resolve(str(tmp_path))
+    model, tokenizer = models.load(str(tiny_model))
+    whole = open_data(NER(), resolved).scores(model, tokenizer, "dev", max_tokens=512)
+    model.config.document_reading = {"max_tokens": 32}
+    read = open_data(NER(), resolved).scores(model, tokenizer, "dev", max_tokens=512)
+    assert read == open_data(NER(), resolved).scores(model, tokenizer, "dev", max_tokens=32) != whole

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trainer import datasets
 from trainer.datasets import Report, Sentence, attributes
 from trainer.datasets.attributes import Attribute
+from trainer.datasets.contents import MarkedContents
 from trainer.datasets.rows.batches import collate, pad
 from trainer.datasets.rows.passages import passages
 from trainer.datasets.rows.pieces import Frame, align_words, cut_words, frame
@@ -22,6 +23,7 @@ from trainer.datasets.tags import DECODING, Tags, iob2
 from trainer.datasets.tags import read as read_tags
 from trainer.evaluation import span_scores
 from trainer.examples.task_data import LabelledData, LabelledRows
+from trainer.models.heads import document_reading
 from trainer.resolved import ResolvedDataset, ResolvedModel
 from trainer.tasks.ner import NER
 
@@ -289,7 +291,7 @@ class NERData(LabelledData[NER]):
             tokenizer,
             self.examples(split),
             labelling=self.task.labelling,
-            max_tokens=max_tokens,
+            max_tokens=self._window(model, max_tokens),
             annotated=self.survey.labels,
         )
 
@@ -310,10 +312,16 @@ class NERData(LabelledData[NER]):
             labelling=self.task.labelling,
             split=split,
             folder=folder,
-            max_tokens=max_tokens,
+            max_tokens=self._window(model, max_tokens),
             annotated=self.survey.labels,
         )
         return self.with_notes(report, split)
+
+    def _window(self, model: PreTrainedModel, max_tokens: int) -> int:
+        """Documents are scored in windows as long as the rows that trained the model, as they are read everywhere."""
+        documents = self.task.rows != "sentences" and isinstance(self.survey.splits["train"], MarkedContents)
+        trained = document_reading(model)["max_tokens"] if documents else None
+        return min(max_tokens, trained or max_tokens)
 
 
 class NERRows(LabelledRows):
