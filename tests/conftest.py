@@ -142,6 +142,15 @@ def tiny_assertion_model(folder: Path) -> Path:
     return published_folder(folder, "BertForTokenClassification", names, about, stillroom_attributes=ASSERTIONS)
 
 
+def tiny_pair_model(folder: Path) -> Path:
+    """The same of a model that reads a hypothesis with each text, in windows of 256 pieces."""
+    names = ("no significant difference", "significantly decreased", "significantly increased")
+    about = {"task": "pairs", "labels": list(names), "dataset": "evidence-inference", "multi_label": False}
+    reading = {"reading": "windows", "pooling": "mean", "max_tokens": 256}
+    options = {"stillroom_task": "pairs", "problem_type": "single_label_classification", "document_reading": reading}
+    return published_folder(folder, "BertForSequenceClassification", names, about, **options)
+
+
 @pytest.fixture(scope="session")
 def tiny_classifier(tmp_path_factory) -> Path:
     """The same of a classifier of documents, one label each, read in windows of 64 pieces."""

@@ -88,6 +88,7 @@ def train(run: Run, stopping: Callable[[], bool]) -> Result:
     peak = span_scores.peak_bytes(device)
     checkpoint.restore_weights(checkpoint.at_step(run, best.best_step), setup.objective)
     task, student = run.spec.spec.task, setup.objective.student
+    student.config.update(setup.data.choose_on_dev(student, setup.tokenizer, max_tokens=setup.max_tokens))
     _note(run, f"Scoring the best checkpoint, that of step {best.best_step}, on the test split.")
     report = setup.data.report(student, setup.tokenizer, "test", max_tokens=setup.max_tokens)
     metrics = {f"dev_{task.score}": best.best_score, "best_step": float(best.best_step), "peak_memory_bytes": peak}
@@ -108,6 +109,7 @@ def averaging(run: Run, stopping: Callable[[], bool]) -> Result:
     model = average(chain([first], (_load(run, one)[0] for one in run.spec.others)))
     model.to(run.spec.device)  # type: ignore[arg-type]  # transformers wraps `to` without its self
     max_tokens = _max_tokens(run, model, tokenizer)
+    model.config.update(data.choose_on_dev(model, tokenizer, max_tokens=max_tokens))
     dev, report = (data.report(model, tokenizer, split, max_tokens=max_tokens) for split in ("dev", "test"))
     metrics = {f"dev_{spec.task.score}": dev["metrics"][spec.task.score]}
     metrics |= {f"test_{name}": value for name, value in report["metrics"].items()}
@@ -250,6 +252,7 @@ def _about(
         "labels": inference.label_set(model) if spec.task.labelled else [],
         "multi_label": inference.is_multi_label(model) if spec.task.answers == "labels" else None,
         "document_reading": getattr(model.config, "document_reading", None),
+        "thresholds": getattr(model.config, inference.THRESHOLDS, None),
         "base": spec.start,
         "made_from": spec.made_from,
         "teacher": spec.teacher,

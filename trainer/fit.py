@@ -12,13 +12,14 @@ from typing import Any
 
 from trainer import datasets
 from trainer.datasets import attributes, rules
-from trainer.datasets.places import is_hub, split_files
+from trainer.datasets.formats import FORMATS
+from trainer.datasets.places import is_hub, split_files, tasks_of
 from trainer.errors import BadSpec, StillroomError
 from trainer.prediction import Plain
 from trainer.resolved import ResolvedDataset, ResolvedModel
 from trainer.run import RunSpec
 from trainer.spec import TRAINED, JobSpec, Schedule
-from trainer.tasks import TASKS, with_data
+from trainer.tasks import with_data
 from trainer.zoo import compatibility
 from trainer.zoo.compatibility import Shape
 from trainer.zoo.outputs import HEADS, SEVERAL, check_labels, head_of, label_set, names_for, task_of_head
@@ -314,10 +315,13 @@ def _unlabelled(spec: JobSpec, unlabelled: ResolvedDataset | None) -> Problems:
     """Problems with the text that a teacher labels, of which only the train split is read."""
     if unlabelled is None or is_hub(unlabelled):
         return
-    field, task = "recipe.unlabelled", with_data("text")[0] if datasets.is_text(unlabelled) else spec.task.name
-    if TASKS[task].data not in ("text", "tagged"):
-        yield field, f"{Path(unlabelled.path).name}: {spec.task.name} needs text here. Give a folder with train.txt."
+    field, kinds = "recipe.unlabelled", [kind for kind in spec.task.unlabelled if _holds(unlabelled, kind)]
+    if not kinds:
+        wanted = FORMATS[spec.task.unlabelled[0]]
+        name, task = Path(unlabelled.path).name, spec.task.name
+        yield field, f"{name}: {task} needs {wanted.title} here. Give a folder with {wanted.files}."
         return
+    task = with_data(kinds[0])[0]
     if _size(unlabelled) <= LARGE_BYTES:
         wrong = [each for each in _rows(datasets.survey(unlabelled, task=task)) if each.split in ("", "train")]
         yield from ((field, str(problem)) for problem in wrong[:SHOWN])
@@ -386,3 +390,8 @@ def _size(dataset: ResolvedDataset) -> int:
     if is_hub(dataset):
         return 0
     return sum(path.stat().st_size for path in split_files(Path(dataset.path)).values() if path.is_file())
+
+
+def _holds(dataset: ResolvedDataset, kind: str) -> bool:
+    """Whether a data set is of a kind of data, a key of FORMATS."""
+    return bool({*with_data(kind)} & {*tasks_of(Path(dataset.path))})

@@ -50,10 +50,18 @@ class Span(Plain):
 
 
 class LabelScore(Plain):
-    """A label of the whole document with its probability."""
+    """A label of the whole document with its probability.
+
+    threshold: the probability from which the document has it, where a model has one for each of several labels.
+    """
 
     label: str
     score: float
+    threshold: float | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if value is not None}
 
 
 class Coverage(Plain):
@@ -83,7 +91,8 @@ class Prediction(Plain):
     """The answer of one arm. `label_set` is everything the model could have said (entity types or classes).
 
     labels: all labels for the whole document, most probable first. threshold: where a document may have several labels,
-    the minimum probability of those that it has; None where it has exactly one, the first.
+    the minimum probability of those that it has, whatever their own thresholds; None where it has exactly one, the
+    first.
     """
 
     model: str
@@ -100,7 +109,7 @@ class Prediction(Plain):
         """The labels that the document has, most probable first."""
         if self.threshold is None:
             return tuple(label.label for label in self.labels[:1])
-        return tuple(label.label for label in self.labels if label.score >= self.threshold)
+        return tuple(each.label for each in self.labels if each.score >= max(self.threshold, each.threshold or 0))
 
     def to_json(self) -> dict[str, Any]:
         """The public shape of `stillroom predict --json`; `threshold` only where a document may have several labels."""

@@ -32,10 +32,12 @@ _SAVE_AS_TEXT = "Save the note as plain text in UTF-8 and upload it, or paste th
 class Note:
     """One text, exactly as given; offsets count its Unicode code points.
 
-    Raises BadData for empty text and Refused above MAX_CHARACTERS.
+    hypothesis: a statement or question about it, for models that judge a pair of texts. Raises BadData for empty text
+    and Refused above MAX_CHARACTERS.
     """
 
     text: str
+    hypothesis: str = ""
 
     def __post_init__(self) -> None:
         if not self.text.strip():
@@ -47,7 +49,13 @@ class Note:
             )
 
     def __repr__(self) -> str:
-        return f"Note({len(self.text):,} characters)"
+        more = f", hypothesis of {len(self.hypothesis):,}" if self.hypothesis else ""
+        return f"Note({len(self.text):,} characters{more})"
+
+
+def hypothesis_in_words(note: Note, *, with_text: bool) -> str:
+    """What a report says of a note's hypothesis: the text itself, or only its length."""
+    return f"hypothesis: “{note.hypothesis}”" if with_text else f"a hypothesis of {len(note.hypothesis):,} characters"
 
 
 class Sample(Plain):

@@ -9,6 +9,7 @@ from trainer import references, zoo
 from trainer.errors import BadSpec, UnknownName
 from trainer.prediction import Plain, Prediction
 from trainer.resolved import ResolvedModel
+from trainer.tasks import needs_hypothesis
 from workbench.model_cache import CACHE
 from workbench.note import Note
 
@@ -88,7 +89,8 @@ def predict(
     """Predict in this process, which imports torch here.
 
     name: of the model in the prediction; by default its reference. progress and cancelled: as in
-    trainer.inference.predict_many. Raises what zoo.resolve and models.load raise.
+    trainer.inference.predict_many. The note's hypothesis is read only by models that need one. Raises what
+    zoo.resolve, models.load and predict_many raise.
     """
     from trainer import inference
 
@@ -98,6 +100,7 @@ def predict(
         note.text,
         network,
         tokenizer,
+        hypothesis=note.hypothesis if needs_hypothesis(inference.task(network)) else None,
         name=name or resolved.reference,
         reading=reading,
         max_tokens=max_tokens,

@@ -22,7 +22,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])] 
 from browser.app_server import Server, browsing, served  # noqa: E402
 from browser.space_server import Space, running  # noqa: E402
 from browser.staged_jobs import FINETUNING, claimed  # noqa: E402
-from conftest import chromium_path, tiny_assertion_model  # noqa: E402
+from conftest import chromium_path, tiny_assertion_model, tiny_pair_model  # noqa: E402
 from left_models import leave  # noqa: E402
 
 from trainer import queue  # noqa: E402
@@ -161,6 +161,14 @@ def compare_reloaded(page: Page, at: Places) -> None:
     page.goto(f"{at.app}/?model=minilm-bc5cdr&sample=pasted")
     page.get_by_text("is gone").wait_for()
     _still(page)
+
+
+@state
+def compare_pairs(page: Page, at: Places) -> None:
+    page.goto(f"{at.app}/?model={at.jobs['pairs']}&model=minilm-bc5cdr&sample=ed-chest-pain")
+    page.get_by_role("textbox", name="Hypothesis").fill("The patient has chest pain.")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    _read(page)
 
 
 @state
@@ -374,19 +382,21 @@ def _still(page: Page) -> None:
 def places(app: Server, demo: Space, folder: Path) -> Iterator[Places]:
     """The places of all states: `app` on this process's state folder, and a second one without jobs below `folder`."""
     (folder / "empty").mkdir()
-    with ExitStack() as stack, _jobs(tiny_assertion_model(folder / "assertions")) as jobs:
+    models = {"assertions": tiny_assertion_model(folder / "assertions"), "pairs": tiny_pair_model(folder / "pairs")}
+    with ExitStack() as stack, _jobs(models) as jobs:
         yield Places(app.address, demo.address, jobs, lambda: stack.enter_context(served(folder / "empty")).address)
 
 
 @contextmanager
-def _jobs(model: Path) -> Iterator[dict[str, str]]:
-    """The ids of a job of each state by its name, and of "assertions", which published the model."""
+def _jobs(models: dict[str, Path]) -> Iterator[dict[str, str]]:
+    """The ids of a job of each state by its name, and of one by the name of each model, which published it."""
     ids = {}
     with ExitStack() as stack:
-        lease = stack.enter_context(claimed(FINETUNING | {"seed": 5}))
-        artifact = str(leave(lease.id, model))
-        queue.finish(store.open_store(), lease, state="succeeded", artifact=artifact)
-        ids["assertions"] = lease.id
+        for seed, (name, model) in enumerate(models.items(), 5):
+            lease = stack.enter_context(claimed(FINETUNING | {"seed": seed}))
+            artifact = str(leave(lease.id, model))
+            queue.finish(store.open_store(), lease, state="succeeded", artifact=artifact)
+            ids[name] = lease.id
         for name, seed in (("succeeded", 1), ("failed", 2), ("running", 3)):
             lease = stack.enter_context(claimed(TEACHING | {"seed": seed}))
             ids[name] = lease.id

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from conftest import tiny_pair_model
 from left_models import leave
 from streamlit.testing.v1 import AppTest
 
@@ -529,9 +530,47 @@ def test_the_tick_for_the_text_is_off_and_goes_with_the_next_comparison(runs):
 
 def test_a_waiting_run_can_be_stopped_and_is_marked(runs, monkeypatch):
     waiting = lab.Answer
-    monkeypatch.setattr(lab.InProcessLab, "submit", lambda self, text, arm: waiting())
+    monkeypatch.setattr(lab.InProcessLab, "submit", lambda self, text, arm, hypothesis: waiting())
     page = opened(*runs)
     page.button(key="stop").click()
     page = ran(page)
     assert html(page).count("sr-failed") == 2 and "Stopped." in html(page)
     assert "stop" not in [button.key for button in page.button] and not page.error
+
+
+# --- Pairs
+
+
+@pytest.fixture
+def of_pairs(home, tiny_model, one_lab, monkeypatch, tmp_path) -> list[str]:
+    """A run of a model that reads a hypothesis with the note, and one of a tagger; their ids in this order."""
+    monkeypatch.setattr(lab, "shared", lambda: one_lab)
+    return [published(tiny_pair_model(tmp_path / "pairs"), 2), published(tiny_model, 1)]
+
+
+def hypothesis_fields(page: AppTest) -> list:
+    return [field for field in page.text_input if field.label == "Hypothesis"]
+
+
+def test_a_model_of_pairs_is_asked_about_a_hypothesis(of_pairs):
+    reader, tagger = of_pairs
+    page = opened(tagger)
+    assert not hypothesis_fields(page)
+    page = opened(reader, tagger)
+    assert "compare_run" not in page.session_state, "it first asks for the hypothesis"
+    [field] = hypothesis_fields(page)
+    field.set_value(HOSTILE)
+    page.button(key="compare").click()
+    page = filled(ran(page))
+    run: Run = page.session_state["compare_run"]
+    assert run.note.hypothesis == HOSTILE.strip() and [len(each.labels) for each in run.predictions] == [3, 0]
+    assert CANARY not in repr(run.note) and CANARY not in json.dumps(dict(page.query_params))
+    first = run.predictions[0].labels
+    hypothesis_fields(page)[0].set_value("The patient has diabetes.")
+    page = ran(page)
+    assert any("previous reading" in each.value for each in page.caption)
+    page.button(key="compare").click()
+    page = filled(ran(page))
+    assert page.session_state["compare_run"].predictions[0].labels != first
+    page.multiselect(key="model").set_value([tagger])
+    assert not hypothesis_fields(ran(page))

@@ -102,8 +102,8 @@ def test_a_score_that_was_not_finite_is_not_shown():
 
 def test_evidence_needs_an_interval_and_a_count():
     report = {"n": 4797, "intervals": {"f1": [0.8061, 0.8322]}}
-    assert wording.evidence(report) == "95 % interval of F1: 0.806 to 0.832, over 4,797 sentences."
-    assert wording.evidence({}) == wording.evidence({"n": 3}) == ""
+    assert wording.evidence(report, unit="sentences") == "95 % interval of F1: 0.806 to 0.832, over 4,797 sentences."
+    assert wording.evidence({}, unit="pairs") == wording.evidence({"n": 3}, unit="pairs") == ""
 
 
 def test_a_series_is_ordered_and_leaves_out_what_is_not_finite():

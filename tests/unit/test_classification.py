@@ -17,7 +17,7 @@ from trainer.datasets import LabelledDocument
 from trainer.datasets.rows.pieces import cut, windows
 from trainer.errors import BadSpec, Unavailable
 from trainer.examples import open_data, read_task
-from trainer.examples.classification import IGNORED
+from trainer.examples.whole_text import IGNORED
 from trainer.models import heads, students
 from trainer.recipes.finetune import Finetune
 from trainer.resolved import ResolvedDataset
@@ -138,12 +138,12 @@ def test_truncate_reads_the_start_and_no_more(tokenizer):
 
 def test_several_labels_are_a_row_of_zeros_and_ones_and_unlabelled_documents_have_none(tokenizer):
     data = data_of(("O", "I-Disease"), (), ("B-Disease",), field="labels")
-    data.unlabelled = ["a cold"]
+    data.unlabelled = [LabelledDocument("a cold", (), 1)]
     labels = data.rows("train", tokenizer, label_ids=IDS, max_tokens=16).batch([0, 1, 2, 3])["labels"]
     assert labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0], [IGNORED] * 3]
     assert labels.dtype == torch.float32
     single = data_of()
-    single.unlabelled = ["a cold"]
+    single.unlabelled = [LabelledDocument("a cold", (), 1)]
     labels = single.rows("train", tokenizer, label_ids=IDS, max_tokens=16).batch([3, 1])["labels"]
     assert labels.tolist() == [IGNORED, 1]
 

@@ -18,7 +18,7 @@ from trainer.home import runs_dir
 from trainer.prediction import AttributeValue, Cost, Coverage, Prediction, Span
 from trainer.run import Run
 from workbench import cli
-from workbench.cli import processes, terminal
+from workbench.cli import inputs, processes, terminal
 from workbench.compare import compare
 from workbench.launch import logs
 
@@ -199,7 +199,7 @@ def test_a_note_keeps_line_ends_and_byte_order_mark(tmp_path):
     path = tmp_path / "note.txt"
     path.write_bytes("\ufeffa\r\nb\rc\u0301 \U0001f600".encode())
     with path.open(encoding="utf-8", newline="") as file:
-        assert cli._note(path).text == file.read()
+        assert inputs.read_note(path).text == file.read()
 
 
 @pytest.mark.parametrize(

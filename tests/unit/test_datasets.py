@@ -242,11 +242,11 @@ def test_an_unknown_name_lists_the_known_ones(name):
 
 
 def test_a_folder_without_splits_says_what_it_holds(tmp_path):
-    (tmp_path / "train.tsv").write_text(GOOD)
-    with pytest.raises(BadData, match="no train.conll, no train.jsonl, no train.csv and no train.txt; found train.tsv"):
+    (tmp_path / "train.iob").write_text(GOOD)
+    with pytest.raises(BadData, match="no train.conll, no train.jsonl, no train.csv and no train.txt; found train.iob"):
         datasets.resolve(str(tmp_path))
     with pytest.raises(BadData, match="a file, not a data set"):
-        datasets.resolve(str(tmp_path / "train.tsv"))
+        datasets.resolve(str(tmp_path / "train.iob"))
 
 
 def write_card(path: Path, **changes) -> Path:

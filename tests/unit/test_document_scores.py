@@ -1,7 +1,5 @@
 """Scores of labelled documents against scikit-learn where it is installed, and against figures worked out by hand."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,14 @@ from trainer import inference
 from trainer.datasets import LabelledDocument
 from trainer.errors import BadData, BadSpec
 from trainer.evaluation import document_scores
-from trainer.evaluation.document_scores import Answers, average_precision, bootstrap, metrics, roc_auc
+from trainer.evaluation.document_scores import (
+    Answers,
+    average_precision,
+    best_threshold,
+    bootstrap,
+    metrics,
+    roc_auc,
+)
 
 LABELS = ("a", "b", "c")
 ONCE = np.ones((1, 4))
@@ -137,5 +142,43 @@ def test_labels_outside_the_models_label_set_are_not_scored(tokenizer):
         document_scores.evaluate(model, tokenizer, [], split="test")
     with pytest.raises(BadSpec, match="no head for whole documents"):
         document_scores.scores(
-            bert("ner", layers=1, vocabulary=len(tokenizer)), tokenizer, [SimpleNamespace(text="x", labels=())]
+            bert("ner", layers=1, vocabulary=len(tokenizer)), tokenizer, [LabelledDocument("x", (), 1)]
         )
+
+
+# --- Thresholds
+
+
+def best_f1(gold, scores, threshold):
+    correct = (gold & (scores >= threshold)).sum()
+    return 2 * correct / max(1, gold.sum() + (scores >= threshold).sum())
+
+
+def test_a_threshold_has_the_best_f1_of_all():
+    noise = np.random.default_rng(0)
+    for _ in range(50):
+        gold, scores = noise.random(30) < 0.3, noise.random(30).round(2)
+        gold[0] = True
+        chosen = best_threshold(gold, scores)
+        every = [best_f1(gold, scores, each) for each in np.linspace(0, 1, 401)]
+        assert best_f1(gold, scores, chosen) == pytest.approx(max(every)) and 0 <= chosen < 1
+
+
+def test_of_equal_thresholds_the_usual_one_is_taken():
+    assert best_threshold(np.array([True, False]), np.array([0.9, 0.2])) == 0.5
+    assert best_threshold(np.array([True, False]), np.array([0.4, 0.2])) == pytest.approx(0.3)
+    assert best_threshold(np.array([False, False]), np.array([0.9, 0.2])) == 0.5
+
+
+def test_a_model_gives_the_labels_that_reach_their_own_thresholds(tokenizer):
+    model, documents = classifier(tokenizer, head="several labels"), [LabelledDocument("A cough.", ("O",), 1)]
+    read = inference.classify(["A cough."], model, tokenizer).probabilities[0]
+    own = dict(zip(TAGS, (read[0] + 0.01, read[1] - 0.01, read[2]), strict=True))
+    model.config.label_thresholds = own
+    prediction = inference.predict("A cough.", model, tokenizer, name="m")
+    assert set(prediction.chosen) == set(TAGS[1:])
+    assert {each["label"]: each["threshold"] for each in prediction.to_json()["labels"]} == own
+    scores = document_scores.scores(model, tokenizer, documents)
+    assert scores["recall.O"] == 0 and scores["accuracy"] == 0
+    chosen = document_scores.best_thresholds(model, tokenizer, documents)
+    assert chosen["O"] <= read[0] and chosen[TAGS[1]] == 0.5

@@ -24,6 +24,7 @@ every_task = pytest.mark.parametrize("name", TASKS)
 FILES = {  # a data set of each kind: the file of a split, and two examples that differ by a number
     "tagged": ("conll", "Bad\tB-x\nday{0}\tO\n\nGood\tO\nday{0}\tB-x\n"),
     "text": ("txt", "A long text with words {0}.\nAnother text with words {0}.\n"),
+    "pairs": ("tsv", "premise\thypothesis\tlabel\nA bad day {0}\tIt was bad\ta\nGood {0}\tIt was bad\tb\n"),
     "labelled": ("jsonl", '{{"text": "A bad day {0}", "label": "a"}}\n{{"text": "Good {0}", "label": "b"}}\n'),
 }
 
@@ -86,7 +87,7 @@ def test_its_data_are_found_checked_and_read(name, data):
 
 
 def _labels(name):
-    return {"tagged": {"x"}, "labelled": {"a", "b"}, "text": set()}[TASKS[name].data]
+    return {"tagged": {"x"}, "labelled": {"a", "b"}, "pairs": {"a", "b"}, "text": set()}[TASKS[name].data]
 
 
 @every_task
@@ -94,7 +95,7 @@ def test_a_card_may_name_it(name, data):
     place = data(name)
     ending = FILES[TASKS[name].data][0]
     counts = {"tagged": "sentences: 2, tokens: 4, entities: 2", "text": "documents: 2, characters: 40"}
-    counts["labelled"] = counts["text"]
+    counts |= {"labelled": counts["text"], "pairs": "pairs: 2, characters: 40"}
     split = f"{{file: train.{ending}, sha256: {'a' * 64}, {counts[TASKS[name].data]}}}"
     fields = {"id": "d", "name": "D", "licence": "CC0", "source": "here", "citation": "none", "task": name}
     text = "".join(f"{key}: {value}\n" for key, value in fields.items())

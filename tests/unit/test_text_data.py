@@ -291,8 +291,8 @@ def test_every_problem_of_a_corpus_is_reported_with_its_line(tmp_path):
 def test_a_corpus_needs_train_only_and_one_file_is_a_corpus(tmp_path):
     assert datasets.check(folder(tmp_path / "mine", train=PLAIN), task="mlm").ok
     assert datasets.check(tmp_path / "mine" / "train.txt", task="mlm").splits["train"].documents == 3
-    (tmp_path / "notes.tsv").write_text(PLAIN)
-    assert "not a data set" in datasets.check(tmp_path / "notes.tsv", task="mlm").problems[0].message
+    (tmp_path / "notes.iob").write_text(PLAIN)
+    assert "not a data set" in datasets.check(tmp_path / "notes.iob", task="mlm").problems[0].message
     (tmp_path / "notes.csv").write_text(PLAIN)
     assert "classification, not mlm" in datasets.check(tmp_path / "notes.csv", task="mlm").problems[0].message
 

@@ -9,6 +9,7 @@ from trainer.datasets import hub, tags
 from trainer.datasets.cards import DatasetCard, DocumentCard, card, cards
 from trainer.datasets.places import SPLITS, digest, is_hub, require_data, resolve, split_files, tasks_of
 from trainer.datasets.readers import labelled, tagged, text
+from trainer.datasets.readers import pairs as pair_rows
 from trainer.datasets.readers.conll import PlacedSentence, Sentence, sentences, write
 from trainer.datasets.readers.labelled import Field, LabelledDocument
 from trainer.datasets.report import Problem, Report, check, survey
@@ -30,6 +31,7 @@ __all__ = [
     "label_field",
     "labelled_documents",
     "load",
+    "pairs",
     "resolve",
     "sentences",
     "survey",
@@ -81,12 +83,18 @@ def labelled_documents(
     Raises BadData with file and line for a row that is not text with such labels, for a split that is empty or missing,
     and for a data set of another kind; CorruptFile as `load` does.
     """
-    documents = list(islice(_labelled(reference, split, field), limit))
-    if not documents:
-        raise BadData(
-            f"the split {split!r} holds no document.", path=_name(reference), next_step="Fill it, or use another split."
-        )
-    return documents
+    return _filled(islice(_labelled(reference, split, field), limit), reference, split, "document")
+
+
+def pairs(reference: str | ResolvedDataset, split: str, *, limit: int | None = None) -> list[LabelledDocument]:
+    """The pairs of texts of a split as documents with a hypothesis, or only the first `limit`.
+
+    Raises what `labelled_documents` raises.
+    """
+    place = _local_place(reference)
+    require_data(place, "pairs")
+    rows = pair_rows.read(path := _split_file(place, split), name=_display_name(path))
+    return _filled(islice(rows, limit), reference, split, "pair")
 
 
 def label_field(reference: str | ResolvedDataset, *, multi_label: bool | None = None) -> Field:
@@ -117,12 +125,22 @@ def _local_place(reference: str | ResolvedDataset) -> Path:
     dataset = resolve(reference) if isinstance(reference, str) else reference
     place = Path(dataset.path)
     if is_hub(dataset):
-        what = "a Hub data set has no tagged words."
+        what = "a Hub data set has no tagged words and no pairs."
         raise BadData(what, path=dataset.path, next_step="Use it for the task mlm or classification.")
     if not isinstance(reference, str) and digest(place) != dataset.sha256:
         next_step = "Restore its files, or submit a new job, which will use them as they are now."
         raise CorruptFile(f"The data set {place.name!r} has changed since this job began.", next_step=next_step)
     return place
+
+
+def _filled(
+    rows: Iterable[LabelledDocument], reference: str | ResolvedDataset, split: str, unit: str
+) -> list[LabelledDocument]:
+    """The rows of a split. Raises BadData where there are none."""
+    if examples := list(rows):
+        return examples
+    what = f"the split {split!r} holds no {unit}."
+    raise BadData(what, path=_name(reference), next_step="Fill it, or use another split.")
 
 
 def _name(reference: str | ResolvedDataset) -> str:

@@ -55,6 +55,14 @@ class TextCounts(Counts):
     characters: int
 
 
+class PairCounts(Counts):
+    """The size of a split of pairs of texts; `characters` are code points of both."""
+
+    unit: ClassVar = "pairs"
+    pairs: int
+    characters: int
+
+
 class SentenceSplit(SentenceCounts):
     """A split of tagged sentences as its card states it."""
 
@@ -78,6 +86,13 @@ class TextSplit(TextCounts):
 
 class DocumentSplit(TextCounts):
     """A split of labelled documents as its card states it."""
+
+    file: str
+    sha256: str
+
+
+class PairSplit(PairCounts):
+    """A split of pairs of texts as its card states it."""
 
     file: str
     sha256: str
@@ -141,8 +156,15 @@ class DocumentCard(_Card):
         return self.labels if multi_label in (None, self.multi_label) else self.other_labels
 
 
-DatasetCard = TaggedCard | TextCard | DocumentCard
-_CARDS: dict[str, type[DatasetCard]] = {"tagged": TaggedCard, "text": TextCard, "labelled": DocumentCard}
+class PairCard(_Card):
+    """The card of a data set of pairs of texts with one label each."""
+
+    data: ClassVar = "pairs"
+    splits: dict[str, PairSplit] = Field(min_length=1)
+
+
+DatasetCard = TaggedCard | TextCard | DocumentCard | PairCard
+_CARDS: dict[str, type[DatasetCard]] = {kind.data: kind for kind in (TaggedCard, TextCard, DocumentCard, PairCard)}
 
 
 def cards() -> dict[str, DatasetCard]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
-from trainer.datasets.cards import MarkedCounts, SentenceCounts, TextCounts
+from trainer.datasets.cards import MarkedCounts, PairCounts, SentenceCounts, TextCounts
 
 
 class SentenceContents(SentenceCounts):
@@ -55,14 +55,27 @@ class LabelledContents(TextContents):
     multi_label: bool
 
 
-Contents = SentenceContents | MarkedContents | LabelledContents | TextContents
+class PairContents(PairCounts):
+    """A split of pairs. longest: characters of both texts. repeated: pairs that occur earlier in the same split.
+
+    labels: pairs by label. lines: the line where each label occurs first.
+    """
+
+    longest: int
+    repeated: int
+    labels: dict[str, int]
+    lines: dict[str, int]
+
+
+Contents = SentenceContents | MarkedContents | LabelledContents | PairContents | TextContents
+_LABELLED = SentenceContents | MarkedContents | LabelledContents | PairContents
 
 
 def labels_in(split: Contents) -> Mapping[str, int]:
     """How often each label occurs in a split; empty for text."""
-    return split.labels if isinstance(split, SentenceContents | MarkedContents | LabelledContents) else {}
+    return split.labels if isinstance(split, _LABELLED) else {}
 
 
 def first_lines_in(split: Contents) -> Mapping[str, int]:
     """The line where each label occurs first in a split; empty for text."""
-    return split.lines if isinstance(split, SentenceContents | MarkedContents | LabelledContents) else {}
+    return split.lines if isinstance(split, _LABELLED) else {}

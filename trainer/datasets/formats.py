@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from trainer.datasets.readers import labelled, spans, text
+from trainer.datasets.readers import labelled, pairs, spans, text
 
 
 class Format(NamedTuple):
@@ -16,11 +16,17 @@ class Format(NamedTuple):
     suffixes: tuple[str, ...]
 
 
-# A .jsonl file is of two kinds: its labels are used where documents have labels, and ignored where they are text.
+# A .jsonl file is of two kinds: its labels are used where documents have labels, and ignored where they are text. Its
+# first row tells whether it is of one of the other kinds.
 FORMATS = {
     "tagged": Format("tagged words", "train.conll, dev.conll and test.conll", (".conll", *spans.SUFFIXES)),
     "text": Format("plain text", "train.txt, one document a line", text.SUFFIXES),
     "labelled": Format(
         "labelled documents", "train, dev and test as .jsonl or .csv with text and label or labels", labelled.SUFFIXES
+    ),
+    "pairs": Format(
+        "labelled pairs of texts",
+        "train, dev and test as .jsonl, .tsv or .csv with premise, hypothesis and label",
+        pairs.SUFFIXES,
     ),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from trainer.datasets import hub
 from trainer.datasets.cards import CARD, DATA, card, cards
 from trainer.datasets.formats import FORMATS
-from trainer.datasets.readers import brat, labelled, spans, text
+from trainer.datasets.readers import brat, labelled, pairs, spans, text
 from trainer.errors import BadData, CorruptFile, Refused, UnknownName
 from trainer.files import sha256
 from trainer.references import here
@@ -18,11 +18,12 @@ SPLITS = ("train", "dev", "test")
 LAYOUT = (
     "A data set is a folder that holds train.conll, dev.conll and test.conll with tagged words; or these three with "
     f"entities by offset ({', '.join(spans.SUFFIXES)}, or folders of BRAT files); or these three with "
-    f"labelled documents ({', '.join(labelled.SUFFIXES)}); or train.txt with one document a line (also "
+    f"labelled documents ({', '.join(labelled.SUFFIXES)}) or labelled pairs of texts (also .tsv); or train.txt with "
+    "one document a line (also "
     f"{', '.join(text.SUFFIXES[1:])}); or one such text file; or hf:owner/name, a data set of the Hub "
     "that `stillroom datasets fetch` has brought here."
 )
-_DOCUMENTS = tuple(dict.fromkeys((*FORMATS["text"].suffixes, *FORMATS["labelled"].suffixes)))
+_DOCUMENTS = tuple(dict.fromkeys(suffix for kind in ("text", "labelled", "pairs") for suffix in FORMATS[kind].suffixes))
 
 
 def locate(reference: str) -> Path:
@@ -101,7 +102,7 @@ def split_files(place: Path) -> dict[str, Path]:
 def tasks_of(place: Path) -> tuple[str, ...]:
     """The tasks that a data set is for: what its card says, or what the endings of its split files allow.
 
-    Labelled documents are also text, so they are for mlm too.
+    Labelled documents are also text, so they are for mlm too. Pairs are known by the fields of their first row.
     """
     if place.is_dir() and (stated := card(place)):
         text_too = with_data("text") if TASKS[stated.task].data == "labelled" else ()
@@ -110,6 +111,8 @@ def tasks_of(place: Path) -> tuple[str, ...]:
     if any(path.is_dir() for path in files):  # BRAT
         return with_data("tagged")
     kinds = [name for name, each in FORMATS.items() if all(path.name.endswith(each.suffixes) for path in files)]
+    if "pairs" in kinds:
+        kinds = ["pairs"] if all(map(pairs.has_pairs, files)) else [kind for kind in kinds if kind != "pairs"] or kinds
     if "tagged" not in kinds and all(path.name.endswith(spans.ENDINGS) for path in files):
         kinds = ["tagged"] * all(map(spans.has_entities, files)) + kinds
     return tuple(task for kind in kinds for task in with_data(kind))

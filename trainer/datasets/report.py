@@ -19,12 +19,13 @@ from trainer.datasets.contents import (
     Contents,
     LabelledContents,
     MarkedContents,
+    PairContents,
     SentenceContents,
     TextContents,
     labels_in,
 )
 from trainer.datasets.places import SPLITS, digest, locate, require_task, split_files
-from trainer.datasets.readers import Reporter, brat, labelled, tagged, text
+from trainer.datasets.readers import Reporter, brat, labelled, pairs, tagged, text
 from trainer.datasets.readers.entities import Tally
 from trainer.datasets.tags import kind_of
 from trainer.errors import BadData, StillroomError, UnknownName
@@ -274,10 +275,22 @@ def _count_labelled(
     documents: Iterable[labelled.LabelledDocument], name: str, report: Reporter, field: labelled.Field
 ) -> tuple[LabelledContents, np.ndarray]:
     contents, by_label, hashes = _count_documents(documents, name, report)
-    labels = {label: number for label, (number, _) in sorted(by_label.items())}
-    lines = {label: line for label, (_, line) in sorted(by_label.items())}
+    labels, lines = _by_name(by_label)
     multi_label = field == "labels"
     return LabelledContents(**dict(contents), labels=labels, lines=lines, multi_label=multi_label), hashes
+
+
+def _read_pairs(file: Path, name: str, report: Reporter) -> tuple[PairContents, np.ndarray]:
+    contents, by_label, hashes = _count_documents(pairs.read(file, name=name, report=report), name, report)
+    counts = contents.model_dump(include={"characters", "longest", "repeated"})
+    labels, lines = _by_name(by_label)
+    return PairContents(pairs=contents.documents, labels=labels, lines=lines, **counts), hashes
+
+
+def _by_name(by_label: Mapping[str, tuple[int, int]]) -> tuple[dict[str, int], dict[str, int]]:
+    """The number of documents of each label, and the line where it occurs first; both by the alphabet (trap T15)."""
+    ordered = sorted(by_label.items())
+    return {label: number for label, (number, _) in ordered}, {label: line for label, (_, line) in ordered}
 
 
 def _count_documents(
@@ -290,11 +303,12 @@ def _count_documents(
     characters, longest, by_label, hashes = 0, 0, dict[str, tuple[int, int]](), array("q")
     try:
         for document in documents:
-            characters, longest = characters + len(document.text), max(longest, len(document.text))
+            whole = document.text + (getattr(document, "hypothesis", None) or "")
+            characters, longest = characters + len(whole), max(longest, len(whole))
             for label in document.labels if isinstance(document, labelled.LabelledDocument) else ():
                 number, line = by_label.get(label, (0, document.line))
                 by_label[label] = (number + 1, line)
-            hashes.append(_hash(document.text))
+            hashes.append(_hash(whole))
         if not hashes:
             raise BadData("the file holds no document.", path=name, next_step="Fill it, or leave the split out.")
     except BadData as error:
@@ -343,4 +357,5 @@ _READERS: dict[str, Callable[[Path, Mapping[str, Path], bool | None], Reader]] =
     "tagged": lambda place, files, multi_label: _read_tagged,
     "text": _text_reader,
     "labelled": _labelled_reader,
+    "pairs": lambda place, files, multi_label: _read_pairs,
 }

@@ -11,6 +11,7 @@ import torch
 from trainer import inference
 from trainer.errors import BadData, BadSpec
 from trainer.evaluation import span_scores as costs
+from trainer.inference import THRESHOLD
 
 LONG = (512, 1024)  # word pieces; longer documents also get scores of their own
 SAMPLES = 1000
@@ -24,6 +25,8 @@ class Document(Protocol):
     def text(self) -> str: ...
     @property
     def labels(self) -> Sequence[str]: ...
+    @property
+    def hypothesis(self) -> str | None: ...
 
 
 class Answers(NamedTuple):
@@ -53,7 +56,9 @@ def scores(
 
     annotated: as for `evaluate`.
     """
-    classification = inference.classify(_texts(documents), model, tokenizer, **options)
+    classification = inference.classify(
+        _texts(documents), model, tokenizer, hypotheses=_hypotheses(documents), **options
+    )
     return metrics(drop_unannotated(_compare(model, documents, classification), annotated)[0])
 
 
@@ -84,7 +89,9 @@ def evaluate(
     device = next(model.parameters()).device
     costs.reset_peak(device)
     began = time.perf_counter()
-    classification = inference.classify(_texts(documents), model, tokenizer, **options)
+    classification = inference.classify(
+        _texts(documents), model, tokenizer, hypotheses=_hypotheses(documents), **options
+    )
     seconds = time.perf_counter() - began
     peak = costs.peak_bytes(device)
     answers, dropped = drop_unannotated(_compare(model, documents, classification), annotated)
@@ -99,8 +106,8 @@ def evaluate(
     for length in LONG:
         if (longer := classification.pieces > length).any():
             part = answers.where(longer)
-            values |= _overall(f"over_{length}", metrics(part) | {"n": float(longer.sum())})
-            intervals |= _overall(f"over_{length}", bootstrap(part, samples=samples, seed=seed))
+            values |= under(f"over_{length}", metrics(part) | {"n": float(longer.sum())})
+            intervals |= under(f"over_{length}", bootstrap(part, samples=samples, seed=seed))
     report = {"metrics": values, "n": len(documents), "intervals": intervals, "cost": cost}
     return report | ({"not_annotated": dropped} if dropped else {})
 
@@ -122,7 +129,7 @@ def drop_unannotated(answers: Answers, annotated: Collection[str] | None) -> tup
     return remaining, dict(sorted(dropped.items()))
 
 
-def _overall(prefix: str, values: Mapping[str, Value]) -> dict[str, Value]:
+def under(prefix: str, values: Mapping[str, Value]) -> dict[str, Value]:
     """The scores that are not of a single label, under a prefix."""
     return {f"{prefix}.{name}": value for name, value in values.items() if "." not in name}
 
@@ -151,6 +158,34 @@ def bootstrap(answers: Answers, *, samples: int = SAMPLES, seed: int = 0) -> dic
     finite = {name: values[np.isfinite(values)] for name, values in resampled.items()}
     limits = {name: np.percentile(values, [2.5, 97.5]) for name, values in finite.items() if len(values)}
     return {name: [float(low), float(high)] for name, (low, high) in limits.items()}
+
+
+def best_thresholds(
+    model: torch.nn.Module, tokenizer: Any, documents: Sequence[Document], **options: Any
+) -> dict[str, float]:
+    """The threshold of each label of a model with the highest F1 on these documents; the options are those of classify.
+
+    A threshold is half-way between two scores that occur; of equal ones the nearest to THRESHOLD is taken, which is
+    also that of a label that no document has.
+    """
+    classification = inference.classify(_texts(documents), model, tokenizer, **options)
+    answers = _compare(model, documents, classification)
+    columns = zip(answers.labels, answers.gold.T, answers.probabilities.T, strict=True)
+    return {label: best_threshold(gold, scores) for label, gold, scores in columns}
+
+
+def best_threshold(gold: np.ndarray, scores: np.ndarray) -> float:
+    """The threshold of one label by `best_thresholds`. gold, scores: (documents,)."""
+    if not gold.any():
+        return THRESHOLD
+    with_label, without = _weight_by_score(gold, scores, np.ones((1, len(gold))))  # in ascending order of score
+    correct, wrong = (part[0, ::-1].cumsum()[::-1] for part in (with_label, without))  # at least that score
+    f1 = 2 * correct / (correct + wrong + gold.sum())
+    edges = np.unique(scores)
+    lower = np.append(0.0, edges[:-1])  # any threshold above it and up to the edge decides alike
+    middles = np.where((lower < THRESHOLD) & (edges >= THRESHOLD), THRESHOLD, (lower + edges) / 2)
+    best = middles[f1 >= f1.max() - 1e-9]
+    return float(best[np.abs(best - THRESHOLD).argmin()])
 
 
 def roc_auc(gold: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -192,7 +227,7 @@ def _compare(
     gold = np.array([[label in document.labels for label in labels] for document in documents])
     probabilities = classification.probabilities
     if multi_label:
-        predicted = probabilities >= inference.THRESHOLD
+        predicted = probabilities >= np.array([inference.thresholds(model)[label] for label in labels])
     else:
         predicted = np.arange(len(labels)) == probabilities.argmax(axis=1)[:, None]
     return Answers(labels, gold, predicted, probabilities, multi_label)
@@ -246,6 +281,11 @@ def _texts(documents: Sequence[Document]) -> list[str]:
     return [document.text for document in documents]
 
 
+def _hypotheses(documents: Sequence[Document]) -> list[str] | None:
+    """The hypotheses of pairs; None of documents that have none."""
+    return [document.hypothesis for document in documents if document.hypothesis is not None] or None
+
+
 def _latency(
     model: torch.nn.Module,
     tokenizer: Any,
@@ -258,7 +298,8 @@ def _latency(
     times = []
     for index in [chosen[0], *chosen]:  # the first call is a warm-up
         began = time.perf_counter()
-        inference.classify([documents[index].text], model, tokenizer, **options)
+        one = [documents[index]]
+        inference.classify(_texts(one), model, tokenizer, hypotheses=_hypotheses(one), **options)
         times.append((time.perf_counter() - began) * 1000)
     middle, slow = np.percentile(times[1:], [50, 95])
     return {"latency_ms_p50": float(middle), "latency_ms_p95": float(slow)}

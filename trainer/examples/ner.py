@@ -71,7 +71,7 @@ def encode(
     The attributes that the task names are learned too. seed: of the lengths of rows that are packed once more.
     """
     special = frame(tokenizer)
-    size = max_tokens - len(special.before) - len(special.after)
+    size = max_tokens - special.size
     encoded = _encoded(task, examples, tokenizer, label_ids)
     if task.rows == "packed":
         encoded = _packings(list(encoded), size, task.packings, seed)

@@ -104,6 +104,12 @@ class TaskData(ABC, Generic[T]):
         """What the model's config records, so that texts are later read as in training. lengths: as of the rows."""
         return {}
 
+    def choose_on_dev(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int
+    ) -> dict[str, Any]:
+        """What the config of a trained model records that is chosen on dev, such as thresholds."""
+        return {}
+
     @abstractmethod
     def scores(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: str, *, max_tokens: int

@@ -14,10 +14,12 @@ from typing import Any, Literal, NamedTuple, TypedDict, Unpack, get_args
 import numpy as np
 import torch
 
-from trainer.datasets.rows.pieces import Pieces, cut, windows
+from trainer.datasets.rows.pieces import Frame, Pieces, cut, frame, windows
 from trainer.errors import BadSpec, UnknownName
 from trainer.inference.model_outputs import (
     FINE_TUNE,
+    THRESHOLD,
+    THRESHOLDS,
     attributes_of,
     describe,
     head,
@@ -27,6 +29,7 @@ from trainer.inference.model_outputs import (
     tag_names,
     tags_of,
     task,
+    thresholds,
 )
 from trainer.inference.tagging import (
     LABELLINGS,
@@ -39,16 +42,18 @@ from trainer.inference.tagging import (
     word_outputs,
     word_owners,
 )
-from trainer.inference.window_batches import BATCH_TOKENS, BatchOptions, Cancelled, evaluating, window_size
+from trainer.inference.window_batches import BATCH_TOKENS, BatchOptions, Cancelled, evaluating, longest_window
 from trainer.inference.window_batches import read as read_windows
 from trainer.models.heads import document_reading, model_limit
 from trainer.prediction import CONTEXTS, Cost, Coverage, LabelScore, Prediction, Span
-from trainer.tasks import TASKS
+from trainer.tasks import TASKS, needs_hypothesis
 from trainer.zoo.outputs import HEADS
 
 __all__ = [
     "BATCH_TOKENS",
     "LABELLINGS",
+    "THRESHOLD",
+    "THRESHOLDS",
     "BestTags",
     "Cancelled",
     "Classification",
@@ -60,7 +65,9 @@ __all__ = [
     "expand",
     "head",
     "is_multi_label",
+    "frames_of",
     "label_set",
+    "longest_window",
     "model_limit",
     "output_names",
     "predict",
@@ -69,6 +76,7 @@ __all__ = [
     "tag_words",
     "tags_of",
     "task",
+    "thresholds",
     "windows",
     "word_outputs",
     "word_owners",
@@ -77,12 +85,14 @@ __all__ = [
 Reading = Literal["windows", "truncate", "whole"]
 READINGS: tuple[str, ...] = get_args(Reading)
 POOLINGS = ("mean", "max")
-THRESHOLD = 0.5  # minimum probability of a label where a document may have several
 
 
-def predict(text: str, model: torch.nn.Module, tokenizer: Any, **options: Any) -> Prediction:
-    """The prediction of a model for one text; the options are those of `predict_many`."""
-    return predict_many([text], model, tokenizer, **options)[0]
+def predict(
+    text: str, model: torch.nn.Module, tokenizer: Any, *, hypothesis: str | None = None, **options: Any
+) -> Prediction:
+    """The prediction of a model for one text, or a pair; the other options are those of `predict_many`."""
+    hypotheses = None if hypothesis is None else [hypothesis]
+    return predict_many([text], model, tokenizer, hypotheses=hypotheses, **options)[0]
 
 
 def predict_many(
@@ -91,6 +101,7 @@ def predict_many(
     tokenizer: Any,
     *,
     name: str,
+    hypotheses: Sequence[str] | None = None,
     reading: Reading = "windows",
     max_tokens: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
@@ -99,22 +110,22 @@ def predict_many(
 ) -> list[Prediction]:
     """The prediction of a model for each text: entities, or labels of the whole text.
 
+    hypotheses: one per text, for a model of pairs; it is never cut, so it leaves a window less room for the text.
     reading: "windows" reads everything, "truncate" the first max_tokens pieces (the rest is in coverage.unread),
     "whole" everything in one window. max_tokens includes special tokens; by default windows have the length that the
     model was trained with (`window_size`). batch_tokens is the budget of padded pieces per batch. progress receives
     (windows done, all windows) after each batch; cancelled is asked before each group of them. A text without pieces
     gives an empty prediction. The wall time is shared out over the texts in proportion to their pieces. Raises
-    BadSpec, UnknownName and Cancelled.
+    BadData for a hypothesis that is too long, BadSpec, UnknownName and Cancelled.
     """
     began = time.perf_counter()
     model_task = task(model)
-    window = window_size(model, tokenizer, max_tokens, reading=reading)
-    pieces = [cut(text, tokenizer) for text in texts]
-    read = [all_pieces.first(readable_count(len(all_pieces), reading, window)) for all_pieces in pieces]
+    frames, pieces = frames_of(model, tokenizer, hypotheses, len(texts)), [cut(text, tokenizer) for text in texts]
+    rooms, read = _readable(pieces, frames, longest_window(model, tokenizer, max_tokens, reading=reading), reading)
     predict_fields = _predict_spans if TASKS[model_task].answers == "spans" else _predict_labels
-    batching = BatchOptions(batch_tokens=batch_tokens, progress=progress, cancelled=cancelled)
-    answers = predict_fields(texts, read, window, model, tokenizer, **batching)
-    coverages = [_coverage(*each, window) for each in zip(texts, pieces, read, strict=True)]
+    batching = BatchOptions(batch_tokens=batch_tokens, progress=progress, cancelled=cancelled, frames=frames)
+    answers = predict_fields(texts, read, rooms, model, tokenizer, **batching)
+    coverages = [_coverage(*each) for each in zip(texts, pieces, read, rooms, strict=True)]
     costs = _costs(time.perf_counter() - began, [len(each) for each in read])
     labels = label_set(model)
     return [
@@ -140,6 +151,7 @@ def classify(
     model: torch.nn.Module,
     tokenizer: Any,
     *,
+    hypotheses: Sequence[str] | None = None,
     reading: Reading = "windows",
     pooling: str | None = None,
     max_tokens: int | None = None,
@@ -148,16 +160,41 @@ def classify(
     """The label probabilities of each text; the options are those of `predict_many`.
 
     pooling: how the logits of a text's windows are combined, one of POOLINGS; by default as the model's config says.
-    A text without pieces is read as one unknown piece. Raises BadSpec and UnknownName.
+    A text without pieces is read as one unknown piece. Raises what `predict_many` raises.
     """
     if HEADS[head(model)].predicts != "labels":
         raise BadSpec([("model", f"it has no head for whole documents ({describe(model)})")], next_step=FINE_TUNE)
-    window = window_size(model, tokenizer, max_tokens, reading=reading)
-    pieces = [cut(text, tokenizer) for text in texts]
-    read = [all_pieces.first(readable_count(len(all_pieces), reading, window)) for all_pieces in pieces]
-    logits = _window_logits([each.ids for each in read], window, model, tokenizer, batch_tokens=batch_tokens)
+    frames, pieces = frames_of(model, tokenizer, hypotheses, len(texts)), [cut(text, tokenizer) for text in texts]
+    rooms, read = _readable(pieces, frames, longest_window(model, tokenizer, max_tokens, reading=reading), reading)
+    ids = [each.ids for each in read]
+    logits = _window_logits(ids, rooms, model, tokenizer, batch_tokens=batch_tokens, frames=frames)
     probabilities = np.stack([_probabilities(each, model, pooling) for each in logits])
     return Classification(probabilities, np.array([*map(len, pieces)]), np.array([*map(len, read)]))
+
+
+def frames_of(model: torch.nn.Module, tokenizer: Any, hypotheses: Sequence[str] | None, texts: int) -> list[Frame]:
+    """What stands around each text that a model reads: special tokens, and the hypothesis of a pair.
+
+    Raises BadSpec where a model of pairs gets no hypothesis, or another model gets one.
+    """
+    if not needs_hypothesis(task(model)):
+        if hypotheses is not None:
+            raise BadSpec([("hypothesis", "found one; this model reads a text alone")], next_step="Leave it out.")
+        return [frame(tokenizer)] * texts
+    given = [each for each in hypotheses or () if each.strip()]
+    if len(given) != texts:
+        what = "found none; this model judges a text together with a hypothesis"
+        raise BadSpec([("hypothesis", what)], next_step="Write a statement or question about the text as hypothesis.")
+    return [frame(tokenizer, hypothesis) for hypothesis in given]
+
+
+def _readable(
+    pieces: Sequence[Pieces], frames: Sequence[Frame], max_tokens: int, reading: str
+) -> tuple[list[int], list[Pieces]]:
+    """How many pieces of each text fit into a window, and the pieces of each text that are read."""
+    rooms = [around.room(len(each), max_tokens) for each, around in zip(pieces, frames, strict=True)]
+    counts = [readable_count(len(each), reading, room) for each, room in zip(pieces, rooms, strict=True)]
+    return rooms, [each.first(count) for each, count in zip(pieces, counts, strict=True)]
 
 
 def readable_count(tokens: int, reading: str, window: int) -> int:
@@ -174,7 +211,7 @@ def readable_count(tokens: int, reading: str, window: int) -> int:
 
 def _window_logits(
     sequences: Sequence[np.ndarray],
-    window: int,
+    rooms: Sequence[int],
     model: torch.nn.Module,
     tokenizer: Any,
     **options: Unpack[BatchOptions],
@@ -187,7 +224,7 @@ def _window_logits(
 
     unknown = tokenizer.unk_token_id or 0  # an empty text is read as one unknown piece
     filled = [ids if len(ids) else np.array([unknown], dtype=np.int32) for ids in sequences]
-    begins, table = read_windows(filled, window, model, tokenizer, store=store, **options)
+    begins, table = read_windows(filled, rooms, model, tokenizer, store=store, **options)
     ends = np.searchsorted(table[:, 0], begins)
     return [np.stack([by_start[start] for start in table[a:b, 0].tolist()]) for a, b in itertools.pairwise(ends)]
 
@@ -203,31 +240,33 @@ class _AnswerFields(TypedDict, total=False):
 def _predict_spans(
     texts: Sequence[str],
     read: Sequence[Pieces],
-    window: int,
+    rooms: Sequence[int],
     model: torch.nn.Module,
     tokenizer: Any,
     **options: Unpack[BatchOptions],
 ) -> list[_AnswerFields]:
     """The entities of each text."""
-    return [{"spans": spans} for spans in predict_spans(texts, read, window, model, tokenizer, **options)]
+    return [{"spans": spans} for spans in predict_spans(texts, read, rooms, model, tokenizer, **options)]
 
 
 def _predict_labels(
     texts: Sequence[str],
     read: Sequence[Pieces],
-    window: int,
+    rooms: Sequence[int],
     model: torch.nn.Module,
     tokenizer: Any,
     **options: Unpack[BatchOptions],
 ) -> list[_AnswerFields]:
     """The labels of each text as a whole; none for a text without pieces."""
-    names, threshold = output_names(model), THRESHOLD if is_multi_label(model) else None
-    all_logits = _window_logits([pieces.ids for pieces in read], window, model, tokenizer, **options)
+    names, several = output_names(model), is_multi_label(model)
+    own = thresholds(model) if several and getattr(model.config, THRESHOLDS, None) else {}
+    threshold = None if not several else min(own.values(), default=THRESHOLD)
+    all_logits = _window_logits([pieces.ids for pieces in read], rooms, model, tokenizer, **options)
     answers: list[_AnswerFields] = []
     for pieces, logits in zip(read, all_logits, strict=True):
         scores = _probabilities(logits, model, None).tolist() if len(pieces) else []
         ranked = sorted(zip(names, scores, strict=False), key=lambda each: -each[1])
-        labels = tuple(LabelScore(label=label, score=score) for label, score in ranked)
+        labels = tuple(LabelScore(label=label, score=score, threshold=own.get(label)) for label, score in ranked)
         answers.append({"labels": labels, "threshold": threshold})
     return answers
 
@@ -241,10 +280,10 @@ def _probabilities(logits: np.ndarray, model: torch.nn.Module, pooling: str | No
     return (pooled.sigmoid() if is_multi_label(model) else pooled.softmax(-1)).numpy()
 
 
-def _coverage(text: str, pieces: Pieces, read: Pieces, window: int) -> Coverage:
-    """How much of a text was read: `read` of all its `pieces`."""
+def _coverage(text: str, pieces: Pieces, read: Pieces, room: int) -> Coverage:
+    """How much of a text was read: `read` of all its `pieces`, in windows with room for so many."""
     unread = ((int(pieces.starts[len(read)]), len(text)),) if len(read) < len(pieces) else ()
-    plan = windows(len(read), window)
+    plan = windows(len(read), room)
     return Coverage(
         tokens=len(pieces),
         tokens_read=len(read),

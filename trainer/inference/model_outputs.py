@@ -12,6 +12,8 @@ from trainer.errors import BadSpec
 from trainer.zoo import outputs
 from trainer.zoo.outputs import HEADS, SEVERAL, check_predicts_labels, head_of_model, task_of_head
 
+THRESHOLD = 0.5  # minimum probability of a label where a document may have several, and training chose no other
+THRESHOLDS = "label_thresholds"  # in a config.json: by label
 FINE_TUNE = "Choose a model that was fine-tuned for this, or fine-tune this one first."
 
 
@@ -71,6 +73,15 @@ def label_set(model: torch.nn.Module) -> tuple[str, ...]:
 def is_multi_label(model: torch.nn.Module) -> bool:
     """Whether a document classifier may give a document several labels."""
     return getattr(model.config, "problem_type", None) == SEVERAL
+
+
+def thresholds(model: torch.nn.Module) -> dict[str, float]:
+    """The probability from which a document has each label, of a model that may give it several.
+
+    They are those that training chose on dev (the field THRESHOLDS of its config), otherwise THRESHOLD.
+    """
+    stated = getattr(model.config, THRESHOLDS, None)
+    return dict.fromkeys(output_names(model), THRESHOLD) | (stated if isinstance(stated, dict) else {})
 
 
 def describe(model: torch.nn.Module) -> str:

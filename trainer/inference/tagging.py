@@ -115,14 +115,14 @@ def word_outputs(
 def predict_spans(
     texts: Sequence[str],
     read: Sequence[Pieces],
-    window: int,
+    rooms: Sequence[int],
     model: torch.nn.Module,
     tokenizer: Any,
     **options: Unpack[BatchOptions],
 ) -> list[tuple[Span, ...]]:
     """The entities of each text, of which `read` are the pieces."""
     scheme, known = tags_of(model), attributes_of(model)
-    best = _best_tags([pieces.ids for pieces in read], window, model, tokenizer, **options)
+    best = _best_tags([pieces.ids for pieces in read], rooms, model, tokenizer, **options)
     return [_decode(*each, scheme, known) for each in zip(texts, read, best, strict=True)]
 
 
@@ -154,7 +154,7 @@ def word_owners(
 
 def _best_tags(
     sequences: Sequence[np.ndarray],
-    window: int,
+    rooms: int | Sequence[int],
     model: torch.nn.Module,
     tokenizer: Any,
     **options: Unpack[BatchOptions],
@@ -176,7 +176,7 @@ def _best_tags(
         if log_scores.shape[1]:
             log_scores[place[scored]] = logits[..., :count].log_softmax(-1).cpu().numpy()[scored]
 
-    begins, _ = read_windows(sequences, window, model, tokenizer, store=store, **options)
+    begins, _ = read_windows(sequences, rooms, model, tokenizer, store=store, **options)
     return [BestTags(*(part[a:b] for part in best)) for a, b in itertools.pairwise(begins)]
 
 

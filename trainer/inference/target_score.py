@@ -27,7 +27,7 @@ from trainer.inference.window_batches import (
     side_by_side,
     thread_count,
 )
-from trainer.models.heads import inputs
+from trainer.models.heads import inputs, token_types
 from trainer.models.suitability import TESTED, largest_difference
 from trainer.zoo.outputs import head_of_model
 
@@ -93,8 +93,8 @@ class Probe:
 
     The window has n places: special tokens, of which `before` come first, around the m pieces of the text. E is the
     embedding size. words: the word embeddings, (n, E); absent: the same with every free piece hidden, (n, E). free:
-    which pieces may be hidden, (m,). places: where the target's logits are read. Raises Unavailable for a model that
-    does not read word embeddings as it reads piece ids.
+    which pieces may be hidden, (m,). places: where the target's logits are read. types: the token type of each place,
+    where any is not 0. Raises Unavailable for a model that does not read word embeddings as it reads piece ids.
     """
 
     def __init__(
@@ -107,11 +107,14 @@ class Probe:
         places: Sequence[int],
         score: Score,
         baseline_id: int,
+        types: Sequence[int] = (),
         progress: Progress | None = None,
     ):
         self.model, self.score, self.progress, self._narrow = model, score, progress or Progress(), False
         self.before, self.free, self.places = before, np.asarray(free, dtype=bool), list(places)
         device = next(model.parameters()).device
+        batch = {"token_type_ids": torch.tensor([list(types)], device=device)} if len(types) else {}
+        self._types = token_types(model, batch)  # of one row, (1, n), for a model that has them
         self.words = _embedded(model, torch.tensor(list(ids), device=device))
         self._blank = _embedded(model, torch.tensor([baseline_id], device=device))
         hidden = torch.zeros(len(ids), 1, dtype=torch.bool, device=device)
@@ -180,7 +183,7 @@ class Probe:
         self.progress.check()
         try:
             with evaluating(model), torch.no_grad(), capturing(model, maps=range(1, layers + 1)) as captured:
-                model(inputs_embeds=self.words[None])
+                model(inputs_embeds=self.words[None], **self._types)
         except (Unavailable, ValueError, AttributeError):
             raise Unavailable(
                 f"{type(model).__name__} does not show a full attention map for each of its layers.",
@@ -197,7 +200,8 @@ class Probe:
         # Longformer's own class would place its global token by the ids, which it does not get here.
         ids = words.new_zeros(words.shape[:2], dtype=torch.long)
         global_mask = global_attention(self.model, ids, head_of_model(self.model))
-        logits = self.model(inputs_embeds=words, **global_mask).logits
+        types = {name: row.expand(len(words), -1) for name, row in self._types.items()}
+        logits = self.model(inputs_embeds=words, **types, **global_mask).logits
         if logits.ndim == 2:  # a head that classifies the whole text
             logits = logits[:, None]
         elif not self._narrow:
@@ -207,7 +211,8 @@ class Probe:
 
     def _check_words(self, ids: torch.Tensor) -> None:
         """Raise Unavailable if the model's logits for word embeddings differ from those for the same piece ids."""
-        batch, before = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, self.words.clone()
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | self._types
+        before = self.words.clone()
         try:
             with evaluating(self.model), torch.inference_mode():
                 by_words, by_ids = self.logits(self.words[None]), self.model(**inputs(self.model, batch)).logits

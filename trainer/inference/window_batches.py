@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar
 import numpy as np
 import torch
 
+from trainer.datasets.rows.batches import framed
 from trainer.datasets.rows.pieces import Frame, frame, windows
 from trainer.errors import BadSpec, NonFiniteOutputs, StillroomError
 from trainer.models.heads import document_reading, evaluating, inputs, is_classifier, model_limit
@@ -33,11 +34,13 @@ class Cancelled(StillroomError):
 class BatchOptions(TypedDict, total=False):
     """How windows are batched and followed, as `read` takes it.
 
-    batch_tokens: budget of padded pieces per batch. progress receives (windows done, all windows) after each batch;
-    cancelled is asked before each batch, or each group that runs side by side, while nothing is computed.
+    batch_tokens: budget of padded pieces per batch. frames: what stands around the windows of each sequence. progress
+    receives (windows done, all windows) after each batch; cancelled is asked before each batch, or each group that runs
+    side by side, while nothing is computed.
     """
 
     batch_tokens: int
+    frames: Sequence[Frame] | None
     progress: Callable[[int, int], None] | None
     cancelled: Callable[[], bool] | None
 
@@ -63,35 +66,43 @@ class Submit(Protocol):
 
 def read(
     sequences: Sequence[np.ndarray],
-    window: int,
+    rooms: int | Sequence[int],
     model: torch.nn.Module,
     tokenizer: Any,
     *,
     store: Store,
     batch_tokens: int,
+    frames: Sequence[Frame] | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read every window of every sequence of piece ids once and hand the logits of each batch to `store`.
 
-    All sequences are numbered through as one. Returns where each begins and the last one ends, (sequences + 1,), and
-    the table of all windows, (windows, 4). Raises Cancelled, and NonFiniteOutputs as `check_finite` does.
+    rooms: how many pieces fit into a window, of all sequences or of each. frames: by default the tokenizer's special
+    tokens. All sequences are numbered through as one. Returns where each begins and the last one ends, (sequences +
+    1,), and the table of all windows, (windows, 4). Raises Cancelled, and NonFiniteOutputs as `check_finite` does.
     """
     begins = np.cumsum([0, *map(len, sequences)])
     flat = np.concatenate([np.empty(0, dtype=np.int32), *sequences])  # (pieces,) of all sequences
-    plans = [windows(len(sequence), window) + begin for sequence, begin in zip(sequences, begins[:-1], strict=True)]
+    frames = frames or [frame(tokenizer)] * len(sequences)
+    placed = zip(sequences, np.broadcast_to(rooms, len(sequences)).tolist(), begins[:-1], strict=True)
+    plans = [windows(len(sequence), room) + begin for sequence, room, begin in placed]
     table = np.concatenate([np.empty((0, 4), dtype=np.int64), *plans])
-    around = frame(tokenizer)
-    batches = _batches(table, len(around.before) + len(around.after), batch_tokens, share_of=thread_count(model))
+    owners = np.repeat(np.arange(len(plans)), [len(plan) for plan in plans])  # (windows,) the sequence of each
+    special = np.array([around.size for around in frames], dtype=np.int64)[owners]
+    batches = _batches(table[:, 1] - table[:, 0] + special, batch_tokens, share_of=thread_count(model))
     done, threads = 0, thread_count(model)
     for group in in_groups(batches, threads) if cancelled else [batches]:
         if cancelled and cancelled():
             raise Cancelled("The prediction was cancelled.")
         with evaluating(model), side_by_side(threads, len(group)) as submit:
-            waiting = [submit(_read_batch, flat, rows, around, model, store) for rows in group]
-            for rows, result in zip(group, waiting, strict=True):
+            waiting = [
+                submit(_read_batch, flat, table[chosen], [frames[owner] for owner in owners[chosen]], model, store)
+                for chosen in group
+            ]
+            for chosen, result in zip(group, waiting, strict=True):
                 result()
-                done += len(rows)
+                done += len(chosen)
                 if progress:
                     progress(done, len(table))
     return begins, table
@@ -100,7 +111,14 @@ def read(
 def window_size(
     model: torch.nn.Module, tokenizer: Any, max_tokens: int | None = None, *, reading: str | None = None
 ) -> int:
-    """How many pieces fit into a window beside the special tokens.
+    """How many pieces of one text fit into the window of `longest_window`, beside the special tokens."""
+    return longest_window(model, tokenizer, max_tokens, reading=reading) - tokenizer.num_special_tokens_to_add()
+
+
+def longest_window(
+    model: torch.nn.Module, tokenizer: Any, max_tokens: int | None = None, *, reading: str | None = None
+) -> int:
+    """The length of a window in which texts are read, special tokens included.
 
     Without max_tokens this is the length that the model was trained with: for a classifier always, for a tagger with
     the reading "windows". Otherwise, and where its config does not state that length, it is the model's limit. Raises
@@ -114,22 +132,22 @@ def window_size(
             [("max_tokens", f"found {wanted:,}; this model reads {special + 1:,} to {limit:,} word pieces at once")],
             next_step="Give a number in that range, or leave it out to use the model's own limit.",
         )
-    return wanted - special
+    return wanted
 
 
-def _batches(table: np.ndarray, special: int, batch_tokens: int, *, share_of: int) -> list[np.ndarray]:
-    """The rows of `table`, longest first, in batches that `share_of` threads can compute at the same time.
+def _batches(lengths: np.ndarray, batch_tokens: int, *, share_of: int) -> list[np.ndarray]:
+    """The windows of these lengths as indices, longest first, in batches that `share_of` threads can compute at the
+    same time.
 
     The batches of all threads together have at most batch_tokens padded pieces, and a few windows are shared out evenly
     between the threads. A batch has at least one row.
     """
-    lengths = table[:, 1] - table[:, 0] + special
     order = np.argsort(-lengths, kind="stable")
     budget = min(batch_tokens, int(lengths.sum())) // share_of
     batches, start = [], 0
     while start < len(order):
         rows = max(1, budget // int(lengths[order[start]]))
-        batches.append(table[order[start : start + rows]])
+        batches.append(order[start : start + rows])
         start += rows
     return batches
 
@@ -170,18 +188,16 @@ def side_by_side(threads: int, batches: int) -> Iterator[Submit]:
 
 
 @torch.inference_mode()
-def _read_batch(flat: np.ndarray, rows: np.ndarray, around: Frame, model: torch.nn.Module, store: Store) -> None:
+def _read_batch(
+    flat: np.ndarray, rows: np.ndarray, frames: Sequence[Frame], model: torch.nn.Module, store: Store
+) -> None:
     """Read the windows `rows` of the pieces `flat` in one forward pass and hand the logits to `store`."""
-    start, end = rows.T[:2, :, None]  # each (batch, 1)
-    before, after = len(around.before), np.array([around.after], dtype=np.int64)
-    lengths = end - start
-    place = start - before + np.arange(before + lengths.max() + after.size)  # (batch, width): the piece under a column
-    ids = np.where((place >= start) & (place < end), flat[place.clip(0, len(flat) - 1)], around.pad_id).astype(np.int64)
-    ids[:, :before] = around.before
-    np.put_along_axis(ids, before + lengths + np.arange(after.size), after, axis=1)
-    mask = (place < end + after.size).astype(np.int64)
+    parts = [(flat[start:end], around) for (start, end, *_), around in zip(rows.tolist(), frames, strict=True)]
     device = next(model.parameters()).device
-    batch = {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
+    batch = {name: tensor.to(device) for name, tensor in framed(parts).items()}
+    before = np.array([len(around.before) for around in frames])
+    # (batch, width): the piece under each column
+    place = (rows[:, 0] - before)[:, None] + np.arange(batch["input_ids"].shape[1])
     logits = model(**inputs(model, batch)).logits.float()
     real = batch["attention_mask"].bool()
     check_finite(logits[real] if logits.ndim == 3 else logits, model)  # outputs at padding are never used

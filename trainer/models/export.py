@@ -187,11 +187,13 @@ def _how_it_reads(about: Mapping[str, Any]) -> list[str]:
         return []
     if answers(about.get("task") or "") == "spans":
         return [f"Texts are read in windows of {reading['max_tokens']:,} word pieces, as long as its training rows."]
-    choice = (
-        "A document may have several labels: those with a probability of 0.5 or more (sigmoid)."
-        if about.get("multi_label")
-        else "A document has one label, the most likely (softmax)."
-    )
+    one = TASKS[about["task"]].unit.removesuffix("s")
+    choice = f"A {one} has one label, the most likely (softmax)."
+    if about.get("multi_label"):
+        own = about.get("thresholds") or {}
+        listed = "; ".join(f"{markdown.inline(label)} {value:.2f}" for label, value in own.items())
+        least = f"at least the label's threshold, chosen on dev for F1: {listed}" if own else "0.5 or more"
+        choice = f"A {one} may have several labels: those with a probability (sigmoid) of {least}."
     size = f"{reading['max_tokens']:,} word pieces"
     if reading["reading"] == "truncate":
         return [choice, f"Trained and scored on the first {size} of each document."]

@@ -98,8 +98,14 @@ def vocabulary_logits(output: torch.Tensor | VocabularyProjection) -> torch.Tens
 
 def inputs(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The arguments of this model's forward pass, from a batch. Every forward pass takes them from here."""
-    arguments = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    arguments = {name: batch[name] for name in ("input_ids", "attention_mask")} | token_types(model, batch)
     return arguments | global_attention(model, arguments["input_ids"], head_of_model(model))
+
+
+def token_types(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The token types of a batch of pairs, if the model has more than one, unlike RoBERTa or DistilBERT."""
+    known = getattr(model.config, "type_vocab_size", None) or 0
+    return {"token_type_ids": batch["token_type_ids"]} if known > 1 and "token_type_ids" in batch else {}
 
 
 @contextmanager

@@ -143,7 +143,7 @@ class _Trial(NamedTuple):
     def of(cls, model: PreTrainedModel, tokenizer: Any) -> "_Trial":
         has_types = "token_type_ids" in {*tokenizer.model_input_names} & {*inspect.signature(model.forward).parameters}
         probe = tokenizer("a b c", truncation=False, padding=False)
-        ids, (before, after, pad_id) = probe["input_ids"], frame(tokenizer)
+        ids, (before, after, pad_id, _) = probe["input_ids"], frame(tokenizer)
         pieces = ids[len(before) : len(ids) - len(after)]
         room = model_limit(model, tokenizer) - len(before) - len(after)
         longer = [[*before, *(pieces * size)[: min(size, room)], *after] for size in LENGTHS]

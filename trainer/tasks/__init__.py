@@ -8,15 +8,21 @@ from trainer.recipes.recipe import Recipe
 from trainer.tasks.classification import Classification
 from trainer.tasks.mlm import MLM
 from trainer.tasks.ner import NER
+from trainer.tasks.pairs import Pairs
 from trainer.tasks.task import Task
 
-TASKS: dict[str, type[Task]] = {"ner": NER, "classification": Classification, "mlm": MLM}
+TASKS: dict[str, type[Task]] = {"ner": NER, "classification": Classification, "pairs": Pairs, "mlm": MLM}
 DEFAULT_TASK = next(iter(TASKS))
 
 
-def for_notes() -> tuple[str, ...]:
-    """The tasks whose models predict something about a note."""
-    return tuple(name for name, task in TASKS.items() if task.answers and task.reads == "text")
+def for_notes(*, hypothesis: bool = True) -> tuple[str, ...]:
+    """The tasks whose models predict something about a note; without `hypothesis` those that need only the note."""
+    return tuple(name for name, task in TASKS.items() if task.answers and (hypothesis or not needs_hypothesis(name)))
+
+
+def needs_hypothesis(task: str | None) -> bool:
+    """Whether a model of this task reads a hypothesis with each text; False if there is no such task."""
+    return task in TASKS and TASKS[task].reads == "pair"
 
 
 def with_data(*kinds: str) -> tuple[str, ...]:

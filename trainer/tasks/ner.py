@@ -27,6 +27,7 @@ class NER(Task):
     answers: ClassVar = "spans"
     head: ClassVar = "ner"
     data: ClassVar = "tagged"
+    unlabelled: ClassVar = ("text", "tagged")
     labelled: ClassVar = True
     label: ClassVar = "entity type"
     score: ClassVar = "f1"

@@ -109,7 +109,7 @@ class Objective(torch.nn.Module):
         batch: input_ids, attention_mask, labels (rows, tokens); attributes (rows, tokens, attributes) where any are
         learned; with cached teacher outputs also words (rows, tokens), -1 where no word begins, teacher_logits (units,
         classes) and teacher_states (units, teacher_levels, hidden size of the teacher). For documents the fields are
-        those of trainer.examples.classification.
+        those of trainer.examples.whole_text.
         """
         student = self._run(self.student, batch, side=0)
         teacher = self._run_teacher(batch)

@@ -4,7 +4,6 @@ With `--json` a command prints one JSON document on stdout and nothing else. Err
 {"error": {...}} on stdout. Exit codes: 0 done; 1 a job or an operation failed; 2 bad input, spec or name.
 """
 
-import codecs
 import logging
 import os
 import re
@@ -19,11 +18,10 @@ from trainer.errors import BadData, BadSpec, Refused, StillroomError, Unavailabl
 from trainer.home import unavailable as state_error
 from trainer.offline import go_offline
 from trainer.references import expanded
-from workbench.cli import dataset_commands, demo_commands, terminal
+from workbench.cli import dataset_commands, demo_commands, inputs, terminal
 
 if TYPE_CHECKING:
     from trainer.zoo import ModelEntry
-    from workbench.note import Note
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes
 DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
@@ -47,6 +45,9 @@ ZooId = Annotated[str, typer.Argument(metavar="ID", help="A model's id, as `stil
 Model = Annotated[str, typer.Option("--model", metavar="M", help="Zoo id, run id, ./folder or org/name.")]
 TextFile = Annotated[
     Path, typer.Option("--text-file", parser=expanded, metavar="F", help="UTF-8 text, read exactly as it is.")
+]
+Hypothesis = Annotated[
+    str, typer.Option("--hypothesis", metavar="H", help="What a model of pairs judges about the text.")
 ]
 Reading = Literal["windows", "truncate", "whole"]
 Grain = Literal["section", "sentence", "phrase", "word", "piece"]
@@ -247,6 +248,7 @@ def fetch(
 def predict(
     model: Model,
     text_file: TextFile,
+    hypothesis: Hypothesis = "",
     reading: Annotated[Reading, typer.Option(help="How to read a text longer than the model's window.")] = "windows",
     max_tokens: Annotated[int | None, typer.Option(min=8, help="Window in word pieces; default: the model's.")] = None,
     as_json: AsJson = False,
@@ -255,7 +257,8 @@ def predict(
     from trainer.zoo import resolve
     from workbench.predict import predict as predict_note
 
-    note, resolved = _note(text_file), resolve(model)
+    note, resolved = inputs.read_note(text_file, hypothesis), resolve(model)
+    inputs.check_hypothesis(note, [resolved])
     prediction = predict_note(note, resolved, reading=reading, max_tokens=max_tokens)
     view = partial(terminal.show_prediction, note.text, prediction)
     terminal.answer(prediction.to_json(), as_json=as_json, view=view)
@@ -265,6 +268,7 @@ def predict(
 def compare(
     models: Annotated[list[str], typer.Option("--model", metavar="M", help="M, M@reading or M@reading:max_tokens.")],
     text_file: TextFile,
+    hypothesis: Hypothesis = "",
     as_json: AsJson = False,
 ) -> None:
     """Show where two or more models disagree about a text."""
@@ -276,7 +280,9 @@ def compare(
     arms = [Arm.parse(text) for text in models]
     if len({arm.name for arm in arms}) < max(2, len(arms)):
         raise BadSpec([("--model", f"found {', '.join(models)}; give two or more different arms")])
-    note, resolved = _note(text_file), [resolve(arm.model) for arm in arms]  # all of them before one is loaded
+    # All of them before one is loaded.
+    note, resolved = inputs.read_note(text_file, hypothesis), [resolve(arm.model) for arm in arms]
+    inputs.check_hypothesis(note, resolved)
     compared = compare_predictions(
         [
             predict_note(note, model, reading=arm.reading, max_tokens=arm.max_tokens, name=arm.name)
@@ -293,6 +299,7 @@ def explain(
     target: Annotated[
         str | None, typer.Option(metavar="T", help="START:END:LABEL or LABEL; leave out to list what can be asked.")
     ] = None,
+    hypothesis: Hypothesis = "",
     method: Annotated[str, typer.Option(metavar="NAME", help="The attribution method.")] = "integrated_gradients",
     grain: Annotated[Grain | None, typer.Option(help="The parts that get a score; default: the method's.")] = None,
     context: Annotated[
@@ -310,7 +317,8 @@ def explain(
     from workbench import explain as why
     from workbench.predict import predict as predict_note
 
-    note, resolved = _note(text_file), resolve(model)
+    note, resolved = inputs.read_note(text_file, hypothesis), resolve(model)
+    inputs.check_hypothesis(note, [resolved])
     if target is None:
         findings = why.targets.list_targets(predict_note(note, resolved, reading=reading, max_tokens=max_tokens))
         document = {"targets": findings}
@@ -348,7 +356,7 @@ def evaluate(
 
     data = open_data(read_task(spec.task.name, resolved), corpus, limit=limit)
     network, tokenizer = models.load(resolved)
-    longest = inference.window_size(network, tokenizer)
+    longest = inference.longest_window(network, tokenizer)
     report = data.report(network, tokenizer, split, max_tokens=longest, folder=Path(resolved.path))
     terminal.answer(report, as_json=as_json, view=lambda: terminal.show_scores(report))
 
@@ -375,18 +383,6 @@ def _entry(model_id: str) -> "ModelEntry":
     if model_id not in entries():
         raise UnknownName("model", model_id, entries(), next_step="`stillroom zoo` lists them.")
     return entries()[model_id]
-
-
-def _note(path: Path) -> "Note":
-    """The file as a note. A byte order mark is kept, since offsets count the code points of the file as it is."""
-    from workbench.note import Note, read_upload
-
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadData(f"{error.strerror}.", path=str(path), next_step="Give the path of a text file.") from None
-    note = read_upload(data, str(path))
-    return Note("\ufeff" + note.text) if data.startswith(codecs.BOM_UTF8) else note
 
 
 def _warn_if_no_worker() -> None:

@@ -250,17 +250,29 @@ def show_explanation(text: str, explanation: Explanation, *, max_parts: int = 15
 
 
 def show_scores(report: Mapping[str, Any]) -> None:
-    """Show scores with their intervals, and the cost."""
-    intervals = report["intervals"]
-    rows = [(name, value, _interval(intervals.get(name))) for name, value in report["metrics"].items()]
-    _table(("score", f"n = {report['n']:,}", "95 % interval"), rows)
+    """Show scores with their intervals, of pairs beside those of the hypotheses alone, and the cost."""
+    intervals, metrics = report["intervals"], report["metrics"]
+    own = [name for name in metrics if not name.startswith(_BASELINE)]
+    rows = [(name, metrics[name], _interval(intervals.get(name)), metrics.get(_BASELINE + name)) for name in own]
+    columns = ("score", f"n = {report['n']:,}", "95 % interval", "hypothesis only")
+    shown = len(columns) if len(own) < len(metrics) else 3
+    _table(columns[:shown], [row[:shown] for row in rows])
     say("")
     _table(("cost", ""), report["cost"].items())
     for note in report.get("notes", ()):
         say(note)
 
 
-_COUNTED = ("sentences", "documents", "tokens", "entities", "characters", "longest")  # of a split, where available
+_COUNTED = (
+    "sentences",
+    "documents",
+    "pairs",
+    "tokens",
+    "entities",
+    "characters",
+    "longest",
+)  # of a split, where available
+_BASELINE = "hypothesis_only."  # prefix of the scores of trainer.evaluation.hypothesis_only
 _PLACES = re.compile(r"[0-9]{1,15}:[0-9]{1,15}:")  # START:END: of a target
 _SPLITS = ("train", "dev", "test")
 _MEASURES: dict[str | None, str] = {

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from trainer.errors import StillroomError
+from trainer.tasks import needs_hypothesis
 from trainer.zoo import ModelEntry
 from workbench.predict import Arm
 
@@ -31,6 +32,12 @@ def model_titles(ready: Sequence[ModelEntry]) -> dict[str, str]:
         entry.id: f"{entry.name}, {entry.id}" if entry.role == "run" or entry.name in shared else entry.name
         for entry in ready
     }
+
+
+def need_hypothesis(arms: Iterable[str], ready: Sequence[ModelEntry]) -> bool:
+    """Whether any of these arms judges a note together with a hypothesis."""
+    pairing = {entry.id for entry in ready if needs_hypothesis(entry.task)}
+    return any((arm := _parse(name)) and arm.model in pairing for name in arms)
 
 
 def _parse(name: str) -> Arm | None:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from trainer import zoo
-from trainer.datasets.rows.pieces import Pieces, cut, frame
+from trainer.datasets.rows.pieces import Pieces, cut
 from trainer.datasets.rows.words import words_in
 from trainer.errors import BadData, BadSpec, UnknownName
 from trainer.prediction import Cost, Coverage
 from trainer.resolved import ResolvedModel
+from trainer.tasks import needs_hypothesis
 from workbench.explain import faithfulness, targets
 from workbench.explain.agreement import Ablation
 from workbench.explain.explanation import Attribution, Explanation
@@ -63,7 +64,10 @@ def explain(
     resolved = zoo.resolve(model) if isinstance(model, str) else model
     target = parse(target) if isinstance(target, str) else target
     make_method(options.method, options.method_options)  # wrong options are reported before a model is loaded
-    return explain_text(note.text, *CACHE.load(resolved), target, options, name=name or resolved.reference)
+    loaded = CACHE.load(resolved)
+    return explain_text(
+        note.text, *loaded, target, options, hypothesis=note.hypothesis, name=name or resolved.reference
+    )
 
 
 def explain_text(
@@ -74,12 +78,14 @@ def explain_text(
     options: ExplainOptions = DEFAULT_OPTIONS,
     *,
     name: str,
+    hypothesis: str = "",
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Explanation:
     """Explain one target with a loaded model.
 
-    progress is called with (rows read, total rows) after each batch, cancelled before each group of them.
+    hypothesis: for a model of pairs, which always sees all of it: only parts of the text get scores. progress is called
+    with (rows read, total rows) after each batch, cancelled before each group of them.
     Raises BadSpec, BadData, UnknownName, Unavailable and Cancelled; messages hold offsets, never text.
     """
     from trainer.inference.target_score import Progress
@@ -88,7 +94,7 @@ def explain_text(
     chosen = make_method(options.method, options.method_options)
     grain = options.grain or chosen.grain
     follow = Progress(progress=progress, cancelled=cancelled)
-    view = _open_view(text, model, tokenizer, target, options, follow)
+    view = _open_view(text, hypothesis, model, tokenizer, target, options, follow)
     parts = find_units(text, view.pieces, grain)
     owner = parts.owner[view.start : view.end] - parts.owner[view.start]  # (m,)
     count = int(owner[-1]) + 1
@@ -132,8 +138,8 @@ def explain_stream(
 ) -> Iterator[Explanation]:
     """First a coarse answer, hiding each sentence in turn without measuring faithfulness; then that of explain_text.
 
-    how: the name, progress and cancelled of explain_text; progress starts again for the second answer. Where that has
-    the same method and grain as the coarse one, only the second answer comes.
+    how: the name, hypothesis, progress and cancelled of explain_text; progress starts again for the second answer.
+    Where that has the same method and grain as the coarse one, only the second answer comes.
     """
     chosen = make_method(options.method, options.method_options)
     if (chosen.name, options.grain or chosen.grain) != (COARSE["method"], COARSE["grain"]):
@@ -148,13 +154,15 @@ def ablate(
     target: Target | str,
     places: Sequence[tuple[int, int]],
     options: ExplainOptions = ExplainOptions(context=True),  # noqa: B008 (it is frozen)
+    *,
+    hypothesis: str = "",
 ) -> Ablation:
     """The target's probability with the whole note, and with every piece hidden that touches one of the places.
 
     places: [start, end) in code points. Only the options for reading and hiding text are used. Raises what explain_text
     raises.
     """
-    view = _open_view(text, model, tokenizer, target, options, None)
+    view = _open_view(text, hypothesis, model, tokenizer, target, options, None)
     starts, ends = (offsets[view.start : view.end] for offsets in (view.pieces.starts, view.pieces.ends))
     touched = np.zeros(len(starts), dtype=bool)
     for start, end in places:
@@ -176,6 +184,7 @@ class _View(NamedTuple):
 
 def _open_view(
     text: str,
+    hypothesis: str,
     model: Any,
     tokenizer: Any,
     target: Target | str,
@@ -189,13 +198,16 @@ def _open_view(
     columns = target.columns(names := require_task(target, model))
     target.check(text)
     baseline, baseline_id = _baseline(options.baseline, tokenizer)
-    room = inference.window_size(model, tokenizer, options.max_tokens, reading=options.reading)
     pieces = cut(text, tokenizer)
+    hypotheses = [hypothesis] if needs_hypothesis(inference.task(model)) else None
+    [around] = inference.frames_of(model, tokenizer, hypotheses, 1)
+    longest = inference.longest_window(model, tokenizer, options.max_tokens, reading=options.reading)
+    room = around.room(len(pieces), longest)
     read = pieces.first(inference.readable_count(len(pieces), options.reading, room))
     if not len(read):
         raise BadData("The model reads no word piece in this note.", next_step="Choose another note.")
     words = read.align(words_in(text))
-    places, around = target.places(words), frame(tokenizer)
+    places = target.places(words)
     independent = inference.is_multi_label(model)
     score = Score.of(columns, target.competing(names), independent=independent, pooled=target.pooled)
 
@@ -212,6 +224,7 @@ def _open_view(
             places=[place - start + len(around.before) for place in places] or [0],
             score=score,
             baseline_id=baseline_id,
+            types=[*[0] * (len(around.before) + end - start), *around.types] if around.types else (),
             progress=follow,
         )
         return _View(target, pieces, start, end, probe, baseline)

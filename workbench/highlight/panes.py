@@ -129,14 +129,17 @@ def _pane(
 
 def _ranking(prediction: Prediction, slots: dict[str, str]) -> Html:
     """The labels of the whole note as bars, most likely first: those given, and the next ones."""
-    count_given = len(prediction.chosen)
-    listed = prediction.labels[: max(BARS, count_given)]
-    bars = concat(_bar(label, number < count_given, slots) for number, label in enumerate(listed))
+    given = set(prediction.chosen)
+    last = max((number for number, label in enumerate(prediction.labels, 1) if label.label in given), default=0)
+    listed = prediction.labels[: max(BARS, last)]
+    bars = concat(_bar(label, label.label in given, slots) for label in listed)
     rest = len(prediction.labels) - len(listed)
     note = Html('<p class="sr-more">{}</p>')
     more = note.format(f"{count(rest, 'less likely label')} not shown.") if rest else ""
     rule = ""
-    if prediction.threshold is not None:
+    if any(label.threshold is not None for label in prediction.labels):
+        rule = note.format("Each label is given from a threshold of its own, chosen in training; a note may have none.")
+    elif prediction.threshold is not None:
         rule = note.format(f"Labels of at least {prediction.threshold:.0%} are given; a note may have none.")
     return Html('<ol class="sr-bars">{}</ol>{}{}').format(bars, more, rule)
 

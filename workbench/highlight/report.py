@@ -34,6 +34,7 @@ from workbench.highlight.markup import (
 )
 from workbench.highlight.panes import labels_of, rows
 from workbench.highlight.tables import NONE, agreement_table, cost_table, share
+from workbench.note import hypothesis_in_words
 from workbench.predict import percent
 
 LISTED = 1_000  # findings, and disagreements; nobody reads more, and browsers take minutes to lay them out
@@ -120,6 +121,8 @@ def _scores(span: Span) -> str:
 
 def _about(report: Report) -> Html:
     facts = [f"{report.made:%d %B %Y, %H:%M}", f"a note of {len(report.note.text):,} characters"]
+    if report.note.hypothesis:
+        facts.append(hypothesis_in_words(report.note, with_text=report.with_text))
     if report.context:
         facts.append(f"only its first {report.context:,} tokens")
     if report.filter.labels:

@@ -24,20 +24,23 @@ Report = Callable[..., None]  # takes stage, progress or coarse, as Answer.repor
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Request:
-    """A text, an arm, and what to do with them: an entry of RESULTS and its options. Its repr shows no text."""
+    """A text, an arm, and what to do with them: an entry of RESULTS and its options. Its repr shows no text.
+
+    hypothesis: for a model of pairs.
+    """
 
     text: str
     arm: Arm
     kind: str = "predict"
     options: dict[str, Any] = field(default_factory=dict)
+    hypothesis: str = ""
 
     def to_frame(self, model: ResolvedModel) -> Frame:
         """The request as JSON, with its model resolved."""
         # An arm's name depends on which of its fields were set, which JSON does not keep.
         arm, name = self.arm.model_dump(), self.arm.name
-        return {"kind": self.kind, "text": self.text, "arm": arm, "name": name, "options": self.options} | {
-            "model": model.model_dump()
-        }
+        asked = {"kind": self.kind, "text": self.text, "hypothesis": self.hypothesis, "options": self.options}
+        return asked | {"arm": arm, "name": name, "model": model.model_dump()}
 
 
 def answer(frame: Frame, *, report: Report, cancelled: Callable[[], bool], turns: Turns) -> Plain:
@@ -68,7 +71,7 @@ def _without_waiting(prediction: Prediction, waited_ms: float) -> Prediction:
 
 
 def _compute(frame: Frame, *, report: Report, cancelled: Callable[[], bool]) -> Plain:
-    note, model = Note(frame["text"]), ResolvedModel.model_validate(frame["model"])
+    note, model = Note(frame["text"], frame["hypothesis"]), ResolvedModel.model_validate(frame["model"])
     arm = Arm.model_validate(frame["arm"])
 
     def progress(done: int, rows: int) -> None:
@@ -95,9 +98,17 @@ def _compute(frame: Frame, *, report: Report, cancelled: Callable[[], bool]) -> 
     loaded = CACHE.load(model)
     report(stage="explaining")
     if frame["kind"] == "ablate":
-        return explain.ablate(note.text, *loaded, target, frame["options"]["places"], options)
+        places = frame["options"]["places"]
+        return explain.ablate(note.text, *loaded, target, places, options, hypothesis=note.hypothesis)
     stream = explain.explain_stream(
-        note.text, *loaded, target, options, name=frame["name"], cancelled=cancelled, progress=progress
+        note.text,
+        *loaded,
+        target,
+        options,
+        hypothesis=note.hypothesis,
+        name=frame["name"],
+        cancelled=cancelled,
+        progress=progress,
     )
     coarse = next(stream)
     report(coarse=coarse)

@@ -30,12 +30,13 @@ class InProcessLab:
         for lane in range(LANES):
             threading.Thread(target=self._serve, name=f"lab {lane}", daemon=True).start()
 
-    def submit(self, text: str, arm: Arm, *, deadline_s: float | None = None) -> Answer:
+    def submit(self, text: str, arm: Arm, *, hypothesis: str = "", deadline_s: float | None = None) -> Answer:
         """What the arm finds in the text: an Answer with a Prediction.
 
-        deadline_s: seconds after which the answer fails with TooLate, whether it waits or is being served.
+        hypothesis: for a model of pairs; others do not read it. deadline_s: seconds after which the answer fails with
+        TooLate, whether it waits or is being served.
         """
-        return self._queue.add(Request(text, arm), deadline_s)
+        return self._queue.add(Request(text, arm, hypothesis=hypothesis), deadline_s)
 
     def explain(
         self,
@@ -44,15 +45,15 @@ class InProcessLab:
         target: str,
         options: ExplainOptions = DEFAULT_OPTIONS,
         *,
+        hypothesis: str = "",
         deadline_s: float | None = None,
     ) -> Answer:
         """Why the arm gives `target` (START:END:LABEL or LABEL): an Answer with an Explanation, first a `coarse` one.
 
         The text is read in the arm's way, whatever the options say.
         """
-        return self._queue.add(
-            Request(text, arm, "explain", {"target": target, "how": options.model_dump()}), deadline_s
-        )
+        asked = {"target": target, "how": options.model_dump()}
+        return self._queue.add(Request(text, arm, "explain", asked, hypothesis), deadline_s)
 
     def ablate(
         self,
@@ -63,12 +64,13 @@ class InProcessLab:
         *,
         baseline: str | None = None,
         context: bool = True,
+        hypothesis: str = "",
         deadline_s: float | None = None,
     ) -> Answer:
         """The target's probability without the [start, end) places of the text: an Answer with an Ablation."""
         how = ExplainOptions(baseline=baseline, context=context).model_dump()
         options = {"target": target, "places": list(places), "how": how}
-        return self._queue.add(Request(text, arm, "ablate", options), deadline_s)
+        return self._queue.add(Request(text, arm, "ablate", options, hypothesis), deadline_s)
 
     def close(self) -> None:
         """Serve what is waiting, then stop."""

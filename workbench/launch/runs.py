@@ -18,6 +18,12 @@ def score(spec: Mapping[str, Any]) -> str:
     return TASKS[name].score if name in TASKS else "f1"
 
 
+def unit(spec: Mapping[str, Any]) -> str:
+    """The word for what a stored spec's task counts, such as sentences."""
+    name = (spec.get("task") or {}).get("name")
+    return TASKS[name].unit if name in TASKS else "examples"
+
+
 def teacher_and_student(metrics: Mapping[str, float | None]) -> list[tuple[str, float, float]]:
     """(label, teacher's test F1, student's test F1), largest drop in F1 first; empty without a teacher."""
     rows = []
@@ -30,7 +36,7 @@ def teacher_and_student(metrics: Mapping[str, float | None]) -> list[tuple[str, 
 
 
 COLUMNS = {
-    "support": "Documents",
+    "support": "Examples",
     "f1": "F1",
     "precision": "Precision",
     "recall": "Recall",
@@ -52,7 +58,7 @@ def label_scores(metrics: Mapping[str, float | None]) -> list[dict[str, Any]]:
         }
         for label in labels
     ]
-    return sorted(rows, key=lambda row: -row["Documents"])
+    return sorted(rows, key=lambda row: -row["Examples"])
 
 
 def long_document_scores(metrics: Mapping[str, float | None]) -> list[tuple[int, int, float]]:

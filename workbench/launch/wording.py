@@ -23,9 +23,10 @@ SCORES = {
     "macro_f1": "Macro F1",
     "test_accuracy": "Test accuracy",
     "accuracy": "Accuracy",
+    "test_hypothesis_only.accuracy": "Test accuracy, hypothesis only",
+    "hypothesis_only.accuracy": "Accuracy, hypothesis only",
 }
-# Score of a report: its name, and the unit of its examples.
-EVIDENCE = {"f1": ("F1", "sentences"), "macro_f1": ("macro F1", "documents")}
+EVIDENCE = {"f1": "F1", "macro_f1": "macro F1"}  # the scores of a report whose interval is said
 
 
 def has_ended(job: Job) -> bool:
@@ -85,9 +86,9 @@ def scores(job: Job) -> dict[str, float]:
     return {label: score for name, label in SCORES.items() if (score := job.metrics.get(name)) is not None}
 
 
-def evidence(report: Mapping[str, Any]) -> str:
-    """The 95 % bootstrap interval of a report's F1 and the number of examples it rests on; empty where not known."""
-    for score, (name, unit) in EVIDENCE.items():
+def evidence(report: Mapping[str, Any], *, unit: str) -> str:
+    """The 95 % bootstrap interval of a report's F1 and the number of `unit` it rests on; empty where not known."""
+    for score, name in EVIDENCE.items():
         interval = report.get("intervals", {}).get(score)
         if interval and report.get("n"):
             return f"95 % interval of {name}: {interval[0]:.3f} to {interval[1]:.3f}, over {report['n']:,} {unit}."

@@ -13,7 +13,7 @@ from trainer.tasks import for_notes
 from trainer.zoo import ModelEntry
 from workbench import highlight
 from workbench.compare import presets
-from workbench.compare.arms import arm_titles
+from workbench.compare.arms import arm_titles, need_hypothesis
 from workbench.note import Note, samples
 from workbench.pages.parts import compare_downloads, compare_results, links
 from workbench.sessions.comparison import Run, start
@@ -30,7 +30,7 @@ def render() -> None:
     ready = published.ready(task=for_notes())
     titles = arm_titles(ready, [*st.query_params.get_all("model"), *st.session_state.get("model", ())])
     _read_address(titles)
-    error = _start_if_asked(titles)
+    error = _start_if_asked(titles, ready)
     note, problem = _choose_note()
     beside_note = st.container()
     with st.container(horizontal=True, vertical_alignment="center", key="note_line"):
@@ -38,6 +38,9 @@ def render() -> None:
             note_field.show_line(st.session_state.compare_run.note, key="change_note", on_change=_open_note)
         _offer_presets(ready)
     arms = _choose_models(titles)
+    note = note_field.paired(note, needed=(paired := need_hypothesis(arms, ready)))
+    if paired:
+        note_field.draw_hypothesis()
     _write_address(arms)
     if wrong := problem or error:
         with beside_note:
@@ -136,7 +139,7 @@ def _press() -> None:
 # --- Reading
 
 
-def _start_if_asked(titles: dict[str, str]) -> StillroomError | None:
+def _start_if_asked(titles: dict[str, str], ready: Sequence[ModelEntry]) -> StillroomError | None:
     """Start where a button, a sample or a link asks for it, before anything is drawn; returns what is wrong with it."""
     state = st.session_state
     pressed, preset_clicked, sample_clicked, arriving = (
@@ -150,6 +153,10 @@ def _start_if_asked(titles: dict[str, str]) -> StillroomError | None:
         note, problem = state.compare_run.note, None
     if problem:
         return None  # the note's field shows it
+    paired = need_hypothesis(arms, ready)
+    note = note_field.paired(note, needed=paired)
+    if paired and note and not note.hypothesis and not pressed:
+        return None  # the page first asks for one
     previous: Run | None = state.get("compare_run")
     try:
         state["compare_run"] = start(note, arms)

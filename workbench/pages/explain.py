@@ -9,8 +9,9 @@ import streamlit as st
 from trainer.errors import StillroomError
 from trainer.queue import published
 from trainer.tasks import for_notes
+from trainer.zoo import ModelEntry
 from workbench import highlight, lab
-from workbench.compare.arms import model_titles
+from workbench.compare.arms import model_titles, need_hypothesis
 from workbench.explain import ExplainOptions, targets
 from workbench.explain.agreement import compare_explanations
 from workbench.explain.wording import PARTS, describe_agreement
@@ -41,10 +42,13 @@ def render() -> None:
     linked = _arrive(titles)
     note, problem = _choose_note()
     arms = _choose_models(titles)
+    note = note_field.paired(note, needed=(paired := need_hypothesis(arms, _ready())))
+    if paired:
+        note_field.draw_hypothesis()
     st.html(highlight.STYLE)
     if problem:
         show_error(problem)
-    if note is None or not arms:
+    if note is None or not arms or (paired and not note.hypothesis):
         _forget()
         return
     findings = _findings(note, arms)
@@ -127,10 +131,14 @@ def _chosen() -> tuple[object, ...]:
 # --- Choosing
 
 
+def _ready() -> list[ModelEntry]:
+    return published.ready(task=for_notes())
+
+
 def _titles() -> dict[str, str]:
     """Every arm that the page offers with its unique title, including those of the last comparison."""
     compared = st.session_state.get("compare_run")
-    return model_titles(published.ready(task=for_notes())) | (dict(compared.arms) if compared else {})
+    return model_titles(_ready()) | (dict(compared.arms) if compared else {})
 
 
 def _choose_note() -> tuple[Note | None, StillroomError | None]:
@@ -156,7 +164,8 @@ def _folded() -> Inquiry | None:
     if inquiry is None or state.get("explain_note_open", True):
         return None
     note, _ = note_field.entered()
-    return inquiry if note == inquiry.note or (note is None and state.get("source") == _UPLOAD) else None
+    same = note.text == inquiry.note.text if note else state.get("source") == _UPLOAD
+    return inquiry if same else None
 
 
 def _open_note() -> None:

@@ -1,6 +1,7 @@
 """A reading of a note by one model or several, running or done: the note, its arms and the lab's answers."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 from trainer.errors import BadSpec, StillroomError
@@ -66,12 +67,13 @@ def start(note: Note | None, arms: dict[str, str]) -> Run:
     if not arms:
         raise BadSpec([("models", "none chosen; choose one to four")], next_step="Choose a model above.")
     note = note or Note("")
-    return Run(note, arms, request([note.text] * len(arms), arms))
+    return Run(note, arms, request(note, [note.text] * len(arms), arms))
 
 
-def request(texts: Iterable[str], arms: Iterable[str]) -> tuple[lab.Answer, ...]:
-    """Request a prediction of each arm on its text."""
-    return tuple(lab.shared().submit(text, Arm.parse(arm)) for text, arm in zip(texts, arms, strict=True))
+def request(note: Note, texts: Iterable[str], arms: Iterable[str]) -> tuple[lab.Answer, ...]:
+    """Request a prediction of each arm on its text, the note or the beginning of it, with the note's hypothesis."""
+    submit = partial(lab.shared().submit, hypothesis=note.hypothesis)
+    return tuple(submit(text, Arm.parse(arm)) for text, arm in zip(texts, arms, strict=True))
 
 
 def _pane(name: str, title: str, answer: lab.Answer) -> highlight.Pane:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import streamlit as st
 
@@ -12,6 +13,7 @@ from workbench.note import DEMO_CHARACTERS, MAX_BYTES, Note, Sample, demo_note, 
 from workbench.widgets.demo_mode import is_demo
 from workbench.widgets.messages import plain
 
+LONGEST_HYPOTHESIS = 2_000  # characters
 SOURCES = ("Sample", "Paste", "Upload")  # a public demo accepts no uploads
 
 _OWN = {"Paste": "pasted", "Upload": "uploaded"}  # by source what an address says of a note that it does not hold
@@ -74,10 +76,28 @@ def entered() -> tuple[Note | None, StillroomError | None]:
         return None, error
 
 
+def draw_hypothesis() -> None:
+    """The field for the hypothesis of models that judge a note together with one."""
+    st.text_input(
+        "Hypothesis",
+        key="hypothesis",
+        persist_state="session",
+        max_chars=LONGEST_HYPOTHESIS,
+        placeholder="A statement or question about the note, such as: The patient has diabetes.",
+        help="Models of pairs say whether the note supports it; other models do not read it.",
+    )
+
+
+def paired(note: Note | None, *, needed: bool) -> Note | None:
+    """The note with the hypothesis that was entered, or without one where no model needs it."""
+    entered_here = (st.session_state.get("hypothesis") or "").strip()
+    return note and replace(note, hypothesis=entered_here if needed else "")
+
+
 def title(note: Note) -> str:
     """What to call a note: the title of a sample, or where it comes from."""
     known = next(
-        (sample.title for sample in samples() if sample.characters == len(note.text) and sample.note == note), ""
+        (each.title for each in samples() if each.characters == len(note.text) and each.note.text == note.text), ""
     )
     return known or {"Paste": "Pasted note", "Upload": "Uploaded note"}.get(st.session_state.get("source", ""), "Note")
 

@@ -1,11 +1,12 @@
-"""CSV: the rows of a file, and what is wrong with those that cannot be read."""
+"""CSV and TSV: the rows of a file, and what is wrong with those that cannot be read."""
 
 import csv
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from trainer.datasets.readers.lines import LONGEST, each_line
+from trainer.datasets.readers import at_line
+from trainer.datasets.readers.lines import LONGEST, each_line, find_repeated
 from trainer.errors import BadData
 
 _QUOTES = 'Put quotes around a cell that holds commas, quotes or line ends, and write each quote in it twice: "".'
@@ -24,12 +25,12 @@ _ERRORS = {
 def csv_rows(path: Path, *, name: str = "") -> Iterator[tuple[int, list[str] | BadData]]:
     """(line where it begins, cells) of each row that is not empty; BadData without a place instead of a wrong row.
 
-    A quoted cell may contain line ends. After a wrong row, reading continues with the line after its first line. Raises
-    what `each_line` raises.
+    Cells are separated by commas, or by tabs in a .tsv file. A quoted cell may contain line ends. After a wrong row,
+    reading continues with the line after its first line. Raises what `each_line` raises.
     """
     csv.field_size_limit(LONGEST)
     source = _RewindableLines(path, name)
-    reader = csv.reader(source, strict=True)
+    reader = csv.reader(source, strict=True, delimiter="\t" if ".tsv" in path.suffixes[-2:] else ",")
     while True:
         source.begin_row()
         try:
@@ -45,6 +46,41 @@ def csv_rows(path: Path, *, name: str = "") -> Iterator[tuple[int, list[str] | B
                 return
             if any(cells):
                 yield source.first_line, cells
+
+
+def csv_objects(
+    path: Path, *, name: str, missing: Callable[[Collection[str]], str], next_step: str
+) -> Iterator[tuple[int, dict[str, str] | BadData]]:
+    """(line, cells by column) of each row below the header, or (line, what is wrong with it).
+
+    missing: which columns a header lacks, in words; "" if it has what is needed. Raises BadData, which ends the
+    reading, for a header that is not clear.
+    """
+    header = None
+    for number, cells in csv_rows(path, name=name):
+        if header is None:
+            header = _parse_header(cells, name, number, missing, next_step)
+        elif isinstance(cells, BadData):
+            yield number, cells
+        elif len(cells) != len(header):
+            yield number, BadData(f"{len(cells)} cells under {len(header)} columns.", next_step=next_step)
+        else:
+            yield number, dict(zip(header, cells, strict=True))
+
+
+def _parse_header(
+    cells: list[str] | BadData, name: str, line: int, missing: Callable[[Collection[str]], str], next_step: str
+) -> list[str]:
+    if isinstance(cells, BadData):
+        raise at_line(cells, name, line)
+    header = [cell.strip() for cell in cells]
+    if lacking := missing(header):
+        what = f"the header has {len(header)} columns, but not {lacking}."
+        raise BadData(what, path=name, line=line, next_step=next_step)
+    if repeated := find_repeated(filter(None, header), "column"):
+        what = f"{repeated} is given twice in the header."
+        raise BadData(what, path=name, line=line, next_step="Give each column a name of its own, or remove one.")
+    return header
 
 
 class _NotText(Exception):

@@ -7,13 +7,13 @@ A row may have both fields: the data set's card or the task says which of them i
 no message quotes one, or what is in the place of a label.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from trainer.datasets.readers import Reporter, at_line, raise_problem
-from trainer.datasets.readers.csv_rows import csv_rows
-from trainer.datasets.readers.lines import find_repeated, objects
+from trainer.datasets.readers.csv_rows import csv_objects
+from trainer.datasets.readers.lines import objects
 from trainer.errors import BadData
 
 SUFFIXES = (".jsonl", ".csv", ".jsonl.gz", ".csv.gz")
@@ -26,11 +26,15 @@ Field = Literal["label", "labels"]
 
 
 class LabelledDocument(NamedTuple):
-    """One document with its labels, and the line (1-based) where it begins; the repr shows sizes, never text."""
+    """One document with its labels, and the line (1-based) where it begins; the repr shows sizes, never text.
+
+    hypothesis: of a pair, whose premise is the text; None where there is only a text.
+    """
 
     text: str
     labels: tuple[str, ...]
     line: int
+    hypothesis: str | None = None
 
     def __repr__(self) -> str:
         return f"LabelledDocument({len(self.text):,} characters, {len(self.labels)} labels, line {self.line:,})"
@@ -56,7 +60,7 @@ def read(path: Path, *, field: Field, name: str = "", report: Reporter = raise_p
 
 def parse_document(row: Mapping[str, Any], *, field: Field, line: int) -> LabelledDocument:
     """Read a row as a document. Raises BadData, without file and line, if it is not a valid one."""
-    text = _check_text(row)
+    text = check_text(row, "text", "the document", _FORMAT)
     if field not in row:
         other = {"label": "labels", "labels": "label"}[field]
         has = f"it has `{other}`" if other in row else "it has neither `label` nor `labels`"
@@ -69,7 +73,7 @@ def parse_document(row: Mapping[str, Any], *, field: Field, line: int) -> Labell
     else:
         raise BadData(f"the field `labels` is a {type(value).__name__}, not a list of strings.", next_step=_FORMAT)
     for label in labels:
-        _check_label(label, field)
+        check_label(label, field, _FORMAT)
     if len(set(labels)) < len(labels):
         raise BadData(f"one of its {len(labels)} labels is given twice.", next_step="Give each label once.")
     return LabelledDocument(text, labels, line)
@@ -93,34 +97,14 @@ def rows(path: Path, *, name: str = "") -> Iterator[tuple[int, Mapping[str, Any]
     Raises BadData for a CSV file without the columns, and what `readers.lines` raises.
     """
     name = name or path.name
-    return _csv_objects(path, name) if ".csv" in path.suffixes[-2:] else objects(path, name=name, next_step=_FORMAT)
+    if ".csv" not in path.suffixes[-2:]:
+        return objects(path, name=name, next_step=_FORMAT)
+    cells = csv_objects(path, name=name, missing=_missing, next_step=_FORMAT)
+    return ((number, row if isinstance(row, BadData) else _split_labels(row)) for number, row in cells)
 
 
-def _csv_objects(path: Path, name: str) -> Iterator[tuple[int, Mapping[str, Any] | BadData]]:
-    header = None
-    for number, cells in csv_rows(path, name=name):
-        if header is None:
-            header = _parse_header(cells, name, number)
-        elif isinstance(cells, BadData):
-            yield number, cells
-        elif len(cells) != len(header):
-            yield number, BadData(f"{len(cells)} cells under {len(header)} columns.", next_step=_FORMAT)
-        else:
-            yield number, _split_labels(dict(zip(header, cells, strict=True)))
-
-
-def _parse_header(cells: list[str] | BadData, name: str, line: int) -> list[str]:
-    """The names of the columns. Raises BadData, which ends the reading, where they are not clear."""
-    if isinstance(cells, BadData):
-        raise at_line(cells, name, line)
-    header = [cell.strip() for cell in cells]
-    if "text" not in header or not {"label", "labels"} & set(header):
-        what = f"the header has {len(header)} columns, but not `text` with `label` or `labels`."
-        raise BadData(what, path=name, line=line, next_step=_FORMAT)
-    if repeated := find_repeated(filter(None, header), "column"):
-        what = f"{repeated} is given twice in the header."
-        raise BadData(what, path=name, line=line, next_step="Give each column a name of its own, or remove one.")
-    return header
+def _missing(header: Collection[str]) -> str:
+    return "" if "text" in header and {"label", "labels"} & {*header} else "`text` with `label` or `labels`"
 
 
 def _split_labels(row: dict[str, str]) -> dict[str, str | list[str]]:
@@ -131,22 +115,26 @@ def _split_labels(row: dict[str, str]) -> dict[str, str | list[str]]:
     return fields
 
 
-def _check_text(row: Mapping[str, Any]) -> str:
-    if "text" not in row:
-        raise BadData(f"an object of {len(row)} fields without the field `text`.", next_step=_FORMAT)
-    if not isinstance(row["text"], str):
-        raise BadData(f"the field `text` is a {type(row['text']).__name__}, not a string.", next_step=_FORMAT)
-    if not row["text"] or row["text"].isspace():
-        raise BadData("the document is empty.", next_step="Give it a text, or delete the row.")
-    return row["text"]
+def check_text(row: Mapping[str, Any], field: str, what: str, next_step: str) -> str:
+    """The text in a field of a row. Raises BadData where there is none; `what` names it, such as "the document"."""
+    if field not in row:
+        raise BadData(f"an object of {len(row)} fields without the field `{field}`.", next_step=next_step)
+    text = row[field]
+    if not isinstance(text, str):
+        raise BadData(f"the field `{field}` is a {type(text).__name__}, not a string.", next_step=next_step)
+    if not text or text.isspace():
+        raise BadData(f"{what} is empty.", next_step="Give it a text, or delete the row.")
+    return text
 
 
-def _check_label(label: object, field: Field) -> None:
+def check_label(label: object, field: str, next_step: str) -> str:
+    """The label in a field of a row. Raises BadData where it is not the name of a class."""
     if not isinstance(label, str):
-        raise BadData(f"a label in `{field}` is a {type(label).__name__}, not a string.", next_step=_FORMAT)
+        raise BadData(f"a label in `{field}` is a {type(label).__name__}, not a string.", next_step=next_step)
     if not label or label != label.strip() or not label.isprintable():
         what = f"a label in `{field}` is empty, or has blanks around it or control characters in it."
         raise BadData(what, next_step="Write only the name of the class.")
     if len(label) > LONGEST_LABEL:
         what = f"a label in `{field}` is {len(label):,} characters long; up to {LONGEST_LABEL} are allowed."
-        raise BadData(what, next_step="Write the name of the class there, and the document into `text`.")
+        raise BadData(what, next_step="Write only the name of the class there.")
+    return label

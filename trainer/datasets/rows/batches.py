@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from trainer.datasets.rows.pieces import Frame
+
 POOL = 64  # batches whose examples are sorted by length together: little padding, but new batches in each epoch
 
 
@@ -85,6 +87,24 @@ def pad(rows: Sequence[Sequence[int]], *, value: int) -> torch.Tensor:
     for index, row in enumerate(rows):
         padded[index, : len(row)] = row
     return torch.from_numpy(padded)
+
+
+def framed(windows: Sequence[tuple[np.ndarray, Frame]]) -> dict[str, torch.Tensor]:
+    """Windows of piece ids with what stands around each, padded: input_ids and attention_mask, (windows, longest).
+
+    token_type_ids, of the same shape, are there where a frame has them: only models that know them read them.
+    """
+    lengths = np.array([len(ids) + around.size for ids, around in windows])
+    ids = np.full((len(windows), lengths.max()), windows[0][1].pad_id, dtype=np.int64)
+    types = np.zeros_like(ids) if any(around.types for _, around in windows) else None
+    for row, (inner, around) in enumerate(windows):
+        start, end = len(around.before), len(around.before) + len(inner)
+        ids[row, :start], ids[row, start:end], ids[row, end : lengths[row]] = around.before, inner, around.after
+        if types is not None and around.types:
+            types[row, end : lengths[row]] = around.types
+    mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
+    batch = {"input_ids": ids, "attention_mask": mask} | ({} if types is None else {"token_type_ids": types})
+    return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 
 def collate(rows: Sequence[Row], *, padding: Mapping[str, int]) -> dict[str, torch.Tensor]:

@@ -44,7 +44,7 @@ class Rows:
         self, corpus: Tokens, tokenizer: Any, masking: Masking, *, kind: RowKind, max_tokens: int, seed: int = 0
     ):
         self.corpus, self.masking, self.seed, self._frame = corpus, masking, seed, frame(tokenizer)
-        special = len(self._frame.before) + len(self._frame.after)
+        special = self._frame.size
         if max_tokens <= special:
             raise BadSpec([("schedule.max_tokens", f"found {max_tokens}; the special tokens alone are {special}")])
         self.cuts = cut(corpus.ends, kind, max_tokens - special)
@@ -52,7 +52,7 @@ class Rows:
 
     def ids(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Piece ids, padded to the longest row, and the attention mask; both (rows, longest) int64."""
-        lengths, (before, after, pad_id) = self.lengths[indices], self._frame
+        lengths, (before, after, pad_id, _) = self.lengths[indices], self._frame
         ids = np.full((len(lengths), lengths.max()), pad_id, dtype=np.int64)
         ids[:, : len(before)] = before
         for row, start, stop in zip(ids, self.cuts.starts[indices], self.cuts.stops[indices], strict=True):

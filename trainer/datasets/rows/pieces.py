@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trainer.datasets.rows.words import Alignment, Words, align, join, words_in
+from trainer.errors import BadData
 
 SEGMENT = 1 << 18  # code points that the tokenizer receives at once, which bounds its memory on huge notes
 SEAM = re.compile(r"(?<=\w) (?=\w)")  # a blank between words: a text split here has the same pieces
@@ -41,11 +42,36 @@ class Pieces:
 
 
 class Frame(NamedTuple):
-    """The special tokens that the tokenizer puts before and after one sequence, and the padding id."""
+    """The ids that stand before and after the pieces of a text, and the padding id.
+
+    They are the special tokens of one sequence; of a pair, `after` also holds the hypothesis. types: the token types of
+    `after`, where any of them is not 0.
+    """
 
     before: list[int]
     after: list[int]
     pad_id: int
+    types: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """The number of ids around a text."""
+        return len(self.before) + len(self.after)
+
+    def room(self, pieces: int, max_tokens: int) -> int:
+        """How many of a text's `pieces` fit into a window of max_tokens; a hypothesis is never cut.
+
+        Raises BadData where a text has to be read in windows and the hypothesis leaves it less than an eighth of each.
+        """
+        room = max_tokens - self.size
+        if room < min(max(1, pieces), max_tokens // 8):
+            what = (
+                f"the hypothesis takes up {self.size:,} of the {max_tokens:,} word pieces that are read at once; "
+                f"with a text of {pieces:,} it may take up seven eighths of them."
+            )
+            next_step = "Shorten the hypothesis, or choose a model with a longer window."
+            raise BadData(what, next_step=next_step)
+        return room
 
 
 def cut(text: str, tokenizer: Any, *, segment: int = SEGMENT) -> Pieces:
@@ -54,8 +80,7 @@ def cut(text: str, tokenizer: Any, *, segment: int = SEGMENT) -> Pieces:
     segment: the number of code points of each part of a huge text.
     """
     ids, offsets = [], []
-    text = SURROGATES.sub("\ufffd", text)
-    for start, part in _segments(text.translate(REMOVED) if _continuation_mark(tokenizer) else text, segment):
+    for start, part in _segments(_readable(text, tokenizer), segment):
         encoded = tokenizer(
             part,
             add_special_tokens=False,
@@ -112,12 +137,30 @@ def windows(tokens: int, size: int) -> np.ndarray:
     return np.stack([starts, ends, np.append(0, borders), np.append(borders, tokens)], axis=1)
 
 
-def frame(tokenizer: Any) -> Frame:
-    """The special tokens around one sequence, read off a short example."""
+def frame(tokenizer: Any, hypothesis: str | None = None) -> Frame:
+    """What stands around a text, or around the premise of a pair, read off a short example.
+
+    A tokenizer that says how one sequence is framed but not two frames the hypothesis in the same way.
+    """
     probe = tokenizer("a", truncation=False, padding=False, return_special_tokens_mask=True)
     ids, special = probe["input_ids"], probe["special_tokens_mask"]
     first, last = special.index(0), len(special) - special[::-1].index(0)
-    return Frame(ids[:first], ids[last:], tokenizer.pad_token_id or 0)
+    single = Frame(ids[:first], ids[last:], tokenizer.pad_token_id or 0)
+    if hypothesis is None:
+        return single
+    pair = tokenizer("a", _readable(hypothesis, tokenizer), truncation=False, padding=False, verbose=False)
+    owners, ids = pair.sequence_ids(0), pair["input_ids"]
+    first, last = owners.index(0), len(owners) - owners[::-1].index(0)
+    if owners.count(None) < single.size:
+        return single._replace(after=[*single.after, *ids[last:], *single.after])
+    types = tuple(pair.get("token_type_ids", ())[last:])
+    return Frame(ids[:first], ids[last:], single.pad_id, types if any(types) else ())
+
+
+def _readable(text: str, tokenizer: Any) -> str:
+    """A text of the same length that the tokenizer can read without joining words."""
+    text = SURROGATES.sub("\ufffd", text)
+    return text.translate(REMOVED) if _continuation_mark(tokenizer) else text
 
 
 def _continues(ids: np.ndarray, tokenizer: Any) -> np.ndarray:

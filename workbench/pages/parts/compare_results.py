@@ -131,7 +131,7 @@ def _in_context(run: Run, whole: Sequence[Prediction], offered: Sequence[int]) -
         for answer in previous[2] if previous else ():
             answer.cancel()
         texts = [run.note.text[: context.context_end(prediction, chosen)] for prediction in whole]
-        previous = st.session_state["compare_context"] = (run, chosen, request(texts, run.arms))
+        previous = st.session_state["compare_context"] = (run, chosen, request(run.note, texts, run.arms))
     return run._replace(answers=previous[2], whole=tuple(whole), context=chosen)
 
 

@@ -72,7 +72,7 @@ def _compare_with_members(job: Job, members: Sequence[dict[str, Any]]) -> None:
 def _by_label(rows: Sequence[dict[str, Any]], long: Sequence[tuple[int, int, float]]) -> None:
     st.header("Test scores by label", anchor=False)
     columns = {name: st.column_config.NumberColumn(format="%.3f") for name in rows[0] if name != "Label"}
-    columns["Documents"] = st.column_config.NumberColumn(format="%d")
+    columns["Examples"] = st.column_config.NumberColumn(format="%d")
     alt = "Test scores of each label, the most frequent first"
     st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=columns, alt=alt)
     for pieces, documents, score in long:
@@ -118,7 +118,7 @@ def _figures(job: Job, history: Sequence[dict[str, Any]]) -> None:
     with st.grid(max(4, len(shown)), min_column_width=150):
         for label, value, step in shown:
             st.metric(label, value, delta=step and f"step {step:,}", delta_color="off", delta_arrow="off")
-    for sentence in (wording.evidence(report), _retention_note(retention)):
+    for sentence in (wording.evidence(report, unit=runs.unit(job.spec)), _retention_note(retention)):
         if sentence:
             st.caption(sentence)
 
