@@ -135,7 +135,12 @@ def compare_findings(page: Page, at: Places) -> None:
 
 @state
 def compare_assertions(page: Page, at: Places) -> None:
-    page.goto(f"{at.app}/?model={at.jobs['assertions']}&sample=ed-chest-pain")
+    page.goto(f"{at.app}/?model={at.jobs['assertions']}")
+    page.locator(".sr-findings").first.wait_for()
+    _change_note(page, "Paste")
+    page.get_by_role("textbox", name="Text of the note").fill(NOTE)
+    page.keyboard.press("Control+Enter")
+    page.locator(".sr-pane:not(.sr-waiting)").filter(has_text="naloxone").wait_for()
     page.locator(".sr-findings .sr-jump").first.wait_for()
     _still(page)
 

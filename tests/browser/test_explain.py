@@ -98,7 +98,9 @@ def test_a_hostile_note_stays_text_in_findings_dialog_why_absent_export_and_afte
     page.get_by_role("radio", name="Paste").click()
     page.get_by_role("textbox", name="Text of the note").fill(HOSTILE)
     page.keyboard.press("Control+Enter")
-    page.locator(".sr-pane").filter(has_text="onerror").wait_for()
+    page.locator(".sr-pane:not(.sr-waiting)").filter(has_text="onerror").wait_for()
+    page.locator(".sr-ask-selected").wait_for(state="attached")  # from here on a click is heard
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     page.locator(".sr-findings .sr-ask").first.click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("link", name="Explain").first.wait_for()
