@@ -50,7 +50,7 @@ def opened(browser, name, at):
 
 
 def reached(page, name) -> bool:
-    """Whether Tab stops at every control; not asked of what is loading, nor behind a dialog or popover that holds Tab."""
+    """Whether Tab stops at every control; not asked while loading, nor behind a dialog or popover, which holds Tab."""
     return "asked" in name or name.endswith(("loading", "filter")) or not unreached(page)
 
 
