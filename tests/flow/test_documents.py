@@ -71,7 +71,9 @@ def test_from_a_tagger_to_a_classifier_and_its_student(home, tiny_model, multi_l
     text = model_card(read_about(folder))
     assert "Task: classification." in text and "windows of 64 word pieces" in text and "over test documents" in text
     assert re.search(r"\| support\.[^|]+ \| \d+ \|", text), "documents are counted, scores have four digits"
-    assert ("0.5 or more (sigmoid)" if multi_label else "the most likely (softmax)") in text
+    assert ("at least its label's threshold (sigmoid)" if multi_label else "the most likely (softmax)") in text
+    thresholds = getattr(teacher.config, inference.THRESHOLDS, None) or {}
+    assert set(thresholds) == (set(card.labels_for(True)) if multi_label else set())
 
     scored = run_of(home, {"kind": "evaluate", "model": "m", "split": "test"}, model=resolved(folder), number=3)
     again = {name: value for name, value in metrics.items() if name.startswith("test_")}

@@ -191,9 +191,11 @@ def _how_it_reads(about: Mapping[str, Any]) -> list[str]:
     choice = f"A {one} has one label, the most likely (softmax)."
     if about.get("multi_label"):
         own = about.get("thresholds") or {}
-        listed = "; ".join(f"{markdown.inline(label)} {value:.2f}" for label, value in own.items())
-        least = f"at least the label's threshold, chosen on dev for F1: {listed}" if own else "0.5 or more"
-        choice = f"A {one} may have several labels: those with a probability (sigmoid) of {least}."
+        least = "at least its label's threshold" if own else "0.5 or more"
+        choice = f"A {one} may have several labels: those with a probability of {least} (sigmoid)."
+        if own:
+            listed = "; ".join(f"{markdown.inline(label)} {value:.2f}" for label, value in own.items())
+            choice += f" Thresholds, chosen on dev for F1: {listed}."
     size = f"{reading['max_tokens']:,} word pieces"
     if reading["reading"] == "truncate":
         return [choice, f"Trained and scored on the first {size} of each document."]
