@@ -49,6 +49,15 @@ class Span(Plain):
         return fields
 
 
+class Relation(Plain):
+    """A relation between two spans of a prediction: their indices, the label and its probability, 0 to 1."""
+
+    head: int
+    tail: int
+    label: str
+    score: float
+
+
 class LabelScore(Plain):
     """A label of the whole document with its probability.
 
@@ -90,14 +99,15 @@ class Cost(Plain):
 class Prediction(Plain):
     """The answer of one arm. `label_set` is everything the model could have said (entity types or classes).
 
-    labels: all labels for the whole document, most probable first. threshold: where a document may have several labels,
-    the minimum probability of those that it has, whatever their own thresholds; None where it has exactly one, the
-    first.
+    relations: between the spans; None where no model was asked for them. labels: all labels for the whole document,
+    most probable first. threshold: where a document may have several labels, the minimum probability of those that it
+    has, whatever their own thresholds; None where it has exactly one, the first.
     """
 
     model: str
     task: str
     spans: tuple[Span, ...] = ()
+    relations: tuple[Relation, ...] | None = None
     labels: tuple[LabelScore, ...] = ()
     threshold: float | None = None
     coverage: Coverage
@@ -111,9 +121,23 @@ class Prediction(Plain):
             return tuple(label.label for label in self.labels[:1])
         return tuple(each.label for each in self.labels if each.score >= max(self.threshold, each.threshold or 0))
 
+    def with_spans(self, keeps: Callable[[Span], bool], *, min_score: float = 0.0) -> "Prediction":
+        """The prediction with some of its spans, and those relations between them that score at least `min_score`."""
+        numbers = {old: new for new, old in enumerate(n for n, span in enumerate(self.spans) if keeps(span))}
+        relations = self.relations and tuple(
+            each.model_copy(update={"head": numbers[each.head], "tail": numbers[each.tail]})
+            for each in self.relations
+            if each.head in numbers and each.tail in numbers and each.score >= min_score
+        )
+        return self.model_copy(update={"spans": tuple(self.spans[old] for old in numbers), "relations": relations})
+
     def to_json(self) -> dict[str, Any]:
-        """The public shape of `stillroom predict --json`; `threshold` only where a document may have several labels."""
+        """The public shape of `stillroom predict --json`: `relations` only where a model was asked for them, and
+        `threshold` only where a document may have several labels.
+        """
         hidden: dict[str, Any] = {"label_set": True, "coverage": {"seams", "reach"}}
         if self.threshold is None:
             hidden["threshold"] = True
+        if self.relations is None:
+            hidden["relations"] = True
         return self.model_dump(mode="json", exclude=hidden)

@@ -9,7 +9,7 @@ from trainer import references, zoo
 from trainer.errors import BadSpec, UnknownName
 from trainer.prediction import Plain, Prediction
 from trainer.resolved import ResolvedModel
-from trainer.tasks import needs_hypothesis
+from trainer.tasks import answers, needs_hypothesis
 from workbench.model_cache import CACHE
 from workbench.note import Note
 
@@ -80,6 +80,7 @@ def predict(
     note: Note,
     model: str | ResolvedModel,
     *,
+    relations: str | ResolvedModel | None = None,
     reading: Reading = "windows",
     max_tokens: int | None = None,
     name: str | None = None,
@@ -88,15 +89,17 @@ def predict(
 ) -> Prediction:
     """Predict in this process, which imports torch here.
 
-    name: of the model in the prediction; by default its reference. progress and cancelled: as in
+    relations: the model that labels the relations between the entities that `model` finds; its time is not in the
+    prediction's cost. name: of the model in the prediction; by default its reference. progress and cancelled: as in
     trainer.inference.predict_many. The note's hypothesis is read only by models that need one. Raises what
-    zoo.resolve, models.load and predict_many raise.
+    zoo.resolve, models.load and predict_many raise, and BadSpec for a model that does not label relations.
     """
     from trainer import inference
 
     resolved = zoo.resolve(model) if isinstance(model, str) else model
+    relating = zoo.resolve(relations) if isinstance(relations, str) else relations
     network, tokenizer = CACHE.load(resolved)
-    return inference.predict(
+    prediction = inference.predict(
         note.text,
         network,
         tokenizer,
@@ -107,3 +110,7 @@ def predict(
         progress=progress,
         cancelled=cancelled,
     )
+    if relating is None or answers(prediction.task) != "spans":
+        return prediction
+    found = inference.predict_relations(note.text, prediction.spans, *CACHE.load(relating), cancelled=cancelled)
+    return prediction.model_copy(update={"relations": found})

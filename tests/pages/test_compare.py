@@ -530,7 +530,7 @@ def test_the_tick_for_the_text_is_off_and_goes_with_the_next_comparison(runs):
 
 def test_a_waiting_run_can_be_stopped_and_is_marked(runs, monkeypatch):
     waiting = lab.Answer
-    monkeypatch.setattr(lab.InProcessLab, "submit", lambda self, text, arm, hypothesis: waiting())
+    monkeypatch.setattr(lab.InProcessLab, "submit", lambda self, text, arm, **how: waiting())
     page = opened(*runs)
     page.button(key="stop").click()
     page = ran(page)

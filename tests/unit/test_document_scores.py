@@ -138,7 +138,7 @@ def test_labels_outside_the_models_label_set_are_not_scored(tokenizer):
     model = classifier(tokenizer, "several labels")
     with pytest.raises(BadSpec, match="the dev split has the labels Fever; the model knows"):
         document_scores.evaluate(model, tokenizer, documents(("Fever",)), split="dev")
-    with pytest.raises(BadData, match="no document to score in the test split"):
+    with pytest.raises(BadData, match="nothing to score in the test split"):
         document_scores.evaluate(model, tokenizer, [], split="test")
     with pytest.raises(BadSpec, match="no head for whole documents"):
         document_scores.scores(

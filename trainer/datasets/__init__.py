@@ -8,10 +8,11 @@ from typing import TypeVar
 from trainer.datasets import hub, tags
 from trainer.datasets.cards import DatasetCard, DocumentCard, card, cards
 from trainer.datasets.places import SPLITS, digest, is_hub, require_data, resolve, split_files, tasks_of
-from trainer.datasets.readers import labelled, tagged, text
+from trainer.datasets.readers import labelled, related, tagged, text
 from trainer.datasets.readers import pairs as pair_rows
 from trainer.datasets.readers.conll import PlacedSentence, Sentence, sentences, write
 from trainer.datasets.readers.labelled import Field, LabelledDocument
+from trainer.datasets.readers.related import RelatedDocument
 from trainer.datasets.report import Problem, Report, check, survey
 from trainer.errors import BadData, CorruptFile
 from trainer.resolved import ResolvedDataset
@@ -21,6 +22,7 @@ __all__ = [
     "DatasetCard",
     "LabelledDocument",
     "Problem",
+    "RelatedDocument",
     "Report",
     "Sentence",
     "cards",
@@ -32,12 +34,14 @@ __all__ = [
     "labelled_documents",
     "load",
     "pairs",
+    "related_documents",
     "resolve",
     "sentences",
     "survey",
     "write",
 ]
 
+Row = TypeVar("Row")
 Source = TypeVar("Source", Path, str)  # where a split is: a file, or its name on the Hub
 
 
@@ -97,6 +101,20 @@ def pairs(reference: str | ResolvedDataset, split: str, *, limit: int | None = N
     return _filled(islice(rows, limit), reference, split, "pair")
 
 
+def related_documents(
+    reference: str | ResolvedDataset, split: str, *, limit: int | None = None
+) -> list[RelatedDocument]:
+    """The documents, or rows with one pair, of a split with their relations, or only the first `limit`.
+
+    Raises what `labelled_documents` raises.
+    """
+    place = _local_place(reference)
+    require_data(place, "related")
+    path = _split_file(place, split)
+    documents = islice(related.read(path, name=_display_name(path)), limit)
+    return _filled(related.merge_pairs(documents), reference, split, "document")
+
+
 def label_field(reference: str | ResolvedDataset, *, multi_label: bool | None = None) -> Field:
     """The field with the labels: as the task says, else as the card says, else as the first row of train has it."""
     dataset = resolve(reference) if isinstance(reference, str) else reference
@@ -125,7 +143,7 @@ def _local_place(reference: str | ResolvedDataset) -> Path:
     dataset = resolve(reference) if isinstance(reference, str) else reference
     place = Path(dataset.path)
     if is_hub(dataset):
-        what = "a Hub data set has no tagged words and no pairs."
+        what = "a Hub data set has no tagged words, no pairs and no relations."
         raise BadData(what, path=dataset.path, next_step="Use it for the task mlm or classification.")
     if not isinstance(reference, str) and digest(place) != dataset.sha256:
         next_step = "Restore its files, or submit a new job, which will use them as they are now."
@@ -133,9 +151,7 @@ def _local_place(reference: str | ResolvedDataset) -> Path:
     return place
 
 
-def _filled(
-    rows: Iterable[LabelledDocument], reference: str | ResolvedDataset, split: str, unit: str
-) -> list[LabelledDocument]:
+def _filled(rows: Iterable[Row], reference: str | ResolvedDataset, split: str, unit: str) -> list[Row]:
     """The rows of a split. Raises BadData where there are none."""
     if examples := list(rows):
         return examples

@@ -47,6 +47,15 @@ class MarkedCounts(Counts):
     entities: int
 
 
+class RelatedCounts(Counts):
+    """The size of a split of documents, or of rows with one pair, with relations; `characters` are code points."""
+
+    unit: ClassVar = "documents"
+    documents: int
+    characters: int
+    relations: int
+
+
 class TextCounts(Counts):
     """The size of a split of text; `characters` are code points."""
 
@@ -72,6 +81,13 @@ class SentenceSplit(SentenceCounts):
 
 class MarkedSplit(MarkedCounts):
     """A split of documents with entities as its card states it."""
+
+    file: str
+    sha256: str
+
+
+class RelatedSplit(RelatedCounts):
+    """A split of documents with relations as its card states it."""
 
     file: str
     sha256: str
@@ -132,6 +148,14 @@ class TaggedCard(_Card):
     splits: dict[str, SentenceSplit | MarkedSplit] = Field(min_length=1)
 
 
+class RelatedCard(_Card):
+    """The card of a data set of related mentions. negative: the one of its labels that stands for no relation."""
+
+    data: ClassVar = "related"
+    negative: str | None = None
+    splits: dict[str, RelatedSplit] = Field(min_length=1)
+
+
 class TextCard(_Card):
     """The card of a data set without labels, for masked language modelling."""
 
@@ -163,8 +187,10 @@ class PairCard(_Card):
     splits: dict[str, PairSplit] = Field(min_length=1)
 
 
-DatasetCard = TaggedCard | TextCard | DocumentCard | PairCard
-_CARDS: dict[str, type[DatasetCard]] = {kind.data: kind for kind in (TaggedCard, TextCard, DocumentCard, PairCard)}
+DatasetCard = TaggedCard | RelatedCard | TextCard | DocumentCard | PairCard
+_CARDS: dict[str, type[DatasetCard]] = {
+    kind.data: kind for kind in (TaggedCard, RelatedCard, TextCard, DocumentCard, PairCard)
+}
 
 
 def cards() -> dict[str, DatasetCard]:

@@ -1,10 +1,13 @@
 """What the files of a data set contain, split by split, as `trainer.datasets.report` counts it."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from trainer.datasets.cards import MarkedCounts, PairCounts, SentenceCounts, TextCounts
+from trainer.datasets.cards import MarkedCounts, PairCounts, RelatedCounts, SentenceCounts, TextCounts
+from trainer.datasets.readers.related import NEGATIVE, RelatedDocument
+from trainer.datasets.rows.candidates import PairReading, PairTypes, find_candidates, pair_types
 
 
 class SentenceContents(SentenceCounts):
@@ -34,6 +37,26 @@ class MarkedContents(MarkedCounts):
     others: int
     empty: int
     attributes: dict[str, dict[str, dict[str, int]]] = {}
+
+
+class RelatedContents(RelatedCounts):
+    """A split of documents, or of rows with one pair, with relations.
+
+    labels: relations by label, and the pairs within a sentence that have none. lines: the line where each label occurs
+    first. entities: mentions. longest: characters. types: the types of head and tail that are related, and whether the
+    head always comes first. several: pairs with several labels. repeated: relations that are stated again. distant:
+    relations whose mentions share no sentence. single: whether each row is one pair.
+    """
+
+    labels: dict[str, int]
+    lines: dict[str, int]
+    entities: int
+    longest: int
+    types: tuple[PairTypes, ...]
+    several: int
+    repeated: int
+    distant: int
+    single: bool
 
 
 class TextContents(TextCounts):
@@ -67,8 +90,8 @@ class PairContents(PairCounts):
     lines: dict[str, int]
 
 
-Contents = SentenceContents | MarkedContents | LabelledContents | PairContents | TextContents
-_LABELLED = SentenceContents | MarkedContents | LabelledContents | PairContents
+Contents = SentenceContents | MarkedContents | RelatedContents | LabelledContents | PairContents | TextContents
+_LABELLED = SentenceContents | MarkedContents | RelatedContents | LabelledContents | PairContents
 
 
 def labels_in(split: Contents) -> Mapping[str, int]:
@@ -79,3 +102,28 @@ def labels_in(split: Contents) -> Mapping[str, int]:
 def first_lines_in(split: Contents) -> Mapping[str, int]:
     """The line where each label occurs first in a split; empty for text."""
     return split.lines if isinstance(split, _LABELLED) else {}
+
+
+def count_related(documents: Sequence[RelatedDocument]) -> RelatedContents:
+    """The contents of a split of documents or of rows with one pair."""
+    types, single = pair_types(documents), all(document.single for document in documents)
+    pairs = [find_candidates(each, PairReading(types=types, negative=NEGATIVE)) for each in documents]
+    stated = [(relation, document.line) for document in documents for relation in document.relations]
+    labels = Counter(relation.label for relation, _ in stated)
+    if not single:
+        labels[NEGATIVE] += sum(pair.labels == (NEGATIVE,) for each in pairs for pair in each.pairs)
+    by_pair = [Counter(relation[:2] for relation in document.relations) for document in documents]
+    return RelatedContents(
+        documents=len(documents),
+        characters=sum(len(document.text) for document in documents),
+        relations=len(stated),
+        labels=dict(sorted(labels.items())),
+        lines={relation.label: line for relation, line in reversed(stated)},
+        entities=sum(len(document.mentions) for document in documents),
+        longest=max((len(document.text) for document in documents), default=0),
+        types=types,
+        several=sum(number > 1 for counts in by_pair for number in counts.values()),
+        repeated=sum(document.repeated for document in documents),
+        distant=sum(len(each.missed) for each in pairs),
+        single=single,
+    )

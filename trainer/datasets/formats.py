@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from trainer.datasets.readers import labelled, pairs, spans, text
+from trainer.datasets.readers import labelled, pairs, related, spans, text
 
 
 class Format(NamedTuple):
@@ -28,5 +28,11 @@ FORMATS = {
         "labelled pairs of texts",
         "train, dev and test as .jsonl, .tsv or .csv with premise, hypothesis and label",
         pairs.SUFFIXES,
+    ),
+    "related": Format(
+        "related mentions",
+        "train, dev and test as .spans.jsonl, .pubtator or BRAT folders with relations, or as .jsonl or .tsv with one "
+        "pair per row",
+        related.SUFFIXES,
     ),
 }

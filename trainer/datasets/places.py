@@ -7,7 +7,7 @@ from pathlib import Path
 from trainer.datasets import hub
 from trainer.datasets.cards import CARD, DATA, card, cards
 from trainer.datasets.formats import FORMATS
-from trainer.datasets.readers import brat, labelled, pairs, spans, text
+from trainer.datasets.readers import brat, labelled, pairs, related, spans, text
 from trainer.errors import BadData, CorruptFile, Refused, UnknownName
 from trainer.files import sha256
 from trainer.references import here
@@ -18,9 +18,9 @@ SPLITS = ("train", "dev", "test")
 LAYOUT = (
     "A data set is a folder that holds train.conll, dev.conll and test.conll with tagged words; or these three with "
     f"entities by offset ({', '.join(spans.SUFFIXES)}, or folders of BRAT files); or these three with "
-    f"labelled documents ({', '.join(labelled.SUFFIXES)}) or labelled pairs of texts (also .tsv); or train.txt with "
-    "one document a line (also "
-    f"{', '.join(text.SUFFIXES[1:])}); or one such text file; or hf:owner/name, a data set of the Hub "
+    f"labelled documents ({', '.join(labelled.SUFFIXES)}) or labelled pairs of texts (also .tsv); or these three with "
+    "relations between entities, or one pair of mentions per row (also .tsv); or train.txt with one document a line "
+    f"(also {', '.join(text.SUFFIXES[1:])}); or one such text file; or hf:owner/name, a data set of the Hub "
     "that `stillroom datasets fetch` has brought here."
 )
 _DOCUMENTS = tuple(dict.fromkeys(suffix for kind in ("text", "labelled", "pairs") for suffix in FORMATS[kind].suffixes))
@@ -109,10 +109,12 @@ def tasks_of(place: Path) -> tuple[str, ...]:
         return (stated.task, *text_too)
     files = split_files(place).values()
     if any(path.is_dir() for path in files):  # BRAT
-        return with_data("tagged")
+        return with_data("tagged", "related")
     kinds = [name for name, each in FORMATS.items() if all(path.name.endswith(each.suffixes) for path in files)]
     if "pairs" in kinds:
         kinds = ["pairs"] if all(map(pairs.has_pairs, files)) else [kind for kind in kinds if kind != "pairs"] or kinds
+    if "related" in kinds and not all(map(related.is_related, files)):
+        kinds.remove("related")
     if "tagged" not in kinds and all(path.name.endswith(spans.ENDINGS) for path in files):
         kinds = ["tagged"] * all(map(spans.has_entities, files)) + kinds
     return tuple(task for kind in kinds for task in with_data(kind))

@@ -20,12 +20,14 @@ from trainer.datasets.contents import (
     LabelledContents,
     MarkedContents,
     PairContents,
+    RelatedContents,
     SentenceContents,
     TextContents,
+    count_related,
     labels_in,
 )
 from trainer.datasets.places import SPLITS, digest, locate, require_task, split_files
-from trainer.datasets.readers import Reporter, brat, labelled, pairs, tagged, text
+from trainer.datasets.readers import Reporter, brat, labelled, pairs, related, tagged, text
 from trainer.datasets.readers.entities import Tally
 from trainer.datasets.tags import kind_of
 from trainer.errors import BadData, StillroomError, UnknownName
@@ -138,7 +140,7 @@ def check(path: str | Path, *, task: str | None = None, limit: int = LIMIT) -> R
         shipped = cards().get(str(path))
         task = shipped.task if shipped else DEFAULT_TASK
     # Of a single split only the rows can be checked.
-    alone = TASKS[task].labelled and place.is_file() or TASKS[task].data == "tagged" and brat.is_split(place)
+    alone = TASKS[task].labelled and (place.is_file() or brat.is_split(place))
     files = {place.stem.partition(".")[0]: place} if alone else _files(place, task, problems)
     report = _report(place, task, files, _READERS[TASKS[task].data](place, files, None), problems, whole=not alone)
     excess = len(report.problems) - limit
@@ -241,6 +243,20 @@ def _read_tagged(file: Path, name: str, report: Reporter) -> tuple[SentenceConte
         counts |= vars(tally) | {"attributes": by_label}
         return MarkedContents(documents=sentences, **counts), np.unique(np.array(hashes))
     return SentenceContents(sentences=sentences, **counts), np.unique(np.array(hashes))
+
+
+def _read_related(file: Path, name: str, report: Reporter) -> tuple[RelatedContents, np.ndarray]:
+    """The contents of a file, and a hash of each document; in rows with one pair the pair is part of it."""
+    documents: list[related.RelatedDocument] = []
+    try:
+        documents += related.read(file, name=name, report=report)
+        if not documents:
+            raise BadData("the split holds no document.", path=name, next_step="Fill it, or leave the split out.")
+    except BadData as error:
+        report(error)
+    pairs = ([mention[:2] for mention in document.mentions] if document.single else [] for document in documents)
+    hashes = [hash((_hash(document.text), *pair)) for document, pair in zip(documents, pairs, strict=True)]
+    return count_related(related.merge_pairs(documents)), np.unique(np.array(hashes, dtype=np.int64))
 
 
 def _read_text(file: Path, name: str, report: Reporter, *, lent: Collection[str]) -> tuple[TextContents, np.ndarray]:
@@ -355,6 +371,7 @@ def _labelled_reader(place: Path, files: Mapping[str, Path], multi_label: bool |
 # By kind of data: what gives a reader of the split files of a place.
 _READERS: dict[str, Callable[[Path, Mapping[str, Path], bool | None], Reader]] = {
     "tagged": lambda place, files, multi_label: _read_tagged,
+    "related": lambda place, files, multi_label: _read_related,
     "text": _text_reader,
     "labelled": _labelled_reader,
     "pairs": lambda place, files, multi_label: _read_pairs,

@@ -10,6 +10,7 @@ from trainer.datasets.contents import (
     Contents,
     LabelledContents,
     MarkedContents,
+    RelatedContents,
     TextContents,
     first_lines_in,
     labels_in,
@@ -78,6 +79,12 @@ def notes(
     """
     untagged = {name: _untagged(part) for name, part in splits.items() if isinstance(part, MarkedContents)}
     sentences = [f"{name}: {sentence}" for name, sentence in untagged.items() if sentence and split in (None, name)]
+    sentences += [
+        f"{name}: {sentence}"
+        for name, part in splits.items()
+        if isinstance(part, RelatedContents) and split in (None, name)
+        for sentence in _related_notes(part)
+    ]
     for pair, number in repeated.items():
         first, second = pair.split("/")
         if number and split in (None, first, second):
@@ -142,13 +149,28 @@ def _untagged(split: MarkedContents) -> str | None:
     return f"entities {split.given:,} given, {split.entities:,} kept; {'; '.join(parts)}." if parts else None
 
 
+def _related_notes(split: RelatedContents) -> Iterator[str]:
+    """What to know of relations: those that are stated twice, pairs with several labels, and long distances."""
+    if split.repeated:
+        yield f"{split.repeated:,} relations are stated more than once; each counts once."
+    if split.several:
+        yield (
+            f"{split.several:,} pairs have several labels: each is learned, and of each pair at most one can be found."
+        )
+    if split.distant:
+        yield (
+            f"{split.distant:,} of {split.relations:,} relations hold between mentions that share no sentence: with "
+            "max_sentences 1 they are missed."
+        )
+
+
 def _nothing_to_learn(train: Contents, name: str, task: str) -> BadData | None:
     labels = labels_in(train)
     if answers(task) == "spans" and not labels:
         what = "the split has no entity; there is nothing to learn."
         return BadData(what, path=name, next_step="Annotate the entities of train.")
     fewest = 1 if isinstance(train, LabelledContents) and train.multi_label else 2
-    if answers(task) == "labels" and len(labels) < fewest:
+    if answers(task) in ("labels", "relations") and len(labels) < fewest:
         present = f"only the label {list_labels(labels)}" if labels else "no label"
         what = f"the split has {present}; there is nothing to tell apart."
         return BadData(what, path=name, next_step="Add documents with another label to train.")

@@ -1,7 +1,9 @@
-"""Scores of document labels: accuracy, F1 and ranking, with bootstrap intervals, and the cost of a classifier."""
+"""Scores of labels of documents or pairs: accuracy, F1 and ranking, with bootstrap intervals, and the cost of a
+classifier.
+"""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -18,25 +20,56 @@ SAMPLES = 1000
 Value = TypeVar("Value")
 
 
-class Document(Protocol):
+class Item(Protocol):
+    """What has gold labels: a document or a pair of mentions."""
+
+    @property
+    def labels(self) -> Sequence[str]: ...
+
+
+class Document(Item, Protocol):
     """A document with gold labels, such as a LabelledDocument."""
 
     @property
     def text(self) -> str: ...
     @property
-    def labels(self) -> Sequence[str]: ...
-    @property
     def hypothesis(self) -> str | None: ...
 
 
+class Outputs(Protocol):
+    """What a model says of some items, as inference.Classification."""
+
+    @property
+    def probabilities(self) -> np.ndarray: ...
+    @property
+    def pieces(self) -> np.ndarray: ...
+    @property
+    def read(self) -> np.ndarray: ...
+
+
+Classify = Callable[..., Outputs]  # (items, model, tokenizer, **options) as inference.classify, which takes texts
+
+
+def classify_documents(
+    documents: Sequence[Document], model: torch.nn.Module, tokenizer: Any, **options: Any
+) -> Outputs:
+    """inference.classify of the texts of some documents."""
+    texts = [document.text for document in documents]
+    return inference.classify(texts, model, tokenizer, hypotheses=_hypotheses(documents), **options)
+
+
 class Answers(NamedTuple):
-    """Gold and predicted labels. gold, predicted: bool, and probabilities: all (documents, labels)."""
+    """Gold and predicted labels. gold, predicted: bool, and probabilities: all (documents, labels).
+
+    negative: the label that stands for none and has no part in micro and macro F1; None where there is none.
+    """
 
     labels: tuple[str, ...]
     gold: np.ndarray
     predicted: np.ndarray
     probabilities: np.ndarray
     multi_label: bool
+    negative: str | None = None
 
     def where(self, chosen: np.ndarray) -> "Answers":
         """Only the chosen documents: a mask or indices."""
@@ -47,35 +80,39 @@ class Answers(NamedTuple):
 def scores(
     model: torch.nn.Module,
     tokenizer: Any,
-    documents: Sequence[Document],
+    items: Sequence[Any],
     *,
+    classify: Classify = classify_documents,
     annotated: Collection[str] | None = None,
+    negative: str | None = None,
+    missed: Sequence[Sequence[str]] = (),
     **options: Any,
 ) -> dict[str, float]:
-    """The `metrics` of a model on labelled documents; the options are those of inference.classify.
-
-    annotated: as for `evaluate`.
-    """
-    classification = inference.classify(
-        _texts(documents), model, tokenizer, hypotheses=_hypotheses(documents), **options
-    )
-    return metrics(drop_unannotated(_compare(model, documents, classification), annotated)[0])
+    """The `metrics` of a model on items with labels; the options are those of `evaluate`."""
+    outputs = classify(items, model, tokenizer, **options)
+    return metrics(drop_unannotated(_compare(model, items, outputs, negative, missed), annotated)[0])
 
 
 def evaluate(
     model: torch.nn.Module,
     tokenizer: Any,
-    documents: Sequence[Document],
+    items: Sequence[Any],
     *,
+    classify: Classify = classify_documents,
     split: str = "",
     folder: Path | None = None,
     annotated: Collection[str] | None = None,
+    negative: str | None = None,
+    missed: Sequence[Sequence[str]] = (),
     samples: int = SAMPLES,
     seed: int = 0,
     **options: Any,
 ) -> dict[str, Any]:
-    """{"metrics", "n", "intervals", "cost"} of a model on labelled documents.
+    """{"metrics", "n", "intervals", "cost"} of a model on labelled documents, or on other items with labels.
 
+    classify: what the model says of the items; by default they are documents and the options those of
+    inference.classify. negative: as in Answers. missed: the labels of items that the model cannot be asked about; for
+    it they have the label `negative`, or none.
     metrics: `metrics`, and over_512.* and over_1024.* of documents with more word pieces than that, with their number
     n, where there are any. intervals: the `bootstrap` of the same. cost: as in evaluation.span_scores; latency is per
     document, one at a time, and tokens_per_second counts the pieces that were read.
@@ -85,30 +122,28 @@ def evaluate(
     Raises BadSpec if the documents have labels that the model does not know, and BadData if there is nothing to score;
     `split` only names the documents in these messages.
     """
-    _check_labels(model, documents, split)
+    _check_labels(model, items, split)
     device = next(model.parameters()).device
     costs.reset_peak(device)
     began = time.perf_counter()
-    classification = inference.classify(
-        _texts(documents), model, tokenizer, hypotheses=_hypotheses(documents), **options
-    )
+    outputs = classify(items, model, tokenizer, **options)
     seconds = time.perf_counter() - began
     peak = costs.peak_bytes(device)
-    answers, dropped = drop_unannotated(_compare(model, documents, classification), annotated)
+    answers, dropped = drop_unannotated(_compare(model, items, outputs, negative, missed), annotated)
     cost = {
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "disk_bytes": costs.weight_bytes(model, folder),
-        **_latency(model, tokenizer, documents, seed, options),
-        "tokens_per_second": int(classification.read.sum()) / seconds,
+        **_latency(model, tokenizer, items, seed, classify, options),
+        "tokens_per_second": int(outputs.read.sum()) / seconds,
         "peak_memory_bytes": peak,
     }
     values, intervals = metrics(answers), bootstrap(answers, samples=samples, seed=seed)
     for length in LONG:
-        if (longer := classification.pieces > length).any():
-            part = answers.where(longer)
+        if (longer := outputs.pieces > length).any():
+            part = answers.where(np.flatnonzero(longer))
             values |= under(f"over_{length}", metrics(part) | {"n": float(longer.sum())})
             intervals |= under(f"over_{length}", bootstrap(part, samples=samples, seed=seed))
-    report = {"metrics": values, "n": len(documents), "intervals": intervals, "cost": cost}
+    report = {"metrics": values, "n": len(answers.gold), "intervals": intervals, "cost": cost}
     return report | ({"not_annotated": dropped} if dropped else {})
 
 
@@ -119,12 +154,11 @@ def drop_unannotated(answers: Answers, annotated: Collection[str] | None) -> tup
     known = np.array([label in annotated for label in answers.labels])
     counts = zip(answers.labels, answers.predicted.sum(axis=0).tolist(), strict=True)
     dropped = {label: count for label, count in counts if count and label not in annotated}
-    remaining = Answers(
+    remaining = answers._replace(
         labels=tuple(label for label in answers.labels if label in annotated),
         gold=answers.gold[:, known],
         predicted=answers.predicted[:, known],
         probabilities=answers.probabilities[:, known],
-        multi_label=answers.multi_label,
     )
     return remaining, dict(sorted(dropped.items()))
 
@@ -137,13 +171,13 @@ def under(prefix: str, values: Mapping[str, Value]) -> dict[str, Value]:
 def metrics(answers: Answers) -> dict[str, float]:
     """accuracy, macro_f1, micro_f1, and f1.LABEL, precision.LABEL and recall.LABEL from 0 to 1, and support.LABEL.
 
-    accuracy: the share of documents with exactly the right labels (with one label per document, micro_f1 is the same
-    number: trap T14). macro_f1: the mean over the labels that occur in gold or prediction, as in scikit-learn. A score
-    with nothing to count is 0. With several labels per document also macro_roc_auc, macro_average_precision, and
-    roc_auc.LABEL and average_precision.LABEL of labels that some documents have and others do not. support counts
-    documents.
+    accuracy: the share of documents with exactly the right labels (with one label per document and no `negative`,
+    micro_f1 is the same number: trap T14). macro_f1: the mean over the labels that occur in gold or prediction, as in
+    scikit-learn. The label `negative` has no part in macro_f1 and micro_f1. A score with nothing to count is 0. With
+    several labels per document also macro_roc_auc, macro_average_precision, and roc_auc.LABEL and
+    average_precision.LABEL of labels that some documents have and others do not. support counts documents.
     """
-    ratios = _ratios(answers.labels, _counts(answers).sum(axis=0), _exactly_right(answers).mean())
+    ratios = _ratios(answers, _counts(answers).sum(axis=0), _exactly_right(answers).mean())
     support = {f"support.{label}": count for label, count in zip(answers.labels, answers.gold.sum(0), strict=True)}
     return {name: float(value) for name, value in (ratios | _ranking(answers) | support).items()}
 
@@ -153,7 +187,7 @@ def bootstrap(answers: Answers, *, samples: int = SAMPLES, seed: int = 0) -> dic
     count = len(answers.gold)
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)  # (samples, docs)
     counts = np.tensordot(draws, _counts(answers), axes=1)  # (samples, labels, 3)
-    resampled = _ratios(answers.labels, counts, draws @ _exactly_right(answers) / count) | _ranking(answers, draws)
+    resampled = _ratios(answers, counts, draws @ _exactly_right(answers) / count) | _ranking(answers, draws)
     # A sample in which all documents or none have a label has no ranking.
     finite = {name: values[np.isfinite(values)] for name, values in resampled.items()}
     limits = {name: np.percentile(values, [2.5, 97.5]) for name, values in finite.items() if len(values)}
@@ -168,8 +202,8 @@ def best_thresholds(
     A threshold is half-way between two scores that occur; of equal ones the nearest to THRESHOLD is taken, which is
     also that of a label that no document has.
     """
-    classification = inference.classify(_texts(documents), model, tokenizer, **options)
-    answers = _compare(model, documents, classification)
+    outputs = classify_documents(documents, model, tokenizer, **options)
+    answers = _compare(model, documents, outputs)
     columns = zip(answers.labels, answers.gold.T, answers.probabilities.T, strict=True)
     return {label: best_threshold(gold, scores) for label, gold, scores in columns}
 
@@ -221,16 +255,24 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _compare(
-    model: torch.nn.Module, documents: Sequence[Document], classification: inference.Classification
+    model: torch.nn.Module,
+    items: Sequence[Item],
+    outputs: Outputs,
+    negative: str | None = None,
+    missed: Sequence[Sequence[str]] = (),
 ) -> Answers:
     labels, multi_label = tuple(inference.output_names(model)), inference.is_multi_label(model)
-    gold = np.array([[label in document.labels for label in labels] for document in documents])
-    probabilities = classification.probabilities
+    gold = [[label in item.labels for label in labels] for item in items]
+    gold += [[label in stated for label in labels] for stated in missed]
+    unasked = np.zeros((len(missed), len(labels)))
+    unasked[:, [label == negative for label in labels]] = 1
+    probabilities = np.concatenate([outputs.probabilities, unasked])
     if multi_label:
         predicted = probabilities >= np.array([inference.thresholds(model)[label] for label in labels])
     else:
         predicted = np.arange(len(labels)) == probabilities.argmax(axis=1)[:, None]
-    return Answers(labels, gold, predicted, probabilities, multi_label)
+        predicted &= probabilities > 0
+    return Answers(labels, np.array(gold), predicted, probabilities, multi_label, negative)
 
 
 def _counts(answers: Answers) -> np.ndarray:
@@ -244,16 +286,19 @@ def _exactly_right(answers: Answers) -> np.ndarray:
     return (answers.gold == answers.predicted).all(axis=1).astype(np.float64)
 
 
-def _ratios(labels: Sequence[str], counts: np.ndarray, accuracy: np.ndarray) -> dict[str, np.ndarray]:
+def _ratios(answers: Answers, counts: np.ndarray, accuracy: np.ndarray) -> dict[str, np.ndarray]:
     """Every score that follows from counts (..., labels, 3); each value has the leading shape."""
+    labels = answers.labels
     correct, predicted, gold = np.moveaxis(counts, -1, 0)  # each (..., labels)
     f1 = 2 * correct / np.maximum(predicted + gold, 1)
     occurs = (predicted + gold) > 0
     ratios = {"f1": f1, "precision": correct / np.maximum(predicted, 1), "recall": correct / np.maximum(gold, 1)}
+    counted = np.array([label != answers.negative for label in labels])
+    occurs = occurs & counted
     overall = {
         "accuracy": accuracy,
         "macro_f1": (f1 * occurs).sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1),
-        "micro_f1": 2 * correct.sum(axis=-1) / np.maximum((predicted + gold).sum(axis=-1), 1),
+        "micro_f1": 2 * (correct * counted).sum(axis=-1) / np.maximum(((predicted + gold) * counted).sum(axis=-1), 1),
     }
     by_label = {f"{name}.{label}": values[..., n] for name, values in ratios.items() for n, label in enumerate(labels)}
     return overall | by_label
@@ -277,10 +322,6 @@ def _ranking(answers: Answers, draws: np.ndarray | None = None) -> dict[str, np.
     return {name: values[0] if draws is None else values for name, values in scores.items()}
 
 
-def _texts(documents: Sequence[Document]) -> list[str]:
-    return [document.text for document in documents]
-
-
 def _hypotheses(documents: Sequence[Document]) -> list[str] | None:
     """The hypotheses of pairs; None of documents that have none."""
     return [document.hypothesis for document in documents if document.hypothesis is not None] or None
@@ -289,27 +330,27 @@ def _hypotheses(documents: Sequence[Document]) -> list[str] | None:
 def _latency(
     model: torch.nn.Module,
     tokenizer: Any,
-    documents: Sequence[Document],
+    items: Sequence[Item],
     seed: int,
+    classify: Classify,
     options: Mapping[str, Any],
 ) -> dict[str, float]:
-    """Percentiles of the time per document, one at a time, in milliseconds, over a seeded sample."""
-    chosen = np.random.default_rng(seed).permutation(len(documents))[: costs.TIMED]
+    """Percentiles of the time per item, one at a time, in milliseconds, over a seeded sample."""
+    chosen = np.random.default_rng(seed).permutation(len(items))[: costs.TIMED]
     times = []
     for index in [chosen[0], *chosen]:  # the first call is a warm-up
         began = time.perf_counter()
-        one = [documents[index]]
-        inference.classify(_texts(one), model, tokenizer, hypotheses=_hypotheses(one), **options)
+        classify([items[index]], model, tokenizer, **options)
         times.append((time.perf_counter() - began) * 1000)
     middle, slow = np.percentile(times[1:], [50, 95])
     return {"latency_ms_p50": float(middle), "latency_ms_p95": float(slow)}
 
 
-def _check_labels(model: torch.nn.Module, documents: Sequence[Document], split: str) -> None:
-    if not len(documents):
-        raise BadData(f"there is no document to score{f' in the {split} split' if split else ''}.")
+def _check_labels(model: torch.nn.Module, items: Sequence[Item], split: str) -> None:
+    if not len(items):
+        raise BadData(f"there is nothing to score{f' in the {split} split' if split else ''}.")
     known = inference.output_names(model)
-    if missing := sorted({label for document in documents for label in document.labels} - set(known)):
+    if missing := sorted({label for item in items for label in item.labels} - set(known)):
         where = f"the {split} split" if split else "the data set"
         what = f"{where} has the labels {', '.join(missing)}; the model knows {', '.join(sorted(known))}"
         raise BadSpec(

@@ -147,6 +147,9 @@ class LabelledData(TaskData[T]):
         """The labels or entity types of the whole training split, whatever the limit."""
         return tuple(getattr(self.survey.splits["train"], "labels", ()))
 
+    def check_teacher(self, teacher: PreTrainedModel) -> None:  # noqa: B027 (most tasks have nothing to check)
+        """Raise BadSpec where a teacher was trained on rows of another form."""
+
     def with_notes(self, report: dict[str, Any], split: str) -> dict[str, Any]:
         """A report of scores on a split, with what to know of them as its `notes`, if there is anything."""
         notes = self.survey.about(split, report.get("not_annotated", {}))

@@ -100,7 +100,7 @@ class WholeTextData(LabelledData[T]):
         return WholeTextRows(
             [self.row(document, tokenizer, max_tokens) for document in self.all_examples(split)],
             [self._target(each, label_ids) for each in labels],
-            task=self.task,
+            most_windows=self.task.most_windows,
             max_tokens=max_tokens,
             seed=seed,
         )
@@ -178,8 +178,9 @@ class Row(NamedTuple):
 
 
 class WholeTextRows(LabelledRows):
-    """Documents as batches.
+    """Documents, or other passages that each have labels, as batches.
 
+    most_windows: of a document in a training step; if it has more, they are drawn at random.
     lengths: (documents,) word pieces with padding that each takes up in a batch: its one window, or windows of
     max_tokens, so that a batch never exceeds its budget.
     """
@@ -189,12 +190,12 @@ class WholeTextRows(LabelledRows):
         rows: Sequence[Row],
         targets: Sequence[np.ndarray],
         *,
-        task: WholeText,
+        most_windows: int,
         max_tokens: int,
         seed: int,
     ):
-        self.rows, self.targets, self.task, self.seed = rows, np.stack(targets), task, seed
-        counts = np.array([min(len(row.windows), task.most_windows) for row in rows])
+        self.rows, self.targets, self.most_windows, self.seed = rows, np.stack(targets), most_windows, seed
+        counts = np.array([min(len(row.windows), most_windows) for row in rows])
         widths = np.array([row.windows[-1, 1] - row.windows[-1, 0] + row.around.size for row in rows])
         self.lengths = np.where(counts > 1, counts * max_tokens, widths)
         self._pieces = counts * widths
@@ -245,7 +246,7 @@ class WholeTextRows(LabelledRows):
         }
 
     def _draw_windows(self, index: int, step: int | None) -> np.ndarray:
-        table, most = self.rows[index].windows, self.task.most_windows
+        table, most = self.rows[index].windows, self.most_windows
         if step is None or len(table) <= most:
             return table
         random = np.random.default_rng((self.seed, step, index))  # so that a resumed run draws the same windows

@@ -6,7 +6,6 @@ of each piece and its probability are retained, so memory grows by a few dozen b
 reads the same windows, and a document's logits are the mean or the maximum over its windows.
 """
 
-import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, TypedDict, Unpack, get_args
@@ -31,6 +30,7 @@ from trainer.inference.model_outputs import (
     task,
     thresholds,
 )
+from trainer.inference.relations import classify_pairs, pair_reading, predict_relations
 from trainer.inference.tagging import (
     LABELLINGS,
     BestTags,
@@ -42,8 +42,14 @@ from trainer.inference.tagging import (
     word_outputs,
     word_owners,
 )
-from trainer.inference.window_batches import BATCH_TOKENS, BatchOptions, Cancelled, evaluating, longest_window
-from trainer.inference.window_batches import read as read_windows
+from trainer.inference.window_batches import (
+    BATCH_TOKENS,
+    BatchOptions,
+    Cancelled,
+    evaluating,
+    longest_window,
+    window_logits,
+)
 from trainer.models.heads import document_reading, model_limit
 from trainer.prediction import CONTEXTS, Cost, Coverage, LabelScore, Prediction, Span
 from trainer.tasks import TASKS, needs_hypothesis
@@ -61,6 +67,7 @@ __all__ = [
     "WordOutputs",
     "attributes_of",
     "classify",
+    "classify_pairs",
     "evaluating",
     "expand",
     "head",
@@ -70,8 +77,10 @@ __all__ = [
     "longest_window",
     "model_limit",
     "output_names",
+    "pair_reading",
     "predict",
     "predict_many",
+    "predict_relations",
     "tag_names",
     "tag_words",
     "tags_of",
@@ -120,6 +129,9 @@ def predict_many(
     """
     began = time.perf_counter()
     model_task = task(model)
+    if TASKS[model_task].reads == "mentions":
+        what = "it labels relations between entities, which another model has to find"
+        raise BadSpec([("model", what)], next_step="Choose a model for entities, and this one for their relations.")
     frames, pieces = frames_of(model, tokenizer, hypotheses, len(texts)), [cut(text, tokenizer) for text in texts]
     rooms, read = _readable(pieces, frames, longest_window(model, tokenizer, max_tokens, reading=reading), reading)
     predict_fields = _predict_spans if TASKS[model_task].answers == "spans" else _predict_labels
@@ -167,7 +179,7 @@ def classify(
     frames, pieces = frames_of(model, tokenizer, hypotheses, len(texts)), [cut(text, tokenizer) for text in texts]
     rooms, read = _readable(pieces, frames, longest_window(model, tokenizer, max_tokens, reading=reading), reading)
     ids = [each.ids for each in read]
-    logits = _window_logits(ids, rooms, model, tokenizer, batch_tokens=batch_tokens, frames=frames)
+    logits = window_logits(ids, rooms, model, tokenizer, batch_tokens=batch_tokens, frames=frames)
     probabilities = np.stack([_probabilities(each, model, pooling) for each in logits])
     return Classification(probabilities, np.array([*map(len, pieces)]), np.array([*map(len, read)]))
 
@@ -209,26 +221,6 @@ def readable_count(tokens: int, reading: str, window: int) -> int:
     return min(tokens, window) if reading == "truncate" else tokens
 
 
-def _window_logits(
-    sequences: Sequence[np.ndarray],
-    rooms: Sequence[int],
-    model: torch.nn.Module,
-    tokenizer: Any,
-    **options: Unpack[BatchOptions],
-) -> list[np.ndarray]:
-    """The logits of the windows of each sequence, (windows, labels); an empty sequence has one window."""
-    by_start: dict[int, np.ndarray] = {}  # logits by the place where the window starts
-
-    def store(logits: torch.Tensor, rows: np.ndarray, place: np.ndarray) -> None:
-        by_start.update(zip(rows[:, 0].tolist(), logits.cpu().numpy(), strict=True))
-
-    unknown = tokenizer.unk_token_id or 0  # an empty text is read as one unknown piece
-    filled = [ids if len(ids) else np.array([unknown], dtype=np.int32) for ids in sequences]
-    begins, table = read_windows(filled, rooms, model, tokenizer, store=store, **options)
-    ends = np.searchsorted(table[:, 0], begins)
-    return [np.stack([by_start[start] for start in table[a:b, 0].tolist()]) for a, b in itertools.pairwise(ends)]
-
-
 class _AnswerFields(TypedDict, total=False):
     """The fields of a Prediction that hold what the model answers."""
 
@@ -261,7 +253,7 @@ def _predict_labels(
     names, several = output_names(model), is_multi_label(model)
     own = thresholds(model) if several and getattr(model.config, THRESHOLDS, None) else {}
     threshold = None if not several else min(own.values(), default=THRESHOLD)
-    all_logits = _window_logits([pieces.ids for pieces in read], rooms, model, tokenizer, **options)
+    all_logits = window_logits([pieces.ids for pieces in read], rooms, model, tokenizer, **options)
     answers: list[_AnswerFields] = []
     for pieces, logits in zip(read, all_logits, strict=True):
         scores = _probabilities(logits, model, None).tolist() if len(pieces) else []

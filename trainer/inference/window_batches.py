@@ -4,11 +4,12 @@ Windows of similar length share a batch under a budget of padded pieces. On a CP
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar
+from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -106,6 +107,29 @@ def read(
                 if progress:
                     progress(done, len(table))
     return begins, table
+
+
+def window_logits(
+    sequences: Sequence[np.ndarray],
+    rooms: int | Sequence[int],
+    model: torch.nn.Module,
+    tokenizer: Any,
+    **options: Unpack[BatchOptions],
+) -> list[np.ndarray]:
+    """The logits of the windows of each sequence, (windows, labels); an empty sequence has one window.
+
+    rooms: as for `read`.
+    """
+    by_start: dict[int, np.ndarray] = {}  # logits by the place where the window starts
+
+    def store(logits: torch.Tensor, rows: np.ndarray, place: np.ndarray) -> None:
+        by_start.update(zip(rows[:, 0].tolist(), logits.cpu().numpy(), strict=True))
+
+    unknown = tokenizer.unk_token_id or 0  # an empty text is read as one unknown piece
+    filled = [ids if len(ids) else np.array([unknown], dtype=np.int32) for ids in sequences]
+    begins, table = read(filled, rooms, model, tokenizer, store=store, **options)
+    ends = np.searchsorted(table[:, 0], begins)
+    return [np.stack([by_start[start] for start in table[a:b, 0].tolist()]) for a, b in itertools.pairwise(ends)]
 
 
 def window_size(

@@ -9,15 +9,27 @@ from trainer.tasks.classification import Classification
 from trainer.tasks.mlm import MLM
 from trainer.tasks.ner import NER
 from trainer.tasks.pairs import Pairs
+from trainer.tasks.relations import Relations
 from trainer.tasks.task import Task
 
-TASKS: dict[str, type[Task]] = {"ner": NER, "classification": Classification, "pairs": Pairs, "mlm": MLM}
+TASKS: dict[str, type[Task]] = {
+    "ner": NER,
+    "classification": Classification,
+    "pairs": Pairs,
+    "relations": Relations,
+    "mlm": MLM,
+}
 DEFAULT_TASK = next(iter(TASKS))
 
 
 def for_notes(*, hypothesis: bool = True) -> tuple[str, ...]:
     """The tasks whose models predict something about a note; without `hypothesis` those that need only the note."""
-    return tuple(name for name, task in TASKS.items() if task.answers and (hypothesis or not needs_hypothesis(name)))
+    return (*reading("text"), *(reading("pair") if hypothesis else ()))
+
+
+def reading(what: str) -> tuple[str, ...]:
+    """The tasks whose models predict something and are given this (`Task.reads`)."""
+    return tuple(name for name, task in TASKS.items() if task.answers and task.reads == what)
 
 
 def needs_hypothesis(task: str | None) -> bool:

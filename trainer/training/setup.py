@@ -135,6 +135,8 @@ def prepare(
     if ready.unlabelled and isinstance(data, LabelledData):
         data.read_unlabelled(ready.unlabelled, limit=getattr(recipe, "unlabelled_limit", None))
     teacher = _teacher(ready)
+    if teacher and isinstance(data, LabelledData):
+        data.check_teacher(teacher[0])
     # The student learns the labels of its teacher, in the same order.
     labels = data.labels if teacher is None or not task.labelled else inference.output_names(teacher[0])
     student, tokenizer = _student(ready, labels, counted or (lambda: data.texts("train")))

@@ -49,6 +49,7 @@ TextFile = Annotated[
 Hypothesis = Annotated[
     str, typer.Option("--hypothesis", metavar="H", help="What a model of pairs judges about the text.")
 ]
+Relations = Annotated[str | None, typer.Option(metavar="M", help="A model that relates the entities found.")]
 Reading = Literal["windows", "truncate", "whole"]
 Grain = Literal["section", "sentence", "phrase", "word", "piece"]
 Split = Literal["train", "dev", "test"]
@@ -249,6 +250,7 @@ def predict(
     model: Model,
     text_file: TextFile,
     hypothesis: Hypothesis = "",
+    relations: Relations = None,
     reading: Annotated[Reading, typer.Option(help="How to read a text longer than the model's window.")] = "windows",
     max_tokens: Annotated[int | None, typer.Option(min=8, help="Window in word pieces; default: the model's.")] = None,
     as_json: AsJson = False,
@@ -259,7 +261,8 @@ def predict(
 
     note, resolved = inputs.read_note(text_file, hypothesis), resolve(model)
     inputs.check_hypothesis(note, [resolved])
-    prediction = predict_note(note, resolved, reading=reading, max_tokens=max_tokens)
+    relating = resolve(relations) if relations else None
+    prediction = predict_note(note, resolved, relations=relating, reading=reading, max_tokens=max_tokens)
     view = partial(terminal.show_prediction, note.text, prediction)
     terminal.answer(prediction.to_json(), as_json=as_json, view=view)
 
@@ -269,6 +272,7 @@ def compare(
     models: Annotated[list[str], typer.Option("--model", metavar="M", help="M, M@reading or M@reading:max_tokens.")],
     text_file: TextFile,
     hypothesis: Hypothesis = "",
+    relations: Relations = None,
     as_json: AsJson = False,
 ) -> None:
     """Show where two or more models disagree about a text."""
@@ -283,9 +287,10 @@ def compare(
     # All of them before one is loaded.
     note, resolved = inputs.read_note(text_file, hypothesis), [resolve(arm.model) for arm in arms]
     inputs.check_hypothesis(note, resolved)
+    relating = resolve(relations) if relations else None
     compared = compare_predictions(
         [
-            predict_note(note, model, reading=arm.reading, max_tokens=arm.max_tokens, name=arm.name)
+            predict_note(note, model, relations=relating, reading=arm.reading, max_tokens=arm.max_tokens, name=arm.name)
             for model, arm in zip(resolved, arms, strict=True)
         ]
     )

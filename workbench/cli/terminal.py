@@ -15,7 +15,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:  # slow to import, and most commands need none of them
     from trainer.datasets import DatasetCard, Report
-    from trainer.prediction import Prediction
+    from trainer.prediction import Prediction, Relation
     from trainer.queue import Job
     from workbench.compare import Comparison, Disagreement
     from workbench.explain.explanation import Explanation
@@ -127,13 +127,7 @@ def show_zoo(entries: Iterable[Mapping[str, Any]]) -> None:
 def show_datasets(cards: Iterable[DatasetCard]) -> None:
     """Show one row per data set, with the sentences or documents of each split."""
     rows = [
-        (
-            card.id,
-            card.task,
-            ", ".join(getattr(card, "labels", ())),
-            *(_examples(card, split) for split in _SPLITS),
-            card.licence,
-        )
+        (card.id, card.task, ", ".join(card.labels), *(_examples(card, split) for split in _SPLITS), card.licence)
         for card in cards
     ]
     _table(("id", "task", "labels", *_SPLITS, "licence"), rows)
@@ -178,19 +172,28 @@ def show_prediction(text: str, prediction: Prediction) -> None:
         say(_coverage(prediction))
         return
     attributes = sorted({name for span in prediction.spans for name in span.attributes})
-    spans = [
-        (
-            span.label,
-            *(span.attributes[name].value if name in span.attributes else None for name in attributes),
-            span.start,
-            span.end,
-            span.score,
-            _visible(text[span.start : span.end]),
-        )
-        for span in prediction.spans
-    ]
+    spans = []
+    for span in prediction.spans:
+        values = (span.attributes[name].value if name in span.attributes else None for name in attributes)
+        place = (span.start, span.end, span.score, _visible(text[span.start : span.end]))
+        spans.append((span.label, *values, *place))
     _table(("label", *attributes, "start", "end", "score", "text"), spans)
+    show_relations(text, prediction)
     say(_coverage(prediction))
+
+
+def show_relations(text: str, prediction: Prediction) -> None:
+    """Show the relations between the spans of a prediction, where a model was asked for them."""
+    if prediction.relations is None:
+        return
+    from workbench.explain.targets import RelationTarget
+
+    def row(each: Relation) -> tuple[object, ...]:
+        ends = [prediction.spans[number] for number in (each.head, each.tail)]
+        words = (_visible(text[span.start : span.end]) for span in ends)
+        return (each.label, *words, each.score, RelationTarget.of(ends, each.label))
+
+    _table(("relation", "from", "to", "score", "as a target"), map(row, prediction.relations))
 
 
 def show_comparison(text: str, compared: Comparison) -> None:
@@ -206,6 +209,7 @@ def show_comparison(text: str, compared: Comparison) -> None:
         spans = f"{len(prediction.spans)} spans"
         answer = ", ".join(prediction.chosen) or "no label" if prediction.labels else spans
         say(f"{prediction.model}: {answer}. {_coverage(prediction)}")
+        show_relations(text, prediction)
 
 
 def _agreement(compared: Comparison) -> str:
@@ -227,15 +231,8 @@ def show_explanation(text: str, explanation: Explanation, *, max_parts: int = 15
     """Show the parts with the strongest influence, whether to rely on the explanation and how it was computed."""
     parts = sorted((part for part in explanation.attributions if part.score), key=lambda part: -abs(part.score))
     rows = [(part.score, part.start, part.end, _visible(text[part.start : part.end])) for part in parts[:max_parts]]
-    _table(
-        (
-            "score",
-            "start",
-            "end",
-            f"{explanation.grain}, {min(max_parts, len(parts)):,} of {len(explanation.attributions):,}",
-        ),
-        rows,
-    )
+    shown = f"{explanation.grain}, {min(max_parts, len(parts)):,} of {len(explanation.attributions):,}"
+    _table(("score", "start", "end", shown), rows)
     say(
         f"{explanation.target}: probability {explanation.probability:.3f}, log-odds {explanation.log_odds:.2f}. "
         f"{_trust(explanation)}"

@@ -42,9 +42,9 @@ def apply_filter(prediction: Prediction, shown: Filter) -> Prediction:
         return prediction
     if answers(prediction.task) == "labels":
         return _filter_labels(prediction, shown.min_score)
-    spans = tuple(filter(shown.keeps, prediction.spans))
     label_set = tuple(label for label in prediction.label_set if label in shown.labels or not shown.labels)
-    return prediction.model_copy(update={"spans": spans, "label_set": label_set})
+    kept = prediction.with_spans(shown.keeps, min_score=shown.min_score)
+    return kept.model_copy(update={"label_set": label_set})
 
 
 def _filter_labels(prediction: Prediction, min_score: float) -> Prediction:

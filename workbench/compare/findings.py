@@ -61,12 +61,13 @@ def list_findings(text: str | None, predictions: Sequence[Prediction]) -> list[F
     spans: dict[tuple[object, str, tuple[str, ...]], list[tuple[int, Span]]] = {}
     for number, prediction in enumerate(predictions):
         for span in prediction.spans:
-            same = (span.start, span.end) if text is None else _words(text, span).casefold()
+            same = (span.start, span.end) if text is None else words_of(text, span).casefold()
             spans.setdefault((same, span.label, span_values(span)), []).append((number, span))
     return sorted((_finding(text, same, len(predictions)) for same in spans.values()), key=_order)
 
 
-def _words(text: str, span: Span) -> str:
+def words_of(text: str, span: Span) -> str:
+    """The words of a span on one line."""
     return " ".join(text[max(span.start, 0) : span.end].split())
 
 
@@ -74,7 +75,7 @@ def _finding(text: str | None, same: Sequence[tuple[int, Span]], models: int) ->
     first = min((span for _, span in same), key=lambda span: (span.start, span.end))
     scores = [[span.score for number, span in same if number == model] for model in range(models)]
     return Finding(
-        words="" if text is None else _words(text, first),
+        words="" if text is None else words_of(text, first),
         label=first.label,
         values=span_values(first),
         places=tuple(sorted({(span.start, span.end) for _, span in same})),

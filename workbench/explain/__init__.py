@@ -5,7 +5,8 @@
     ablate(...) -> the target's probability with some places of the note hidden
 
 If the note is longer than the model's window, the window that the target is read in is explained; parts outside it have
-the score 0 and are in `coverage.unread`. Everything here imports without torch.
+the score 0 and are in `coverage.unread`. So are those outside the passage in which a relation is read, whose marks are
+never hidden. Everything here imports without torch.
 """
 
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from trainer import zoo
+from trainer.datasets.rows.candidates import fit
 from trainer.datasets.rows.pieces import Pieces, cut
 from trainer.datasets.rows.words import words_in
 from trainer.errors import BadData, BadSpec, UnknownName
@@ -27,7 +29,7 @@ from workbench.explain.explanation import Attribution, Explanation
 from workbench.explain.grains import GRAINS, find_units
 from workbench.explain.methods import METHODS, make_method, unit_scores
 from workbench.explain.options import METHOD, ExplainOptions
-from workbench.explain.targets import Target, parse, require_task
+from workbench.explain.targets import RelationTarget, Target, parse, require_task
 from workbench.model_cache import CACHE
 from workbench.note import Note
 
@@ -95,7 +97,7 @@ def explain_text(
     grain = options.grain or chosen.grain
     follow = Progress(progress=progress, cancelled=cancelled)
     view = _open_view(text, hypothesis, model, tokenizer, target, options, follow)
-    parts = find_units(text, view.pieces, grain)
+    parts = find_units(view.passage.text, view.pieces, grain)
     owner = parts.owner[view.start : view.end] - parts.owner[view.start]  # (m,)
     count = int(owner[-1]) + 1
     compared = faithfulness.count_rows(len(np.unique(owner[view.probe.free])), options.orders)
@@ -117,7 +119,8 @@ def explain_text(
         grain=grain,
         attributions=tuple(
             Attribution(start=start, end=end, score=score)
-            for (start, end), score in zip(parts.places.tolist(), padded.tolist(), strict=True)
+            for (start, end), score in zip(view.passage.places(parts.places), padded.tolist(), strict=True)
+            if start < end
         ),
         log_odds=shown,
         probability=probability,
@@ -163,18 +166,48 @@ def ablate(
     raises.
     """
     view = _open_view(text, hypothesis, model, tokenizer, target, options, None)
-    starts, ends = (offsets[view.start : view.end] for offsets in (view.pieces.starts, view.pieces.ends))
+    pieces = np.stack([view.pieces.starts, view.pieces.ends], axis=1)[view.start : view.end]
+    starts, ends = np.array(view.passage.places(pieces)).T
     touched = np.zeros(len(starts), dtype=bool)
     for start, end in places:
-        touched |= (starts < end) & (ends > start)
+        touched |= (starts < end) & (ends > start) & (starts < ends)
     before, after = view.probe.probabilities(np.stack([np.ones_like(touched), ~touched]))
     return Ablation(target=str(view.target), hidden=tuple(places), before=before, after=after)
+
+
+class _Passage(NamedTuple):
+    """The text that the model reads: the note, or the passage of a relation with its marks.
+
+    origins: (characters, 2) [start, end) in the note of what each of its characters stands for; None for the note.
+    read: the part of the note that it is. own: the pieces that belong to the marks, (pieces,); mentions: those of both
+    mentions too.
+    """
+
+    text: str
+    pieces: Pieces
+    read: tuple[int, int]
+    origins: np.ndarray | None = None
+    own: np.ndarray | None = None
+    mentions: np.ndarray | None = None
+
+    def places(self, places: np.ndarray) -> list[tuple[int, int]]:
+        """[start, end) of these places, (places, 2), in the note; empty for what consists of marks alone."""
+        if self.origins is None:
+            return [(start, end) for start, end in places.tolist()]
+        return [_origin(self.origins[start:end]) for start, end in places.tolist()]
+
+
+def _origin(origins: np.ndarray) -> tuple[int, int]:
+    """The part of the note that some characters of a passage, (characters, 2), stand for."""
+    real = origins[origins[:, 0] < origins[:, 1]]
+    return (int(real[:, 0].min()), int(real[:, 1].max())) if len(real) else (0, 0)
 
 
 class _View(NamedTuple):
     """A probe of the window that holds the target: pieces [start, end) of all the pieces of the text."""
 
     target: Target
+    passage: _Passage
     pieces: Pieces
     start: int
     end: int
@@ -198,15 +231,16 @@ def _open_view(
     columns = target.columns(names := require_task(target, model))
     target.check(text)
     baseline, baseline_id = _baseline(options.baseline, tokenizer)
-    pieces = cut(text, tokenizer)
     hypotheses = [hypothesis] if needs_hypothesis(inference.task(model)) else None
     [around] = inference.frames_of(model, tokenizer, hypotheses, 1)
     longest = inference.longest_window(model, tokenizer, options.max_tokens, reading=options.reading)
+    passage = _open_passage(text, model, tokenizer, target, longest - around.size)
+    pieces = passage.pieces
     room = around.room(len(pieces), longest)
     read = pieces.first(inference.readable_count(len(pieces), options.reading, room))
     if not len(read):
         raise BadData("The model reads no word piece in this note.", next_step="Choose another note.")
-    words = read.align(words_in(text))
+    words = read.align(words_in(passage.text))
     places = target.places(words)
     independent = inference.is_multi_label(model)
     score = Score.of(columns, target.competing(names), independent=independent, pooled=target.pooled)
@@ -214,8 +248,10 @@ def _open_view(
     def open_window(start: int, end: int) -> _View:
         free = np.ones(end - start, dtype=bool)
         if options.context:
-            owner = find_units(text, read, "word").owner
+            owner = find_units(passage.text, read, "word").owner
             free = ~np.isin(owner[start:end], owner[places])
+        if passage.own is not None and passage.mentions is not None:
+            free &= ~(passage.mentions if options.context else passage.own)[start:end]
         probe = Probe(
             model,
             [*around.before, *read.ids[start:end].tolist(), *around.after],
@@ -227,10 +263,28 @@ def _open_view(
             types=[*[0] * (len(around.before) + end - start), *around.types] if around.types else (),
             progress=follow,
         )
-        return _View(target, pieces, start, end, probe, baseline)
+        return _View(target, passage, pieces, start, end, probe, baseline)
 
     table = inference.windows(len(read), room)
     return open_window(*_window(table, places)) if places else _likeliest(open_window, table)
+
+
+def _open_passage(text: str, model: Any, tokenizer: Any, target: Target, room: int) -> _Passage:
+    """What the model reads for a target: the note, or of a relation its passage, as inference reads it."""
+    from trainer import inference
+
+    if not isinstance(target, RelationTarget):
+        return _Passage(text, cut(text, tokenizer), (0, len(text)))
+    pair, marked = target.passage(text, inference.pair_reading(model))
+    whole = cut(marked.text, tokenizer)
+    kept = fit(whole, marked, room)
+    pieces = Pieces(*(column[kept] for column in (whole.ids, whole.starts, whole.ends, whole.continues)))
+    spans = list(zip(pieces.starts.tolist(), pieces.ends.tolist(), strict=True))
+    own = np.array([_origin(marked.origins[start:end]) == (0, 0) for start, end in spans])
+    inside = [
+        (pieces.starts < end) & (pieces.ends > start) for start, end in marked.mentions
+    ]  # the marks are part of both
+    return _Passage(marked.text, pieces, (pair.start, pair.end), marked.origins, own, inside[0] | inside[1])
 
 
 def _window(table: np.ndarray, places: Sequence[int]) -> tuple[int, int]:
@@ -267,6 +321,10 @@ def _baseline(name: str | None, tokenizer: Any) -> tuple[str, int]:
 
 def _coverage(text: str, view: _View) -> Coverage:
     pieces, start, end = view.pieces, view.start, view.end
+    if view.passage.origins is not None:
+        first, last = view.passage.read
+        unread = tuple(part for part in ((0, first), (last, len(text))) if part[0] < part[1])
+        return Coverage(tokens=len(pieces), tokens_read=end - start, windows=1, unread=unread)
     before = ((0, int(pieces.starts[start])),) if start else ()
     after = ((int(pieces.starts[end]), len(text)),) if end < len(pieces) else ()
     return Coverage(tokens=len(pieces), tokens_read=end - start, windows=1, unread=before + after)

@@ -6,12 +6,12 @@ Words that share a piece form one part.
 """
 
 import re
-from collections.abc import Iterator
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from trainer.datasets.rows.pieces import Pieces
+from trainer.datasets.rows.sentences import sentence_starts, uniform_lines
 from trainer.datasets.rows.words import Alignment, characters_in, words_in
 from trainer.errors import UnknownName
 
@@ -23,8 +23,6 @@ _HEADING = re.compile(
     r"^[ \t]*(?:[A-Z][A-Z0-9 ,/&()'-]{2,60}(?=:|[ \t]*$)|[A-Z][\w ,/&()'-]{1,60}:[ \t]*$)", re.MULTILINE
 )
 _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
-_SENTENCE = re.compile(r"[.!?][\"')\]]?\s+(?=[A-Z0-9(\[\"'])|\n(?=[ \t]*(?:[^a-z \t]|$))")
-_NO_END = re.compile(r"(?:^|\s)(?:\d{1,2}|[A-Z]|Drs?|Mr|Ms|Mrs|St|vs|Fig|No|approx)\.$")  # abbreviations, list numbers
 _PHRASE = re.compile(r"[,;:)\]]\s+|\s(?=[(\[])")
 
 
@@ -79,10 +77,10 @@ def _opening(text: str, starts: np.ndarray, grain: str) -> np.ndarray:
 
 def find_breaks(text: str, grain: str) -> np.ndarray:
     """Offsets where a section, sentence or phrase begins, sorted, without the first of the text."""
-    lines = _lines(text)
+    lines = uniform_lines(text)
     offsets = set(_sections(lines))
     if grain in ("sentence", "phrase"):
-        offsets |= set(_sentences(lines))
+        offsets |= set(sentence_starts(text).tolist())
     if grain == "phrase":
         offsets |= {match.end() for match in _PHRASE.finditer(lines)}
     return np.array(sorted(offsets), dtype=np.int64)
@@ -90,22 +88,11 @@ def find_breaks(text: str, grain: str) -> np.ndarray:
 
 def find_heading(text: str, place: int) -> str:
     """The heading of the section that contains an offset, without its colon; empty where there is none before it."""
-    before = [match for match in _HEADING.finditer(_lines(text)) if match.start() <= place]
+    before = [match for match in _HEADING.finditer(uniform_lines(text)) if match.start() <= place]
     return before[-1].group().strip().rstrip(":").rstrip() if before else ""
-
-
-def _lines(text: str) -> str:
-    """The text with uniform line ends and the same length, so that offsets stay."""
-    return text.replace("\r\n", " \n").replace("\r", "\n")
 
 
 def _sections(lines: str) -> list[int]:
     """Where headings begin; in a note without headings, where paragraphs begin."""
     headings = [match.start() for match in _HEADING.finditer(lines)]
     return headings or [match.end() for match in _PARAGRAPH.finditer(lines)]
-
-
-def _sentences(lines: str) -> Iterator[int]:
-    for match in _SENTENCE.finditer(lines):
-        if not _NO_END.search(lines, max(0, match.start() - 12), match.start() + 1):
-            yield match.end()

@@ -1,4 +1,5 @@
-"""What is explained: a span of the text, a value of its attribute, or a label of the whole text.
+"""What is explained: a span of the text, a value of its attribute, a relation of two spans, or a label of the whole
+text.
 
 A target says which logits its score is made of, and which compete with them.
 """
@@ -10,11 +11,13 @@ from typing import Any, ClassVar, TypedDict
 import numpy as np
 
 from trainer.datasets import attributes, tags
+from trainer.datasets.rows.candidates import Candidate, Marked, Mention, PairReading, mark, pair_mentions
 from trainer.datasets.rows.words import Alignment
 from trainer.errors import BadSpec, UnknownName
-from trainer.prediction import Plain, Prediction
+from trainer.prediction import Plain, Prediction, Span
 from trainer.tasks import answers
 
+_RELATION = re.compile(r"(\d{1,9}):(\d{1,9}):([^>]{1,200})>(\d{1,9}):(\d{1,9}):([^:]{1,200}):(.{1,200})", re.S)
 _SPAN = re.compile(r"(\d{1,9}):(\d{1,9}):(.{1,200})", re.S)
 LIST_THEM = "`stillroom explain` without --target lists what the model found, written as targets."
 
@@ -123,6 +126,44 @@ class LabelTarget(Plain):
         return []
 
 
+class RelationTarget(LabelTarget):
+    """Two mentions are related in this way; written START:END:TYPE>START:END:TYPE:LABEL, the head first.
+
+    Its score is the log-odds of the label in the passage that both are in. The marks around the mentions stay.
+    """
+
+    answers: ClassVar[str] = "relations"
+    written: ClassVar[str] = "labels relations: write START:END:TYPE>START:END:TYPE:LABEL"
+    head: Mention
+    tail: Mention
+
+    def __str__(self) -> str:
+        head, tail = (f"{each.start}:{each.end}:{each.label}" for each in (self.head, self.tail))
+        return f"{head}>{tail}:{self.label}"
+
+    @classmethod
+    def of(cls, ends: Sequence[Span], label: str) -> "RelationTarget":
+        """The target for a relation between two spans, the head first."""
+        head, tail = (Mention(each.start, each.end, each.label) for each in ends)
+        return cls(head=head, tail=tail, label=label)
+
+    def check(self, text: str) -> None:
+        """BadSpec if one of the mentions is not within the text."""
+        for each in (self.head, self.tail):
+            SpanTarget(start=each.start, end=each.end, label=each.label).check(text)
+
+    def passage(self, text: str, reading: PairReading) -> tuple[Candidate, Marked]:
+        """The pair in its text, and its passage with both mentions marked. BadSpec if the model reads no such pair."""
+        pairs = pair_mentions(text, [self.head, self.tail], reading)
+        found = next((pair for pair in pairs if pair.pair == (0, 1)), None)
+        if found is None:
+            known = ", ".join(f"{each.head}>{each.tail}" for each in reading.types[:12])
+            apart = f"within {reading.max_sentences:,} sentence{'s' * (reading.max_sentences > 1)}"
+            problem = f"found {self.head.label}>{self.tail.label}; this model relates {known}, {apart}"
+            raise BadSpec([("target", problem)], next_step=LIST_THEM)
+        return found, mark(found, reading.mentions)
+
+
 class FoundTarget(TypedDict):
     """A target in writing, and the model's score for it."""
 
@@ -130,17 +171,21 @@ class FoundTarget(TypedDict):
     score: float
 
 
-Target = SpanTarget | LabelTarget  # an AttributeTarget is a SpanTarget
+Target = SpanTarget | LabelTarget  # an AttributeTarget is a SpanTarget, a RelationTarget a LabelTarget
 TARGETS: dict[str | None, type[SpanTarget] | type[LabelTarget]] = {
-    kind.answers: kind for kind in (SpanTarget, LabelTarget)
+    kind.answers: kind for kind in (SpanTarget, LabelTarget, RelationTarget)
 }
 
 
 def parse(text: str) -> Target:
-    """The target that a person wrote: START:END:LABEL or START:END:@ATTRIBUTE=VALUE in code points, or LABEL.
+    """The target that a person wrote: START:END:LABEL or START:END:@ATTRIBUTE=VALUE in code points, LABEL, or
+    START:END:TYPE>START:END:TYPE:LABEL.
 
     BadSpec if it is empty.
     """
+    if match := _RELATION.fullmatch(text.strip()):
+        ends = [Mention(int(match[at]), int(match[at + 1]), match[at + 2]) for at in (1, 4)]
+        return RelationTarget(head=ends[0], tail=ends[1], label=match[7])
     if match := _SPAN.fullmatch(text.strip()):
         kind = AttributeTarget if attributes.split(match[3])[0] else SpanTarget
         return kind(start=int(match[1]), end=int(match[2]), label=match[3])

@@ -7,6 +7,7 @@ from workbench.highlight.explanation_report import explanation_page
 from workbench.highlight.markup import STYLE, Html, displayable, style
 from workbench.highlight.notices import problem, status
 from workbench.highlight.panes import Pane, note, results
+from workbench.highlight.relations import relations_table
 from workbench.highlight.report import report_page
 from workbench.highlight.tables import agreement_table, cost_table
 
@@ -30,6 +31,7 @@ __all__ = [
     "explanation_page",
     "note",
     "problem",
+    "relations_table",
     "report_page",
     "results",
     "status",

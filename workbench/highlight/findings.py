@@ -16,7 +16,7 @@ from workbench.predict import percent
 LISTED = 500  # findings in the table; the CSV export has all
 PLACES = 4  # links to places in a row
 NO_SCORE = "–"  # of a model that does not find it
-_EXCERPT = 60  # characters
+EXCERPT = 60  # characters of a finding in a table
 
 
 def finding_anchor(start: int, pane: int) -> str:
@@ -29,7 +29,7 @@ def findings_table(
 ) -> Html:
     """The number of findings, the step buttons and the table; `pane_numbers` are those of the predictions."""
     findings = list_findings(text, predictions)
-    finders = _first_finders(predictions, pane_numbers)
+    finders = first_finders(predictions, pane_numbers)
     line_ends = [place for place, character in enumerate(text) if character == "\n"]
     room, bodies = LISTED, []
     for title, group in by_section(findings):
@@ -50,7 +50,7 @@ def findings_table(
     )
 
 
-def _first_finders(predictions: Sequence[Prediction], pane_numbers: Sequence[int]) -> dict[tuple[int, int, str], int]:
+def first_finders(predictions: Sequence[Prediction], pane_numbers: Sequence[int]) -> dict[tuple[int, int, str], int]:
     """The first pane that shows a span, by its start, end and label."""
     finders: dict[tuple[int, int, str], int] = {}
     for prediction, number in zip(predictions, pane_numbers, strict=True):
@@ -73,7 +73,7 @@ def _body(title: str, group: Sequence[Finding], rows: Html, colours: dict[str, s
 
 
 def _row(finding: Finding, finders: dict[tuple[int, int, str], int], line_ends: Sequence[int]) -> Html:
-    words = finding.words if len(finding.words) <= _EXCERPT else f"{finding.words[:_EXCERPT]}…"
+    words = finding.words if len(finding.words) <= EXCERPT else f"{finding.words[:EXCERPT]}…"
     anchors = [finding_anchor(start, finders[start, end, finding.label]) for start, end in finding.places]
     lines = [bisect_right(line_ends, max(start, 0) - 1) + 1 for start, _ in finding.places]
     link = Html('<a href="#{}">{}</a>')

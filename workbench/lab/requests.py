@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainer import zoo
 from trainer.errors import StillroomError
 from trainer.prediction import Cost, Plain, Prediction
 from trainer.resolved import ResolvedModel
@@ -26,7 +27,7 @@ Report = Callable[..., None]  # takes stage, progress or coarse, as Answer.repor
 class Request:
     """A text, an arm, and what to do with them: an entry of RESULTS and its options. Its repr shows no text.
 
-    hypothesis: for a model of pairs.
+    hypothesis: for a model of pairs. A prediction has the option `relations`: the model that labels them.
     """
 
     text: str
@@ -40,6 +41,8 @@ class Request:
         # An arm's name depends on which of its fields were set, which JSON does not keep.
         arm, name = self.arm.model_dump(), self.arm.name
         asked = {"kind": self.kind, "text": self.text, "hypothesis": self.hypothesis, "options": self.options}
+        if relating := self.options.get("relations"):
+            asked["relations"] = zoo.resolve(relating).model_dump()
         return asked | {"arm": arm, "name": name, "model": model.model_dump()}
 
 
@@ -80,10 +83,12 @@ def _compute(frame: Frame, *, report: Report, cancelled: Callable[[], bool]) -> 
     if frame["kind"] == "predict":
         report(stage="loading")
         CACHE.load(model)
+        relating = ResolvedModel.model_validate(frame["relations"]) if frame.get("relations") else None
         report(stage="reading")
         return predict(
             note,
             model,
+            relations=relating,
             reading=arm.reading,
             max_tokens=arm.max_tokens,
             name=frame["name"],

@@ -30,13 +30,22 @@ class InProcessLab:
         for lane in range(LANES):
             threading.Thread(target=self._serve, name=f"lab {lane}", daemon=True).start()
 
-    def submit(self, text: str, arm: Arm, *, hypothesis: str = "", deadline_s: float | None = None) -> Answer:
-        """What the arm finds in the text: an Answer with a Prediction.
+    def submit(
+        self,
+        text: str,
+        arm: Arm,
+        *,
+        hypothesis: str = "",
+        relations: str | None = None,
+        deadline_s: float | None = None,
+    ) -> Answer:
+        """What the arm finds in the text, and how a model for relations relates that: an Answer with a Prediction.
 
         hypothesis: for a model of pairs; others do not read it. deadline_s: seconds after which the answer fails with
         TooLate, whether it waits or is being served.
         """
-        return self._queue.add(Request(text, arm, hypothesis=hypothesis), deadline_s)
+        options = {"relations": relations} if relations else {}
+        return self._queue.add(Request(text, arm, hypothesis=hypothesis, options=options), deadline_s)
 
     def explain(
         self,

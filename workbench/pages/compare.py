@@ -9,11 +9,11 @@ import streamlit as st
 
 from trainer.errors import StillroomError
 from trainer.queue import published
-from trainer.tasks import for_notes
+from trainer.tasks import for_notes, reading
 from trainer.zoo import ModelEntry
 from workbench import highlight
 from workbench.compare import presets
-from workbench.compare.arms import arm_titles, need_hypothesis
+from workbench.compare.arms import arm_titles, model_titles, need_hypothesis
 from workbench.note import Note, samples
 from workbench.pages.parts import compare_downloads, compare_results, links
 from workbench.sessions.comparison import Run, start
@@ -41,6 +41,7 @@ def render() -> None:
     note = note_field.paired(note, needed=(paired := need_hypothesis(arms, ready)))
     if paired:
         note_field.draw_hypothesis()
+    _choose_relations()
     _write_address(arms)
     if wrong := problem or error:
         with beside_note:
@@ -132,6 +133,29 @@ def _choose_models(titles: dict[str, str]) -> list[str]:
     return [arm for arm in arms if arm in titles]
 
 
+def _choose_relations() -> None:
+    """The model that relates what the models above find, where this machine has one."""
+    relating = _relation_titles()
+    if not relating:
+        return
+    if st.session_state.get("relations") not in relating:
+        st.session_state.relations = None
+    st.selectbox(
+        "Relations between the findings",
+        list(relating),
+        index=None,
+        format_func=lambda model: relating[model],
+        key="relations",
+        persist_state="session",
+        placeholder="None; choose a model that finds them",
+        help="Which findings belong together, such as a drug and what it causes. They are listed under the note.",
+    )
+
+
+def _relation_titles() -> dict[str, str]:
+    return model_titles(published.ready(task=reading("mentions")))
+
+
 def _press() -> None:
     st.session_state.compare_pressed = True
 
@@ -159,7 +183,8 @@ def _start_if_asked(titles: dict[str, str], ready: Sequence[ModelEntry]) -> Stil
         return None  # the page first asks for one
     previous: Run | None = state.get("compare_run")
     try:
-        state["compare_run"] = start(note, arms)
+        relations = state.get("relations")
+        state["compare_run"] = start(note, arms, relations=relations if relations in _relation_titles() else None)
     except StillroomError as error:
         return error
     if previous:

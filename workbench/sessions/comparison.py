@@ -28,6 +28,7 @@ class Run(NamedTuple):
     # Predictions on the whole note, if the answers are on its first `context` tokens.
     whole: tuple[Prediction, ...] = ()
     context: int | None = None
+    relations: str | None = None  # the model that relates what each arm finds
 
     @property
     def done(self) -> bool:
@@ -62,17 +63,23 @@ class Run(NamedTuple):
         return pane._replace(prediction=context.extend_to_note(pane.prediction, whole, end, len(self.note.text)))
 
 
-def start(note: Note | None, arms: dict[str, str]) -> Run:
-    """Request predictions from the lab. Raises BadSpec without an arm, BadData without a note."""
+def start(note: Note | None, arms: dict[str, str], *, relations: str | None = None) -> Run:
+    """Request predictions from the lab. relations: the model that relates what each arm finds.
+
+    Raises BadSpec without an arm, BadData without a note.
+    """
     if not arms:
         raise BadSpec([("models", "none chosen; choose one to four")], next_step="Choose a model above.")
     note = note or Note("")
-    return Run(note, arms, request(note, [note.text] * len(arms), arms))
+    asked = request(note, [note.text] * len(arms), arms, relations=relations)
+    return Run(note, arms, asked, relations=relations)
 
 
-def request(note: Note, texts: Iterable[str], arms: Iterable[str]) -> tuple[lab.Answer, ...]:
+def request(
+    note: Note, texts: Iterable[str], arms: Iterable[str], *, relations: str | None = None
+) -> tuple[lab.Answer, ...]:
     """Request a prediction of each arm on its text, the note or the beginning of it, with the note's hypothesis."""
-    submit = partial(lab.shared().submit, hypothesis=note.hypothesis)
+    submit = partial(lab.shared().submit, hypothesis=note.hypothesis, relations=relations)
     return tuple(submit(text, Arm.parse(arm)) for text, arm in zip(texts, arms, strict=True))
 
 

@@ -1,7 +1,8 @@
 """BRAT: a folder of texts, y.txt, each with its annotations beside it in y.ann.
 
 Text-bound annotations (T) are entities. Attributes (A, or M in older files) belong to them, or to the event whose
-trigger they are. Relations, events, normalisations and notes are recognised and counted, but not used.
+trigger they are. Relations (R) hold between entities, or events that stand for their triggers. Events, normalisations
+and notes are recognised and counted, but not used.
 """
 
 import re
@@ -9,7 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.datasets.readers import Reporter
-from trainer.datasets.readers.entities import MarkedDocument, StatedEntity, check_attributes, check_document
+from trainer.datasets.readers.entities import (
+    MarkedDocument,
+    StatedEntity,
+    StatedRelation,
+    check_attributes,
+    check_document,
+)
 from trainer.datasets.readers.lines import lines
 from trainer.datasets.readers.offsets import parse_offset, scales
 from trainer.errors import BadData
@@ -19,6 +26,7 @@ _FORMAT = "Write T1<TAB>Label start end<TAB>text on each line; offsets count the
 _ATTRIBUTE_FORMAT = "Write A1<TAB>Name T1 value, or without a value where there is only one."
 _OTHER = re.compile(r"[REN]\S*\t|\*\t|#")
 _ATTRIBUTE = re.compile(r"[AM]\d+\t")
+_RELATION = re.compile(r"R\S*\t(\S+)\s+[^\s:]+:(\S+)\s+[^\s:]+:(\S+)\s*")
 _EVENT = re.compile(r"(E\d+)\t[^\s:]+:(T\d+)")
 _BOM = "\ufeff"
 
@@ -86,7 +94,7 @@ def _read_document(path: Path, annotations: Path | None, name: str, report: Repo
         raise BadData(what, path=f"{name}/{path.name}", next_step="Save the file as UTF-8 text.")
     has_bom, text = text.startswith(_BOM), text.removeprefix(_BOM)
     place = f"{name}/{annotations.name}"
-    stated, wrong, others = _read_annotations(annotations, place)
+    stated, wrong, others, relations = _read_annotations(annotations, place)
     return check_document(
         text,
         stated,
@@ -94,19 +102,24 @@ def _read_document(path: Path, annotations: Path | None, name: str, report: Repo
         line=1,
         wrong=wrong,
         others=others,
+        relations=relations,
         name=place,
         report=report,
         next_step=_FORMAT,
     )
 
 
-def _read_annotations(path: Path, name: str) -> tuple[list[StatedEntity], list[tuple[int, BadData]], int]:
-    """The entities that a file states, (line, problem) of each wrong row, and the number of other annotations."""
+def _read_annotations(
+    path: Path, name: str
+) -> tuple[list[StatedEntity], list[tuple[int, BadData]], int, list[StatedRelation]]:
+    """The entities that a file states, (line, problem) of each wrong row, the number of other annotations, and those
+    of them that are relations.
+    """
     stated: dict[str, StatedEntity] = {}
     attributes: list[tuple[int, str, str, str]] = []  # (line, name, id of what has it, value)
     triggers: dict[str, str] = {}  # by event
     wrong: list[tuple[int, BadData]] = []
-    others = 0
+    others, relations = 0, list[tuple[str, str, str, int]]()  # (label, head, tail, line)
     for number, line in lines(path, name=name):
         if not line or line.isspace():
             continue
@@ -118,11 +131,14 @@ def _read_annotations(path: Path, name: str) -> tuple[list[StatedEntity], list[t
                 others += 1
                 if event := _EVENT.match(line):
                     triggers[event[1]] = event[2]
+                elif line[0] == "R":
+                    label, head, tail = match.groups() if (match := _RELATION.fullmatch(line)) else ("", "", "")
+                    relations.append((label, head, tail, number))
             elif identity in stated:
                 what = f"{identity} is given twice; line {stated[identity].line:,} has it too."
                 raise BadData(what, next_step="Give each annotation an id of its own.")
             else:
-                stated[identity] = entity
+                stated[identity] = entity._replace(id=identity)
         except BadData as problem:
             wrong.append((number, problem))
     for number, attribute, owner, value in attributes:
@@ -138,7 +154,11 @@ def _read_annotations(path: Path, name: str) -> tuple[list[StatedEntity], list[t
         else:
             values = dict(entity.attributes) | {attribute: value}
             stated[triggers.get(owner, owner)] = entity._replace(attributes=tuple(sorted(values.items())))
-    return list(stated.values()), wrong, others
+    resolved = [
+        StatedRelation(label, triggers.get(head, head), triggers.get(tail, tail), line)
+        for label, head, tail, line in relations
+    ]
+    return list(stated.values()), wrong, others, resolved
 
 
 def _parse_attribute(line: str) -> tuple[str, str, str]:

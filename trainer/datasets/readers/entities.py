@@ -18,7 +18,8 @@ _ATTRIBUTES = 'Write "attributes": {"assertion": "absent"}; a name has no blank,
 class Entity(NamedTuple):
     """text[start:end] has `label`. A discontinuous entity has several pieces; these are the offsets of the longest.
 
-    attributes: (name, value) pairs, such as ("assertion", "absent"), sorted.
+    attributes: (name, value) pairs, such as ("assertion", "absent"), sorted. id: its name in the file, by which
+    relations refer to it. concepts: what it is a mention of, where relations hold between concepts.
     """
 
     start: int
@@ -26,13 +27,27 @@ class Entity(NamedTuple):
     label: str
     pieces: int = 1
     attributes: tuple[tuple[str, str], ...] = ()
+    id: str = ""
+    concepts: tuple[str, ...] = ()
+
+
+class StatedRelation(NamedTuple):
+    """A relation as a row states it: its label, and the ids or concepts of its head and its tail.
+
+    Nothing is checked yet: a row that cannot be read has empty fields (readers.related checks them).
+    """
+
+    label: object
+    head: object
+    tail: object
+    line: int
 
 
 class MarkedDocument(NamedTuple):
     """A document with its entities, and the line (1-based) where it begins; the repr shows sizes, never text.
 
     stated: how many entities the file has for it, including wrong ones. others: how many relations, events, attributes
-    and notes.
+    and notes. relations: the same relations as the file states them.
     """
 
     text: str
@@ -40,6 +55,7 @@ class MarkedDocument(NamedTuple):
     line: int
     stated: int = 0
     others: int = 0
+    relations: tuple[StatedRelation, ...] = ()
 
     def __repr__(self) -> str:
         return f"MarkedDocument({len(self.text):,} characters, {len(self.entities)} entities, line {self.line:,})"
@@ -73,7 +89,7 @@ class Tally:
 
 class StatedEntity(NamedTuple):
     """An entity as a row states it: [start, end) of its pieces, its text (mention) where the row has that too, and its
-    attributes as `check_attributes` returns them.
+    attributes as `check_attributes` returns them. id, concepts: as in Entity.
     """
 
     pieces: Sequence[tuple[int, int]]
@@ -81,6 +97,8 @@ class StatedEntity(NamedTuple):
     mention: str | None
     line: int
     attributes: tuple[tuple[str, str], ...] = ()
+    id: str = ""
+    concepts: tuple[str, ...] = ()
 
 
 def check_attributes(stated: object) -> tuple[tuple[str, str], ...]:
@@ -129,6 +147,7 @@ def check_document(
     line: int,
     wrong: Sequence[tuple[int, BadData]] = (),
     others: int = 0,
+    relations: Sequence[StatedRelation] = (),
     name: str,
     report: Reporter,
     next_step: str,
@@ -148,7 +167,7 @@ def check_document(
         report(at_line(problem, name, row, next_step=next_step))
     if not (whole and problems):
         visible = tuple(entity for _, entity in entities if text[entity.start : entity.end].strip())
-        yield MarkedDocument(text, visible, line, len(stated) + len(wrong), others)
+        yield MarkedDocument(text, visible, line, len(stated) + len(wrong), others, tuple(relations))
 
 
 def _blank(entity: Entity) -> BadData:
@@ -185,7 +204,7 @@ def _check_entity(text: str, stated: StatedEntity, scale: Scale) -> Entity | Bad
     if (mention := (stated.mention or "").strip()) and not _is_mention(text, (pieces, joined), mention):
         return _mismatch(text, stated.pieces, mention)
     start, end = max(joined, key=lambda piece: (piece[1] - piece[0], -piece[0]))
-    return Entity(start, end, stated.label, len(joined), stated.attributes)
+    return Entity(start, end, stated.label, len(joined), stated.attributes, stated.id, stated.concepts)
 
 
 def _join(text: str, pieces: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -1,7 +1,9 @@
 """PubTator: lines id|t|title and id|a|abstract, then one id<TAB>start<TAB>end<TAB>text<TAB>type per entity.
 
+A sixth column names the concepts of an entity, separated by | or ;. A relation is a line
+id<TAB>type<TAB>concept<TAB>concept.
+
 Every row has the id of its document, and another id begins the next document; an empty line may separate two documents.
-Relations are recognised and counted, but not used.
 """
 
 import re
@@ -10,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.datasets.readers import Reporter, at_line
-from trainer.datasets.readers.entities import MarkedDocument, StatedEntity, check_document
+from trainer.datasets.readers.entities import MarkedDocument, StatedEntity, StatedRelation, check_document
 from trainer.datasets.readers.lines import lines
 from trainer.datasets.readers.offsets import parse_offset, scales
 from trainer.errors import BadData
@@ -20,17 +22,19 @@ _PART = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
 # Its type and two concepts; then more columns only where the concepts cannot be the end and the text of an entity.
 _RELATION = re.compile(r"[A-Za-z][\w/ -]*(\t[^\t]+){2}|[A-Za-z][\w/ -]*(\t(-|[^\t]*\d[^\t]*)){2}(\t[^\t]*)*")
 
+_NO_CONCEPT = ("", "-", "-1")
+
 
 @dataclass
 class _Rows:
-    """The rows of a document: its title "t" and abstract "a", entities, wrong rows, and the number of relations."""
+    """The rows of a document: its title "t" and abstract "a", entities, wrong rows, and relations."""
 
     id: str
     line: int
     parts: dict[str, str] = field(default_factory=dict)
     stated: list[StatedEntity] = field(default_factory=list)
     wrong: list[tuple[int, BadData]] = field(default_factory=list)
-    relations: int = 0
+    relations: list[StatedRelation] = field(default_factory=list)
 
 
 def read(path: Path, name: str, report: Reporter) -> Iterator[MarkedDocument]:
@@ -71,8 +75,8 @@ def _group_rows(path: Path, name: str) -> Iterator[_Rows]:
         yield rows
 
 
-def _parse_row(line: str, number: int) -> tuple[str, str, str | StatedEntity]:
-    """(id, kind, value) of a row: "t" or "a" with its text, "entity" with the entity, or "relation" with nothing."""
+def _parse_row(line: str, number: int) -> tuple[str, str, str | StatedEntity | StatedRelation]:
+    """(id, kind, value) of a row: "t" or "a" with its text, "entity" with the entity, "relation" with the relation."""
     if "\r" in line:
         raise BadData("a carriage return (CR) within the line.", next_step="End every line with LF, or CR and LF.")
     if part := _PART.fullmatch(line):
@@ -80,20 +84,22 @@ def _parse_row(line: str, number: int) -> tuple[str, str, str | StatedEntity]:
     identity, *rest = line.split("\t")
     start, end = (parse_offset(digits) for digits in (*rest, "", "")[:2])
     if identity and len(rest) >= 4 and start is not None and end is not None:
-        return identity.strip(), "entity", StatedEntity([(start, end)], rest[3], rest[2], number)
+        concepts = [] if len(rest) < 5 else [part.strip() for part in re.split(r"[|;,]", rest[4])]
+        named = tuple(dict.fromkeys(concept for concept in concepts if concept not in _NO_CONCEPT))
+        return identity.strip(), "entity", StatedEntity([(start, end)], rest[3], rest[2], number, concepts=named)
     if identity and _RELATION.fullmatch("\t".join(rest)):
-        return identity.strip(), "relation", ""
+        return identity.strip(), "relation", StatedRelation(rest[0].strip(), rest[1].strip(), rest[2].strip(), number)
     columns = len(rest) + 1
     raise BadData(
         f"a row of {columns} column{'s' * (columns > 1)} that is neither title, abstract, entity nor relation."
     )
 
 
-def _add_row(rows: _Rows, kind: str, value: str | StatedEntity, number: int) -> None:
+def _add_row(rows: _Rows, kind: str, value: str | StatedEntity | StatedRelation, number: int) -> None:
     if isinstance(value, StatedEntity):
         rows.stated.append(value)
-    elif kind == "relation":
-        rows.relations += 1
+    elif isinstance(value, StatedRelation):
+        rows.relations.append(value)
     elif kind in rows.parts:
         problem = BadData("a second abstract line of the same document.", next_step="Join them into one.")
         rows.wrong.append((number, problem))
@@ -113,7 +119,8 @@ def _build_document(rows: _Rows, name: str, report: Reporter) -> Iterator[Marked
         scales(text, blanks=outer_blanks),
         line=rows.line,
         wrong=rows.wrong,
-        others=rows.relations,
+        others=len(rows.relations),
+        relations=rows.relations,
         name=name,
         report=report,
         next_step=_FORMAT,

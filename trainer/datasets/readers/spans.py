@@ -1,7 +1,8 @@
 """Documents with entities by offset (JSONL, BRAT and PubTator), read as words with IOB2 tags.
 
     x.spans.jsonl   {"text": ..., "entities": [{"label", "start", "end"}, {"label", "spans": [[start, end], ...]}]};
-                    an entity may have "attributes": {"assertion": "absent"}; beside its label this is an error
+                    an entity may have "attributes": {"assertion": "absent"}, which beside its label is an error, and an
+                    "id", and the row "relations": [{"label", "head": ID, "tail": ID}]
     x/              BRAT: y.txt beside y.ann (readers.brat)
     x.pubtator      one line each for title, abstract and every annotation (readers.pubtator)
 
@@ -25,6 +26,7 @@ from trainer.datasets.readers.entities import (
     Entity,
     MarkedDocument,
     StatedEntity,
+    StatedRelation,
     Tally,
     check_attributes,
     check_document,
@@ -127,6 +129,7 @@ def _parse_row(
         line=line,
         wrong=wrong,
         others=sum(len(row[field]) for field in _OTHERS if isinstance(row.get(field), list)),
+        relations=_relations(row.get("relations"), line),
         name=name,
         report=report,
         next_step=_JSONL,
@@ -151,4 +154,15 @@ def _parse_entity(item: object, line: int, attributes: Collection[str]) -> State
         mention if isinstance(mention, str) else None,
         line,
         check_attributes(item.get("attributes")),
+        id=str(identity) if isinstance(identity := item.get("id"), str | int) else "",
     )
+
+
+def _relations(stated: object, line: int) -> list[StatedRelation]:
+    return [_relation(item, line) for item in stated] if isinstance(stated, list) else []
+
+
+def _relation(item: object, line: int) -> StatedRelation:
+    fields = item if isinstance(item, dict) else {}
+    head, tail = (str(end) if isinstance(end := fields.get(name), int) else end for name in ("head", "tail"))
+    return StatedRelation(fields.get("label"), head, tail, line)

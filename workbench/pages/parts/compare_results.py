@@ -131,7 +131,8 @@ def _in_context(run: Run, whole: Sequence[Prediction], offered: Sequence[int]) -
         for answer in previous[2] if previous else ():
             answer.cancel()
         texts = [run.note.text[: context.context_end(prediction, chosen)] for prediction in whole]
-        previous = st.session_state["compare_context"] = (run, chosen, request(run.note, texts, run.arms))
+        asked = request(run.note, texts, run.arms, relations=run.relations)
+        previous = st.session_state["compare_context"] = (run, chosen, asked)
     return run._replace(answers=previous[2], whole=tuple(whole), context=chosen)
 
 
@@ -180,6 +181,8 @@ def _draw(run: Run, chosen: Filter) -> None:
     panes, comparison = apply(chosen, run)
     findings = len(run.arms) == 1 or st.session_state.get("compare_list") == "Findings"
     st.html(highlight.results(run.note.text, panes, comparison, findings=findings))
+    if any(pane.prediction and pane.prediction.relations is not None for pane in panes):
+        st.html(highlight.relations_table(run.note.text, panes))
 
 
 # --- Below the panes
