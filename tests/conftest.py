@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +19,7 @@ gc.disable()  # until every test is collected: what is imported until then stays
 
 TAGS = ("O", "B-Disease", "I-Disease")
 ASSERTIONS = {"assertion": ["problem"]}
+LONGEST = ("test_lab.py",)  # of what comes late in the alphabet
 CLASSES = ("Cardiovascular / Pulmonary", "Gastroenterology", "Ophthalmology", "Orthopedic")
 
 
@@ -31,6 +33,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("browser") and not chromium_path():
         reason = "no Chromium on this machine; install the package `chromium` to run the browser tests"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files begin first: one that began last would run alone."""
+    items.sort(key=lambda item: item.path.parent.name != "browser" and item.path.name not in LONGEST)
 
 
 def pytest_collection_finish() -> None:
@@ -57,6 +64,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
 def _no_test_touches_the_users_state(tmp_path_factory):
     os.environ["STILLROOM_HOME"] = str(tmp_path_factory.mktemp("unclaimed-home"))
     os.environ.pop("STILLROOM_DB", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _components_of_streamlit_are_sought_once():
+    """AppTest reads the metadata of all installed packages for each page: half of the time that a page takes."""
+    from streamlit.components.v2 import manifest_scanner
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests))
+        yield
 
 
 @pytest.fixture(scope="session")

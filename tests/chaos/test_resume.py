@@ -179,10 +179,10 @@ def test_weights_do_not_depend_on_the_checkpoint_interval(tmp_path, model, datas
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 53])
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 89])
 @pytest.mark.parametrize("kind", ["kill", "enospc"])
 def test_every_point_resumes_to_the_same_weights(kind, stride, tmp_path, model, dataset, untouched):
-    """A stride of 1 tries every file-system call, one of 53 a few of them."""
+    """A stride of 1 tries every file-system call, one of 89 a few of them."""
     tried = 0
     for n in count(1, stride):
         with cleared(tmp_path / f"{kind}-{n}") as runs:

@@ -85,6 +85,7 @@ def test_up_answers_at_the_address_it_prints_and_stops_gently(start, port, numbe
     assert rows == [], "the worker had time to sign off"
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_started_again_and_the_app_that_dies_ends_all(start, port):
     stack = start("--port", str(port))
     stack.wait_for("Stillroom is at ")
@@ -102,6 +103,26 @@ def test_a_worker_that_dies_is_started_again_and_the_app_that_dies_ends_all(star
     os.kill(stack.child("streamlit").pid, signal.SIGKILL)
     assert stack.process.wait(timeout=90) == 1
     assert "The app ended with code -9.\n" in stack.lines
+
+
+def test_the_app_that_dies_ends_all(home, port, monkeypatch):
+    """Children that only wait take the place of app and worker."""
+    waiting = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+    monkeypatch.setattr(processes, "_streamlit", lambda _port: [*waiting, "app"])
+    monkeypatch.setattr(processes, "_worker", lambda _device: [*waiting, "worker"])
+    family, lines = {}, []
+
+    def started() -> bool:
+        family.update({child.cmdline()[-1]: child for child in psutil.Process().children()})
+        return {"app", "worker"} <= set(family)
+
+    def kill_the_app() -> None:
+        until(started, "app and worker are started")
+        family["app"].kill()
+
+    threading.Thread(target=kill_the_app, daemon=True).start()
+    assert processes.run(port=port, say=lines.append) == 1
+    assert lines == ["The app ended with code -9."] and not family["worker"].is_running()
 
 
 def test_a_worker_that_dies_at_once_is_started_ever_later_and_at_last_no_more(monkeypatch):

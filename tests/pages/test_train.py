@@ -183,11 +183,12 @@ def test_a_path_that_was_typed_is_a_text_that_can_be_typed_on_and_the_list_comes
 
 def test_no_select_box_that_holds_something_can_be_emptied_by_esc(home):
     """The browser lets Esc empty a select box without a default, unless it is required."""
+    page = opened()
     for kind in draft.KINDS:
-        page = choose(opened(), kind)
+        choose(page, kind)
         for box in page.selectbox:
             assert box.value is None or box.proto.HasField("default") or box.proto.required, box.key
-    assert opened().selectbox(key="train.finetune.preset").options[0] == "Your own settings"
+    assert choose(page, "finetune").selectbox(key="train.finetune.preset").options[0] == "Your own settings"
 
 
 def test_a_wrong_value_is_reported_at_its_field_and_queues_nothing(home):
@@ -545,7 +546,7 @@ def captions(page: AppTest) -> str:
     return "\n".join(caption.value for caption in page.caption)
 
 
-@pytest.mark.parametrize("kind", ["distill", "evaluate"])
+@pytest.mark.parametrize("kind", ["distill", pytest.param("evaluate", marks=pytest.mark.slow)])
 def test_the_classifier_that_ships_is_offered_and_without_one_the_form_asks(home, monkeypatch, kind):
     field = "teacher" if kind == "distill" else "model"
     page = choose(opened(), kind)

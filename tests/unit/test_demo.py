@@ -1,20 +1,20 @@
-"""The demo without a browser: what may be asked, waits as measured, the first view, and what reaches the page."""
+"""The demo without a browser: what may be asked, waits as measured, the first view, and what reaches the page.
+
+What needs Gradio imports it in the test: every process of the tests reads this file, and Gradio takes two seconds.
+"""
 
 import asyncio
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import gradio as gr
 import pytest
 
 from trainer.errors import BadData, BadSpec, Refused, UnknownName
 from trainer.prediction import AttributeValue, Cost, Coverage, Prediction, Span
 from workbench import highlight, lab
 from workbench.compare import compare
-from workbench.demo import endpoints, first, page, visit
-from workbench.demo import events as page_events
-from workbench.demo.events import Events
+from workbench.demo import first, visit
 from workbench.demo.wait_times import Pace
 from workbench.explain import ExplainOptions, explain
 from workbench.note import DEMO_CHARACTERS, Note
@@ -153,6 +153,10 @@ def test_the_first_view_is_there_before_the_lab_answers_and_says_where_it_is_fro
 
 
 def test_the_page_takes_html_from_highlight_alone_and_stores_nothing(idle_lab):
+    import gradio as gr
+
+    from workbench.demo import page
+
     built = page.build(first.Opening())
     pictures = [block for block in built.blocks.values() if isinstance(block, gr.HTML)]
     assert len(pictures) >= 2
@@ -166,6 +170,10 @@ def test_the_page_takes_html_from_highlight_alone_and_stores_nothing(idle_lab):
 
 
 def test_the_api_answers_in_the_public_shape_and_no_error_quotes_the_note(real_lab, monkeypatch):
+    import gradio as gr
+
+    from workbench.demo import endpoints
+
     document = endpoints.compare("Naloxone reverses the hypotension.\r\n\ud800", list(first.ARMS))
     assert set(document) == {"predictions", "agreement", "disagreements"}
     assert [each["model"] for each in document["predictions"]] == list(first.ARMS)
@@ -181,6 +189,10 @@ def test_the_api_answers_in_the_public_shape_and_no_error_quotes_the_note(real_l
 
 
 def test_an_explanation_by_the_api_is_that_of_the_command_line(real_lab):
+    import gradio as gr
+
+    from workbench.demo import endpoints
+
     text, target = "Naloxone reverses the hypotension.", "0:8:Chemical"
     explanation = endpoints.explain(text, first.ARMS[1], target, "saliency", "word")
     options = ExplainOptions(method="saliency", grain="word", context=True)
@@ -216,6 +228,10 @@ async def drawn(steps, many: int) -> list[tuple]:
 
 
 def test_stopping_an_event_frees_the_lab(idle_lab):
+    import gradio as gr
+
+    from workbench.demo.events import Events
+
     events = Events(first.Opening())
     del idle_lab[:]
     ((picture, line, _),) = asyncio.run(drawn(events.compare("Fever <b>", list(first.ARMS), Asked()), 1))
@@ -230,6 +246,8 @@ def test_stopping_an_event_frees_the_lab(idle_lab):
 
 
 def test_a_session_is_forgotten_and_nothing_fails_where_gradio_renames_its_sessions():
+    from workbench.demo import page
+
     with page.gr.Blocks() as blocks:
         pass
     blocks.state_holder = SimpleNamespace(session_data={"someone": "a note", "another": "a note"})
@@ -241,6 +259,10 @@ def test_a_session_is_forgotten_and_nothing_fails_where_gradio_renames_its_sessi
 
 
 def test_errors_stand_in_the_line_and_leave_the_picture(idle_lab):
+    import gradio as gr
+
+    from workbench.demo.events import Events
+
     events = Events(first.Opening())
     del idle_lab[:]
     for steps in (events.compare("", list(first.ARMS), Asked()), events.explain(None, "saliency", "", Asked())):
@@ -264,8 +286,10 @@ def test_why_absent_stands_after_its_finding_and_the_best_findings_are_offered()
 
 
 def test_findings_are_named_by_arm_and_words_and_the_wait_of_each_is_asked_for(idle_lab):
+    from workbench.demo.events import Events, findings
+
     events = Events(opening := first.Opening())
-    offered = page_events.findings(opening.shown.text, opening.shown.panes)
+    offered = findings(opening.shown.text, opening.shown.panes)
     names, values = zip(*offered["choices"], strict=True)
     assert offered["value"] == values[0] and len(set(values)) == len(values)
     assert {name[0] for name in names} == {"A", "B"} and any("Disease: " in name and "(line " in name for name in names)

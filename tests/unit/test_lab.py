@@ -34,6 +34,12 @@ ROOT = Path(__file__).parents[2]
 TEXT = "Fever after naloxone, e\u0301 👩🏽‍⚕️\r\nשלום \ud800 <img src=x onerror=alert(1)>. " * 20
 TARGET = "12:20:Disease"
 TIMEOUT_S = 120
+PREDICTION = Prediction(
+    model="x",
+    task="ner",
+    coverage=Coverage(tokens=8, tokens_read=8, windows=1),
+    cost=Cost(latency_ms=400, tokens_per_second=20),
+)
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +246,47 @@ def test_a_child_that_ends_for_lack_of_memory_says_so(monkeypatch):
     assert child.pid is None
 
 
+# Children without a model. One is killed when a second request comes while it computes the first, one answers all.
+FRAMES = """
+import json, os, signal, struct, sys
+def send(**frame):
+    data = json.dumps(frame).encode()
+    os.write(1, struct.pack(">I", len(data)) + data)
+def requests():
+    while head := sys.stdin.buffer.read(4):
+        yield json.loads(sys.stdin.buffer.read(struct.unpack(">I", head)[0]))
+send(ready=True)
+for request in requests():
+"""
+KILLED = f"""{FRAMES}
+    if request["number"] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    send(number=1, turn=True)
+    send(number=1, progress=0.5)
+"""
+ANSWERING = f"""{FRAMES}
+    send(number=request["number"], answer=json.loads(sys.argv[1]))
+"""
+
+
+def test_what_was_not_computed_when_the_child_died_is_asked_of_the_next_one(tiny_model, monkeypatch):
+    start, programs = process.subprocess.Popen, iter([KILLED, ANSWERING])
+    answer = PREDICTION.model_dump_json()
+    monkeypatch.setattr(
+        process.subprocess,
+        "Popen",
+        lambda _, **options: start([sys.executable, "-S", "-c", next(programs), answer], **options),
+    )
+    lab, arm = Lab(), Arm.parse(str(tiny_model))
+    struck = lab.submit(TEXT, arm)
+    until(lambda: struck.progress)
+    killed, other = lab.pid, lab.submit("Fever", arm)
+    assert other.result(TIMEOUT_S) == PREDICTION and lab.pid != killed
+    with pytest.raises(OutOfMemory, match="signal 9, as happens when memory runs out"):
+        struck.result(TIMEOUT_S)
+    lab.close()
+
+
 def test_a_process_that_ignores_a_cancellation_is_killed(monkeypatch):
     monkeypatch.setattr(process, "STOP_S", 0.2)
     child, answer = running("import time; time.sleep(600)", monkeypatch), Answer()
@@ -297,6 +344,7 @@ def test_a_short_note_does_not_wait_for_a_long_one_of_another_session(ask, usual
     assert long.cancel()
 
 
+@pytest.mark.slow
 def test_what_was_not_computed_when_the_child_died_starts_again(lab, tiny_model):
     long = long_work(lab, tiny_model)
     until(lambda: long.progress)
@@ -327,13 +375,7 @@ def test_turns_go_round_and_the_time_between_them_is_not_the_models():
     with ThreadPoolExecutor(3) as sessions:
         waited = list(sessions.map(session, range(3)))
     assert sorted(order) == sorted([*range(3)] * 3) and len(set(order[:3])) == 3 and min(waited) > 0.02
-    prediction = Prediction(
-        model="x",
-        task="ner",
-        coverage=Coverage(tokens=8, tokens_read=8, windows=1),
-        cost=Cost(latency_ms=400, tokens_per_second=20),
-    )
-    assert _without_waiting(prediction, 300).cost == Cost(latency_ms=100, tokens_per_second=80)
+    assert _without_waiting(PREDICTION, 300).cost == Cost(latency_ms=100, tokens_per_second=80)
 
 
 def test_ten_requests_about_one_note_each_see_their_place_fall_to_nothing(lab, tiny_model):

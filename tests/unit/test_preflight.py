@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -23,6 +24,26 @@ from workbench.pages.parts import cost_estimate
 WAIT_S = 120
 DATA = "ncbi-disease-slice"
 ALL = {"name": "task_kd", "levels": "all"}
+
+COSTS = estimate.Estimate(
+    device="cpu",
+    threads=2,
+    params=17_000_000,
+    trained=17_000_000,
+    teacher_params=None,
+    steps=100,
+    seconds_per_step=0.5,
+    tokens_per_step=900,
+    evaluations=2,
+    evaluation_s=10,
+    teacher_s=0,
+    preparing_s=5,
+    peak_memory_bytes=10**9,
+    outputs_bytes=1_234_000_000,
+    cut=0.125,
+    split=0.0,
+    busy=True,
+)
 
 
 @pytest.fixture
@@ -138,6 +159,19 @@ def leftovers(before: set[Path]) -> set[Path]:
     return set(Path(tempfile.gettempdir()).glob("stillroom-trial-*")) - before
 
 
+def test_an_estimate_is_kept_for_its_spec_and_its_trial_leaves_nothing_else(home, tiny_model, text, monkeypatch):
+    program = "import sys; open(sys.argv[1] + '/trial.json', 'w').write(sys.argv[2])"
+    answer = [sys.executable, "-S", "-c", program]
+    outcome = json.dumps({"estimate": COSTS.model_dump()})
+    monkeypatch.setattr("workbench.launch.trial.ending_with_parent", lambda command: [*answer, command[-1], outcome])
+    spec, before = spec_of("finetune", tiny_model, text), leftovers(set())
+    ended = finished(Trial(spec, limit_s=WAIT_S))
+    assert ended.error is None and not leftovers(before)
+    assert ended.estimate == estimate.stored(spec.digest) == COSTS.model_copy(update={"busy": ended.busy})
+    assert not (home / "cache").exists() and not (home / "runs").exists()
+
+
+@pytest.mark.slow
 def test_a_trial_is_kept_for_its_spec_and_leaves_nothing_else(home, tiny_model, text, monkeypatch):
     monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0))
     spec, before = spec_of("finetune", tiny_model, text), leftovers(set())
@@ -198,26 +232,7 @@ def test_an_estimate_of_another_version_is_ignored(home):
 
 
 def test_the_facts_say_what_is_cut_and_what_is_an_upper_bound():
-    costs = estimate.Estimate(
-        device="cpu",
-        threads=2,
-        params=17_000_000,
-        trained=17_000_000,
-        teacher_params=None,
-        steps=100,
-        seconds_per_step=0.5,
-        tokens_per_step=900,
-        evaluations=2,
-        evaluation_s=10,
-        teacher_s=0,
-        preparing_s=5,
-        peak_memory_bytes=10**9,
-        outputs_bytes=1_234_000_000,
-        cut=0.125,
-        split=0.0,
-        busy=True,
-    )
-    facts = "\n".join(cost_estimate._facts(costs))
-    assert costs.total_s == 5 + 50 + 30
+    facts = "\n".join(cost_estimate._facts(COSTS))
+    assert COSTS.total_s == 5 + 50 + 30
     assert "12.5% of the word pieces are cut off" in facts and "upper bounds" in facts
     assert "The teacher's outputs take 1.23 GB of disk" in facts and "All 17.0 M parameters are trained" in facts

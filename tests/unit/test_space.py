@@ -1,6 +1,8 @@
 """The folders for Hugging Face Spaces: complete, pinned, without anything that does not belong there."""
 
+import ast
 import fnmatch
+import importlib.metadata
 import json
 import os
 import re
@@ -149,20 +151,40 @@ def test_the_container_runs_as_user_1000_on_the_port_and_is_checked(built):
     assert "--server.xsrfCookieSameSite=none" in command and "--server.enableXsrfProtection=false" not in command
 
 
-@pytest.mark.parametrize(
-    "built",
-    [kind if kind == "streamlit" else pytest.param(kind, marks=pytest.mark.slow) for kind in space.KINDS],
-    indirect=True,
-)
+# What the code of each Space imports only for the other front end, or to train.
+ELSEWHERE = {"gradio": {"streamlit", "plotly", "datasets"}, "streamlit": {"gradio", "fastapi", "datasets"}}
+
+
+def test_it_requires_what_its_code_imports(built):
+    kind, folder, _ = built
+    allowed, owners = installed(kind, folder), importlib.metadata.packages_distributions()
+    imported = set().union(*map(imports, folder.rglob("*.py"))) & owners.keys() - {"trainer", "workbench"}
+    lacking = {name for name in imported if not allowed & {*map(canonicalize_name, owners[name])}}
+    assert "torch" in imported and lacking == ELSEWHERE[kind]
+
+
+def installed(kind: str, folder: Path) -> set[str]:
+    """What is there when the Space starts."""
+    brought = {"gradio", "pydantic", "pydantic-core"} if kind == "gradio" else set()
+    return brought | {canonicalize_name(line.partition("==")[0]) for line in required(folder)}
+
+
+def imports(path: Path) -> set[str]:
+    """The packages that a file imports anywhere in it."""
+    nodes = [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    names = [each.name for node in nodes if isinstance(node, ast.Import) for each in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.slow
 def test_the_folder_runs_alone_with_what_it_requires(built, tmp_path):
     kind, folder, _ = built
-    brought = ["gradio", "pydantic", "pydantic-core"] if kind == "gradio" else []
-    allowed = " ".join([*brought, *(canonicalize_name(line.partition("==")[0]) for line in required(folder))])
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "STILLROOM_DB")}
     environment |= {"STILLROOM_HOME": str(tmp_path), "STILLROOM_DEMO": "1", "SPACES_ZERO_GPU": "1"}
     program = f"{ALONE}{USED[kind]}import workbench; print(workbench.__file__)"
     done = subprocess.run(
-        [sys.executable, "-c", program, allowed],
+        [sys.executable, "-c", program, " ".join(installed(kind, folder))],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
