@@ -171,9 +171,14 @@ def compare_reloaded(page: Page, at: Places) -> None:
 @state
 def compare_pairs(page: Page, at: Places) -> None:
     page.goto(f"{at.app}/?model={at.jobs['pairs']}&model=minilm-bc5cdr&sample=ed-chest-pain")
-    page.get_by_role("textbox", name="Hypothesis").fill("The patient has chest pain.")
-    page.get_by_role("button", name="Compare", exact=True).click()
-    _read(page)
+    field = page.get_by_role("textbox", name="Hypothesis")
+    field.fill("The patient has chest pain.")
+    field.press("Enter")
+    _still(page)
+    page.keyboard.press("Control+Enter")
+    page.locator(".sr-panes .sr-pane").nth(1).wait_for()
+    page.locator(".sr-waiting").first.wait_for(state="detached")
+    _still(page)
 
 
 @state
