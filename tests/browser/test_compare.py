@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from browser.accessibility import unreached, violations
 from browser.app_server import new_page
 from browser.staged_jobs import publish
 
@@ -193,6 +194,7 @@ def test_a_hostile_note_is_shown_as_its_text(page, app):
     assert "onerror" not in page.url and "sample=pasted" in page.url
     assert "onerror" not in app.log.read_text()
     assert page.elsewhere == []
+    assert not violations(page) and not unreached(page)
 
 
 ONE = "model=minilm-bc5cdr&sample=ed-chest-pain"

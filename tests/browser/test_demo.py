@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from browser.accessibility import unreached, violations
 from browser.space_server import running
 
 from workbench import space
@@ -109,6 +110,7 @@ def test_one_finding_is_explained_with_its_verdict(opened):
     assert opened.locator("#why tbody tr").count() > 3
     assert re.match("(Chemical|Disease): ", opened.locator("#told").inner_text())
     assert texts(opened, ".sr-why") == [NOTE]
+    assert not violations(opened) and not unreached(opened)
 
 
 def test_too_long_a_note_is_refused_in_words(opened):

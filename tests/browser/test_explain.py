@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from browser.accessibility import unreached, violations
 from browser.app_server import new_page
 from browser.staged_jobs import FINETUNING, claimed
 from browser.test_compare import HOSTILE
@@ -70,6 +71,7 @@ def test_coarse_then_stopped_then_two_models_to_the_end_and_on_a_phone(page, app
     assert "naloxone" not in app.log.read_text().lower()
     assert "libtorch" not in app.libraries()
     assert page.elsewhere == []
+    assert not violations(page) and not unreached(page)
 
     page.set_viewport_size({"width": 390, "height": 844})
     one_below_the_other = """() => {

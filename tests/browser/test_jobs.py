@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 
 import pytest
+from browser.accessibility import unreached, violations
 from browser.staged_jobs import FINETUNING, claimed, report
 from playwright.sync_api import Page, expect
 
@@ -50,6 +51,7 @@ def test_a_running_job_moves_by_itself_until_it_ends(page: Page, address, start)
     report(lease, 30)
     expect(page.get_by_text("75% · step 30 of 40 · about 10 seconds left")).to_be_visible()
     expect(page.get_by_test_id("stMetric").filter(has_text="Dev F1, latest")).to_contain_text("0.375")
+    assert not violations(page) and not unreached(page)
 
     queue.finish(store.open_store(), lease, state="succeeded", artifact="/a/model")
     expect(page.get_by_text("Succeeded")).to_be_visible()
@@ -146,3 +148,4 @@ def test_selecting_a_model_of_the_zoo_puts_it_into_the_address(page: Page, addre
     page.wait_for_url("**/zoo?model=minilm")
     page.reload()
     expect(page.get_by_role("heading", name="MiniLM", exact=True)).to_be_visible()
+    assert not violations(page) and not unreached(page)

@@ -1,6 +1,7 @@
 """Distilling in real Chromium: from the choice of the kind to the queued job, with the layer map drawn on the way."""
 
 import pytest
+from browser.accessibility import unreached, violations
 from playwright.sync_api import Page, expect
 
 from trainer import queue
@@ -26,6 +27,7 @@ def test_a_student_is_described_tried_and_queued_on_a_narrow_screen(page: Page, 
     figure = page.locator(".js-plotly-plot")
     expect(figure).to_have_count(1)
     expect(figure.get_by_text("embeddings").first).to_be_visible()
+    assert not violations(page) and not unreached(page)
 
     layers = page.get_by_label("Layers", exact=True)
     layers.fill("2")
