@@ -108,6 +108,7 @@ def test_tags_and_attributes_are_learned_in_one_model(teacher):
     assert config["stillroom_attributes"] == {"assertion": ["problem"]}
     assert list(config["id2label"].values())[-2:] == ["@assertion=absent", "@assertion=present"]
     assert fit.read_model(zoo.resolve(str(folder))).attributes == ("assertion",)
+    assert "Each problem has one assertion: absent, present." in (folder / "README.md").read_text()
 
 
 def test_the_reason_for_a_value_is_found_among_the_words_around_it(teacher):

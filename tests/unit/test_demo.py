@@ -76,7 +76,7 @@ def test_what_may_not_be_asked_never_reaches_the_lab(idle_lab, text, models, err
 def test_the_longest_note_is_accepted_and_leaving_cancels_and_forgets(idle_lab):
     session = visit.of("someone")
     session.run = visit.ask("x" * DEMO_CHARACTERS, first.ARMS)
-    session.inquiry = visit.why("Fever", first.ARMS[0], "0:5:Disease", "saliency")
+    session.inquiry = visit.why("Fever", first.ARMS[0], "0:5:problem", "saliency")
     assert [pane.stage for pane in session.run.panes] == ["waiting", "waiting"] and visit.of("someone") is session
     visit.leave("someone")
     assert "someone" not in visit.VISITS and len(idle_lab) == 3 and all(answer.cancelled() for answer in idle_lab)
@@ -177,7 +177,7 @@ def test_the_api_answers_in_the_public_shape_and_no_error_quotes_the_note(real_l
     document = endpoints.compare("Naloxone reverses the hypotension.\r\n\ud800", list(first.ARMS))
     assert set(document) == {"predictions", "agreement", "disagreements"}
     assert [each["model"] for each in document["predictions"]] == list(first.ARMS)
-    assert {"start": 0, "end": 8, "label": "Chemical"}.items() <= document["predictions"][0]["spans"][0].items()
+    assert {"start": 0, "end": 8, "label": "treatment"}.items() <= document["predictions"][0]["spans"][0].items()
 
     def fails(*_):
         raise ValueError(CANARY)
@@ -193,7 +193,7 @@ def test_an_explanation_by_the_api_is_that_of_the_command_line(real_lab):
 
     from workbench.demo import endpoints
 
-    text, target = "Naloxone reverses the hypotension.", "0:8:Chemical"
+    text, target = "Naloxone reverses the hypotension.", "0:8:treatment"
     explanation = endpoints.explain(text, first.ARMS[1], target, "saliency", "word")
     options = ExplainOptions(method="saliency", grain="word", context=True)
     expected = explain(Note(text), first.ARMS[1], target, options).to_json()
@@ -237,8 +237,8 @@ def test_stopping_an_event_frees_the_lab(idle_lab):
     ((picture, line, _),) = asyncio.run(drawn(events.compare("Fever <b>", list(first.ARMS), Asked()), 1))
     assert "Fever &lt;b&gt;" in picture and "waiting in the queue" in picture and "0 of 2 models" in line
     assert len(idle_lab) == 2 and all(answer.cancelled() for answer in idle_lab)
-    ((picture, line),) = asyncio.run(drawn(events.explain(f"{first.ARMS[0]} 0:5:Disease", "saliency", "", Asked()), 1))
-    assert "&lt;b&gt;" in picture and "Disease: Fever" in line and idle_lab[-1].cancelled()
+    ((picture, line),) = asyncio.run(drawn(events.explain(f"{first.ARMS[0]} 0:5:problem", "saliency", "", Asked()), 1))
+    assert "&lt;b&gt;" in picture and "problem: Fever" in line and idle_lab[-1].cancelled()
     results, shown, why, status = events.stop(Asked())
     assert "Stopped." in results and "stopped" in why and shown == status == highlight.status("Stopped.")
     assert events.stop(Asked("another")) == (gr.skip(),) * 4
@@ -268,7 +268,7 @@ def test_errors_stand_in_the_line_and_leave_the_picture(idle_lab):
     for steps in (events.compare("", list(first.ARMS), Asked()), events.explain(None, "saliency", "", Asked())):
         ((picture, line, *_),) = asyncio.run(drawn(steps, 1))
         assert picture == gr.skip() and "sr-error" in line
-    assert "sr-error" in asyncio.run(drawn(events.explain("../etc 0:5:Disease", "saliency", "", Asked()), 1))[0][1]
+    assert "sr-error" in asyncio.run(drawn(events.explain("../etc 0:5:problem", "saliency", "", Asked()), 1))[0][1]
     assert idle_lab == []
     visit.leave("someone")
 
@@ -292,7 +292,7 @@ def test_findings_are_named_by_arm_and_words_and_the_wait_of_each_is_asked_for(i
     offered = findings(opening.shown.text, opening.shown.panes)
     names, values = zip(*offered["choices"], strict=True)
     assert offered["value"] == values[0] and len(set(values)) == len(values)
-    assert {name[0] for name in names} == {"A", "B"} and any("Disease: " in name and "(line " in name for name in names)
+    assert {name[0] for name in names} == {"A", "B"} and any("problem: " in name and "(line " in name for name in names)
     assert "not known" in events.wait_for_why(values[0], "saliency", Asked())
     assert "Compare first" in events.wait_for_why(None, "saliency", Asked())
     assert "20,001" in events.wait(20_001, list(first.ARMS))

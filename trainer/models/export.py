@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer import chain, markdown, models
-from trainer.datasets import tags
+from trainer.datasets import attributes, tags
 from trainer.errors import Refused
 from trainer.files import MANIFEST, commit_folder, write_file
 from trainer.resolved import ResolvedModel
@@ -36,8 +36,9 @@ def publish(
 
     def write(draft: Path) -> None:
         models.save(model, tokenizer, draft, dtype=dtype)
-        write_file(draft / ABOUT, json.dumps(about, indent=2, ensure_ascii=False).encode())
-        write_file(draft / "README.md", model_card(about).encode())
+        described = {**about, **_attributes(model)}
+        write_file(draft / ABOUT, json.dumps(described, indent=2, ensure_ascii=False).encode())
+        write_file(draft / "README.md", model_card(described).encode())
 
     commit_folder(folder, write)
 
@@ -72,6 +73,14 @@ def _describe(resolved: ResolvedModel, model: PreTrainedModel) -> dict[str, Any]
         "labels": list(labels),
         "params": sum(parameter.numel() for parameter in model.parameters()),
     }
+
+
+def _attributes(model: PreTrainedModel) -> dict[str, Any]:
+    """The values of each attribute that a tagger gives, and the entity types whose spans carry it."""
+    names = [name for _, name in sorted((model.config.id2label or {}).items())]
+    known = attributes.read(names, getattr(model.config, attributes.CARRIERS, {}), ())
+    described = {each.name: {"values": list(each.values), "carriers": list(each.carriers)} for each in known}
+    return {"attributes": described} if described else {}
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -123,6 +132,7 @@ def model_card(about: Mapping[str, Any]) -> str:
             f"# {markdown.inline(_title(about))}",
             "",
             f"Task: {about.get('task') or 'none'}. Labels: {labels or 'none'}.",
+            *_attribute_lines(about),
             *_how_it_reads(about),
             f"{about.get('params', 0):,} parameters, weights stored as {about.get('dtype', 'float32')}.",
             "",
@@ -178,6 +188,14 @@ def _title(about: Mapping[str, Any]) -> str:
     others = {"distill": f"taught by {about.get('teacher')}", "pretrain": "pre-trained", "average": "scored"}
     how = others.get(about.get("kind") or "", "fine-tuned")
     return f"{made}, {how} on {dataset}" if about.get("spec") else f"{made}"
+
+
+def _attribute_lines(about: Mapping[str, Any]) -> list[str]:
+    """One line per attribute, such as: Each problem has one assertion: absent, possible, present."""
+    return [
+        markdown.inline(f"Each {' or '.join(each['carriers'])} has one {name}: {', '.join(each['values'])}.")
+        for name, each in about.get("attributes", {}).items()
+    ]
 
 
 def _how_it_reads(about: Mapping[str, Any]) -> list[str]:

@@ -22,7 +22,7 @@ from workbench.demo.visit import MOST, Run, ask, offered
 from workbench.note import Note, samples
 
 FILE = Path(__file__).parents[2] / "data" / "demo" / "first.json"
-SAMPLE, ARMS = "gemcitabine-case-report", ("minilm-bc5cdr", "minilm-bc5cdr-l3")
+SAMPLE, ARMS = "ed-chest-pain", ("minilm-notes", "minilm-notes-l3")
 
 
 class View(Plain):
