@@ -13,7 +13,7 @@ _BASELINES = {None: "default", "mask": "mask token", "pad": "padding token"}
 
 def choose() -> ExplainOptions | None:
     """Draw the controls; returns the options, or None with an error shown if a number is invalid."""
-    with st.expander("Details"):
+    with st.expander("Details", key="explain_details"):  # a key, so that it stays open when the note folds
         first, second, third = st.columns(3)
         name = first.selectbox(
             "Method",
