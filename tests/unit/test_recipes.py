@@ -271,7 +271,7 @@ def folders(tmp_path_factory, tiny_model):
     top, large = tmp_path_factory.mktemp("recipes"), AutoTokenizer.from_pretrained(tiny_model)
     tokenizer = vocabulary.trim(large, vocabulary.select_pieces(np.zeros(len(large), dtype=np.int64), large, size=1000))
     paths = {}
-    for head in [head for heads in HEADS_OF.values() for head in heads]:
+    for head in dict.fromkeys(head for heads in HEADS_OF.values() for head in heads):
         for role, layers in (("teacher", TEACHER), ("start", STUDENT)):
             folder = top / f"{head}-{role}".replace(" ", "-")
             models.save(bert(head, layers=layers, seed=layers, vocabulary=len(tokenizer)), tokenizer, folder)
