@@ -90,6 +90,7 @@ def test_a_note_is_never_shown_twice_while_answers_come(page):
     assert page.evaluate("window.most") == 1
 
 
+@pytest.mark.slow
 def test_next_and_previous_by_key_and_button_show_the_place_and_keep_the_focus(page):
     choose(page, "Heart failure under gemcitabine")
     page.locator(".sr-pane").filter(has_text="gemcitabine").nth(1).wait_for(timeout=WAIT_MS)

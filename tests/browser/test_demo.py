@@ -96,8 +96,10 @@ def test_a_live_comparison_shows_the_note_itself(opened):
     assert texts(opened) == [NOTE] * 2
     assert opened.locator(".sr-pane :is(img, script, a)").count() == 0
     assert any(mark.startswith("Naloxone") for mark in opened.locator(".sr-pane mark").all_inner_texts())
+    assert not violations(opened) and not unreached(opened)
 
 
+@pytest.mark.slow
 def test_one_finding_is_explained_with_its_verdict(opened):
     only(opened, "gradio")
     opened.locator("#why-choices").get_by_role("button", name="Details").click()

@@ -38,8 +38,6 @@ def start(app):
 
 
 def test_a_running_job_moves_by_itself_until_it_ends(page: Page, address, start):
-    frames = []
-    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(frame)))
     lease = start(seed=1)
     page.goto(f"{address}/jobs?job={lease.id}")
     expect(page.get_by_text("Curves appear after the first step.")).to_be_visible()
@@ -59,6 +57,16 @@ def test_a_running_job_moves_by_itself_until_it_ends(page: Page, address, start)
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
     assert page.evaluate("window.notReloaded") is True
 
+
+@pytest.mark.slow
+def test_a_page_on_which_nothing_moves_does_not_poll(page: Page, address, start):
+    frames = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(frame)))
+    lease = start(seed=4)
+    page.goto(f"{address}/jobs?job={lease.id}")
+    expect(page.get_by_text("Curves appear after the first step.")).to_be_visible()
+    queue.finish(store.open_store(), lease, state="succeeded", artifact="/a/model")
+    expect(page.get_by_text("Succeeded")).to_be_visible()
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     page.wait_for_timeout(1000)
     heard = len(frames)
@@ -92,6 +100,7 @@ def test_cancelling_asks_first_and_survives_the_polling(page: Page, address, sta
     assert queue.job(lease.id).cancel_requested
 
 
+@pytest.mark.slow
 def test_from_the_form_to_the_job(page: Page, address):
     page.goto(f"{address}/train")
     seed = 12345
@@ -119,7 +128,8 @@ def test_a_typed_folder_is_read_and_its_bad_line_is_named(page: Page, address, t
     expect(page.get_by_text("train.conll, line 2: 3 columns")).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 390])
+@pytest.mark.slow  # tests/pages/test_jobs.py has the same of what the page sends
+@pytest.mark.parametrize("width", [1280, 390])
 def test_names_that_look_like_markup_stay_text(page: Page, address, start, width):
     dialogs = []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))

@@ -84,6 +84,7 @@ def assert_each_was_made_once_and_in_order(ids):
         assert scripted_run.processes_of(job.id) == []
 
 
+@pytest.mark.slow
 def test_workers_that_die_in_every_step_carry_a_chain_through(made, start):
     ids = submit(made("a", "b:a", "c:b"))
     for name in ids:
@@ -125,6 +126,7 @@ def test_a_draining_worker_stays_for_what_another_has_to_finish_first(made, star
     assert_each_was_made_once_and_in_order(ids)
 
 
+@pytest.mark.slow  # tests/unit/test_chain.py has the same without processes
 def test_a_failed_step_stops_its_branch_and_the_worker_does_not_wait_for_it(made, start):
     ids = submit(submitted := made("a", "b:a", "c:b", "d:a"))
     assert start("drain", at=3, does="fail", seed=1, attempts=9).wait(timeout=60) == 0

@@ -90,6 +90,7 @@ def test_a_killed_worker_is_replaced_within_seconds(job, start):
     assert_as_never_interrupted(job)
 
 
+@pytest.mark.slow
 def test_a_hung_child_of_a_killed_worker_is_ended_before_the_job_goes_on(job, start):
     first = start(at=8, does="hang", ignore_term=True)
     until(started(job, step=8))
@@ -184,6 +185,7 @@ def test_a_stopped_worker_that_wakes_up_late_changes_nothing(job, start):
     until(lambda: len(queue.workers()) == 2)
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_workers_is_quarantined_and_the_next_one_runs(job, start, tmp_path):
     for _ in range(2):
         script = {"at": 3, "does": "kill_parent", "attempts": 9, "ignore_term": True, "checkpoint_every": 9999}
