@@ -112,5 +112,5 @@ def predict(
     )
     if relating is None or answers(prediction.task) != "spans":
         return prediction
-    found = inference.predict_relations(note.text, prediction.spans, *CACHE.load(relating), cancelled=cancelled)
-    return prediction.model_copy(update={"relations": found})
+    related = inference.predict_relations(note.text, prediction.spans, *CACHE.load(relating), cancelled=cancelled)
+    return prediction.model_copy(update={"relations": related})

@@ -67,5 +67,5 @@ def _fit(inputs: csr_matrix, targets: np.ndarray, classes: int) -> np.ndarray:
         shrunk = PENALTY * penalised * weights
         return total + (shrunk * weights).sum() / 2, (inputs.T @ errors + shrunk).ravel()
 
-    found: np.ndarray = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B").x
-    return found.reshape(shape)
+    weights: np.ndarray = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B").x
+    return weights.reshape(shape)

@@ -193,11 +193,11 @@ def frames_of(model: torch.nn.Module, tokenizer: Any, hypotheses: Sequence[str] 
         if hypotheses is not None:
             raise BadSpec([("hypothesis", "found one; this model reads a text alone")], next_step="Leave it out.")
         return [frame(tokenizer)] * texts
-    given = [each for each in hypotheses or () if each.strip()]
-    if len(given) != texts:
+    stated = [each for each in hypotheses or () if each.strip()]
+    if len(stated) != texts:
         what = "found none; this model judges a text together with a hypothesis"
         raise BadSpec([("hypothesis", what)], next_step="Write a statement or question about the text as hypothesis.")
-    return [frame(tokenizer, hypothesis) for hypothesis in given]
+    return [frame(tokenizer, hypothesis) for hypothesis in stated]
 
 
 def _readable(
@@ -251,14 +251,14 @@ def _predict_labels(
 ) -> list[_AnswerFields]:
     """The labels of each text as a whole; none for a text without pieces."""
     names, several = output_names(model), is_multi_label(model)
-    own = thresholds(model) if several and getattr(model.config, THRESHOLDS, None) else {}
-    threshold = None if not several else min(own.values(), default=THRESHOLD)
+    chosen = thresholds(model) if several and getattr(model.config, THRESHOLDS, None) else {}
+    threshold = None if not several else min(chosen.values(), default=THRESHOLD)
     all_logits = window_logits([pieces.ids for pieces in read], rooms, model, tokenizer, **options)
     answers: list[_AnswerFields] = []
     for pieces, logits in zip(read, all_logits, strict=True):
         scores = _probabilities(logits, model, None).tolist() if len(pieces) else []
         ranked = sorted(zip(names, scores, strict=False), key=lambda each: -each[1])
-        labels = tuple(LabelScore(label=label, score=score, threshold=own.get(label)) for label, score in ranked)
+        labels = tuple(LabelScore(label=label, score=score, threshold=chosen.get(label)) for label, score in ranked)
         answers.append({"labels": labels, "threshold": threshold})
     return answers
 

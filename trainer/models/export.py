@@ -210,11 +210,11 @@ def _how_it_reads(about: Mapping[str, Any]) -> list[str]:
     one = TASKS[about["task"]].unit.removesuffix("s")
     choice = f"A {one} has one label, the most likely (softmax)."
     if about.get("multi_label"):
-        own = about.get("thresholds") or {}
-        least = "at least its label's threshold" if own else "0.5 or more"
+        chosen = about.get("thresholds") or {}
+        least = "at least its label's threshold" if chosen else "0.5 or more"
         choice = f"A {one} may have several labels: those with a probability of {least} (sigmoid)."
-        if own:
-            listed = "; ".join(f"{markdown.inline(label)} {value:.2f}" for label, value in own.items())
+        if chosen:
+            listed = "; ".join(f"{markdown.inline(label)} {value:.2f}" for label, value in chosen.items())
             choice += f" Thresholds, chosen on dev for F1: {listed}."
     size = f"{reading['max_tokens']:,} word pieces"
     if reading["reading"] == "truncate":

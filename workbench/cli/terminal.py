@@ -249,10 +249,10 @@ def show_explanation(text: str, explanation: Explanation, *, max_parts: int = 15
 def show_scores(report: Mapping[str, Any]) -> None:
     """Show scores with their intervals, of pairs beside those of the hypotheses alone, and the cost."""
     intervals, metrics = report["intervals"], report["metrics"]
-    own = [name for name in metrics if not name.startswith(_BASELINE)]
-    rows = [(name, metrics[name], _interval(intervals.get(name)), metrics.get(_BASELINE + name)) for name in own]
+    names = [name for name in metrics if not name.startswith(_BASELINE)]
+    rows = [(name, metrics[name], _interval(intervals.get(name)), metrics.get(_BASELINE + name)) for name in names]
     columns = ("score", f"n = {report['n']:,}", "95 % interval", "hypothesis only")
-    shown = len(columns) if len(own) < len(metrics) else 3
+    shown = len(columns) if len(names) < len(metrics) else 3
     _table(columns[:shown], [row[:shown] for row in rows])
     say("")
     _table(("cost", ""), report["cost"].items())

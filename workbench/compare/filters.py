@@ -43,8 +43,8 @@ def apply_filter(prediction: Prediction, shown: Filter) -> Prediction:
     if answers(prediction.task) == "labels":
         return _filter_labels(prediction, shown.min_score)
     label_set = tuple(label for label in prediction.label_set if label in shown.labels or not shown.labels)
-    kept = prediction.with_spans(shown.keeps, min_score=shown.min_score)
-    return kept.model_copy(update={"label_set": label_set})
+    shown_spans = prediction.with_spans(shown.keeps, min_score=shown.min_score)
+    return shown_spans.model_copy(update={"label_set": label_set})
 
 
 def _filter_labels(prediction: Prediction, min_score: float) -> Prediction:

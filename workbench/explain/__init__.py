@@ -179,7 +179,7 @@ class _Passage(NamedTuple):
     """The text that the model reads: the note, or the passage of a relation with its marks.
 
     origins: (characters, 2) [start, end) in the note of what each of its characters stands for; None for the note.
-    read: the part of the note that it is. own: the pieces that belong to the marks, (pieces,); mentions: those of both
+    read: the part of the note that it is. marks: the pieces that belong to the marks, (pieces,); mentions: those of both
     mentions too.
     """
 
@@ -187,7 +187,7 @@ class _Passage(NamedTuple):
     pieces: Pieces
     read: tuple[int, int]
     origins: np.ndarray | None = None
-    own: np.ndarray | None = None
+    marks: np.ndarray | None = None
     mentions: np.ndarray | None = None
 
     def places(self, places: np.ndarray) -> list[tuple[int, int]]:
@@ -250,8 +250,8 @@ def _open_view(
         if options.context:
             owner = find_units(passage.text, read, "word").owner
             free = ~np.isin(owner[start:end], owner[places])
-        if passage.own is not None and passage.mentions is not None:
-            free &= ~(passage.mentions if options.context else passage.own)[start:end]
+        if passage.marks is not None and passage.mentions is not None:
+            free &= ~(passage.mentions if options.context else passage.marks)[start:end]
         probe = Probe(
             model,
             [*around.before, *read.ids[start:end].tolist(), *around.after],
@@ -277,14 +277,14 @@ def _open_passage(text: str, model: Any, tokenizer: Any, target: Target, room: i
         return _Passage(text, cut(text, tokenizer), (0, len(text)))
     pair, marked = target.passage(text, inference.pair_reading(model))
     whole = cut(marked.text, tokenizer)
-    kept = fit(whole, marked, room)
-    pieces = Pieces(*(column[kept] for column in (whole.ids, whole.starts, whole.ends, whole.continues)))
+    places = fit(whole, marked, room)
+    pieces = Pieces(*(column[places] for column in (whole.ids, whole.starts, whole.ends, whole.continues)))
     spans = list(zip(pieces.starts.tolist(), pieces.ends.tolist(), strict=True))
-    own = np.array([_origin(marked.origins[start:end]) == (0, 0) for start, end in spans])
+    marks = np.array([_origin(marked.origins[start:end]) == (0, 0) for start, end in spans])
     inside = [
         (pieces.starts < end) & (pieces.ends > start) for start, end in marked.mentions
     ]  # the marks are part of both
-    return _Passage(marked.text, pieces, (pair.start, pair.end), marked.origins, own, inside[0] | inside[1])
+    return _Passage(marked.text, pieces, (pair.start, pair.end), marked.origins, marks, inside[0] | inside[1])
 
 
 def _window(table: np.ndarray, places: Sequence[int]) -> tuple[int, int]:

@@ -155,13 +155,13 @@ class RelationTarget(LabelTarget):
     def passage(self, text: str, reading: PairReading) -> tuple[Candidate, Marked]:
         """The pair in its text, and its passage with both mentions marked. BadSpec if the model reads no such pair."""
         pairs = pair_mentions(text, [self.head, self.tail], reading)
-        found = next((pair for pair in pairs if pair.pair == (0, 1)), None)
-        if found is None:
+        nearest = next((pair for pair in pairs if pair.pair == (0, 1)), None)
+        if nearest is None:
             known = ", ".join(f"{each.head}>{each.tail}" for each in reading.types[:12])
             apart = f"within {reading.max_sentences:,} sentence{'s' * (reading.max_sentences > 1)}"
             problem = f"found {self.head.label}>{self.tail.label}; this model relates {known}, {apart}"
             raise BadSpec([("target", problem)], next_step=LIST_THEM)
-        return found, mark(found, reading.mentions)
+        return nearest, mark(nearest, reading.mentions)
 
 
 class FoundTarget(TypedDict):

@@ -214,12 +214,12 @@ def _parse_pair(row: Mapping[str, Any], line: int) -> RelatedDocument:
 
 def _find_anonymised(text: str) -> tuple[tuple[Entity, ...], tuple[tuple[int, ...], ...]]:
     """The mentions of an anonymised text and their groups: two, sorted by type, or one that is head and tail."""
-    found = [Entity(match.start(), match.end(), match[1]) for match in ANONYMISED.finditer(text)]
-    if not 1 <= len(found) <= 2:
-        what = f"a text with {len(found)} mentions in the form @TYPE$; there are two, or one where both overlap."
+    mentions = [Entity(match.start(), match.end(), match[1]) for match in ANONYMISED.finditer(text)]
+    if not 1 <= len(mentions) <= 2:
+        what = f"a text with {len(mentions)} mentions in the form @TYPE$; there are two, or one where both overlap."
         raise BadData(what, next_step=_FORMAT)
-    found.sort(key=lambda mention: mention.label)  # stable: of one type the first in the text is the head
-    return tuple(found), tuple((number,) for number in range(len(found)))
+    mentions.sort(key=lambda mention: mention.label)  # stable: of one type the first in the text is the head
+    return tuple(mentions), tuple((number,) for number in range(len(mentions)))
 
 
 def _check_mentions(text: str, stated: list[Any], line: int) -> tuple[Entity, ...]:

@@ -123,8 +123,8 @@ def find_candidates(document: RelatedDocument, reading: PairReading) -> Candidat
     closest = _closest_pairs(document, reading)
     none = () if reading.negative is None else (reading.negative,)
     pairs = [
-        found._replace(labels=tuple(stated.get(key, none)), line=document.line)
-        for key, found in sorted(closest.items(), key=lambda item: item[1].pair)
+        candidate._replace(labels=tuple(stated.get(key, none)), line=document.line)
+        for key, candidate in sorted(closest.items(), key=lambda item: item[1].pair)
     ]
     return Candidates(pairs, [tuple(labels) for key, labels in stated.items() if key not in closest])
 
@@ -144,17 +144,17 @@ def _closest_pairs(document: RelatedDocument, reading: PairReading) -> dict[tupl
             groups_of[member].append(group)
     closest: dict[tuple[int, int], Candidate] = {}
     distances: dict[tuple[int, int], tuple[int, int]] = {}
-    for distance, found in _near_pairs(document.text, mentions, reading):
-        for key in product(groups_of[found.pair[0]], groups_of[found.pair[1]]):
+    for distance, candidate in _near_pairs(document.text, mentions, reading):
+        for key in product(groups_of[candidate.pair[0]], groups_of[candidate.pair[1]]):
             if key[0] != key[1] and (key not in closest or distance < distances[key]):
-                closest[key], distances[key] = found, distance
+                closest[key], distances[key] = candidate, distance
     return closest
 
 
 def pair_mentions(text: str, mentions: Sequence[Mention], reading: PairReading) -> list[Candidate]:
     """All pairs of mentions whose types can be related, by head and tail; their labels are not known."""
-    found = (candidate for _, candidate in _near_pairs(text, mentions, reading))
-    return sorted(found, key=lambda candidate: candidate.pair)
+    candidates = (candidate for _, candidate in _near_pairs(text, mentions, reading))
+    return sorted(candidates, key=lambda candidate: candidate.pair)
 
 
 def _near_pairs(
