@@ -143,18 +143,18 @@ def model_card(about: Mapping[str, Any]) -> str:
             "",
             *_teacher(about),
             *_data(about),
-            *(_how_made(about, task.unit) if about.get("spec") else []),
+            *(_how_made(about) if about.get("spec") else []),
             *(f"SHA-256 of {what}: `{about[name]}`." for name, what in _HASHES.items() if about.get(name)),
             "",
         ]
     )
 
 
-def _how_made(about: Mapping[str, Any], unit: str) -> list[str]:
+def _how_made(about: Mapping[str, Any]) -> list[str]:
     """How the model was made and scored, with the commands that repeat both."""
     command = f"stillroom evaluate --model <this folder> --dataset {about.get('dataset')}"
     return [
-        f"Intervals are percentile bootstrap over test {unit}. Scored with float32 weights, as trained;",
+        "Intervals are percentile bootstrap over test sentences or documents. Scored in float32, as trained;",
         f"{markdown.code(command)} scores the file itself.",
         "",
         "## How it was made",

@@ -179,7 +179,7 @@ class _Passage(NamedTuple):
     """The text that the model reads: the note, or the passage of a relation with its marks.
 
     origins: (characters, 2) [start, end) in the note of what each of its characters stands for; None for the note.
-    read: the part of the note that it is. marks: the pieces that belong to the marks, (pieces,); mentions: those of both
+    read: the part of the note that it is. marks: the pieces that are marks, (pieces,); mentions: those of both
     mentions too.
     """
 
