@@ -268,6 +268,7 @@ def _about(
         "unlabelled_sha256": run.spec.unlabelled and run.spec.unlabelled.sha256,
         "metrics": metrics,
         "intervals": report["intervals"],
+        "unit": report.get("unit", spec.task.unit),
         "params": sum(parameter.numel() for parameter in model.parameters()),
     }
 

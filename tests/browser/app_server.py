@@ -14,6 +14,7 @@ from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 START_S = 60
+SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"  # matches once the page is wholly drawn
 
 
 class Server:

@@ -19,7 +19,7 @@ from playwright.sync_api import Page
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]  # where this is run as a script
 
-from browser.app_server import Server, browsing, served  # noqa: E402
+from browser.app_server import SETTLED, Server, browsing, served  # noqa: E402
 from browser.space_server import Space, running  # noqa: E402
 from browser.staged_jobs import FINETUNING, claimed  # noqa: E402
 from conftest import chromium_path, tiny_assertion_model, tiny_pair_model  # noqa: E402
@@ -384,7 +384,7 @@ def _job(page: Page, at: Places, name: str) -> None:
 def _still(page: Page) -> None:
     """Until the page's script has ended, and what it drew is there."""
     page.wait_for_timeout(700)
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    page.locator(SETTLED).wait_for()
     page.wait_for_timeout(300)
 
 

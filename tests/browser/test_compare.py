@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from browser.accessibility import unreached, violations
-from browser.app_server import new_page
+from browser.app_server import SETTLED, new_page
 from browser.staged_jobs import publish
 
 pytestmark = pytest.mark.browser
@@ -86,7 +86,7 @@ def test_a_note_is_never_shown_twice_while_answers_come(page):
     page.locator(".sr-pane").filter(has_text="gemcitabine").nth(1).wait_for(timeout=WAIT_MS)
     filled(page)
     page.get_by_role("button", name="Filter").wait_for()
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=WAIT_MS)
+    page.locator(SETTLED).wait_for(timeout=WAIT_MS)
     assert page.evaluate("window.most") == 1
 
 
@@ -131,7 +131,7 @@ def test_a_filter_by_slider_keeps_the_place_and_says_what_it_does(page):
     page.get_by_role("button", name="Filter").click()
     slider = page.get_by_role("slider", name="Minimum score")
     slider.wait_for()
-    idle = page.locator("[data-testid=stApp][data-test-script-state=notRunning]")
+    idle = page.locator(SETTLED)
     idle.wait_for(timeout=WAIT_MS)
     page.wait_for_timeout(300)
     before = page.locator("mark .sr-score").count()
@@ -159,7 +159,7 @@ def test_the_report_is_made_on_click_and_prints_on_two_pages_at_most(page, brows
     silent = _downloaded(page, tmp_path)
     page.get_by_text("Include the note's text").click()
     page.wait_for_timeout(500)
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(timeout=WAIT_MS)
+    page.locator(SETTLED).wait_for(timeout=WAIT_MS)
     speaking = _downloaded(page, tmp_path)
     assert "naloxone" not in silent.read_text() and "Fever after" in re.sub("<[^>]*>", "", speaking.read_text())
     assert re.fullmatch(r"stillroom-compare-\d{8}-\d{6}-with-text\.html", speaking.name)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from browser.accessibility import unreached, violations
-from browser.app_server import new_page
+from browser.app_server import SETTLED, new_page
 from browser.staged_jobs import FINETUNING, claimed
 from browser.test_compare import HOSTILE
 from conftest import tiny_assertion_model
@@ -102,7 +102,7 @@ def test_a_hostile_note_stays_text_in_findings_dialog_why_absent_export_and_afte
     page.keyboard.press("Control+Enter")
     page.locator(".sr-pane:not(.sr-waiting)").filter(has_text="onerror").wait_for()
     page.locator(".sr-ask-selected").wait_for(state="attached")  # from here on a click is heard
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    page.locator(SETTLED).wait_for()
     page.locator(".sr-findings .sr-ask").first.click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("link", name="Explain").first.wait_for()
@@ -115,6 +115,7 @@ def test_a_hostile_note_stays_text_in_findings_dialog_why_absent_export_and_afte
     page.get_by_role("option", name=re.compile("^Why ")).first.click()
     page.get_by_role("button", name=re.compile("^Explain")).click()
     page.locator(".sr-better, .sr-doubtful, .sr-unmeasured").first.wait_for()
+    page.locator(SETTLED).wait_for()  # a file is prepared for the page as it was last drawn
     page.get_by_text("Export", exact=True).click()
     assert not harmed(page)
     with page.expect_download() as download:

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 from browser.accessibility import unreached, violations
+from browser.app_server import SETTLED
 from browser.staged_jobs import FINETUNING, claimed, report
 from playwright.sync_api import Page, expect
 
@@ -67,7 +68,7 @@ def test_a_page_on_which_nothing_moves_does_not_poll(page: Page, address, start)
     expect(page.get_by_text("Curves appear after the first step.")).to_be_visible()
     queue.finish(store.open_store(), lease, state="succeeded", artifact="/a/model")
     expect(page.get_by_text("Succeeded")).to_be_visible()
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    page.locator(SETTLED).wait_for()
     page.wait_for_timeout(1000)
     heard = len(frames)
     page.wait_for_timeout(POLLS_MS)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from browser.app_server import new_page
+from browser.app_server import SETTLED, new_page
 from browser.staged_jobs import publish
 from browser.test_compare import HOSTILE, filled
 
@@ -59,7 +59,7 @@ def test_very_many_hostile_characters_are_text_on_compare_in_the_report_and_on_e
 
 def _idle(page) -> None:
     page.wait_for_timeout(1000)
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+    page.locator(SETTLED).wait_for()
 
 
 def _upload_and_compare(page, note: str) -> None:

@@ -216,6 +216,11 @@ class NERData(LabelledData[NER]):
             self._examples[split] = examples
         return self._examples[split]
 
+    @property
+    def unit(self) -> str:
+        """ "documents" where whole documents are read, else "sentences"."""
+        return "sentences" if self.task.rows == "sentences" else self.survey.splits["train"].unit
+
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The model's outputs: the IOB2 tags of the whole training split, whatever the limit, and after them the values

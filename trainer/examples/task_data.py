@@ -147,13 +147,18 @@ class LabelledData(TaskData[T]):
         """The labels or entity types of the whole training split, whatever the limit."""
         return tuple(getattr(self.survey.splits["train"], "labels", ()))
 
+    @property
+    def unit(self) -> str:
+        """The word for what is scored and drawn for intervals, such as "documents"."""
+        return self.task.unit
+
     def check_teacher(self, teacher: PreTrainedModel) -> None:  # noqa: B027 (most tasks have nothing to check)
         """Raise BadSpec where a teacher was trained on rows of another form."""
 
     def with_notes(self, report: dict[str, Any], split: str) -> dict[str, Any]:
-        """A report of scores on a split, with what to know of them as its `notes`, if there is anything."""
+        """A report of scores on a split, with what is counted as its `unit` and what to know of it as its `notes`."""
         notes = self.survey.about(split, report.get("not_annotated", {}))
-        return report | ({"notes": notes} if notes else {})
+        return report | {"unit": self.unit} | ({"notes": notes} if notes else {})
 
     @abstractmethod
     def examples(self, split: str) -> Sequence[object]:

@@ -154,7 +154,8 @@ def _how_made(about: Mapping[str, Any]) -> list[str]:
     """How the model was made and scored, with the commands that repeat both."""
     command = f"stillroom evaluate --model <this folder> --dataset {about.get('dataset')}"
     return [
-        "Intervals are percentile bootstrap over test sentences or documents. Scored in float32, as trained;",
+        f"Intervals are percentile bootstrap over test {about.get('unit') or TASKS[about['task']].unit}."
+        " Scored with float32 weights, as trained;",
         f"{markdown.code(command)} scores the file itself.",
         "",
         "## How it was made",

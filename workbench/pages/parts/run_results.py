@@ -118,7 +118,8 @@ def _figures(job: Job, history: Sequence[dict[str, Any]]) -> None:
     with st.grid(max(4, len(shown)), min_column_width=150):
         for label, value, step in shown:
             st.metric(label, value, delta=step and f"step {step:,}", delta_color="off", delta_arrow="off")
-    for sentence in (wording.evidence(report, unit=runs.unit(job.spec)), _retention_note(retention)):
+    unit = report.get("unit") or runs.unit(job.spec)
+    for sentence in (wording.evidence(report, unit=unit), _retention_note(retention)):
         if sentence:
             st.caption(sentence)
 
