@@ -69,6 +69,16 @@ def test_every_form_of_documents_gives_the_same_relations(make, tmp_path):
     assert "Aspirin" not in repr(document)
 
 
+@pytest.mark.parametrize("ends", [{"head": "D1", "tail": "C2"}, {"chemical": "D1", "disease": "C2"}])
+def test_relations_of_jsonl_may_hold_between_concepts(ends, tmp_path):
+    mentions = [*ENTITIES, {"id": "T3", "label": "Drug", "start": 13, "end": 16}]
+    concepts = ["D1|D9", "C2", "D1"]
+    entities = [mention | {"concept": concept} for mention, concept in zip(mentions, concepts, strict=True)]
+    (document,), problems = read(spans(tmp_path / "x.jsonl", [{"label": "CID"} | ends], entities))
+    assert not problems and document.groups == ((0, 2), (0,), (1,))
+    assert relations_of(document) == [("Aspirin", "rash", "CID")]
+
+
 def test_a_concept_has_all_its_mentions(tmp_path):
     rows = (
         "1\t0\t7\tAspirin\tDrug\tD1\n1\t8\t12\tgave\tDrug\tD1\n1\t19\t23\trash\tProblem\tC2\n1\t13\t16\thim\tDrug\t-1\n"

@@ -31,6 +31,12 @@ class Entity(NamedTuple):
     concepts: tuple[str, ...] = ()
 
 
+def read_concepts(column: str) -> tuple[str, ...]:
+    """The concepts that a column names, separated by |, ; or a comma; each once. "-" and "-1" stand for none."""
+    concepts = (part.strip() for part in re.split(r"[|;,]", column))
+    return tuple(dict.fromkeys(concept for concept in concepts if concept not in ("", "-", "-1")))
+
+
 class StatedRelation(NamedTuple):
     """A relation as a row states it: its label, and the ids or concepts of its head and its tail.
 

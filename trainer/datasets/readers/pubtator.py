@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trainer.datasets.readers import Reporter, at_line
-from trainer.datasets.readers.entities import MarkedDocument, StatedEntity, StatedRelation, check_document
+from trainer.datasets.readers.entities import (
+    MarkedDocument,
+    StatedEntity,
+    StatedRelation,
+    check_document,
+    read_concepts,
+)
 from trainer.datasets.readers.lines import lines
 from trainer.datasets.readers.offsets import parse_offset, scales
 from trainer.errors import BadData
@@ -21,8 +27,6 @@ _FORMAT = "Write id<TAB>start<TAB>end<TAB>text<TAB>type on each line after id|t|
 _PART = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
 # Its type and two concepts; then more columns only where the concepts cannot be the end and the text of an entity.
 _RELATION = re.compile(r"[A-Za-z][\w/ -]*(\t[^\t]+){2}|[A-Za-z][\w/ -]*(\t(-|[^\t]*\d[^\t]*)){2}(\t[^\t]*)*")
-
-_NO_CONCEPT = ("", "-", "-1")
 
 
 @dataclass
@@ -84,9 +88,8 @@ def _parse_row(line: str, number: int) -> tuple[str, str, str | StatedEntity | S
     identity, *rest = line.split("\t")
     start, end = (parse_offset(digits) for digits in (*rest, "", "")[:2])
     if identity and len(rest) >= 4 and start is not None and end is not None:
-        concepts = [] if len(rest) < 5 else [part.strip() for part in re.split(r"[|;,]", rest[4])]
-        named = tuple(dict.fromkeys(concept for concept in concepts if concept not in _NO_CONCEPT))
-        return identity.strip(), "entity", StatedEntity([(start, end)], rest[3], rest[2], number, concepts=named)
+        concepts = read_concepts(rest[4]) if len(rest) > 4 else ()
+        return identity.strip(), "entity", StatedEntity([(start, end)], rest[3], rest[2], number, concepts=concepts)
     if identity and _RELATION.fullmatch("\t".join(rest)):
         return identity.strip(), "relation", StatedRelation(rest[0].strip(), rest[1].strip(), rest[2].strip(), number)
     columns = len(rest) + 1

@@ -8,7 +8,8 @@
                     .csv with these columns, and .tsv with a header or with text and label alone
 
 In the last two forms the label says whether there is a relation: one of the labels may stand for none. Relations of a
-PubTator file hold between concepts, of which a document has any number of mentions; all others between mentions. Texts
+PubTator file, and of JSONL whose relations name concepts, hold between concepts, of which a document has any number of
+mentions; all others between mentions. Texts
 may be patient data: no message quotes one, or what is in the place of a label.
 """
 
@@ -89,7 +90,7 @@ def read(path: Path, *, name: str = "", report: Reporter = raise_problem) -> Ite
     if path.is_dir() or not path.name.endswith(ROWS) or spans.has_entities(path):
         by_concept = ".pubtator" in path.suffixes[-2:]
         for document in spans.read_marked(path, name=name, report=report):
-            yield _relate(document, by_concept, name, report)
+            yield _relate(document, by_concept or _between_concepts(document), name, report)
         return
     for number, row in _rows(path, name):
         try:
@@ -164,6 +165,14 @@ def _tab_rows(path: Path, name: str) -> Iterator[tuple[int, Mapping[str, Any] | 
             yield number, dict(zip(header, cells, strict=True))
         else:
             yield number, BadData(f"{len(cells)} cells under {len(header)} columns.", next_step=_FORMAT)
+
+
+def _between_concepts(document: MarkedDocument) -> bool:
+    """Whether the relations of a document name concepts, and not the ids of entities."""
+    ids = {entity.id for entity in document.entities}
+    concepts = {concept for entity in document.entities for concept in entity.concepts}
+    ends = {end for stated in document.relations for end in (stated.head, stated.tail) if isinstance(end, str)}
+    return bool(ends & concepts) and not ends & ids
 
 
 def _relate(document: MarkedDocument, by_concept: bool, name: str, report: Reporter) -> RelatedDocument:

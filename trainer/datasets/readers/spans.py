@@ -2,7 +2,8 @@
 
     x.spans.jsonl   {"text": ..., "entities": [{"label", "start", "end"}, {"label", "spans": [[start, end], ...]}]};
                     an entity may have "attributes": {"assertion": "absent"}, which beside its label is an error, and an
-                    "id", and the row "relations": [{"label", "head": ID, "tail": ID}]
+                    "id" and a "concept", and the row "relations": [{"label", "head": ID, "tail": ID}]; both ends may
+                    be concepts, also by their types: {"label": "CID", "chemical": "D008012", "disease": "D006323"}
     x/              BRAT: y.txt beside y.ann (readers.brat)
     x.pubtator      one line each for title, abstract and every annotation (readers.pubtator)
 
@@ -31,6 +32,7 @@ from trainer.datasets.readers.entities import (
     check_attributes,
     check_document,
     check_keys,
+    read_concepts,
 )
 from trainer.datasets.readers.lines import objects
 from trainer.datasets.readers.offsets import scales
@@ -155,6 +157,7 @@ def _parse_entity(item: object, line: int, attributes: Collection[str]) -> State
         line,
         check_attributes(item.get("attributes")),
         id=str(identity) if isinstance(identity := item.get("id"), str | int) else "",
+        concepts=read_concepts(concept) if isinstance(concept := item.get("concept"), str) else (),
     )
 
 
@@ -164,5 +167,7 @@ def _relations(stated: object, line: int) -> list[StatedRelation]:
 
 def _relation(item: object, line: int) -> StatedRelation:
     fields = item if isinstance(item, dict) else {}
-    head, tail = (str(end) if isinstance(end := fields.get(name), int) else end for name in ("head", "tail"))
+    others = tuple(name for name in fields if name != "label")
+    ends = others if len(others) == 2 and not {"head", "tail"} & set(others) else ("head", "tail")
+    head, tail = (str(end) if isinstance(end := fields.get(name), int) else end for name in ends)
     return StatedRelation(fields.get("label"), head, tail, line)
