@@ -321,11 +321,11 @@ class JobSpec(Plain):
 
 
 def _default_task(tasks: Sequence[str], dataset: Any) -> str:
-    """The task on the card of a shipped data set, if it is one of `tasks`; otherwise the first of these."""
-    from trainer.datasets.cards import cards  # here, because data sets are resolved to what a run's spec holds
+    """The task on the card of a data set that ships or was imported, if it is one of `tasks`; else their first."""
+    from trainer.datasets.cards import card, folder_of  # here, as data sets are resolved to what a run's spec holds
 
-    card = cards().get(dataset) if isinstance(dataset, str) else None
-    return card.task if card and card.task in tasks else tasks[0]
+    stated = card(folder) if isinstance(dataset, str) and (folder := folder_of(dataset)) else None
+    return stated.task if stated and stated.task in tasks else tasks[0]
 
 
 def _check_recipe(spec: JobSpec) -> None:

@@ -43,6 +43,7 @@ TYPED = {"bert", "mobilebert", "big_bird", "albert", "minialbert"}  # models wit
         ("train.jsonl", '{"premise": "Fever.", "hypothesis": "Ill?", "label": "yes"}\n'),
         ("train.jsonl", '{"sentence1": "Fever.", "sentence2": "Ill?", "gold_label": "yes", "pairID": "1"}\n'),
         ("train.jsonl", '{"question": "Ill?", "contexts": ["Fever."], "answer": "yes", "id": 1}\n'),
+        ("train.jsonl", '{"prompt": "Ill?", "evidence": [{"text": "Fever.", "span": [0, 6]}], "label": "yes"}\n'),
         ("train.csv", 'context,question,final_decision\n"Fever.",Ill?,yes\n'),
         ("train.tsv", "label\thypothesis\tpremise\nyes\tIll?\tFever.\n"),
     ],

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from trainer.datasets import hub, tags
-from trainer.datasets.cards import DatasetCard, DocumentCard, card, cards
+from trainer.datasets.cards import DatasetCard, DocumentCard, card, cards, version_of
+from trainer.datasets.imports import import_data
 from trainer.datasets.places import SPLITS, digest, is_hub, require_data, resolve, split_files, tasks_of
 from trainer.datasets.readers import labelled, related, tagged, text
 from trainer.datasets.readers import pairs as pair_rows
@@ -29,6 +30,7 @@ __all__ = [
     "check",
     "documents",
     "entity_types",
+    "import_data",
     "is_text",
     "label_field",
     "labelled_documents",
@@ -38,6 +40,7 @@ __all__ = [
     "resolve",
     "sentences",
     "survey",
+    "version_of",
     "write",
 ]
 

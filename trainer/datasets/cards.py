@@ -1,5 +1,7 @@
 """Data cards: what a data set is, who made it, under which licence, and what its files contain."""
 
+import re
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -9,12 +11,15 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from trainer.errors import BadData
+from trainer.home import place
 from trainer.plain_yaml import parse_yaml
 from trainer.prediction import Plain
 from trainer.tasks import TASKS, with_data
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 CARD = "card.yaml"
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")  # of an imported data set
+_VERSION = re.compile(r"[0-9a-f]{8}")
 
 
 class Counts(Plain):
@@ -115,7 +120,7 @@ class PairSplit(PairCounts):
 
 
 class _Card(Plain):
-    # `licence_files` and the `file` of a split are relative to the card's folder.
+    # `licence_files` and the `file` of a split are relative to the card's folder. imported: when, in ISO 8601.
     id: str
     name: str
     licence: str
@@ -124,6 +129,7 @@ class _Card(Plain):
     citation: str
     changes: str = ""
     notes: tuple[str, ...] = ()
+    imported: str = ""
     task: str
     labels: tuple[str, ...]
 
@@ -194,13 +200,52 @@ _CARDS: dict[str, type[DatasetCard]] = {
 
 
 def cards() -> dict[str, DatasetCard]:
+    """The cards of the data sets that ship, and of the newest version of each that was imported, by id."""
+    return shipped() | {name: newest for name, (_, newest) in _imported().items()}
+
+
+def shipped() -> dict[str, DatasetCard]:
     """The cards of the data sets that ship with the project, by id."""
-    return dict(_cards(DATA))
+    return dict(_shipped(DATA))
+
+
+def folder_of(reference: str) -> Path | None:
+    """The folder of a data set that ships or was imported: ID, NAME or NAME@HASH; None for anything else."""
+    if reference in shipped():
+        return DATA / reference
+    name, _, version = reference.partition("@")
+    if not NAME.fullmatch(name):
+        return None
+    if not version:
+        return _imported().get(name, (None, None))[0]
+    folder = place() / "datasets" / name / version
+    return folder if _VERSION.fullmatch(version) and (folder / CARD).is_file() else None
+
+
+def version_of(reference: str) -> str | None:
+    """The data set that a reference stands for now, for good: ID, or NAME@HASH; None for anything else."""
+    folder = folder_of(reference)
+    if folder is None:
+        return None
+    return reference if folder.parent == DATA else f"{folder.parent.name}@{folder.name}"
 
 
 @cache
-def _cards(data: Path) -> dict[str, DatasetCard]:
+def _shipped(data: Path) -> dict[str, DatasetCard]:
     return {path.parent.name: _read(path.parent) for path in sorted(data.glob(f"*/{CARD}"))}
+
+
+def _imported() -> dict[str, tuple[Path, DatasetCard]]:
+    """Folder and card of the newest version of each imported data set, by name. A damaged card counts as none."""
+    newest: dict[str, tuple[Path, DatasetCard]] = {}
+    for path in sorted(place().glob(f"datasets/*/*/{CARD}")):
+        if not _VERSION.fullmatch(path.parent.name):
+            continue
+        with suppress(BadData):
+            stated, name = _read(path.parent), path.parent.parent.name
+            if name not in shipped() and (name not in newest or stated.imported > newest[name][1].imported):
+                newest[name] = (path.parent, stated)
+    return newest
 
 
 def card(folder: Path) -> DatasetCard | None:

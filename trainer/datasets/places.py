@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trainer.datasets import hub
-from trainer.datasets.cards import CARD, DATA, card, cards
+from trainer.datasets.cards import CARD, card, cards, folder_of
 from trainer.datasets.formats import FORMATS
 from trainer.datasets.readers import brat, labelled, pairs, related, spans, text
 from trainer.errors import BadData, CorruptFile, Refused, UnknownName
@@ -28,9 +28,7 @@ _DOCUMENTS = tuple(dict.fromkeys(suffix for kind in ("text", "labelled", "pairs"
 
 def locate(reference: str) -> Path:
     """The absolute path of an id, or of a folder or a file. Raises UnknownName for anything else."""
-    if reference in cards():
-        return DATA / reference
-    if place := here(reference):
+    if place := folder_of(reference) or here(reference):
         return place
     raise UnknownName("data set", reference, cards(), next_step=f"Give one of these ids, or a path. {LAYOUT}")
 
@@ -41,7 +39,7 @@ def resolve(reference: str) -> ResolvedDataset:
     Raises UnknownName for anything else, BadData for a file that is not text, and what `digest` and `hub.resolve`
     raise.
     """
-    if hub.is_reference(reference) and reference not in cards() and not here(reference):
+    if hub.is_reference(reference) and not folder_of(reference) and not here(reference):
         return hub.resolve(reference)
     place = locate(reference)
     files = hashes(place)

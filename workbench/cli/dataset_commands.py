@@ -1,4 +1,4 @@
-"""The commands about data sets: `stillroom datasets`, `datasets check` and `datasets fetch`."""
+"""The commands about data sets: `stillroom datasets`, `datasets check`, `datasets import` and `datasets fetch`."""
 
 from typing import Annotated
 
@@ -9,12 +9,12 @@ from workbench.cli import terminal
 BAD_INPUT = 2  # the exit code
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 
-datasets_app = typer.Typer(help="List the data sets, check your own, or download one from the Hub.")
+datasets_app = typer.Typer(help="List the data sets, check or import your own, or download one from the Hub.")
 
 
 @datasets_app.callback(invoke_without_command=True)
 def datasets(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the data sets, check your own, or download one from the Hub."""
+    """List the data sets, check or import your own, or download one from the Hub."""
     if context.invoked_subcommand:
         return
     from trainer.datasets import cards
@@ -48,5 +48,35 @@ def check(
 
     report = check_data(path, task=task)
     terminal.answer(report.to_json(), as_json=as_json, view=lambda: terminal.show_report(report))
+    if report.problems:
+        raise typer.Exit(BAD_INPUT)
+
+
+@datasets_app.command("import")
+def import_dataset(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A folder with train, dev and test, or one file.")],
+    task: Annotated[str, typer.Option("--task", metavar="T", help="The task of the data.")],
+    name: Annotated[str, typer.Option("--name", metavar="N", help="What commands and pages will call it.")],
+    group: Annotated[
+        str | None,
+        typer.Option("--group", metavar="FIELD", help="Rows with the same value stay in one split, such as patient."),
+    ] = None,
+    licence: Annotated[str, typer.Option("--licence", metavar="TEXT", help="For the card.")] = "not stated",
+    source: Annotated[str, typer.Option("--source", metavar="TEXT", help="For the card.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Keep a version of your data in the state folder, split by document where splits are missing.
+
+    Nothing is imported while there are problems: they are reported by file and line, and the exit code is 2.
+    """
+    from trainer.datasets import import_data
+
+    reference, report = import_data(path, task=task, name=name, group=group, licence=licence, source=source)
+
+    def view() -> None:
+        terminal.show_report(report)
+        terminal.say(f"Imported as {reference}; {name} stands for it." if reference else "Nothing was imported.")
+
+    terminal.answer({"reference": reference, **report.to_json()}, as_json=as_json, view=view)
     if report.problems:
         raise typer.Exit(BAD_INPUT)

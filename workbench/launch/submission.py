@@ -155,4 +155,4 @@ def _is_coming(reference: str) -> bool:
 
 def _dataset(reference: str) -> str:
     path = datasets.resolve(reference).path
-    return path if reference not in datasets.cards() and Path(path).is_absolute() else reference
+    return datasets.version_of(reference) or (path if Path(path).is_absolute() else reference)

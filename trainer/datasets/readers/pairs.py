@@ -18,11 +18,17 @@ from trainer.datasets.readers.lines import objects
 from trainer.errors import BadData
 
 SUFFIXES = tuple(f"{kind}{packed}" for packed in ("", ".gz") for kind in (".jsonl", ".tsv", ".csv"))
-TEXTS = (("premise", "hypothesis"), ("sentence1", "sentence2"), ("context", "question"), ("contexts", "question"))
+TEXTS = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("context", "question"),
+    ("contexts", "question"),
+    ("evidence", "prompt"),  # Evidence Inference: the marked passages of an article
+)
 LABELS = ("label", "gold_label", "answer", "final_decision")
 _FORMAT = (
     'Write {"premise": "...", "hypothesis": "...", "label": "x"} per line, or CSV or TSV with these columns. '
-    f"Also read: {' and '.join(TEXTS[1])}, {' and '.join(TEXTS[2])}; {', '.join(LABELS[1:])}."
+    f"Also read: {', '.join(' and '.join(pair) for pair in TEXTS[1:])}; {', '.join(LABELS[1:])}."
 )
 
 
@@ -41,7 +47,7 @@ def read(path: Path, *, name: str = "", report: Reporter = raise_problem) -> Ite
     any case for a CSV or TSV file without the columns, and what `readers.lines` raises.
     """
     name = name or path.name
-    for number, row in _rows(path, name):
+    for number, row in rows(path, name):
         try:
             if isinstance(row, BadData):
                 raise row
@@ -57,11 +63,18 @@ def parse(row: Mapping[str, Any], *, line: int) -> LabelledDocument:
     fields = find_fields(row)
     if fields is None:
         raise BadData(f"an object of {len(row)} fields without {_missing(row)}.", next_step=_FORMAT)
-    parts = row[fields.premise]
-    joined = "\n".join(parts) if isinstance(parts, list) and all(isinstance(each, str) for each in parts) else parts
-    premise = check_text({fields.premise: joined}, fields.premise, "the premise", _FORMAT)
+    premise = check_text({fields.premise: _joined(row[fields.premise])}, fields.premise, "the premise", _FORMAT)
     hypothesis = check_text(row, fields.hypothesis, "the hypothesis", _FORMAT)
     return LabelledDocument(premise, (check_label(row[fields.label], fields.label, _FORMAT),), line, hypothesis)
+
+
+def _joined(premise: object) -> object:
+    """A premise in parts, such as {"text": "..."}, as one text with a line per part; anything else as it is."""
+    if not isinstance(premise, list):
+        return premise
+    parts = [each.get("text") if isinstance(each, dict) else each for each in premise]
+    texts = [part for part in parts if isinstance(part, str)]
+    return "\n".join(texts) if len(texts) == len(parts) else premise
 
 
 def find_fields(names: Collection[str]) -> Fields | None:
@@ -74,13 +87,14 @@ def find_fields(names: Collection[str]) -> Fields | None:
 def has_pairs(path: Path) -> bool:
     """Whether the first row of a file that can be read has the fields of a pair."""
     try:
-        valid = (row for _, row in _rows(path, path.name) if not isinstance(row, BadData))
+        valid = (row for _, row in rows(path, path.name) if not isinstance(row, BadData))
         return find_fields(next(valid, {})) is not None
     except BadData:
         return False
 
 
-def _rows(path: Path, name: str) -> Iterator[tuple[int, Mapping[str, Any] | BadData]]:
+def rows(path: Path, name: str) -> Iterator[tuple[int, Mapping[str, Any] | BadData]]:
+    """(line, fields) of each row of any format, or (line, what is wrong with it)."""
     if ".jsonl" in path.suffixes[-2:]:
         return objects(path, name=name, next_step=_FORMAT)
     return csv_objects(path, name=name, missing=_missing, next_step=_FORMAT)

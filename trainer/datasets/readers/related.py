@@ -92,7 +92,7 @@ def read(path: Path, *, name: str = "", report: Reporter = raise_problem) -> Ite
         for document in spans.read_marked(path, name=name, report=report):
             yield _relate(document, by_concept or _between_concepts(document), name, report)
         return
-    for number, row in _rows(path, name):
+    for number, row in rows(path, name):
         try:
             if isinstance(row, BadData):
                 raise row
@@ -123,7 +123,7 @@ def is_related(path: Path) -> bool:
     if path.is_dir() or ".pubtator" in path.suffixes[-2:]:
         return True
     try:
-        first = next((row for _, row in _rows(path, path.name) if not isinstance(row, BadData)), dict[str, Any]())
+        first = next((row for _, row in rows(path, path.name) if not isinstance(row, BadData)), dict[str, Any]())
     except BadData:
         return False
     if isinstance(first.get("entities"), list):
@@ -138,7 +138,8 @@ def find_negative(labels: Mapping[str, object] | tuple[str, ...]) -> str | None:
     return next((by_name[name] for name in NO_RELATION if name in by_name), None)
 
 
-def _rows(path: Path, name: str) -> Iterator[tuple[int, Mapping[str, Any] | BadData]]:
+def rows(path: Path, name: str) -> Iterator[tuple[int, Mapping[str, Any] | BadData]]:
+    """(line, fields) of each row of a file with one per line, or (line, what is wrong with it)."""
     if ".tsv" in path.suffixes[-2:]:
         return _tab_rows(path, name)
     if ".csv" in path.suffixes[-2:]:
