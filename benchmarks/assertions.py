@@ -20,13 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import measure
 from trainer import datasets, inference, models
 from trainer.datasets.attributes import Attribute
 from trainer.datasets.places import split_files
 from trainer.datasets.readers import spans
 from trainer.datasets.readers.entities import MarkedDocument
-from trainer.evaluation import attribute_scores, span_scores
+from trainer.evaluation import attribute_scores, hardware, span_scores
 from trainer.models.heads import document_reading
 
 ATTRIBUTE = "assertion"
@@ -148,7 +147,7 @@ def compare(reference: str, dataset: str, split: str) -> dict[str, Any]:
         "ours": scored(confusions, attribute),
         "peer": scored(by_rules, attribute),
         "spans": by_source,
-        "processor": measure.processor(),
+        "processor": hardware.processor(),
     }
 
 

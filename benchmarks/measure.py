@@ -5,12 +5,10 @@ A floating-point operation is a multiplication or an addition, so a product of (
 
 import json
 import math
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +19,6 @@ from torch.nn.functional import linear
 
 # Tokens, inputs and outputs of the largest products in an encoder: MiniLM's feed-forward and BERT-base's.
 SHAPES = ((1024, 384, 1536), (1024, 1536, 384), (1024, 768, 3072), (1024, 3072, 768))
-
-
-def processor() -> str:
-    """The name of this machine's processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def matrix_peak(

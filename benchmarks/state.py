@@ -26,6 +26,7 @@ from streamlit.testing.v1 import AppTest
 
 from benchmarks import measure
 from trainer import queue
+from trainer.evaluation import hardware
 from trainer.offline import go_offline
 from trainer.queue import published, store
 from trainer.spec import parse
@@ -174,7 +175,7 @@ def main() -> None:
         os.environ.pop("STILLROOM_DB", None)
         finished = fill(Path(home), runs=chosen.runs, jobs=chosen.jobs)
         wanted = [side for side in sides(finished) if side[0].startswith(chosen.only or "")]
-        size = {"runs": chosen.runs, "jobs": chosen.jobs, "processor": measure.processor()}
+        size = {"runs": chosen.runs, "jobs": chosen.jobs, "processor": hardware.processor()}
         cases = [case(name, side, rounds=chosen.rounds) | size for name, side in wanted]
     measure.show(cases, as_json=chosen.json)
 

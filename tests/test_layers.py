@@ -54,6 +54,7 @@ WORKBENCH = [
     "model_cache",
     "predict",
     "launch",
+    "results",
     "compare",
     "explain",
     "lab",

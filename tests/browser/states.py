@@ -328,6 +328,20 @@ def zoo_model(page: Page, at: Places) -> None:
 
 
 @state
+def results_first(page: Page, at: Places) -> None:
+    page.goto(f"{at.app}/results")
+    page.locator(".js-plotly-plot").first.wait_for()
+    _still(page)
+
+
+@state
+def results_every(page: Page, at: Places) -> None:
+    page.goto(f"{at.app}/results?dataset=All+data+sets&row=minilm-bc5cdr&row=minilm-bc5cdr-l3")
+    page.get_by_role("link", name="minilm-bc5cdr-l3 in the zoo").wait_for()
+    _still(page)
+
+
+@state
 def demo_first(page: Page, at: Places) -> None:
     page.goto(at.demo)
     page.locator("mark").first.wait_for()

@@ -38,6 +38,7 @@ COMMANDS = {
     "explain": "--model {model} --text-file {note} --json",
     "evaluate": "--model {model} --dataset {data} --limit 2 --json",
     "export": "--model {model} --out {out}",
+    "results": "--dataset {name} --json",
     "zoo": "--json",
     "zoo build": "{name} --out {out}",
     "zoo fetch": "{name}",
@@ -194,6 +195,7 @@ def test_a_command_that_is_called_wrongly_says_so_in_json_too(name, home):
 # --- Pages
 
 ADDRESSES = ("model", "job", "jobs", "from", "teacher", "sample", "target", "id", "entry")  # what pages read
+ADDRESSES += ("dataset", "kind", "cost", "row")
 VALUES = {name: make(Path(), Path()) for name, make in bad.NAMES.items()} | {
     "an arm that is none": "minilm-bc5cdr@skim:9",
     "a target that is none": "5:1:Disease",

@@ -345,7 +345,7 @@ def test_note_text_cannot_drive_the_terminal():
 
 def test_names_are_never_markup(capsys):
     terminal.say("[red]x[/red] :smile:")
-    terminal._table(("a",), [["[bold]b[/bold] :smile:"]])
+    terminal.table(("a",), [["[bold]b[/bold] :smile:"]])
     out = capsys.readouterr().out
     assert "[red]x[/red] :smile:" in out
     assert "[bold]b[/bold] :smile:" in out

@@ -13,6 +13,7 @@ import torch
 from trainer import inference
 from trainer.errors import BadData, BadSpec
 from trainer.evaluation import span_scores as costs
+from trainer.evaluation.hardware import measured_on
 from trainer.inference import THRESHOLD
 
 LONG = (512, 1024)  # word pieces; longer documents also get scores of their own
@@ -108,7 +109,7 @@ def evaluate(
     seed: int = 0,
     **options: Any,
 ) -> dict[str, Any]:
-    """{"metrics", "n", "intervals", "cost"} of a model on labelled documents, or on other items with labels.
+    """{"metrics", "n", "intervals", "cost", "measured_on"} of a model on documents, or on other items with labels.
 
     classify: what the model says of the items; by default they are documents and the options those of
     inference.classify. negative: as in Answers. missed: the labels of items that the model cannot be asked about; for
@@ -144,6 +145,7 @@ def evaluate(
             values |= under(f"over_{length}", metrics(part) | {"n": float(longer.sum())})
             intervals |= under(f"over_{length}", bootstrap(part, samples=samples, seed=seed))
     report = {"metrics": values, "n": len(answers.gold), "intervals": intervals, "cost": cost}
+    report |= {"measured_on": measured_on(model)}
     return report | ({"not_annotated": dropped} if dropped else {})
 
 

@@ -17,6 +17,7 @@ from trainer.datasets.rows.corpus import Rows
 from trainer.datasets.rows.masking import IGNORED, Masking
 from trainer.datasets.rows.tokens import Tokens
 from trainer.evaluation import span_scores as costs
+from trainer.evaluation.hardware import measured_on
 from trainer.inference import BATCH_TOKENS, evaluating
 from trainer.inference.window_batches import check_finite
 from trainer.models.heads import forward, vocabulary_logits
@@ -45,7 +46,7 @@ def evaluate(
     seed: int = 0,
     most_pieces: int = SCORED,
 ) -> dict[str, Any]:
-    """{"metrics", "n", "intervals", "cost"}: `scores`, and the number of documents that they rest on.
+    """{"metrics", "n", "intervals", "cost", "measured_on"}: `scores`, and the number of documents that they rest on.
 
     intervals: the 95 % percentile bootstrap over documents. cost: as in span_scores; latency is per window, one at a
     time, and tokens_per_second does not count special tokens.
@@ -65,7 +66,8 @@ def evaluate(
         "peak_memory_bytes": peak,
     }
     intervals = _bootstrap(counts, samples, seed)
-    return {"metrics": _ratios(counts.sum(axis=0)), "n": len(counts), "intervals": intervals, "cost": cost}
+    report = {"metrics": _ratios(counts.sum(axis=0)), "n": len(counts), "intervals": intervals, "cost": cost}
+    return report | {"measured_on": measured_on(model)}
 
 
 def _held_out(tokenizer: Any, corpus: Tokens, max_tokens: int, most_pieces: int = SCORED) -> Rows:

@@ -17,6 +17,7 @@ from trainer.datasets.rows.pieces import cut_words
 from trainer.datasets.tags import entities_of, entity_types
 from trainer.errors import BadData, BadSpec
 from trainer.evaluation import attribute_scores
+from trainer.evaluation.hardware import measured_on
 from trainer.inference import Labelling
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -99,13 +100,13 @@ def evaluate(
     samples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """{"metrics", "n", "intervals", "cost"} of a model on tagged sentences.
+    """{"metrics", "n", "intervals", "cost", "measured_on"} of a model on tagged sentences.
 
     metrics and intervals: `scores` and `bootstrap`, and those of attribute_scores; labelling "all" counts pieces (the
     papers' scheme, trap T1).
     cost: params; disk_bytes of the weights in `folder`, or in memory without one; latency_ms_p50 and latency_ms_p95 of
     one sentence at a time, tokenisation included; tokens_per_second of the batched pass, in word pieces;
-    peak_memory_bytes of this process (on an accelerator: of its tensors) during that pass.
+    peak_memory_bytes of this process (on an accelerator: of its tensors) during that pass. measured_on: see hardware.
     annotated: the entity types that the data set annotates; None: all that the model knows. Predictions of other types
     are neither right nor wrong and are not counted; "not_annotated" gives their number by type, where there are any.
     Raises BadSpec if the sentences have entity types that the model does not know, and BadData if there is nothing to
@@ -133,6 +134,7 @@ def evaluate(
     intervals = bootstrap(gold, predicted, samples=samples, seed=seed)
     intervals |= attribute_scores.intervals(*spans, samples=samples, seed=seed)
     report = {"metrics": metrics, "n": len(sentences), "intervals": intervals, "cost": cost}
+    report |= {"measured_on": measured_on(model)}
     return report | ({"not_annotated": dropped} if dropped else {})
 
 

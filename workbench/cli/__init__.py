@@ -18,7 +18,7 @@ from trainer.errors import BadData, BadSpec, Refused, StillroomError, Unavailabl
 from trainer.home import unavailable as state_error
 from trainer.offline import go_offline
 from trainer.references import expanded
-from workbench.cli import dataset_commands, demo_commands, inputs, terminal
+from workbench.cli import dataset_commands, demo_commands, inputs, results_commands, terminal
 
 if TYPE_CHECKING:
     from trainer.zoo import ModelEntry
@@ -36,6 +36,7 @@ app = typer.Typer(
 zoo_app = typer.Typer(help="List the models, build one without a network, or download one from the Hub.")
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(dataset_commands.datasets_app, name="datasets")
+app.command("results")(results_commands.results)
 app.command("demo")(demo_commands.demo)
 app.add_typer(demo_commands.space_app, name="space")
 

@@ -80,7 +80,7 @@ def show_jobs(jobs: Iterable[Job]) -> None:
         + (wording.model(job.spec), job.spec["dataset"], _outcome(job))
         for job in jobs
     ]
-    _table(("id", "state", "done", "left", "kind", "model", "data set", "outcome"), rows)
+    table(("id", "state", "done", "left", "kind", "model", "data set", "outcome"), rows)
 
 
 def show_job(job: Job) -> None:
@@ -88,11 +88,11 @@ def show_job(job: Job) -> None:
     facts = job.to_json()
     nested = ("spec", "metrics", "error")
     needed = [("needs", ", ".join(job.needs))] if job.needs else []
-    _table(("job", ""), [(name, value) for name, value in facts.items() if name not in nested] + needed)
+    table(("job", ""), [(name, value) for name, value in facts.items() if name not in nested] + needed)
     for part in ("metrics", "error"):
         if facts[part]:
             say("")
-            _table((part, ""), facts[part].items())
+            table((part, ""), facts[part].items())
 
 
 def show_state(job: Job) -> None:
@@ -111,7 +111,7 @@ def show_steps(steps: Mapping[str, Job], *, whole: bool) -> None:
         (show_job if whole else show_state)(steps[""])
         return
     rows = [(name, job.id, job.state, f"{job.progress:.0%}", _outcome(job)) for name, job in steps.items()]
-    _table(("step", "id", "state", "done", "outcome"), rows)
+    table(("step", "id", "state", "done", "outcome"), rows)
 
 
 def show_zoo(entries: Iterable[Mapping[str, Any]]) -> None:
@@ -121,7 +121,7 @@ def show_zoo(entries: Iterable[Mapping[str, Any]]) -> None:
         + (entry["hub_id"] or entry["source"], "here" if entry["weights_here"] else None)
         for entry in entries
     ]
-    _table(("id", "role", "parameters", "max tokens", "licence", "source", "weights"), rows)
+    table(("id", "role", "parameters", "max tokens", "licence", "source", "weights"), rows)
 
 
 def show_datasets(cards: Iterable[DatasetCard]) -> None:
@@ -130,7 +130,7 @@ def show_datasets(cards: Iterable[DatasetCard]) -> None:
         (card.id, card.task, ", ".join(card.labels), *(_examples(card, split) for split in _SPLITS), card.licence)
         for card in cards
     ]
-    _table(("id", "task", "labels", *_SPLITS, "licence"), rows)
+    table(("id", "task", "labels", *_SPLITS, "licence"), rows)
 
 
 def show_report(report: Report) -> None:
@@ -138,9 +138,9 @@ def show_report(report: Report) -> None:
     counted = [what for what in _COUNTED if any(hasattr(split, what) for split in report.splits.values())]
     rows = [(name, *(getattr(split, what, None) for what in counted)) for name, split in report.splits.items()]
     if rows:
-        _table(("split", *counted), rows)
+        table(("split", *counted), rows)
     if attributes := _attribute_counts(report):
-        _table(("attribute", "label", "value", *report.splits), attributes)
+        table(("attribute", "label", "value", *report.splits), attributes)
     for note in report.notes:
         say(note)
     for problem in report.problems:
@@ -168,7 +168,7 @@ def show_prediction(text: str, prediction: Prediction) -> None:
     if answers(prediction.task) == "labels":
         chosen = set(prediction.chosen)
         rows = [(each.label, each.score, "chosen" if each.label in chosen else "") for each in prediction.labels]
-        _table(("label", "probability", ""), rows)
+        table(("label", "probability", ""), rows)
         say(_coverage(prediction))
         return
     attributes = sorted({name for span in prediction.spans for name in span.attributes})
@@ -177,7 +177,7 @@ def show_prediction(text: str, prediction: Prediction) -> None:
         values = (span.attributes[name].value if name in span.attributes else None for name in attributes)
         place = (span.start, span.end, span.score, _visible(text[span.start : span.end]))
         spans.append((span.label, *values, *place))
-    _table(("label", *attributes, "start", "end", "score", "text"), spans)
+    table(("label", *attributes, "start", "end", "score", "text"), spans)
     show_relations(text, prediction)
     say(_coverage(prediction))
 
@@ -193,7 +193,7 @@ def show_relations(text: str, prediction: Prediction) -> None:
         words = (_visible(text[span.start : span.end]) for span in ends)
         return (each.label, *words, each.score, RelationTarget.of(ends, each.label))
 
-    _table(("relation", "from", "to", "score", "as a target"), map(row, prediction.relations))
+    table(("relation", "from", "to", "score", "as a target"), map(row, prediction.relations))
 
 
 def show_comparison(text: str, compared: Comparison) -> None:
@@ -203,7 +203,7 @@ def show_comparison(text: str, compared: Comparison) -> None:
         (item.start, item.end, *(_vote(item, arm) for arm in arms), _place(text, item))
         for item in compared.disagreements
     ]
-    _table(("start", "end", *arms, "text"), rows)
+    table(("start", "end", *arms, "text"), rows)
     say(f"Disagreements: {len(rows)}; {compared.no_agreement or _agreement(compared)}")
     for prediction in compared.predictions:
         spans = f"{len(prediction.spans)} spans"
@@ -222,7 +222,7 @@ def _agreement(compared: Comparison) -> str:
 def show_targets(text: str, targets: Sequence[Mapping[str, Any]]) -> None:
     """Show the findings of a model as targets for an explanation, with their text."""
     rows = [(each["target"], each["score"], _quoted(text, each["target"])) for each in targets]
-    _table(("target", "score", "text"), rows)
+    table(("target", "score", "text"), rows)
     others = "START:END:LABEL, START:END:@ATTRIBUTE=VALUE or LABEL"
     say(f"Pass one of them as --target, or any other {others}." if rows else "The model found nothing.")
 
@@ -232,7 +232,7 @@ def show_explanation(text: str, explanation: Explanation, *, max_parts: int = 15
     parts = sorted((part for part in explanation.attributions if part.score), key=lambda part: -abs(part.score))
     rows = [(part.score, part.start, part.end, _visible(text[part.start : part.end])) for part in parts[:max_parts]]
     shown = f"{explanation.grain}, {min(max_parts, len(parts)):,} of {len(explanation.attributions):,}"
-    _table(("score", "start", "end", shown), rows)
+    table(("score", "start", "end", shown), rows)
     say(
         f"{explanation.target}: probability {explanation.probability:.3f}, log-odds {explanation.log_odds:.2f}. "
         f"{_trust(explanation)}"
@@ -253,9 +253,9 @@ def show_scores(report: Mapping[str, Any]) -> None:
     rows = [(name, metrics[name], _interval(intervals.get(name)), metrics.get(_BASELINE + name)) for name in names]
     columns = ("score", f"n = {report['n']:,}", "95 % interval", "hypothesis only")
     shown = len(columns) if len(names) < len(metrics) else 3
-    _table(columns[:shown], [row[:shown] for row in rows])
+    table(columns[:shown], [row[:shown] for row in rows])
     say("")
-    _table(("cost", ""), report["cost"].items())
+    table(("cost", ""), [*report["cost"].items(), *report.get("measured_on", {}).items()])
     for note in report.get("notes", ()):
         say(note)
 
@@ -286,15 +286,16 @@ def _console(*, stderr: bool = False) -> Console:
     )
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; what is None or empty is a dash."""
     rows = [list(row) for row in rows]
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
     for index, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(_cell, row))
-    _console().print(table)
+        drawn.add_row(*map(_cell, row))
+    _console().print(drawn)
 
 
 def _cell(value: object) -> str:

@@ -48,11 +48,17 @@ PAGES = (
         "Set up a job and queue it: fine-tune, distil or pre-train a model.",
     ),
     Page("jobs", "Jobs", ":material/list_alt:", "See jobs with their progress, curves and logs."),
+    Page(
+        "results",
+        "Results",
+        ":material/leaderboard:",
+        "Compare scores and costs of all models, and see what others published.",
+    ),
     Page("zoo", "Zoo", ":material/inventory_2:", "See all known models, and which are ready to use."),
 )
 
 
-DEMO_PAGES = ("compare", "explain", "zoo")  # pages that train nothing
+DEMO_PAGES = ("compare", "explain", "results", "zoo")  # pages that train nothing
 
 
 def offered_pages() -> tuple[Page, ...]:

@@ -142,6 +142,52 @@ def labels_figure(rows: Sequence[tuple[str, float, float]]) -> go.Figure:
     return _laid_out(figure, height=110 + 58 * len(rows))
 
 
+def trade_off_figure(
+    points: Sequence[tuple[str, float, float]],
+    best: Sequence[bool],
+    *,
+    limits: Sequence[tuple[float | None, float | None]],
+    x_title: str,
+    y_title: str,
+) -> go.Figure:
+    """A score against a cost, with its interval. points: (name, cost, score); best: those on the Pareto front.
+
+    limits: (low, high) of each score, None where not known. The others are grey, and small, so that colour is not all
+    that tells them apart.
+    """
+    figure, middle = go.Figure(), max(cost for _, cost, _ in points) / 2
+    for name, chosen, color, look in (
+        ("dominated", False, "#8a8f98", {"symbol": "circle-open", "size": 9}),
+        ("Pareto front", True, colors()[0], {"symbol": "circle", "size": 11}),
+    ):
+        places = sorted((n for n, each in enumerate(best) if each == chosen), key=lambda n: points[n][1])
+        if not places:
+            continue
+        ends = [(points[n][2], *limits[n]) for n in places]
+        errors = [(0.0 if b is None else b - a, 0.0 if c is None else a - c) for a, c, b in ends]
+        figure.add_scatter(
+            x=[points[n][1] for n in places],
+            y=[points[n][2] for n in places],
+            text=[points[n][0] for n in places],
+            name=name,
+            mode="lines+markers+text" if chosen else "markers+text",
+            textposition=[f"top {'left' if points[n][1] > middle else 'right'}" for n in places],
+            cliponaxis=False,
+            marker={"color": color, **look},
+            line={"color": color, "dash": "dot", "width": 1.5},
+            error_y={"array": [up for up, _ in errors], "arrayminus": [down for _, down in errors], "thickness": 1},
+            hovertemplate="%{text}<br>%{x:.3~g}, %{y:.3f}<extra></extra>",
+        )
+    figure.update_xaxes(title=x_title, rangemode="tozero")
+    figure.update_yaxes(title=y_title, tickformat=".3f")
+    return _laid_out(figure, height=380)
+
+
+def capitalised(text: str) -> str:
+    """The text with a capital first letter, and the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def score_title(score: str) -> str:
     """The display name of a score: "F1", "macro F1", "accuracy"."""
     return score.replace("f1", "F1").replace("_", " ")
