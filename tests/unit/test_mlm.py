@@ -358,7 +358,7 @@ def test_a_model_that_knows_nothing_has_the_perplexity_of_its_vocabulary(mine, t
 def test_a_report_has_scores_intervals_and_costs(mine, tokenizer, model, tmp_path):
     data = open_data(MLM(), mine)
     report = data.report(model, tokenizer, "train", max_tokens=48)
-    assert set(report) == {"metrics", "n", "intervals", "cost"}
+    assert set(report) == {"metrics", "n", "intervals", "cost", "measured_on"}
     assert report["metrics"] == pytest.approx(data.scores(model, tokenizer, "train", max_tokens=48))
     assert report["n"] == len(TEXTS)
     for name, value in report["metrics"].items():
