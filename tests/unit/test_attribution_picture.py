@@ -59,7 +59,8 @@ def test_sign_strength_rank_and_figure_of_a_part_are_in_the_note():
         ("against", "5", "chills", "2 \N{MINUS SIGN}1.00"),
         ("for", "2", "after", "3 +0.50"),
     ]
-    assert "opposes it \N{MINUS SIGN}2.00" in html and "+2.00 supports it" in html and "log-odds" in html
+    assert "opposes it \N{MINUS SIGN}2.00" in html and "+2.00 supports it" in html
+    assert "Above 0 they support the finding" in html and "Share: of all scores" in html
 
 
 def test_only_the_strongest_parts_carry_a_chip():

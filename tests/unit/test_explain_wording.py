@@ -101,7 +101,7 @@ def test_every_method_has_a_plain_sentence_and_a_unit(name):
 def test_how_it_was_computed_is_stated():
     fields = {"method": "integrated_gradients", "options": {"steps": 50}, "context": True, "probability": 0.9991}
     assert account(explanation([1], **fields)) == [
-        "Integrated gradients, steps 50",
+        "Integrated gradients, steps 50, scores in log-odds",
         "by word",
         "hidden parts become mask",
         "the target's own words stay in place",

@@ -12,15 +12,17 @@ from workbench.compare.filters import Filter, apply_filter
 def span_f1(one: Prediction, other: Prediction) -> float | None:
     """F1 of one arm's spans against the other's, 0 to 1: 2 |both| / (|one| + |other|), symmetric.
 
-    Two spans are the same when start, end and label are equal. Only labels in both label sets count. None where there
-    are no such labels, and where neither arm found one. It equals the F-measure of Hripcsak and Rothschild (2005, JAMIA
-    12:296), which they show to be the limit of kappa for spans, where true negatives cannot be counted.
+    Two spans are the same when start, end and label are equal and no attribute, such as the assertion, differs. Only
+    labels in both label sets count. None where there are no such labels, and where neither arm found one. It equals
+    the F-measure of Hripcsak and Rothschild (2005, JAMIA 12:296), which they show to be the limit of kappa for spans,
+    where true negatives cannot be counted.
     """
     common = set(one.label_set) & set(other.label_set)
     if not common:
         return None
-    first, second = ({span_key(span) for span in arm.spans if span.label in common} for arm in (one, other))
-    return 2 * len(first & second) / (len(first) + len(second)) if first or second else None
+    first, second = ({span_key(span): span for span in arm.spans if span.label in common} for arm in (one, other))
+    both = sum(not differing_attributes([first[key], second[key]]) for key in first.keys() & second.keys())
+    return 2 * both / (len(first) + len(second)) if first or second else None
 
 
 def label_agreement(one: Prediction, other: Prediction) -> float | None:

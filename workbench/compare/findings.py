@@ -53,16 +53,13 @@ def span_values(span: Span) -> tuple[str, ...]:
     return tuple(span.attributes[name].value for name in sorted(span.attributes))
 
 
-def list_findings(text: str | None, predictions: Sequence[Prediction]) -> list[Finding]:
-    """Every finding of any model: problems by assertion, treatments, tests, other labels; each in the note's order.
-
-    Without the text each place is a finding of its own, without words, so that nothing depends on the text.
-    """
-    spans: dict[tuple[object, str, tuple[str, ...]], list[tuple[int, Span]]] = {}
+def list_findings(text: str, predictions: Sequence[Prediction]) -> list[Finding]:
+    """Every finding of any model: problems by assertion, treatments, tests, other labels; each in the note's order."""
+    spans: dict[tuple[str, str, tuple[str, ...]], list[tuple[int, Span]]] = {}
     for number, prediction in enumerate(predictions):
         for span in prediction.spans:
-            same = (span.start, span.end) if text is None else words_of(text, span).casefold()
-            spans.setdefault((same, span.label, span_values(span)), []).append((number, span))
+            words = words_of(text, span).casefold()
+            spans.setdefault((words, span.label, span_values(span)), []).append((number, span))
     return sorted((_finding(text, same, len(predictions)) for same in spans.values()), key=_order)
 
 
@@ -71,11 +68,11 @@ def words_of(text: str, span: Span) -> str:
     return " ".join(text[max(span.start, 0) : span.end].split())
 
 
-def _finding(text: str | None, same: Sequence[tuple[int, Span]], models: int) -> Finding:
+def _finding(text: str, same: Sequence[tuple[int, Span]], models: int) -> Finding:
     first = min((span for _, span in same), key=lambda span: (span.start, span.end))
     scores = [[span.score for number, span in same if number == model] for model in range(models)]
     return Finding(
-        words="" if text is None else words_of(text, first),
+        words=words_of(text, first),
         label=first.label,
         values=span_values(first),
         places=tuple(sorted({(span.start, span.end) for _, span in same})),

@@ -273,9 +273,10 @@ def _table(
     body = concat(_row(text, place, sides, [parts.get(place) for parts in by_place]) for place in places)
     total = max(map(len, rankings))
     listed = f"{len(places):,} of {total:,}" if total > len(places) else f"{total:,}"
-    caption = Html('<p class="sr-more">The strongest {} ({}). Score: {}. Share: of the sum of all absolute scores.</p>')
+    meaning = "Above 0 they support the finding, below 0 they oppose it." if METHODS[first.method].signed else ""
+    caption = Html('<p class="sr-more">The strongest {} ({}). {} Share: of all scores, without their signs.</p>')
     table = Html("<table><thead>{}</thead><tbody>{}</tbody></table>").format(_columns(sides), body)
-    return _TABLE.format(caption.format(PARTS[first.grain], listed, METHODS[first.method].unit), table)
+    return _TABLE.format(caption.format(PARTS[first.grain], listed, meaning), table)
 
 
 def _columns(sides: Sequence[Side]) -> Html:

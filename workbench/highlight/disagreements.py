@@ -8,11 +8,12 @@ from pathlib import Path
 from trainer.tasks import answers
 from workbench.compare import Comparison, Disagreement, Group, group_by_kind
 from workbench.highlight.markup import Html, chip, concat, count, letter, missing_chip
+from workbench.highlight.tables import share
 
 # What the agreement figure counts, by what the models answer.
 MEANINGS = {
-    "spans": "Agreement: F1 over spans with the same boundaries and label, for labels that both models know, averaged "
-    "over pairs of models.",
+    "spans": "Agreement: of what two models mark, the share that both mark with the same words, label and assertion "
+    "(F1), for labels that both models know, averaged over pairs of models.",
     "labels": "Agreement: the share of pairs of models that give the note the same label; where a note may have "
     "several labels, the share of the labels given by either model that both give.",
 }
@@ -84,7 +85,9 @@ def _figures(comparison: Comparison) -> Html:
     if comparison.agreement is None:
         return Html('<p class="sr-figure">{}</p>').format(comparison.no_agreement)
     total = count(len(comparison.disagreements), "disagreement") if comparison.disagreements else "No disagreements"
-    return Html('<p class="sr-figure"><b>{}</b><span>{:.0%} agreement</span></p>').format(total, comparison.agreement)
+    return Html('<p class="sr-figure"><b>{}</b><span>{} agreement</span></p>').format(
+        total, share(comparison.agreement)
+    )
 
 
 def _kinds(groups: list[tuple[Group, Html]]) -> Html:

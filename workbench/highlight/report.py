@@ -1,7 +1,7 @@
 """Findings and their comparison as one HTML file to keep or print, without scripts or outside resources.
 
 In the order in which it is read: what the models found, where they differ, what they did not read, the note's text if
-it is included, and small print. Without the text a finding is its label and a pair of offsets.
+it is included, and small print. Without the text a finding is its label and its places as offsets.
 """
 
 import re
@@ -150,7 +150,7 @@ def _model(report: Report, name: Html, prediction: Prediction) -> Html:
 def _counted(report: Report, prediction: Prediction) -> Html:
     if answers(prediction.task) == "labels":
         return Html("<bdi>{}</bdi>").format(", ".join(prediction.chosen) or "no label")
-    findings = len(list_findings(report.note.text if report.with_text else None, [prediction]))
+    findings = len(list_findings(report.note.text, [prediction]))
     places = f" in {count(len(prediction.spans), 'place')}" if findings < len(prediction.spans) else ""
     return Html("{}{}").format(count(findings, "finding"), places)
 
@@ -189,18 +189,16 @@ def _findings(report: Report, arms: Sequence[_Arm], slots: dict[str, str]) -> Ht
     """A table under each heading: problems present, ..., treatments, tests; with a column of scores per model."""
     if not arms:
         return Html()
-    text = report.note.text if report.with_text else None
-    findings = list_findings(text, [arm.prediction for arm in arms])
-    line_ends = [match.start() for match in re.finditer("\n", text or "")]
+    findings = list_findings(report.note.text, [arm.prediction for arm in arms])
+    line_ends = [match.start() for match in re.finditer("\n", report.note.text)]
 
     def row(finding: Finding) -> list[str]:
-        words = finding.label if text is None else finding.words or "(no words)"
+        words = (finding.words or "(no words)") if report.with_text else finding.label
         name = chip(Html("<bdi>{}</bdi>").format(words), slots[finding.label], values=finding.values)
-        where = _offsets(*finding.places[0]) if text is None else _lines(finding, line_ends)
-        times = [] if text is None else [f"{len(finding.places):,}"]
-        return [name, *times, where, *(arm.cell(finding) for arm in arms)]
+        where = _lines(finding, line_ends) if report.with_text else _characters_of(finding)
+        return [name, f"{len(finding.places):,}", where, *(arm.cell(finding) for arm in arms)]
 
-    columns = [*(["Place"] if text is None else ["Times", "Line"]), *_letters(report, arms)]
+    columns = ["Times", "Line" if report.with_text else "Characters", *_letters(report, arms)]
     groups = [(Html("<bdi>{}</bdi>").format(title), group) for title, group in by_section(findings)]
     return concat(_tables(groups, columns, row)) or Html("<p>No findings.</p>")
 
@@ -213,6 +211,12 @@ def _lines(finding: Finding, line_ends: Sequence[int]) -> str:
     """The lines of the note in which a finding starts."""
     lines = sorted({bisect_left(line_ends, start) + 1 for start, _ in finding.places})
     return ", ".join([*map(str, lines[:_PLACES]), *(["…"] if len(lines) > _PLACES else [])])
+
+
+def _characters_of(finding: Finding) -> str:
+    """The offsets at which a finding stands."""
+    places = [_offsets(*place) for place in finding.places[:_PLACES]]
+    return ", ".join([*places, *(["…"] if len(finding.places) > _PLACES else [])])
 
 
 def _offsets(start: int, end: int) -> str:

@@ -6,6 +6,7 @@ from trainer.prediction import Coverage, Prediction
 from workbench.compare.agreement import AgreementRow, agreement_rows, arm_pairs
 from workbench.compare.costs import Weights
 from workbench.highlight.markup import Html, letter, table
+from workbench.predict import percent
 
 NONE = "–"  # where there is no figure
 
@@ -51,8 +52,8 @@ def tokens_read(coverage: Coverage) -> str:
 
 
 def share(figure: float | None) -> str:
-    """A part of a whole; unlike a score it may be 0% or 100%."""
-    return NONE if figure is None else f"{figure:.0%}"
+    """A part of a whole; unlike a score it is 0% or 100% where it is exactly that, and only there."""
+    return NONE if figure is None else f"{figure:.0%}" if figure in (0, 1) else percent(figure)
 
 
 def _framed(inner: Html) -> Html:

@@ -101,7 +101,7 @@ def score_figure(
         end = max(steps or 0, *curves[0][1])
         line = {"color": colors()[1], "dash": "dash", "width": 2}
         _curve(figure, ([0, end], [teacher[-1]] * 2), f"teacher {teacher[-1]:.3f}", line=line)
-    figure.update_yaxes(title=f"Dev {score_title(score)}" if teacher or not others else "Dev score (0 to 1)")
+    figure.update_yaxes(title=f"Dev {score_title(score) if teacher or not others else 'score'} (0 to 1)")
     low, high = bounds([value for trace in figure.data for value in trace.y]) if teacher else (0, 1.02)
     figure.update_yaxes(range=[low, high], tickformat=".2f" if teacher else ".1f")
     return _framed(figure, steps=steps)
@@ -121,7 +121,7 @@ def overlay_figure(runs: Mapping[str, Series], *, title: str, marks: bool, unit:
         shown = points if marks else thin(points) if len(points[0]) < FEW_STEPS else smoothed(points)
         marker = {"symbol": _SYMBOLS[place % len(_SYMBOLS)]}
         _curve(figure, shown, name, mode="lines+markers" if marks else "lines", line=line, marker=marker)
-    figure.update_yaxes(title=title, rangemode="normal" if unit else "tozero")
+    figure.update_yaxes(title=f"{title} (0 to 1)" if unit else title, rangemode="normal" if unit else "tozero")
     if unit:
         figure.update_yaxes(range=bounds([value for trace in figure.data for value in trace.y]), tickformat=".2f")
     return _framed(figure)
@@ -136,7 +136,7 @@ def labels_figure(rows: Sequence[tuple[str, float, float]]) -> go.Figure:
         bar = {"color": colors()[1 if name == "teacher" else 0]}
         text = [f"{value:.3f}" for value in values]
         figure.add_bar(y=order, x=values, name=name, orientation="h", marker=bar, text=text, textposition="auto")
-    figure.update_xaxes(title="Test F1", range=[0, 1.02], tickformat=".1f")
+    figure.update_xaxes(title="Test F1 (0 to 1)", range=[0, 1.02], tickformat=".1f")
     figure.update_yaxes(title="Label", autorange="reversed")
     figure.update_layout(barmode="group", bargap=0.3)
     return _laid_out(figure, height=110 + 58 * len(rows))
