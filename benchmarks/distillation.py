@@ -23,7 +23,7 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from benchmarks import measure
 from trainer.architectures.dropout import quicken
-from trainer.evaluation import span_scores
+from trainer.evaluation import cost
 from trainer.recipes import RECIPES
 from trainer.spec import Schedule
 from trainer.training import loop
@@ -229,7 +229,7 @@ def _two_steps(side: Side, case: Case, threads: int) -> int:
     step, _ = side(case, masked_batch(), dropout=True)
     step()
     step()
-    return span_scores.peak_bytes(device) - before
+    return cost.peak_bytes(device) - before
 
 
 def main() -> None:

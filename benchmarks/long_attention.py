@@ -43,7 +43,7 @@ from transformers import (
 from benchmarks import measure
 from trainer.architectures import dropout, quicken
 from trainer.architectures.layer_outputs import quicken_attention
-from trainer.evaluation import span_scores
+from trainer.evaluation import cost
 
 SHAPE = {
     "vocab_size": 30522,
@@ -148,7 +148,7 @@ def _in(process: ProcessPoolExecutor, work: Callable[[], R]) -> R:
 
 
 def _peak() -> int:
-    return span_scores.peak_bytes(torch.device("cpu"))
+    return cost.peak_bytes(torch.device("cpu"))
 
 
 def _prepare(kind: str, tokens: int, padded: bool, quick: bool, way: str, threads: int, dtype: torch.dtype) -> None:
@@ -225,7 +225,7 @@ def _time_passes(kind: str, tokens: int, way: str, threads: int, dtype: torch.dt
         began = time.perf_counter()
         run()
         times.append(time.perf_counter() - began)
-    return min(times), span_scores.peak_bytes(torch.device("cpu")) - before
+    return min(times), cost.peak_bytes(torch.device("cpu")) - before
 
 
 def flops(kind: str, tokens: int, way: str) -> float:

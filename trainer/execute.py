@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trainer import fit, inference, models
 from trainer.datasets.rows import words
 from trainer.errors import CorruptFile, StillroomError
-from trainer.evaluation import span_scores
+from trainer.evaluation import cost
 from trainer.examples import complete_task, open_data
 from trainer.examples.task_data import LabelledData, TaskData
 from trainer.models import export
@@ -80,12 +80,12 @@ def _run(run: Run) -> Result:
 def train(run: Run, stopping: Callable[[], bool]) -> Result:
     """Pre-train, distil or fine-tune; keep the best dev score, score it on test, publish the model."""
     device = torch.device(run.spec.device)
-    span_scores.reset_peak(device)
+    cost.reset_peak(device)
     setup = prepare(run.spec, cache=run.cache, progress=_report_teacher(run, stopping))
     notes = _data_notes(setup.data)
     best = _fit(run, setup, stopping)
     assert best.best_step is not None  # the last step is always evaluated
-    peak = span_scores.peak_bytes(device)
+    peak = cost.peak_bytes(device)
     checkpoint.restore_weights(checkpoint.at_step(run, best.best_step), setup.objective)
     task, student = run.spec.spec.task, setup.objective.student
     student.config.update(setup.data.choose_on_dev(student, setup.tokenizer, max_tokens=setup.max_tokens))

@@ -123,14 +123,7 @@ def test_a_report_has_the_long_documents_by_themselves_and_what_it_cost(tokenize
     right = np.array([TAGS[row.argmax()] == each.labels[0] for row, each in zip(probabilities, notes, strict=True)])
     assert report["metrics"]["accuracy"] == right.mean()
     assert report["metrics"]["over_512.accuracy"] == right[lengths > 512].mean()
-    assert set(report["cost"]) == {
-        "params",
-        "disk_bytes",
-        "latency_ms_p50",
-        "latency_ms_p95",
-        "tokens_per_second",
-        "peak_memory_bytes",
-    }
+    assert set(report["cost"]) >= {"tokens_per_second", "latency_ms_p50", "latency_ms_p50_at_4096"}
     assert set(report["intervals"]) >= {"accuracy", "macro_f1", "micro_f1", "over_512.accuracy", "over_512.macro_f1"}
 
 

@@ -510,7 +510,7 @@ PEAK = """
 import sys, psutil, torch
 from transformers import BigBirdConfig, BigBirdModel, LongformerConfig, LongformerModel
 from trainer.architectures import quicken
-from trainer.evaluation.span_scores import peak_bytes
+from trainer.evaluation.cost import peak_bytes
 kind, tokens = sys.argv[1], int(sys.argv[2])
 sizes = dict(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
 if kind == "longformer":

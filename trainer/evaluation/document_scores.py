@@ -2,7 +2,6 @@
 classifier.
 """
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -12,7 +11,7 @@ import torch
 
 from trainer import inference
 from trainer.errors import BadData, BadSpec
-from trainer.evaluation import span_scores as costs
+from trainer.evaluation import cost as costs
 from trainer.evaluation.hardware import measured_on
 from trainer.inference import THRESHOLD
 
@@ -115,8 +114,7 @@ def evaluate(
     inference.classify. negative: as in Answers. missed: the labels of items that the model cannot be asked about; for
     it they have the label `negative`, or none.
     metrics: `metrics`, and over_512.* and over_1024.* of documents with more word pieces than that, with their number
-    n, where there are any. intervals: the `bootstrap` of the same. cost: as in evaluation.span_scores; latency is per
-    document, one at a time, and tokens_per_second counts the pieces that were read.
+    n, where there are any. intervals: the `bootstrap` of the same. cost: of evaluation.cost.
     annotated: the labels that the data set knows; None: all that the model knows. Other labels have no score and no
     part in a mean. Where documents may have several labels, predictions of them are not counted; where each has one,
     such a prediction is wrong. "not_annotated" gives their number by label, where there are any.
@@ -124,20 +122,20 @@ def evaluate(
     `split` only names the documents in these messages.
     """
     _check_labels(model, items, split)
-    device = next(model.parameters()).device
-    costs.reset_peak(device)
-    began = time.perf_counter()
-    outputs = classify(items, model, tokenizer, **options)
-    seconds = time.perf_counter() - began
-    peak = costs.peak_bytes(device)
+    outputs, cost = costs.measure(
+        model,
+        lambda: classify(items, model, tokenizer, **options),
+        pieces=lambda outputs: int(outputs.read.sum()),
+        read_one=lambda index: classify([items[index]], model, tokenizer, **options),
+        count=len(items),
+        folder=folder,
+        seed=seed,
+    )
+    if classify is classify_documents:
+        texts, hypotheses = (item.text for item in items), _hypotheses(items[:1])
+        options |= {"hypotheses": hypotheses}
+        cost |= costs.by_length(lambda text: inference.classify([text], model, tokenizer, **options), texts, tokenizer)
     answers, dropped = drop_unannotated(_compare(model, items, outputs, negative, missed), annotated)
-    cost = {
-        "params": sum(parameter.numel() for parameter in model.parameters()),
-        "disk_bytes": costs.weight_bytes(model, folder),
-        **_latency(model, tokenizer, items, seed, classify, options),
-        "tokens_per_second": int(outputs.read.sum()) / seconds,
-        "peak_memory_bytes": peak,
-    }
     values, intervals = metrics(answers), bootstrap(answers, samples=samples, seed=seed)
     for length in LONG:
         if (longer := outputs.pieces > length).any():
@@ -327,25 +325,6 @@ def _ranking(answers: Answers, draws: np.ndarray | None = None) -> dict[str, np.
 def _hypotheses(documents: Sequence[Document]) -> list[str] | None:
     """The hypotheses of pairs; None of documents that have none."""
     return [document.hypothesis for document in documents if document.hypothesis is not None] or None
-
-
-def _latency(
-    model: torch.nn.Module,
-    tokenizer: Any,
-    items: Sequence[Item],
-    seed: int,
-    classify: Classify,
-    options: Mapping[str, Any],
-) -> dict[str, float]:
-    """Percentiles of the time per item, one at a time, in milliseconds, over a seeded sample."""
-    chosen = np.random.default_rng(seed).permutation(len(items))[: costs.TIMED]
-    times = []
-    for index in [chosen[0], *chosen]:  # the first call is a warm-up
-        began = time.perf_counter()
-        classify([items[index]], model, tokenizer, **options)
-        times.append((time.perf_counter() - began) * 1000)
-    middle, slow = np.percentile(times[1:], [50, 95])
-    return {"latency_ms_p50": float(middle), "latency_ms_p95": float(slow)}
 
 
 def _check_labels(model: torch.nn.Module, items: Sequence[Item], split: str) -> None:

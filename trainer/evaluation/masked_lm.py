@@ -3,7 +3,6 @@
 The masks are fixed: with the same tokenizer and max_tokens, every model predicts the same masked pieces.
 """
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from transformers import PreTrainedModel
 from trainer.datasets.rows.corpus import Rows
 from trainer.datasets.rows.masking import IGNORED, Masking
 from trainer.datasets.rows.tokens import Tokens
-from trainer.evaluation import span_scores as costs
+from trainer.evaluation import cost as costs
 from trainer.evaluation.hardware import measured_on
 from trainer.inference import BATCH_TOKENS, evaluating
 from trainer.inference.window_batches import check_finite
@@ -48,23 +47,19 @@ def evaluate(
 ) -> dict[str, Any]:
     """{"metrics", "n", "intervals", "cost", "measured_on"}: `scores`, and the number of documents that they rest on.
 
-    intervals: the 95 % percentile bootstrap over documents. cost: as in span_scores; latency is per window, one at a
-    time, and tokens_per_second does not count special tokens.
+    intervals: the 95 % percentile bootstrap over documents. cost: of evaluation.cost, an item being a window;
+    special tokens do not count.
     """
     rows = _held_out(tokenizer, corpus, max_tokens, most_pieces)
-    device = next(model.parameters()).device
-    costs.reset_peak(device)
-    began = time.perf_counter()
-    counts = _count(model, rows)
-    seconds = time.perf_counter() - began
-    peak = costs.peak_bytes(device)
-    cost = {
-        "params": sum(parameter.numel() for parameter in model.parameters()),
-        "disk_bytes": costs.weight_bytes(model, folder),
-        **_latency(model, rows, seed),
-        "tokens_per_second": int((rows.cuts.stops - rows.cuts.starts).sum()) / seconds,
-        "peak_memory_bytes": peak,
-    }
+    counts, cost = costs.measure(
+        model,
+        lambda: _count(model, rows),
+        pieces=lambda _: int((rows.cuts.stops - rows.cuts.starts).sum()),
+        read_one=lambda index: _read_window(model, rows, index),
+        count=len(rows.lengths),
+        folder=folder,
+        seed=seed,
+    )
     intervals = _bootstrap(counts, samples, seed)
     report = {"metrics": _ratios(counts.sum(axis=0)), "n": len(counts), "intervals": intervals, "cost": cost}
     return report | {"measured_on": measured_on(model)}
@@ -128,14 +123,6 @@ def _bootstrap(counts: np.ndarray, samples: int, seed: int) -> dict[str, list[fl
     return {name: [float(low), float(high)] for name, (low, high) in limits.items()}
 
 
-def _latency(model: PreTrainedModel, rows: Rows, seed: int) -> dict[str, float]:
-    """Percentiles of the time per window, one at a time, in milliseconds, over a seeded sample."""
-    chosen = np.random.default_rng(seed).permutation(len(rows.lengths))[: costs.TIMED]
-    times = []
+def _read_window(model: PreTrainedModel, rows: Rows, index: int) -> None:
     with evaluating(model):
-        for index in [chosen[0], *chosen]:  # the first call is a warm-up
-            began = time.perf_counter()
-            _fill(model, rows.batch([index], step=0))
-            times.append((time.perf_counter() - began) * 1000)
-    middle, slow = np.percentile(times[1:], [50, 95])
-    return {"latency_ms_p50": float(middle), "latency_ms_p95": float(slow)}
+        _fill(model, rows.batch([index], step=0))

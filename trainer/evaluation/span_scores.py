@@ -1,14 +1,12 @@
 """Scores of entity spans, counted as seqeval counts them, with bootstrap intervals, and the cost of a model."""
 
-import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from trainer import inference
@@ -17,11 +15,9 @@ from trainer.datasets.rows.pieces import cut_words
 from trainer.datasets.tags import entities_of, entity_types
 from trainer.errors import BadData, BadSpec
 from trainer.evaluation import attribute_scores
+from trainer.evaluation import cost as costs
 from trainer.evaluation.hardware import measured_on
 from trainer.inference import Labelling
-
-STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-TIMED = 100  # sentences that are timed for the latency figures
 
 
 def scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -104,9 +100,7 @@ def evaluate(
 
     metrics and intervals: `scores` and `bootstrap`, and those of attribute_scores; labelling "all" counts pieces (the
     papers' scheme, trap T1).
-    cost: params; disk_bytes of the weights in `folder`, or in memory without one; latency_ms_p50 and latency_ms_p95 of
-    one sentence at a time, tokenisation included; tokens_per_second of the batched pass, in word pieces;
-    peak_memory_bytes of this process (on an accelerator: of its tensors) during that pass. measured_on: see hardware.
+    cost: of evaluation.cost, an item being a sentence. measured_on: of evaluation.hardware.
     annotated: the entity types that the data set annotates; None: all that the model knows. Predictions of other types
     are neither right nor wrong and are not counted; "not_annotated" gives their number by type, where there are any.
     Raises BadSpec if the sentences have entity types that the model does not know, and BadData if there is nothing to
@@ -114,20 +108,18 @@ def evaluate(
     """
     sentences = list(map(Sentence.of, sentences))
     _check_types(model, sentences, split)
-    device = next(model.parameters()).device
-    reset_peak(device)
-    began = time.perf_counter()
-    gold, outputs = _read(model, tokenizer, sentences, labelling, max_tokens, batch_tokens)
-    seconds = time.perf_counter() - began
-    peak = peak_bytes(device)
-    pieces = sum(len(cut_words(sentence.words, tokenizer)[0]) for sentence in sentences)
-    cost = {
-        "params": sum(parameter.numel() for parameter in model.parameters()),
-        "disk_bytes": weight_bytes(model, folder),
-        **_latency(model, tokenizer, sentences, max_tokens, seed),
-        "tokens_per_second": pieces / seconds,
-        "peak_memory_bytes": peak,
-    }
+    tag = partial(inference.tag_words, model=model, tokenizer=tokenizer, max_tokens=max_tokens)
+    (gold, outputs), cost = costs.measure(
+        model,
+        lambda: _read(model, tokenizer, sentences, labelling, max_tokens, batch_tokens),
+        pieces=lambda _: sum(len(cut_words(sentence.words, tokenizer)[0]) for sentence in sentences),
+        read_one=lambda index: tag([sentences[index].words]),
+        count=len(sentences),
+        folder=folder,
+        seed=seed,
+    )
+    texts = (" ".join(sentence.words) for sentence in sentences)
+    cost |= costs.by_length(lambda text: tag([text.split()]), texts, tokenizer)
     predicted, dropped = drop_unannotated([each.tags for each in outputs], annotated)
     spans = (model, gold, predicted, outputs, _stated_attributes(sentences, tokenizer, labelling))
     metrics = scores(gold, predicted) | attribute_scores.scores(*spans)
@@ -193,24 +185,6 @@ def _stated_attributes(
     ]
 
 
-def _latency(
-    model: torch.nn.Module,
-    tokenizer: Any,
-    sentences: Sequence[Sentence],
-    max_tokens: int | None,
-    seed: int,
-) -> dict[str, float]:
-    """Percentiles of the time per sentence, one at a time, in milliseconds, over a seeded sample."""
-    chosen = np.random.default_rng(seed).permutation(len(sentences))[:TIMED]
-    times = []
-    for index in [chosen[0], *chosen]:  # the first call is a warm-up
-        began = time.perf_counter()
-        inference.tag_words([sentences[index].words], model, tokenizer, max_tokens=max_tokens)
-        times.append((time.perf_counter() - began) * 1000)
-    middle, slow = np.percentile(times[1:], [50, 95])
-    return {"latency_ms_p50": float(middle), "latency_ms_p95": float(slow)}
-
-
 def _check_lengths(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> None:
     if len(gold) != len(predicted):
         raise BadData(f"there are {len(gold):,} sentences of gold tags and {len(predicted):,} of predicted tags.")
@@ -232,29 +206,3 @@ def _check_types(model: torch.nn.Module, sentences: Sequence[Sentence], split: s
             [("dataset", f"{where} has the entity types {lists[0]}; the model knows {lists[1]}, not {lists[2]}")],
             next_step="Choose a model that was trained on these entity types, or fine-tune this one on this data set.",
         )
-
-
-def weight_bytes(model: torch.nn.Module, folder: Path | None) -> int:
-    """The size in bytes of the weights in a folder, or in memory without one."""
-    if folder is not None:
-        return sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
-    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-
-
-def reset_peak(device: torch.device) -> None:
-    """Start a new measurement of `peak_bytes`."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    with suppress(OSError):  # where it cannot be reset, the peak covers the whole life of the process
-        CLEAR_REFS.write_text("5")  # Linux: resets the peak to the current resident size
-
-
-def peak_bytes(device: torch.device) -> int:
-    """The peak memory of this process (on an accelerator: of its tensors) since `reset_peak`, in bytes."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if STATUS.exists():
-        mark = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(mark.split()[1]) * 1024
-    return psutil.Process().memory_info().rss
