@@ -71,7 +71,7 @@ COMPUTING = [f"trainer.{name}" for name in TRAINER[TRAINER.index("architectures"
 LIGHT = {"trainer.training", "trainer.training.estimate", "trainer.training.memory", "trainer.evaluation"}
 TENSORS = {"trainer.datasets.rows.batches"}
 LARGEST_FOLDER = 16  # modules
-PRINTERS = {"workbench/cli/__init__.py", "workbench/cli/terminal.py", "trainer/execute.py", "trainer/__main__.py"}
+PRINTERS = {"workbench/cli/job_commands.py", "workbench/cli/terminal.py", "trainer/execute.py", "trainer/__main__.py"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core", "manager", "handler", "service"}
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 

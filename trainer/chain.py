@@ -11,7 +11,7 @@ chain is submitted, each step becomes a job, and "@name" the id of that job (tra
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,17 @@ class Chain:
         if problems:
             raise BadSpec(problems)
         return Chain(tuple(changed))
+
+    def without(self, names: Collection[str]) -> "Chain":
+        """The chain without these steps and all that need them."""
+        left_out, remaining = set(names), list[Step]()
+        for step in self.steps:
+            needed = {each.name[1:] for each in step.spec.references("model") if each.name.startswith("@")}
+            if step.name in left_out or needed & left_out:
+                left_out.add(step.name)
+            else:
+                remaining.append(step)
+        return Chain(tuple(remaining))
 
 
 def replaced(spec: JobSpec, values: Mapping[str, str]) -> JobSpec:

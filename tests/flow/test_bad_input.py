@@ -44,9 +44,11 @@ COMMANDS = {
     "zoo fetch": "{name}",
     "datasets": "--json",
     "datasets check": "{data} --json",
+    "datasets import": "{data} --task ner --name mine --json",
     "datasets fetch": "{name}",
     "space build": "--out {out}",
 }
+LISTING = ("datasets check", "datasets import")  # whose answer is the list of problems
 PORTS = {"none": lambda *_: "port", "absurd": lambda *_: "99999999999", "negative": lambda *_: "-1"}
 DEVICES = {"unknown": lambda *_: "abacus", "empty": lambda *_: "", "a path": lambda *_: "/dev/sda"}
 KINDS = {
@@ -109,7 +111,7 @@ def wrong(name: str, kind: str, code: int, out: str, err: str, *, as_json: bool,
         return f"{where}: exit code {code}"
     if "Traceback" in out + err:
         return f"{where}: a traceback"
-    if code and name != "datasets check" and "error" not in err.lower():  # whose answer is the list of problems
+    if code and name not in LISTING and "error" not in err.lower():
         return f"{where}: silence on stderr"
     if not as_json:
         return None
@@ -117,7 +119,7 @@ def wrong(name: str, kind: str, code: int, out: str, err: str, *, as_json: bool,
         document = json.loads(out)
     except ValueError:
         return f"{where}: no JSON on stdout"
-    if code and name != "datasets check":
+    if code and name not in LISTING:
         error = document.get("error", {})
         if lacking := [field for field in ("type", "message", "next_step") if not error.get(field)]:
             return f"{where}: an error without {' and '.join(lacking)}"

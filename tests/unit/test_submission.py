@@ -92,6 +92,19 @@ def test_what_waits_is_shown_by_every_command_that_shows_jobs(stillroom, write, 
     assert code == 2 and f"stillroom retry {a}" in err
 
 
+def test_steps_whose_models_are_elsewhere_are_left_out_if_wished(stillroom, write, inputs):
+    taught = {"kind": "distill", "teacher": "@large", "student": {"layers": 3}, "recipe": "task_kd"}
+    steps = [("here", {"model": inputs[0]}), ("large", {"model": "bert-base-uncased"}), ("small", taught)]
+    assert stillroom("submit", write(*steps))[0] == 2
+    code, out, err = stillroom("submit", write(*steps), "--here", "--json")
+    assert code == 0 and [*json.loads(out)["ids"]] == ["here"]
+    assert "large, which needs bert-base-uncased" in err and "small, which needs an earlier step" in err
+    code, _, err = stillroom("submit", write(*steps[1:]), "--here")
+    assert code == 1 and "No model of this chain is on this machine: bert-base-uncased" in err
+    code, _, err = stillroom("submit", write(("typo", {"model": "nosuch"})), "--here")
+    assert code == 2 and "nosuch" in err
+
+
 def test_wait_is_for_the_whole_chain(stillroom, write, inputs, working):
     working()
     path = write(("a", {"model": inputs[0]}), ("b", {"model": "@a"}), ("c", {"model": "@a", "seed": 1}))

@@ -18,7 +18,7 @@ from trainer.errors import BadData, BadSpec, Refused, StillroomError, Unavailabl
 from trainer.home import unavailable as state_error
 from trainer.offline import go_offline
 from trainer.references import expanded
-from workbench.cli import dataset_commands, demo_commands, inputs, results_commands, terminal
+from workbench.cli import dataset_commands, demo_commands, inputs, job_commands, results_commands, terminal
 
 if TYPE_CHECKING:
     from trainer.zoo import ModelEntry
@@ -41,7 +41,6 @@ app.command("demo")(demo_commands.demo)
 app.add_typer(demo_commands.space_app, name="space")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, as `stillroom jobs` lists it.")]
 ZooId = Annotated[str, typer.Argument(metavar="ID", help="A model's id, as `stillroom zoo` lists it.")]
 Model = Annotated[str, typer.Option("--model", metavar="M", help="Zoo id, run id, ./folder or org/name.")]
 TextFile = Annotated[
@@ -117,87 +116,8 @@ def worker(
     work(device=device, drain=drain, threads=int(threads) if threads else None)
 
 
-@app.command()
-def submit(
-    spec: Annotated[
-        Path, typer.Argument(parser=expanded, metavar="SPEC.yaml", help="A job spec or a chain; specs/ has some.")
-    ],
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until all jobs end; exit with 1 unless all succeeded.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Queue a job or a chain of jobs; a job that is already queued or running is not queued again."""
-    from trainer.chain import read
-    from workbench.launch import submission
-
-    steps = submission.submit(read(spec))
-    if wait:
-        _warn_if_no_worker()
-        steps = submission.wait(steps, view=(lambda *_: None) if as_json else terminal.show_step)
-    document = submission.document(steps, whole=wait)
-    terminal.answer(document, as_json=as_json, view=lambda: terminal.show_steps(steps, whole=wait))
-    if wait and any(job.state != "succeeded" for job in steps.values()):
-        raise typer.Exit(FAILED)
-
-
-@app.command()
-def jobs(as_json: AsJson = False) -> None:
-    """List the jobs, newest first."""
-    from trainer import queue
-
-    listed = queue.jobs()
-    terminal.answer([job.to_json() for job in listed], as_json=as_json, view=lambda: terminal.show_jobs(listed))
-
-
-@app.command("job")
-def show_job(job_id: JobId, as_json: AsJson = False) -> None:
-    """Show one job."""
-    from trainer import queue
-
-    job = queue.job(job_id)
-    terminal.answer(job.to_json(), as_json=as_json, view=lambda: terminal.show_job(job))
-
-
-@app.command()
-def logs(
-    job_id: JobId,
-    follow: Annotated[bool, typer.Option("--follow", help="Keep printing until the job ends.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print the log of a job's newest attempt."""
-    from trainer import queue
-    from workbench.launch import logs as job_logs
-
-    queue.job(job_id)  # an unknown id is an error, a job without a log is not
-    parts = job_logs.read(job_id, follow=follow)
-    if as_json:
-        terminal.print_json({"id": job_id, "log": "".join(parts)})
-    else:
-        for part in parts:
-            print(part, end="", flush=True)
-
-
-@app.command()
-def cancel(job_id: JobId, as_json: AsJson = False) -> None:
-    """Cancel a queued or running job; a running one stops within seconds."""
-    from trainer import queue
-
-    job = queue.cancel(job_id)
-    terminal.answer(job.to_json(), as_json=as_json, view=lambda: terminal.show_state(job))
-
-
-@app.command()
-def retry(
-    job_id: JobId,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Start a new job from step 0 with the same spec.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Queue a failed or cancelled job again; it resumes from its last checkpoint."""
-    from trainer import queue
-
-    job = queue.retry(job_id, fresh=fresh)
-    terminal.answer(job.to_json(), as_json=as_json, view=lambda: terminal.show_state(job))
+for command in job_commands.COMMANDS:
+    app.command(command.__name__.replace("show_", ""))(command)
 
 
 @zoo_app.callback(invoke_without_command=True)
@@ -389,10 +309,3 @@ def _entry(model_id: str) -> "ModelEntry":
     if model_id not in entries():
         raise UnknownName("model", model_id, entries(), next_step="`stillroom zoo` lists them.")
     return entries()[model_id]
-
-
-def _warn_if_no_worker() -> None:
-    from trainer.queue import workers
-
-    if not workers():
-        terminal.say("No worker is running; start one with `stillroom worker`.", stderr=True)

@@ -153,6 +153,30 @@ def _is_coming(reference: str) -> bool:
     return True
 
 
+def only_here(chain: Chain) -> tuple[Chain, dict[str, str]]:
+    """The steps of a chain whose models are on this machine, and the models that the others lack, by step.
+
+    Raises UnknownName for a model that is not in the zoo either, and Unavailable where no step is left.
+    """
+    lacking: dict[str, str] = {}
+    for step in chain.steps:
+        for each in step.spec.references("model"):
+            try:
+                if not each.name.startswith("@"):
+                    zoo.resolve(each.name)
+            except Unavailable:
+                lacking[step.name] = each.name
+    remaining = chain.without(lacking)
+    if not remaining.steps:
+        names = ", ".join(sorted(set(lacking.values())))
+        raise Unavailable(
+            f"No model of this chain is on this machine: {names}.",
+            next_step="Run `stillroom zoo fetch ID` for each on a connected machine.",
+        )
+    left_out = {step.name for step in chain.steps} - {step.name for step in remaining.steps}
+    return remaining, {name: lacking.get(name, "an earlier step") for name in sorted(left_out)}
+
+
 def _dataset(reference: str) -> str:
     path = datasets.resolve(reference).path
     return datasets.version_of(reference) or (path if Path(path).is_absolute() else reference)
