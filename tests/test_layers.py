@@ -69,6 +69,7 @@ WORKBENCH = [
 COMPUTING = [f"trainer.{name}" for name in TRAINER[TRAINER.index("architectures") :]]  # with tensors
 # In them, what pages and the queue ask too; and the one part of datasets that makes tensors.
 LIGHT = {"trainer.training", "trainer.training.estimate", "trainer.training.memory", "trainer.evaluation"}
+LIGHT |= {f"trainer.evaluation.{name}" for name in ("outcomes", "significance", "calibration", "baselines", "slices")}
 TENSORS = {"trainer.datasets.rows.batches"}
 LARGEST_FOLDER = 16  # modules
 PRINTERS = {"workbench/cli/job_commands.py", "workbench/cli/terminal.py", "trainer/execute.py", "trainer/__main__.py"}

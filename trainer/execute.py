@@ -90,7 +90,7 @@ def train(run: Run, stopping: Callable[[], bool]) -> Result:
     task, student = run.spec.spec.task, setup.objective.student
     student.config.update(setup.data.choose_on_dev(student, setup.tokenizer, max_tokens=setup.max_tokens))
     _note(run, f"Scoring the best checkpoint, that of step {best.best_step}, on the test split.")
-    report = setup.data.report(student, setup.tokenizer, "test", max_tokens=setup.max_tokens)
+    report = _store_outcomes(run, setup.data.report(student, setup.tokenizer, "test", max_tokens=setup.max_tokens))
     metrics = {f"dev_{task.score}": best.best_score, "best_step": float(best.best_step), "peak_memory_bytes": peak}
     metrics |= {f"test_{name}": value for name, value in report["metrics"].items()}
     metrics |= _retention(task.score, report["metrics"], setup.teacher_scores("test"))
@@ -111,12 +111,20 @@ def averaging(run: Run, stopping: Callable[[], bool]) -> Result:
     max_tokens = _max_tokens(run, model, tokenizer)
     model.config.update(data.choose_on_dev(model, tokenizer, max_tokens=max_tokens))
     dev, report = (data.report(model, tokenizer, split, max_tokens=max_tokens) for split in ("dev", "test"))
+    report = _store_outcomes(run, report)
     metrics = {f"dev_{spec.task.score}": dev["metrics"][spec.task.score]}
     metrics |= {f"test_{name}": value for name, value in report["metrics"].items()}
     about = _about(run, model, metrics=metrics, report=report) | {"data_notes": notes}
     export.publish(run.folder / "artifacts" / "model", model, tokenizer, about)
     report |= {"members": [_member(run, one) for one in (run.spec.model, *run.spec.others)]}
     return Result(state="succeeded", metrics=metrics, report=report, artifact="artifacts/model")
+
+
+def _store_outcomes(run: Run, report: dict[str, Any]) -> dict[str, Any]:
+    """Write what a report rests on into the run folder; the report without it."""
+    if outcomes := report.pop("outcomes", None):
+        outcomes.write(run.folder)
+    return report
 
 
 def _member(run: Run, model: ResolvedModel) -> dict[str, Any]:
@@ -135,6 +143,7 @@ def evaluation(run: Run, stopping: Callable[[], bool]) -> Result:
     run.emit("plan", steps=1, start=0)
     max_tokens, folder = _max_tokens(run, model, tokenizer), Path(run.spec.model.path)
     report = data.report(model, tokenizer, run.spec.spec.split, max_tokens=max_tokens, folder=folder)
+    report = _store_outcomes(run, report)
     return Result(state="succeeded", metrics=report["metrics"], report=report)
 
 

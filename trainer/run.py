@@ -6,6 +6,7 @@
         log.txt         out: what the child printed
         checkpoints/    out: step-<n>/, each committed atomically
         artifacts/      out: model/ and what else the run publishes
+        outcomes.json   out: the outcome of each item that was scored, without text (evaluation.outcomes)
         result.json     out: last; a run that has one is finished
 
 An attempt reads the checkpoints of every attempt of its run and writes only to its own folder, so a late process may

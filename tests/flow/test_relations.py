@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from trainer import datasets, inference, models
+from trainer.evaluation.outcomes import Outcomes, score
 from trainer.execute import execute
 from trainer.files import file_sha256
 from trainer.models.export import model_card, read_about
@@ -64,6 +65,9 @@ def test_from_an_encoder_to_relations_and_a_student(home, tiny_model, folder):
     assert {"teacher_test_micro_f1", "retention"} <= set(student.result.metrics)
     scored = run_of(home, folder, {"kind": "evaluate", "model": "t"}, number=3, model=teacher)
     assert scored.result.metrics["micro_f1"] == metrics["test_micro_f1"]
+    stored = Outcomes.read(scored.folder)
+    assert score("micro_f1", stored.table(), stored.right()) == pytest.approx(metrics["test_micro_f1"])
+    assert len(stored.documents) == stored.n == 4 and scored.result.report["baseline"]["metrics"]["micro_f1"] > 0
 
     fields |= {"task": {"name": "relations", "mentions": "anonymised"}}
     refused = run_of(home, folder, fields, number=4, model=teacher, teacher=teacher)

@@ -11,8 +11,10 @@ import torch
 
 from trainer import inference
 from trainer.errors import BadData, BadSpec
+from trainer.evaluation import calibration, outcomes
 from trainer.evaluation import cost as costs
 from trainer.evaluation.hardware import measured_on
+from trainer.evaluation.outcomes import Outcomes
 from trainer.inference import THRESHOLD
 
 LONG = (512, 1024)  # word pieces; longer documents also get scores of their own
@@ -104,6 +106,8 @@ def evaluate(
     annotated: Collection[str] | None = None,
     negative: str | None = None,
     missed: Sequence[Sequence[str]] = (),
+    measures: str = "macro_f1",
+    calibrated_on: Sequence[Any] = (),
     samples: int = SAMPLES,
     seed: int = 0,
     **options: Any,
@@ -118,11 +122,13 @@ def evaluate(
     annotated: the labels that the data set knows; None: all that the model knows. Other labels have no score and no
     part in a mean. Where documents may have several labels, predictions of them are not counted; where each has one,
     such a prediction is wrong. "not_annotated" gives their number by label, where there are any.
+    measures: the main score of the outcomes, which all this rests on. calibrated_on: items of dev, on which the
+    temperature of the "calibration" is fitted; without any there is none.
     Raises BadSpec if the documents have labels that the model does not know, and BadData if there is nothing to score;
     `split` only names the documents in these messages.
     """
     _check_labels(model, items, split)
-    outputs, cost = costs.measure(
+    read, cost = costs.measure(
         model,
         lambda: classify(items, model, tokenizer, **options),
         pieces=lambda outputs: int(outputs.read.sum()),
@@ -133,18 +139,31 @@ def evaluate(
     )
     if classify is classify_documents:
         texts, hypotheses = (item.text for item in items), _hypotheses(items[:1])
-        options |= {"hypotheses": hypotheses}
-        cost |= costs.by_length(lambda text: inference.classify([text], model, tokenizer, **options), texts, tokenizer)
-    answers, dropped = drop_unannotated(_compare(model, items, outputs, negative, missed), annotated)
+        alone = options | {"hypotheses": hypotheses}
+        cost |= costs.by_length(lambda text: inference.classify([text], model, tokenizer, **alone), texts, tokenizer)
+    answers, dropped = drop_unannotated(_compare(model, items, read, negative, missed), annotated)
     values, intervals = metrics(answers), bootstrap(answers, samples=samples, seed=seed)
     for length in LONG:
-        if (longer := outputs.pieces > length).any():
+        if (longer := read.pieces > length).any():
             part = answers.where(np.flatnonzero(longer))
             values |= under(f"over_{length}", metrics(part) | {"n": float(longer.sum())})
             intervals |= under(f"over_{length}", bootstrap(part, samples=samples, seed=seed))
     report = {"metrics": values, "n": len(answers.gold), "intervals": intervals, "cost": cost}
     report |= {"measured_on": measured_on(model)}
+    report |= {"outcomes": _outcomes(answers, measures)}
+    if calibrated_on:
+        known = answers.where(np.arange(len(items)))
+        dev, _ = drop_unannotated(
+            _compare(model, calibrated_on, classify(calibrated_on, model, tokenizer, **options)), annotated
+        )
+        probabilities = (known.gold, known.probabilities, dev.gold, dev.probabilities)
+        report |= {"calibration": calibration.report(*probabilities, several=answers.multi_label)}
     return report | ({"not_annotated": dropped} if dropped else {})
+
+
+def _outcomes(answers: Answers, measures: str) -> Outcomes:
+    parts = (answers.labels, answers.gold, answers.predicted, answers.probabilities)
+    return outcomes.of_labels(*parts, measures=measures, unit="items", negative=answers.negative)
 
 
 def drop_unannotated(answers: Answers, annotated: Collection[str] | None) -> tuple[Answers, dict[str, int]]:

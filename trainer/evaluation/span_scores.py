@@ -1,7 +1,7 @@
 """Scores of entity spans, counted as seqeval counts them, with bootstrap intervals, and the cost of a model."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ import torch
 from trainer import inference
 from trainer.datasets import Sentence
 from trainer.datasets.rows.pieces import cut_words
+from trainer.datasets.rows.words import join, words_in
 from trainer.datasets.tags import entities_of, entity_types
 from trainer.errors import BadData, BadSpec
-from trainer.evaluation import attribute_scores
+from trainer.evaluation import attribute_scores, outcomes
 from trainer.evaluation import cost as costs
 from trainer.evaluation.hardware import measured_on
+from trainer.evaluation.outcomes import Outcomes
 from trainer.inference import Labelling
 
 
@@ -104,7 +106,7 @@ def evaluate(
     annotated: the entity types that the data set annotates; None: all that the model knows. Predictions of other types
     are neither right nor wrong and are not counted; "not_annotated" gives their number by type, where there are any.
     Raises BadSpec if the sentences have entity types that the model does not know, and BadData if there is nothing to
-    score; `split` only names the sentences in these messages.
+    score; `split` only names the sentences in these messages. outcomes: what all this rests on, where words are scored.
     """
     sentences = list(map(Sentence.of, sentences))
     _check_types(model, sentences, split)
@@ -127,7 +129,30 @@ def evaluate(
     intervals |= attribute_scores.intervals(*spans, samples=samples, seed=seed)
     report = {"metrics": metrics, "n": len(sentences), "intervals": intervals, "cost": cost}
     report |= {"measured_on": measured_on(model)}
+    if labelling == "first":
+        report |= {"outcomes": _outcomes(model, sentences, gold, predicted, outputs, spans[-1])}
     return report | ({"not_annotated": dropped} if dropped else {})
+
+
+def _outcomes(
+    model: torch.nn.Module,
+    sentences: Sequence[Sentence],
+    gold: Sequence[Sequence[str]],
+    predicted: Sequence[Sequence[str]],
+    outputs: Sequence[inference.WordOutputs],
+    stated: Sequence[Mapping[str, Sequence[str]]],
+) -> Outcomes:
+    """The outcome of each sentence, with its places in the text of its words."""
+    known, attributes = inference.attributes_of(model), []
+    for tags, answer, words, values in zip(gold, predicted, outputs, stated, strict=True):
+        by_span = {}
+        for kind, first, last in set(entities_of(tags)) & set(entities_of(answer)):
+            read = words.attributes(first, last, kind, known)
+            pairs = {name: (values[name][first], each.value) for name, each in read.items() if name in values}
+            by_span[kind, first, last] = {name: pair for name, pair in pairs.items() if pair[0]}
+        attributes.append(by_span)
+    places = [words_in(join(sentence.words).text).places for sentence in sentences]
+    return outcomes.of_spans(places, gold, predicted, attributes, measures="f1", unit="sentences")
 
 
 def drop_unannotated(

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from trainer import datasets
+from trainer import datasets, inference
 from trainer.datasets import Report, Sentence, attributes
 from trainer.datasets.attributes import Attribute
 from trainer.datasets.contents import MarkedContents
 from trainer.datasets.rows.batches import collate, pad
 from trainer.datasets.rows.passages import passages
 from trainer.datasets.rows.pieces import Frame, align_words, cut_words, frame
-from trainer.datasets.rows.words import expand_tags
-from trainer.datasets.tags import DECODING, Tags, iob2
+from trainer.datasets.rows.words import expand_tags, join, words_in
+from trainer.datasets.tags import DECODING, Tags, entities_of, iob2
 from trainer.datasets.tags import read as read_tags
-from trainer.evaluation import span_scores
+from trainer.evaluation import baselines, slices, span_scores
 from trainer.examples.task_data import LabelledData, LabelledRows
 from trainer.models.heads import document_reading
 from trainer.resolved import ResolvedDataset, ResolvedModel
@@ -320,7 +320,29 @@ class NERData(LabelledData[NER]):
             max_tokens=self._window(model, max_tokens),
             annotated=self.survey.labels,
         )
-        return self.with_notes(report, split)
+        return self.with_notes(report | self._beside(report, tokenizer, split), split)
+
+    def _beside(self, report: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, split: str) -> dict[str, Any]:
+        """What stands beside the scores of words: those of a dictionary of train, and those of parts of the items."""
+        if (outcomes := report.get("outcomes")) is None:
+            return {}
+        words = [example.words for example in self.examples(split)]
+        stated = [example.tags for example in self.examples(split)]
+        looked_up = [self._dictionary.tags(each) for each in words]
+        gold, answers = (inference.expand(words, tags, tokenizer) for tags in (stated, looked_up))
+        texts = [join(each).text for each in words]
+        mentions = []
+        for text, tags in zip(texts, gold, strict=True):
+            places = words_in(text).places.tolist()
+            mentions.append([(kind, (places[a][0], places[b][1])) for kind, a, b in entities_of(tags)])
+        counts = slices.mention_counts(outcomes, texts, mentions, self._dictionary.knows)
+        parts = [*self.slices(outcomes, split, list(map(len, words))), *slices.of_mentions(outcomes, *counts)]
+        baseline = {"name": baselines.DICTIONARY, "metrics": span_scores.scores(gold, answers)}
+        return {"baseline": baseline, "slices": parts}
+
+    @cached_property
+    def _dictionary(self) -> baselines.Dictionary:
+        return baselines.Dictionary(self.examples("train"))
 
     def _window(self, model: PreTrainedModel, max_tokens: int) -> int:
         """Documents are scored in windows as long as the rows that trained the model, as they are read everywhere."""

@@ -1,6 +1,6 @@
 """Pairs of a premise and a hypothesis: training rows, and scores beside those of the hypotheses alone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer import datasets, inference
 from trainer.datasets import LabelledDocument
-from trainer.evaluation import document_scores, hypothesis_only
+from trainer.evaluation import baselines, document_scores, hypothesis_only
 from trainer.examples.whole_text import WholeTextData, WholeTextRows, stated_reading
 from trainer.resolved import ResolvedDataset, ResolvedModel
 from trainer.tasks.pairs import Pairs
@@ -75,6 +75,11 @@ class PairsData(WholeTextData[Pairs]):
         report = super().report(model, tokenizer, split, max_tokens=max_tokens, folder=folder)
         report["metrics"] |= self._baseline(split, inference.output_names(model))
         return report
+
+    def baseline(self, split: str, labels: Sequence[str]) -> dict[str, Any]:
+        """{"name", "metrics"} of the hypotheses alone."""
+        metrics = {name.removeprefix(f"{BASELINE}."): value for name, value in self._baseline(split, [*labels]).items()}
+        return {"name": baselines.HYPOTHESIS, "metrics": metrics}
 
     def _baseline(self, split: str, labels: list[str]) -> dict[str, float]:
         if split not in self._baselines:

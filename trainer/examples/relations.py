@@ -17,7 +17,8 @@ from trainer.datasets.readers.related import NEGATIVE, find_negative
 from trainer.datasets.rows.candidates import Candidate, Candidates, PairReading, find_candidates, mark
 from trainer.datasets.rows.pieces import frame
 from trainer.errors import BadSpec
-from trainer.evaluation import document_scores
+from trainer.evaluation import baselines, calibration, document_scores
+from trainer.evaluation.document_scores import Answers
 from trainer.examples.task_data import LabelledData
 from trainer.examples.whole_text import IGNORED, Row, WholeTextRows
 from trainer.inference.relations import READING, read_passages
@@ -157,12 +158,18 @@ class RelationsData(LabelledData[Relations]):
     ) -> dict[str, Any]:
         """Scores, intervals, costs and notes, as `stillroom evaluate --json` prints them."""
         pairs, options = self._asked(model, split)
-        report = self.with_notes(
-            document_scores.evaluate(
-                model, tokenizer, pairs, split=split, folder=folder, max_tokens=max_tokens, **options
-            ),
-            split,
+        report = document_scores.evaluate(
+            model,
+            tokenizer,
+            pairs,
+            split=split,
+            folder=folder,
+            max_tokens=max_tokens,
+            measures=self.task.score,
+            calibrated_on=self._calibration_pairs(inference.pair_reading(model)),
+            **options,
         )
+        report = self.with_notes(report | self._beside(report, model, split), split)
         notes = [*report.get("notes", ())]
         if number := len(options["missed"]):
             notes.append(f"{number:,} related pairs of {split} are no candidates of this model; they count as missed.")
@@ -171,6 +178,37 @@ class RelationsData(LabelledData[Relations]):
                 "No pair is without a relation here: micro F1 is the accuracy, and easier than with such pairs."
             )
         return report | ({"notes": notes} if notes else {})
+
+    def _calibration_pairs(self, reading: PairReading) -> list[Candidate]:
+        pairs = self._candidates("dev", reading).pairs if "dev" in self.survey.splits else []
+        return [pairs[n] for n in np.sort(np.random.default_rng(0).permutation(len(pairs))[: calibration.MOST_ITEMS])]
+
+    def _beside(self, report: Mapping[str, Any], model: PreTrainedModel, split: str) -> dict[str, Any]:
+        """What stands beside the scores: where each pair is, and the scores of a trivial answer and of parts."""
+        reading = inference.pair_reading(model)
+        each = [find_candidates(document, reading) for document in self.documents(split)]
+        pairs, missed = [pair for one in each for pair in one.pairs], [pair for one in each for pair in one.missed]
+        owners = [number for kind in ("pairs", "missed") for number, one in enumerate(each) for _ in getattr(one, kind)]
+        places = [((pair.head.start, pair.head.end), (pair.tail.start, pair.tail.end)) for pair in pairs]
+        outcomes = report["outcomes"]
+        mistakes = tuple(
+            one.model_copy(update={"places": places[one.item]}) if one.item < len(places) else one
+            for one in outcomes.mistakes
+        )
+        outcomes = outcomes.model_copy(update={"documents": tuple(owners), "mistakes": mistakes})
+        known = [label for label in inference.output_names(model) if label in {*self.survey.labels, reading.negative}]
+        stated = [pair.labels for pair in pairs] + list(missed)
+        gold = np.array([[label in labels for label in known] for labels in stated])
+        train = [pair.labels for pair in self._candidates("train", reading).pairs]
+        predicted = baselines.majority(train, known, len(stated), negative=reading.negative)
+        predicted[len(pairs) :] = False  # nobody asks about these
+        answers = Answers(tuple(known), gold, predicted, predicted.astype(np.float64), False, reading.negative)
+        lengths = [len(pair.text[pair.start : pair.end].split()) for pair in pairs] + [0] * len(missed)
+        return {
+            "outcomes": outcomes,
+            "baseline": {"name": baselines.EVERY_PAIR, "metrics": document_scores.metrics(answers)},
+            "slices": self.slices(outcomes, split, lengths),
+        }
 
     def _asked(self, model: PreTrainedModel, split: str) -> tuple[list[Candidate], dict[str, Any]]:
         """The pairs of a split that a model is asked about, and the options that its scores depend on."""

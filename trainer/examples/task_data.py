@@ -10,6 +10,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer.datasets import Report
+from trainer.datasets.contents import labels_in
+from trainer.datasets.sources import sources
+from trainer.evaluation import slices
+from trainer.evaluation.calibration import MOST_ITEMS
+from trainer.evaluation.outcomes import Outcomes
 from trainer.resolved import ResolvedDataset, ResolvedModel
 from trainer.tasks.task import Task
 
@@ -158,7 +163,22 @@ class LabelledData(TaskData[T]):
     def with_notes(self, report: dict[str, Any], split: str) -> dict[str, Any]:
         """A report of scores on a split, with what is counted as its `unit` and what to know of it as its `notes`."""
         notes = self.survey.about(split, report.get("not_annotated", {}))
+        if "outcomes" in report:
+            report |= {"outcomes": report["outcomes"].model_copy(update={"unit": self.unit})}
         return report | {"unit": self.unit} | ({"notes": notes} if notes else {})
+
+    def slices(self, outcomes: Outcomes, split: str, lengths: Sequence[int]) -> list[dict[str, Any]]:
+        """Scores of parts of the items of a split: by length in words, by source and of rare labels."""
+        names = sources(self.dataset, split, len(lengths))
+        parts = {"length": slices.by_length(lengths), "source": slices.by_source(names)}
+        rows = [row for name, each in parts.items() for row in slices.of_items(outcomes, name, each)]
+        return rows + slices.of_labels(outcomes, labels_in(self.survey.splits["train"]))
+
+    def calibration_examples(self, count: int = MOST_ITEMS) -> list[Any]:
+        """The examples of dev on which probabilities are calibrated, a seeded sample; empty where there is no dev."""
+        examples = self.examples("dev") if "dev" in self.survey.splits else []
+        chosen = np.random.default_rng(0).permutation(len(examples))[:count]
+        return [examples[number] for number in np.sort(chosen)]
 
     @abstractmethod
     def examples(self, split: str) -> Sequence[object]:

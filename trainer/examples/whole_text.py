@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from trainer import datasets
+from trainer import datasets, inference
 from trainer.datasets import LabelledDocument, Report
 from trainer.datasets.readers import at_line
 from trainer.datasets.rows.batches import framed
 from trainer.datasets.rows.pieces import Frame, cut, frame, windows
 from trainer.errors import BadData
-from trainer.evaluation import document_scores
+from trainer.evaluation import baselines, document_scores
+from trainer.evaluation.document_scores import Answers
 from trainer.examples.task_data import LabelledData, LabelledRows
 from trainer.resolved import ResolvedDataset, ResolvedModel
 from trainer.tasks.whole_text import WholeText
@@ -155,8 +156,22 @@ class WholeTextData(LabelledData[T]):
             reading=self.task.reading,
             pooling=self.task.pooling,
             max_tokens=max_tokens,
+            measures=self.task.score,
+            calibrated_on=self.calibration_examples(),
         )
+        lengths = [len(document.text.split()) for document in self.examples(split)]
+        report["slices"] = self.slices(report["outcomes"], split, lengths)
+        report["baseline"] = self.baseline(split, inference.output_names(model))
         return self.with_notes(report, split)
+
+    def baseline(self, split: str, labels: Sequence[str]) -> dict[str, Any]:
+        """{"name", "metrics"} of the most frequent label of train for every document."""
+        known = [label for label in labels if label in self.survey.labels]
+        train, documents = ([each.labels for each in self.examples(one)] for one in ("train", split))
+        predicted = baselines.majority(train, known, len(documents), negative=None)
+        gold = np.array([[label in each for label in known] for each in documents])
+        answers = Answers(tuple(known), gold, predicted, predicted.astype(np.float64), self.multi_label)
+        return {"name": baselines.MAJORITY, "metrics": document_scores.metrics(answers)}
 
 
 def stated_reading(model: ResolvedModel) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -52,7 +52,6 @@ Hypothesis = Annotated[
 Relations = Annotated[str | None, typer.Option(metavar="M", help="A model that relates the entities found.")]
 Reading = Literal["windows", "truncate", "whole"]
 Grain = Literal["section", "sentence", "phrase", "word", "piece"]
-Split = Literal["train", "dev", "test"]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -257,34 +256,7 @@ def explain(
     terminal.answer(answer.to_json(), as_json=as_json, view=lambda: terminal.show_explanation(note.text, answer))
 
 
-@app.command()
-def evaluate(
-    model: Model,
-    dataset: Annotated[str, typer.Option("--dataset", metavar="D", help="The id of a data set, or a folder.")],
-    split: Annotated[Split, typer.Option(help="The split to score.")] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N sentences or documents.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Score a model on labelled data: F1 of words or documents with a 95 % bootstrap interval, and the cost."""
-    from trainer import datasets
-    from trainer import zoo as registry
-    from trainer.spec import parse
-    from workbench.launch.submission import resolve_references
-
-    resolved, corpus = registry.resolve(model), datasets.resolve(dataset)
-    task = registry.labelled_task(resolved)
-    spec = resolve_references(
-        parse({"kind": "evaluate", "model": model, "dataset": dataset, "split": split, "task": task})
-    )
-
-    from trainer import inference, models  # import torch, so only after all checks that do not need it
-    from trainer.examples import open_data, read_task
-
-    data = open_data(read_task(spec.task.name, resolved), corpus, limit=limit)
-    network, tokenizer = models.load(resolved)
-    longest = inference.longest_window(network, tokenizer)
-    report = data.report(network, tokenizer, split, max_tokens=longest, folder=Path(resolved.path))
-    terminal.answer(report, as_json=as_json, view=lambda: terminal.show_scores(report))
+app.command("evaluate")(results_commands.evaluate)
 
 
 @app.command()

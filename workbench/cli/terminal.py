@@ -246,20 +246,6 @@ def show_explanation(text: str, explanation: Explanation, *, max_parts: int = 15
     say(_coverage(explanation))
 
 
-def show_scores(report: Mapping[str, Any]) -> None:
-    """Show scores with their intervals, of pairs beside those of the hypotheses alone, and the cost."""
-    intervals, metrics = report["intervals"], report["metrics"]
-    names = [name for name in metrics if not name.startswith(_BASELINE)]
-    rows = [(name, metrics[name], _interval(intervals.get(name)), metrics.get(_BASELINE + name)) for name in names]
-    columns = ("score", f"n = {report['n']:,}", "95 % interval", "hypothesis only")
-    shown = len(columns) if len(names) < len(metrics) else 3
-    table(columns[:shown], [row[:shown] for row in rows])
-    say("")
-    table(("cost", ""), [*report["cost"].items(), *report.get("measured_on", {}).items()])
-    for note in report.get("notes", ()):
-        say(note)
-
-
 _COUNTED = (
     "sentences",
     "documents",
@@ -269,7 +255,6 @@ _COUNTED = (
     "characters",
     "longest",
 )  # of a split, where available
-_BASELINE = "hypothesis_only."  # prefix of the scores of trainer.evaluation.hypothesis_only
 _PLACES = re.compile(r"[0-9]{1,15}:[0-9]{1,15}:")  # START:END: of a target
 _SPLITS = ("train", "dev", "test")
 _MEASURES: dict[str | None, str] = {
@@ -391,7 +376,3 @@ def _coverage(answer: Prediction | Explanation) -> str:
     speed = f"{cost.latency_ms:,.0f} ms, {cost.tokens_per_second:,.0f} tokens/s"
     windows = f"{read.windows:,} window{'s' * (read.windows != 1)}"
     return f"Read {read.tokens_read:,} of {read.tokens:,} tokens, {windows}, {speed}.{unread}"
-
-
-def _interval(bounds: Sequence[float] | None) -> str | None:
-    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else None
