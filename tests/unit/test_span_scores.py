@@ -109,7 +109,7 @@ def test_intervals_hold_the_score_repeat_and_narrow_with_more_sentences():
 
 def test_the_report_has_the_public_shape(tagger):
     report = span_scores.evaluate(*tagger, SENTENCES, samples=50)
-    assert set(report) == {"metrics", "n", "intervals", "cost", "measured_on"}
+    assert set(report) == {"metrics", "n", "intervals", "cost", "measured_on", "outcomes"}
     assert report["n"] == len(SENTENCES)
     assert set(report["intervals"]) == set(report["metrics"]) >= {"f1", "precision", "recall", "f1.Disease"}
     words, gold = zip(*SENTENCES, strict=True)
