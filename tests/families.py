@@ -25,10 +25,10 @@ FAMILIES = {
 }
 
 
-def family(name: str, mapping, kind: type):
+def family(name: str, mapping, kind: type, labels: int = 5):
     """A tiny model of a family, its head and biases random too: fresh biases are zero and would hide a mistake."""
     config = MiniAlbertConfig(**FAMILIES[name]) if name == "minialbert" else CONFIG_MAPPING[name](**FAMILIES[name])
-    config.num_labels = 5
+    config.num_labels = labels
     torch.manual_seed(0)
     network = (kind if name == "minialbert" else mapping[type(config)])(config).eval()
     with torch.no_grad():

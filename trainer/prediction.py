@@ -58,6 +58,14 @@ class Relation(Plain):
     score: float
 
 
+class Answer(Plain):
+    """text[start:end] answers a question; `score` is the probability of its start times that of its end, 0 to 1."""
+
+    start: int
+    end: int
+    score: float
+
+
 class LabelScore(Plain):
     """A label of the whole document with its probability.
 
@@ -101,7 +109,9 @@ class Prediction(Plain):
 
     relations: between the spans; None where no model was asked for them. labels: all labels for the whole document,
     most probable first. threshold: where a document may have several labels, the minimum probability of those that it
-    has, whatever their own thresholds; None where it has exactly one, the first.
+    has, whatever their own thresholds; None where it has exactly one, the first. answer: to the question, which is then
+    the one span too; None where the model finds none in what it read. runner_up: the likeliest one elsewhere.
+    no_answer: how likely it is that no window holds an answer; None for a model that is asked no question.
     """
 
     model: str
@@ -110,6 +120,9 @@ class Prediction(Plain):
     relations: tuple[Relation, ...] | None = None
     labels: tuple[LabelScore, ...] = ()
     threshold: float | None = None
+    answer: Answer | None = None
+    runner_up: Answer | None = None
+    no_answer: float | None = None
     coverage: Coverage
     cost: Cost
     label_set: tuple[str, ...] = ()
@@ -131,13 +144,21 @@ class Prediction(Plain):
         )
         return self.model_copy(update={"spans": tuple(self.spans[old] for old in numbers), "relations": relations})
 
-    def to_json(self) -> dict[str, Any]:
-        """The public shape of `stillroom predict --json`: `relations` only where a model was asked for them, and
-        `threshold` only where a document may have several labels.
+    def to_json(self, text: str | None = None) -> dict[str, Any]:
+        """The public shape of `stillroom predict --json`: `relations` only where a model was asked for them,
+        `threshold` only where a document may have several labels, and the fields of an answer only of a question.
+
+        text: that was read; the words of answers are then among their fields.
         """
         hidden: dict[str, Any] = {"label_set": True, "coverage": {"seams", "reach"}}
         if self.threshold is None:
             hidden["threshold"] = True
         if self.relations is None:
             hidden["relations"] = True
-        return self.model_dump(mode="json", exclude=hidden)
+        if self.no_answer is None:
+            hidden |= dict.fromkeys(("answer", "runner_up", "no_answer"), True)
+        fields = self.model_dump(mode="json", exclude=hidden)
+        for name in ("answer", "runner_up"):
+            if text is not None and fields.get(name):
+                fields[name]["text"] = text[fields[name]["start"] : fields[name]["end"]]
+        return fields

@@ -32,12 +32,13 @@ _SAVE_AS_TEXT = "Save the note as plain text in UTF-8 and upload it, or paste th
 class Note:
     """One text, exactly as given; offsets count its Unicode code points.
 
-    hypothesis: a statement or question about it, for models that judge a pair of texts. Raises BadData for empty text
-    and Refused above MAX_CHARACTERS.
+    hypothesis: a statement or question about it, for models that judge a pair of texts. question: for models that
+    answer one with a part of the text. Raises BadData for empty text and Refused above MAX_CHARACTERS.
     """
 
     text: str
     hypothesis: str = ""
+    question: str = ""
 
     def __post_init__(self) -> None:
         if not self.text.strip():
@@ -50,12 +51,18 @@ class Note:
 
     def __repr__(self) -> str:
         more = f", hypothesis of {len(self.hypothesis):,}" if self.hypothesis else ""
+        more += f", question of {len(self.question):,}" if self.question else ""
         return f"Note({len(self.text):,} characters{more})"
 
 
 def hypothesis_in_words(note: Note, *, with_text: bool) -> str:
     """What a report says of a note's hypothesis: the text itself, or only its length."""
     return f"hypothesis: “{note.hypothesis}”" if with_text else f"a hypothesis of {len(note.hypothesis):,} characters"
+
+
+def question_in_words(note: Note, *, with_text: bool) -> str:
+    """What a report says of the question about a note: the text itself, or only its length."""
+    return f"question: “{note.question}”" if with_text else f"a question of {len(note.question):,} characters"
 
 
 class Sample(Plain):

@@ -9,7 +9,7 @@ from trainer import references, zoo
 from trainer.errors import BadSpec, UnknownName
 from trainer.prediction import Plain, Prediction
 from trainer.resolved import ResolvedModel
-from trainer.tasks import answers, needs_hypothesis
+from trainer.tasks import answers, needs_hypothesis, needs_question
 from workbench.model_cache import CACHE
 from workbench.note import Note
 
@@ -91,19 +91,21 @@ def predict(
 
     relations: the model that labels the relations between the entities that `model` finds; its time is not in the
     prediction's cost. name: of the model in the prediction; by default its reference. progress and cancelled: as in
-    trainer.inference.predict_many. The note's hypothesis is read only by models that need one. Raises what
-    zoo.resolve, models.load and predict_many raise, and BadSpec for a model that does not label relations.
+    trainer.inference.predict_many. The note's hypothesis and question are read only by models that need them. Raises
+    what zoo.resolve, models.load and predict_many raise, and BadSpec for a model that does not label relations.
     """
     from trainer import inference
 
     resolved = zoo.resolve(model) if isinstance(model, str) else model
     relating = zoo.resolve(relations) if isinstance(relations, str) else relations
     network, tokenizer = CACHE.load(resolved)
+    task = inference.task(network)
     prediction = inference.predict(
         note.text,
         network,
         tokenizer,
-        hypothesis=note.hypothesis if needs_hypothesis(inference.task(network)) else None,
+        hypothesis=note.hypothesis if needs_hypothesis(task) else None,
+        question=note.question if needs_question(task) else None,
         name=name or resolved.reference,
         reading=reading,
         max_tokens=max_tokens,

@@ -13,7 +13,7 @@ from trainer.errors import UnknownName
 from trainer.execute import execute
 from trainer.run import Run, RunSpec
 from trainer.spec import parse
-from workbench.cli import terminal
+from workbench.cli import findings
 from workbench.explain import ExplainOptions, explain_text
 from workbench.explain.targets import list_targets
 from workbench.explain.targets import parse as parse_target
@@ -134,7 +134,7 @@ def test_what_is_listed_can_be_asked_and_an_unknown_value_names_the_known_ones(t
 
 def test_the_table_of_a_prediction_has_a_column_for_an_attribute(teacher, capsys):
     model, tokenizer = models.load(str(teacher[1]))
-    terminal.show_prediction(UNSEEN, inference.predict(UNSEEN, model, tokenizer, name="x"))
+    findings.show_prediction(UNSEEN, inference.predict(UNSEEN, model, tokenizer, name="x"))
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["label", "assertion", "start", "end", "score", "text"]
     assert {row.split()[-1]: row.split()[1] for row in rows[:3]} == {

@@ -12,7 +12,7 @@ from tiny_pair import TAGS, batch, bert
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoTokenizer, BertConfig, BertModel
 
 from trainer import datasets, inference, models, spec, zoo
-from trainer.architectures.minialbert import MiniAlbertForSequenceClassification
+from trainer.architectures.minialbert_heads import MiniAlbertForSequenceClassification
 from trainer.datasets import LabelledDocument
 from trainer.datasets.rows.pieces import cut, windows
 from trainer.errors import BadSpec, Unavailable

@@ -18,7 +18,7 @@ from trainer.home import runs_dir
 from trainer.prediction import AttributeValue, Cost, Coverage, Prediction, Span
 from trainer.run import Run
 from workbench import cli
-from workbench.cli import inputs, processes, terminal
+from workbench.cli import findings, inputs, processes, terminal
 from workbench.compare import compare
 from workbench.launch import logs
 
@@ -340,7 +340,7 @@ def test_numbers_that_json_lacks_become_null(capsys):
 
 def test_note_text_cannot_drive_the_terminal():
     hostile = "a\x1b[31mred\x07\r\u202ereversed\u202c\n[bold]b[/bold] :smile:"
-    assert terminal._visible(hostile) == "a [31mred   reversed  [bold]b[/bold] :smile:"
+    assert terminal.visible(hostile) == "a [31mred   reversed  [bold]b[/bold] :smile:"
 
 
 def test_names_are_never_markup(capsys):
@@ -360,13 +360,13 @@ def test_a_comparison_shows_which_assertion_each_model_gives(capsys):
         arms.append(
             Prediction(model=model, task="ner", spans=spans, coverage=coverage, cost=cost, label_set=("problem",))
         )
-    terminal.show_comparison("No fever.", compare(arms))
+    findings.show_comparison("No fever.", compare(arms))
     row = capsys.readouterr().out.splitlines()[1]
     assert " ".join(row.split()) == "3 8 problem (absent) problem (present) fever"
 
 
 def test_table_cells():
-    cells = [terminal._cell(value) for value in (None, "", 0, 1234, 0.81234, "x")]
+    cells = [terminal.cell(value) for value in (None, "", 0, 1234, 0.81234, "x")]
     assert cells == ["–", "–", "0", "1234", "0.812", "x"]
     assert [terminal._duration(seconds) for seconds in (None, 0, 75.2, 3725)] == [None, "0:00", "1:15", "1:02:05"]
 

@@ -83,7 +83,7 @@ def batch_of(head, *, padded=True):
 def whole(network, batch):
     """The logits of the model's own forward pass at what counts."""
     ids, owners = batch["input_ids"], "owners" in batch
-    more = global_attention(network, ids, "classification" if owners else "ner")
+    more = global_attention(network, {"input_ids": ids}, "classification" if owners else "ner")
     logits = network(input_ids=ids, attention_mask=batch["attention_mask"], **more).logits
     return logits.mean(0, keepdim=True) if owners else logits[batch["labels"] != heads.IGNORED]
 

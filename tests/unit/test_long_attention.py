@@ -482,11 +482,15 @@ def test_attention_maps_are_refused_and_the_way_out_is_named(kind):
 
 def test_global_tokens_follow_the_task():
     _, model = pair("longformer")
-    ids = torch.ones(2, 6, dtype=torch.long)
-    assert global_attention(model, ids, "ner") == global_attention(model, ids, "mlm") == {}
-    chosen = global_attention(model, ids, "classification")["global_attention_mask"]
+    batch = {"input_ids": torch.ones(2, 6, dtype=torch.long)}
+    assert global_attention(model, batch, "ner") == global_attention(model, batch, "mlm") == {}
+    chosen = global_attention(model, batch, "classification")["global_attention_mask"]
     assert chosen.tolist() == [[1, 0, 0, 0, 0, 0]] * 2
-    assert global_attention(pair("big_bird")[1], ids, "classification") == {}
+    assert global_attention(model, batch, "questions")["global_attention_mask"].tolist() == chosen.tolist()
+    batch["question_mask"] = torch.tensor([[1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0]])
+    assert global_attention(model, batch, "questions")["global_attention_mask"].equal(batch["question_mask"])
+    assert global_attention(model, batch, "classification")["global_attention_mask"].tolist() == chosen.tolist()
+    assert global_attention(pair("big_bird")[1], batch, "classification") == {}
 
 
 @pytest.mark.parametrize("kind", HEADS)

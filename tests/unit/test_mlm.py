@@ -28,7 +28,8 @@ from transformers import (
 )
 
 from trainer import datasets, spec
-from trainer.architectures.minialbert import MiniAlbertForMaskedLM, MiniAlbertForTokenClassification
+from trainer.architectures.minialbert import MiniAlbertForMaskedLM
+from trainer.architectures.minialbert_heads import MiniAlbertForTokenClassification
 from trainer.datasets.rows import corpus, tokens
 from trainer.datasets.rows.batches import Batches
 from trainer.datasets.rows.masking import IGNORED, Masking

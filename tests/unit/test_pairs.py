@@ -17,7 +17,7 @@ from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedTo
 
 from trainer import datasets, inference, models
 from trainer.architectures import global_attention
-from trainer.architectures.minialbert import MiniAlbertForSequenceClassification
+from trainer.architectures.minialbert_heads import MiniAlbertForSequenceClassification
 from trainer.datasets import LabelledDocument
 from trainer.datasets.readers import pairs
 from trainer.datasets.rows.batches import framed
@@ -142,7 +142,7 @@ def test_every_architecture_reads_a_pair_as_its_own_forward_does(kind):
     encoded = tokenizer([PREMISE, "c d"], [HYPOTHESIS, "e"], padding=True, return_tensors="pt")
     if kind not in TYPED:
         del encoded["token_type_ids"]
-    more = global_attention(network, encoded["input_ids"], "classification")
+    more = global_attention(network, encoded, "classification")
     with torch.no_grad():
         own = network(**encoded, **more).logits
     read = inference.classify([PREMISE, "c d"], network, tokenizer, hypotheses=[HYPOTHESIS, "e"])

@@ -9,7 +9,7 @@ from families import FAMILIES, family
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoTokenizer
 
 from trainer import inference, models, zoo
-from trainer.architectures.minialbert import MiniAlbertForSequenceClassification
+from trainer.architectures.minialbert_heads import MiniAlbertForSequenceClassification
 from trainer.datasets.places import digest
 from trainer.datasets.readers.entities import Entity
 from trainer.datasets.readers.related import RelatedDocument, Relation

@@ -382,6 +382,34 @@ def test_pairs_are_what_their_card_says_and_share_no_article():
     assert sum(map(len, articles.values())) == len(licences), "no article is in two splits"
 
 
+def test_pubmedqa_is_a_data_set_of_pairs_with_the_official_test_split():
+    card, report = datasets.cards()["pubmedqa"], datasets.check("pubmedqa")
+    assert report.ok and report.task == card.task == "pairs" and tuple(report.labels) == card.labels
+    counts = {"train": (450, 246, 155, 49), "dev": (50, 30, 14, 6), "test": (500, 276, 169, 55)}  # as documented
+    for split, stated in card.splits.items():
+        counted = report.splits[split]
+        assert sha256(DATA / "pubmedqa" / stated.file) == stated.sha256
+        assert (counted.pairs, counted.characters) == (stated.pairs, stated.characters)
+        assert (counted.pairs, *(counted.labels[label] for label in ("yes", "no", "maybe"))) == counts[split]
+    assert not any(report.repeated.values())
+
+
+# Questions
+
+
+def test_questions_are_what_their_card_says_and_share_no_article():
+    card, report = datasets.cards()["covid-qa-slice"], datasets.check("covid-qa-slice")
+    assert report.ok and report.task == card.task == "questions" and card.labels == ("answer",)
+    texts = {}
+    for split, stated in card.splits.items():
+        counted = report.splits[split]
+        assert sha256(DATA / "covid-qa-slice" / stated.file) == stated.sha256
+        found = (counted.questions, counted.unanswerable, counted.characters)
+        assert found == (stated.questions, stated.unanswerable, stated.characters)
+        texts[split] = {question.text for question in datasets.questions("covid-qa-slice", split)}
+    assert sum(map(len, texts.values())) == len(set.union(*texts.values())) == 27, "no article is in two splits"
+
+
 # Licences
 
 
@@ -390,14 +418,17 @@ def test_the_licence_texts_are_whole():
     assert set(licences) == {
         "CC-BY-4.0.txt",
         "CC0-1.0.txt",
+        "COVID-QA-Apache-2.0.txt",
         "CRAFT-CC-BY-3.0.txt",
         "NCBI-public-domain-notice.txt",
+        "PubMedQA-MIT.txt",
         "evidence-inference-MIT.txt",
     }
     assert licences["CC-BY-4.0.txt"].startswith("Attribution 4.0 International")
     assert "Creative Commons may be contacted at creativecommons.org." in licences["CC-BY-4.0.txt"]
     assert licences["CC0-1.0.txt"].startswith("Creative Commons Legal Code\n\nCC0 1.0 Universal")
     assert "http://creativecommons.org/licenses/by/3.0/" in licences["CRAFT-CC-BY-3.0.txt"]  # CC BY takes its address
+    assert "Apache License" in licences["COVID-QA-Apache-2.0.txt"] and "pubmedqa" in licences["PubMedQA-MIT.txt"]
     assert "PUBLIC DOMAIN NOTICE" in licences["NCBI-public-domain-notice.txt"]
 
 

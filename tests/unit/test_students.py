@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from trainer import models
-from trainer.architectures.minialbert import MiniAlbertForMaskedLM, MiniAlbertForTokenClassification
+from trainer.architectures.minialbert import MiniAlbertForMaskedLM
+from trainer.architectures.minialbert_heads import MiniAlbertForTokenClassification
 from trainer.errors import BadSpec
 from trainer.models import export, seeded
 from trainer.models.students import make

@@ -18,7 +18,8 @@ from transformers import (
 
 from trainer import models
 from trainer.architectures import quicken
-from trainer.architectures.minialbert import MiniAlbertConfig, MiniAlbertForTokenClassification
+from trainer.architectures.minialbert import MiniAlbertConfig
+from trainer.architectures.minialbert_heads import MiniAlbertForTokenClassification
 from trainer.inference.target_score import Probe, Score, last_layer_at
 from workbench.explain.methods import make_method, unit_scores
 from workbench.explain.presence import presence

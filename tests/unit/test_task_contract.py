@@ -8,7 +8,7 @@ from trainer.datasets.formats import FORMATS
 from trainer.datasets.places import digest, tasks_of
 from trainer.datasets.report import check
 from trainer.examples import EXAMPLES, open_data
-from trainer.prediction import Cost, Coverage, LabelScore, Prediction, Span
+from trainer.prediction import Answer, Cost, Coverage, LabelScore, Prediction, Span
 from trainer.recipes import RECIPES
 from trainer.resolved import ResolvedDataset
 from trainer.spec import parse
@@ -25,6 +25,12 @@ FILES = {  # a data set of each kind: the file of a split, and two examples that
     "tagged": ("conll", "Bad\tB-x\nday{0}\tO\n\nGood\tO\nday{0}\tB-x\n"),
     "text": ("txt", "A long text with words {0}.\nAnother text with words {0}.\n"),
     "pairs": ("tsv", "premise\thypothesis\tlabel\nA bad day {0}\tIt was bad\ta\nGood {0}\tIt was bad\tb\n"),
+    "questions": (
+        "json",
+        '{{"data": [{{"paragraphs": [{{"context": "A bad day {0}", "qas": ['
+        '{{"id": "1", "question": "How was it?", "answers": [{{"text": "bad", "answer_start": 2}}]}}, '
+        '{{"id": "2", "question": "Who came?", "answers": [], "is_impossible": true}}]}}]}}]}}',
+    ),
     "related": ("tsv", "A bad @A$ on day {0} of @B$\tx\nA good @A$ on day {0} of @B$\ty\n"),
     "labelled": ("jsonl", '{{"text": "A bad day {0}", "label": "a"}}\n{{"text": "Good {0}", "label": "b"}}\n'),
 }
@@ -65,7 +71,9 @@ def test_its_answers_are_compared_explained_and_named(name):
 def test_two_predictions_of_it_are_compared_and_filtered(name):
     spans = {"spans": (Span(start=0, end=3, label="x", score=0.9),)}
     labels = {"labels": (LabelScore(label="x", score=0.9), LabelScore(label="y", score=0.1))}
-    fields = {"spans": spans, "labels": labels}[answers(name)] | {"task": name, "label_set": ("x", "y")}
+    answer = spans | {"answer": Answer(start=0, end=3, score=0.9), "no_answer": 0.1}
+    fields = {"spans": spans, "labels": labels, "answer": answer}[answers(name)] | {"task": name}
+    fields |= {"label_set": ("x", "y")}
     fields |= {
         "coverage": Coverage(tokens=2, tokens_read=2, windows=1),
         "cost": Cost(latency_ms=1, tokens_per_second=1),
@@ -88,9 +96,8 @@ def test_its_data_are_found_checked_and_read(name, data):
 
 
 def _labels(name):
-    return {"tagged": {"x"}, "related": {"x", "y"}, "labelled": {"a", "b"}, "pairs": {"a", "b"}, "text": set()}[
-        TASKS[name].data
-    ]
+    labels = {"tagged": {"x"}, "related": {"x", "y"}, "labelled": {"a", "b"}, "pairs": {"a", "b"}, "text": set()}
+    return (labels | {"questions": {"answer"}})[TASKS[name].data]
 
 
 @every_task
@@ -100,6 +107,7 @@ def test_a_card_may_name_it(name, data):
     counts = {"tagged": "sentences: 2, tokens: 4, entities: 2", "text": "documents: 2, characters: 40"}
     counts |= {"labelled": counts["text"], "pairs": "pairs: 2, characters: 40"}
     counts |= {"related": f"{counts['text']}, relations: 2"}
+    counts |= {"questions": "questions: 2, unanswerable: 1, characters: 40"}
     split = f"{{file: train.{ending}, sha256: {'a' * 64}, {counts[TASKS[name].data]}}}"
     fields = {"id": "d", "name": "D", "licence": "CC0", "source": "here", "citation": "none", "task": name}
     text = "".join(f"{key}: {value}\n" for key, value in fields.items())

@@ -9,7 +9,7 @@ from tokenizers_of_the_zoo import KINDS, tokenizer_of
 from transformers import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING, pipeline
 
 from trainer import inference, zoo
-from trainer.architectures.minialbert import MiniAlbertForTokenClassification
+from trainer.architectures.minialbert_heads import MiniAlbertForTokenClassification
 from trainer.datasets.rows.pieces import cut
 from trainer.datasets.rows.words import words_in
 from trainer.datasets.tags import read as read_tags

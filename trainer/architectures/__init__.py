@@ -9,6 +9,7 @@ is renamed, only that architecture is left out.
 import importlib
 import logging
 import os
+from collections.abc import Mapping
 from types import ModuleType
 from typing import TypeVar
 
@@ -31,7 +32,7 @@ def available(name: str) -> ModuleType | None:
         return None
 
 
-ARCHITECTURES = {name: ours.register for name in ("minialbert",) if (ours := available(name))}
+ARCHITECTURES = {"minialbert": ours.register} if (ours := available("minialbert_heads")) else {}
 QUICK = dict(pair for name in ("longformer", "bigbird") if (ours := available(name)) for pair in ours.QUICK.items())
 ATTENTION = ("fast", "transformers")
 Network = TypeVar("Network", bound=PreTrainedModel)
@@ -65,14 +66,22 @@ def quicken(model: Network) -> Network:
     return model
 
 
-def global_attention(model: torch.nn.Module, input_ids: torch.Tensor, head: str | None) -> dict[str, torch.Tensor]:
+def global_attention(
+    model: torch.nn.Module, batch: Mapping[str, torch.Tensor], head: str | None
+) -> dict[str, torch.Tensor]:
     """The argument that marks global tokens, to be passed to a model's encoder besides ids and mask.
 
-    Only a Longformer takes it: the first token is global if `head` classifies a whole text, as in transformers' own
-    head; otherwise no token is. input_ids: (rows, tokens).
+    Only a Longformer takes it, and as in transformers' own heads the first token is global if `head` classifies a whole
+    text, the first token and the question's if it answers one, and no token otherwise. batch: input_ids, or anything
+    else of shape (rows, tokens) under that name, and question_mask of the same shape where there is a question.
     """
-    if getattr(model.config, "model_type", "") != "longformer" or head is None or not HEADS[head].whole_text:
+    if getattr(model.config, "model_type", "") != "longformer" or head is None:
         return {}
-    mask = torch.zeros_like(input_ids)
+    ids = batch["input_ids"]
+    if HEADS[head].predicts == "ends" and "question_mask" in batch:
+        return {"global_attention_mask": batch["question_mask"].to(ids.dtype)}
+    if not HEADS[head].whole_text and HEADS[head].predicts != "ends":
+        return {}
+    mask = torch.zeros_like(ids)
     mask[:, 0] = 1
     return {"global_attention_mask": mask}

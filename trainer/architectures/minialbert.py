@@ -11,13 +11,6 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import (
     AttentionInterface,
-    AutoConfig,
-    AutoModel,
-    AutoModelForMaskedLM,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-    BertTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -27,8 +20,6 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import (
     BaseModelOutput,
     MaskedLMOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
 )
 from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
@@ -322,68 +313,3 @@ class MiniAlbertForMaskedLM(MiniAlbertPreTrainedModel):
         logits = self.vocab_projector(self.vocab_layer_norm(hidden))
         loss = None if labels is None else self.loss_function(logits, labels, vocab_size=self.config.vocab_size)
         return MaskedLMOutput(loss=loss, logits=logits, hidden_states=body.hidden_states, attentions=body.attentions)
-
-
-class MiniAlbertForTask(MiniAlbertPreTrainedModel):
-    """Body, dropout and a linear layer to the labels."""
-
-    def __init__(self, config: MiniAlbertConfig):
-        super().__init__(config)
-        self.num_labels = config.num_labels or 0
-        self.albert = MiniAlbertModel(config)
-        share = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        self.dropout = nn.Dropout(share)
-        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
-        self.post_init()
-
-
-class MiniAlbertForTokenClassification(MiniAlbertForTask):
-    """A label for each token."""
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        *,
-        labels: torch.Tensor | None = None,
-        **options: Any,
-    ) -> TokenClassifierOutput:
-        """Logits (B, n, labels); with labels (B, n), -100 where there is no label, also their mean cross-entropy."""
-        body = self.albert(input_ids, attention_mask, return_dict=True, **options)
-        logits = self.classifier(self.dropout(body.last_hidden_state))
-        loss = None if labels is None else self.loss_function(logits, labels, self.config)
-        return TokenClassifierOutput(
-            loss=loss, logits=logits, hidden_states=body.hidden_states, attentions=body.attentions
-        )
-
-
-class MiniAlbertForSequenceClassification(MiniAlbertForTask):
-    """Labels for a whole text, from its first token's last state; there is no pooler in between."""
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        *,
-        labels: torch.Tensor | None = None,
-        **options: Any,
-    ) -> SequenceClassifierOutput:
-        """Logits (B, labels); with labels also the loss that `config.problem_type` names: MSE, cross-entropy or BCE."""
-        body = self.albert(input_ids, attention_mask, return_dict=True, **options)
-        logits = self.classifier(self.dropout(body.last_hidden_state[:, 0]))
-        loss = None if labels is None else self.loss_function(labels, logits, self.config)
-        return SequenceClassifierOutput(
-            loss=loss, logits=logits, hidden_states=body.hidden_states, attentions=body.attentions
-        )
-
-
-def register() -> None:
-    """Register the model type `minialbert` with transformers' Auto classes."""
-    AutoConfig.register("minialbert", MiniAlbertConfig, exist_ok=True)
-    AutoTokenizer.register(MiniAlbertConfig, BertTokenizer, exist_ok=True)
-    AutoModel.register(MiniAlbertConfig, MiniAlbertModel, exist_ok=True)
-    AutoModelForMaskedLM.register(MiniAlbertConfig, MiniAlbertForMaskedLM, exist_ok=True)
-    AutoModelForTokenClassification.register(MiniAlbertConfig, MiniAlbertForTokenClassification, exist_ok=True)
-    AutoModelForSequenceClassification.register(MiniAlbertConfig, MiniAlbertForSequenceClassification, exist_ok=True)

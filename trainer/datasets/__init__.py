@@ -11,8 +11,10 @@ from trainer.datasets.imports import import_data
 from trainer.datasets.places import SPLITS, digest, is_hub, require_data, resolve, split_files, tasks_of
 from trainer.datasets.readers import labelled, related, tagged, text
 from trainer.datasets.readers import pairs as pair_rows
+from trainer.datasets.readers import questions as question_files
 from trainer.datasets.readers.conll import PlacedSentence, Sentence, sentences, write
 from trainer.datasets.readers.labelled import Field, LabelledDocument
+from trainer.datasets.readers.questions import Question
 from trainer.datasets.readers.related import RelatedDocument
 from trainer.datasets.report import Problem, Report, check, survey
 from trainer.errors import BadData, CorruptFile
@@ -23,6 +25,7 @@ __all__ = [
     "DatasetCard",
     "LabelledDocument",
     "Problem",
+    "Question",
     "RelatedDocument",
     "Report",
     "Sentence",
@@ -36,6 +39,7 @@ __all__ = [
     "labelled_documents",
     "load",
     "pairs",
+    "questions",
     "related_documents",
     "resolve",
     "sentences",
@@ -118,6 +122,16 @@ def related_documents(
     return _filled(related.merge_pairs(documents), reference, split, "document")
 
 
+def questions(reference: str | ResolvedDataset, split: str, *, limit: int | None = None) -> list[Question]:
+    """The questions of a split, or only the first `limit`. Raises what `labelled_documents` raises, but names a wrong
+    question by its place in the file.
+    """
+    place = _local_place(reference)
+    require_data(place, "questions")
+    rows = question_files.read(path := _split_file(place, split), name=_display_name(path))
+    return _filled(islice(rows, limit), reference, split, "question")
+
+
 def label_field(reference: str | ResolvedDataset, *, multi_label: bool | None = None) -> Field:
     """The field with the labels: as the task says, else as the card says, else as the first row of train has it."""
     dataset = resolve(reference) if isinstance(reference, str) else reference
@@ -146,7 +160,7 @@ def _local_place(reference: str | ResolvedDataset) -> Path:
     dataset = resolve(reference) if isinstance(reference, str) else reference
     place = Path(dataset.path)
     if is_hub(dataset):
-        what = "a Hub data set has no tagged words, no pairs and no relations."
+        what = "a Hub data set has no tagged words, pairs, relations or questions."
         raise BadData(what, path=dataset.path, next_step="Use it for the task mlm or classification.")
     if not isinstance(reference, str) and digest(place) != dataset.sha256:
         next_step = "Restore its files, or submit a new job, which will use them as they are now."

@@ -77,6 +77,15 @@ class PairCounts(Counts):
     characters: int
 
 
+class QuestionCounts(Counts):
+    """The size of a split of questions; `characters` are code points of their distinct texts."""
+
+    unit: ClassVar = "questions"
+    questions: int
+    unanswerable: int
+    characters: int
+
+
 class SentenceSplit(SentenceCounts):
     """A split of tagged sentences as its card states it."""
 
@@ -114,6 +123,13 @@ class DocumentSplit(TextCounts):
 
 class PairSplit(PairCounts):
     """A split of pairs of texts as its card states it."""
+
+    file: str
+    sha256: str
+
+
+class QuestionSplit(QuestionCounts):
+    """A split of questions as its card states it."""
 
     file: str
     sha256: str
@@ -193,9 +209,16 @@ class PairCard(_Card):
     splits: dict[str, PairSplit] = Field(min_length=1)
 
 
-DatasetCard = TaggedCard | RelatedCard | TextCard | DocumentCard | PairCard
+class QuestionCard(_Card):
+    """The card of a data set of questions whose answers are parts of a text; ANSWER is its one label."""
+
+    data: ClassVar = "questions"
+    splits: dict[str, QuestionSplit] = Field(min_length=1)
+
+
+DatasetCard = TaggedCard | RelatedCard | TextCard | DocumentCard | PairCard | QuestionCard
 _CARDS: dict[str, type[DatasetCard]] = {
-    kind.data: kind for kind in (TaggedCard, RelatedCard, TextCard, DocumentCard, PairCard)
+    kind.data: kind for kind in (TaggedCard, RelatedCard, TextCard, DocumentCard, PairCard, QuestionCard)
 }
 
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from trainer.datasets.cards import MarkedCounts, PairCounts, RelatedCounts, SentenceCounts, TextCounts
+from trainer.datasets.cards import MarkedCounts, PairCounts, QuestionCounts, RelatedCounts, SentenceCounts, TextCounts
+from trainer.datasets.readers.questions import ANSWER, Question
 from trainer.datasets.readers.related import NEGATIVE, RelatedDocument
 from trainer.datasets.rows.candidates import PairReading, PairTypes, find_candidates, pair_types
 
@@ -90,8 +91,23 @@ class PairContents(PairCounts):
     lines: dict[str, int]
 
 
-Contents = SentenceContents | MarkedContents | RelatedContents | LabelledContents | PairContents | TextContents
-_LABELLED = SentenceContents | MarkedContents | RelatedContents | LabelledContents | PairContents
+class QuestionContents(QuestionCounts):
+    """A split of questions. documents: distinct texts; longest: characters of one. unanswerable: those without answer.
+
+    several: questions with several distinct answers. repeated: pairs of a text and a question that occur earlier in the
+    same split. labels: the questions that have an answer, under ANSWER. lines: always empty, JSON has no rows.
+    """
+
+    documents: int
+    longest: int
+    several: int
+    repeated: int
+    labels: dict[str, int]
+    lines: dict[str, int] = {}
+
+
+_LABELLED = SentenceContents | MarkedContents | RelatedContents | LabelledContents | PairContents | QuestionContents
+Contents = _LABELLED | TextContents
 
 
 def labels_in(split: Contents) -> Mapping[str, int]:
@@ -126,4 +142,20 @@ def count_related(documents: Sequence[RelatedDocument]) -> RelatedContents:
         repeated=sum(document.repeated for document in documents),
         distant=sum(len(each.missed) for each in pairs),
         single=single,
+    )
+
+
+def count_questions(questions: Sequence[Question], *, repeated: int) -> QuestionContents:
+    """The contents of a split of questions, of which `repeated` occur earlier."""
+    texts = {question.text for question in questions}
+    answered = sum(bool(question.answers) for question in questions)
+    return QuestionContents(
+        questions=len(questions),
+        unanswerable=len(questions) - answered,
+        documents=len(texts),
+        characters=sum(map(len, texts)),
+        longest=max(map(len, texts), default=0),
+        several=sum(len(question.answers) > 1 for question in questions),
+        repeated=repeated,
+        labels={ANSWER: answered} if answered else {},
     )

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from trainer.datasets.readers import labelled, pairs, related, spans, text
+from trainer.datasets.readers import labelled, pairs, questions, related, spans, text
 
 
 class Format(NamedTuple):
@@ -28,6 +28,9 @@ FORMATS = {
         "labelled pairs of texts",
         "train, dev and test as .jsonl, .tsv or .csv with premise, hypothesis and label",
         pairs.SUFFIXES,
+    ),
+    "questions": Format(
+        "questions with answers in a text", "train.json, dev.json and test.json in SQuAD form", questions.SUFFIXES
     ),
     "related": Format(
         "related mentions",

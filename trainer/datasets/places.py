@@ -19,11 +19,14 @@ LAYOUT = (
     "A data set is a folder that holds train.conll, dev.conll and test.conll with tagged words; or these three with "
     f"entities by offset ({', '.join(spans.SUFFIXES)}, or folders of BRAT files); or these three with "
     f"labelled documents ({', '.join(labelled.SUFFIXES)}) or labelled pairs of texts (also .tsv); or these three with "
-    "relations between entities, or one pair of mentions per row (also .tsv); or train.txt with one document a line "
+    "relations between entities, or one pair of mentions per row (also .tsv); or these three with questions in SQuAD "
+    "form (.json); or train.txt with one document a line "
     f"(also {', '.join(text.SUFFIXES[1:])}); or one such text file; or hf:owner/name, a data set of the Hub "
     "that `stillroom datasets fetch` has brought here."
 )
-_DOCUMENTS = tuple(dict.fromkeys(suffix for kind in ("text", "labelled", "pairs") for suffix in FORMATS[kind].suffixes))
+_DOCUMENTS = tuple(
+    dict.fromkeys(suffix for kind in ("text", "labelled", "pairs", "questions") for suffix in FORMATS[kind].suffixes)
+)
 
 
 def locate(reference: str) -> Path:

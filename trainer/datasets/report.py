@@ -20,14 +20,16 @@ from trainer.datasets.contents import (
     LabelledContents,
     MarkedContents,
     PairContents,
+    QuestionContents,
     RelatedContents,
     SentenceContents,
     TextContents,
+    count_questions,
     count_related,
     labels_in,
 )
 from trainer.datasets.places import SPLITS, digest, locate, require_task, split_files
-from trainer.datasets.readers import Reporter, brat, labelled, pairs, related, tagged, text
+from trainer.datasets.readers import Reporter, brat, labelled, pairs, questions, related, tagged, text
 from trainer.datasets.readers.entities import Tally
 from trainer.datasets.tags import kind_of
 from trainer.errors import BadData, StillroomError, UnknownName
@@ -303,6 +305,21 @@ def _read_pairs(file: Path, name: str, report: Reporter) -> tuple[PairContents, 
     return PairContents(pairs=contents.documents, labels=labels, lines=lines, **counts), hashes
 
 
+def _read_questions(file: Path, name: str, report: Reporter) -> tuple[QuestionContents, np.ndarray]:
+    """The contents of a file, and a hash of each pair of a text and a question."""
+    read: list[questions.Question] = []
+    try:
+        read += questions.read(file, name=name, report=report)
+        if not read:
+            raise BadData("the split holds no question.", path=name, next_step="Fill it, or leave the split out.")
+    except BadData as error:
+        report(error)
+    by_text = {text: _hash(text) for text in {each.text for each in read}}
+    hashes = np.array([hash((by_text[each.text], _hash(each.question))) for each in read], dtype=np.int64)
+    distinct = np.unique(hashes)
+    return count_questions(read, repeated=len(hashes) - len(distinct)), distinct
+
+
 def _by_name(by_label: Mapping[str, tuple[int, int]]) -> tuple[dict[str, int], dict[str, int]]:
     """The number of documents of each label, and the line where it occurs first; both by the alphabet (trap T15)."""
     ordered = sorted(by_label.items())
@@ -375,4 +392,5 @@ _READERS: dict[str, Callable[[Path, Mapping[str, Path], bool | None], Reader]] =
     "text": _text_reader,
     "labelled": _labelled_reader,
     "pairs": lambda place, files, multi_label: _read_pairs,
+    "questions": lambda place, files, multi_label: _read_questions,
 }

@@ -169,6 +169,9 @@ def _nothing_to_learn(train: Contents, name: str, task: str) -> BadData | None:
     if answers(task) == "spans" and not labels:
         what = "the split has no entity; there is nothing to learn."
         return BadData(what, path=name, next_step="Annotate the entities of train.")
+    if answers(task) == "answer" and not labels:
+        what = "the split has no question with an answer; there is nothing to learn."
+        return BadData(what, path=name, next_step="Add questions with answers to train.")
     fewest = 1 if isinstance(train, LabelledContents) and train.multi_label else 2
     if answers(task) in ("labels", "relations") and len(labels) < fewest:
         present = f"only the label {list_labels(labels)}" if labels else "no label"

@@ -13,8 +13,10 @@ from typing import Any, Literal, NamedTuple, TypedDict, Unpack, get_args
 import numpy as np
 import torch
 
+from trainer.datasets.readers.questions import ANSWER
 from trainer.datasets.rows.pieces import Frame, Pieces, cut, frame, windows
 from trainer.errors import BadSpec, UnknownName
+from trainer.inference.answers import Answers, answer_questions, find_answers, question_frames, question_reading
 from trainer.inference.model_outputs import (
     FINE_TUNE,
     THRESHOLD,
@@ -51,8 +53,8 @@ from trainer.inference.window_batches import (
     window_logits,
 )
 from trainer.models.heads import document_reading, model_limit
-from trainer.prediction import CONTEXTS, Cost, Coverage, LabelScore, Prediction, Span
-from trainer.tasks import TASKS, needs_hypothesis
+from trainer.prediction import CONTEXTS, Answer, Cost, Coverage, LabelScore, Prediction, Span
+from trainer.tasks import TASKS, needs_hypothesis, needs_question
 from trainer.zoo.outputs import HEADS
 
 __all__ = [
@@ -60,11 +62,13 @@ __all__ = [
     "LABELLINGS",
     "THRESHOLD",
     "THRESHOLDS",
+    "Answers",
     "BestTags",
     "Cancelled",
     "Classification",
     "Labelling",
     "WordOutputs",
+    "answer_questions",
     "attributes_of",
     "classify",
     "classify_pairs",
@@ -81,6 +85,7 @@ __all__ = [
     "predict",
     "predict_many",
     "predict_relations",
+    "question_reading",
     "tag_names",
     "tag_words",
     "tags_of",
@@ -97,11 +102,17 @@ POOLINGS = ("mean", "max")
 
 
 def predict(
-    text: str, model: torch.nn.Module, tokenizer: Any, *, hypothesis: str | None = None, **options: Any
+    text: str,
+    model: torch.nn.Module,
+    tokenizer: Any,
+    *,
+    hypothesis: str | None = None,
+    question: str | None = None,
+    **options: Any,
 ) -> Prediction:
-    """The prediction of a model for one text, or a pair; the other options are those of `predict_many`."""
-    hypotheses = None if hypothesis is None else [hypothesis]
-    return predict_many([text], model, tokenizer, hypotheses=hypotheses, **options)[0]
+    """The prediction of a model for one text, with its hypothesis or question; other options are of `predict_many`."""
+    hypotheses, questions = (None if other is None else [other] for other in (hypothesis, question))
+    return predict_many([text], model, tokenizer, hypotheses=hypotheses, questions=questions, **options)[0]
 
 
 def predict_many(
@@ -111,33 +122,36 @@ def predict_many(
     *,
     name: str,
     hypotheses: Sequence[str] | None = None,
+    questions: Sequence[str] | None = None,
     reading: Reading = "windows",
     max_tokens: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> list[Prediction]:
-    """The prediction of a model for each text: entities, or labels of the whole text.
+    """The prediction of a model for each text: entities, labels of the whole text, or the answer to a question.
 
-    hypotheses: one per text, for a model of pairs; it is never cut, so it leaves a window less room for the text.
+    hypotheses: one per text, for a model of pairs, and questions for one that answers them; they are never cut, so they
+    leave a window less room for the text.
     reading: "windows" reads everything, "truncate" the first max_tokens pieces (the rest is in coverage.unread),
     "whole" everything in one window. max_tokens includes special tokens; by default windows have the length that the
     model was trained with (`window_size`). batch_tokens is the budget of padded pieces per batch. progress receives
     (windows done, all windows) after each batch; cancelled is asked before each group of them. A text without pieces
     gives an empty prediction. The wall time is shared out over the texts in proportion to their pieces. Raises
-    BadData for a hypothesis that is too long, BadSpec, UnknownName and Cancelled.
+    BadData for a hypothesis or question that is too long, BadSpec, UnknownName and Cancelled.
     """
     began = time.perf_counter()
     model_task = task(model)
     if TASKS[model_task].reads == "mentions":
         what = "it labels relations between entities, which another model has to find"
         raise BadSpec([("model", what)], next_step="Choose a model for entities, and this one for their relations.")
-    frames, pieces = frames_of(model, tokenizer, hypotheses, len(texts)), [cut(text, tokenizer) for text in texts]
+    frames, pieces = frames_of(model, tokenizer, hypotheses, len(texts), questions), [cut(t, tokenizer) for t in texts]
     rooms, read = _readable(pieces, frames, longest_window(model, tokenizer, max_tokens, reading=reading), reading)
-    predict_fields = _predict_spans if TASKS[model_task].answers == "spans" else _predict_labels
+    predict_fields = _PREDICT[TASKS[model_task].answers]
+    shared = question_reading(model).doc_stride if needs_question(model_task) else None
     batching = BatchOptions(batch_tokens=batch_tokens, progress=progress, cancelled=cancelled, frames=frames)
     answers = predict_fields(texts, read, rooms, model, tokenizer, **batching)
-    coverages = [_coverage(*each) for each in zip(texts, pieces, read, rooms, strict=True)]
+    coverages = [_coverage(*each, shared) for each in zip(texts, pieces, read, rooms, strict=True)]
     costs = _costs(time.perf_counter() - began, [len(each) for each in read])
     labels = label_set(model)
     return [
@@ -184,11 +198,26 @@ def classify(
     return Classification(probabilities, np.array([*map(len, pieces)]), np.array([*map(len, read)]))
 
 
-def frames_of(model: torch.nn.Module, tokenizer: Any, hypotheses: Sequence[str] | None, texts: int) -> list[Frame]:
-    """What stands around each text that a model reads: special tokens, and the hypothesis of a pair.
+def frames_of(
+    model: torch.nn.Module,
+    tokenizer: Any,
+    hypotheses: Sequence[str] | None,
+    texts: int,
+    questions: Sequence[str] | None = None,
+) -> list[Frame]:
+    """What stands around each text that a model reads: special tokens, and the hypothesis of a pair or the question.
 
-    Raises BadSpec where a model of pairs gets no hypothesis, or another model gets one.
+    Raises BadSpec where a model of pairs gets no hypothesis or one for questions no question, or another model gets
+    one; BadData for a question that is too long.
     """
+    if needs_question(task(model)):
+        asked = [each for each in questions or () if each.strip()]
+        if len(asked) != texts:
+            what = "found none; this model answers a question about a text"
+            raise BadSpec([("question", what)], next_step="Write the question that the text shall answer.")
+        return question_frames(model, tokenizer, asked)
+    if questions is not None:
+        raise BadSpec([("question", "found one; this model answers no questions")], next_step="Leave it out.")
     if not needs_hypothesis(task(model)):
         if hypotheses is not None:
             raise BadSpec([("hypothesis", "found one; this model reads a text alone")], next_step="Leave it out.")
@@ -227,6 +256,26 @@ class _AnswerFields(TypedDict, total=False):
     spans: tuple[Span, ...]
     labels: tuple[LabelScore, ...]
     threshold: float | None
+    answer: Answer | None
+    runner_up: Answer | None
+    no_answer: float
+
+
+def _predict_answers(
+    texts: Sequence[str],
+    read: Sequence[Pieces],
+    rooms: Sequence[int],
+    model: torch.nn.Module,
+    tokenizer: Any,
+    **options: Unpack[BatchOptions],
+) -> list[_AnswerFields]:
+    """The answer in each text, also as its one span."""
+    reading, fields = question_reading(model), list[_AnswerFields]()
+    for answers in find_answers(texts, read, rooms, model, tokenizer, **options):
+        best, next_best = answers.best(reading), answers.runner_up(reading)
+        spans = (Span(**best.model_dump(), label=ANSWER),) if best else ()
+        fields.append({"spans": spans, "answer": best, "runner_up": next_best, "no_answer": answers.no_answer})
+    return fields
 
 
 def _predict_spans(
@@ -263,6 +312,13 @@ def _predict_labels(
     return answers
 
 
+_PREDICT: dict[str | None, Callable[..., list[_AnswerFields]]] = {  # by what a task answers
+    "spans": _predict_spans,
+    "labels": _predict_labels,
+    "answer": _predict_answers,
+}
+
+
 def _probabilities(logits: np.ndarray, model: torch.nn.Module, pooling: str | None) -> np.ndarray:
     """The probability of each label, (labels,), from the logits of a document's windows, (windows, labels)."""
     pooling = pooling or document_reading(model)["pooling"]
@@ -272,10 +328,10 @@ def _probabilities(logits: np.ndarray, model: torch.nn.Module, pooling: str | No
     return (pooled.sigmoid() if is_multi_label(model) else pooled.softmax(-1)).numpy()
 
 
-def _coverage(text: str, pieces: Pieces, read: Pieces, room: int) -> Coverage:
+def _coverage(text: str, pieces: Pieces, read: Pieces, room: int, shared: int | None) -> Coverage:
     """How much of a text was read: `read` of all its `pieces`, in windows with room for so many."""
     unread = ((int(pieces.starts[len(read)]), len(text)),) if len(read) < len(pieces) else ()
-    plan = windows(len(read), room)
+    plan = windows(len(read), room, shared)
     return Coverage(
         tokens=len(pieces),
         tokens_read=len(read),

@@ -27,7 +27,7 @@ from trainer.inference.window_batches import (
     side_by_side,
     thread_count,
 )
-from trainer.models.heads import inputs, token_types
+from trainer.models.heads import inputs, logits_of, token_types
 from trainer.models.suitability import TESTED, largest_difference
 from trainer.zoo.outputs import head_of_model
 
@@ -64,6 +64,23 @@ class Score(NamedTuple):
 
         return cls(lambda x: log_odds(x).mean(1), lambda x: log_odds(x).sigmoid().mean(1))
 
+    @classmethod
+    def of_answer(cls, start: int, end: int) -> "Score":
+        """The score of "the answer starts and ends here", of logits (rows, places, 2) of start and end.
+
+        start, end: indices of places. log_odds: the mean of both ends', each among all places; probability: the product
+        of both, which is the score of an answer.
+        """
+
+        def log_odds(x: torch.Tensor, place: int, output: int) -> torch.Tensor:
+            others = torch.cat([x[:, :place, output], x[:, place + 1 :, output]], dim=1)
+            return x[:, place, output] - others.logsumexp(-1)
+
+        def both(x: torch.Tensor) -> torch.Tensor:  # (rows, 2)
+            return torch.stack([log_odds(x, start, 0), log_odds(x, end, 1)], dim=-1)
+
+        return cls(lambda x: both(x).mean(-1), lambda x: both(x).sigmoid().prod(-1))
+
 
 class Progress:
     """Counts the rows that a model has read out of `rows`, reports them to the caller, and stops when it cancels."""
@@ -94,7 +111,8 @@ class Probe:
     The window has n places: special tokens, of which `before` come first, around the m pieces of the text. E is the
     embedding size. words: the word embeddings, (n, E); absent: the same with every free piece hidden, (n, E). free:
     which pieces may be hidden, (m,). places: where the target's logits are read. types: the token type of each place,
-    where any is not 0. Raises Unavailable for a model that does not read word embeddings as it reads piece ids.
+    where any is not 0. question: how many places are the first token and the question. Raises Unavailable for a model
+    that does not read word embeddings as it reads piece ids.
     """
 
     def __init__(
@@ -108,11 +126,13 @@ class Probe:
         score: Score,
         baseline_id: int,
         types: Sequence[int] = (),
+        question: int = 0,
         progress: Progress | None = None,
     ):
         self.model, self.score, self.progress, self._narrow = model, score, progress or Progress(), False
         self.before, self.free, self.places = before, np.asarray(free, dtype=bool), list(places)
         device = next(model.parameters()).device
+        self._question = question
         batch = {"token_type_ids": torch.tensor([list(types)], device=device)} if len(types) else {}
         self._types = token_types(model, batch)  # of one row, (1, n), for a model that has them
         self.words = _embedded(model, torch.tensor(list(ids), device=device))
@@ -199,9 +219,10 @@ class Probe:
         """Logits at the target's places, (rows, n, E) -> (rows, places, labels); differentiable."""
         # Longformer's own class would place its global token by the ids, which it does not get here.
         ids = words.new_zeros(words.shape[:2], dtype=torch.long)
-        global_mask = global_attention(self.model, ids, head_of_model(self.model))
+        batch = {"input_ids": ids} | self._question_mask(ids)
+        global_mask = global_attention(self.model, batch, head_of_model(self.model))
         types = {name: row.expand(len(words), -1) for name, row in self._types.items()}
-        logits = self.model(inputs_embeds=words, **types, **global_mask).logits
+        logits = logits_of(self.model(inputs_embeds=words, **types, **global_mask))
         if logits.ndim == 2:  # a head that classifies the whole text
             logits = logits[:, None]
         elif not self._narrow:
@@ -209,13 +230,20 @@ class Probe:
         check_finite(logits, self.model)
         return logits
 
+    def _question_mask(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As of datasets.rows.batches.framed: 1 at the first token and the question, for ids (rows, n)."""
+        if not self._question:
+            return {}
+        return {"question_mask": (torch.arange(ids.shape[1], device=ids.device) < self._question).long().expand_as(ids)}
+
     def _check_words(self, ids: torch.Tensor) -> None:
         """Raise Unavailable if the model's logits for word embeddings differ from those for the same piece ids."""
         batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | self._types
+        batch |= self._question_mask(ids)
         before = self.words.clone()
         try:
             with evaluating(self.model), torch.inference_mode():
-                by_words, by_ids = self.logits(self.words[None]), self.model(**inputs(self.model, batch)).logits
+                by_words, by_ids = self.logits(self.words[None]), logits_of(self.model(**inputs(self.model, batch)))
         except (AttributeError, TypeError, ValueError, RuntimeError):
             raise _no_words(self.model) from None
         if largest_difference(by_ids[:, None] if by_ids.ndim == 2 else by_ids[:, self.places], by_words):

@@ -17,7 +17,7 @@ import torch
 from trainer.datasets.rows.batches import framed
 from trainer.datasets.rows.pieces import Frame, frame, windows
 from trainer.errors import BadSpec, NonFiniteOutputs, StillroomError
-from trainer.models.heads import document_reading, evaluating, inputs, is_classifier, model_limit
+from trainer.models.heads import document_reading, evaluating, inputs, is_classifier, logits_of, model_limit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,13 +35,15 @@ class Cancelled(StillroomError):
 class BatchOptions(TypedDict, total=False):
     """How windows are batched and followed, as `read` takes it.
 
-    batch_tokens: budget of padded pieces per batch. frames: what stands around the windows of each sequence. progress
-    receives (windows done, all windows) after each batch; cancelled is asked before each batch, or each group that runs
-    side by side, while nothing is computed.
+    batch_tokens: budget of padded pieces per batch. frames: what stands around the windows of each sequence. shared:
+    pieces that neighbouring windows share at least, as for `datasets.rows.pieces.windows`. progress receives (windows
+    done, all windows) after each batch; cancelled is asked before each batch, or each group that runs side by side,
+    while nothing is computed.
     """
 
     batch_tokens: int
     frames: Sequence[Frame] | None
+    shared: int | None
     progress: Callable[[int, int], None] | None
     cancelled: Callable[[], bool] | None
 
@@ -74,6 +76,7 @@ def read(
     store: Store,
     batch_tokens: int,
     frames: Sequence[Frame] | None = None,
+    shared: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +90,7 @@ def read(
     flat = np.concatenate([np.empty(0, dtype=np.int32), *sequences])  # (pieces,) of all sequences
     frames = frames or [frame(tokenizer)] * len(sequences)
     placed = zip(sequences, np.broadcast_to(rooms, len(sequences)).tolist(), begins[:-1], strict=True)
-    plans = [windows(len(sequence), room) + begin for sequence, room, begin in placed]
+    plans = [windows(len(sequence), room, shared) + begin for sequence, room, begin in placed]
     table = np.concatenate([np.empty((0, 4), dtype=np.int64), *plans])
     owners = np.repeat(np.arange(len(plans)), [len(plan) for plan in plans])  # (windows,) the sequence of each
     special = np.array([around.size for around in frames], dtype=np.int64)[owners]
@@ -222,7 +225,7 @@ def _read_batch(
     before = np.array([len(around.before) for around in frames])
     # (batch, width): the piece under each column
     place = (rows[:, 0] - before)[:, None] + np.arange(batch["input_ids"].shape[1])
-    logits = model(**inputs(model, batch)).logits.float()
+    logits = logits_of(model(**inputs(model, batch))).float()
     real = batch["attention_mask"].bool()
     check_finite(logits[real] if logits.ndim == 3 else logits, model)  # outputs at padding are never used
     store(logits, rows, place)

@@ -20,6 +20,7 @@ from safetensors.torch import load as read_tensors
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_QUESTION_ANSWERING_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     MODEL_MAPPING,
@@ -39,7 +40,18 @@ from trainer.models.heads import check_document_reading
 from trainer.resolved import ResolvedModel
 from trainer.tasks import TASKS
 from trainer.zoo import ABOUT, ModelEntry, casing, entries, fetched, hub, remedies, resolve, weights_here
-from trainer.zoo.outputs import ENCODER, HEADS, LABELS, ONE, TAGS, VOCABULARY, Outputs, check_predicts_labels, class_of
+from trainer.zoo.outputs import (
+    ANSWERS,
+    ENCODER,
+    HEADS,
+    LABELS,
+    ONE,
+    TAGS,
+    VOCABULARY,
+    Outputs,
+    check_predicts_labels,
+    class_of,
+)
 from trainer.zoo.weights import WEIGHTS, check_folder, check_hashes, outputs_of, read_json
 
 log = logging.getLogger(__name__)
@@ -52,6 +64,7 @@ CLASSES = cast(
         VOCABULARY.name: MODEL_FOR_MASKED_LM_MAPPING,
         TAGS.name: MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
         LABELS.name: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+        ANSWERS.name: MODEL_FOR_QUESTION_ANSWERING_MAPPING,
     },
 )
 MISNAMED = ("modernbert",)  # transformers' own architectures that a published config.json calls bert

@@ -208,6 +208,8 @@ def _how_it_reads(about: Mapping[str, Any]) -> list[str]:
         return [f"Texts are read in windows of {reading['max_tokens']:,} word pieces, as long as its training rows."]
     if answers(about.get("task") or "") == "relations":
         return [f"It reads pairs of mentions, each in its own passage of up to {reading['max_tokens']:,} word pieces."]
+    if answers(about.get("task") or "") == "answer":
+        return [f"It reads a question with a text of any length, in windows of {reading['max_tokens']:,} word pieces."]
     one = TASKS[about["task"]].unit.removesuffix("s")
     choice = f"A {one} has one label, the most likely (softmax)."
     if about.get("multi_label"):

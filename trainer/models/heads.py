@@ -1,6 +1,7 @@
 """A model's outputs for a batch, from its own forward pass: logits and hidden states of the units that are scored.
 
-The units of a head are masked pieces, the pieces that carry a word's tag, or whole documents, whose windows are pooled.
+The units of a head are masked pieces, the pieces that carry a word's tag, whole documents, whose windows are pooled, or
+the two ends of the answer in each window.
 No head is reimplemented here, so training and inference compute the same function. A hook between encoder and head
 collects hidden states. A vocabulary head costs more than the encoder below it: if a check has shown that a head treats
 each position alone, the hook passes on the scored positions only.
@@ -23,6 +24,7 @@ from trainer.errors import Unavailable
 from trainer.zoo.outputs import HEADS, VOCABULARY, head_of_model
 
 IGNORED = -100
+_NEVER = -1e9  # the logit of a place that is not allowed; finite, so that a divergence has no NaN
 _TOLERANCE = 1e-3  # of the largest logit: rounding depends on shapes, but an omitted step changes far more
 
 
@@ -58,7 +60,7 @@ def forward(
     needs_logits: False computes the encoder alone. Raises Unavailable for a model without this head, and if a level
     does not have one state per word piece.
     """
-    where = None if HEADS[head].whole_text else positions(batch)
+    where = None if HEADS[head].whole_text or HEADS[head].over_pieces else positions(batch)
     narrow = needs_logits and narrows(model, head)
     deep = any(level != model.config.num_hidden_layers for level in levels)
     with _watching(model, head, where if narrow else None) as seen:
@@ -69,7 +71,9 @@ def forward(
         return HeadOutput(states, None)
     if seen.projection is not None:
         return HeadOutput(states, seen.projection)
-    logits = _logits(model, output, head, axes=2 if where is None or narrow else 3)
+    logits = _logits(model, output, head, axes=2 if HEADS[head].whole_text or narrow else 3)
+    if HEADS[head].over_pieces:
+        return HeadOutput(states, end_logits(logits, batch["allowed"]))
     if where is not None:
         return HeadOutput(states, logits if narrow else logits.flatten(0, 1)[where])
     how = document_reading(model)["pooling"]
@@ -81,7 +85,7 @@ _narrow: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 def narrows(model: PreTrainedModel, head: str) -> bool:
     """Whether a head gives selected positions the same logits as when it sees all of them; tried once per model."""
-    if HEADS[head].whole_text:
+    if HEADS[head].whole_text or HEADS[head].over_pieces:
         return False
     if model not in _narrow:
         try:
@@ -99,11 +103,35 @@ def vocabulary_logits(output: torch.Tensor | VocabularyProjection) -> torch.Tens
 def inputs(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The arguments of this model's forward pass, from a batch. Every forward pass takes them from here."""
     arguments = {name: batch[name] for name in ("input_ids", "attention_mask")} | token_types(model, batch)
-    return arguments | global_attention(model, arguments["input_ids"], head_of_model(model))
+    return arguments | global_attention(model, batch, head_of_model(model))
+
+
+def logits_of(output: Any) -> torch.Tensor:
+    """The logits of a model's output; of a head for answers those of start and end, (rows, tokens, 2).
+
+    Raises Unavailable for an output without logits.
+    """
+    if getattr(output, "start_logits", None) is not None:
+        return torch.stack([output.start_logits, output.end_logits], dim=-1)
+    logits: torch.Tensor | None = getattr(output, "logits", None)
+    if logits is None:
+        next_step = "Load the model with a head, or choose another architecture."
+        raise Unavailable("The model has no head, or one of an unknown kind.", next_step=next_step)
+    return logits
+
+
+def end_logits(logits: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+    """The logits of where answers start and end as distributions over the tokens of their windows: (2 x rows, tokens).
+
+    logits: (rows, tokens, 2); allowed: (rows, tokens), where an answer may start or end: the text, and the first token
+    for a window without an answer. The start of a row comes before its end.
+    """
+    by_end = logits.float().transpose(1, 2)  # (rows, 2, tokens)
+    return by_end.masked_fill(~allowed[:, None], _NEVER).flatten(0, 1)
 
 
 def token_types(model: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The token types of a batch of pairs, if the model has more than one, unlike RoBERTa or DistilBERT."""
+    """The token types of a batch of two texts, if the model has more than one, unlike RoBERTa or DistilBERT."""
     known = getattr(model.config, "type_vocab_size", None) or 0
     return {"token_type_ids": batch["token_type_ids"]} if known > 1 and "token_type_ids" in batch else {}
 
@@ -161,8 +189,20 @@ def unit_numbers(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return batch["documents"] if "documents" in batch else batch["words"][batch["words"] >= 0]
 
 
+def unit_labels(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The gold labels of a batch's units, as `forward` orders their logits: (units,), or (units, labels)."""
+    if "owners" in batch:
+        return batch["labels"]
+    return batch["labels"].flatten() if "allowed" in batch else batch["labels"].flatten()[positions(batch)]
+
+
 def positions(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Indices of the units into the flattened (rows x tokens): first pieces of words, or labelled pieces."""
+    """Indices of the units into the flattened (rows x tokens): first pieces of words, or labelled pieces.
+
+    Of answers, whose distributions are over pieces, the places where one may start or end.
+    """
+    if "allowed" in batch:
+        return batch["allowed"].flatten().nonzero().squeeze(1)
     marked = batch["words"] >= 0 if "words" in batch else batch["labels"] != IGNORED
     return marked.flatten().nonzero().squeeze(1)
 
@@ -294,6 +334,8 @@ def _level(model: PreTrainedModel, seen: _Seen, level: int, shape: torch.Size) -
 def _logits(model: PreTrainedModel, output: Any, head: str, *, axes: int) -> torch.Tensor:
     """The logits of an output. Raises Unavailable if there are none, or if they have another number of axes."""
     logits: torch.Tensor | None = getattr(output, "logits", None)
+    if HEADS[head].over_pieces and hasattr(output, "start_logits"):
+        logits = logits_of(output)
     if logits is None or logits.ndim != axes:
         raise Unavailable(
             f"{type(model).__name__} has no {HEADS[head].kind} head.",

@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from trainer.datasets.rows.batches import pad
 from trainer.datasets.rows.pieces import frame
 from trainer.errors import CorruptFile, Unavailable
-from trainer.models.heads import evaluating, inputs, model_limit
+from trainer.models.heads import evaluating, inputs, logits_of, model_limit
 
 # Architectures that the tests cover, so they are not tried each time they are loaded.
 TESTED = (
@@ -143,7 +143,7 @@ class _Trial(NamedTuple):
     def of(cls, model: PreTrainedModel, tokenizer: Any) -> "_Trial":
         has_types = "token_type_ids" in {*tokenizer.model_input_names} & {*inspect.signature(model.forward).parameters}
         probe = tokenizer("a b c", truncation=False, padding=False)
-        ids, (before, after, pad_id, _) = probe["input_ids"], frame(tokenizer)
+        ids, (before, after, pad_id, *_) = probe["input_ids"], frame(tokenizer)
         pieces = ids[len(before) : len(ids) - len(after)]
         room = model_limit(model, tokenizer) - len(before) - len(after)
         longer = [[*before, *(pieces * size)[: min(size, room)], *after] for size in LENGTHS]
@@ -156,8 +156,7 @@ def _logits(
     ids = pad(texts, value=pad_id)
     mask = (torch.arange(ids.shape[1]) < torch.tensor([len(text) for text in texts])[:, None]).long()
     type_ids = {"token_type_ids": torch.tensor([types])} if len(types) else {}
-    logits: torch.Tensor = model(**inputs(model, {"input_ids": ids, "attention_mask": mask}), **type_ids).logits
-    return logits
+    return logits_of(model(**inputs(model, {"input_ids": ids, "attention_mask": mask}), **type_ids))
 
 
 def _require_equal(alone: torch.Tensor, other: torch.Tensor, when: str, model: PreTrainedModel, trial: _Trial) -> None:

@@ -9,6 +9,7 @@ from trainer.tasks.classification import Classification
 from trainer.tasks.mlm import MLM
 from trainer.tasks.ner import NER
 from trainer.tasks.pairs import Pairs
+from trainer.tasks.questions import Questions
 from trainer.tasks.relations import Relations
 from trainer.tasks.task import Task
 
@@ -16,15 +17,16 @@ TASKS: dict[str, type[Task]] = {
     "ner": NER,
     "classification": Classification,
     "pairs": Pairs,
+    "questions": Questions,
     "relations": Relations,
     "mlm": MLM,
 }
 DEFAULT_TASK = next(iter(TASKS))
 
 
-def for_notes(*, hypothesis: bool = True) -> tuple[str, ...]:
-    """The tasks whose models predict something about a note; without `hypothesis` those that need only the note."""
-    return (*reading("text"), *(reading("pair") if hypothesis else ()))
+def for_notes(*, alone: bool = False) -> tuple[str, ...]:
+    """The tasks whose models predict something about a note; with `alone` those that need only the note."""
+    return (*reading("text"), *(() if alone else (*reading("pair"), *reading("question"))))
 
 
 def reading(what: str) -> tuple[str, ...]:
@@ -35,6 +37,16 @@ def reading(what: str) -> tuple[str, ...]:
 def needs_hypothesis(task: str | None) -> bool:
     """Whether a model of this task reads a hypothesis with each text; False if there is no such task."""
     return task in TASKS and TASKS[task].reads == "pair"
+
+
+def needs_question(task: str | None) -> bool:
+    """Whether a model of this task reads a question with each text; False if there is no such task."""
+    return task in TASKS and TASKS[task].reads == "question"
+
+
+def marks_spans(task: str) -> bool:
+    """Whether a model of this task marks parts of a text: entities, or the answer to a question."""
+    return answers(task) in ("spans", "answer")
 
 
 def with_data(*kinds: str) -> tuple[str, ...]:

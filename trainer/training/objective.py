@@ -25,6 +25,7 @@ from trainer.models.heads import (
     forward,
     narrows,
     positions,
+    unit_labels,
     unit_states,
     vocabulary_logits,
 )
@@ -55,10 +56,10 @@ class Objective(torch.nn.Module):
 
     head: a key of zoo.outputs.HEADS. A masked LM is compared at masked positions, its hidden states at every real
     token; a tagger at labelled positions and a classifier at whole documents, so that the tokenizers of teacher and
-    student may differ. plan: the terms; those of weight 0 are left out.
-    teacher: run in every step; None where there is none, or where its outputs come with the batch.
-    teacher_width: its hidden size, where its outputs come with the batch. exact: as in the papers' code, with dropout
-    in the teacher too, and attention maps taken after dropout. seed: of the projection's initial weights.
+    student may differ; answers at the two ends in each window, as distributions over its pieces. plan: the terms; those
+    of weight 0 are left out. teacher: run in every step; None where there is none, or where its outputs come with the
+    batch. teacher_width: its hidden size, where its outputs come with the batch. exact: as in the papers' code, with
+    dropout in the teacher too, and attention maps taken after dropout. seed: of the projection's initial weights.
     Raises BadSpec where a term compares states of different widths.
     """
 
@@ -109,7 +110,7 @@ class Objective(torch.nn.Module):
         batch: input_ids, attention_mask, labels (rows, tokens); attributes (rows, tokens, attributes) where any are
         learned; with cached teacher outputs also words (rows, tokens), -1 where no word begins, teacher_logits (units,
         classes) and teacher_states (units, teacher_levels, hidden size of the teacher). For documents the fields are
-        those of trainer.examples.whole_text.
+        those of trainer.examples.whole_text, for questions those of trainer.examples.questions.
         """
         student = self._run(self.student, batch, side=0)
         teacher = self._run_teacher(batch)
@@ -157,7 +158,7 @@ class Objective(torch.nn.Module):
             return torch.stack([term.weight * value for term, value in zip(terms, values, strict=True)])
 
         logits, targets = student.logits, teacher.logits if teacher else None
-        labels = batch["labels"] if "owners" in batch else batch["labels"].flatten()[positions(batch)]
+        labels = unit_labels(batch)
         if isinstance(logits, VocabularyProjection) and not isinstance(targets, torch.Tensor):
             total, values = vocabulary_loss(logits, targets, labels, compare)
         else:

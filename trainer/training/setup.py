@@ -28,7 +28,7 @@ from trainer.run import RunSpec
 from trainer.tasks.task import Task
 from trainer.training import loop, teacher_cache
 from trainer.training.objective import Objective
-from trainer.zoo.outputs import task_fields
+from trainer.zoo.outputs import HEADS, task_fields
 
 LoadedModel = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -141,7 +141,8 @@ def prepare(
     labels = data.labels if teacher is None or not task.labelled else inference.output_names(teacher[0])
     student, tokenizer = _student(ready, labels, counted or (lambda: data.texts("train")))
     terms = recipe.plan(_depth(student), _depth(teacher[0] if teacher else student))
-    live = teacher is not None and (not task.labelled or any(term.traits.needs_same_pieces for term in terms))
+    every_step = not task.labelled or HEADS[task.head].over_pieces
+    live = teacher is not None and (every_step or any(term.traits.needs_same_pieces for term in terms))
     limits = [inference.model_limit(*pair) for pair in ((student, tokenizer), teacher) if pair]
     max_tokens = min(spec.schedule.max_tokens, *limits)
     options: RowOptions = {

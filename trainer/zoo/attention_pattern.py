@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainer.prediction import Plain
-from trainer.zoo.outputs import ENCODER, HEADS
+from trainer.zoo.outputs import ANSWERS, ENCODER, HEADS
 
 _DEFAULT_LAYERS = {"longformer": 12, "big_bird": 12, "modernbert": 22}  # for a config that leaves the number out
 
@@ -13,13 +13,15 @@ class Reach(Plain):
     """What one token attends to in one layer, and how far it reaches through all layers, in word pieces.
 
     side: pieces on either side of it; None for all. shared: global pieces, which attend to every token and which every
-    token attends to. drawn: further pieces, chosen at random once. through: how far information travels through all
-    layers on one side; None if a layer attends to the whole input. every: 3 if every third layer does. full_below: the
-    longest input that is attended to as a whole.
+    token attends to. question: whether these are the first token and the pieces of the question. drawn: further pieces,
+    chosen at random once. through: how far information travels through all layers on one side; None if a layer attends
+    to the whole input. every: 3 if every third layer does. full_below: the longest input that is attended to as a
+    whole.
     """
 
     side: int | None
     shared: int = 0
+    question: bool = False
     drawn: int = 0
     layers: int
     through: int | None
@@ -33,6 +35,7 @@ class Reach(Plain):
             return f"each token sees the whole input in each of {self.layers} layers"
         seen = [f"{self.side:,} on either side"]
         seen += [f"{self.shared:,} global {'token' if self.shared == 1 else 'tokens'}"] if self.shared else []
+        seen += ["all of the question"] if self.question else []
         seen += [f"{self.drawn:,} elsewhere"] if self.drawn else []
         listed = seen[0] if len(seen) == 1 else f"{', '.join(seen[:-1])} and {seen[-1]}"
         far = f"{self.layers} layers reach {self.through:,}" if self.through else ""
@@ -53,7 +56,8 @@ def reach(config: Mapping[str, Any], *, head: str = ENCODER.name) -> Reach:
         windows = config.get("attention_window", 512)
         windows = [windows] * layers if isinstance(windows, int) else windows
         shared, through = int(HEADS[head].whole_text), sum(windows) // 2
-        return Reach(side=min(windows) // 2, shared=shared, layers=layers, through=through)
+        question = HEADS[head] is ANSWERS
+        return Reach(side=min(windows) // 2, shared=shared, question=question, layers=layers, through=through)
     if model_type == "big_bird" and config.get("attention_type", "block_sparse") == "block_sparse":
         size, drawn = config.get("block_size", 64), config.get("num_random_blocks", 3)
         return Reach(

@@ -281,9 +281,13 @@ def _starting(change: Change, base: Shape, student: Shape) -> Problems:
 
 def _term(term: Term, spec: JobSpec, teacher: Shape, student: Shape) -> Problems:
     traits = term.traits
-    # A masked-LM teacher reads the student's pieces for every term, a teacher with labels only for some.
+    # A teacher of masked LM or of answers reads the student's pieces for every term, one with labels only for some.
     unlabelled = spec.task is not None and not spec.task.labelled
-    if (traits.needs_same_pieces or (unlabelled and traits.needs_teacher)) and (teacher.pieces, teacher.vocabulary) != (
+    over_pieces = spec.task is not None and HEADS[spec.task.head].over_pieces
+    if (traits.needs_same_pieces or ((unlabelled or over_pieces) and traits.needs_teacher)) and (
+        teacher.pieces,
+        teacher.vocabulary,
+    ) != (
         student.pieces,
         student.vocabulary,
     ):

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from trainer.datasets import tags
+from trainer.datasets.readers.questions import ANSWER
 from trainer.errors import BadSpec, CorruptFile, Unavailable
 from trainer.tasks import TASKS
 
@@ -16,35 +17,49 @@ class Head(NamedTuple):
     """The output layer of a model; specs, zoo entries and results use its name.
 
     kind: what messages call it. endings: how the names of its classes in transformers end. predicts: what each output
-    stands for: a tag, a label or a word piece; None for an encoder, which has no outputs. whole_text: whether there is
-    one prediction per text, read at its first token, rather than one per word piece.
+    stands for: a tag, a label, the start or end of an answer, or a word piece; None for an encoder, which has no
+    outputs. whole_text: whether there is one prediction per text, read at its first token, rather than one per word
+    piece.
     """
 
     name: str
     kind: str
     endings: tuple[str, ...]
-    predicts: Literal["tags", "labels", "pieces"] | None
+    predicts: Literal["tags", "labels", "ends", "pieces"] | None
     whole_text: bool = False
 
     @property
     def labelled(self) -> bool:
         """Whether its outputs have names."""
-        return self.predicts in ("tags", "labels")
+        return self.predicts in ("tags", "labels", "ends")
+
+    @property
+    def over_pieces(self) -> bool:
+        """Whether its distributions are over the word pieces of a window, not over outputs: those of an answer's ends.
+
+        A teacher and its student then need the same word pieces.
+        """
+        return self.predicts == "ends"
 
 
 TAGS = Head("ner", "token-classification", ("ForTokenClassification",), predicts="tags")
 LABELS = Head(
     "classification", "sequence-classification", ("ForSequenceClassification",), predicts="labels", whole_text=True
 )
+ANSWERS = Head(
+    "questions", "question-answering", ("ForQuestionAnswering", "ForQuestionAnsweringSimple"), predicts="ends"
+)
+ENDS = ("start", "end")  # the outputs of a head for answers, whatever a config.json calls them
 VOCABULARY = Head("mlm", "masked-LM", ("ForMaskedLM", "ForPreTraining"), predicts="pieces")
 ENCODER = Head("encoder", "encoder", ("Model",), predicts=None)
-HEADS = {head.name: head for head in (VOCABULARY, TAGS, LABELS, ENCODER)}
+HEADS = {head.name: head for head in (VOCABULARY, TAGS, LABELS, ANSWERS, ENCODER)}
 TASK_FIELD = "stillroom_task"  # in a config.json: the task, where it is not the default task of the head
 MAX_LABELS = 100_000  # that a model may have
 SEVERAL = "multi_label_classification"  # transformers' problem_type for a head with one probability per label
 ONE = "single_label_classification"
 _VALUE = "regression"
-_LAST = ("classifier.weight", "classifier.out_proj.weight", "score.weight", "logits_proj.weight")
+_ENDS_WEIGHT = "qa_outputs.weight"
+_LAST = ("classifier.weight", "classifier.out_proj.weight", "score.weight", "logits_proj.weight", _ENDS_WEIGHT)
 _VOCABULARY = ("cls.predictions.", "lm_head.", "vocab_projector.", "vocab_transform.", "predictions.", "decoder.bias")
 _DEEPER = ("classifier.dense.weight", "classifier.out_proj.weight", "pre_classifier.weight", "score.weight")
 _DEFAULT_NAME = re.compile(r"LABEL_\d+")
@@ -75,7 +90,12 @@ def read(config: Mapping[str, Any], shapes: Shapes, *, where: str) -> Outputs:
     """
     head, outputs = head_of(config, shapes, where=where), _outputs(shapes)
     labels: tuple[str, ...] = ()
-    if head and HEADS[head].labelled:
+    if head == ANSWERS.name:
+        if outputs not in (None, len(ENDS)):
+            what = f"the weights of {where} have {outputs} outputs for the ends of an answer; {len(ENDS)} are needed."
+            raise CorruptFile(what, next_step="Choose another checkpoint.")
+        labels = ENDS
+    elif head and HEADS[head].labelled:
         labels = labels_of(config, where=where)
         count = len(labels) or config.get("num_labels") or outputs or 2
         if type(count) is not int or not 0 < count <= MAX_LABELS or count != (outputs or count):
@@ -102,6 +122,8 @@ def head_of(config: Mapping[str, Any], shapes: Shapes | None = None, *, where: s
     names = list(shapes := shapes or {})
     if any(name.startswith(_VOCABULARY) for name in names):
         return VOCABULARY.name
+    if _ENDS_WEIGHT in shapes:
+        return ANSWERS.name
     if any(name in shapes for name in _DEEPER):
         return LABELS.name
     if "classifier.weight" not in shapes:
@@ -146,19 +168,23 @@ def check_labels(head: str, names: Sequence[str], *, problem_type: str | None = 
     """Raise BadSpec if the names of the outputs do not tell what a labelled head predicts."""
     if HEADS[head].predicts == "tags":
         tags.read(names)
-    else:
+    elif HEADS[head].predicts == "labels":
         check_predicts_labels(problem_type, names)
 
 
 def label_set(head: str | None, names: Sequence[str]) -> tuple[str, ...]:
-    """All that outputs with these names can predict: entity types or labels, sorted; empty without labels."""
+    """All that outputs with these names can predict: entity types, labels or answers, sorted; empty without labels."""
     if head is None or not HEADS[head].labelled:
         return ()
+    if head == ANSWERS.name:
+        return (ANSWER,)
     return tags.read(names).kinds if HEADS[head].predicts == "tags" else tuple(sorted(names))
 
 
 def names_for(head: str, labels: Iterable[str]) -> tuple[str, ...]:
     """The names of the outputs of a new head for these entity types or labels."""
+    if head == ANSWERS.name:
+        return ENDS
     return tags.iob2(labels) if HEADS[head].predicts == "tags" else tuple(labels)
 
 

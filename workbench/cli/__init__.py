@@ -18,7 +18,15 @@ from trainer.errors import BadData, BadSpec, Refused, StillroomError, Unavailabl
 from trainer.home import unavailable as state_error
 from trainer.offline import go_offline
 from trainer.references import expanded
-from workbench.cli import dataset_commands, demo_commands, inputs, job_commands, results_commands, terminal
+from workbench.cli import (
+    dataset_commands,
+    demo_commands,
+    findings,
+    inputs,
+    job_commands,
+    results_commands,
+    terminal,
+)
 
 if TYPE_CHECKING:
     from trainer.zoo import ModelEntry
@@ -43,12 +51,6 @@ app.add_typer(demo_commands.space_app, name="space")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 ZooId = Annotated[str, typer.Argument(metavar="ID", help="A model's id, as `stillroom zoo` lists it.")]
 Model = Annotated[str, typer.Option("--model", metavar="M", help="Zoo id, run id, ./folder or org/name.")]
-TextFile = Annotated[
-    Path, typer.Option("--text-file", parser=expanded, metavar="F", help="UTF-8 text, read exactly as it is.")
-]
-Hypothesis = Annotated[
-    str, typer.Option("--hypothesis", metavar="H", help="What a model of pairs judges about the text.")
-]
 Relations = Annotated[str | None, typer.Option(metavar="M", help="A model that relates the entities found.")]
 Reading = Literal["windows", "truncate", "whole"]
 Grain = Literal["section", "sentence", "phrase", "word", "piece"]
@@ -168,8 +170,9 @@ def fetch(
 @app.command()
 def predict(
     model: Model,
-    text_file: TextFile,
-    hypothesis: Hypothesis = "",
+    text_file: inputs.TextFile,
+    hypothesis: inputs.Hypothesis = "",
+    question: inputs.Question = "",
     relations: Relations = None,
     reading: Annotated[Reading, typer.Option(help="How to read a text longer than the model's window.")] = "windows",
     max_tokens: Annotated[int | None, typer.Option(min=8, help="Window in word pieces; default: the model's.")] = None,
@@ -179,19 +182,20 @@ def predict(
     from trainer.zoo import resolve
     from workbench.predict import predict as predict_note
 
-    note, resolved = inputs.read_note(text_file, hypothesis), resolve(model)
-    inputs.check_hypothesis(note, [resolved])
+    note, resolved = inputs.read_note(text_file, hypothesis, question), resolve(model)
+    inputs.check_read(note, [resolved])
     relating = resolve(relations) if relations else None
     prediction = predict_note(note, resolved, relations=relating, reading=reading, max_tokens=max_tokens)
-    view = partial(terminal.show_prediction, note.text, prediction)
-    terminal.answer(prediction.to_json(), as_json=as_json, view=view)
+    view = partial(findings.show_prediction, note.text, prediction)
+    terminal.answer(prediction.to_json(note.text), as_json=as_json, view=view)
 
 
 @app.command()
 def compare(
     models: Annotated[list[str], typer.Option("--model", metavar="M", help="M, M@reading or M@reading:max_tokens.")],
-    text_file: TextFile,
-    hypothesis: Hypothesis = "",
+    text_file: inputs.TextFile,
+    hypothesis: inputs.Hypothesis = "",
+    question: inputs.Question = "",
     relations: Relations = None,
     as_json: AsJson = False,
 ) -> None:
@@ -205,8 +209,8 @@ def compare(
     if len({arm.name for arm in arms}) < max(2, len(arms)):
         raise BadSpec([("--model", f"found {', '.join(models)}; give two or more different arms")])
     # All of them before one is loaded.
-    note, resolved = inputs.read_note(text_file, hypothesis), [resolve(arm.model) for arm in arms]
-    inputs.check_hypothesis(note, resolved)
+    note, resolved = inputs.read_note(text_file, hypothesis, question), [resolve(arm.model) for arm in arms]
+    inputs.check_read(note, resolved)
     relating = resolve(relations) if relations else None
     compared = compare_predictions(
         [
@@ -214,17 +218,19 @@ def compare(
             for model, arm in zip(resolved, arms, strict=True)
         ]
     )
-    terminal.answer(compared.to_json(), as_json=as_json, view=lambda: terminal.show_comparison(note.text, compared))
+    document = compared.to_json(note.text)
+    terminal.answer(document, as_json=as_json, view=lambda: findings.show_comparison(note.text, compared))
 
 
 @app.command()
 def explain(
     model: Model,
-    text_file: TextFile,
+    text_file: inputs.TextFile,
     target: Annotated[
         str | None, typer.Option(metavar="T", help="START:END:LABEL or LABEL; leave out to list what can be asked.")
     ] = None,
-    hypothesis: Hypothesis = "",
+    hypothesis: inputs.Hypothesis = "",
+    question: inputs.Question = "",
     method: Annotated[str, typer.Option(metavar="NAME", help="The attribution method.")] = "integrated_gradients",
     grain: Annotated[Grain | None, typer.Option(help="The parts that get a score; default: the method's.")] = None,
     context: Annotated[
@@ -242,18 +248,18 @@ def explain(
     from workbench import explain as why
     from workbench.predict import predict as predict_note
 
-    note, resolved = inputs.read_note(text_file, hypothesis), resolve(model)
-    inputs.check_hypothesis(note, [resolved])
+    note, resolved = inputs.read_note(text_file, hypothesis, question), resolve(model)
+    inputs.check_read(note, [resolved])
     if target is None:
-        findings = why.targets.list_targets(predict_note(note, resolved, reading=reading, max_tokens=max_tokens))
-        document = {"targets": findings}
-        terminal.answer(document, as_json=as_json, view=lambda: terminal.show_targets(note.text, findings))
+        listed = why.targets.list_targets(predict_note(note, resolved, reading=reading, max_tokens=max_tokens))
+        document = {"targets": listed}
+        terminal.answer(document, as_json=as_json, view=lambda: findings.show_targets(note.text, listed))
         return
     options = why.ExplainOptions(
         method=method, grain=grain, context=context, checks=checks, reading=reading, max_tokens=max_tokens
     )
     answer = why.explain(note, resolved, target, options)
-    terminal.answer(answer.to_json(), as_json=as_json, view=lambda: terminal.show_explanation(note.text, answer))
+    terminal.answer(answer.to_json(), as_json=as_json, view=lambda: findings.show_explanation(note.text, answer))
 
 
 app.command("evaluate")(results_commands.evaluate)

@@ -24,14 +24,14 @@ def evaluate(
     model: Annotated[str, typer.Option("--model", metavar="M", help="Zoo id, run id, ./folder or org/name.")],
     dataset: Annotated[str, typer.Option("--dataset", metavar="D", help="The id of a data set, or a folder.")],
     split: Annotated[Literal["train", "dev", "test"], typer.Option(help="The split to score.")] = "test",
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N sentences or documents.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N examples.")] = None,
     errors: Annotated[
         Path | None,
         typer.Option("--errors", parser=expanded, metavar="FILE", help="Write each mistake as JSONL, without text."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a model on labelled data: F1 of words or documents with a 95 % bootstrap interval, and the cost."""
+    """Score a model on labelled data, with 95 % bootstrap intervals, and the cost."""
     from trainer import datasets
     from trainer import zoo as registry
     from trainer.spec import parse

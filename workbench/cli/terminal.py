@@ -5,7 +5,6 @@ This is the only place that prints note text, and only text that the person at t
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -15,10 +14,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:  # slow to import, and most commands need none of them
     from trainer.datasets import DatasetCard, Report
-    from trainer.prediction import Prediction, Relation
     from trainer.queue import Job
-    from workbench.compare import Comparison, Disagreement
-    from workbench.explain.explanation import Explanation
 
 PIPED_WIDTH = 200  # columns when output is not a terminal, so that `| grep` sees whole rows
 
@@ -161,106 +157,18 @@ def _attribute_counts(report: Report) -> list[tuple[object, ...]]:
     return [(*key, *(counts[key].get(split, 0) for split in report.splits)) for key in sorted(counts)]
 
 
-def show_prediction(text: str, prediction: Prediction) -> None:
-    """Show the spans with their text and attributes, or the labels of the document; what was read, and the cost."""
-    from trainer.tasks import answers  # slow to import, and not needed by other commands
-
-    if answers(prediction.task) == "labels":
-        chosen = set(prediction.chosen)
-        rows = [(each.label, each.score, "chosen" if each.label in chosen else "") for each in prediction.labels]
-        table(("label", "probability", ""), rows)
-        say(_coverage(prediction))
-        return
-    attributes = sorted({name for span in prediction.spans for name in span.attributes})
-    spans = []
-    for span in prediction.spans:
-        values = (span.attributes[name].value if name in span.attributes else None for name in attributes)
-        place = (span.start, span.end, span.score, _visible(text[span.start : span.end]))
-        spans.append((span.label, *values, *place))
-    table(("label", *attributes, "start", "end", "score", "text"), spans)
-    show_relations(text, prediction)
-    say(_coverage(prediction))
-
-
-def show_relations(text: str, prediction: Prediction) -> None:
-    """Show the relations between the spans of a prediction, where a model was asked for them."""
-    if prediction.relations is None:
-        return
-    from workbench.explain.targets import RelationTarget
-
-    def row(each: Relation) -> tuple[object, ...]:
-        ends = [prediction.spans[number] for number in (each.head, each.tail)]
-        words = (_visible(text[span.start : span.end]) for span in ends)
-        return (each.label, *words, each.score, RelationTarget.of(ends, each.label))
-
-    table(("relation", "from", "to", "score", "as a target"), map(row, prediction.relations))
-
-
-def show_comparison(text: str, compared: Comparison) -> None:
-    """Show each disagreement with the vote of every arm, then the agreement and what each arm read."""
-    arms = [prediction.model for prediction in compared.predictions]
-    rows = [
-        (item.start, item.end, *(_vote(item, arm) for arm in arms), _place(text, item))
-        for item in compared.disagreements
-    ]
-    table(("start", "end", *arms, "text"), rows)
-    say(f"Disagreements: {len(rows)}; {compared.no_agreement or _agreement(compared)}")
-    for prediction in compared.predictions:
-        spans = f"{len(prediction.spans)} spans"
-        answer = ", ".join(prediction.chosen) or "no label" if prediction.labels else spans
-        say(f"{prediction.model}: {answer}. {_coverage(prediction)}")
-        show_relations(text, prediction)
-
-
-def _agreement(compared: Comparison) -> str:
-    from trainer.tasks import answers  # slow to import, and not needed by other commands
-
-    measures = sorted({_MEASURES[answers(prediction.task)] for prediction in compared.predictions})
-    return f"agreement: {', '.join(measures)} {compared.agreement:.3f}."
-
-
-def show_targets(text: str, targets: Sequence[Mapping[str, Any]]) -> None:
-    """Show the findings of a model as targets for an explanation, with their text."""
-    rows = [(each["target"], each["score"], _quoted(text, each["target"])) for each in targets]
-    table(("target", "score", "text"), rows)
-    others = "START:END:LABEL, START:END:@ATTRIBUTE=VALUE or LABEL"
-    say(f"Pass one of them as --target, or any other {others}." if rows else "The model found nothing.")
-
-
-def show_explanation(text: str, explanation: Explanation, *, max_parts: int = 15) -> None:
-    """Show the parts with the strongest influence, whether to rely on the explanation and how it was computed."""
-    parts = sorted((part for part in explanation.attributions if part.score), key=lambda part: -abs(part.score))
-    rows = [(part.score, part.start, part.end, _visible(text[part.start : part.end])) for part in parts[:max_parts]]
-    shown = f"{explanation.grain}, {min(max_parts, len(parts)):,} of {len(explanation.attributions):,}"
-    table(("score", "start", "end", shown), rows)
-    say(
-        f"{explanation.target}: probability {explanation.probability:.3f}, log-odds {explanation.log_odds:.2f}. "
-        f"{_trust(explanation)}"
-    )
-    settings = "".join(f", {name} {value}" for name, value in explanation.options.items())
-    delta = "" if explanation.convergence_delta is None else f", convergence delta {explanation.convergence_delta:+.3f}"
-    around = ", the target's own words left in place" if explanation.context else ""
-    say(f"{explanation.method}{settings}, baseline {explanation.baseline}{around}{delta}.")
-    if explanation.checks:
-        say(", ".join(f"{name} {_cell(value)}" for name, value in explanation.checks.model_dump().items()) + ".")
-    say(_coverage(explanation))
-
-
 _COUNTED = (
     "sentences",
+    "questions",
     "documents",
     "pairs",
+    "unanswerable",
     "tokens",
     "entities",
     "characters",
     "longest",
 )  # of a split, where available
-_PLACES = re.compile(r"[0-9]{1,15}:[0-9]{1,15}:")  # START:END: of a target
 _SPLITS = ("train", "dev", "test")
-_MEASURES: dict[str | None, str] = {
-    "spans": "mean F1 of the pairs",
-    "labels": "mean agreement of the pairs",
-}  # by kind of answer
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -279,11 +187,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         numeric = bool(rows) and all(isinstance(row[index], int | float | None) for row in rows)
         drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*map(_cell, row))
+        drawn.add_row(*map(cell, row))
     _console().print(drawn)
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """What a table shows of a value: a dash for none, three digits of a fraction."""
     if value is None or value == "":
         return "–"
     if isinstance(value, float):
@@ -291,7 +200,7 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Replace characters that would act on the terminal, such as escape sequences and direction marks, by blanks."""
     return "".join(character if character.isprintable() else " " for character in text)
 
@@ -332,47 +241,3 @@ def _outcome(job: Job) -> str | None:
         if value is not None:
             return f"{name} {value:.3f}"
     return None
-
-
-def _quoted(text: str, target: str) -> str | None:
-    start, end = (*target.split(":"), "", "")[:2]
-    return _visible(text[int(start) : int(end)]) if _PLACES.match(target) else None
-
-
-_BETTER = "Better than random orders"
-_NO_BETTER = "Do not rely on this: no better than random orders"
-
-
-def _trust(explanation: Explanation) -> str:
-    if explanation.faithfulness is None:
-        return "Faithfulness was not measured."
-    measured = explanation.faithfulness
-    verdict = _BETTER if explanation.trusted else _NO_BETTER
-    return (
-        f"{verdict}: hiding the highest-scored parts lowers the probability by {measured.comprehensiveness:.3f} "
-        f"(random {measured.random_comprehensiveness:.3f}), hiding all others by {measured.sufficiency:.3f} "
-        f"(random {measured.random_sufficiency:.3f})."
-    )
-
-
-def _vote(item: Disagreement, arm: str) -> str:
-    """What an arm says: its label with values of attributes that differ, `problem (absent)`, or that it has none."""
-    if arm not in item.votes:
-        return "cannot predict it"
-    label = item.votes[arm]
-    if label is None:
-        return "nothing"
-    values = item.attributes.get(arm, {}).values()
-    return f"{label} ({', '.join(values)})" if values else label
-
-
-def _place(text: str, item: Disagreement) -> str:
-    return "the whole note" if item.start is None else _visible(text[item.start : item.end])
-
-
-def _coverage(answer: Prediction | Explanation) -> str:
-    read, cost = answer.coverage, answer.cost
-    unread = f" Not read: {', '.join(f'{start}-{end}' for start, end in read.unread)}." if read.unread else ""
-    speed = f"{cost.latency_ms:,.0f} ms, {cost.tokens_per_second:,.0f} tokens/s"
-    windows = f"{read.windows:,} window{'s' * (read.windows != 1)}"
-    return f"Read {read.tokens_read:,} of {read.tokens:,} tokens, {windows}, {speed}.{unread}"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from trainer.errors import BadSpec
 from trainer.prediction import Plain, Prediction, Span
-from trainer.tasks import answers
+from trainer.tasks import answers, marks_spans
 from workbench.compare.agreement import comparable, differing_attributes, mean_agreement, span_key
 
 
@@ -92,6 +92,8 @@ class Comparison(Plain):
         if self.agreement is not None or len(self.predictions) < 2:
             return None
         pairs = [(one, other) for one, other in combinations(self.predictions, 2) if comparable(one, other)]
+        if not pairs and any(answers(prediction.task) == "answer" for prediction in self.predictions):
+            return "One model answers a question, the other does not: nothing to compare."
         if not pairs:
             return "One model marks words, the other labels the whole note: nothing to compare."
         if not any(set(one.label_set) & set(other.label_set) for one, other in pairs):
@@ -100,10 +102,13 @@ class Comparison(Plain):
             return "There was nothing in the note to read: nothing to compare."
         return "No model found any of the labels they share: nothing to compare."
 
-    def to_json(self) -> dict[str, Any]:
-        """The public shape of `stillroom compare --json`; `no_agreement` only where `agreement` is null."""
+    def to_json(self, text: str | None = None) -> dict[str, Any]:
+        """The public shape of `stillroom compare --json`; `no_agreement` only where `agreement` is null.
+
+        text: as for Prediction.to_json.
+        """
         return {
-            "predictions": [prediction.to_json() for prediction in self.predictions],
+            "predictions": [prediction.to_json(text) for prediction in self.predictions],
             "agreement": self.agreement,
             "disagreements": [disagreement.to_json() for disagreement in self.disagreements],
         } | ({} if self.agreement is not None else {"no_agreement": self.no_agreement})
@@ -127,7 +132,7 @@ def spans_agreed(comparison: Comparison, arm: Prediction) -> list[bool | None]:
     """For each span of an arm: whether every other arm with its label found the same span, and gives each attribute
     that both have the same value; None where no arm has the label.
     """
-    others = [other for other in comparison.predictions if answers(other.task) == "spans" and other.model != arm.model]
+    others = [other for other in comparison.predictions if marks_spans(other.task) and other.model != arm.model]
     by_key = [(other.label_set, {span_key(span): span for span in other.spans}) for other in others]
 
     def is_agreed(span: Span) -> bool | None:
@@ -187,7 +192,7 @@ def _span_disagreements(predictions: Sequence[Prediction]) -> Iterable[Disagreem
         voters = [
             (arm, spans)
             for arm, spans in zip(predictions, region, strict=True)
-            if answers(arm.task) == "spans" and labels & ({span.label for span in spans} | set(arm.label_set))
+            if marks_spans(arm.task) and labels & ({span.label for span in spans} | set(arm.label_set))
         ]
         if len(voters) < 2:
             continue

@@ -5,7 +5,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from trainer.prediction import Prediction, Span
-from trainer.tasks import answers
+from trainer.tasks import answers, marks_spans
 from workbench.compare.filters import Filter, apply_filter
 
 
@@ -42,10 +42,24 @@ def label_agreement(one: Prediction, other: Prediction) -> float | None:
     return len(first & second) / len(first | second) if first or second else None
 
 
+def answer_agreement(one: Prediction, other: Prediction) -> float | None:
+    """How far two arms give the same answer to a question, 0 to 1, symmetric: F1 over its characters, 1 where neither
+    gives one. None where an arm had nothing to read.
+    """
+    if not one.coverage.tokens_read or not other.coverage.tokens_read:
+        return None
+    if one.answer is None or other.answer is None:
+        return float(one.answer == other.answer)
+    shared = min(one.answer.end, other.answer.end) - max(one.answer.start, other.answer.start)
+    lengths = sum(each.end - each.start for each in (one.answer, other.answer))
+    return 2 * max(0, shared) / lengths
+
+
 # By what the models answer.
 AGREEMENTS: dict[str | None, Callable[[Prediction, Prediction], float | None]] = {
     "spans": span_f1,
     "labels": label_agreement,
+    "answer": answer_agreement,
 }
 
 
@@ -74,7 +88,7 @@ def agreement_rows(predictions: Sequence[Prediction]) -> list[AgreementRow]:
 
 def _row(label: str | None, predictions: Sequence[Prediction]) -> AgreementRow:
     figures = tuple(
-        pair_agreement(one, other) if label is None or answers(one.task) == "spans" else None
+        pair_agreement(one, other) if label is None or marks_spans(one.task) else None
         for one, other in combinations(predictions, 2)
     )
     return AgreementRow(label, figures, _mean(figures))
@@ -91,7 +105,7 @@ def pair_agreement(one: Prediction, other: Prediction) -> float | None:
 
 
 def comparable(one: Prediction, other: Prediction) -> bool:
-    """Whether both arms mark spans, or both label the whole note."""
+    """Whether both arms mark spans, both label the whole note, or both answer a question."""
     return answers(one.task) == answers(other.task)
 
 

@@ -42,6 +42,8 @@ def apply_filter(prediction: Prediction, shown: Filter) -> Prediction:
         return prediction
     if answers(prediction.task) == "labels":
         return _filter_labels(prediction, shown.min_score)
+    if answers(prediction.task) == "answer" and prediction.answer and not shown.keeps(prediction.spans[0]):
+        prediction = prediction.model_copy(update={"answer": None})
     label_set = tuple(label for label in prediction.label_set if label in shown.labels or not shown.labels)
     shown_spans = prediction.with_spans(shown.keeps, min_score=shown.min_score)
     return shown_spans.model_copy(update={"label_set": label_set})

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from trainer.prediction import Prediction
-from trainer.tasks import answers
+from trainer.tasks import marks_spans
 from workbench.compare import compare, context
 from workbench.compare.agreement import span_f1
 from workbench.predict import Arm, letter
@@ -33,11 +33,11 @@ def story_steps(whole: Sequence[Prediction], tokens: int | None) -> list[str]:
 
 
 def _truncated(arm: Prediction) -> bool:
-    return bool(answers(arm.task) == "spans" and arm.coverage.unread and Arm.parse(arm.model).reading == "truncate")
+    return bool(marks_spans(arm.task) and arm.coverage.unread and Arm.parse(arm.model).reading == "truncate")
 
 
 def _reads_all(arm: Prediction) -> bool:
-    return bool(answers(arm.task) == "spans" and arm.coverage.reach and not arm.coverage.unread)
+    return bool(marks_spans(arm.task) and arm.coverage.reach and not arm.coverage.unread)
 
 
 def _things(number: int) -> str:

@@ -85,7 +85,7 @@ def offered() -> dict[str, str]:
     Runs, folders and Hub ids are left out: a public page must not read the files of its server.
     """
     present = [entry for entry in zoo.entries().values() if entry.loads and zoo.weights_here(entry)]
-    titles = arm_titles([entry for entry in present if entry.task in for_notes(hypothesis=False)])
+    titles = arm_titles([entry for entry in present if entry.task in for_notes(alone=True)])
     return dict(sorted(titles.items(), key=lambda each: "@" in each[0]))
 
 

@@ -18,18 +18,19 @@ import numpy as np
 from trainer import zoo
 from trainer.datasets.rows.candidates import fit
 from trainer.datasets.rows.pieces import Pieces, cut
+from trainer.datasets.rows.questions import find_pieces, holding
 from trainer.datasets.rows.words import words_in
 from trainer.errors import BadData, BadSpec, UnknownName
 from trainer.prediction import Cost, Coverage
 from trainer.resolved import ResolvedModel
-from trainer.tasks import needs_hypothesis
+from trainer.tasks import needs_hypothesis, needs_question
 from workbench.explain import faithfulness, targets
 from workbench.explain.agreement import Ablation
 from workbench.explain.explanation import Attribution, Explanation
 from workbench.explain.grains import GRAINS, find_units
 from workbench.explain.methods import METHODS, make_method, unit_scores
 from workbench.explain.options import METHOD, ExplainOptions
-from workbench.explain.targets import RelationTarget, Target, parse, require_task
+from workbench.explain.targets import AnswerTarget, RelationTarget, Target, as_asked, parse, require_task
 from workbench.model_cache import CACHE
 from workbench.note import Note
 
@@ -68,7 +69,13 @@ def explain(
     make_method(options.method, options.method_options)  # wrong options are reported before a model is loaded
     loaded = CACHE.load(resolved)
     return explain_text(
-        note.text, *loaded, target, options, hypothesis=note.hypothesis, name=name or resolved.reference
+        note.text,
+        *loaded,
+        target,
+        options,
+        hypothesis=note.hypothesis,
+        question=note.question,
+        name=name or resolved.reference,
     )
 
 
@@ -81,14 +88,16 @@ def explain_text(
     *,
     name: str,
     hypothesis: str = "",
+    question: str = "",
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Explanation:
     """Explain one target with a loaded model.
 
-    hypothesis: for a model of pairs, which always sees all of it: only parts of the text get scores. progress is called
-    with (rows read, total rows) after each batch, cancelled before each group of them.
-    Raises BadSpec, BadData, UnknownName, Unavailable and Cancelled; messages hold offsets, never text.
+    hypothesis: for a model of pairs, and question for one that answers it: the model always sees all of either, and
+    only parts of the text get scores. progress is called with (rows read, total rows) after each batch, cancelled
+    before each group of them. Raises BadSpec, BadData, UnknownName, Unavailable and Cancelled; messages hold offsets,
+    never text.
     """
     from trainer.inference.target_score import Progress
 
@@ -96,7 +105,7 @@ def explain_text(
     chosen = make_method(options.method, options.method_options)
     grain = options.grain or chosen.grain
     follow = Progress(progress=progress, cancelled=cancelled)
-    view = _open_view(text, hypothesis, model, tokenizer, target, options, follow)
+    view = _open_view(text, (hypothesis, question), model, tokenizer, target, options, follow)
     parts = find_units(view.passage.text, view.pieces, grain)
     owner = parts.owner[view.start : view.end] - parts.owner[view.start]  # (m,)
     count = int(owner[-1]) + 1
@@ -141,8 +150,8 @@ def explain_stream(
 ) -> Iterator[Explanation]:
     """First a coarse answer, hiding each sentence in turn without measuring faithfulness; then that of explain_text.
 
-    how: the name, hypothesis, progress and cancelled of explain_text; progress starts again for the second answer.
-    Where that has the same method and grain as the coarse one, only the second answer comes.
+    how: the name, hypothesis, question, progress and cancelled of explain_text; progress starts again for the second
+    answer. Where that has the same method and grain as the coarse one, only the second answer comes.
     """
     chosen = make_method(options.method, options.method_options)
     if (chosen.name, options.grain or chosen.grain) != (COARSE["method"], COARSE["grain"]):
@@ -159,13 +168,14 @@ def ablate(
     options: ExplainOptions = ExplainOptions(context=True),  # noqa: B008 (it is frozen)
     *,
     hypothesis: str = "",
+    question: str = "",
 ) -> Ablation:
     """The target's probability with the whole note, and with every piece hidden that touches one of the places.
 
     places: [start, end) in code points. Only the options for reading and hiding text are used. Raises what explain_text
     raises.
     """
-    view = _open_view(text, hypothesis, model, tokenizer, target, options, None)
+    view = _open_view(text, (hypothesis, question), model, tokenizer, target, options, None)
     pieces = np.stack([view.pieces.starts, view.pieces.ends], axis=1)[view.start : view.end]
     starts, ends = np.array(view.passage.places(pieces)).T
     touched = np.zeros(len(starts), dtype=bool)
@@ -217,22 +227,27 @@ class _View(NamedTuple):
 
 def _open_view(
     text: str,
-    hypothesis: str,
+    others: tuple[str, str],
     model: Any,
     tokenizer: Any,
     target: Target | str,
     options: ExplainOptions,
     follow: "Progress | None",
 ) -> _View:
+    """others: the hypothesis and the question; each is used where the model needs it."""
     from trainer import inference
     from trainer.inference.target_score import Probe, Score
 
-    target = parse(target) if isinstance(target, str) else target
+    target = as_asked(parse(target) if isinstance(target, str) else target, model)
     columns = target.columns(names := require_task(target, model))
     target.check(text)
     baseline, baseline_id = _baseline(options.baseline, tokenizer)
-    hypotheses = [hypothesis] if needs_hypothesis(inference.task(model)) else None
-    [around] = inference.frames_of(model, tokenizer, hypotheses, 1)
+    task = inference.task(model)
+    hypotheses, questions = (
+        [others[0]] if needs_hypothesis(task) else None,
+        [others[1]] if needs_question(task) else None,
+    )
+    [around] = inference.frames_of(model, tokenizer, hypotheses, 1, questions)
     longest = inference.longest_window(model, tokenizer, options.max_tokens, reading=options.reading)
     passage = _open_passage(text, model, tokenizer, target, longest - around.size)
     pieces = passage.pieces
@@ -241,11 +256,16 @@ def _open_view(
     if not len(read):
         raise BadData("The model reads no word piece in this note.", next_step="Choose another note.")
     words = read.align(words_in(passage.text))
-    places = target.places(words)
+    answer = _answer_pieces(target, read) if isinstance(target, AnswerTarget) else None
+    places = list(range(answer[0], answer[1] + 1)) if answer else target.places(words)
     independent = inference.is_multi_label(model)
-    score = Score.of(columns, target.competing(names), independent=independent, pooled=target.pooled)
 
     def open_window(start: int, end: int) -> _View:
+        before = len(around.before)
+        scored, score = [place - start + before for place in places] or [0], None
+        if answer:  # among the first token and all of the text
+            scored = [0, *range(before, before + end - start)]
+            score = Score.of_answer(*(1 + piece - start for piece in answer))
         free = np.ones(end - start, dtype=bool)
         if options.context:
             owner = find_units(passage.text, read, "word").owner
@@ -255,18 +275,32 @@ def _open_view(
         probe = Probe(
             model,
             [*around.before, *read.ids[start:end].tolist(), *around.after],
-            before=len(around.before),
+            before=before,
             free=free,
-            places=[place - start + len(around.before) for place in places] or [0],
-            score=score,
+            places=scored,
+            score=score or Score.of(columns, target.competing(names), independent=independent, pooled=target.pooled),
             baseline_id=baseline_id,
-            types=[*[0] * (len(around.before) + end - start), *around.types] if around.types else (),
+            types=around.all_types(end - start) if around.types or around.inner_type else (),
+            question=around.question,
             progress=follow,
         )
         return _View(target, passage, pieces, start, end, probe, baseline)
 
+    if answer:
+        table = inference.windows(len(read), room, inference.question_reading(model).doc_stride)
+        _window(table, places)  # an error where no window holds it
+        return _likeliest(open_window, table[holding(table, answer)])
     table = inference.windows(len(read), room)
     return open_window(*_window(table, places)) if places else _likeliest(open_window, table)
+
+
+def _answer_pieces(target: AnswerTarget, read: Pieces) -> tuple[int, int]:
+    """The first and the last piece of an answer. BadSpec where the model reads none there."""
+    pieces = find_pieces(read, (target.start, target.end))
+    if pieces is None:
+        problem = f"found {target.start}:{target.end}, where the model reads no word"
+        raise BadSpec([("target", problem)], next_step=targets.LIST_THEM)
+    return pieces
 
 
 def _open_passage(text: str, model: Any, tokenizer: Any, target: Target, room: int) -> _Passage:
@@ -302,7 +336,7 @@ def _window(table: np.ndarray, places: Sequence[int]) -> tuple[int, int]:
 
 
 def _likeliest(open_window: Callable[[int, int], _View], table: np.ndarray) -> _View:
-    """The window with the highest probability, for a label of the whole text."""
+    """The window with the highest probability, for a label of the whole text or an answer."""
     views = [open_window(int(start), int(end)) for start, end, *_ in table]
     if len(views) == 1:
         return views[0]

@@ -1,5 +1,5 @@
-"""What is explained: a span of the text, a value of its attribute, a relation of two spans, or a label of the whole
-text.
+"""What is explained: a span of the text, a value of its attribute, an answer to a question, a relation of two spans, or
+a label of the whole text.
 
 A target says which logits its score is made of, and which compete with them.
 """
@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypedDict
 import numpy as np
 
 from trainer.datasets import attributes, tags
+from trainer.datasets.readers.questions import ANSWER
 from trainer.datasets.rows.candidates import Candidate, Marked, Mention, PairReading, mark, pair_mentions
 from trainer.datasets.rows.words import Alignment
 from trainer.errors import BadSpec, UnknownName
@@ -94,6 +95,29 @@ class AttributeTarget(SpanTarget):
         return [place for place, name in enumerate(names) if attributes.split(name)[0] == attribute]
 
 
+class AnswerTarget(SpanTarget):
+    """text[start:end] answers the question, whether the model gives it or not; written START:END:answer.
+
+    Its score is the mean of the log-odds that the answer starts at its first piece and ends at its last, each among the
+    places of the window; its probability is the product of both, the score of an answer (inference.answers).
+    """
+
+    answers: ClassVar[str] = "answer"
+    written: ClassVar[str] = f"answers questions: write START:END:{ANSWER}"
+
+    def columns(self, names: Sequence[str]) -> list[int]:
+        """Both outputs: start and end."""
+        return list(range(len(names)))
+
+    def competing(self, names: Sequence[str]) -> list[int]:
+        """None: places compete, not outputs."""
+        return []
+
+    def places(self, words: Alignment) -> list[int]:
+        """Where it starts and ends is found in the pieces, not in words (datasets.rows.questions.find_pieces)."""
+        return []
+
+
 class LabelTarget(Plain):
     """The whole text has the label; written LABEL. Its score is the log-odds of the label.
 
@@ -171,9 +195,10 @@ class FoundTarget(TypedDict):
     score: float
 
 
-Target = SpanTarget | LabelTarget  # an AttributeTarget is a SpanTarget, a RelationTarget a LabelTarget
+# AttributeTarget and AnswerTarget are SpanTargets, a RelationTarget is a LabelTarget.
+Target = SpanTarget | LabelTarget
 TARGETS: dict[str | None, type[SpanTarget] | type[LabelTarget]] = {
-    kind.answers: kind for kind in (SpanTarget, LabelTarget, RelationTarget)
+    kind.answers: kind for kind in (SpanTarget, LabelTarget, RelationTarget, AnswerTarget)
 }
 
 
@@ -213,6 +238,15 @@ def list_targets(prediction: Prediction) -> list[FoundTarget]:
     labels = [FoundTarget(target=label.label, score=label.score) for label in prediction.labels]
     by_score = [sorted(each, key=lambda target: -target["score"]) for each in (spans + labels, values)]
     return by_score[0] + by_score[1]
+
+
+def as_asked(target: Target, model: Any) -> Target:
+    """The target as a model that answers questions reads it; any other stays."""
+    from trainer import inference
+
+    if type(target) is SpanTarget and target.label == ANSWER and answers(inference.task(model)) == "answer":
+        return AnswerTarget(**target.model_dump())
+    return target
 
 
 def require_task(target: Target, model: Any) -> list[str]:

@@ -16,6 +16,8 @@ MEANINGS = {
     "(F1), for labels that both models know, averaged over pairs of models.",
     "labels": "Agreement: the share of pairs of models that give the note the same label; where a note may have "
     "several labels, the share of the labels given by either model that both give.",
+    "answer": "Agreement: how much of their answers two models share, as F1 over characters, averaged over pairs of "
+    "models; 1 where neither gives an answer.",
 }
 APART = "Models that mark words are compared only with each other; so are models that label the whole note."
 LISTED = 300  # disagreements in the list

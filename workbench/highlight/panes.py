@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from trainer.errors import StillroomError
 from trainer.prediction import Coverage, LabelScore, Prediction, Span
-from trainer.tasks import answers
+from trainer.tasks import answers, marks_spans
 from workbench.compare import Comparison, Disagreement
 from workbench.compare.context import share_read
 from workbench.compare.findings import span_values
@@ -75,7 +75,7 @@ def results(text: str, panes: Sequence[Pane], comparison: Comparison | None = No
     tagging = [
         (pane.prediction, number)
         for number, pane in enumerate(panes)
-        if pane.prediction and answers(pane.prediction.task) == "spans"
+        if pane.prediction and marks_spans(pane.prediction.task)
     ]
     beside = Html()
     if findings and tagging:

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TypeVar
 
 from trainer.prediction import Coverage, Prediction, Span
-from trainer.tasks import answers
+from trainer.tasks import answers, marks_spans
 from workbench.compare import Comparison, Disagreement, group_by_kind
 from workbench.compare.costs import Weights
 from workbench.compare.findings import Finding, by_section, list_findings, span_values, value_in_words
@@ -57,7 +57,7 @@ def report_page(report: Report) -> Html:
         _Arm(prediction, list(report.titles).index(prediction.model)) for prediction in report.comparison.predictions
     ]
     slots = colours(label for arm in arms for label in labels_of(arm.prediction))
-    findings = _findings(report, [arm for arm in arms if answers(arm.prediction.task) == "spans"], slots)
+    findings = _findings(report, [arm for arm in arms if marks_spans(arm.prediction.task)], slots)
     parts = [
         Html("<h1>Findings in a clinical note</h1>"),
         _about(report),

@@ -27,7 +27,8 @@ Report = Callable[..., None]  # takes stage, progress or coarse, as Answer.repor
 class Request:
     """A text, an arm, and what to do with them: an entry of RESULTS and its options. Its repr shows no text.
 
-    hypothesis: for a model of pairs. A prediction has the option `relations`: the model that labels them.
+    hypothesis: for a model of pairs. question: for one that answers it. A prediction has the option `relations`: the
+    model that labels them.
     """
 
     text: str
@@ -35,12 +36,14 @@ class Request:
     kind: str = "predict"
     options: dict[str, Any] = field(default_factory=dict)
     hypothesis: str = ""
+    question: str = ""
 
     def to_frame(self, model: ResolvedModel) -> Frame:
         """The request as JSON, with its model resolved."""
         # An arm's name depends on which of its fields were set, which JSON does not keep.
         arm, name = self.arm.model_dump(), self.arm.name
-        asked = {"kind": self.kind, "text": self.text, "hypothesis": self.hypothesis, "options": self.options}
+        asked = {"kind": self.kind, "text": self.text, "options": self.options}
+        asked |= {"hypothesis": self.hypothesis, "question": self.question}
         if relating := self.options.get("relations"):
             asked["relations"] = zoo.resolve(relating).model_dump()
         return asked | {"arm": arm, "name": name, "model": model.model_dump()}
@@ -74,7 +77,8 @@ def _without_waiting(prediction: Prediction, waited_ms: float) -> Prediction:
 
 
 def _compute(frame: Frame, *, report: Report, cancelled: Callable[[], bool]) -> Plain:
-    note, model = Note(frame["text"], frame["hypothesis"]), ResolvedModel.model_validate(frame["model"])
+    others = {name: frame[name] for name in ("hypothesis", "question")}
+    note, model = Note(frame["text"], **others), ResolvedModel.model_validate(frame["model"])
     arm = Arm.model_validate(frame["arm"])
 
     def progress(done: int, rows: int) -> None:
@@ -104,13 +108,13 @@ def _compute(frame: Frame, *, report: Report, cancelled: Callable[[], bool]) -> 
     report(stage="explaining")
     if frame["kind"] == "ablate":
         places = frame["options"]["places"]
-        return explain.ablate(note.text, *loaded, target, places, options, hypothesis=note.hypothesis)
+        return explain.ablate(note.text, *loaded, target, places, options, **others)
     stream = explain.explain_stream(
         note.text,
         *loaded,
         target,
         options,
-        hypothesis=note.hypothesis,
+        **others,
         name=frame["name"],
         cancelled=cancelled,
         progress=progress,

@@ -36,16 +36,19 @@ class InProcessLab:
         arm: Arm,
         *,
         hypothesis: str = "",
+        question: str = "",
         relations: str | None = None,
         deadline_s: float | None = None,
     ) -> Answer:
         """What the arm finds in the text, and how a model for relations relates that: an Answer with a Prediction.
 
-        hypothesis: for a model of pairs; others do not read it. deadline_s: seconds after which the answer fails with
-        TooLate, whether it waits or is being served.
+        hypothesis: for a model of pairs; question: for one that answers it; others do not read them. deadline_s:
+        seconds after which the answer fails with TooLate, whether it waits or is being served.
         """
         options = {"relations": relations} if relations else {}
-        return self._queue.add(Request(text, arm, hypothesis=hypothesis, options=options), deadline_s)
+        return self._queue.add(
+            Request(text, arm, options=options, hypothesis=hypothesis, question=question), deadline_s
+        )
 
     def explain(
         self,
@@ -55,6 +58,7 @@ class InProcessLab:
         options: ExplainOptions = DEFAULT_OPTIONS,
         *,
         hypothesis: str = "",
+        question: str = "",
         deadline_s: float | None = None,
     ) -> Answer:
         """Why the arm gives `target` (START:END:LABEL or LABEL): an Answer with an Explanation, first a `coarse` one.
@@ -62,7 +66,7 @@ class InProcessLab:
         The text is read in the arm's way, whatever the options say.
         """
         asked = {"target": target, "how": options.model_dump()}
-        return self._queue.add(Request(text, arm, "explain", asked, hypothesis), deadline_s)
+        return self._queue.add(Request(text, arm, "explain", asked, hypothesis, question), deadline_s)
 
     def ablate(
         self,
@@ -74,12 +78,13 @@ class InProcessLab:
         baseline: str | None = None,
         context: bool = True,
         hypothesis: str = "",
+        question: str = "",
         deadline_s: float | None = None,
     ) -> Answer:
         """The target's probability without the [start, end) places of the text: an Answer with an Ablation."""
         how = ExplainOptions(baseline=baseline, context=context).model_dump()
         options = {"target": target, "places": list(places), "how": how}
-        return self._queue.add(Request(text, arm, "ablate", options, hypothesis), deadline_s)
+        return self._queue.add(Request(text, arm, "ablate", options, hypothesis, question), deadline_s)
 
     def close(self) -> None:
         """Serve what is waiting, then stop."""

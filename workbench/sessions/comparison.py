@@ -78,8 +78,8 @@ def start(note: Note | None, arms: dict[str, str], *, relations: str | None = No
 def request(
     note: Note, texts: Iterable[str], arms: Iterable[str], *, relations: str | None = None
 ) -> tuple[lab.Answer, ...]:
-    """Request a prediction of each arm on its text, the note or the beginning of it, with the note's hypothesis."""
-    submit = partial(lab.shared().submit, hypothesis=note.hypothesis, relations=relations)
+    """Request a prediction of each arm on its text: the note or the beginning of it, with what is asked about it."""
+    submit = partial(lab.shared().submit, hypothesis=note.hypothesis, question=note.question, relations=relations)
     return tuple(submit(text, Arm.parse(arm)) for text, arm in zip(texts, arms, strict=True))
 
 

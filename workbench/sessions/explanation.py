@@ -86,7 +86,7 @@ class Inquiry:
         deadline_s: float | None = None,
     ):
         self.note, self.target, self.arms, self.options = note, target, dict(arms), options
-        ask = partial(lab.shared().explain, hypothesis=note.hypothesis)
+        ask = partial(lab.shared().explain, hypothesis=note.hypothesis, question=note.question)
         self.answers = [ask(note.text, Arm.parse(arm), target, options, deadline_s=deadline_s) for arm in arms]
         self.without: dict[tuple[Place, int], lab.Answer] | None = (
             None  # by place and side, once all models have answered
@@ -171,7 +171,7 @@ class Inquiry:
             return
         arms = {number: Arm.parse(arm) for number, arm in enumerate(self.arms) if _result(self.answers[number])}
         places = dict.fromkeys(filter(None, map(self._strongest, arms)))
-        ablate = partial(lab.shared().ablate, hypothesis=self.note.hypothesis)
+        ablate = partial(lab.shared().ablate, hypothesis=self.note.hypothesis, question=self.note.question)
         self.without = {
             (place, number): ablate(self.note.text, arm, self.target, [place], baseline=self._baseline(number))
             for place in places

@@ -92,18 +92,22 @@ def pad(rows: Sequence[Sequence[int]], *, value: int) -> torch.Tensor:
 def framed(windows: Sequence[tuple[np.ndarray, Frame]]) -> dict[str, torch.Tensor]:
     """Windows of piece ids with what stands around each, padded: input_ids and attention_mask, (windows, longest).
 
-    token_type_ids, of the same shape, are there where a frame has them: only models that know them read them.
+    token_type_ids, of the same shape, are there where a frame has them: only models that know them read them. So is
+    question_mask: 1 at the first token and those of the question.
     """
     lengths = np.array([len(ids) + around.size for ids, around in windows])
     ids = np.full((len(windows), lengths.max()), windows[0][1].pad_id, dtype=np.int64)
-    types = np.zeros_like(ids) if any(around.types for _, around in windows) else None
+    typed = any(around.inner_type or any(around.types) for _, around in windows)
+    types = np.zeros_like(ids) if typed else None
     for row, (inner, around) in enumerate(windows):
         start, end = len(around.before), len(around.before) + len(inner)
         ids[row, :start], ids[row, start:end], ids[row, end : lengths[row]] = around.before, inner, around.after
-        if types is not None and around.types:
-            types[row, end : lengths[row]] = around.types
+        if types is not None:
+            types[row, : lengths[row]] = around.all_types(len(inner))
     mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
     batch = {"input_ids": ids, "attention_mask": mask} | ({} if types is None else {"token_type_ids": types})
+    if any(asked := [around.question for _, around in windows]):
+        batch["question_mask"] = (np.arange(ids.shape[1]) < np.array(asked)[:, None]).astype(np.int64)
     return {name: torch.from_numpy(array) for name, array in batch.items()}
 
 

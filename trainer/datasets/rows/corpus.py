@@ -52,7 +52,7 @@ class Rows:
 
     def ids(self, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Piece ids, padded to the longest row, and the attention mask; both (rows, longest) int64."""
-        lengths, (before, after, pad_id, _) = self.lengths[indices], self._frame
+        lengths, (before, after, pad_id, *_) = self.lengths[indices], self._frame
         ids = np.full((len(lengths), lengths.max()), pad_id, dtype=np.int64)
         ids[:, : len(before)] = before
         for row, start, stop in zip(ids, self.cuts.starts[indices], self.cuts.stops[indices], strict=True):

@@ -44,32 +44,40 @@ class Pieces:
 class Frame(NamedTuple):
     """The ids that stand before and after the pieces of a text, and the padding id.
 
-    They are the special tokens of one sequence; of a pair, `after` also holds the hypothesis. types: the token types of
-    `after`, where any of them is not 0.
+    They are the special tokens of one sequence; of a pair, `after` also holds the hypothesis, or `before` a question.
+    types: the token types of `after`, where any of them is not 0. inner_type: that of the text. question: how many ids
+    of `before` are the first token and those up to the question's last; 0 without a question.
     """
 
     before: list[int]
     after: list[int]
     pad_id: int
     types: tuple[int, ...] = ()
+    inner_type: int = 0
+    question: int = 0
 
     @property
     def size(self) -> int:
         """The number of ids around a text."""
         return len(self.before) + len(self.after)
 
-    def room(self, pieces: int, max_tokens: int) -> int:
-        """How many of a text's `pieces` fit into a window of max_tokens; a hypothesis is never cut.
+    def all_types(self, pieces: int) -> list[int]:
+        """The token type of each id of a window with so many pieces of the text."""
+        return [*[0] * len(self.before), *[self.inner_type] * pieces, *(self.types or [0] * len(self.after))]
 
-        Raises BadData where a text has to be read in windows and the hypothesis leaves it less than an eighth of each.
+    def room(self, pieces: int, max_tokens: int) -> int:
+        """How many of a text's `pieces` fit into a window of max_tokens; a hypothesis or a question is never cut.
+
+        Raises BadData where a text has to be read in windows and the other text leaves it less than an eighth of each.
         """
         room = max_tokens - self.size
-        if room < min(max(1, pieces), max_tokens // 8):
+        if room < max(1, min(pieces, max_tokens // 8)):
+            other = "question" if self.question else "hypothesis"
             what = (
-                f"the hypothesis takes up {self.size:,} of the {max_tokens:,} word pieces that are read at once; "
+                f"the {other} takes up {self.size:,} of the {max_tokens:,} word pieces that are read at once; "
                 f"with a text of {pieces:,} it may take up seven eighths of them."
             )
-            next_step = "Shorten the hypothesis, or choose a model with a longer window."
+            next_step = f"Shorten the {other}, or choose a model with a longer window."
             raise BadData(what, next_step=next_step)
         return room
 
@@ -118,17 +126,18 @@ def align_words(words: Sequence[str], tokenizer: Any) -> tuple[Pieces, Alignment
     return pieces, pieces.align(words_within), source.owners(words_within.starts)
 
 
-def windows(tokens: int, size: int) -> np.ndarray:
+def windows(tokens: int, size: int, shared: int | None = None) -> np.ndarray:
     """Windows of at most `size` tokens over a sequence: rows of (start, end, first scored, end of scored).
 
-    There are as few windows as possible such that neighbours share at least a quarter of `size`. All have one length,
+    There are as few windows as possible such that neighbours share at least `shared` tokens, half of `size` at most and
+    a quarter by default. All have one length,
     and the last ends with the sequence. Each token is scored by the window in which it is farthest from the nearer
     edge, where the ends of the text do not count as edges; so the boundary between two neighbours is the middle of what
     they share.
     """
     if tokens <= size:
         return np.array([[0, tokens, 0, tokens]] if tokens else np.empty((0, 4)), dtype=np.int64)
-    shared = size // 4
+    shared = size // 4 if shared is None else min(shared, size // 2)
     count = math.ceil((tokens - shared) / (size - shared))
     length = math.ceil((tokens + (count - 1) * shared) / count)
     starts = np.arange(count) * (tokens - length) // (count - 1)
@@ -155,6 +164,28 @@ def frame(tokenizer: Any, hypothesis: str | None = None) -> Frame:
         return single._replace(after=[*single.after, *ids[last:], *single.after])
     types = tuple(pair.get("token_type_ids", ())[last:])
     return Frame(ids[:first], ids[last:], single.pad_id, types if any(types) else ())
+
+
+def question_frame(tokenizer: Any, question: str, *, max_tokens: int) -> Frame:
+    """What stands around a text that a question is asked about: the question comes first, as in SQuAD.
+
+    Token types are those of the tokenizer, whether it returns them by default or not: a BigBird tells question and text
+    apart by itself where it gets none. Raises BadData for a question of no or of more than max_tokens word pieces.
+    """
+    pair = tokenizer(_readable(question, tokenizer), "a", return_token_type_ids=True, truncation=False, verbose=False)
+    owners, ids = pair.sequence_ids(0), pair["input_ids"]
+    count = owners.count(0)
+    if not 0 < count <= max_tokens:
+        what = f"the question has {count:,} word pieces; 1 to {max_tokens:,} are read (max_question_tokens)."
+        raise BadData(what, next_step="Shorten the question, or train a model for longer ones.")
+    first, single = owners.index(1), frame(tokenizer)
+    asked = len(owners) - owners[::-1].index(0)  # where the question ends
+    if first == asked:  # a tokenizer that says how one sequence is framed but not two
+        before = [*single.before, *(id for id, owner in zip(ids, owners, strict=True) if owner == 0)]
+        return single._replace(before=[*before, *single.after], question=len(before))
+    last = len(owners) - owners[::-1].index(1)
+    types = pair["token_type_ids"]
+    return Frame(ids[:first], ids[last:], single.pad_id, tuple(types[last:]), types[first], asked)
 
 
 def _readable(text: str, tokenizer: Any) -> str:

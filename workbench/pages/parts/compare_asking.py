@@ -8,7 +8,7 @@ from streamlit.components.v2 import component
 
 from trainer.datasets.attributes import output_name
 from trainer.prediction import Prediction, Span
-from trainer.tasks import answers
+from trainer.tasks import marks_spans
 from workbench import highlight
 from workbench.compare.findings import span_values, value_in_words
 from workbench.explain.targets import AttributeTarget, SpanTarget, parse
@@ -58,7 +58,7 @@ def _answer(run: Run, panes: Sequence[highlight.Pane], place: Place) -> None:
     targets: dict[str, list[str]] = {}  # the arms that find it, by target
     for number, pane in enumerate(panes):
         prediction = pane.prediction
-        if prediction is None or answers(prediction.task) != "spans":
+        if prediction is None or not marks_spans(prediction.task):
             continue
         spans = [span for span in prediction.spans if span.start < place.end and place.start < span.end]
         model = f"**{letter(number)} {plain(pane.title)}**" if len(panes) > 1 else f"**{plain(pane.title)}**"
@@ -107,9 +107,7 @@ def in_words(span: Span, text: str) -> str:
 def _ask_why_not(panes: Sequence[highlight.Pane], place: Place) -> None:
     """A link that explains how far a model is from calling these words one of its labels. It holds offsets, no text."""
     known = {
-        pane.name: pane.prediction.label_set
-        for pane in panes
-        if pane.prediction and answers(pane.prediction.task) == "spans"
+        pane.name: pane.prediction.label_set for pane in panes if pane.prediction and marks_spans(pane.prediction.task)
     }
     labels = list(dict.fromkeys(label for label_set in known.values() for label in label_set))
     if not labels:

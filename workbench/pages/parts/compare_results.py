@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 import streamlit as st
 
 from trainer.prediction import Prediction
-from trainer.tasks import answers
+from trainer.tasks import answers, marks_spans
 from workbench import highlight, lab
 from workbench.compare import Comparison, compare, context
 from workbench.compare.costs import find_weights
@@ -67,7 +67,7 @@ def _controls(run: Run) -> tuple[Run, Filter]:
         return run, Filter()
     guide = st.container()
     with st.container(horizontal=True, vertical_alignment="center", key="result_controls"):
-        if len(whole) > 1 and any(answers(prediction.task) == "spans" for prediction in whole):
+        if len(whole) > 1 and any(marks_spans(prediction.task) for prediction in whole):
             st.segmented_control(
                 "List", LISTS, default=LISTS[0], required=True, key="compare_list", label_visibility="collapsed"
             )
@@ -84,7 +84,7 @@ def _controls(run: Run) -> tuple[Run, Filter]:
 
 def _filter(whole: Sequence[Prediction]) -> Filter:
     spans = [span for prediction in whole for span in prediction.spans]
-    labels = {label for prediction in whole if answers(prediction.task) == "spans" for label in prediction.label_set}
+    labels = {label for prediction in whole if marks_spans(prediction.task) for label in prediction.label_set}
     values = {each.value for span in spans for each in span.attributes.values()}
     percent = st.slider("Minimum score", 0, 100, 0, 5, format="%d%%", key="compare_minimum", help=_SCORE_HELP)
     return Filter(
