@@ -1,6 +1,10 @@
 """Relations: candidate pairs and their passages, training rows, heads of every family, scores and predictions."""
 
+import csv
+import io
 import json
+import zipfile
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -34,9 +38,14 @@ from trainer.prediction import Relation as Found
 from trainer.resolved import ResolvedDataset
 from trainer.tasks.relations import Relations
 from workbench import explain, highlight
+from workbench.compare import compare as compare_predictions
+from workbench.compare import report
+from workbench.compare.costs import Weights
 from workbench.compare.filters import Filter, apply_filter
-from workbench.compare.relations import list_relations
+from workbench.compare.relations import as_csv, list_relations
 from workbench.explain import ExplainOptions
+from workbench.highlight import arcs
+from workbench.note import Note
 
 TEXT = "Aspirin caused a rash and fever. Codeine did not. Later came hives."
 KINDS = {"Aspirin": "Drug", "rash": "Problem", "fever": "Problem", "Codeine": "Drug", "hives": "Problem"}
@@ -362,6 +371,41 @@ def test_the_table_shows_each_relation_once_with_the_score_of_each_model_and_esc
     assert "No relations" in highlight.relations_table(text, [asked])
     never = asked._replace(prediction=prediction().model_copy(update={"relations": None}))
     assert highlight.relations_table(text, [never]) == ""
+
+
+def test_arcs_stand_over_the_findings_and_escape_the_note():
+    text = TEXT.replace("rash", "<b>a")
+    middle = TEXT.index("rash") + 2
+    drawing = arcs.relation_arcs(text, prediction((0, 1, "CID"), (2, 0, "treats")))
+    assert "&lt;b&gt;a" in drawing and "<b>a" not in drawing and drawing.count("sr-arc ") == 2
+    assert f"left:3.5ch;width:{middle - 3.5:.1f}ch;height:{arcs.LEVEL:.1f}em" in drawing, "from word to word"
+    assert "<b>induces</b>" in drawing and f"height:{2 * arcs.LEVEL:.1f}em" in drawing, "a level of its own"
+    assert "sr-forth" in drawing and "sr-back" in drawing
+    assert arcs.relation_arcs(text, prediction()) == ""
+
+
+def test_findings_that_stand_far_apart_are_left_to_the_table(monkeypatch):
+    monkeypatch.setattr(arcs, "LONGEST", 10)
+    assert arcs.relation_arcs(TEXT, prediction((0, 1, "causes"))) == ""
+
+
+def test_relations_are_exported():
+    one, other = prediction((0, 1, "causes")), prediction((0, 1, "causes"), (0, 2, "treats"), model="B", score=0.6)
+    rows = [*csv.reader(io.StringIO(as_csv(TEXT, [one, other], with_text=True)))]
+    place = f"{TEXT.index('rash')}-{TEXT.index('rash') + 4}"
+    assert rows[1] == ["Aspirin", "rash", "causes", "Drug", "0-7", "Problem", place, "1", "0.8", "0.6"]
+    assert rows[2][-2:] == ["", "0.6"] and "Aspirin" not in as_csv(TEXT, [one], with_text=False)
+    weights = tuple(Weights(reference=name, sha256="0" * 64, parameters=9, size_bytes=9) for name in "AB")
+    document = report.Report(
+        Note(TEXT), compare_predictions([one, other]), {"A": "A", "B": "B"}, weights, datetime(2026, 12, 1)
+    )
+    with zipfile.ZipFile(io.BytesIO(report.as_brat(document))) as archive:
+        lines = archive.read("B/note.ann").decode().splitlines()
+    assert "R1\tcauses Arg1:T1 Arg2:T2" in lines and "R2\ttreats Arg1:T1 Arg2:T3" in lines
+    page = highlight.report_page(document._replace(with_text=True))
+    assert "Related findings" in page and "<bdi>Aspirin</bdi> → <bdi>rash</bdi>" in page
+    page = highlight.report_page(document)
+    assert "Drug 0–7" in page and "Aspirin" not in page
 
 
 @pytest.fixture

@@ -106,11 +106,11 @@ def as_csv(text: str, predictions: Sequence[Prediction], *, with_text: bool) -> 
     table.writerow((*words_column, *COLUMNS, *(f"score {prediction.model}" for prediction in predictions)))
     for each in list_findings(text, predictions):
         places = " ".join(f"{start}-{end}" for start, end in each.places)
-        words = (_cell(each.words),) if with_text else ()
+        words = (spreadsheet_cell(each.words),) if with_text else ()
         table.writerow((*words, each.label, " ".join(each.values), len(each.places), places, *each.scores))
     return buffer.getvalue()
 
 
-def _cell(words: str) -> str:
+def spreadsheet_cell(words: str) -> str:
     """Words of a note that a spreadsheet reads as text and never as a formula."""
     return f"'{words}" if words.startswith(("=", "+", "-", "@")) else words

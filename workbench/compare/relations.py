@@ -3,11 +3,15 @@
 Relations are the same where label, words and labels of both ends are the same, case and white space aside.
 """
 
+import csv
+import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from trainer.prediction import Prediction, Relation, Span
-from workbench.compare.findings import words_of
+from workbench.compare.findings import spreadsheet_cell, words_of
+
+NAMES = {"CID": "induces"}  # labels of relations whose own name is a code: chemical-induced disease
 
 
 class RelatedPair(NamedTuple):
@@ -34,6 +38,28 @@ def list_relations(text: str, predictions: Sequence[Prediction]) -> list[Related
             key = (relation.label, *((words_of(text, end).casefold(), end.label) for end in ends))
             same.setdefault(key, []).append((number, relation, ends))
     return sorted((_pair(text, each, len(predictions)) for each in same.values()), key=_order)
+
+
+def in_words(label: str) -> str:
+    """The label of a relation as pages show it; exports have the label itself."""
+    return NAMES.get(label, label)
+
+
+def as_csv(text: str, predictions: Sequence[Prediction], *, with_text: bool) -> str:
+    """A row per relation: label, label and first place of both ends, times, the score of each model.
+
+    Only with `with_text` two more columns have the words of the note.
+    """
+    buffer = io.StringIO()
+    table = csv.writer(buffer)
+    words = ("head words", "tail words") if with_text else ()
+    columns = ("relation", "head", "head place", "tail", "tail place", "times")
+    table.writerow((*words, *columns, *(f"score {prediction.model}" for prediction in predictions)))
+    for each in list_relations(text, predictions):
+        ends = [cell for end in each.ends for cell in (end.label, f"{end.start}-{end.end}")]
+        words = (spreadsheet_cell(each.head), spreadsheet_cell(each.tail)) if with_text else ()
+        table.writerow((*words, each.label, *ends, each.times, *each.scores))
+    return buffer.getvalue()
 
 
 def _pair(text: str, same: Sequence[tuple[int, Relation, tuple[Span, Span]]], models: int) -> RelatedPair:

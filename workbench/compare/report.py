@@ -130,6 +130,9 @@ def _annotations(arm: Prediction, text: str, with_text: bool) -> str:
         for name, each in span.attributes.items():
             attributes += 1
             lines.append(f"A{attributes}\t{name} T{number} {'_'.join(each.value.split())}\n")
+    for number, relation in enumerate(arm.relations or (), 1):
+        label = "_".join(relation.label.split())
+        lines.append(f"R{number}\t{label} Arg1:T{relation.head + 1} Arg2:T{relation.tail + 1}\n")
     return "".join(lines)
 
 

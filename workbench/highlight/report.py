@@ -7,6 +7,7 @@ it is included, and small print. Without the text a finding is its label and its
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from trainer.tasks import answers, marks_spans
 from workbench.compare import Comparison, Disagreement, group_by_kind
 from workbench.compare.costs import Weights
 from workbench.compare.findings import Finding, by_section, list_findings, span_values, value_in_words
+from workbench.compare.relations import list_relations
 from workbench.compare.report import Report, versions
 from workbench.highlight.disagreements import agreement_notes, excerpt, group_title, vote_chip
 from workbench.highlight.markup import (
@@ -33,6 +35,7 @@ from workbench.highlight.markup import (
     value_class,
 )
 from workbench.highlight.panes import labels_of, rows
+from workbench.highlight.relations import relation_row
 from workbench.highlight.tables import NONE, agreement_table, cost_table, share
 from workbench.note import hypothesis_in_words
 from workbench.predict import percent
@@ -65,6 +68,7 @@ def report_page(report: Report) -> Html:
         _legend(report, arms, slots, findings),
         Html("<h2>Findings</h2>"),
         findings,
+        _relations(report, [arm for arm in arms if arm.prediction.relations is not None]),
         _whole_note(report, [arm for arm in arms if answers(arm.prediction.task) == "labels"], slots),
         _agreement(report, slots) if len(arms) > 1 else "",
         Html("<h2>What was not read</h2>"),
@@ -241,6 +245,17 @@ def _tables(
         yield Html('<p class="sr-more">Only the first {:,} are listed; the JSON export has all of them.</p>').format(
             LISTED
         )
+
+
+def _relations(report: Report, arms: Sequence[_Arm]) -> Html:
+    """How the findings are related, each relation once, with a column of scores per model."""
+    if not arms:
+        return Html()
+
+    pairs = list_relations(report.note.text, [arm.prediction for arm in arms])
+    columns = ["Relation", "Times", *_letters(report, arms)]
+    row = partial(relation_row, with_text=report.with_text)
+    return concat(_tables([(Html("Related findings"), pairs)], columns, row)) or Html("<p>No relations.</p>")
 
 
 def _whole_note(report: Report, arms: Sequence[_Arm], slots: dict[str, str]) -> Html:

@@ -56,23 +56,28 @@ def _read_address(titles: dict[str, str]) -> None:
     """
     state = st.session_state
     sample, arms = st.query_params.get("sample"), st.query_params.get_all("model")
-    if not links.has_arrived("compare", (sample, arms), _chosen()):
+    relating = st.query_params.get("relations")
+    if not links.has_arrived("compare", (sample, arms, relating), _chosen()):
         # Keep the previous choice as far as it is available.
         state.model = [arm for arm in state.get("model", ()) if arm in titles]
         return
+    known = {**titles, **_relation_titles()}
     state.compare_arriving = note_field.arrive(sample) and note_field.entered()[0] is not None
     state.model = [arm for arm in arms if arm in titles][:MAX_MODELS] or presets.first_pair(titles)
-    state.unknown_arms = [arm for arm in arms if arm not in titles]
+    state.relations = relating if relating in _relation_titles() else None
+    state.unknown_arms = [arm for arm in (*arms, *([relating] if relating else [])) if arm not in known]
 
 
 def _write_address(arms: list[str]) -> None:
-    sample = note_field.address()
-    links.write("compare", (sample, arms), _chosen(), {"sample": sample or [], "model": arms})
+    sample, relating = note_field.address(), st.session_state.get("relations")
+    query = {"sample": sample or [], "model": arms, "relations": relating or []}
+    links.write("compare", (sample, arms, relating), _chosen(), query)
 
 
 def _chosen() -> tuple[object, ...]:
     state = st.session_state
-    return state.get("source"), state.get("sample"), tuple(state.get("model", ())), state.get("note_open")
+    names = ("source", "sample", "relations", "note_open")
+    return (*map(state.get, names), tuple(state.get("model", ())))
 
 
 # --- The note and the models

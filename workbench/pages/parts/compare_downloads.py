@@ -7,7 +7,7 @@ from functools import partial
 import streamlit as st
 
 from workbench import highlight
-from workbench.compare import Comparison, findings, report
+from workbench.compare import Comparison, findings, relations, report
 from workbench.compare.costs import Weights
 from workbench.compare.filters import Filter
 from workbench.sessions.comparison import Run
@@ -47,6 +47,15 @@ def offer(
                 key="export_findings",
                 on_click="ignore",
             )
+            if any(prediction.relations for prediction in comparison.predictions):
+                st.download_button(
+                    "Relations (CSV)",
+                    lambda: relations.as_csv(run.note.text, comparison.predictions, with_text=with_text),
+                    f"stillroom-relations-{document.made:%Y%m%d-%H%M%S}{'-with-text' if with_text else ''}.csv",
+                    "text/csv",
+                    key="export_relations",
+                    on_click="ignore",
+                )
             for label, ending, mime, write in _FORMATS:
                 st.download_button(
                     label,
