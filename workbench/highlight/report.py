@@ -14,10 +14,9 @@ from typing import TypeVar
 from trainer.prediction import Coverage, Prediction, Span
 from trainer.tasks import answers, marks_spans
 from workbench.compare import Comparison, Disagreement, group_by_kind
-from workbench.compare.costs import Weights
 from workbench.compare.findings import Finding, by_section, list_findings, span_values, value_in_words
 from workbench.compare.relations import list_relations
-from workbench.compare.report import Report, versions
+from workbench.compare.report import Report
 from workbench.highlight.disagreements import agreement_notes, excerpt, group_title, vote_chip
 from workbench.highlight.markup import (
     ABSENT,
@@ -31,12 +30,12 @@ from workbench.highlight.markup import (
     letter,
     missing_chip,
     style,
-    table,
     value_class,
 )
 from workbench.highlight.panes import labels_of, rows
 from workbench.highlight.relations import relation_row
-from workbench.highlight.tables import NONE, agreement_table, cost_table, share
+from workbench.highlight.small_print import small_print
+from workbench.highlight.tables import NONE, agreement_table, share
 from workbench.note import hypothesis_in_words
 from workbench.predict import percent
 
@@ -74,7 +73,7 @@ def report_page(report: Report) -> Html:
         Html("<h2>What was not read</h2>"),
         _unread(report, arms),
         _note(report, slots) if report.with_text else "",
-        _small_print(report),
+        small_print(report),
     ]
     body = Html('<body><div class="sr">{}</div></body></html>\n').format(concat(parts))
     return concat([_HEAD, STYLE, _STYLE, Html("</head>"), body])
@@ -249,13 +248,9 @@ def _tables(
 
 def _relations(report: Report, arms: Sequence[_Arm]) -> Html:
     """How the findings are related, each relation once, with a column of scores per model."""
-    if not arms:
-        return Html()
-
     pairs = list_relations(report.note.text, [arm.prediction for arm in arms])
-    columns = ["Relation", "Times", *_letters(report, arms)]
     row = partial(relation_row, with_text=report.with_text)
-    return concat(_tables([(Html("Related findings"), pairs)], columns, row)) or Html("<p>No relations.</p>")
+    return concat(_tables([(Html("Related findings"), pairs)], ["Relation", "Times", *_letters(report, arms)], row))
 
 
 def _whole_note(report: Report, arms: Sequence[_Arm], slots: dict[str, str]) -> Html:
@@ -385,22 +380,3 @@ def _marks(report: Report, slots: dict[str, str]) -> Iterator[tuple[int, int, st
     for disagreement in report.comparison.disagreements:
         if disagreement.kind != "document":
             yield *disagreement.place, "sr-differs"
-
-
-def _small_print(report: Report) -> Html:
-    """References, hashes, cost and versions: what a person needs who wants to make the same again."""
-    names = list(report.titles)
-    rows = [
-        [Html("{} {}").format(letter(number), name), _hash(weights)]
-        for number, (name, weights) in enumerate(zip(names, report.weights, strict=True))
-    ]
-    parts = [
-        table("Models", ["Reference", "SHA-256 of the weights"], rows),
-        cost_table(report.comparison.predictions, report.weights, names),
-        Html("<p>{}.</p>").format(", ".join(f"{package} {number}" for package, number in versions().items())),
-    ]
-    return Html('<section class="sr-small"><h2>Details</h2>{}</section>').format(concat(parts))
-
-
-def _hash(weights: Weights) -> str:
-    return NONE if weights.sha256 is None else Html('<span class="sr-hash">{}</span>').format(weights.sha256)
