@@ -4,7 +4,7 @@ import re
 
 import pytest
 from browser.accessibility import unreached, violations
-from browser.app_server import SETTLED, new_page
+from browser.app_server import new_page
 from browser.staged_jobs import FINETUNING, claimed
 from browser.test_compare import HOSTILE
 from conftest import tiny_assertion_model
@@ -67,6 +67,16 @@ def test_coarse_then_stopped_then_two_models_to_the_end_and_on_a_phone(page, app
     page.wait_for_function("e => e.matches(':target')", arg=place.element_handle(), timeout=5000)
     assert place.inner_text().startswith(jump.inner_text())
 
+    page.locator(".sr-ask-selected[data-listens]").wait_for(state="attached")
+    page.locator(".sr-why .sr-line").filter(has_text="PLAN").first.dblclick(position={"x": 12, "y": 10})
+    page.get_by_role("button", name="Ask about these words").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("“PLAN”").wait_for()
+    assert dialog.get_by_text("Nothing found here").count() == 2
+    dialog.get_by_role("link", name="Explain why not").wait_for()
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+
     assert page.url.count("model=") == 2 and "naloxone" not in page.url.lower()
     assert "naloxone" not in app.log.read_text().lower()
     assert "libtorch" not in app.libraries()
@@ -101,8 +111,6 @@ def test_a_hostile_note_stays_text_in_findings_dialog_why_absent_export_and_afte
     page.get_by_role("textbox", name="Text of the note").fill(HOSTILE)
     page.keyboard.press("Control+Enter")
     page.locator(".sr-pane:not(.sr-waiting)").filter(has_text="onerror").wait_for()
-    page.locator(".sr-ask-selected").wait_for(state="attached")  # from here on a click is heard
-    page.locator(SETTLED).wait_for()
     page.locator(".sr-findings .sr-ask").first.click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("link", name="Explain").first.wait_for()
@@ -115,7 +123,6 @@ def test_a_hostile_note_stays_text_in_findings_dialog_why_absent_export_and_afte
     page.get_by_role("option", name=re.compile("^Why ")).first.click()
     page.get_by_role("button", name=re.compile("^Explain")).click()
     page.locator(".sr-better, .sr-doubtful, .sr-unmeasured").first.wait_for()
-    page.locator(SETTLED).wait_for()  # a file is prepared for the page as it was last drawn
     page.get_by_text("Export", exact=True).click()
     assert not harmed(page)
     with page.expect_download() as download:

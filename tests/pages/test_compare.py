@@ -23,7 +23,7 @@ from workbench.compare import presets
 from workbench.compare.context import share_read
 from workbench.note import MAX_BYTES, samples
 from workbench.pages.compare import Run
-from workbench.pages.parts import compare_asking, links
+from workbench.pages.parts import asking, links
 from workbench.predict import percent
 
 PAGE = "from workbench.pages import compare; compare.render()"
@@ -328,22 +328,36 @@ def test_without_any_model_the_note_is_shown_and_what_to_do(home, monkeypatch):
     assert "sr-line" in html(ran(page))
 
 
+def test_the_panes_stay_the_same_element_whether_the_note_is_one_line_or_a_field(runs):
+    def place(page: AppTest) -> list[int]:
+        """The number of the page's part that holds the panes: where it changes, the browser may show them twice."""
+        panes = {
+            number: [e for e in part if e.type == "html" and 'class="sr-panes' in e.value]
+            for number, part in page.main.children.items()
+        }
+        return [number for number, elements in panes.items() if elements]
+
+    page = filled(opened(*runs))
+    folded = place(page)
+    assert len(folded) == 1 and place(changing(page)) == folded
+
+
 # Asking about a place
 
 
 def test_what_the_browser_sends_is_a_place_of_the_note_or_nothing():
     text = "Fever  and\nrash"
-    assert compare_asking.read_place({"pane": 1, "start": 5, "end": 11}, text, 2) == (1, 7, 10), "without white space"
+    assert asking.read_place({"pane": 1, "start": 5, "end": 11}, text, 2) == (1, 7, 10), "without white space"
     for sent in (None, "x", {}, {"pane": 2, "start": 0, "end": 5}, {"pane": 0, "start": 3, "end": 99}):
-        assert compare_asking.read_place(sent, text, 2) is None
-    assert compare_asking.read_place({"pane": 0, "start": 5, "end": 7}, text, 2) is None
-    assert compare_asking.read_place({"pane": 0, "start": "0", "end": 5}, text, 2) is None
+        assert asking.read_place(sent, text, 2) is None
+    assert asking.read_place({"pane": 0, "start": 5, "end": 7}, text, 2) is None
+    assert asking.read_place({"pane": 0, "start": "0", "end": 5}, text, 2) is None
 
 
 def asked(page: AppTest, monkeypatch, start: int, end: int) -> AppTest:
     """The page after a click on a place, with the answer in it."""
-    place = compare_asking.Place(0, start, end)
-    monkeypatch.setattr(compare_asking, "read_place", lambda *_: place)
+    place = asking.Place(0, start, end)
+    monkeypatch.setattr(asking, "read_place", lambda *_: place)
     return ran(page)
 
 
@@ -373,13 +387,13 @@ def test_words_that_no_model_found_can_be_asked_about(runs, monkeypatch):
 def test_a_finding_that_is_not_present_can_be_asked_why():
     absent = {"assertion": AttributeValue(value="absent", score=0.9)}
     finding = Span(start=3, end=8, label="problem", score=0.97, attributes=absent)
-    asked_of = compare_asking.targets_of(finding)
+    asked_of = asking.targets_of(finding)
     assert asked_of == ["3:8:problem", "3:8:@assertion=absent"]
-    assert [compare_asking.question("No fever", each) for each in asked_of] == [
+    assert [asking.question("No fever", each) for each in asked_of] == [
         *("Explain “fever” as problem", "Why absent? fever")
     ]
     present = {"assertion": AttributeValue(value="present", score=0.9)}
-    assert len(compare_asking.targets_of(finding.model_copy(update={"attributes": present}))) == 1
+    assert len(asking.targets_of(finding.model_copy(update={"attributes": present}))) == 1
 
 
 def test_the_dialog_shows_hostile_words_as_they_are(runs, monkeypatch):
@@ -397,7 +411,7 @@ def test_the_dialog_shows_hostile_words_as_they_are(runs, monkeypatch):
 def test_attributes_of_a_finding_are_said_with_their_scores():
     attributes = {"assertion": AttributeValue(value="family", score=0.9)}
     finding = Span(start=0, end=5, label="problem", score=0.97, attributes=attributes)
-    assert compare_asking.in_words(finding, "Fever") == "“Fever”, problem (97%): in the family (90%)"
+    assert asking.in_words(finding, "Fever") == "“Fever”, problem (97%): in the family (90%)"
 
 
 # Models that label the whole note

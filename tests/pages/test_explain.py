@@ -198,18 +198,17 @@ def test_a_changed_request_waits_for_the_button(runs):
 
 def test_what_the_models_did_not_find_can_be_asked_about(runs):
     page = opened(runs[0])
-    targets(page).set_value("")
+    page.text_input(key="explain_typed").set_value("10:16:Disease")
     page = ran(page)
-    page.text_input(key="explain_free").set_value("10:16:Disease")
+    assert any("chills, not found" in option for option in targets(page).options)
     button(page, "Explain").click()
     page = explained(ran(page))
     assert "Disease: chills" in words_on(page) and "sr-part" in html(page)
     assert page.query_params == {"model": runs[0], "sample": "pasted"}, "what a person typed is in no address"
 
 
-@pytest.mark.parametrize("typed", ["70:900:Disease", ""])
-def test_an_invalid_target_is_refused_beside_its_field(runs, typed):
-    page = opened(runs[0], explain_asked="", explain_free=typed)
+def test_an_invalid_target_is_refused_beside_its_field(runs):
+    page = opened(runs[0], explain_asked="", explain_typed="70:900:Disease")
     button(page, "Explain").click()
     page = ran(page)
     assert page.error and "explain_inquiry" not in page.session_state
@@ -217,7 +216,7 @@ def test_an_invalid_target_is_refused_beside_its_field(runs, typed):
 
 
 def test_an_unknown_label_fails_in_its_own_pane_and_is_in_no_address(runs, home):
-    page = opened(runs[0], explain_asked="", explain_free=f"0:5:{CANARY}")
+    page = opened(runs[0], explain_asked="", explain_typed=f"0:5:{CANARY}")
     button(page, "Explain").click()
     page = explained(ran(page))
     assert "sr-failed" in html(page) and "There is no label of this model" in html(page)

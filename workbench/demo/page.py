@@ -50,7 +50,7 @@ def build(opening: Opening) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
                 label = f"Note, at most {DEMO_CHARACTERS:,} characters"
-                text = gr.Textbox(note().text, label=label, lines=12, max_lines=12)
+                text = gr.Textbox(note().text, label=label, lines=12, max_lines=12, elem_id="note")
                 length = gr.Number(len(note().text), visible="hidden")
             with gr.Column(scale=2, min_width=320):
                 chosen = gr.Dropdown(_samples(), value=SAMPLE, label="Sample note")

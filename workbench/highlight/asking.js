@@ -1,8 +1,10 @@
 // Tells the page which place of the note a person asks about: by a click on a finding, by "Why" in the table of findings,
-// or by the button that appears beside selected words. It sends the number of the pane and offsets, never text.
+// or by the button that appears beside selected words. It sends the number of the pane and offsets, never text. Until it
+// listens the style sheet hides "Why".
 export default function ({ parentElement, setTriggerValue }) {
   const button = parentElement.querySelector("button"), listeners = new AbortController();
-  const panes = () => [...document.querySelectorAll(".sr-results .sr-pane")];
+  const PANE = ":is(.sr-results, .sr-why) .sr-pane"; // findings, or an explanation
+  const panes = () => [...document.querySelectorAll(PANE)];
   let selected = null;
 
   // The number of characters of the note, in code points, before a place in a pane.
@@ -23,6 +25,7 @@ export default function ({ parentElement, setTriggerValue }) {
     return { pane: panes().indexOf(pane), start, end: start + length(range) };
   };
   const ask = (asked) => {
+    document.getSelection().removeAllRanges(); // or the button would come back with the next key
     button.hidden = true;
     setTriggerValue("place", asked);
   };
@@ -30,7 +33,7 @@ export default function ({ parentElement, setTriggerValue }) {
   const select = () => {
     const selection = document.getSelection();
     const range = selection.rangeCount && !selection.isCollapsed ? selection.getRangeAt(0) : null;
-    const pane = range?.startContainer.parentElement?.closest(".sr-results .sr-line")?.closest(".sr-pane");
+    const pane = range?.startContainer.parentElement?.closest(".sr-line")?.closest(PANE);
     selected = pane?.contains(range.endContainer) ? place(pane, range) : null;
     button.hidden = !selected;
     if (!selected) return;
@@ -46,7 +49,7 @@ export default function ({ parentElement, setTriggerValue }) {
       const [start, pane] = link.hash.match(/\d+/g).map(Number);
       return ask({ pane, start, end: start + 1 });
     }
-    const part = target.closest?.("mark.sr-span, .sr-gap"), pane = part?.closest(".sr-results .sr-pane");
+    const part = target.closest?.("mark.sr-span, .sr-gap"), pane = part?.closest(PANE);
     if (!pane || !document.getSelection().isCollapsed) return;
     const range = document.createRange();
     range.selectNodeContents(part);
@@ -56,5 +59,6 @@ export default function ({ parentElement, setTriggerValue }) {
   const options = { signal: listeners.signal };
   document.addEventListener("click", click, options);
   for (const name of ["mouseup", "keyup", "touchend"]) document.addEventListener(name, () => setTimeout(select), options);
+  button.dataset.listens = "";
   return () => listeners.abort();
 }

@@ -31,17 +31,20 @@ def render() -> None:
     titles = arm_titles(ready, [*st.query_params.get_all("model"), *st.session_state.get("model", ())])
     _read_address(titles)
     error = _start_if_asked(titles, ready)
-    note, problem = _choose_note()
+    # Each part has a container, also where it is empty: so the panes below keep their place and are never there twice.
+    with st.container():
+        note, problem = _choose_note()
     beside_note = st.container()
     with st.container(horizontal=True, vertical_alignment="center", key="note_line"):
         if _is_collapsed():
             note_field.show_line(st.session_state.compare_run.note, key="change_note", on_change=_open_note)
         _offer_presets(ready)
-    arms = _choose_models(titles)
-    note = note_field.paired(note, needed=(paired := need_hypothesis(arms, ready)))
-    if paired:
-        note_field.draw_hypothesis()
-    _choose_relations()
+    with st.container():
+        arms = _choose_models(titles)
+        note = note_field.paired(note, needed=(paired := need_hypothesis(arms, ready)))
+        if paired:
+            note_field.draw_hypothesis()
+        _choose_relations()
     _write_address(arms)
     if wrong := problem or error:
         with beside_note:

@@ -16,7 +16,7 @@ from workbench.explain import ExplainOptions, targets
 from workbench.explain.agreement import compare_explanations
 from workbench.explain.wording import PARTS, describe_agreement
 from workbench.note import Note, samples
-from workbench.pages.parts import explain_downloads, links
+from workbench.pages.parts import asking, explain_downloads, links
 from workbench.predict import Arm
 from workbench.sessions.comparison import Run
 from workbench.sessions.explanation import Findings, Inquiry
@@ -26,7 +26,7 @@ from workbench.widgets.polling import follow
 
 POLL_S = 0.4
 MAX_TARGETS = 300
-FREE = ""  # the option for a target that no model found
+TYPED = ""  # the option for a target that a person typed or selected in the note
 _NONE = "no other model"
 _UPLOAD = note_field.SOURCES[2]
 
@@ -40,11 +40,13 @@ def render() -> None:
     )
     titles = _titles()
     linked = _arrive(titles)
-    note, problem = _choose_note()
-    arms = _choose_models(titles)
-    note = note_field.paired(note, needed=(paired := need_hypothesis(arms, _ready())))
-    if paired:
-        note_field.draw_hypothesis()
+    with st.container():  # the note is one line or a field, and the panes below keep their place
+        note, problem = _choose_note()
+    with st.container():
+        arms = _choose_models(titles)
+        note = note_field.paired(note, needed=(paired := need_hypothesis(arms, _ready())))
+        if paired:
+            note_field.draw_hypothesis()
     st.html(highlight.STYLE)
     if problem:
         show_error(problem)
@@ -71,9 +73,12 @@ def render() -> None:
         # Each poll redraws the picture, which takes longer for a long note.
         poll_s = POLL_S + len(note.text) / 200_000
         moving = not inquiry.settled
-        follow(lambda: _draw(inquiry), every_s=poll_s, moving=moving, done=lambda: inquiry.settled)
+        follow(lambda: _draw(inquiry, ended=not moving), every_s=poll_s, moving=moving, done=lambda: inquiry.settled)
     else:
+        moving = False
         follow(lambda: _show_findings(findings, chosen), every_s=POLL_S, moving=False)
+    if not moving:  # the answer to a click is drawn with the whole page, which polls would draw anew
+        asking.offer(note.text, findings.panes(chosen))
 
 
 # --- Arriving
@@ -211,6 +216,8 @@ def _findings(note: Note, arms: list[str]) -> Findings:
         known |= dict(zip(compared.arms, compared.answers, strict=True))
     usable = {arm: answer for arm, answer in known.items() if not answer.cancelled()}
     answers = {arm: usable.get(arm) or lab.shared().submit(note.text, Arm.parse(arm)) for arm in arms}
+    if previous and previous.note != note:
+        state[method_field.TYPED] = ""  # its offsets were of the note before
     state.explain_findings = findings = Findings(note, answers)
     state.explain_readings = state.get("explain_readings", 0) + 1
     return findings
@@ -227,32 +234,33 @@ def _ask(findings: Findings, linked: str) -> tuple[str, bool, ExplainOptions | N
     # A select box identifies its choice by the text shown, which holds scores, so new findings get a new box.
     key = f"explain_target_{state.explain_readings}"
     if linked:
-        state[key], state.explain_free = (linked, "") if linked in offered else (FREE, linked)
-    elif state.get(key) not in (*offered, FREE):
+        state[key], state[method_field.TYPED] = (linked, "") if linked in offered else (TYPED, linked)
+    typed = (state.get(method_field.TYPED) or "").strip()
+    options = [*offered, *([TYPED] if typed else [])]
+    if state.get(key) not in options:
         previous = state.get("explain_asked")
-        state[key] = previous if previous in (*offered, FREE) else next(iter(offered), FREE)
+        state[key] = previous if previous in options else next(iter(options), None)
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     with left:
         target = st.selectbox(
             "Finding to explain",
-            [*offered, FREE],
-            format_func=lambda each: (
-                findings.title(each, offered[each]) if each else "Something the models did not find"
-            ),
+            options,
+            format_func=lambda each: findings.title(each, offered[each]) if each else findings.title(typed),
             key=key,
             persist_state="session",
+            placeholder="Nothing was found in this note",
         )
     with right:
-        pressed = st.button("Explain", type="primary", shortcut="Ctrl+Enter", width="stretch")
+        pressed = st.button("Explain", type="primary", shortcut="Ctrl+Enter", width="stretch", disabled=not options)
+    st.caption("To ask why something else was not found, select its words in the note below.")
     state.explain_asked = target
-    if target == FREE:
-        target = st.text_input(
-            "Position and label, or a label of the whole note",
-            key="explain_free",
-            placeholder="START:END:LABEL, counting characters from 0, or LABEL",
-            persist_state="session",
-        ).strip()
-    return target, pressed, method_field.choose()
+    return target or typed, pressed, method_field.choose(on_typed=lambda: _take_typed(key))
+
+
+def _take_typed(key: str) -> None:
+    """Choose what was typed, or a finding again if it was taken back."""
+    state = st.session_state
+    state[key] = state.explain_asked = TYPED if state[method_field.TYPED].strip() else None
 
 
 # --- Asking and showing
@@ -289,7 +297,8 @@ def _current(note: Note, arms: dict[str, str]) -> Inquiry | None:
     return None
 
 
-def _draw(inquiry: Inquiry) -> None:
+def _draw(inquiry: Inquiry, *, ended: bool) -> None:
+    """The explanation as far as it is. ended: whether this is its last picture, which stays as it is."""
     left, right = st.columns([5, 1], vertical_alignment="bottom")
     left.header(plain(inquiry.title()), anchor=False)
     if not inquiry.explained:
@@ -301,7 +310,7 @@ def _draw(inquiry: Inquiry) -> None:
         grain = _grain(inquiry)
     st.html(highlight.attribution(inquiry.note.text, inquiry.sides(grain), inquiry.place))
     _agreement(inquiry, grain)
-    if inquiry.settled and inquiry.grains():
+    if ended and inquiry.grains():
         explain_downloads.offer(inquiry, grain)
 
 

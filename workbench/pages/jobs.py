@@ -99,7 +99,7 @@ def _row(job: Job) -> None:
                 job_view.badge(job)
                 link("jobs", label=job.id, job=job.id)
                 st.caption(wording.ago(job.created_at), width="content")
-            st.text(wording.summary(job), wrap=False)
+            st.text(wording.summary(job))
         with outcome:
             _progress_or_outcome(job)
 

@@ -104,9 +104,10 @@ def _table(rows: Sequence[Row], wanted: str | None) -> Row | None:
 
 
 _COLUMNS = {
-    "Model": st.column_config.TextColumn(pinned=True, width="medium"),
+    "Model": st.column_config.TextColumn(width=270),  # as wide as the longest name
     "Parameters": st.column_config.NumberColumn(format="%.1f M", help="Of the encoder, without the head"),
     "Context": st.column_config.NumberColumn(format="localized", help="Longest input in tokens"),
+    "Family": st.column_config.TextColumn(width=165),
     "Ready": st.column_config.TextColumn(help="Whether the weights are on this machine", width=60),
 }
 

@@ -59,9 +59,13 @@ class Findings(NamedTuple):
         order = sorted(scores, key=lambda target: targets.order(targets.parse(target)))
         return {target: [scores[target].get(arm) for arm in self.answers] for target in order}
 
-    def title(self, target: str, scores: Sequence[float | None]) -> str:
-        """A finding in one line: its words, the score of each model, and its position, which makes the line unique."""
+    def title(self, target: str, scores: Sequence[float | None] = ()) -> str:
+        """A finding in one line: its words, the score of each model, and its position, which makes the line unique.
+
+        Without scores no model found it.
+        """
         parsed = targets.parse(target)
+        scores = scores or [None] * len(self.answers)
         figures = ["not found" if score is None else percent(score) for score in scores]
         tagged = figures if len(figures) == 1 else [f"{letter(number)} {each}" for number, each in enumerate(figures)]
         if not isinstance(parsed, targets.SpanTarget):
@@ -200,18 +204,22 @@ class Inquiry:
 
     def summaries(self) -> list[str]:
         """What supports and what opposes the target most: a sentence per model that has answered, quoting the note."""
+        each = zip(self.arms.values(), self.explanations(), strict=True)
         return [
-            self._summary(title, explanation)
-            for title, explanation in zip(self.arms.values(), self.explanations(), strict=True)
-            if explanation and any(part.score for part in explanation.attributions)
+            summary for title, explanation in each if explanation and (summary := self._summary(title, explanation))
         ]
 
     def _summary(self, title: str, explanation: Explanation) -> str:
-        parts = sorted((part for part in explanation.attributions if part.score), key=lambda part: -abs(part.score))
+        """One model's sentence, of parts with letters or digits; "" if none of them has a score."""
+        text = self.note.text
+        worded = [part for part in explanation.attributions if any(map(str.isalnum, text[part.start : part.end]))]
+        parts = sorted((part for part in worded if part.score), key=lambda part: -abs(part.score))
+        if not parts:
+            return ""
         strong = [part for part in parts[:_NAMED] if abs(part.score) >= abs(parts[0].score) / 4]
-        support = _listed([quote(self.note.text, part.start, part.end) for part in strong if part.score > 0])
-        against = _listed([quote(self.note.text, part.start, part.end) for part in strong if part.score < 0])
-        named = name_target(targets.parse(self.target), quote(self.note.text, *self.place) if self.place else "")
+        support = _listed([quote(text, part.start, part.end) for part in strong if part.score > 0])
+        against = _listed([quote(text, part.start, part.end) for part in strong if part.score < 0])
+        named = name_target(targets.parse(self.target), quote(text, *self.place) if self.place else "")
         model = f"{title}, " if len(self.arms) > 1 else ""
         if not METHODS[explanation.method].signed:
             return f"{model}{named}: the model depends most on {support}."

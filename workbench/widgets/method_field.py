@@ -1,4 +1,8 @@
-"""Controls for how an explanation is computed: method and its options, parts, baseline, own words and checks."""
+"""Controls for how an explanation is computed: method and its options, parts, baseline, own words and checks; and a
+field for what to explain as offsets.
+"""
+
+from collections.abc import Callable
 
 import streamlit as st
 
@@ -8,11 +12,15 @@ from workbench.explain.wording import PARTS, method_summary
 from workbench.launch import form
 from workbench.widgets.messages import plain
 
+TYPED = "explain_typed"  # the key of a target as a person typed it
 _BASELINES = {None: "default", "mask": "mask token", "pad": "padding token"}
 
 
-def choose() -> ExplainOptions | None:
-    """Draw the controls; returns the options, or None with an error shown if a number is invalid."""
+def choose(on_typed: Callable[[], None]) -> ExplainOptions | None:
+    """Draw the controls; returns the options, or None with an error shown if a number is invalid.
+
+    on_typed: called when a target was typed or taken back.
+    """
     with st.expander("Details", key="explain_details"):  # a key, so that it stays open when the note folds
         first, second, third = st.columns(3)
         name = first.selectbox(
@@ -48,6 +56,13 @@ def choose() -> ExplainOptions | None:
             "Also check infidelity, sensitivity and randomised weights (takes several times as long)",
             key="explain_checks",
             persist_state="session",
+        )
+        st.text_input(
+            "Something else to explain, by its position and label",
+            key=TYPED,
+            placeholder="START:END:LABEL, counting characters from 0, or LABEL of the whole note",
+            persist_state="session",
+            on_change=on_typed,
         )
     if options is None:
         return None

@@ -13,7 +13,7 @@ from workbench.compare.costs import find_weights
 from workbench.compare.filters import Filter, apply_filter, count_answers
 from workbench.compare.findings import LABELS, VALUES, value_in_words
 from workbench.compare.story import TITLE, story_steps
-from workbench.pages.parts import compare_asking, compare_downloads, links
+from workbench.pages.parts import asking, compare_downloads, links
 from workbench.predict import letter
 from workbench.sessions.comparison import Run, request
 from workbench.widgets.messages import plain
@@ -192,7 +192,7 @@ def _below(run: Run, chosen: Filter) -> None:
     view = apply(chosen, run)
     if not view.predictions:
         return
-    compare_asking.offer(run, view.panes)
+    asking.offer(run.note.text, view.panes)
     _explain_labels(view)
     arms = list(run.arms)
     weights = tuple(_by_arm("compare_weights", run, find_weights).values())

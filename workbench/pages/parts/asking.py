@@ -16,7 +16,6 @@ from workbench.explain.wording import describe_target, name_target
 from workbench.highlight.markup import PLAIN_VALUE
 from workbench.pages.parts import links
 from workbench.predict import letter, percent
-from workbench.sessions.comparison import Run
 from workbench.sessions.explanation import quote
 from workbench.widgets.messages import plain
 
@@ -31,11 +30,11 @@ class Place(NamedTuple):
     end: int
 
 
-def offer(run: Run, panes: Sequence[highlight.Pane]) -> None:
+def offer(text: str, panes: Sequence[highlight.Pane]) -> None:
     """Wait for a click or a selection in the panes, and answer it in a dialog."""
-    result = _asking(key="compare_asked", on_place_change=lambda: None)
-    if place := read_place(result.get("place"), run.note.text, len(panes)):
-        st.dialog("What was found here")(_answer)(run, panes, place)
+    result = _asking(key="asked", on_place_change=lambda: None)
+    if place := read_place(result.get("place"), text, len(panes)):
+        st.dialog("What was found here")(_answer)(text, panes, place)
 
 
 def read_place(sent: object, text: str, panes: int) -> Place | None:
@@ -52,8 +51,7 @@ def read_place(sent: object, text: str, panes: int) -> Place | None:
     return Place(pane, start, end) if start < end else None
 
 
-def _answer(run: Run, panes: Sequence[highlight.Pane], place: Place) -> None:
-    text = run.note.text
+def _answer(text: str, panes: Sequence[highlight.Pane], place: Place) -> None:
     st.markdown(f"“{plain(quote(text, place.start, place.end))}”")
     targets: dict[str, list[str]] = {}  # the arms that find it, by target
     for number, pane in enumerate(panes):
@@ -70,13 +68,15 @@ def _answer(run: Run, panes: Sequence[highlight.Pane], place: Place) -> None:
         for target in (target for span in spans for target in targets_of(span)):
             targets.setdefault(target, []).append(pane.name)
     for target, finders in targets.items():
-        links.explain(_first(finders, run.arms), label=plain(question(text, target)), target=target)
+        links.explain(
+            _first(finders, [pane.name for pane in panes]), label=plain(question(text, target)), target=target
+        )
     if not targets:
         _ask_why_not(panes, place)
 
 
 def targets_of(span: Span) -> list[str]:
-    """What can be asked of a finding: why it has its label, and and why it is, for instance, absent."""
+    """What can be asked of a finding: why it has its label, and why it is, for instance, absent."""
     values = [(name, each.value) for name, each in sorted(span.attributes.items()) if each.value != PLAIN_VALUE]
     return [f"{span.start}:{span.end}:{output}" for output in (span.label, *(output_name(*each) for each in values))]
 
@@ -112,12 +112,12 @@ def _ask_why_not(panes: Sequence[highlight.Pane], place: Place) -> None:
     labels = list(dict.fromkeys(label for label_set in known.values() for label in label_set))
     if not labels:
         return
-    label = st.selectbox("Why is this not a", labels, format_func=plain, key="compare_why_not")
+    label = st.selectbox("Why is this not a", labels, format_func=plain, key="why_not")
     arms = [arm for arm, label_set in known.items() if label in label_set]
     links.explain(arms, label="Explain why not", target=f"{place.start}:{place.end}:{label}")
 
 
-def _first(arms: Sequence[str], others: Mapping[str, str]) -> list[str]:
+def _first(arms: Sequence[str], others: Sequence[str]) -> list[str]:
     """These arms, then the others."""
     return list(dict.fromkeys([*arms, *others]))
 
