@@ -1,13 +1,19 @@
 """A note is text with offsets. It stays in memory; its repr and every error about it give lengths, never text."""
 
+import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
-from trainer.errors import BadData, Refused
+from trainer import datasets
+from trainer.datasets import DatasetCard
+from trainer.datasets.rows.words import join
+from trainer.errors import BadData, Refused, StillroomError
 from trainer.prediction import Plain
+from trainer.tasks import TASKS
 
 MAX_BYTES = 5_000_000
 MAX_CHARACTERS = 2_000_000
@@ -97,6 +103,64 @@ def samples() -> tuple[Sample, ...]:
         return ()
     listed = yaml.safe_load(index.read_text(encoding="utf-8"))
     return tuple(Sample.model_validate(entry) for entry in listed)
+
+
+class DatasetItem(NamedTuple):
+    """The note of one item of a data set, by what an address may hold: data set, split and number, never its text."""
+
+    id: str
+    title: str
+    words: int
+    note: Note
+    description: str = "An item of a data set, its words joined by blanks."
+
+    def __repr__(self) -> str:
+        return f"DatasetItem({self.id})"
+
+
+def item_id(dataset: str, split: str, number: int, *, sentences: bool = False) -> str:
+    """The id of a DatasetItem. number: from 0; sentences: whether it counts the sentences of documents."""
+    return f"data:{dataset}:{split}:{number}" + (":sentences" if sentences else "")
+
+
+@lru_cache(maxsize=8)
+def dataset_item(reference: str) -> DatasetItem | None:
+    """The item that an id names; None where it is no such id, or there is no such data set, split or item."""
+    named = _ITEM.fullmatch(reference or "")
+    card = datasets.cards().get(named["dataset"]) if named else None
+    if named is None or card is None:
+        return None
+    number = int(named["number"])
+    try:
+        note = _read_item(card, named["split"], number, sentences=bool(named["sentences"]))
+    except (StillroomError, OSError):
+        return None
+    title = f"{card.id}, {named['split']}, item {number + 1:,}"
+    return DatasetItem(reference, title, len(note.text.split()), note) if note else None
+
+
+_ITEM = re.compile(
+    r"data:(?P<dataset>[\w.@-]{1,100}):(?P<split>train|dev|test):(?P<number>\d{1,9})(?P<sentences>:sentences)?",
+    re.ASCII,
+)
+
+
+def _read_item(card: DatasetCard, split: str, number: int, *, sentences: bool) -> Note | None:
+    kind, last = TASKS[card.task].data, None if sentences else number + 1
+    if kind == "tagged":
+        examples = datasets.load(card.id, split, limit=last)
+        words = [part.words for each in examples for part in (datasets.sentences(each) if sentences else (each,))]
+        return Note(join(words[number]).text) if number < len(words) else None
+    if kind == "related":
+        documents = datasets.related_documents(card.id, split, limit=last)
+        return Note(documents[number].text) if number < len(documents) else None
+    if kind == "pairs":
+        rows = datasets.pairs(card.id, split, limit=last)
+    elif kind == "labelled":
+        rows = datasets.labelled_documents(card.id, split, field=datasets.label_field(card.id), limit=last)
+    else:
+        return None
+    return Note(rows[number].text, rows[number].hypothesis or "") if number < len(rows) else None
 
 
 def demo_note(text: str) -> Note:

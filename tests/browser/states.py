@@ -23,7 +23,7 @@ from browser.app_server import SETTLED, Server, browsing, served  # noqa: E402
 from browser.space_server import Space, running  # noqa: E402
 from browser.staged_jobs import FINETUNING, claimed  # noqa: E402
 from conftest import chromium_path, tiny_assertion_model, tiny_pair_model  # noqa: E402
-from left_models import leave  # noqa: E402
+from left_models import leave, leave_scored  # noqa: E402
 
 from trainer import queue  # noqa: E402
 from trainer.home import runs_dir  # noqa: E402
@@ -42,6 +42,7 @@ TEACHING = {
     "recipe": "task_kd",
     "dataset": "ncbi-disease",
 }
+SCORING = {"kind": "evaluate", "model": "minilm-ncbi", "dataset": "ncbi-disease-slice"}
 LOSSES = ("loss", "soft_targets", "hidden_cosine")
 
 
@@ -342,6 +343,22 @@ def results_every(page: Page, at: Places) -> None:
 
 
 @state
+def results_compared(page: Page, at: Places) -> None:
+    rows = "&".join(f"row={at.jobs[name]}" for name in ("scored", "scored better"))
+    page.goto(f"{at.app}/results?dataset=ncbi-disease-slice&{rows}")
+    page.get_by_role("heading", name="Difference, item by item").wait_for()
+    _still(page)
+
+
+@state
+def jobs_mistakes(page: Page, at: Places) -> None:
+    page.goto(f"{at.app}/jobs?job={at.jobs['scored']}")
+    page.get_by_role("heading", name="Worst items").wait_for()
+    page.locator(".js-plotly-plot").first.wait_for()
+    _still(page)
+
+
+@state
 def demo_first(page: Page, at: Places) -> None:
     page.goto(at.demo)
     page.locator("mark").first.wait_for()
@@ -420,6 +437,11 @@ def _jobs(models: dict[str, Path]) -> Iterator[dict[str, str]]:
             lease = stack.enter_context(claimed(FINETUNING | {"seed": seed}))
             artifact = str(leave(lease.id, model))
             queue.finish(store.open_store(), lease, state="succeeded", artifact=artifact)
+            ids[name] = lease.id
+        for name, every in (("scored", 3), ("scored better", 5)):
+            lease = stack.enter_context(claimed(SCORING | {"seed": every}))
+            metrics = leave_scored(lease.id, every=every)
+            queue.finish(store.open_store(), lease, state="succeeded", progress=Progress(step=1, metrics=metrics))
             ids[name] = lease.id
         for name, seed in (("succeeded", 1), ("failed", 2), ("running", 3)):
             lease = stack.enter_context(claimed(TEACHING | {"seed": seed}))

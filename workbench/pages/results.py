@@ -12,7 +12,7 @@ import streamlit as st
 from streamlit.elements.arrow import DataframeStateInput
 
 from workbench import results
-from workbench.pages.parts import links, trade_off
+from workbench.pages.parts import difference, links, trade_off
 from workbench.pages.parts.links import link
 from workbench.results import PUBLISHED, STARTER, Row, formats
 from workbench.widgets.demo_mode import is_demo
@@ -50,6 +50,8 @@ def render() -> None:
     _downloads(shown)
     trade_off.draw(shown, key=f"{KEY}cost")
     _selected(picked)
+    if len(picked) == PICKED:
+        difference.draw(every, *picked)
 
 
 def _read_address(names: Sequence[str]) -> None:
@@ -203,9 +205,9 @@ _FORMATS = (
 
 
 def _selected(picked: Sequence[Row]) -> None:
-    """Where the selected rows come from."""
+    """Links to where the selected rows come from."""
     if not picked:
-        st.caption("Select a row to open its run or model.")
+        st.caption("Select a row to open its run or model; select two to compare them item by item.")
         return
     with st.container(horizontal=True):
         for row in picked:

@@ -183,6 +183,43 @@ def trade_off_figure(
     return _laid_out(figure, height=380)
 
 
+def confusion_figure(counts: Mapping[tuple[str, str], int], labels: Sequence[str]) -> go.Figure:
+    """How often each gold label was answered by each label; the last row and column stand for nothing ("")."""
+    names, keys = [*labels, "nothing"], [*labels, ""]
+    table = [[counts.get((gold, answer), 0) for answer in keys] for gold in keys]
+    text = [[f"{count:,}" if count else "" for count in row] for row in table]
+    shades = [[math.log1p(count) for count in row] for row in table]  # else the right ones leave the others blank
+    figure = go.Figure(
+        go.Heatmap(
+            z=shades,
+            x=names,
+            y=names,
+            text=text,
+            texttemplate="%{text}",
+            colorscale=[[0, "rgba(0,0,0,0)"], [1, colors()[0]]],
+            showscale=False,
+            hovertemplate="%{y} read as %{x}: %{text}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="Answer of the model", type="category")
+    figure.update_yaxes(title="In the data", type="category", autorange="reversed")
+    return _laid_out(figure, height=140 + 36 * len(names))
+
+
+def reliability_figure(curve: Sequence[Mapping[str, float]], scaled: Sequence[Mapping[str, float]]) -> go.Figure:
+    """The share that is true against the stated probability, as it is and with the temperature."""
+    figure = go.Figure()
+    _curve(figure, ([0, 1], [0.0, 1.0]), "perfect", line={"color": "#8a8f98", "dash": "dot", "width": 1.5})
+    drawn = (("as it is", curve, 0, "circle", "solid"), ("with temperature", scaled, 1, "square", "dash"))
+    for name, points, color, symbol, dash in drawn:
+        look = {"line": {"color": colors()[color], "dash": dash, "width": 2}, "marker": {"symbol": symbol}}
+        xs, ys = ([point[key] for point in points] for key in ("probability", "true"))
+        figure.add_scatter(x=xs, y=ys, name=name, mode="lines+markers", **look)
+    figure.update_xaxes(title="Stated probability", range=[0, 1.02], tickformat=".0%")
+    figure.update_yaxes(title="Share that is true", range=[0, 1.02], tickformat=".0%")
+    return _laid_out(figure, height=340)
+
+
 def capitalised(text: str) -> str:
     """The text with a capital first letter, and the others as they are."""
     return text[:1].upper() + text[1:]

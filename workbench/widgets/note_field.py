@@ -9,7 +9,17 @@ from dataclasses import replace
 import streamlit as st
 
 from trainer.errors import StillroomError
-from workbench.note import DEMO_CHARACTERS, MAX_BYTES, Note, Sample, demo_note, read_upload, samples
+from workbench.note import (
+    DEMO_CHARACTERS,
+    MAX_BYTES,
+    DatasetItem,
+    Note,
+    Sample,
+    dataset_item,
+    demo_note,
+    read_upload,
+    samples,
+)
 from workbench.widgets.demo_mode import is_demo
 from workbench.widgets.messages import plain
 
@@ -55,6 +65,9 @@ def arrive(note: str | None) -> bool:
     state = st.session_state
     state.source = next((source for source, word in _OWN.items() if word == note), SOURCES[0])
     known = [sample.id for sample in samples()]
+    if note and (linked := _item(note)):
+        state.linked_item, state.hypothesis = note, linked.note.hypothesis or state.get("hypothesis") or ""
+        known.append(note)
     if state.source == SOURCES[0] or "sample" not in state:
         state.sample = note if note in known else next(iter(known), None)
     gone = state.source in _OWN and address() is None
@@ -67,7 +80,8 @@ def entered() -> tuple[Note | None, StillroomError | None]:
     state = st.session_state
     try:
         if state.get("source") == "Sample":
-            return next((sample.note for sample in samples() if sample.id == state.get("sample")), None), None
+            chosen = state.get("sample")
+            return next((each.note for each in _offered() if each.id == chosen), None), None
         if state.get("source") == "Paste":
             return _read_pasted(state.get("pasted") or ""), None
         file = state.get("uploaded")
@@ -96,9 +110,9 @@ def paired(note: Note | None, *, needed: bool) -> Note | None:
 
 def title(note: Note) -> str:
     """What to call a note: the title of a sample, or where it comes from."""
-    known = next(
-        (each.title for each in samples() if each.characters == len(note.text) and each.note.text == note.text), ""
-    )
+    same = (each for each in samples() if each.characters == len(note.text) and each.note.text == note.text)
+    linked = (each.title for each in _linked() if each.note.text == note.text)
+    known = next(linked, None) or next((each.title for each in same), "")
     return known or {"Paste": "Pasted note", "Upload": "Uploaded note"}.get(st.session_state.get("source", ""), "Note")
 
 
@@ -110,7 +124,7 @@ def show_line(note: Note, *, key: str, on_change: Callable[[], None]) -> None:
 
 
 def _draw_samples() -> None:
-    offered = {sample.id: sample for sample in samples()}
+    offered = {each.id: each for each in _offered()}
     if not offered:
         st.caption("No sample notes are installed. Paste or upload a note.")
         return
@@ -128,7 +142,25 @@ def _draw_samples() -> None:
         _describe(offered[chosen])
 
 
-def _describe(sample: Sample) -> None:
+def _item(reference: str) -> DatasetItem | None:
+    """The item of a data set that an address names; a public demo shows none."""
+    return None if is_demo() else dataset_item(reference)
+
+
+def _linked() -> tuple[DatasetItem, ...]:
+    """The item of a data set that the last link opened, which stays on offer beside the samples."""
+    item = _item(st.session_state.get("linked_item") or "")
+    return (item,) if item else ()
+
+
+def _offered() -> list[Sample | DatasetItem]:
+    return [*samples(), *_linked()]
+
+
+def _describe(sample: Sample | DatasetItem) -> None:
+    if isinstance(sample, DatasetItem):
+        st.caption(plain(sample.description))
+        return
     st.caption(
         plain(sample.description),
         help=plain(f"{sample.licence}. {sample.source}. {sample.attribution}"),

@@ -1,6 +1,6 @@
 """The results of a run, so far and at its end: figures, curves, scores by label and comparison with its teacher."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ from trainer.queue import Job, metrics
 from trainer.run import attempts
 from trainer.spec import TRAINED
 from workbench.launch import runs, wording
-from workbench.pages.parts import cost_estimate
+from workbench.pages.parts import cost_estimate, mistakes
 from workbench.widgets import charts
 from workbench.widgets.messages import plain
 
@@ -51,6 +51,7 @@ def final(job: Job) -> None:
         _compare_with_teacher(rows)
     elif labels := runs.label_scores(job.metrics):
         _by_label(labels, runs.long_document_scores(job.metrics))
+    mistakes.draw(job, _report(job))
     if job.kind in TRAINED:
         cost_estimate.show_actual(job, metrics.history(job.id), _report(job))
 
@@ -119,7 +120,7 @@ def _figures(job: Job, history: Sequence[dict[str, Any]]) -> None:
         for label, value, step in shown:
             st.metric(label, value, delta=step and f"step {step:,}", delta_color="off", delta_arrow="off")
     unit = report.get("unit") or runs.unit(job.spec)
-    for sentence in (wording.evidence(report, unit=unit), _retention_note(retention)):
+    for sentence in (wording.evidence(report, unit=unit), _retention_note(retention), _baseline_note(report, name)):
         if sentence:
             st.caption(sentence)
 
@@ -132,6 +133,14 @@ def _retention_note(retention: tuple[float, tuple[float, float] | None] | None) 
         return f"{definition}."
     low, high = retention[1]
     return f"{definition}; 95 % interval {low * 100:.1f} to {high * 100:.1f} %, from the student's score alone."
+
+
+def _baseline_note(report: Mapping[str, Any], name: str) -> str:
+    """The score of the trivial answer beside which the model's has to be seen."""
+    baseline = report.get("baseline", {})
+    score = baseline.get("metrics", {}).get(name)
+    title = charts.score_title(name)
+    return "" if score is None else f"A trivial baseline, {baseline['name']}, has {title} {score:.3f}."
 
 
 def _report(job: Job) -> dict[str, Any]:
