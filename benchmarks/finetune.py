@@ -1,59 +1,72 @@
 """Fine-tuning: Stillroom's loop against transformers' plain Trainer, in one run.
 
-    python -m benchmarks.finetune [--json]            examples per second, interleaved rounds on the same sentences
-    python -m benchmarks.finetune --full [--json]     a full fine-tuning of each, and its test F1
+    python -m benchmarks.finetune [--json]            examples per second, interleaved rounds on the same examples
+    python -m benchmarks.finetune --full [--json]     a full fine-tuning of each, and its test score
+    python -m benchmarks.finetune --full --dataset evidence-inference --max-tokens 256 --epochs 7
 
-Peer: `Trainer` with DataCollatorForTokenClassification (dynamic padding), its default AdamW, the same model, data,
-learning rate, threads and number of examples, and the papers' batch size of 16. Ours: the token budget of the specs.
+Peer: `Trainer` with its collators (dynamic padding), its default AdamW, the same model, rows, learning rate, threads
+and number of examples, and the papers' batch size of 16. Ours: the token budget of the specs. The task is that of the
+data set; of a text in several windows the peer reads the first.
 """
 
 import argparse
-import random
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from benchmarks import measure
-from trainer import datasets, inference, models
+from trainer import inference, models
+from trainer.datasets import resolve as resolve_data
 from trainer.datasets.rows.batches import Batches
-from trainer.datasets.tags import iob2
-from trainer.evaluation import span_scores
-from trainer.examples.ner import NERRows, encode
+from trainer.examples import open_data
 from trainer.spec import parse
-from trainer.tasks import NER
 from trainer.training import loop
 from trainer.training.objective import Objective
 from trainer.zoo import resolve
 
 BATCH_TOKENS, LEARNING_RATE = 640, 2e-4
 PEER_BATCH = 16
+_PEER_FIELDS = ("input_ids", "token_type_ids", "labels")
 
 
 class Setting:
     """What both sides share: data, labels, encoded rows and a new copy of the same model."""
 
-    def __init__(self, dataset: str, *, examples: int | None, epochs: float):
-        schedule = {"batch_tokens": BATCH_TOKENS, "lr": LEARNING_RATE, "epochs": epochs}
+    def __init__(self, dataset: str, *, examples: int | None, epochs: float, max_tokens: int | None, batch_tokens: int):
+        schedule = {"batch_tokens": batch_tokens, "lr": LEARNING_RATE, "epochs": epochs}
         self.spec = parse({"kind": "finetune", "model": "minilm", "dataset": dataset, "schedule": schedule})
         self.epochs = epochs
-        self.train = datasets.load(dataset, "train")
-        if examples:  # a random sample, because neighbouring sentences have similar lengths
-            self.train = random.Random(0).sample(self.train, examples)
-        self.tags = iob2(datasets.entity_types(self.train))
+        self.data = open_data(self.spec.task, resolve_data(dataset))
+        self.labels = self.data.labels
         model, self.tokenizer = self.fresh()
+        self.max_tokens = max_tokens or inference.model_limit(model, self.tokenizer)
         ids = model.config.label2id
-        self.max_tokens = inference.model_limit(model, self.tokenizer)
-        assert isinstance(self.spec.task, NER)
-        encoded = encode(self.spec.task, self.train, self.tokenizer, label_ids=ids, max_tokens=self.max_tokens)
-        self.rows = NERRows(encoded, pad_id=self.tokenizer.pad_token_id, words=False)
+        self.rows = self.data.rows("train", self.tokenizer, label_ids=ids, max_tokens=self.max_tokens)
+        # A random sample, because neighbours have similar lengths.
+        order = np.random.default_rng(0).permutation(len(self.rows.lengths))
+        self.chosen = order[:examples] if examples else order
 
     def fresh(self) -> tuple[Any, Any]:
         """A new copy of the model, and its tokenizer."""
-        return models.load(resolve("minilm"), task="ner", labels=self.tags, seed=self.spec.seed)
+        task = self.spec.task.name
+        model, tokenizer = models.load(resolve("minilm"), task=task, labels=self.labels, seed=self.spec.seed)
+        for name, value in self.data.marks(512, np.zeros(1)).items():
+            setattr(model.config, name, value)
+        return model, tokenizer
+
+    def peer_row(self, index: int) -> dict[str, list[int] | int]:
+        """A row as transformers' collators take it: its first window."""
+        batch = self.rows.batch([index], step=0)
+        return {field: batch[field][0].tolist() for field in _PEER_FIELDS if field in batch}
+
+    def score(self, model: Any) -> float:
+        """The test score of a model, that of the task."""
+        model.eval()
+        return self.data.scores(model, self.tokenizer, "test", max_tokens=self.max_tokens)[self.spec.task.score]
 
 
 def ours(setting: Setting) -> tuple[float, torch.nn.Module]:
@@ -63,12 +76,13 @@ def ours(setting: Setting) -> tuple[float, torch.nn.Module]:
     depth = model.config.num_hidden_layers
     assert spec.recipe is not None
     objective = Objective(model, spec.recipe.plan(depth, depth), head=spec.task.head)
-    batches = Batches(setting.rows.lengths, seed=spec.seed, batch_tokens=schedule.batch_tokens, batch_size=None)
+    lengths = setting.rows.lengths[setting.chosen]
+    batches = Batches(lengths, seed=spec.seed, batch_tokens=schedule.batch_tokens, batch_size=None)
     began = time.perf_counter()
     steps = loop.train(
         objective,
         loop.optimizer_for(objective, schedule),
-        batch_at=lambda step: setting.rows.batch(batches.at(step).tolist()),
+        batch_at=lambda step: setting.rows.batch(setting.chosen[batches.at(step)].tolist(), step=step),
         schedule=schedule,
         total=batches.steps(setting.epochs),
         seed=spec.seed,
@@ -80,9 +94,18 @@ def ours(setting: Setting) -> tuple[float, torch.nn.Module]:
 
 def peer(setting: Setting) -> tuple[float, torch.nn.Module]:
     """Seconds of transformers' Trainer over the same epochs, and the trained model."""
-    from transformers import DataCollatorForTokenClassification, PrinterCallback, Trainer, TrainingArguments
+    from transformers import (
+        DataCollatorForTokenClassification,
+        DataCollatorWithPadding,
+        PrinterCallback,
+        Trainer,
+        TrainingArguments,
+    )
 
     model, _ = setting.fresh()
+    rows = [setting.peer_row(int(index)) for index in setting.chosen]
+    of_words = isinstance(rows[0]["labels"], list)
+    collator = DataCollatorForTokenClassification if of_words else DataCollatorWithPadding
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model=model,
@@ -100,8 +123,8 @@ def peer(setting: Setting) -> tuple[float, torch.nn.Module]:
                 disable_tqdm=True,
                 logging_strategy="no",
             ),
-            train_dataset=[{"input_ids": row.input_ids, "labels": row.labels} for row in setting.rows.rows],
-            data_collator=DataCollatorForTokenClassification(setting.tokenizer),
+            train_dataset=rows,
+            data_collator=collator(setting.tokenizer),
         )
         trainer.remove_callback(PrinterCallback)  # it would print into the JSON
         began = time.perf_counter()
@@ -109,41 +132,32 @@ def peer(setting: Setting) -> tuple[float, torch.nn.Module]:
         return time.perf_counter() - began, model
 
 
-def speed(dataset: str, *, examples: int, rounds: int, threads: int) -> dict[str, Any]:
-    """One case: median seconds of both sides over `rounds` interleaved rounds of one epoch."""
-    setting = Setting(dataset, examples=examples, epochs=1)
+def speed(setting: Setting, *, rounds: int, threads: int) -> dict[str, Any]:
+    """One case: median seconds of both sides over `rounds` interleaved rounds."""
     our_seconds, peer_seconds = [], []
     for _ in range(rounds):
         our_seconds.append(ours(setting)[0])
         peer_seconds.append(peer(setting)[0])
-    mine, theirs = statistics.median(our_seconds), statistics.median(peer_seconds)
-    return _case(f"finetune-speed-{dataset}", setting, mine, theirs, threads=threads)
+    return _case("speed", setting, statistics.median(our_seconds), statistics.median(peer_seconds), threads=threads)
 
 
-def full(dataset: str, *, epochs: float, threads: int) -> dict[str, Any]:
-    """One case: a fine-tuning of each on all training data, and its test F1."""
-    setting = Setting(dataset, examples=None, epochs=epochs)
-    test = datasets.load(dataset, "test")
+def full(setting: Setting, *, threads: int) -> dict[str, Any]:
+    """One case: a fine-tuning of each, and its test score."""
     mine, model = ours(setting)
-    f1 = _test_f1(setting, model, test)
+    score = setting.score(model)
     theirs, model = peer(setting)
-    peer_f1 = _test_f1(setting, model, test)
-    case = _case(f"finetune-full-{dataset}", setting, mine, theirs, threads=threads)
-    return case | {"equal": f1 - peer_f1, "f1": f1, "peer_f1": peer_f1}
-
-
-def _test_f1(setting: Setting, model: torch.nn.Module, test: Sequence[datasets.Sentence]) -> float:
-    model.eval()
-    return span_scores.word_scores(model, setting.tokenizer, test, max_tokens=setting.max_tokens)["f1"]
+    peer_score = setting.score(model)
+    case = _case("full", setting, mine, theirs, threads=threads)
+    return case | {"equal": score - peer_score, "score": score, "peer_score": peer_score}
 
 
 def _case(name: str, setting: Setting, mine: float, theirs: float, *, threads: int) -> dict[str, Any]:
-    examples = len(setting.rows.lengths) * setting.epochs
+    examples = len(setting.chosen) * setting.epochs
     model, _ = setting.fresh()
-    work = measure.training_flops(model.config, setting.rows.lengths.tolist())
+    work = measure.training_flops(model.config, setting.rows.lengths[setting.chosen].tolist())
     peak = measure.matrix_peak(threads=threads)
     return {
-        "name": name,
+        "name": f"finetune-{name}-{setting.spec.dataset}",
         "ours": mine,
         "peer": theirs,
         "ratio": theirs / mine,
@@ -157,20 +171,28 @@ def _case(name: str, setting: Setting, mine: float, theirs: float, *, threads: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--full", action="store_true", help="full fine-tunings with test F1 (many minutes)")
+    parser.add_argument("--full", action="store_true", help="full fine-tunings with the test score (many minutes)")
     parser.add_argument("--dataset", action="append", help="default: bc5cdr and ncbi-disease")
     parser.add_argument("--examples", type=int, default=960)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=float, default=4)
+    parser.add_argument("--epochs", type=float, default=4, help="of --full")
+    parser.add_argument("--max-tokens", type=int, help="default: what the model can read")
+    parser.add_argument("--batch-tokens", type=int, default=BATCH_TOKENS)
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     cases = []
     for dataset in chosen.dataset or ("bc5cdr", "ncbi-disease"):
-        if chosen.full:
-            cases.append(full(dataset, epochs=chosen.epochs, threads=chosen.threads))
-        else:
-            cases.append(speed(dataset, examples=chosen.examples, rounds=chosen.rounds, threads=chosen.threads))
+        examples, epochs = (None, chosen.epochs) if chosen.full else (chosen.examples, 1)
+        setting = Setting(
+            dataset,
+            examples=examples,
+            epochs=epochs,
+            max_tokens=chosen.max_tokens,
+            batch_tokens=chosen.batch_tokens,
+        )
+        case = full(setting, threads=chosen.threads) if chosen.full else None
+        cases.append(case or speed(setting, rounds=chosen.rounds, threads=chosen.threads))
     measure.show(cases, as_json=chosen.json)
 
 
