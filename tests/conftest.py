@@ -168,6 +168,13 @@ def tiny_pair_model(folder: Path) -> Path:
     return published_folder(folder, "BertForSequenceClassification", names, about, **options)
 
 
+def tiny_question_model(folder: Path) -> Path:
+    """The same of a model that answers questions, in windows of 256 pieces."""
+    about = {"task": "questions", "labels": ["answer"], "dataset": "covid-qa-slice"}
+    options = {"document_reading": {"max_tokens": 256}, "question_reading": {"doc_stride": 32}}
+    return published_folder(folder, "BertForQuestionAnswering", ("start", "end"), about, **options)
+
+
 @pytest.fixture(scope="session")
 def tiny_classifier(tmp_path_factory) -> Path:
     """The same of a classifier of documents, one label each, read in windows of 64 pieces."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from conftest import tiny_pair_model
+from conftest import tiny_pair_model, tiny_question_model
 from left_models import leave
 from streamlit.testing.v1 import AppTest
 
@@ -588,3 +588,31 @@ def test_a_model_of_pairs_is_asked_about_a_hypothesis(of_pairs):
     assert page.session_state["compare_run"].predictions[0].labels != first
     page.multiselect(key="model").set_value([tagger])
     assert not hypothesis_fields(ran(page))
+
+
+def question_fields(page: AppTest) -> list:
+    return [field for field in page.text_input if field.label == "Question"]
+
+
+def test_a_model_for_questions_is_asked_one_and_its_answer_is_marked(home, tiny_model, one_lab, monkeypatch, tmp_path):
+    monkeypatch.setattr(lab, "shared", lambda: one_lab)
+    reader, tagger = published(tiny_question_model(tmp_path / "questions"), 2), published(tiny_model, 1)
+    assert not question_fields(opened(tagger))
+    page = opened(reader, tagger)
+    assert "compare_run" not in page.session_state, "it first asks for the question"
+    [field] = question_fields(page)
+    field.set_value(HOSTILE)
+    page.button(key="compare").click()
+    page = filled(ran(page))
+    run: Run = page.session_state["compare_run"]
+    [first, second] = run.predictions
+    assert run.note.question == HOSTILE.strip() and not run.note.hypothesis
+    assert first.answer and first.spans[0].label == "answer" and second.no_answer is None
+    assert CANARY not in repr(run.note) and CANARY not in json.dumps(dict(page.query_params))
+    drawn = "".join(element.proto.body for element in page.get("html"))
+    assert "Next likeliest" in drawn and drawn.count('class="sr-answer"') == 1
+    question_fields(page)[0].set_value("Which drug was stopped?")
+    page = ran(page)
+    assert any("previous reading" in each.value for each in page.caption)
+    page.multiselect(key="model").set_value([tagger])
+    assert not question_fields(ran(page))

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from trainer.errors import StillroomError
-from trainer.tasks import needs_hypothesis
+from trainer.tasks import needs_hypothesis, needs_question
 from trainer.zoo import ModelEntry
 from workbench.predict import Arm
 
@@ -34,10 +34,12 @@ def model_titles(ready: Sequence[ModelEntry]) -> dict[str, str]:
     }
 
 
-def need_hypothesis(arms: Iterable[str], ready: Sequence[ModelEntry]) -> bool:
-    """Whether any of these arms judges a note together with a hypothesis."""
-    pairing = {entry.id for entry in ready if needs_hypothesis(entry.task)}
-    return any((arm := _parse(name)) and arm.model in pairing for name in arms)
+def read_beside(arms: Iterable[str], ready: Sequence[ModelEntry]) -> tuple[str, ...]:
+    """What any of these arms reads beside the text of a note, as names of a Note's fields: hypothesis, question."""
+    models = {arm.model for name in arms if (arm := _parse(name))}
+    tasks = [entry.task for entry in ready if entry.id in models]
+    needs = {"hypothesis": needs_hypothesis, "question": needs_question}
+    return tuple(field for field, is_needed in needs.items() if any(map(is_needed, tasks)))
 
 
 def _parse(name: str) -> Arm | None:

@@ -12,7 +12,7 @@ from workbench.explain.targets import SpanTarget, parse
 from workbench.explain.wording import account, describe_target, verdict
 from workbench.highlight.attribution import LISTED, Side, attribution, score_figure
 from workbench.highlight.markup import STYLE, Html, concat, style, table
-from workbench.note import hypothesis_in_words
+from workbench.note import hypothesis_in_words, question_in_words
 from workbench.predict import percent
 
 _HEAD = Html(
@@ -31,6 +31,8 @@ def explanation_page(report: ExplanationReport) -> Html:
     about = f"{report.made:%d %B %Y, %H:%M}; a note of {len(report.note.text):,} characters; "
     if report.note.hypothesis:
         about += f"{hypothesis_in_words(report.note, with_text=report.with_text)}; "
+    if report.note.question:
+        about += f"{question_in_words(report.note, with_text=report.with_text)}; "
     about += f"{text}."
     parts = [
         Html("<h1>{}</h1>").format(report.title if report.with_text else describe_target(target)),

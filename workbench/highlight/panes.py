@@ -40,6 +40,7 @@ CELLS = 60  # in a ruler
 
 _PANES = Html('<div class="{}" role="region" aria-label="The note, model by model" tabindex="0">{}</div>')
 _SHORT = 24  # characters
+_ANSWER = 200  # characters of an answer above the note
 _LINE = re.compile(rf"[^\n]{{0,{WIDEST}}}\n|[^\n]{{1,{WIDEST}}}(?:(?<=\s)|\Z)|[^\n]{{1,{WIDEST}}}")
 _STAGES = {"waiting": "waiting in the queue", "loading": "loading the model", "reading": "reading the note"}
 
@@ -113,7 +114,7 @@ def _short_class(characters: int) -> str:
 def _pane(
     text: str, pane: Pane, number: int, comparison: Comparison | None, slots: dict[str, str], *, several: bool
 ) -> Html:
-    head = _head(pane, Html("{} ").format(letter(number)) if several else Html(), slots)
+    head = _head(text, pane, number, slots, several=several)
     if pane.error:
         section = Html('<section class="sr-pane sr-failed" tabindex="0">{}{}</section>')
         return section.format(head, error_line(pane.error))
@@ -153,12 +154,37 @@ def _bar(label: LabelScore, is_given: bool, slots: dict[str, str]) -> Html:
     ).format(slots[label.label], " sr-given" if is_given else "", label.label, width, percent(label.score))
 
 
-def _head(pane: Pane, name: Html, slots: dict[str, str]) -> Html:
-    return Html('<header class="sr-head"><h2>{}{}</h2><p class="sr-facts">{}</p>{}{}{}</header>').format(
-        name,
+def _answer(text: str, prediction: Prediction, number: int) -> Html:
+    """The answer to the question with its score, and the likeliest one elsewhere; nothing without a question."""
+    if prediction.no_answer is None:
+        return Html()
+    given, other = prediction.answer, prediction.runner_up
+    line = Html('<p class="sr-answer">{}</p>')
+    if given is None:
+        partly = "the part that it read" if _is_partial(prediction.coverage) else "this note"
+        said = line.format(f"No answer found in {partly}.")
+    else:
+        link = Html('Answer: <a href="#{}"><bdi>{}</bdi></a> {}')
+        words = _excerpt(text, given.start, given.end)
+        said = line.format(link.format(finding_anchor(given.start, number), words, percent(given.score)))
+    if other:
+        next_best = Html('<p class="sr-more">Next likeliest: <bdi>{}</bdi> {}</p>')
+        said += next_best.format(_excerpt(text, other.start, other.end), percent(other.score))
+    return said
+
+
+def _excerpt(text: str, start: int, end: int) -> str:
+    words = " ".join(text[start:end].split())
+    return f"“{words}”" if len(words) <= _ANSWER else f"“{words[:_ANSWER]}…”"
+
+
+def _head(text: str, pane: Pane, number: int, slots: dict[str, str], *, several: bool) -> Html:
+    return Html('<header class="sr-head"><h2>{}{}</h2><p class="sr-facts">{}</p>{}{}{}{}</header>').format(
+        Html("{} ").format(letter(number)) if several else Html(),
         pane.title or pane.name,
         _facts(pane),
         caution_line(pane.caution) if pane.prediction else "",
+        _answer(text, pane.prediction, number) if pane.prediction else "",
         _details(pane, pane.prediction) if pane.prediction else "",
         _ranking(pane.prediction, slots) if pane.prediction and pane.prediction.labels else "",
     )
@@ -176,7 +202,7 @@ def _facts(pane: Pane) -> Html:
     if not pane.prediction:
         return Html('<span class="sr-stage">{}</span>').format(_stage(pane))
     spans, coverage = len(pane.prediction.spans), pane.prediction.coverage
-    number = fact.format(f"{count(spans, 'place')} marked") if answers(pane.prediction.task) != "labels" else Html()
+    number = fact.format(f"{count(spans, 'place')} marked") if answers(pane.prediction.task) == "spans" else Html()
     if not _is_partial(coverage):
         return number
     return number + Html('<span class="sr-partial">read {} of the note</span>').format(share_read(coverage))

@@ -36,7 +36,7 @@ from workbench.highlight.panes import labels_of, rows
 from workbench.highlight.relations import relation_row
 from workbench.highlight.small_print import small_print
 from workbench.highlight.tables import NONE, agreement_table, share
-from workbench.note import hypothesis_in_words
+from workbench.note import hypothesis_in_words, question_in_words
 from workbench.predict import percent
 
 LISTED = 1_000  # findings, and disagreements; nobody reads more, and browsers take minutes to lay them out
@@ -126,6 +126,8 @@ def _about(report: Report) -> Html:
     facts = [f"{report.made:%d %B %Y, %H:%M}", f"a note of {len(report.note.text):,} characters"]
     if report.note.hypothesis:
         facts.append(hypothesis_in_words(report.note, with_text=report.with_text))
+    if report.note.question:
+        facts.append(question_in_words(report.note, with_text=report.with_text))
     if report.context:
         facts.append(f"only its first {report.context:,} tokens")
     if report.filter.labels:

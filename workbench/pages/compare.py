@@ -13,7 +13,7 @@ from trainer.tasks import for_notes, reading
 from trainer.zoo import ModelEntry
 from workbench import highlight
 from workbench.compare import presets
-from workbench.compare.arms import arm_titles, model_titles, need_hypothesis
+from workbench.compare.arms import arm_titles, model_titles, read_beside
 from workbench.note import Note, samples
 from workbench.pages.parts import compare_downloads, compare_results, links
 from workbench.sessions.comparison import Run, start
@@ -41,9 +41,8 @@ def render() -> None:
         _offer_presets(ready)
     with st.container():
         arms = _choose_models(titles)
-        note = note_field.paired(note, needed=(paired := need_hypothesis(arms, ready)))
-        if paired:
-            note_field.draw_hypothesis()
+        note = note_field.beside(note, needed := read_beside(arms, ready))
+        note_field.draw_beside(needed)
         _choose_relations()
     _write_address(arms)
     if wrong := problem or error:
@@ -185,10 +184,9 @@ def _start_if_asked(titles: dict[str, str], ready: Sequence[ModelEntry]) -> Stil
         note, problem = state.compare_run.note, None
     if problem:
         return None  # the note's field shows it
-    paired = need_hypothesis(arms, ready)
-    note = note_field.paired(note, needed=paired)
-    if paired and note and not note.hypothesis and not pressed:
-        return None  # the page first asks for one
+    note = note_field.beside(note, needed := read_beside(arms, ready))
+    if note and note_field.is_lacking(note, needed) and not pressed:
+        return None  # the page first asks for it
     previous: Run | None = state.get("compare_run")
     try:
         relations = state.get("relations")

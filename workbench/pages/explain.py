@@ -4,6 +4,8 @@ The address holds the sample's id, the models, and a finding's offsets and label
 in the memory of this session.
 """
 
+from functools import partial
+
 import streamlit as st
 
 from trainer.errors import StillroomError
@@ -11,7 +13,7 @@ from trainer.queue import published
 from trainer.tasks import for_notes
 from trainer.zoo import ModelEntry
 from workbench import highlight, lab
-from workbench.compare.arms import model_titles, need_hypothesis
+from workbench.compare.arms import model_titles, read_beside
 from workbench.explain import ExplainOptions, targets
 from workbench.explain.agreement import compare_explanations
 from workbench.explain.wording import PARTS, describe_agreement
@@ -44,13 +46,12 @@ def render() -> None:
         note, problem = _choose_note()
     with st.container():
         arms = _choose_models(titles)
-        note = note_field.paired(note, needed=(paired := need_hypothesis(arms, _ready())))
-        if paired:
-            note_field.draw_hypothesis()
+        note = note_field.beside(note, needed := read_beside(arms, _ready()))
+        note_field.draw_beside(needed)
     st.html(highlight.STYLE)
     if problem:
         show_error(problem)
-    if note is None or not arms or (paired and not note.hypothesis):
+    if note is None or not arms or note_field.is_lacking(note, needed):
         _forget()
         return
     findings = _findings(note, arms)
@@ -215,7 +216,8 @@ def _findings(note: Note, arms: list[str]) -> Findings:
     if (compared := state.get("compare_run")) and compared.note == note:
         known |= dict(zip(compared.arms, compared.answers, strict=True))
     usable = {arm: answer for arm, answer in known.items() if not answer.cancelled()}
-    answers = {arm: usable.get(arm) or lab.shared().submit(note.text, Arm.parse(arm)) for arm in arms}
+    submit = partial(lab.shared().submit, hypothesis=note.hypothesis, question=note.question)
+    answers = {arm: usable.get(arm) or submit(note.text, Arm.parse(arm)) for arm in arms}
     if previous and previous.note != note:
         state[method_field.TYPED] = ""  # its offsets were of the note before
     state.explain_findings = findings = Findings(note, answers)

@@ -3,7 +3,7 @@
 `st.session_state.sample_clicked` is True in the run after a click on a sample; whoever reads it removes it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import streamlit as st
@@ -23,7 +23,7 @@ from workbench.note import (
 from workbench.widgets.demo_mode import is_demo
 from workbench.widgets.messages import plain
 
-LONGEST_HYPOTHESIS = 2_000  # characters
+LONGEST_BESIDE = 2_000  # characters of a hypothesis or a question
 SOURCES = ("Sample", "Paste", "Upload")  # a public demo accepts no uploads
 
 _OWN = {"Paste": "pasted", "Upload": "uploaded"}  # by source what an address says of a note that it does not hold
@@ -90,22 +90,40 @@ def entered() -> tuple[Note | None, StillroomError | None]:
         return None, error
 
 
-def draw_hypothesis() -> None:
-    """The field for the hypothesis of models that judge a note together with one."""
-    st.text_input(
-        "Hypothesis",
-        key="hypothesis",
-        persist_state="session",
-        max_chars=LONGEST_HYPOTHESIS,
-        placeholder="A statement or question about the note, such as: The patient has diabetes.",
-        help="Models of pairs say whether the note supports it; other models do not read it.",
-    )
+def draw_beside(needed: Sequence[str]) -> None:
+    """The fields for what models read beside the note, of those needed: a hypothesis and a question."""
+    if "hypothesis" in needed:
+        st.text_input(
+            "Hypothesis",
+            key="hypothesis",
+            persist_state="session",
+            max_chars=LONGEST_BESIDE,
+            placeholder="A statement or question about the note, such as: The patient has diabetes.",
+            help="Models of pairs say whether the note supports it; other models do not read it.",
+        )
+    if "question" in needed:
+        st.text_input(
+            "Question",
+            key="question",
+            persist_state="session",
+            max_chars=LONGEST_BESIDE,
+            placeholder="A question that the note may answer, such as: Which drug was stopped?",
+            help="Models for questions mark the words of the note that answer it; other models do not read it.",
+        )
 
 
-def paired(note: Note | None, *, needed: bool) -> Note | None:
-    """The note with the hypothesis that was entered, or without one where no model needs it."""
-    entered_here = (st.session_state.get("hypothesis") or "").strip()
-    return note and replace(note, hypothesis=entered_here if needed else "")
+def beside(note: Note | None, needed: Sequence[str]) -> Note | None:
+    """The note with the hypothesis and the question that were entered, or without where no model needs them."""
+    return note and replace(note, hypothesis=_entered("hypothesis", needed), question=_entered("question", needed))
+
+
+def is_lacking(note: Note, needed: Sequence[str]) -> bool:
+    """Whether a note is without a hypothesis or a question that a model needs."""
+    return any(not getattr(note, field) for field in needed)
+
+
+def _entered(field: str, needed: Sequence[str]) -> str:
+    return (st.session_state.get(field) or "").strip() if field in needed else ""
 
 
 def title(note: Note) -> str:
