@@ -175,6 +175,14 @@ def tiny_question_model(folder: Path) -> Path:
     return published_folder(folder, "BertForQuestionAnswering", ("start", "end"), about, **options)
 
 
+def tiny_role_model(folder: Path) -> Path:
+    """The same of a model that gives each sentence a role, in windows of 64 pieces."""
+    names = ("CONCLUSIONS", "METHODS", "RESULTS")
+    about = {"task": "roles", "labels": list(names), "dataset": "pmc-rct-slice"}
+    options = {"stillroom_task": "roles", "document_reading": {"max_tokens": 64}}
+    return published_folder(folder, "BertForTokenClassification", names, about, **options)
+
+
 @pytest.fixture(scope="session")
 def tiny_classifier(tmp_path_factory) -> Path:
     """The same of a classifier of documents, one label each, read in windows of 64 pieces."""

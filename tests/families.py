@@ -1,5 +1,7 @@
 """A tiny model of every family of architectures with random weights: what tests of heads share."""
 
+from functools import cache
+
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -98,3 +100,17 @@ def small_tokenizer(**options):
     cutter.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
     named = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     return PreTrainedTokenizerFast(tokenizer_object=cutter, mask_token="[MASK]", model_max_length=64, **named | options)
+
+
+@cache
+def typed_tokenizer():
+    """As of a BERT, with token types; its padding id is that of a RoBERTa, which counts positions by it."""
+    words = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
+    cutter = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    cutter.pre_tokenizer = Whitespace()
+    special = [("[CLS]", 2), ("[SEP]", 3)]
+    templates = {"single": "[CLS] $A [SEP]", "pair": "[CLS] $A [SEP] $B:1 [SEP]:1"}
+    cutter.post_processor = TemplateProcessing(**templates, special_tokens=special)
+    named = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "pad", "cls", "sep", "mask")}
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=cutter, model_input_names=names, model_max_length=64, **named)

@@ -19,10 +19,10 @@ from trainer.prediction import Plain
 from trainer.resolved import ResolvedDataset, ResolvedModel
 from trainer.run import RunSpec
 from trainer.spec import TRAINED, JobSpec, Schedule
-from trainer.tasks import with_data
+from trainer.tasks import TASKS, with_data
 from trainer.zoo import compatibility
 from trainer.zoo.compatibility import Shape
-from trainer.zoo.outputs import HEADS, SEVERAL, check_labels, head_of, label_set, names_for, task_of_head
+from trainer.zoo.outputs import SEVERAL, check_labels, head_of, label_set, names_for, task_of_head
 from trainer.zoo.weights import outputs_of, read_json
 
 LARGE_BYTES = 50_000_000  # a larger text data set is read when the job starts, row by row
@@ -66,7 +66,7 @@ def read_model(resolved: ResolvedModel) -> Model:
         shape = None
     try:
         head, _, labels = outputs_of(Path(resolved.path))
-        types = _checked_label_set(head, labels, config)
+        types = _checked_label_set(task_of_head(head, config), labels, config)
     except StillroomError as error:
         head, unclear = head_of(config), str(error)
     return Model(
@@ -82,10 +82,10 @@ def read_model(resolved: ResolvedModel) -> Model:
     )
 
 
-def _checked_label_set(head: str | None, labels: Sequence[str], config: Mapping[str, Any]) -> tuple[str, ...]:
-    if head and HEADS[head].labelled:
-        check_labels(head, labels, problem_type=config.get("problem_type"))
-    return label_set(head, labels)
+def _checked_label_set(task: str | None, labels: Sequence[str], config: Mapping[str, Any]) -> tuple[str, ...]:
+    if task and TASKS[task].labelled:
+        check_labels(task, labels, problem_type=config.get("problem_type"))
+    return label_set(task, labels)
 
 
 def foresee_model(
@@ -106,7 +106,7 @@ def foresee_model(
         # The size of a trimmed vocabulary is not known in advance.
         shape = None if change.vocabulary else compatibility.changed(shape, change)
     if shape:
-        labels = source.shape.labels if source and source.shape else names_for(task.head, types)
+        labels = source.shape.labels if source and source.shape else names_for(task.name, types)
         shape = shape.model_copy(update={"head": task.head, "labels": labels, "multi_label": multi_label})
     window = (change.max_tokens if change and change.attention else None) or (start.window if start else None)
     return Model(

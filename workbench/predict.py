@@ -9,7 +9,7 @@ from trainer import references, zoo
 from trainer.errors import BadSpec, UnknownName
 from trainer.prediction import Plain, Prediction
 from trainer.resolved import ResolvedModel
-from trainer.tasks import answers, needs_hypothesis, needs_question
+from trainer.tasks import TASKS, needs_hypothesis, needs_question
 from workbench.model_cache import CACHE
 from workbench.note import Note
 
@@ -112,7 +112,7 @@ def predict(
         progress=progress,
         cancelled=cancelled,
     )
-    if relating is None or answers(prediction.task) != "spans":
+    if relating is None or TASKS[prediction.task].predicts != "tags":
         return prediction
     related = inference.predict_relations(note.text, prediction.spans, *CACHE.load(relating), cancelled=cancelled)
     return prediction.model_copy(update={"relations": related})

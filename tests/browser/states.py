@@ -22,7 +22,13 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])] 
 from browser.app_server import SETTLED, Server, browsing, served  # noqa: E402
 from browser.space_server import Space, running  # noqa: E402
 from browser.staged_jobs import FINETUNING, claimed  # noqa: E402
-from conftest import chromium_path, tiny_assertion_model, tiny_pair_model, tiny_question_model  # noqa: E402
+from conftest import (  # noqa: E402
+    chromium_path,
+    tiny_assertion_model,
+    tiny_pair_model,
+    tiny_question_model,
+    tiny_role_model,
+)
 from left_models import leave, leave_scored  # noqa: E402
 
 from trainer import queue  # noqa: E402
@@ -190,6 +196,14 @@ def compare_question(page: Page, at: Places) -> None:
     field.press("Enter")
     _still(page)
     page.keyboard.press("Control+Enter")
+    page.locator(".sr-panes .sr-pane").nth(1).wait_for()
+    page.locator(".sr-waiting").first.wait_for(state="detached")
+    _still(page)
+
+
+@state
+def compare_roles(page: Page, at: Places) -> None:
+    page.goto(f"{at.app}/?model={at.jobs['roles']}&model=minilm-bc5cdr&sample=ed-chest-pain")
     page.locator(".sr-panes .sr-pane").nth(1).wait_for()
     page.locator(".sr-waiting").first.wait_for(state="detached")
     _still(page)
@@ -438,6 +452,7 @@ def places(app: Server, demo: Space, folder: Path) -> Iterator[Places]:
     (folder / "empty").mkdir()
     models = {"assertions": tiny_assertion_model(folder / "assertions"), "pairs": tiny_pair_model(folder / "pairs")}
     models["questions"] = tiny_question_model(folder / "questions")
+    models["roles"] = tiny_role_model(folder / "roles")
     with ExitStack() as stack, _jobs(models) as jobs:
         yield Places(app.address, demo.address, jobs, lambda: stack.enter_context(served(folder / "empty")).address)
 

@@ -60,6 +60,7 @@ class Days(Task):
     title: ClassVar = "Kinds of days"
     answers: ClassVar = "labels"
     head: ClassVar = "classification"
+    predicts: ClassVar = "labels"
     data: ClassVar = "labelled"
     labelled: ClassVar = True
     label: ClassVar = "kind of day"

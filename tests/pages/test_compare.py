@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from conftest import tiny_pair_model, tiny_question_model
+from conftest import tiny_pair_model, tiny_question_model, tiny_role_model
 from left_models import leave
 from streamlit.testing.v1 import AppTest
 
 from trainer import queue, zoo
+from trainer.datasets.rows.sentences import sentence_places
 from trainer.prediction import AttributeValue, Span
 from trainer.queue import published as published_runs
 from trainer.queue import store
@@ -550,6 +551,21 @@ def test_a_waiting_run_can_be_stopped_and_is_marked(runs, monkeypatch):
     page = ran(page)
     assert html(page).count("sr-failed") == 2 and "Stopped." in html(page)
     assert "stop" not in [button.key for button in page.button] and not page.error
+
+
+# --- Roles of sentences
+
+
+def test_the_role_of_each_sentence_is_marked(home, tiny_model, one_lab, monkeypatch, tmp_path):
+    monkeypatch.setattr(lab, "shared", lambda: one_lab)
+    reader, tagger = published(tiny_role_model(tmp_path / "roles"), 2), published(tiny_model, 1)
+    page = filled(opened(reader, tagger))
+    run: Run = page.session_state["compare_run"]
+    [roles, _] = run.predictions
+    assert len(roles.spans) == len(sentence_places(run.note.text)) > 3
+    assert {span.label for span in roles.spans} <= {"CONCLUSIONS", "METHODS", "RESULTS"}
+    assert roles.spans[0].label in html(page) and not page.error
+    assert run.comparison.agreement is None and "no label in common" in html(page)
 
 
 # --- Pairs

@@ -2,18 +2,13 @@
 
 import gzip
 import json
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, family, small_tokenizer
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.processors import TemplateProcessing
+from families import FAMILIES, family, small_tokenizer, typed_tokenizer
 from tokenizers_of_the_zoo import KINDS, tokenizer_of
-from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, PreTrainedTokenizerFast
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from trainer import datasets, inference, models
 from trainer.architectures import global_attention
@@ -107,20 +102,6 @@ def test_a_tokenizer_that_frames_only_one_text_frames_a_hypothesis_too():
     tokenizer = small_tokenizer()  # its template has no pair
     batch = framed([(cut("a b", tokenizer).ids, frame(tokenizer, "c"))])
     assert tokenizer.convert_ids_to_tokens(batch["input_ids"][0]) == ["[CLS]", "a", "b", "[SEP]", "c", "[SEP]"]
-
-
-@cache
-def typed_tokenizer():
-    """As of a BERT, with token types; its padding id is that of a RoBERTa, which counts positions by it."""
-    words = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
-    cutter = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
-    cutter.pre_tokenizer = Whitespace()
-    special = [("[CLS]", 2), ("[SEP]", 3)]
-    templates = {"single": "[CLS] $A [SEP]", "pair": "[CLS] $A [SEP] $B:1 [SEP]:1"}
-    cutter.post_processor = TemplateProcessing(**templates, special_tokens=special)
-    named = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "pad", "cls", "sep", "mask")}
-    names = ["input_ids", "token_type_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(tokenizer_object=cutter, model_input_names=names, model_max_length=64, **named)
 
 
 def network_of(kind):

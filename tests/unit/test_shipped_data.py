@@ -95,6 +95,26 @@ def test_the_slice_with_relations_holds_what_its_card_says():
     assert all((DATA / "bc5cdr-cid-slice" / file).is_file() for file in card.licence_files)
 
 
+def test_the_slice_with_roles_holds_what_its_card_says():
+    card, report = datasets.cards()["pmc-rct-slice"], datasets.check("pmc-rct-slice")
+    assert report.ok and report.task == card.task == "roles" and set(report.labels) == set(card.labels)
+    assert not any(report.repeated.values())
+    readme = (DATA / "pmc-rct-slice" / "README.md").read_text(encoding="utf-8")
+    for split, stated in card.splits.items():
+        counts, path = report.splits[split], DATA / "pmc-rct-slice" / stated.file
+        assert sha256(path) == stated.sha256
+        assert (counts.documents, counts.sentences, counts.characters) == (
+            stated.documents,
+            stated.sentences,
+            stated.characters,
+        )
+        assert f"| {split} | {counts.documents} | {counts.sentences:,} | {counts.characters:,} |" in readme
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            assert {json.loads(line)["licence"] for line in lines} <= {"CC BY", "CC0"}
+    assert sum((DATA / "pmc-rct-slice" / part.file).stat().st_size for part in card.splits.values()) < 300_000
+    assert all((DATA / "pmc-rct-slice" / file).is_file() for file in card.licence_files)
+
+
 def test_articles_carry_the_notice_under_which_they_may_be_shipped():
     """Their licences ask for it; `verbatim copying` and `non-commercial` are other terms, and stay out."""
     allowed = re.compile(r"Creative Commons\s+(Attribution\s+Licen[cs]e|Public\s+Domain)", re.IGNORECASE)

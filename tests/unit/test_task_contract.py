@@ -32,6 +32,11 @@ FILES = {  # a data set of each kind: the file of a split, and two examples that
         '{{"id": "2", "question": "Who came?", "answers": [], "is_impossible": true}}]}}]}}]}}',
     ),
     "related": ("tsv", "A bad @A$ on day {0} of @B$\tx\nA good @A$ on day {0} of @B$\ty\n"),
+    "roles": (
+        "jsonl",
+        '{{"sentences": [{{"text": "Bad day {0}", "label": "a"}}, {{"text": "It rained", "label": "b"}}]}}\n'
+        '{{"sentences": [{{"text": "Good {0}", "label": "a"}}]}}\n',
+    ),
     "labelled": ("jsonl", '{{"text": "A bad day {0}", "label": "a"}}\n{{"text": "Good {0}", "label": "b"}}\n'),
 }
 
@@ -97,7 +102,7 @@ def test_its_data_are_found_checked_and_read(name, data):
 
 def _labels(name):
     labels = {"tagged": {"x"}, "related": {"x", "y"}, "labelled": {"a", "b"}, "pairs": {"a", "b"}, "text": set()}
-    return (labels | {"questions": {"answer"}})[TASKS[name].data]
+    return (labels | {"questions": {"answer"}, "roles": {"a", "b"}})[TASKS[name].data]
 
 
 @every_task
@@ -108,6 +113,7 @@ def test_a_card_may_name_it(name, data):
     counts |= {"labelled": counts["text"], "pairs": "pairs: 2, characters: 40"}
     counts |= {"related": f"{counts['text']}, relations: 2"}
     counts |= {"questions": "questions: 2, unanswerable: 1, characters: 40"}
+    counts |= {"roles": f"{counts['text']}, sentences: 3"}
     split = f"{{file: train.{ending}, sha256: {'a' * 64}, {counts[TASKS[name].data]}}}"
     fields = {"id": "d", "name": "D", "licence": "CC0", "source": "here", "citation": "none", "task": name}
     text = "".join(f"{key}: {value}\n" for key, value in fields.items())

@@ -12,10 +12,12 @@ from trainer.datasets.places import SPLITS, digest, is_hub, require_data, resolv
 from trainer.datasets.readers import labelled, related, tagged, text
 from trainer.datasets.readers import pairs as pair_rows
 from trainer.datasets.readers import questions as question_files
+from trainer.datasets.readers import roles as role_rows
 from trainer.datasets.readers.conll import PlacedSentence, Sentence, sentences, write
 from trainer.datasets.readers.labelled import Field, LabelledDocument
 from trainer.datasets.readers.questions import Question
 from trainer.datasets.readers.related import RelatedDocument
+from trainer.datasets.readers.roles import RoleDocument
 from trainer.datasets.report import Problem, Report, check, survey
 from trainer.errors import BadData, CorruptFile
 from trainer.resolved import ResolvedDataset
@@ -28,6 +30,7 @@ __all__ = [
     "Question",
     "RelatedDocument",
     "Report",
+    "RoleDocument",
     "Sentence",
     "cards",
     "check",
@@ -42,6 +45,7 @@ __all__ = [
     "questions",
     "related_documents",
     "resolve",
+    "role_documents",
     "sentences",
     "survey",
     "version_of",
@@ -132,6 +136,17 @@ def questions(reference: str | ResolvedDataset, split: str, *, limit: int | None
     return _filled(islice(rows, limit), reference, split, "question")
 
 
+def role_documents(reference: str | ResolvedDataset, split: str, *, limit: int | None = None) -> list[RoleDocument]:
+    """The texts of a split with the roles of their sentences, or only the first `limit`.
+
+    Raises what `labelled_documents` raises.
+    """
+    place = _local_place(reference)
+    require_data(place, "roles")
+    rows = role_rows.read(path := _split_file(place, split), name=_display_name(path))
+    return _filled(islice(rows, limit), reference, split, "document")
+
+
 def label_field(reference: str | ResolvedDataset, *, multi_label: bool | None = None) -> Field:
     """The field with the labels: as the task says, else as the card says, else as the first row of train has it."""
     dataset = resolve(reference) if isinstance(reference, str) else reference
@@ -160,7 +175,7 @@ def _local_place(reference: str | ResolvedDataset) -> Path:
     dataset = resolve(reference) if isinstance(reference, str) else reference
     place = Path(dataset.path)
     if is_hub(dataset):
-        what = "a Hub data set has no tagged words, pairs, relations or questions."
+        what = "a Hub data set has no tagged words, pairs, relations, questions or roles."
         raise BadData(what, path=dataset.path, next_step="Use it for the task mlm or classification.")
     if not isinstance(reference, str) and digest(place) != dataset.sha256:
         next_step = "Restore its files, or submit a new job, which will use them as they are now."

@@ -86,6 +86,15 @@ class QuestionCounts(Counts):
     characters: int
 
 
+class RoleCounts(Counts):
+    """The size of a split of texts whose sentences have roles; `characters` are code points."""
+
+    unit: ClassVar = "documents"
+    documents: int
+    sentences: int
+    characters: int
+
+
 class SentenceSplit(SentenceCounts):
     """A split of tagged sentences as its card states it."""
 
@@ -130,6 +139,13 @@ class PairSplit(PairCounts):
 
 class QuestionSplit(QuestionCounts):
     """A split of questions as its card states it."""
+
+    file: str
+    sha256: str
+
+
+class RoleSplit(RoleCounts):
+    """A split of texts whose sentences have roles as its card states it."""
 
     file: str
     sha256: str
@@ -216,9 +232,16 @@ class QuestionCard(_Card):
     splits: dict[str, QuestionSplit] = Field(min_length=1)
 
 
-DatasetCard = TaggedCard | RelatedCard | TextCard | DocumentCard | PairCard | QuestionCard
+class RoleCard(_Card):
+    """The card of a data set of texts whose sentences have roles."""
+
+    data: ClassVar = "roles"
+    splits: dict[str, RoleSplit] = Field(min_length=1)
+
+
+DatasetCard = TaggedCard | RelatedCard | TextCard | DocumentCard | PairCard | QuestionCard | RoleCard
 _CARDS: dict[str, type[DatasetCard]] = {
-    kind.data: kind for kind in (TaggedCard, RelatedCard, TextCard, DocumentCard, PairCard, QuestionCard)
+    kind.data: kind for kind in (TaggedCard, RelatedCard, TextCard, DocumentCard, PairCard, QuestionCard, RoleCard)
 }
 
 

@@ -5,9 +5,18 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from trainer.datasets.cards import MarkedCounts, PairCounts, QuestionCounts, RelatedCounts, SentenceCounts, TextCounts
+from trainer.datasets.cards import (
+    MarkedCounts,
+    PairCounts,
+    QuestionCounts,
+    RelatedCounts,
+    RoleCounts,
+    SentenceCounts,
+    TextCounts,
+)
 from trainer.datasets.readers.questions import ANSWER, Question
 from trainer.datasets.readers.related import NEGATIVE, RelatedDocument
+from trainer.datasets.readers.roles import RoleDocument
 from trainer.datasets.rows.candidates import PairReading, PairTypes, find_candidates, pair_types
 
 
@@ -106,7 +115,27 @@ class QuestionContents(QuestionCounts):
     lines: dict[str, int] = {}
 
 
-_LABELLED = SentenceContents | MarkedContents | RelatedContents | LabelledContents | PairContents | QuestionContents
+class RoleContents(RoleCounts):
+    """A split of texts whose sentences have roles. longest: characters. repeated: texts that occur earlier in it.
+
+    labels: sentences by role. lines: the line where each role occurs first.
+    """
+
+    longest: int
+    repeated: int
+    labels: dict[str, int]
+    lines: dict[str, int]
+
+
+_LABELLED = (
+    SentenceContents
+    | MarkedContents
+    | RelatedContents
+    | LabelledContents
+    | PairContents
+    | QuestionContents
+    | RoleContents
+)
 Contents = _LABELLED | TextContents
 
 
@@ -142,6 +171,20 @@ def count_related(documents: Sequence[RelatedDocument]) -> RelatedContents:
         repeated=sum(document.repeated for document in documents),
         distant=sum(len(each.missed) for each in pairs),
         single=single,
+    )
+
+
+def count_roles(documents: Sequence[RoleDocument], *, repeated: int) -> RoleContents:
+    """The contents of a split of texts whose sentences have roles; `repeated` of the texts occur earlier."""
+    stated = [(label, document.line) for document in documents for label in document.labels]
+    return RoleContents(
+        documents=len(documents),
+        sentences=len(stated),
+        characters=sum(len(document.text) for document in documents),
+        longest=max((len(document.text) for document in documents), default=0),
+        repeated=repeated,
+        labels=dict(sorted(Counter(label for label, _ in stated).items())),
+        lines={label: line for label, line in reversed(stated)},
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from trainer.datasets.readers import labelled, pairs, questions, related, spans, text
+from trainer.datasets.readers import labelled, pairs, questions, related, roles, spans, text
 
 
 class Format(NamedTuple):
@@ -37,5 +37,10 @@ FORMATS = {
         "train, dev and test as .spans.jsonl, .pubtator or BRAT folders with relations, or as .jsonl or .tsv with one "
         "pair per row",
         related.SUFFIXES,
+    ),
+    "roles": Format(
+        "texts with roles of their sentences",
+        "train.jsonl, dev.jsonl and test.jsonl with sentences, each with text and label",
+        roles.SUFFIXES,
     ),
 }

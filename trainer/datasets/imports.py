@@ -20,7 +20,7 @@ from trainer.datasets.cards import CARD, NAME, Counts, shipped
 from trainer.datasets.contents import Contents, LabelledContents
 from trainer.datasets.formats import FORMATS
 from trainer.datasets.places import SPLITS, digest, locate, split_files
-from trainer.datasets.readers import brat, conll, labelled, pairs, related, spans, text
+from trainer.datasets.readers import brat, conll, labelled, pairs, related, roles, spans, text
 from trainer.datasets.readers.conll import Sentence
 from trainer.datasets.readers.entities import MarkedDocument
 from trainer.datasets.readers.lines import objects
@@ -166,6 +166,7 @@ def _labels(rows: Sequence[Row]) -> set[str]:
         labels |= {f"{name}={value}" for each in marked for name, value in (each.get("attributes") or {}).items()}
         labels |= {str(row[field]) for field in pairs.LABELS if isinstance(row.get(field), str | int)}
         labels |= set(map(str, row.get("labels") or ()))
+        labels |= {str(sentence["label"]) for sentence in row.get("sentences") or () if "label" in sentence}
     return labels
 
 
@@ -208,6 +209,8 @@ def _keys(row: Row, group: str | None) -> list[str]:
     else:
         fields = pairs.find_fields(row)
         content = row.get(fields.premise if fields else "text")
+        if content is None and "sentences" in row:
+            content = roles.parse(row, line=0).text
         named = row.get(group) if group else next((row[name] for name in GROUPS if row.get(name)), None)
         if group and named is None:
             what = f"a row without the field {group!r}; it has {', '.join(sorted(row))}."

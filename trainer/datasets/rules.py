@@ -94,7 +94,7 @@ def notes(
             )
     for name in ("dev", "test"):
         part = splits.get(name)
-        if answers(task) == "spans" and split in (None, name) and part and part.examples and not labels_in(part):
+        if TASKS[task].predicts == "tags" and split in (None, name) and part and part.examples and not labels_in(part):
             sentences.append(f"The {name} split has no entity: its F1 is 0 whatever a model predicts.")
     return tuple(sentences)
 
@@ -113,7 +113,7 @@ def unannotated_notes(not_annotated: Mapping[str, int], *, task: str) -> list[st
     if not not_annotated:
         return []
     labels = ", ".join(f"{label} ({number:,} times)" for label, number in not_annotated.items())
-    if answers(task) == "spans":
+    if TASKS[task].predicts == "tags":
         return [
             f"The model also predicts {labels}, which this data set does not annotate: "
             "they count neither for nor against it."
@@ -166,14 +166,14 @@ def _related_notes(split: RelatedContents) -> Iterator[str]:
 
 def _nothing_to_learn(train: Contents, name: str, task: str) -> BadData | None:
     labels = labels_in(train)
-    if answers(task) == "spans" and not labels:
+    if TASKS[task].predicts == "tags" and not labels:
         what = "the split has no entity; there is nothing to learn."
         return BadData(what, path=name, next_step="Annotate the entities of train.")
     if answers(task) == "answer" and not labels:
         what = "the split has no question with an answer; there is nothing to learn."
         return BadData(what, path=name, next_step="Add questions with answers to train.")
     fewest = 1 if isinstance(train, LabelledContents) and train.multi_label else 2
-    if answers(task) in ("labels", "relations") and len(labels) < fewest:
+    if TASKS[task].predicts in ("labels", "roles") and len(labels) < fewest:
         present = f"only the label {list_labels(labels)}" if labels else "no label"
         what = f"the split has {present}; there is nothing to tell apart."
         return BadData(what, path=name, next_step="Add documents with another label to train.")

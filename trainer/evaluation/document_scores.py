@@ -127,7 +127,7 @@ def evaluate(
     Raises BadSpec if the documents have labels that the model does not know, and BadData if there is nothing to score;
     `split` only names the documents in these messages.
     """
-    _check_labels(model, items, split)
+    check_labels(model, items, split)
     read, cost = costs.measure(
         model,
         lambda: classify(items, model, tokenizer, **options),
@@ -201,12 +201,21 @@ def metrics(answers: Answers) -> dict[str, float]:
     return {name: float(value) for name, value in (ratios | _ranking(answers) | support).items()}
 
 
-def bootstrap(answers: Answers, *, samples: int = SAMPLES, seed: int = 0) -> dict[str, list[float]]:
-    """[low, high] of each of `metrics` except support: the 95 % percentile bootstrap over documents."""
-    count = len(answers.gold)
+def bootstrap(
+    answers: Answers, *, owners: np.ndarray | None = None, samples: int = SAMPLES, seed: int = 0
+) -> dict[str, list[float]]:
+    """[low, high] of each of `metrics` except support: the 95 % percentile bootstrap over documents.
+
+    owners: the number of the document that each answer belongs to, where a document has several; they are drawn
+    together.
+    """
+    owners = np.arange(len(answers.gold)) if owners is None else owners
+    count = int(owners.max()) + 1
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=samples)  # (samples, docs)
+    draws = draws[:, owners]  # (samples, answers)
     counts = np.tensordot(draws, _counts(answers), axes=1)  # (samples, labels, 3)
-    resampled = _ratios(answers, counts, draws @ _exactly_right(answers) / count) | _ranking(answers, draws)
+    accuracy = draws @ _exactly_right(answers) / draws.sum(axis=1)
+    resampled = _ratios(answers, counts, accuracy) | _ranking(answers, draws)
     # A sample in which all documents or none have a label has no ranking.
     finite = {name: values[np.isfinite(values)] for name, values in resampled.items()}
     limits = {name: np.percentile(values, [2.5, 97.5]) for name, values in finite.items() if len(values)}
@@ -346,7 +355,8 @@ def _hypotheses(documents: Sequence[Document]) -> list[str] | None:
     return [document.hypothesis for document in documents if document.hypothesis is not None] or None
 
 
-def _check_labels(model: torch.nn.Module, items: Sequence[Item], split: str) -> None:
+def check_labels(model: torch.nn.Module, items: Sequence[Item], split: str) -> None:
+    """Raise BadData where there is nothing to score, and BadSpec for labels that the model does not know."""
     if not len(items):
         raise BadData(f"there is nothing to score{f' in the {split} split' if split else ''}.")
     known = inference.output_names(model)

@@ -33,6 +33,7 @@ from trainer.inference.model_outputs import (
     thresholds,
 )
 from trainer.inference.relations import classify_pairs, pair_reading, predict_relations
+from trainer.inference.roles import Roles, classify_sentences, predict_roles, role_windows
 from trainer.inference.tagging import (
     LABELLINGS,
     BestTags,
@@ -67,11 +68,13 @@ __all__ = [
     "Cancelled",
     "Classification",
     "Labelling",
+    "Roles",
     "WordOutputs",
     "answer_questions",
     "attributes_of",
     "classify",
     "classify_pairs",
+    "classify_sentences",
     "evaluating",
     "expand",
     "head",
@@ -82,6 +85,7 @@ __all__ = [
     "model_limit",
     "output_names",
     "pair_reading",
+    "plan_windows",
     "predict",
     "predict_many",
     "predict_relations",
@@ -147,11 +151,11 @@ def predict_many(
         raise BadSpec([("model", what)], next_step="Choose a model for entities, and this one for their relations.")
     frames, pieces = frames_of(model, tokenizer, hypotheses, len(texts), questions), [cut(t, tokenizer) for t in texts]
     rooms, read = _readable(pieces, frames, longest_window(model, tokenizer, max_tokens, reading=reading), reading)
-    predict_fields = _PREDICT[TASKS[model_task].answers]
-    shared = question_reading(model).doc_stride if needs_question(model_task) else None
+    predict_fields = _PREDICT[TASKS[model_task].predicts]
     batching = BatchOptions(batch_tokens=batch_tokens, progress=progress, cancelled=cancelled, frames=frames)
     answers = predict_fields(texts, read, rooms, model, tokenizer, **batching)
-    coverages = [_coverage(*each, shared) for each in zip(texts, pieces, read, rooms, strict=True)]
+    plans = [plan_windows(model, *each) for each in zip(texts, read, rooms, strict=True)]
+    coverages = [_coverage(*each) for each in zip(texts, pieces, read, plans, strict=True)]
     costs = _costs(time.perf_counter() - began, [len(each) for each in read])
     labels = label_set(model)
     return [
@@ -312,11 +316,36 @@ def _predict_labels(
     return answers
 
 
-_PREDICT: dict[str | None, Callable[..., list[_AnswerFields]]] = {  # by what a task answers
-    "spans": _predict_spans,
+def _predict_sentences(
+    texts: Sequence[str],
+    read: Sequence[Pieces],
+    rooms: Sequence[int],
+    model: torch.nn.Module,
+    tokenizer: Any,
+    **options: Unpack[BatchOptions],
+) -> list[_AnswerFields]:
+    """The sentences of each text with their roles."""
+    return [{"spans": spans} for spans in predict_roles(texts, read, rooms, model, tokenizer, **options)]
+
+
+_PREDICT: dict[str, Callable[..., list[_AnswerFields]]] = {  # by what the outputs of a task's models stand for
+    "tags": _predict_spans,
     "labels": _predict_labels,
-    "answer": _predict_answers,
+    "roles": _predict_sentences,
+    "ends": _predict_answers,
 }
+
+
+def plan_windows(model: torch.nn.Module, text: str, read: Pieces, room: int) -> np.ndarray:
+    """The windows in which a model reads the pieces `read` of a text, with room for so many: (windows, 4).
+
+    They are those of datasets.rows.pieces.windows; for roles they are of whole sentences.
+    """
+    model_task = task(model)
+    if TASKS[model_task].predicts == "roles":
+        return role_windows(text, read, room)
+    shared = question_reading(model).doc_stride if needs_question(model_task) else None
+    return windows(len(read), room, shared)
 
 
 def _probabilities(logits: np.ndarray, model: torch.nn.Module, pooling: str | None) -> np.ndarray:
@@ -328,10 +357,9 @@ def _probabilities(logits: np.ndarray, model: torch.nn.Module, pooling: str | No
     return (pooled.sigmoid() if is_multi_label(model) else pooled.softmax(-1)).numpy()
 
 
-def _coverage(text: str, pieces: Pieces, read: Pieces, room: int, shared: int | None) -> Coverage:
-    """How much of a text was read: `read` of all its `pieces`, in windows with room for so many."""
+def _coverage(text: str, pieces: Pieces, read: Pieces, plan: np.ndarray) -> Coverage:
+    """How much of a text was read: `read` of all its `pieces`, in the windows of `plan`."""
     unread = ((int(pieces.starts[len(read)]), len(text)),) if len(read) < len(pieces) else ()
-    plan = windows(len(read), room, shared)
     return Coverage(
         tokens=len(pieces),
         tokens_read=len(read),

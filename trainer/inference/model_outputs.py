@@ -9,6 +9,7 @@ from trainer.datasets.attributes import Attribute
 from trainer.datasets.tags import DECODING, Tags
 from trainer.datasets.tags import read as read_tags
 from trainer.errors import BadSpec
+from trainer.tasks import TASKS
 from trainer.zoo import outputs
 from trainer.zoo.outputs import HEADS, SEVERAL, check_predicts_labels, head_of_model, task_of_head
 
@@ -24,7 +25,7 @@ def tag_names(model: torch.nn.Module) -> list[str]:
 
 def tags_of(model: torch.nn.Module) -> Tags:
     """The tagging scheme of a model. Raises BadSpec if its head does not tag entities or its labels are not tags."""
-    if HEADS[head(model)].predicts != "tags":
+    if TASKS[task(model)].predicts != "tags":
         raise BadSpec([("model", f"it has no head for named entities ({describe(model)})")], next_step=FINE_TUNE)
     return read_tags(output_names(model))
 
@@ -67,7 +68,7 @@ def output_names(model: torch.nn.Module) -> list[str]:
 
 def label_set(model: torch.nn.Module) -> tuple[str, ...]:
     """The entity types or document labels that a model knows, sorted. Raises what `head` raises."""
-    return outputs.label_set(head(model), output_names(model))
+    return outputs.label_set(task(model), output_names(model))
 
 
 def is_multi_label(model: torch.nn.Module) -> bool:

@@ -77,20 +77,24 @@ def read(
     batch_tokens: int,
     frames: Sequence[Frame] | None = None,
     shared: int | None = None,
+    plans: Sequence[np.ndarray] | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read every window of every sequence of piece ids once and hand the logits of each batch to `store`.
 
     rooms: how many pieces fit into a window, of all sequences or of each. frames: by default the tokenizer's special
-    tokens. All sequences are numbered through as one. Returns where each begins and the last one ends, (sequences +
-    1,), and the table of all windows, (windows, 4). Raises Cancelled, and NonFiniteOutputs as `check_finite` does.
+    tokens. plans: the windows of each sequence, by default those of rows.pieces.windows. All sequences are numbered
+    through as one. Returns where each begins and the last one ends, (sequences + 1,), and the table of all windows,
+    (windows, 4). Raises Cancelled, and NonFiniteOutputs as `check_finite` does.
     """
     begins = np.cumsum([0, *map(len, sequences)])
     flat = np.concatenate([np.empty(0, dtype=np.int32), *sequences])  # (pieces,) of all sequences
     frames = frames or [frame(tokenizer)] * len(sequences)
-    placed = zip(sequences, np.broadcast_to(rooms, len(sequences)).tolist(), begins[:-1], strict=True)
-    plans = [windows(len(sequence), room, shared) + begin for sequence, room, begin in placed]
+    if plans is None:
+        placed = zip(sequences, np.broadcast_to(rooms, len(sequences)).tolist(), strict=True)
+        plans = [windows(len(sequence), room, shared) for sequence, room in placed]
+    plans = [plan + begin for plan, begin in zip(plans, begins[:-1], strict=True)]
     table = np.concatenate([np.empty((0, 4), dtype=np.int64), *plans])
     owners = np.repeat(np.arange(len(plans)), [len(plan) for plan in plans])  # (windows,) the sequence of each
     special = np.array([around.size for around in frames], dtype=np.int64)[owners]

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer import chain, markdown, models
-from trainer.datasets import attributes, tags
+from trainer.datasets import attributes
 from trainer.errors import Refused
 from trainer.files import MANIFEST, commit_folder, write_file
 from trainer.resolved import ResolvedModel
@@ -18,7 +18,7 @@ from trainer.run import RunSpec
 from trainer.tasks import MLM, TASKS, answers
 from trainer.zoo import ABOUT, RUN_ID
 from trainer.zoo.compatibility import shape
-from trainer.zoo.outputs import HEADS, task_of_head
+from trainer.zoo.outputs import label_set, task_of_head
 
 
 def publish(
@@ -65,8 +65,8 @@ def _describe(resolved: ResolvedModel, model: PreTrainedModel) -> dict[str, Any]
     """`about` for a model that was not made by a run: its task, its labels and its size."""
     properties = shape(resolved)
     task = task_of_head(properties.head, model.config.to_dict())
-    tagged = task and properties.head and HEADS[properties.head].predicts == "tags"
-    labels = tags.read(properties.labels).kinds if tagged else properties.labels
+    tagged = task and TASKS[task].predicts == "tags"
+    labels = label_set(task, properties.labels) if tagged else properties.labels
     return {
         "base": resolved.reference,
         "task": task if task and (labels or not TASKS[task].labelled) else None,
@@ -204,6 +204,8 @@ def _how_it_reads(about: Mapping[str, Any]) -> list[str]:
     reading = about.get("document_reading")
     if not reading:
         return []
+    if TASKS[about["task"]].predicts == "roles":
+        return [f"Texts are read in windows of up to {reading['max_tokens']:,} word pieces, cut between sentences."]
     if answers(about.get("task") or "") == "spans":
         return [f"Texts are read in windows of {reading['max_tokens']:,} word pieces, as long as its training rows."]
     if answers(about.get("task") or "") == "relations":

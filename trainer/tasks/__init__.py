@@ -11,6 +11,7 @@ from trainer.tasks.ner import NER
 from trainer.tasks.pairs import Pairs
 from trainer.tasks.questions import Questions
 from trainer.tasks.relations import Relations
+from trainer.tasks.roles import Roles
 from trainer.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
@@ -19,6 +20,7 @@ TASKS: dict[str, type[Task]] = {
     "pairs": Pairs,
     "questions": Questions,
     "relations": Relations,
+    "roles": Roles,
     "mlm": MLM,
 }
 DEFAULT_TASK = next(iter(TASKS))

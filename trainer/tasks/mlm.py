@@ -19,6 +19,7 @@ class MLM(Task):
     title: ClassVar = "Masked language model"
     answers: ClassVar = None
     head: ClassVar = "mlm"
+    predicts: ClassVar = "pieces"
     data: ClassVar = "text"
     labelled: ClassVar = False
     score: ClassVar = "accuracy"

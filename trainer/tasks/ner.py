@@ -26,6 +26,7 @@ class NER(Task):
     title: ClassVar = "Named entities in a text"
     answers: ClassVar = "spans"
     head: ClassVar = "ner"
+    predicts: ClassVar = "tags"
     data: ClassVar = "tagged"
     unlabelled: ClassVar = ("text", "tagged")
     labelled: ClassVar = True

@@ -22,6 +22,7 @@ class Questions(Task):
     reads: ClassVar = "question"
     answers: ClassVar = "answer"
     head: ClassVar = "questions"
+    predicts: ClassVar = "ends"
     data: ClassVar = "questions"
     unlabelled: ClassVar = ("questions",)
     labelled: ClassVar = True

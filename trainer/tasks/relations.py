@@ -21,6 +21,7 @@ class Relations(Task):
     reads: ClassVar = "mentions"
     answers: ClassVar = "relations"
     head: ClassVar = "classification"
+    predicts: ClassVar = "labels"
     data: ClassVar = "related"
     unlabelled: ClassVar = ("related",)
     labelled: ClassVar = True

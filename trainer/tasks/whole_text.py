@@ -18,6 +18,7 @@ class WholeText(Task):
 
     answers: ClassVar = "labels"
     head: ClassVar = "classification"
+    predicts: ClassVar = "labels"
     labelled: ClassVar = True
     reading: Literal["windows", "truncate"] = Field(
         "windows", description="Read long documents in windows, or only their first window"

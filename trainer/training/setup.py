@@ -28,7 +28,7 @@ from trainer.run import RunSpec
 from trainer.tasks.task import Task
 from trainer.training import loop, teacher_cache
 from trainer.training.objective import Objective
-from trainer.zoo.outputs import HEADS, task_fields
+from trainer.zoo.outputs import HEADS, TASK_FIELD, task_fields
 
 LoadedModel = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
@@ -152,6 +152,7 @@ def prepare(
         "with_units": teacher is not None and task.labelled,
     }
     rows = data.rows("train", tokenizer, **options)
+    vars(student.config).pop(TASK_FIELD, None)  # of the base
     student.config.update(data.marks(max_tokens, rows.lengths) | task_fields(task.name))
     if teacher and (carriers := getattr(teacher[0].config, attributes.CARRIERS, None)):
         student.config.update({attributes.CARRIERS: carriers})

@@ -110,7 +110,7 @@ def labelled_task(model: ResolvedModel) -> str:
             [("model", f"{model.reference} has no head that predicts labels (it is a {class_name or 'bare encoder'})")],
             next_step="Fine-tune it first, or choose a model that is fine-tuned.",
         )
-    check_labels(head, labels, problem_type=config.get("problem_type"))
+    check_labels(task, labels, problem_type=config.get("problem_type"))
     return task
 
 

@@ -196,7 +196,7 @@ def _teacher_fits(spec: JobSpec, teacher: Shape, student: Shape) -> Problems:
             "teacher",
             f"it is a model for {teacher.head}; {spec.task.name} needs a teacher that was fine-tuned for it",
         )
-    elif teacher.head == spec.task.head and HEADS[spec.task.head].predicts == "tags":
+    elif teacher.head == spec.task.head and spec.task.predicts == "tags":
         try:
             tags.read(teacher.labels)
         except BadSpec as error:

@@ -5,7 +5,7 @@ The only place that decides this: loading, checks, evaluation, prediction, expla
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from trainer.datasets import tags
 from trainer.datasets.readers.questions import ANSWER
@@ -16,17 +16,19 @@ from trainer.tasks import TASKS
 class Head(NamedTuple):
     """The output layer of a model; specs, zoo entries and results use its name.
 
-    kind: what messages call it. endings: how the names of its classes in transformers end. predicts: what each output
-    stands for: a tag, a label, the start or end of an answer, or a word piece; None for an encoder, which has no
-    outputs. whole_text: whether there is one prediction per text, read at its first token, rather than one per word
-    piece.
+    kind: what messages call it. endings: how the names of its classes in transformers end. whole_text: whether there is
+    one prediction per text, read at its first token, rather than one per word piece.
     """
 
     name: str
     kind: str
     endings: tuple[str, ...]
-    predicts: Literal["tags", "labels", "ends", "pieces"] | None
     whole_text: bool = False
+
+    @property
+    def predicts(self) -> str | None:
+        """What each output stands for with the default task of the head; None for an encoder, which has no outputs."""
+        return next((task.predicts for task in TASKS.values() if task.head == self.name), None)
 
     @property
     def labelled(self) -> bool:
@@ -42,16 +44,12 @@ class Head(NamedTuple):
         return self.predicts == "ends"
 
 
-TAGS = Head("ner", "token-classification", ("ForTokenClassification",), predicts="tags")
-LABELS = Head(
-    "classification", "sequence-classification", ("ForSequenceClassification",), predicts="labels", whole_text=True
-)
-ANSWERS = Head(
-    "questions", "question-answering", ("ForQuestionAnswering", "ForQuestionAnsweringSimple"), predicts="ends"
-)
+TAGS = Head("ner", "token-classification", ("ForTokenClassification",))
+LABELS = Head("classification", "sequence-classification", ("ForSequenceClassification",), whole_text=True)
+ANSWERS = Head("questions", "question-answering", ("ForQuestionAnswering", "ForQuestionAnsweringSimple"))
 ENDS = ("start", "end")  # the outputs of a head for answers, whatever a config.json calls them
-VOCABULARY = Head("mlm", "masked-LM", ("ForMaskedLM", "ForPreTraining"), predicts="pieces")
-ENCODER = Head("encoder", "encoder", ("Model",), predicts=None)
+VOCABULARY = Head("mlm", "masked-LM", ("ForMaskedLM", "ForPreTraining"))
+ENCODER = Head("encoder", "encoder", ("Model",))
 HEADS = {head.name: head for head in (VOCABULARY, TAGS, LABELS, ANSWERS, ENCODER)}
 TASK_FIELD = "stillroom_task"  # in a config.json: the task, where it is not the default task of the head
 MAX_LABELS = 100_000  # that a model may have
@@ -164,28 +162,31 @@ def task_fields(task: str) -> dict[str, str]:
     return {} if task_of_head(TASKS[task].head, {}) == task else {TASK_FIELD: task}
 
 
-def check_labels(head: str, names: Sequence[str], *, problem_type: str | None = None) -> None:
-    """Raise BadSpec if the names of the outputs do not tell what a labelled head predicts."""
-    if HEADS[head].predicts == "tags":
+def check_labels(task: str, names: Sequence[str], *, problem_type: str | None = None) -> None:
+    """Raise BadSpec if the names of the outputs do not tell what a model for a task with labels predicts."""
+    if TASKS[task].predicts == "tags":
         tags.read(names)
-    elif HEADS[head].predicts == "labels":
+    elif TASKS[task].predicts == "labels":
         check_predicts_labels(problem_type, names)
 
 
-def label_set(head: str | None, names: Sequence[str]) -> tuple[str, ...]:
-    """All that outputs with these names can predict: entity types, labels or answers, sorted; empty without labels."""
-    if head is None or not HEADS[head].labelled:
+def label_set(task: str | None, names: Sequence[str]) -> tuple[str, ...]:
+    """All that outputs with these names can predict: entity types, labels, roles or answers, sorted; () without labels.
+
+    task: what the model was trained for; None where it has no head for one.
+    """
+    if task is None or not TASKS[task].labelled:
         return ()
-    if head == ANSWERS.name:
+    if TASKS[task].predicts == "ends":
         return (ANSWER,)
-    return tags.read(names).kinds if HEADS[head].predicts == "tags" else tuple(sorted(names))
+    return tags.read(names).kinds if TASKS[task].predicts == "tags" else tuple(sorted(names))
 
 
-def names_for(head: str, labels: Iterable[str]) -> tuple[str, ...]:
-    """The names of the outputs of a new head for these entity types or labels."""
-    if head == ANSWERS.name:
+def names_for(task: str, labels: Iterable[str]) -> tuple[str, ...]:
+    """The names of the outputs of a new head for a task with these entity types, labels or roles."""
+    if TASKS[task].predicts == "ends":
         return ENDS
-    return tags.iob2(labels) if HEADS[head].predicts == "tags" else tuple(labels)
+    return tags.iob2(labels) if TASKS[task].predicts == "tags" else tuple(labels)
 
 
 def labels_of(config: Mapping[str, Any], *, where: str = "the model") -> tuple[str, ...]:

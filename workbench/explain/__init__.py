@@ -30,7 +30,15 @@ from workbench.explain.explanation import Attribution, Explanation
 from workbench.explain.grains import GRAINS, find_units
 from workbench.explain.methods import METHODS, make_method, unit_scores
 from workbench.explain.options import METHOD, ExplainOptions
-from workbench.explain.targets import AnswerTarget, RelationTarget, Target, as_asked, parse, require_task
+from workbench.explain.targets import (
+    AnswerTarget,
+    RelationTarget,
+    SentenceTarget,
+    Target,
+    as_asked,
+    parse,
+    require_task,
+)
 from workbench.model_cache import CACHE
 from workbench.note import Note
 
@@ -257,7 +265,10 @@ def _open_view(
         raise BadData("The model reads no word piece in this note.", next_step="Choose another note.")
     words = read.align(words_in(passage.text))
     answer = _answer_pieces(target, read) if isinstance(target, AnswerTarget) else None
-    places = list(range(answer[0], answer[1] + 1)) if answer else target.places(words)
+    if isinstance(target, SentenceTarget):
+        places = target.pieces(passage.text, read)
+    else:
+        places = list(range(answer[0], answer[1] + 1)) if answer else target.places(words)
     independent = inference.is_multi_label(model)
 
     def open_window(start: int, end: int) -> _View:
@@ -290,7 +301,7 @@ def _open_view(
         table = inference.windows(len(read), room, inference.question_reading(model).doc_stride)
         _window(table, places)  # an error where no window holds it
         return _likeliest(open_window, table[holding(table, answer)])
-    table = inference.windows(len(read), room)
+    table = inference.plan_windows(model, passage.text, read, room)
     return open_window(*_window(table, places)) if places else _likeliest(open_window, table)
 
 

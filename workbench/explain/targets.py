@@ -1,5 +1,5 @@
-"""What is explained: a span of the text, a value of its attribute, an answer to a question, a relation of two spans, or
-a label of the whole text.
+"""What is explained: a span of the text, a value of its attribute, the role of a sentence, an answer to a question, a
+relation of two spans, or a label of the whole text.
 
 A target says which logits its score is made of, and which compete with them.
 """
@@ -13,10 +13,12 @@ import numpy as np
 from trainer.datasets import attributes, tags
 from trainer.datasets.readers.questions import ANSWER
 from trainer.datasets.rows.candidates import Candidate, Marked, Mention, PairReading, mark, pair_mentions
+from trainer.datasets.rows.pieces import Pieces
+from trainer.datasets.rows.sentences import first_pieces, sentence_places
 from trainer.datasets.rows.words import Alignment
 from trainer.errors import BadSpec, UnknownName
 from trainer.prediction import Plain, Prediction, Span
-from trainer.tasks import answers
+from trainer.tasks import TASKS, answers
 
 _RELATION = re.compile(r"(\d{1,9}):(\d{1,9}):([^>]{1,200})>(\d{1,9}):(\d{1,9}):([^:]{1,200}):(.{1,200})", re.S)
 _SPAN = re.compile(r"(\d{1,9}):(\d{1,9}):(.{1,200})", re.S)
@@ -93,6 +95,34 @@ class AttributeTarget(SpanTarget):
         """The outputs of all values of the attribute."""
         attribute = attributes.split(self.label)[0]
         return [place for place, name in enumerate(names) if attributes.split(name)[0] == attribute]
+
+
+class SentenceTarget(SpanTarget):
+    """The sentence that holds text[start] has the role `label`, whether the model gives it or not; START:END:LABEL.
+
+    Its score is the log-odds of the role among all roles at the first word piece of the sentence (inference.roles).
+    """
+
+    written: ClassVar[str] = "gives sentences roles: write START:END:LABEL"
+
+    def columns(self, names: Sequence[str]) -> list[int]:
+        """The model's output for the role. UnknownName if it has none."""
+        return LabelTarget(label=self.label).columns(names)
+
+    def competing(self, names: Sequence[str]) -> list[int]:
+        """All roles."""
+        return list(range(len(names)))
+
+    def pieces(self, text: str, read: Pieces) -> list[int]:
+        """The first piece of the sentence. BadSpec where the model reads none of its pieces."""
+        places = sentence_places(text)
+        [number] = np.searchsorted(places[:, 1], [self.start], side="right")
+        if number < len(places):
+            [piece] = first_pieces(places, read.starts, read.ends)[[number]]
+            if piece >= 0:
+                return [int(piece)]
+        problem = f"found {self.start}:{self.end}, where the model reads no sentence"
+        raise BadSpec([("target", problem)], next_step=LIST_THEM)
 
 
 class AnswerTarget(SpanTarget):
@@ -195,7 +225,7 @@ class FoundTarget(TypedDict):
     score: float
 
 
-# AttributeTarget and AnswerTarget are SpanTargets, a RelationTarget is a LabelTarget.
+# AttributeTarget, SentenceTarget and AnswerTarget are SpanTargets, a RelationTarget is a LabelTarget.
 Target = SpanTarget | LabelTarget
 TARGETS: dict[str | None, type[SpanTarget] | type[LabelTarget]] = {
     kind.answers: kind for kind in (SpanTarget, LabelTarget, RelationTarget, AnswerTarget)
@@ -241,11 +271,15 @@ def list_targets(prediction: Prediction) -> list[FoundTarget]:
 
 
 def as_asked(target: Target, model: Any) -> Target:
-    """The target as a model that answers questions reads it; any other stays."""
+    """The target as a model that answers questions, or gives sentences roles, reads it; any other stays."""
     from trainer import inference
 
-    if type(target) is SpanTarget and target.label == ANSWER and answers(inference.task(model)) == "answer":
-        return AnswerTarget(**target.model_dump())
+    if type(target) is SpanTarget:
+        task = TASKS[inference.task(model)]
+        if task.predicts == "roles":
+            return SentenceTarget(**target.model_dump())
+        if task.answers == "answer" and target.label == ANSWER:
+            return AnswerTarget(**target.model_dump())
     return target
 
 
