@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from trainer import datasets
+from trainer.datasets import imports
 from trainer.datasets.readers import spans
 from trainer.errors import BadData, BadSpec, UnknownName
 
@@ -64,6 +65,13 @@ def pair_rows(folder):
     return folder / "x.tsv"
 
 
+def squad(folder):
+    asked = {"id": "1", "question": "Of what?", "answers": [{"text": "aspirin", "answer_start": 12}]}
+    rows = [{"context": f"{n:>8}the aspirin gave rash.", "qas": [asked | {"id": f"{n}"}]} for n in range(20)]
+    (folder / "x.json").write_text(json.dumps({"data": [{"paragraphs": rows}]}))
+    return folder / "x.json"
+
+
 def conll(folder):
     (folder / "x.conll").write_text("".join(f"note{n} O\naspirin B-Drug\n\n".replace(" ", "\t") for n in range(20)))
     return folder / "x.conll"
@@ -72,7 +80,7 @@ def conll(folder):
 @pytest.mark.parametrize(
     ("make", "task"),
     [(marked, "ner"), (marked, "relations"), (brat, "ner"), (brat, "relations"), (pubtator, "relations"),
-     (table, "classification"), (pair_rows, "pairs"), (conll, "ner")],
+     (table, "classification"), (pair_rows, "pairs"), (conll, "ner"), (squad, "questions")],
 )  # fmt: skip
 def test_every_form_becomes_three_splits_that_a_job_can_use(make, task, tmp_path):
     reference, report = datasets.import_data(make(tmp_path), task=task, name="mine")
@@ -119,6 +127,15 @@ def test_splits_that_are_there_stay_and_what_is_missing_comes_from_train(tmp_pat
     lines(tmp_path / "test.jsonl", rows[16:])
     _, report = datasets.import_data(tmp_path, task="classification", name="mine")
     assert {name: split.examples for name, split in report.splits.items()} == {"train": 14, "dev": 2, "test": 4}
+
+
+def test_rows_of_the_hub_are_taken_in_its_usual_forms():
+    tagged = {"tokens": ["Aspirin", "helps"], "ner_tags": ["B-Drug", "O"]}
+    assert imports._hub_row(tagged, "tagged") == datasets.Sentence(("Aspirin", "helps"), ("B-Drug", "O"))
+    asked = {"id": "1", "context": "Rash.", "question": "What?", "answers": {"text": ["Rash"], "answer_start": [0]}}
+    assert imports._hub_row(asked, "questions")["answers"] == [{"text": "Rash", "answer_start": 0}]
+    unanswered = asked | {"answers": {"text": [], "answer_start": []}}
+    assert imports._hub_row(unanswered, "questions")["is_impossible"] is True
 
 
 def test_text_needs_no_splits(tmp_path):

@@ -376,8 +376,17 @@ def test_the_cache_is_read_where_the_library_renames_its_reader(hub, monkeypatch
 
 
 def test_a_hub_data_set_without_text_says_what_it_has(hub):
-    with pytest.raises(BadData, match="no field `text`; it has question, id"):
+    with pytest.raises(BadData, match="no field `text`; it has question, id") as refused:
         datasets.resolve("hf:some/pairs")
+    assert "stillroom datasets import hf:some/pairs" in refused.value.next_step
+
+
+def test_a_hub_data_set_is_imported_with_the_names_of_its_labels(hub, home):
+    reference, report = datasets.import_data("hf:some/wards", task="classification", name="wards")
+    assert report.ok and report.labels == ("eye", "heart") and report.splits["dev"].documents == 200
+    assert datasets.labelled_documents(reference, "test", field="label", limit=1)[0].labels[0] in ("eye", "heart")
+    reference, report = datasets.import_data("hf:some/pairs", task="pairs", name="other")
+    assert not reference and "without `premise` and `hypothesis`" in report.problems[0].message
 
 
 def test_a_cached_hub_data_set_gives_labels_by_their_names(hub):

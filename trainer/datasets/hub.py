@@ -1,7 +1,8 @@
-"""Text data sets of the Hugging Face Hub (`hf:owner/name`, `hf:owner/name:config`), read with the `datasets` library.
+"""Data sets of the Hugging Face Hub (`hf:owner/name`, `hf:owner/name:config`), read with the `datasets` library.
 
-They are read from the library's cache on this machine; only `fetch` uses the network. Their rows need a field `text`,
-and for classification `label` or `labels`: names, or numbers that the data set's features name.
+They are read from the library's cache on this machine; only `fetch` uses the network. To be used as they are their rows
+need a field `text`, and for classification `label` or `labels`: names, or numbers that the data set's features name.
+`datasets import` takes them for every task.
 """
 
 import hashlib
@@ -36,6 +37,15 @@ def resolve(reference: str) -> ResolvedDataset:
     than plain rows, and BadData without a field `text`.
     """
     builder = _builder(reference)
+    fields = builder.info.features
+    if fields is not None and "text" not in fields:
+        what = f"it has no field `text`; it has {', '.join(list(fields)[:8])}."
+        next_step = f"Run `stillroom datasets import {_written(reference)} --task T --name N`, and use N."
+        raise BadData(what, path=reference, next_step=next_step)
+    return _resolved(reference, builder)
+
+
+def _resolved(reference: str, builder: Any) -> ResolvedDataset:
     pinned = f"{reference.removeprefix(PREFIX).partition('@')[0]}@{builder.hash}"
     sha256 = hashlib.sha256(pinned.encode()).hexdigest()
     return ResolvedDataset(reference=reference, path=PREFIX + pinned, sha256=sha256)
@@ -80,6 +90,25 @@ def labelled(reference: str, split: str, *, field: Field) -> Iterator[LabelledDo
             yield parse_document(row, field=field, line=number)
         except BadData as problem:
             raise at_line(problem, place, number) from None
+
+
+def rows(reference: str) -> dict[str, Iterator[dict[str, Any]]]:
+    """The rows of each split, by our name, with the names of labels in the place of their numbers.
+
+    Raises what `resolve` raises, but for a data set without `text`.
+    """
+    features = _pinned(reference).info.features or {}
+    names = {field: each for field, feature in features.items() if (each := _names(feature))}
+
+    def named(row: dict[str, Any]) -> dict[str, Any]:
+        return row | {
+            field: [each[number] for number in value] if isinstance(value, list) else each[value]
+            for field, each in names.items()
+            if (value := row.get(field)) is not None
+        }
+
+    streamed = {ours: _pinned(reference).as_streaming_dataset(split=hubs) for ours, hubs in splits(reference).items()}
+    return {split: map(named, stream) for split, stream in streamed.items()}
 
 
 def label_field(reference: str) -> Field:
@@ -152,7 +181,7 @@ def fetch(reference: str) -> ResolvedDataset:
             next_step="Check its name and the network, and that HF_HUB_OFFLINE is not set for this command.",
         ) from None
     _pinned.cache_clear()
-    return resolve(reference)
+    return _resolved(reference, _pinned(reference))
 
 
 def _parts(reference: str) -> tuple[str, str | None, str | None]:
@@ -169,10 +198,6 @@ def _check(builder: Any, reference: str) -> None:
         raise Refused(
             f"{reference} does not consist of plain rows.", next_step=f"Allowed: {', '.join(sorted(_BUILDERS))}."
         )
-    fields = builder.info.features
-    if fields is not None and "text" not in fields:
-        what = f"it has no field `text`; it has {', '.join(list(fields)[:8])}."
-        raise BadData(what, path=reference, next_step="Save it as .jsonl with that field, and use the file.")
 
 
 def _written(reference: str) -> str:

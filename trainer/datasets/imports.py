@@ -1,6 +1,7 @@
 """`stillroom datasets import`: a version of your own data in one form, named by its hash, split by document if need be.
 
-    STILLROOM_HOME/datasets/NAME/HASH/    train, dev and test as .jsonl, or .conll for tagged sentences; card.yaml
+    STILLROOM_HOME/datasets/NAME/HASH/    card.yaml, and train, dev and test as .jsonl, tagged sentences as .conll,
+                                          questions as SQuAD .json
 
 NAME stands for the version that was imported last, NAME@HASH for one of them. A version is never changed.
 """
@@ -16,14 +17,16 @@ from typing import Any
 
 import yaml
 
+from trainer.datasets import hub
 from trainer.datasets.cards import CARD, NAME, Counts, shipped
 from trainer.datasets.contents import Contents, LabelledContents
 from trainer.datasets.formats import FORMATS
 from trainer.datasets.places import SPLITS, digest, locate, split_files
-from trainer.datasets.readers import brat, conll, labelled, pairs, related, roles, spans, text
+from trainer.datasets.readers import brat, conll, labelled, pairs, questions, related, roles, spans, text
 from trainer.datasets.readers.conll import Sentence
 from trainer.datasets.readers.entities import MarkedDocument
 from trainer.datasets.readers.lines import objects
+from trainer.datasets.readers.questions import Question
 from trainer.datasets.report import Report, check
 from trainer.errors import BadData, BadSpec, UnknownName
 from trainer.files import commit_folder
@@ -32,6 +35,7 @@ from trainer.home import home
 from trainer.tasks import TASKS
 
 SHARES = {"train": 0.7, "dev": 0.1, "test": 0.2}  # of the documents
+_TAGS = ("ner_tags", "tags", "labels")  # usual names of the tags of `tokens` on the Hub
 GROUPS = ("document", "document_id", "doc_id", "note_id", "patient_id", "patient", "subject_id")
 Row = Mapping[str, Any] | Sentence
 
@@ -47,33 +51,34 @@ def import_data(
 ) -> tuple[str, Report]:
     """Copy a data set for a task into the state folder: (NAME@HASH, what it contains).
 
-    path: what `check` takes: a folder with splits, one file, or one folder of BRAT files. Where dev or test is missing,
-    documents of train are moved there: 10 and 20 % of all, chosen by hash; rows with the same text, or the same `group`
-    (a field; by default the first of GROUPS that rows have), stay together. With any problem nothing is imported: the
-    reference is then "" and the report has the problems. Raises UnknownName for an unknown task or path, BadSpec for a
-    name that cannot be used, and BadData for a field that rows lack, or too few documents to split.
+    path: what `check` takes: a folder with splits, one file, or one folder of BRAT files; or hf:owner/name, a data set
+    of the Hub that `datasets fetch` has brought here. Where dev or test is missing documents of train are moved there:
+    10 and 20 % of all, chosen by hash; rows with the same text, or the same `group` (a field; by default the first of
+    GROUPS that rows have), stay together. With any problem nothing is imported: the reference is then "" and the report
+    has the problems. Raises UnknownName for an unknown task or path, BadSpec for a name that cannot be used, and
+    BadData for a field that rows lack, or too few documents to split.
     """
     _check_name(name)
     if task not in TASKS:
         raise UnknownName("task", task, TASKS)
-    place = locate(str(path))
-    files = {"train": place} if place.is_file() or brat.is_split(place) else split_files(place)
-    for file in files.values():
-        report = check(file, task=task)
-        if report.problems:
-            return "", report
-    rows = {split: list(_read(file, TASKS[task].data)) for split, file in files.items()}
     folder = home() / "datasets"
     folder.mkdir(exist_ok=True)
+    kind = TASKS[task].data
     with TemporaryDirectory(dir=folder, prefix=".tmp-") as draft:
+        origin, files = _files(str(path), kind, Path(draft))
+        for file in files.values():
+            report = check(file, task=task)
+            if report.problems:
+                return "", report
+        rows = {split: list(_read(file, kind)) for split, file in files.items()}
         copy = Path(draft) / name
         copy.mkdir()
-        _write(copy, _split(rows, group) if TASKS[task].labelled else rows)
+        _write(copy, _split(rows, group) if TASKS[task].labelled else rows, kind)
         report = check(copy, task=task)
         if report.problems:
             return "", report
         version = digest(copy)[:8]
-        facts = {"licence": licence, "source": source or f"imported from {place.name}"}
+        facts = {"licence": licence, "source": source or f"imported from {origin}"}
         card = _card(name, task, copy, report, **facts)
         (copy / CARD).write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
@@ -83,6 +88,18 @@ def import_data(
 
         commit_folder(folder / name / version, write)
     return f"{name}@{version}", report
+
+
+def _files(path: str, kind: str, draft: Path) -> tuple[str, dict[str, Path]]:
+    """What is imported in a word, and the file of each split; those of a Hub data set are written to `draft`."""
+    if hub.is_reference(path):
+        folder = draft / path.removeprefix(hub.PREFIX).replace("/", "-")
+        folder.mkdir()
+        _write(folder, {split: [_hub_row(row, kind) for row in rows] for split, rows in hub.rows(path).items()}, kind)
+        return path, {file.stem: file for file in folder.iterdir()}
+    place = locate(path)
+    alone = place.is_file() or brat.is_split(place)
+    return place.name, {"train": place} if alone else split_files(place)
 
 
 def _check_name(name: str) -> None:
@@ -95,7 +112,9 @@ def _check_name(name: str) -> None:
 
 def _read(file: Path, kind: str) -> Iterator[Row]:
     """The rows of a split that has no problems, in the form in which they are written."""
-    if not file.is_dir() and file.name.endswith(".conll"):
+    if kind == "questions":
+        yield from map(_question_row, questions.read(file))
+    elif not file.is_dir() and file.name.endswith(".conll"):
         yield from (placed.sentence for placed in conll.read(file))
     elif file.is_dir() or ".pubtator" in file.suffixes[-2:]:
         yield from map(_marked_row, spans.read_marked(file))
@@ -113,6 +132,25 @@ def _valid(rows: Iterable[tuple[int, Mapping[str, Any] | BadData]]) -> Iterator[
         if isinstance(row, BadData):
             raise row
         yield row
+
+
+def _question_row(question: Question) -> Mapping[str, Any]:
+    answers = [{"text": question.text[start:end], "answer_start": start} for start, end in question.answers]
+    row = {"id": question.id, "context": question.text, "question": question.question, "answers": answers}
+    return row | {"is_impossible": not answers}
+
+
+def _hub_row(row: Mapping[str, Any], kind: str) -> Row:
+    """A row of the Hub in the form of this project: tagged words, or SQuAD's columns of answers as a list."""
+    tags = next((row[name] for name in _TAGS if isinstance(row.get(name), list)), None)
+    if kind == "tagged" and isinstance(row.get("tokens"), list) and tags is not None:
+        return Sentence(tuple(map(str, row["tokens"])), tuple(map(str, tags)))
+    answers = row.get("answers")
+    if kind == "questions" and isinstance(answers, dict):
+        pairs_of = zip(answers.get("text", ()), answers.get("answer_start", ()), strict=False)
+        stated = [{"text": words, "answer_start": start} for words, start in pairs_of]
+        return {**row, "answers": stated, "is_impossible": not stated}
+    return row
 
 
 def _marked_row(document: MarkedDocument) -> Mapping[str, Any]:
@@ -208,7 +246,7 @@ def _keys(row: Row, group: str | None) -> list[str]:
             raise BadData(what, next_step="Leave out --group, or give one file per split.")
     else:
         fields = pairs.find_fields(row)
-        content = row.get(fields.premise if fields else "text")
+        content = row.get(fields.premise if fields else "context" if "context" in row else "text")
         if content is None and "sentences" in row:
             content = roles.parse(row, line=0).text
         named = row.get(group) if group else next((row[name] for name in GROUPS if row.get(name)), None)
@@ -223,14 +261,26 @@ def _hash(kind: str, content: str) -> str:
     return sha256(f"{kind}\0{content}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _write(folder: Path, parts: Mapping[str, Sequence[Row]]) -> None:
+def _write(folder: Path, parts: Mapping[str, Sequence[Row]], kind: str) -> None:
     for split, rows in parts.items():
+        if kind == "questions":
+            (folder / f"{split}.json").write_text(_squad(rows), encoding="utf-8")
+            continue
         sentences = [row for row in rows if isinstance(row, Sentence)]
         if sentences:
             conll.write(folder / f"{split}.conll", sentences)
             continue
         lines = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
         (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8", newline="\n")
+
+
+def _squad(rows: Sequence[Row]) -> str:
+    """Questions as SQuAD JSON, those of one text together."""
+    by_text: dict[object, list[Row]] = {}
+    for row in rows:
+        by_text.setdefault(row.get("context") if isinstance(row, Mapping) else None, []).append(row)
+    articles = [{"paragraphs": [{"context": text, "qas": asked}]} for text, asked in by_text.items()]
+    return json.dumps({"data": articles}, ensure_ascii=False)
 
 
 def _card(name: str, task: str, folder: Path, report: Report, *, licence: str, source: str) -> dict[str, Any]:
