@@ -195,3 +195,9 @@ def test_the_command(tmp_path, stillroom):
     words = ("datasets", "import", lines(tmp_path / "wrong.jsonl", [{"label": "a"}]), *words[3:])
     code, out, _ = stillroom(*words, "other")
     assert code == 2 and "line 1" in out and "Nothing was imported" in out
+
+
+def test_a_folder_is_checked_for_the_task_on_its_card(tmp_path):
+    reference, _ = datasets.import_data(table(tmp_path), task="classification", name="mine")
+    report = datasets.check(datasets.resolve(reference).path)
+    assert report.ok and report.task == "classification"

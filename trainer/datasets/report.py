@@ -12,7 +12,6 @@ import numpy as np
 from pydantic import Field, computed_field
 
 from trainer.datasets import hub, rules
-from trainer.datasets.cards import cards
 from trainer.datasets.contents import (
     Contents,
     LabelledContents,
@@ -117,7 +116,7 @@ class _Problems:
 def check(path: str | Path, *, task: str | None = None, limit: int = LIMIT) -> Report:
     """Read a data set (an id, a folder, or one file or BRAT folder) to its end, and report its contents and problems.
 
-    task: as in a spec; by default the one on the card of a data set that ships, or else ner. limit: of problems in the
+    task: as in a spec; by default the one on the card, or else ner. limit: of problems in the
     report. What passes can be trained on: not only wrong rows are problems, but everything that training would refuse.
     Raises UnknownName for an unknown task, or a path that is neither a file nor a folder.
     """
@@ -125,8 +124,7 @@ def check(path: str | Path, *, task: str | None = None, limit: int = LIMIT) -> R
         raise UnknownName("task", task, TASKS)
     place, problems = locate(str(path)), _Problems()
     if not task:
-        shipped = cards().get(str(path))
-        task = shipped.task if shipped else DEFAULT_TASK
+        task = _stated_task(place) or DEFAULT_TASK
     # Of a single split only the rows can be checked.
     alone = TASKS[task].labelled and (place.is_file() or brat.is_split(place))
     files = {place.stem.partition(".")[0]: place} if alone else _files(place, task, problems)
@@ -136,6 +134,13 @@ def check(path: str | Path, *, task: str | None = None, limit: int = LIMIT) -> R
         return report
     more = report.more_problems + excess
     return report.model_copy(update={"problems": report.problems[:limit], "more_problems": more})
+
+
+def _stated_task(place: Path) -> str | None:
+    """The task on the card of a folder; a damaged card is reported with the splits."""
+    with suppress(BadData):
+        return stated.task if place.is_dir() and (stated := card(place)) else None
+    return None
 
 
 def survey(dataset: ResolvedDataset, *, task: str, multi_label: bool | None = None) -> Report:
