@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from pydantic import Field, computed_field
 
 from trainer.datasets import hub, rules
+from trainer.datasets.cards import card
 from trainer.datasets.contents import (
     Contents,
     LabelledContents,
