@@ -180,6 +180,13 @@ def test_what_cannot_be_imported_is_refused(changes, error, message, tmp_path):
     assert "mine" not in datasets.cards()
 
 
+def test_lengths_are_described_against_usual_windows():
+    assert imports.describe_lengths([10] * 9 + [5000]) == (
+        "Texts have 10 word pieces of MiniLM in the median, 2,754 at the 95th percentile and 5,000 at most; "
+        "10% do not fit a window of 512 and 10% do not fit a window of 4,096."
+    )
+
+
 def test_too_few_documents_are_not_split(tmp_path):
     path = lines(tmp_path / "x.jsonl", [{"text": "One.", "label": "a"}, {"text": "one. ", "label": "b"}])
     with pytest.raises(BadData, match="1 documents"):
@@ -192,6 +199,7 @@ def test_the_command(tmp_path, stillroom):
     answer = json.loads(out)
     assert code == 0 and answer["reference"].startswith("mine@") and answer["splits"]["train"]["documents"] == 14
     assert "mine" in stillroom("datasets")[1]
+    assert "MiniLM in the median" in datasets.cards()["mine"].notes[-1]
     words = ("datasets", "import", lines(tmp_path / "wrong.jsonl", [{"label": "a"}]), *words[3:])
     code, out, _ = stillroom(*words, "other")
     assert code == 2 and "line 1" in out and "Nothing was imported" in out

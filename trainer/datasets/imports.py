@@ -9,12 +9,13 @@ NAME stands for the version that was imported last, NAME@HASH for one of them. A
 import datetime
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import yaml
 
 from trainer.datasets import hub
@@ -34,6 +35,7 @@ from trainer.files import sha256 as file_sha256
 from trainer.home import home
 from trainer.tasks import TASKS
 
+WINDOWS = (512, 4096)  # word pieces
 SHARES = {"train": 0.7, "dev": 0.1, "test": 0.2}  # of the documents
 _TAGS = ("ner_tags", "tags", "labels")  # usual names of the tags of `tokens` on the Hub
 GROUPS = ("document", "document_id", "doc_id", "note_id", "patient_id", "patient", "subject_id")
@@ -48,6 +50,7 @@ def import_data(
     group: str | None = None,
     licence: str = "not stated",
     source: str = "",
+    count_pieces: Callable[[Sequence[str]], Sequence[int]] | None = None,
 ) -> tuple[str, Report]:
     """Copy a data set for a task into the state folder: (NAME@HASH, what it contains).
 
@@ -55,8 +58,9 @@ def import_data(
     of the Hub that `datasets fetch` has brought here. Where dev or test is missing documents of train are moved there:
     10 and 20 % of all, chosen by hash; rows with the same text, or the same `group` (a field; by default the first of
     GROUPS that rows have), stay together. With any problem nothing is imported: the reference is then "" and the report
-    has the problems. Raises UnknownName for an unknown task or path, BadSpec for a name that cannot be used, and
-    BadData for a field that rows lack, or too few documents to split.
+    has the problems. count_pieces: the number of word pieces of each text, for a note on the card.
+    Raises UnknownName for an unknown task or path, BadSpec for a name that cannot be used, and BadData for a field that
+    rows lack, or too few documents to split.
     """
     _check_name(name)
     if task not in TASKS:
@@ -80,6 +84,9 @@ def import_data(
         version = digest(copy)[:8]
         facts = {"licence": licence, "source": source or f"imported from {origin}"}
         card = _card(name, task, copy, report, **facts)
+        if count_pieces:
+            texts = dict.fromkeys(_text(row) for part in rows.values() for row in part)
+            card["notes"].append(describe_lengths(count_pieces([*texts])))
         (copy / CARD).write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
         def write(target: Path) -> None:
@@ -238,23 +245,39 @@ def _groups(rows: Sequence[Row], group: str | None) -> list[list[Row]]:
 
 def _keys(row: Row, group: str | None) -> list[str]:
     """Hashes of what a row shares with the rows that must stay in its split: its text, and its document or patient."""
+    named: object = None
     if isinstance(row, Sentence):
-        content: object = " ".join(row.words)
-        named: object = None
         if group:
             what = f"tagged sentences without a field {group!r}."
             raise BadData(what, next_step="Leave out --group, or give one file per split.")
     else:
-        fields = pairs.find_fields(row)
-        content = row.get(fields.premise if fields else "context" if "context" in row else "text")
-        if content is None and "sentences" in row:
-            content = roles.parse(row, line=0).text
         named = row.get(group) if group else next((row[name] for name in GROUPS if row.get(name)), None)
         if group and named is None:
             what = f"a row without the field {group!r}; it has {', '.join(sorted(row))}."
             raise BadData(what, next_step="Choose a field of every row with --group.")
-    same_text = " ".join(str(content).casefold().split())
+    same_text = " ".join(_text(row).casefold().split())
     return [_hash("text", same_text), *([_hash("group", str(named))] if named is not None else [])]
+
+
+def _text(row: Row) -> str:
+    """The text of a row in any form; of a pair its premise."""
+    if isinstance(row, Sentence):
+        return " ".join(row.words)
+    if isinstance(row.get("sentences"), list):
+        return roles.parse(row, line=0).text
+    fields = pairs.find_fields(row)
+    return str(row.get(fields.premise if fields else "context" if "context" in row else "text"))
+
+
+def describe_lengths(pieces: Sequence[int]) -> str:
+    """How long texts are, against the windows of usual models: 512 and 4,096 word pieces with two special ones."""
+    lengths = np.array(pieces or [0])
+    middle, long = np.percentile(lengths, [50, 95])
+    over = [f"{np.mean(lengths > window - 2):.0%} do not fit a window of {window:,}" for window in WINDOWS]
+    return (
+        f"Texts have {middle:,.0f} word pieces of MiniLM in the median, {long:,.0f} at the 95th percentile and "
+        f"{lengths.max():,} at most; {' and '.join(over)}."
+    )
 
 
 def _hash(kind: str, content: str) -> str:

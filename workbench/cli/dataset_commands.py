@@ -1,6 +1,7 @@
 """The commands about data sets: `stillroom datasets`, `datasets check`, `datasets import` and `datasets fetch`."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -69,14 +70,29 @@ def import_dataset(
 
     Nothing is imported while there are problems: they are reported by file and line, and the exit code is 2.
     """
-    from trainer.datasets import import_data
+    from trainer.datasets import cards, import_data
 
-    reference, report = import_data(path, task=task, name=name, group=group, licence=licence, source=source)
+    options: dict[str, Any] = {"group": group, "licence": licence, "source": source}
+    reference, report = import_data(path, task=task, name=name, count_pieces=_count_pieces, **options)
 
     def view() -> None:
         terminal.show_report(report)
+        for note in cards()[name].notes[-1:] if reference else ():
+            terminal.say(note)
         terminal.say(f"Imported as {reference}; {name} stands for it." if reference else "Nothing was imported.")
 
     terminal.answer({"reference": reference, **report.to_json()}, as_json=as_json, view=view)
     if report.problems:
         raise typer.Exit(BAD_INPUT)
+
+
+def _count_pieces(texts: Sequence[str]) -> list[int]:
+    """The word pieces of each text by the tokenizer that ships."""
+    from tokenizers import Tokenizer
+
+    from trainer import zoo
+
+    tokenizer = Tokenizer.from_file(f"{zoo.resolve('minilm').path}/tokenizer.json")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return [len(encoding.ids) - 2 for encoding in tokenizer.encode_batch([*texts])]
