@@ -183,6 +183,15 @@ def tiny_role_model(folder: Path) -> Path:
     return published_folder(folder, "BertForTokenClassification", names, about, **options)
 
 
+def tiny_value_model(folder: Path) -> Path:
+    """The same of a model that gives a text a value on a scale of 0 to 10, in windows of 64 pieces."""
+    about = {"task": "values", "labels": ["value"], "dataset": "pain"}
+    reading = {"reading": "windows", "pooling": "mean", "max_tokens": 64}
+    options = {"stillroom_task": "values", "problem_type": "regression", "stillroom_value_range": [0, 10]}
+    options |= {"document_reading": reading}
+    return published_folder(folder, "BertForSequenceClassification", ("value",), about, **options)
+
+
 @pytest.fixture(scope="session")
 def tiny_classifier(tmp_path_factory) -> Path:
     """The same of a classifier of documents, one label each, read in windows of 64 pieces."""

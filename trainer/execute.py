@@ -261,6 +261,7 @@ def _about(
         "labels": inference.label_set(model) if spec.task.labelled else [],
         "multi_label": inference.is_multi_label(model) if spec.task.answers == "labels" else None,
         "document_reading": getattr(model.config, "document_reading", None),
+        "value_range": getattr(model.config, inference.RANGE, None),
         "thresholds": getattr(model.config, inference.THRESHOLDS, None),
         "base": spec.start,
         "made_from": spec.made_from,

@@ -4,6 +4,7 @@ Offsets are Unicode code points into the text exactly as it was given (no newlin
 None of these types holds note text, so their repr and JSON are safe to log.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +67,20 @@ class Answer(Plain):
     score: float
 
 
+class Value(Plain):
+    """A number for a whole text, and the lowest and highest one of what its model was trained on."""
+
+    value: float
+    lowest: float
+    highest: float
+
+    def __str__(self) -> str:
+        """In words: "3.4 on a scale of 0 to 10", with as many decimals as the scale is worth."""
+        width = self.highest - self.lowest
+        decimals = max(0, 2 - math.floor(math.log10(width))) if width > 0 else 2
+        return f"{self.value:.{min(decimals, 12)}f} on a scale of {self.lowest:g} to {self.highest:g}"
+
+
 class LabelScore(Plain):
     """A label of the whole document with its probability.
 
@@ -111,7 +126,8 @@ class Prediction(Plain):
     most probable first. threshold: where a document may have several labels, the minimum probability of those that it
     has, whatever their own thresholds; None where it has exactly one, the first. answer: to the question, which is then
     the one span too; None where the model finds none in what it read. runner_up: the likeliest one elsewhere.
-    no_answer: how likely it is that no window holds an answer; None for a model that is asked no question.
+    no_answer: how likely it is that no window holds an answer; None for a model that is asked no question. value: of a
+    model that gives the text a number; None of others, and where there was nothing to read.
     """
 
     model: str
@@ -123,6 +139,7 @@ class Prediction(Plain):
     answer: Answer | None = None
     runner_up: Answer | None = None
     no_answer: float | None = None
+    value: Value | None = None
     coverage: Coverage
     cost: Cost
     label_set: tuple[str, ...] = ()
@@ -157,6 +174,8 @@ class Prediction(Plain):
             hidden["relations"] = True
         if self.no_answer is None:
             hidden |= dict.fromkeys(("answer", "runner_up", "no_answer"), True)
+        if self.value is None:
+            hidden["value"] = True
         fields = self.model_dump(mode="json", exclude=hidden)
         for name in ("answer", "runner_up"):
             if text is not None and fields.get(name):

@@ -28,6 +28,7 @@ from conftest import (  # noqa: E402
     tiny_pair_model,
     tiny_question_model,
     tiny_role_model,
+    tiny_value_model,
 )
 from left_models import leave, leave_scored  # noqa: E402
 
@@ -204,6 +205,14 @@ def compare_question(page: Page, at: Places) -> None:
 @state
 def compare_roles(page: Page, at: Places) -> None:
     page.goto(f"{at.app}/?model={at.jobs['roles']}&model=minilm-bc5cdr&sample=ed-chest-pain")
+    page.locator(".sr-panes .sr-pane").nth(1).wait_for()
+    page.locator(".sr-waiting").first.wait_for(state="detached")
+    _still(page)
+
+
+@state
+def compare_values(page: Page, at: Places) -> None:
+    page.goto(f"{at.app}/?model={at.jobs['values']}&model=minilm-bc5cdr&sample=ed-chest-pain")
     page.locator(".sr-panes .sr-pane").nth(1).wait_for()
     page.locator(".sr-waiting").first.wait_for(state="detached")
     _still(page)
@@ -453,6 +462,7 @@ def places(app: Server, demo: Space, folder: Path) -> Iterator[Places]:
     models = {"assertions": tiny_assertion_model(folder / "assertions"), "pairs": tiny_pair_model(folder / "pairs")}
     models["questions"] = tiny_question_model(folder / "questions")
     models["roles"] = tiny_role_model(folder / "roles")
+    models["values"] = tiny_value_model(folder / "values")
     with ExitStack() as stack, _jobs(models) as jobs:
         yield Places(app.address, demo.address, jobs, lambda: stack.enter_context(served(folder / "empty")).address)
 

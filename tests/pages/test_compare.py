@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
-from conftest import tiny_pair_model, tiny_question_model, tiny_role_model
+from conftest import tiny_pair_model, tiny_question_model, tiny_role_model, tiny_value_model
 from left_models import leave
 from streamlit.testing.v1 import AppTest
 
@@ -565,7 +565,20 @@ def test_the_role_of_each_sentence_is_marked(home, tiny_model, one_lab, monkeypa
     assert len(roles.spans) == len(sentence_places(run.note.text)) > 3
     assert {span.label for span in roles.spans} <= {"CONCLUSIONS", "METHODS", "RESULTS"}
     assert roles.spans[0].label in html(page) and not page.error
-    assert run.comparison.agreement is None and "no label in common" in html(page)
+    assert run.comparison.agreement is None and not run.comparison.disagreements
+    assert "tells what each sentence does, the other does not" in html(page)
+
+
+# --- Values
+
+
+def test_a_value_stands_above_the_note_on_its_scale(home, tiny_model, one_lab, monkeypatch, tmp_path):
+    monkeypatch.setattr(lab, "shared", lambda: one_lab)
+    reader, tagger = published(tiny_value_model(tmp_path / "values"), 2), published(tiny_model, 1)
+    page = filled(opened(reader, tagger))
+    value = page.session_state["compare_run"].predictions[0].value
+    assert f"Value: <b>{value}</b>" in html(page) and str(value).endswith("on a scale of 0 to 10")
+    assert "One model gives the note a value, the other does not" in html(page) and not page.error
 
 
 # --- Pairs

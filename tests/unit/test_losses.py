@@ -246,10 +246,11 @@ def test_padding_changes_no_relation():
 
 LABELS = torch.tensor([2, -100, 0])
 SETS = torch.tensor([[1.0, 0, 0, 1], [-100] * 4, [0, 1, 1, 0]], dtype=torch.float64)
+NUMBERS = torch.tensor([0.5, float("nan"), 2.0], dtype=torch.float64)
 FUNCTIONS = {
     function: traits
     for name, traits in TERMS.items()
-    for function in (traits.function or name, traits.of_sets)
+    for function in (traits.function or name, traits.of_sets, traits.of_values)
     if function
 }
 
@@ -261,7 +262,7 @@ def example_of(function):
     mask = [] if traits.padding else [MASK]
     states = (3, 4, 2) if traits.padding else (3, 4)
     shape, others, options = {
-        "labels": ((3, 4), [SETS if function == traits.of_sets else LABELS], {}),
+        "labels": ((3, 4), [{traits.of_sets: SETS, traits.of_values: NUMBERS}.get(function, LABELS)], {}),
         "logits": ((3, 4), [normal(3, 4, seed=1)], temperature),
         "states": (states, [normal(*states, seed=1)], {}),
         "maps": ((3, 2, 4, 4), [maps(seed=1), *mask], {}),

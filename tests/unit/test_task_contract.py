@@ -8,7 +8,7 @@ from trainer.datasets.formats import FORMATS
 from trainer.datasets.places import digest, tasks_of
 from trainer.datasets.report import check
 from trainer.examples import EXAMPLES, open_data
-from trainer.prediction import Answer, Cost, Coverage, LabelScore, Prediction, Span
+from trainer.prediction import Answer, Cost, Coverage, LabelScore, Prediction, Span, Value
 from trainer.recipes import RECIPES
 from trainer.resolved import ResolvedDataset
 from trainer.spec import parse
@@ -37,6 +37,7 @@ FILES = {  # a data set of each kind: the file of a split, and two examples that
         '{{"sentences": [{{"text": "Bad day {0}", "label": "a"}}, {{"text": "It rained", "label": "b"}}]}}\n'
         '{{"sentences": [{{"text": "Good {0}", "label": "a"}}]}}\n',
     ),
+    "values": ("jsonl", '{{"text": "A bad day {0}", "value": 1}}\n{{"text": "Good {0}", "value": 2.5}}\n'),
     "labelled": ("jsonl", '{{"text": "A bad day {0}", "label": "a"}}\n{{"text": "Good {0}", "label": "b"}}\n'),
 }
 
@@ -76,8 +77,11 @@ def test_its_answers_are_compared_explained_and_named(name):
 def test_two_predictions_of_it_are_compared_and_filtered(name):
     spans = {"spans": (Span(start=0, end=3, label="x", score=0.9),)}
     labels = {"labels": (LabelScore(label="x", score=0.9), LabelScore(label="y", score=0.1))}
+    value = Value(value=0.9, lowest=0, highest=1)
     answer = spans | {"answer": Answer(start=0, end=3, score=0.9), "no_answer": 0.1}
-    fields = {"spans": spans, "labels": labels, "answer": answer}[answers(name)] | {"task": name}
+    fields = {"spans": spans, "labels": labels, "answer": answer, "value": {"value": value}}[answers(name)] | {
+        "task": name
+    }
     fields |= {"label_set": ("x", "y")}
     fields |= {
         "coverage": Coverage(tokens=2, tokens_read=2, windows=1),
@@ -85,7 +89,8 @@ def test_two_predictions_of_it_are_compared_and_filtered(name):
     }
     arms = [Prediction(model=model, **fields) for model in "AB"]
     assert compare(arms).agreement == 1.0 and not compare(arms).disagreements
-    assert count_answers(arms[0]) == 1 and count_answers(apply_filter(arms[0], Filter(min_score=0.95))) == 0
+    filtered = apply_filter(arms[0], Filter(min_score=0.95))
+    assert count_answers(arms[0]) == 1 and count_answers(filtered) == (answers(name) == "value")  # it has no score
     assert list_targets(arms[0])[0]["score"] == 0.9
 
 
@@ -102,7 +107,7 @@ def test_its_data_are_found_checked_and_read(name, data):
 
 def _labels(name):
     labels = {"tagged": {"x"}, "related": {"x", "y"}, "labelled": {"a", "b"}, "pairs": {"a", "b"}, "text": set()}
-    return (labels | {"questions": {"answer"}, "roles": {"a", "b"}})[TASKS[name].data]
+    return (labels | {"questions": {"answer"}, "roles": {"a", "b"}, "values": set()})[TASKS[name].data]
 
 
 @every_task
@@ -113,6 +118,7 @@ def test_a_card_may_name_it(name, data):
     counts |= {"labelled": counts["text"], "pairs": "pairs: 2, characters: 40"}
     counts |= {"related": f"{counts['text']}, relations: 2"}
     counts |= {"questions": "questions: 2, unanswerable: 1, characters: 40"}
+    counts |= {"values": f"{counts['text']}, lowest: 1, highest: 2.5"}
     counts |= {"roles": f"{counts['text']}, sentences: 3"}
     split = f"{{file: train.{ending}, sha256: {'a' * 64}, {counts[TASKS[name].data]}}}"
     fields = {"id": "d", "name": "D", "licence": "CC0", "source": "here", "citation": "none", "task": name}

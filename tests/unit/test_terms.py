@@ -165,13 +165,15 @@ def test_a_term_that_is_not_in_the_table_is_refused():
 def test_an_entry_is_whole(name):
     traits = TERMS[name]
     assert traits.title and traits.meaning.endswith(".")
-    for function in filter(None, (traits.function or name, traits.of_sets)):
+    for function in filter(None, (traits.function or name, traits.of_sets, traits.of_values)):
         assert inspect.isfunction(getattr(losses, function)), function
 
 
 def test_every_loss_belongs_to_a_term():
     functions = inspect.getmembers(losses, lambda value: getattr(value, "__module__", "") == losses.__name__)
-    used = {name for term, traits in TERMS.items() for name in (traits.function or term, traits.of_sets)}
+    used = {
+        name for term, traits in TERMS.items() for name in (traits.function or term, traits.of_sets, traits.of_values)
+    }
     assert {name for name, _ in functions if not name.startswith("_")} == used - {None}
 
 

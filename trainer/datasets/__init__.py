@@ -13,6 +13,7 @@ from trainer.datasets.readers import labelled, related, tagged, text
 from trainer.datasets.readers import pairs as pair_rows
 from trainer.datasets.readers import questions as question_files
 from trainer.datasets.readers import roles as role_rows
+from trainer.datasets.readers import values as value_rows
 from trainer.datasets.readers.conll import PlacedSentence, Sentence, sentences, write
 from trainer.datasets.readers.labelled import Field, LabelledDocument
 from trainer.datasets.readers.questions import Question
@@ -48,6 +49,7 @@ __all__ = [
     "role_documents",
     "sentences",
     "survey",
+    "value_documents",
     "version_of",
     "write",
 ]
@@ -147,6 +149,19 @@ def role_documents(reference: str | ResolvedDataset, split: str, *, limit: int |
     return _filled(islice(rows, limit), reference, split, "document")
 
 
+def value_documents(
+    reference: str | ResolvedDataset, split: str, *, limit: int | None = None
+) -> list[LabelledDocument]:
+    """The texts of a split with their values, or only the first `limit`.
+
+    Raises what `labelled_documents` raises.
+    """
+    place = _local_place(reference)
+    require_data(place, "values")
+    rows = value_rows.read(path := _split_file(place, split), name=_display_name(path))
+    return _filled(islice(rows, limit), reference, split, "document")
+
+
 def label_field(reference: str | ResolvedDataset, *, multi_label: bool | None = None) -> Field:
     """The field with the labels: as the task says, else as the card says, else as the first row of train has it."""
     dataset = resolve(reference) if isinstance(reference, str) else reference
@@ -175,7 +190,7 @@ def _local_place(reference: str | ResolvedDataset) -> Path:
     dataset = resolve(reference) if isinstance(reference, str) else reference
     place = Path(dataset.path)
     if is_hub(dataset):
-        what = "a Hub data set has no tagged words, pairs, relations, questions or roles."
+        what = "a Hub data set has no tagged words, pairs, relations, questions, roles or values."
         raise BadData(what, path=dataset.path, next_step="Use it for the task mlm or classification.")
     if not isinstance(reference, str) and digest(place) != dataset.sha256:
         next_step = "Restore its files, or submit a new job, which will use them as they are now."

@@ -95,6 +95,16 @@ class RoleCounts(Counts):
     characters: int
 
 
+class ValueCounts(Counts):
+    """The size of a split of texts with a value; `characters` are code points."""
+
+    unit: ClassVar = "documents"
+    documents: int
+    characters: int
+    lowest: float
+    highest: float
+
+
 class SentenceSplit(SentenceCounts):
     """A split of tagged sentences as its card states it."""
 
@@ -146,6 +156,13 @@ class QuestionSplit(QuestionCounts):
 
 class RoleSplit(RoleCounts):
     """A split of texts whose sentences have roles as its card states it."""
+
+    file: str
+    sha256: str
+
+
+class ValueSplit(ValueCounts):
+    """A split of texts with a value as its card states it."""
 
     file: str
     sha256: str
@@ -239,9 +256,18 @@ class RoleCard(_Card):
     splits: dict[str, RoleSplit] = Field(min_length=1)
 
 
-DatasetCard = TaggedCard | RelatedCard | TextCard | DocumentCard | PairCard | QuestionCard | RoleCard
+class ValueCard(_Card):
+    """The card of a data set of texts with a value."""
+
+    data: ClassVar = "values"
+    labels: tuple[()] = ()
+    splits: dict[str, ValueSplit] = Field(min_length=1)
+
+
+DatasetCard = TaggedCard | RelatedCard | TextCard | DocumentCard | PairCard | QuestionCard | RoleCard | ValueCard
 _CARDS: dict[str, type[DatasetCard]] = {
-    kind.data: kind for kind in (TaggedCard, RelatedCard, TextCard, DocumentCard, PairCard, QuestionCard, RoleCard)
+    kind.data: kind
+    for kind in (TaggedCard, RelatedCard, TextCard, DocumentCard, PairCard, QuestionCard, RoleCard, ValueCard)
 }
 
 

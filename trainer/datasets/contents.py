@@ -1,5 +1,6 @@
 """What the files of a data set contain, split by split, as `trainer.datasets.report` counts it."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +14,9 @@ from trainer.datasets.cards import (
     RoleCounts,
     SentenceCounts,
     TextCounts,
+    ValueCounts,
 )
+from trainer.datasets.readers.labelled import LabelledDocument
 from trainer.datasets.readers.questions import ANSWER, Question
 from trainer.datasets.readers.related import NEGATIVE, RelatedDocument
 from trainer.datasets.readers.roles import RoleDocument
@@ -127,6 +130,17 @@ class RoleContents(RoleCounts):
     lines: dict[str, int]
 
 
+class ValueContents(ValueCounts):
+    """A split of texts with a value: the lowest and the highest, 0 in an empty split, and their mean.
+
+    longest: characters. repeated: texts that occur earlier in it.
+    """
+
+    longest: int
+    repeated: int
+    mean: float
+
+
 _LABELLED = (
     SentenceContents
     | MarkedContents
@@ -136,7 +150,7 @@ _LABELLED = (
     | QuestionContents
     | RoleContents
 )
-Contents = _LABELLED | TextContents
+Contents = _LABELLED | ValueContents | TextContents
 
 
 def labels_in(split: Contents) -> Mapping[str, int]:
@@ -185,6 +199,20 @@ def count_roles(documents: Sequence[RoleDocument], *, repeated: int) -> RoleCont
         repeated=repeated,
         labels=dict(sorted(Counter(label for label, _ in stated).items())),
         lines={label: line for label, line in reversed(stated)},
+    )
+
+
+def count_values(documents: Sequence[LabelledDocument], *, repeated: int) -> ValueContents:
+    """The contents of a split of texts with values; `repeated` of the texts occur earlier."""
+    values = [document.value for document in documents if document.value is not None] or [0.0]
+    return ValueContents(
+        documents=len(documents),
+        characters=sum(len(document.text) for document in documents),
+        lowest=min(values),
+        highest=max(values),
+        longest=max((len(document.text) for document in documents), default=0),
+        repeated=repeated,
+        mean=math.fsum(values) / len(values),
     )
 
 

@@ -24,11 +24,13 @@ from trainer.datasets.contents import (
     RoleContents,
     SentenceContents,
     TextContents,
+    ValueContents,
     count_questions,
     count_related,
     count_roles,
+    count_values,
 )
-from trainer.datasets.readers import Reporter, labelled, pairs, questions, related, roles, tagged, text
+from trainer.datasets.readers import Reporter, labelled, pairs, questions, related, roles, tagged, text, values
 from trainer.datasets.readers.entities import Tally
 from trainer.datasets.tags import kind_of
 from trainer.errors import BadData
@@ -155,6 +157,19 @@ def _read_roles(file: Path, name: str, report: Reporter) -> tuple[RoleContents, 
     return count_roles(documents, repeated=len(documents) - len(distinct)), distinct
 
 
+def _read_values(file: Path, name: str, report: Reporter) -> tuple[ValueContents, np.ndarray]:
+    """The contents of a file, and a hash of each text."""
+    documents: list[labelled.LabelledDocument] = []
+    try:
+        documents += values.read(file, name=name, report=report)
+        if not documents:
+            raise BadData("the split holds no document.", path=name, next_step="Fill it, or leave the split out.")
+    except BadData as error:
+        report(error)
+    distinct = np.unique(np.array([_hash(document.text) for document in documents], dtype=np.int64))
+    return count_values(documents, repeated=len(documents) - len(distinct)), distinct
+
+
 def _by_name(by_label: Mapping[str, tuple[int, int]]) -> tuple[dict[str, int], dict[str, int]]:
     """The number of documents of each label, and the line where it occurs first; both by the alphabet (trap T15)."""
     ordered = sorted(by_label.items())
@@ -213,4 +228,5 @@ READERS: dict[str, Callable[[Path, Mapping[str, Path], bool | None], Reader]] = 
     "pairs": lambda place, files, multi_label: _read_pairs,
     "questions": lambda place, files, multi_label: _read_questions,
     "roles": lambda place, files, multi_label: _read_roles,
+    "values": lambda place, files, multi_label: _read_values,
 }

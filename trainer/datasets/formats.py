@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from trainer.datasets.readers import labelled, pairs, questions, related, roles, spans, text
+from trainer.datasets.readers import labelled, pairs, questions, related, roles, spans, text, values
 
 
 class Format(NamedTuple):
@@ -42,5 +42,8 @@ FORMATS = {
         "texts with roles of their sentences",
         "train.jsonl, dev.jsonl and test.jsonl with sentences, each with text and label",
         roles.SUFFIXES,
+    ),
+    "values": Format(
+        "texts with a value", "train, dev and test as .jsonl or .csv with text and value", values.SUFFIXES
     ),
 }

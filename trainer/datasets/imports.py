@@ -23,7 +23,7 @@ from trainer.datasets.cards import CARD, NAME, Counts, shipped
 from trainer.datasets.contents import Contents, LabelledContents
 from trainer.datasets.formats import FORMATS
 from trainer.datasets.places import SPLITS, digest, locate, split_files
-from trainer.datasets.readers import brat, conll, labelled, pairs, questions, related, roles, spans, text
+from trainer.datasets.readers import brat, conll, labelled, pairs, questions, related, roles, spans, text, values
 from trainer.datasets.readers.conll import Sentence
 from trainer.datasets.readers.entities import MarkedDocument
 from trainer.datasets.readers.lines import objects
@@ -40,6 +40,7 @@ SHARES = {"train": 0.7, "dev": 0.1, "test": 0.2}  # of the documents
 _TAGS = ("ner_tags", "tags", "labels")  # usual names of the tags of `tokens` on the Hub
 GROUPS = ("document", "document_id", "doc_id", "note_id", "patient_id", "patient", "subject_id")
 Row = Mapping[str, Any] | Sentence
+RowReader = Callable[..., Iterable[tuple[int, Mapping[str, Any] | BadData]]]  # (file, name=) as readers.pairs.rows
 
 
 def import_data(
@@ -130,8 +131,9 @@ def _read(file: Path, kind: str) -> Iterator[Row]:
     elif kind == "text" and ".csv" not in file.suffixes[-2:]:
         yield from ({"text": document.text} for document in text.read(file))
     else:
-        readers = {"pairs": pairs.rows, "related": related.rows}
-        yield from _valid(readers.get(kind, labelled.rows)(file, name=file.name))
+        readers: dict[str, RowReader] = {"pairs": pairs.rows, "related": related.rows, "values": values.rows}
+        read_rows: RowReader = readers.get(kind, labelled.rows)
+        yield from _valid(read_rows(file, name=file.name))
 
 
 def _valid(rows: Iterable[tuple[int, Mapping[str, Any] | BadData]]) -> Iterator[Mapping[str, Any]]:

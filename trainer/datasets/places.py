@@ -7,7 +7,7 @@ from pathlib import Path
 from trainer.datasets import hub
 from trainer.datasets.cards import CARD, card, cards, folder_of
 from trainer.datasets.formats import FORMATS
-from trainer.datasets.readers import brat, labelled, pairs, related, roles, spans, text
+from trainer.datasets.readers import brat, labelled, pairs, related, roles, spans, text, values
 from trainer.errors import BadData, CorruptFile, Refused, UnknownName
 from trainer.files import sha256
 from trainer.references import here
@@ -20,7 +20,7 @@ LAYOUT = (
     f"entities by offset ({', '.join(spans.SUFFIXES)}, or folders of BRAT files); or these three with "
     f"labelled documents ({', '.join(labelled.SUFFIXES)}) or labelled pairs of texts (also .tsv); or these three with "
     "relations between entities, or one pair of mentions per row (also .tsv); or these three with questions in SQuAD "
-    "form (.json), or with roles of sentences; or train.txt with one document a line "
+    "form (.json), with roles of sentences, or with values; or train.txt with one document a line "
     f"(also {', '.join(text.SUFFIXES[1:])}); or one such text file; or hf:owner/name, a data set of the Hub "
     "that `stillroom datasets fetch` has brought here."
 )
@@ -103,7 +103,8 @@ def split_files(place: Path) -> dict[str, Path]:
 def tasks_of(place: Path) -> tuple[str, ...]:
     """The tasks that a data set is for: what its card says, or what the endings of its split files allow.
 
-    Labelled documents are also text, so they are for mlm too. The fields of their first row tell pairs and roles.
+    Labelled documents are also text, so they are for mlm too. Pairs, roles and values are known by the fields of their
+    first row.
     """
     if place.is_dir() and (stated := card(place)):
         text_too = with_data("text") if TASKS[stated.task].data == "labelled" else ()
@@ -114,6 +115,8 @@ def tasks_of(place: Path) -> tuple[str, ...]:
     kinds = [name for name, each in FORMATS.items() if all(path.name.endswith(each.suffixes) for path in files)]
     if "roles" in kinds:
         kinds = ["roles"] if all(map(roles.has_roles, files)) else [kind for kind in kinds if kind != "roles"]
+    if "values" in kinds:
+        kinds = ["values"] if all(map(values.has_values, files)) else [kind for kind in kinds if kind != "values"]
     if "pairs" in kinds:
         kinds = ["pairs"] if all(map(pairs.has_pairs, files)) else [kind for kind in kinds if kind != "pairs"] or kinds
     if "related" in kinds and not all(map(related.is_related, files)):

@@ -12,6 +12,7 @@ from trainer.datasets.contents import (
     MarkedContents,
     RelatedContents,
     TextContents,
+    ValueContents,
     first_lines_in,
     labels_in,
 )
@@ -172,6 +173,9 @@ def _nothing_to_learn(train: Contents, name: str, task: str) -> BadData | None:
     if answers(task) == "answer" and not labels:
         what = "the split has no question with an answer; there is nothing to learn."
         return BadData(what, path=name, next_step="Add questions with answers to train.")
+    if isinstance(train, ValueContents) and train.lowest == train.highest:
+        what = f"every value of the split is {train.lowest:g}; there is nothing to tell apart."
+        return BadData(what, path=name, next_step="Add documents with another value to train.")
     fewest = 1 if isinstance(train, LabelledContents) and train.multi_label else 2
     if TASKS[task].predicts in ("labels", "roles") and len(labels) < fewest:
         present = f"only the label {list_labels(labels)}" if labels else "no label"

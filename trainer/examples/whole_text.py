@@ -96,11 +96,11 @@ class WholeTextData(LabelledData[T]):
         with_units: bool = False,
     ) -> "WholeTextRows":
         """Training rows of a split, one per document, the unlabelled ones after those of train."""
-        labels: list[Sequence[str] | None] = [document.labels for document in self.examples(split)]
-        labels += [None] * len(self.unlabelled) if split == "train" else []
+        labelled: list[LabelledDocument | None] = list(self.examples(split))
+        labelled += [None] * len(self.unlabelled) if split == "train" else []
         return WholeTextRows(
             [self.row(document, tokenizer, max_tokens) for document in self.all_examples(split)],
-            [self._target(each, label_ids) for each in labels],
+            [self.target(each, label_ids) for each in labelled],
             most_windows=self.task.most_windows,
             max_tokens=max_tokens,
             seed=seed,
@@ -115,7 +115,9 @@ class WholeTextData(LabelledData[T]):
             raise at_line(problem, Path(self.dataset.path).name, document.line) from None
         return Row(ids, plan_windows(self.task, len(ids), room), around)
 
-    def _target(self, labels: Sequence[str] | None, label_ids: Mapping[str, int]) -> np.ndarray:
+    def target(self, document: LabelledDocument | None, label_ids: Mapping[str, int]) -> np.ndarray:
+        """What a document's logits are compared with; None for an unlabelled one."""
+        labels = None if document is None else document.labels
         if not self.multi_label:
             return np.array(IGNORED if labels is None else label_ids[labels[0]], dtype=np.int64)
         target = np.full(len(label_ids), IGNORED if labels is None else 0, dtype=np.float32)

@@ -45,6 +45,7 @@ from trainer.inference.tagging import (
     word_outputs,
     word_owners,
 )
+from trainer.inference.values import RANGE, Values, predict_values, read_values, value_range
 from trainer.inference.window_batches import (
     BATCH_TOKENS,
     BatchOptions,
@@ -54,13 +55,13 @@ from trainer.inference.window_batches import (
     window_logits,
 )
 from trainer.models.heads import document_reading, model_limit
-from trainer.prediction import CONTEXTS, Answer, Cost, Coverage, LabelScore, Prediction, Span
+from trainer.prediction import CONTEXTS, Answer, Cost, Coverage, LabelScore, Prediction, Span, Value
 from trainer.tasks import TASKS, needs_hypothesis, needs_question
-from trainer.zoo.outputs import HEADS
 
 __all__ = [
     "BATCH_TOKENS",
     "LABELLINGS",
+    "RANGE",
     "THRESHOLD",
     "THRESHOLDS",
     "Answers",
@@ -69,6 +70,7 @@ __all__ = [
     "Classification",
     "Labelling",
     "Roles",
+    "Values",
     "WordOutputs",
     "answer_questions",
     "attributes_of",
@@ -89,6 +91,8 @@ __all__ = [
     "predict",
     "predict_many",
     "predict_relations",
+    "read_values",
+    "value_range",
     "question_reading",
     "tag_names",
     "tag_words",
@@ -192,7 +196,7 @@ def classify(
     pooling: how the logits of a text's windows are combined, one of POOLINGS; by default as the model's config says.
     A text without pieces is read as one unknown piece. Raises what `predict_many` raises.
     """
-    if HEADS[head(model)].predicts != "labels":
+    if TASKS[task(model)].predicts != "labels":
         raise BadSpec([("model", f"it has no head for whole documents ({describe(model)})")], next_step=FINE_TUNE)
     frames, pieces = frames_of(model, tokenizer, hypotheses, len(texts)), [cut(text, tokenizer) for text in texts]
     rooms, read = _readable(pieces, frames, longest_window(model, tokenizer, max_tokens, reading=reading), reading)
@@ -263,6 +267,7 @@ class _AnswerFields(TypedDict, total=False):
     answer: Answer | None
     runner_up: Answer | None
     no_answer: float
+    value: Value | None
 
 
 def _predict_answers(
@@ -328,11 +333,24 @@ def _predict_sentences(
     return [{"spans": spans} for spans in predict_roles(texts, read, rooms, model, tokenizer, **options)]
 
 
+def _predict_value(
+    texts: Sequence[str],
+    read: Sequence[Pieces],
+    rooms: Sequence[int],
+    model: torch.nn.Module,
+    tokenizer: Any,
+    **options: Unpack[BatchOptions],
+) -> list[_AnswerFields]:
+    """The value of each text; none for a text without pieces."""
+    return [{"value": value} for value in predict_values(read, rooms, model, tokenizer, **options)]
+
+
 _PREDICT: dict[str, Callable[..., list[_AnswerFields]]] = {  # by what the outputs of a task's models stand for
     "tags": _predict_spans,
     "labels": _predict_labels,
     "roles": _predict_sentences,
     "ends": _predict_answers,
+    "value": _predict_value,
 }
 
 

@@ -47,16 +47,21 @@ def head(model: torch.nn.Module) -> str:
     if name is None or not HEADS[name].labelled:
         what = f"it has no head for named entities or whole documents ({describe(model)})"
         raise BadSpec([("model", what)], next_step=FINE_TUNE)
-    if HEADS[name].predicts == "labels":
+    if TASKS[_task(name, model)].predicts == "labels":
         check_predicts_labels(getattr(model.config, "problem_type", None), output_names(model))
     return name
 
 
 def task(model: torch.nn.Module) -> str:
     """The task of a model, which determines what its predictions contain. Raises what `head` raises."""
-    name = task_of_head(head(model), vars(model.config))
-    assert name is not None, "a head with labels has a task"
-    return name
+    return _task(head(model), model)
+
+
+def _task(name: str, model: torch.nn.Module) -> str:
+    """The task of a model with the labelled head of this name."""
+    task = task_of_head(name, vars(model.config))
+    assert task is not None, "a head with labels has a task"
+    return task
 
 
 def output_names(model: torch.nn.Module) -> list[str]:

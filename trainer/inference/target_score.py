@@ -46,6 +46,11 @@ class Score(NamedTuple):
     probability: Callable[[torch.Tensor], torch.Tensor]
 
     @classmethod
+    def of_value(cls) -> "Score":
+        """The score of a head with one output: the output itself, a share of the scale, in the place of both."""
+        return cls(lambda x: x[..., 0].mean(1), lambda x: x[..., 0].mean(1))
+
+    @classmethod
     def of(
         cls, columns: Sequence[int], competing: Sequence[int], *, independent: bool = False, pooled: bool = False
     ) -> "Score":

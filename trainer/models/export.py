@@ -204,6 +204,8 @@ def _how_it_reads(about: Mapping[str, Any]) -> list[str]:
     reading = about.get("document_reading")
     if not reading:
         return []
+    if TASKS[about["task"]].predicts == "value":
+        return [_value_line(about)]
     if TASKS[about["task"]].predicts == "roles":
         return [f"Texts are read in windows of up to {reading['max_tokens']:,} word pieces, cut between sentences."]
     if answers(about.get("task") or "") == "spans":
@@ -226,6 +228,15 @@ def _how_it_reads(about: Mapping[str, Any]) -> list[str]:
         return [choice, f"Trained and scored on the first {size} of each document."]
     pooled = {"mean": "the mean", "max": "the largest, label by label,"}[reading["pooling"]]
     return [choice, f"Documents are read in windows of {size}; the logits of a document are {pooled} of its windows'."]
+
+
+def _value_line(about: Mapping[str, Any]) -> str:
+    """What the one output of a model of values is, and how it reads long texts."""
+    reading, (lowest, highest) = about["document_reading"], about["value_range"]
+    return (
+        f"It gives a text a value on a scale of {lowest:g} to {highest:g}, the lowest and the highest of train; its "
+        f"output is 0 and 1 there. Texts are read in windows of {reading['max_tokens']:,} word pieces."
+    )
 
 
 def _teacher(about: Mapping[str, Any]) -> list[str]:

@@ -25,7 +25,7 @@ class TermTraits:
     padding: whether padding counts too; states are then compared whole and maps without a mask. Otherwise states of a
     masked LM are compared at every real token, those of a labelled task at its labelled positions.
     function: the name of the function, if it is not that of the term. of_sets: the same where a document may have
-    several labels.
+    several labels; of_values: where it has a number.
     """
 
     title: str
@@ -35,6 +35,7 @@ class TermTraits:
     padding: bool = False
     function: str | None = None
     of_sets: str | None = None
+    of_values: str | None = None
 
     @property
     def needs_teacher(self) -> bool:
@@ -70,10 +71,12 @@ class TermTraits:
 TERMS: dict[str, TermTraits] = {
     "task": TermTraits(
         title="Gold labels",
-        meaning="Cross-entropy with the gold labels; label by label where a document may have several.",
+        meaning="Cross-entropy with the gold labels, label by label where a document may have several; "
+        "squared error of values.",
         compares="labels",
         function="hard_labels",
         of_sets="label_sets",
+        of_values="values",
     ),
     "mlm": TermTraits(
         title="Masked LM",
@@ -87,12 +90,14 @@ TERMS: dict[str, TermTraits] = {
         compares="logits",
         softened=True,
         of_sets="soft_label_sets",
+        of_values="soft_values",
     ),
     "soft_cross_entropy": TermTraits(
         title="Soft cross-entropy",
         meaning="Cross-entropy of the student's outputs with the teacher's distribution.",
         compares="logits",
         of_sets="soft_label_sets",
+        of_values="soft_values",
     ),
     "hidden_cosine": TermTraits(
         title="Hidden states, cosine",

@@ -13,6 +13,7 @@ from trainer.tasks.questions import Questions
 from trainer.tasks.relations import Relations
 from trainer.tasks.roles import Roles
 from trainer.tasks.task import Task
+from trainer.tasks.values import Values
 
 TASKS: dict[str, type[Task]] = {
     "ner": NER,
@@ -21,6 +22,7 @@ TASKS: dict[str, type[Task]] = {
     "questions": Questions,
     "relations": Relations,
     "roles": Roles,
+    "values": Values,
     "mlm": MLM,
 }
 DEFAULT_TASK = next(iter(TASKS))

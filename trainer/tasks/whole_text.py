@@ -16,9 +16,9 @@ class WholeText(Task):
     window is trained on a label for which it holds no evidence, and training matches scoring.
     """
 
-    answers: ClassVar = "labels"
+    answers: ClassVar[Literal["labels", "value"]] = "labels"
     head: ClassVar = "classification"
-    predicts: ClassVar = "labels"
+    predicts: ClassVar[Literal["labels", "value"]] = "labels"
     labelled: ClassVar = True
     reading: Literal["windows", "truncate"] = Field(
         "windows", description="Read long documents in windows, or only their first window"

@@ -62,6 +62,19 @@ def soft_label_sets(student: torch.Tensor, teacher: torch.Tensor, *, temperature
     return divergence.sum() * temperature**2 / max(1, student.numel())
 
 
+def values(outputs: torch.Tensor, labels: torch.Tensor, *, ignored: int = -100) -> torch.Tensor:
+    """Mean squared error of values. outputs: (P, 1); labels: (P,), NaN where there is none (`ignored` is a value)."""
+    counts = ~labels.isnan()
+    gold = labels.nan_to_num().to(torch.promote_types(outputs.dtype, torch.float32))
+    total = ((_precise(outputs)[:, 0] - gold).square() * counts).sum()
+    return total / counts.sum().clamp(min=1)
+
+
+def soft_values(student: torch.Tensor, teacher: torch.Tensor, *, temperature: float = 1.0) -> torch.Tensor:
+    """Mean squared error of values against the teacher's, which no temperature softens. Each (P, 1)."""
+    return (_precise(student) - _precise(teacher)).square().mean()
+
+
 def soft_cross_entropy(
     student: torch.Tensor, teacher: torch.Tensor, *, temperature: float = 1.0, rows: int = ROWS
 ) -> torch.Tensor:

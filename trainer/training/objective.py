@@ -234,10 +234,13 @@ class Objective(torch.nn.Module):
         return {pair[side] for term in self.plan if term.traits.compares == compared for pair in term.pairs}
 
 
-def _function(term: Term, *, sets: bool = False) -> Loss:
-    """The function of trainer.training.losses for a term. sets: whether a document may have several labels."""
+def _function(term: Term, *, sets: bool = False, values: bool = False) -> Loss:
+    """The function of trainer.training.losses for a term. sets: whether a document may have several labels; values:
+    whether it has a number.
+    """
     traits = term.traits
-    loss: Loss = getattr(losses, (sets and traits.of_sets) or traits.function or term.name)
+    special = (values and traits.of_values) or (sets and traits.of_sets)
+    loss: Loss = getattr(losses, special or traits.function or term.name)
     return loss
 
 
@@ -255,8 +258,12 @@ def _read_outputs(model: PreTrainedModel, head: str) -> tuple[Tags | None, tuple
 def _compare_logits(
     term: Term, student: torch.Tensor, teacher: torch.Tensor | None, labels: torch.Tensor
 ) -> torch.Tensor:
-    """One term on logits, (units, classes), without its weight. Labels are floats where documents may have several."""
-    loss = _function(term, sets=labels.is_floating_point())
+    """One term on logits, (units, classes), without its weight.
+
+    labels: (units,), or floats: (units, classes) of 0 and 1 where documents may have several, (units,) of values.
+    """
+    real = labels.is_floating_point()
+    loss = _function(term, sets=real and labels.ndim == 2, values=real and labels.ndim == 1)
     if term.traits.compares == "labels":
         return loss(student, labels, ignored=IGNORED)
     return loss(student, teacher, temperature=term.temperature) if term.traits.softened else loss(student, teacher)

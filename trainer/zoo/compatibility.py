@@ -13,7 +13,8 @@ from trainer.recipes.layer_maps import layer_map
 from trainer.recipes.terms import Term
 from trainer.resolved import ResolvedModel
 from trainer.spec import Change, JobSpec
-from trainer.zoo.outputs import ENCODER, HEADS, SEVERAL, class_of, head_of, labels_of, predicts_labels
+from trainer.tasks import TASKS
+from trainer.zoo.outputs import ENCODER, HEADS, SEVERAL, class_of, head_of, labels_of, predicts_labels, task_of_head
 from trainer.zoo.vocabulary import smallest_size, too_few
 from trainer.zoo.weights import outputs_of
 
@@ -73,10 +74,13 @@ def shape(model: ResolvedModel) -> Shape:
 def sizes(config: Mapping[str, Any], *, head: str | None = None, labels: Sequence[str] = ()) -> Shape:
     """The shape that the fields of a config.json describe; of the vocabulary only its size.
 
-    head, labels: pass them if they were read from the weights too. A head that predicts a number has no labels.
+    head, labels: pass them if they were read from the weights too. A head that predicts a number, and not for the
+    task of values, has no labels.
     """
     head, labels = head or head_of(config), tuple(labels or labels_of(config))
     hidden = _first(config, "hidden_size", "dim")
+    task = task_of_head(head, config)
+    of_labels = task is not None and TASKS[task].predicts == "labels"
     return Shape(
         model_type=_model_type(config),
         layers=_first(config, "num_hidden_layers", "n_layers"),
@@ -89,9 +93,7 @@ def sizes(config: Mapping[str, Any], *, head: str | None = None, labels: Sequenc
         padding=config.get("pad_token_id") or 0,
         token_types=config.get("type_vocab_size"),
         head=head,
-        labels=()
-        if head in HEADS and HEADS[head].predicts == "labels" and not predicts_labels(config, labels)
-        else labels,
+        labels=() if of_labels and not predicts_labels(config, labels) else labels,
         multi_label=config.get("problem_type") == SEVERAL,
     )
 

@@ -55,7 +55,8 @@ TASK_FIELD = "stillroom_task"  # in a config.json: the task, where it is not the
 MAX_LABELS = 100_000  # that a model may have
 SEVERAL = "multi_label_classification"  # transformers' problem_type for a head with one probability per label
 ONE = "single_label_classification"
-_VALUE = "regression"
+VALUE = "regression"  # of a head with one number
+VALUE_NAME = "value"  # of its output
 _ENDS_WEIGHT = "qa_outputs.weight"
 _LAST = ("classifier.weight", "classifier.out_proj.weight", "score.weight", "logits_proj.weight", _ENDS_WEIGHT)
 _VOCABULARY = ("cls.predictions.", "lm_head.", "vocab_projector.", "vocab_transform.", "predictions.", "decoder.bias")
@@ -168,6 +169,9 @@ def check_labels(task: str, names: Sequence[str], *, problem_type: str | None = 
         tags.read(names)
     elif TASKS[task].predicts == "labels":
         check_predicts_labels(problem_type, names)
+    elif TASKS[task].predicts == "value" and (problem_type != VALUE or len(names) != 1):
+        what = f"it is said to be for {task}, but has {len(names)} outputs and the problem_type {problem_type!r:.60}"
+        raise BadSpec([("model", what)], next_step="Choose a model that was trained for this task, or train one.")
 
 
 def label_set(task: str | None, names: Sequence[str]) -> tuple[str, ...]:
@@ -186,6 +190,8 @@ def names_for(task: str, labels: Iterable[str]) -> tuple[str, ...]:
     """The names of the outputs of a new head for a task with these entity types, labels or roles."""
     if TASKS[task].predicts == "ends":
         return ENDS
+    if TASKS[task].predicts == "value":
+        return (VALUE_NAME,)
     return tags.iob2(labels) if TASKS[task].predicts == "tags" else tuple(labels)
 
 
@@ -210,13 +216,13 @@ def labels_of(config: Mapping[str, Any], *, where: str = "the model") -> tuple[s
 
 def check_predicts_labels(problem_type: str | None, labels: Sequence[str]) -> None:
     """Raise BadSpec if the head of a classifier predicts a number, or if it is unclear what it predicts."""
-    if problem_type not in (None, ONE, SEVERAL, _VALUE):
+    if problem_type not in (None, ONE, SEVERAL, VALUE):
         what = f"problem_type of its config.json is {problem_type!r:.60}, which is not a known type"
         raise BadSpec(
             [("model", what)],
-            next_step=f"Write {ONE} or {SEVERAL} there; {_VALUE} is a head that predicts a number, not supported here.",
+            next_step=f"Write {ONE} or {SEVERAL} there; {VALUE} is a head that predicts a number, not supported here.",
         )
-    if problem_type == _VALUE:
+    if problem_type == VALUE:
         raise BadSpec(
             [("model", "its head predicts a number, not labels (problem_type of its config.json is regression)")],
             next_step="Choose a classifier, or fine-tune this model on labelled documents, which gives it a new head.",

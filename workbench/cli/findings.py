@@ -18,6 +18,7 @@ _MEASURES: dict[str | None, str] = {
     "spans": "mean F1 of the pairs",
     "labels": "mean agreement of the pairs",
     "answer": "mean overlap of the answers",
+    "value": "mean nearness of the values",
 }  # by kind of answer
 _BETTER = "Better than random orders"
 _NO_BETTER = "Do not rely on this: no better than random orders"
@@ -31,6 +32,10 @@ def show_prediction(text: str, prediction: Prediction) -> None:
         chosen = set(prediction.chosen)
         rows = [(each.label, each.score, "chosen" if each.label in chosen else "") for each in prediction.labels]
         table(("label", "probability", ""), rows)
+        say(_coverage(prediction))
+        return
+    if answers(prediction.task) == "value":
+        say(f"Value: {prediction.value}." if prediction.value else "No value: there was nothing to read.")
         say(_coverage(prediction))
         return
     if answers(prediction.task) == "answer":
@@ -92,12 +97,16 @@ def show_comparison(text: str, compared: Comparison) -> None:
     ]
     table(("start", "end", *arms, "text"), rows)
     say(f"Disagreements: {len(rows)}; {compared.no_agreement or _agreement(compared)}")
+    from trainer.tasks import answers  # slow to import, and not needed by other commands
+
     for prediction in compared.predictions:
         spans = f"{len(prediction.spans)} spans"
         answer = ", ".join(prediction.chosen) or "no label" if prediction.labels else spans
         if prediction.no_answer is not None:
             given = prediction.answer
             answer = visible(text[given.start : given.end]) if given else "no answer in what it read"
+        if answers(prediction.task) == "value":
+            answer = str(prediction.value) if prediction.value else "no value"
         say(f"{prediction.model}: {answer}. {_coverage(prediction)}")
         show_relations(text, prediction)
 
@@ -116,10 +125,7 @@ def show_explanation(text: str, explanation: Explanation, *, max_parts: int = 15
     rows = [(part.score, part.start, part.end, visible(text[part.start : part.end])) for part in parts[:max_parts]]
     shown = f"{explanation.grain}, {min(max_parts, len(parts)):,} of {len(explanation.attributions):,}"
     table(("score", "start", "end", shown), rows)
-    say(
-        f"{explanation.target}: probability {explanation.probability:.3f}, log-odds {explanation.log_odds:.2f}. "
-        f"{_trust(explanation)}"
-    )
+    say(f"{explanation.target}: {explanation.value or _odds(explanation)}. {_trust(explanation)}")
     settings = "".join(f", {name} {value}" for name, value in explanation.options.items())
     delta = "" if explanation.convergence_delta is None else f", convergence delta {explanation.convergence_delta:+.3f}"
     around = ", the target's own words left in place" if explanation.context else ""
@@ -127,6 +133,10 @@ def show_explanation(text: str, explanation: Explanation, *, max_parts: int = 15
     if explanation.checks:
         say(", ".join(f"{name} {cell(value)}" for name, value in explanation.checks.model_dump().items()) + ".")
     say(_coverage(explanation))
+
+
+def _odds(explanation: Explanation) -> str:
+    return f"probability {explanation.probability:.3f}, log-odds {explanation.log_odds:.2f}"
 
 
 def _agreement(compared: Comparison) -> str:

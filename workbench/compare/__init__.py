@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from trainer.errors import BadSpec
 from trainer.prediction import Plain, Prediction, Span
-from trainer.tasks import answers, marks_spans
+from trainer.tasks import TASKS, answers, marks_spans
 from workbench.compare.agreement import comparable, differing_attributes, mean_agreement, span_key
 
 
@@ -94,6 +94,12 @@ class Comparison(Plain):
         pairs = [(one, other) for one, other in combinations(self.predictions, 2) if comparable(one, other)]
         if not pairs and any(answers(prediction.task) == "answer" for prediction in self.predictions):
             return "One model answers a question, the other does not: nothing to compare."
+        if any(answers(one.task) == "value" for one, _ in pairs):
+            return "These models give values on different scales, or had nothing to read: nothing to compare."
+        if not pairs and any(answers(prediction.task) == "value" for prediction in self.predictions):
+            return "One model gives the note a value, the other does not: nothing to compare."
+        if not pairs and any(TASKS[prediction.task].predicts == "roles" for prediction in self.predictions):
+            return "One model tells what each sentence does, the other does not: nothing to compare."
         if not pairs:
             return "One model marks words, the other labels the whole note: nothing to compare."
         if not any(set(one.label_set) & set(other.label_set) for one, other in pairs):
@@ -187,6 +193,15 @@ def _document_disagreements(predictions: Sequence[Prediction]) -> Iterable[Disag
 
 
 def _span_disagreements(predictions: Sequence[Prediction]) -> Iterable[Disagreement]:
+    """Those between arms that can be compared, in the order of the note."""
+    groups: dict[str, list[Prediction]] = {}
+    for arm in predictions:
+        groups.setdefault(TASKS[arm.task].predicts, []).append(arm)
+    by_group = [each for group in groups.values() for each in _group_disagreements(group)]
+    return sorted(by_group, key=lambda each: (each.start or 0, each.end or 0))
+
+
+def _group_disagreements(predictions: Sequence[Prediction]) -> Iterable[Disagreement]:
     for region in _regions(predictions):
         labels = {span.label for spans in region for span in spans}
         voters = [

@@ -5,7 +5,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from trainer.prediction import Prediction, Span
-from trainer.tasks import answers, marks_spans
+from trainer.tasks import TASKS, answers, marks_spans
 from workbench.compare.filters import Filter, apply_filter
 
 
@@ -55,11 +55,25 @@ def answer_agreement(one: Prediction, other: Prediction) -> float | None:
     return 2 * max(0, shared) / lengths
 
 
+def value_agreement(one: Prediction, other: Prediction) -> float | None:
+    """How near two values are, 0 to 1, symmetric: 1 less their difference as a share of the scale, at least 0.
+
+    None where the scales differ, or an arm had nothing to read.
+    """
+    if one.value is None or other.value is None:
+        return None
+    lowest, highest = one.value.lowest, one.value.highest
+    if (lowest, highest) != (other.value.lowest, other.value.highest) or lowest == highest:
+        return None
+    return max(0.0, 1 - abs(one.value.value - other.value.value) / (highest - lowest))
+
+
 # By what the models answer.
 AGREEMENTS: dict[str | None, Callable[[Prediction, Prediction], float | None]] = {
     "spans": span_f1,
     "labels": label_agreement,
     "answer": answer_agreement,
+    "value": value_agreement,
 }
 
 
@@ -105,8 +119,8 @@ def pair_agreement(one: Prediction, other: Prediction) -> float | None:
 
 
 def comparable(one: Prediction, other: Prediction) -> bool:
-    """Whether both arms mark spans, both label the whole note, or both answer a question."""
-    return answers(one.task) == answers(other.task)
+    """Whether both arms mark words, give sentences roles, label the whole note, answer a question or give a value."""
+    return TASKS[one.task].predicts == TASKS[other.task].predicts
 
 
 def span_key(span: Span) -> tuple[int, int, str]:

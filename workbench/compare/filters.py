@@ -40,6 +40,8 @@ def apply_filter(prediction: Prediction, shown: Filter) -> Prediction:
     """
     if not shown.active:
         return prediction
+    if answers(prediction.task) == "value":  # which has no score
+        return prediction
     if answers(prediction.task) == "labels":
         return _filter_labels(prediction, shown.min_score)
     if answers(prediction.task) == "answer" and prediction.answer and not shown.keeps(prediction.spans[0]):
@@ -59,5 +61,7 @@ def _filter_labels(prediction: Prediction, min_score: float) -> Prediction:
 
 
 def count_answers(prediction: Prediction) -> int:
-    """How many spans, or labels of the whole note, a prediction gives."""
+    """How many spans, labels of the whole note, or values a prediction gives."""
+    if answers(prediction.task) == "value":
+        return int(prediction.value is not None)
     return len(prediction.chosen) if answers(prediction.task) == "labels" else len(prediction.spans)

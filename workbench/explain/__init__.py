@@ -21,7 +21,7 @@ from trainer.datasets.rows.pieces import Pieces, cut
 from trainer.datasets.rows.questions import find_pieces, holding
 from trainer.datasets.rows.words import words_in
 from trainer.errors import BadData, BadSpec, UnknownName
-from trainer.prediction import Cost, Coverage
+from trainer.prediction import Cost, Coverage, Value
 from trainer.resolved import ResolvedModel
 from trainer.tasks import needs_hypothesis, needs_question
 from workbench.explain import faithfulness, targets
@@ -35,6 +35,7 @@ from workbench.explain.targets import (
     RelationTarget,
     SentenceTarget,
     Target,
+    ValueTarget,
     as_asked,
     parse,
     require_task,
@@ -141,6 +142,7 @@ def explain_text(
         ),
         log_odds=shown,
         probability=probability,
+        value=_value(view.target, model, probability),
         convergence_delta=scores.sum() - (shown - hidden) if chosen.complete else None,
         faithfulness=measured,
         trusted=trusted,
@@ -271,6 +273,11 @@ def _open_view(
         places = list(range(answer[0], answer[1] + 1)) if answer else target.places(words)
     independent = inference.is_multi_label(model)
 
+    def score_of_target() -> Score:
+        if isinstance(target, ValueTarget):
+            return Score.of_value()
+        return Score.of(columns, target.competing(names), independent=independent, pooled=target.pooled)
+
     def open_window(start: int, end: int) -> _View:
         before = len(around.before)
         scored, score = [place - start + before for place in places] or [0], None
@@ -289,7 +296,7 @@ def _open_view(
             before=before,
             free=free,
             places=scored,
-            score=score or Score.of(columns, target.competing(names), independent=independent, pooled=target.pooled),
+            score=score or score_of_target(),
             baseline_id=baseline_id,
             types=around.all_types(end - start) if around.types or around.inner_type else (),
             question=around.question,
@@ -303,6 +310,16 @@ def _open_view(
         return _likeliest(open_window, table[holding(table, answer)])
     table = inference.plan_windows(model, passage.text, read, room)
     return open_window(*_window(table, places)) if places else _likeliest(open_window, table)
+
+
+def _value(target: Target, model: Any, share: float) -> Value | None:
+    """The value that is a share of a model's scale, if that is the target."""
+    from trainer import inference
+
+    if not isinstance(target, ValueTarget):
+        return None
+    lowest, highest = inference.value_range(model)
+    return Value(value=lowest + (highest - lowest) * share, lowest=lowest, highest=highest)
 
 
 def _answer_pieces(target: AnswerTarget, read: Pieces) -> tuple[int, int]:

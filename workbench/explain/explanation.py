@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from trainer.prediction import Cost, Coverage, Plain
+from trainer.prediction import Cost, Coverage, Plain, Value
 from workbench.explain.grains import Grain
 
 
@@ -45,7 +45,8 @@ class Explanation(Plain):
     """Why a model scores a target as it does, part by part.
 
     attributions: every part of the note at `grain`, in order; those outside `coverage` were not read and have 0.
-    log_odds and probability: of the target in the window read. baseline: the token that replaces hidden pieces.
+    log_odds and probability: of the target in the window read; of a value, which stands in `value`, both are its share
+    of the scale. baseline: the token that replaces hidden pieces.
     convergence_delta: sum of the scores minus (log_odds - log_odds of the baseline), None where the method does not
     promise that they are equal. trusted: whether it beats random orders in both faithfulness measures, None where that
     was not measured. context: whether the target's own words stayed in place, so that only the rest of the note counts.
@@ -58,6 +59,7 @@ class Explanation(Plain):
     attributions: tuple[Attribution, ...]
     log_odds: float
     probability: float
+    value: Value | None = None
     convergence_delta: float | None = None
     faithfulness: Faithfulness | None = None
     trusted: bool | None = None
@@ -69,6 +71,7 @@ class Explanation(Plain):
     cost: Cost
 
     def to_json(self) -> dict[str, Any]:
-        """The public shape of `stillroom explain --json`; with `checks` only where they were computed."""
+        """The public shape of `stillroom explain --json`; `checks` and `value` only where there are any."""
         shown = {"target", "method", "attributions", "convergence_delta", "faithfulness", "trusted"}
-        return self.model_dump(mode="json", include=shown | ({"checks"} if self.checks else set()))
+        shown |= {name for name in ("checks", "value") if getattr(self, name)}
+        return self.model_dump(mode="json", include=shown)

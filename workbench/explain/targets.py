@@ -19,6 +19,7 @@ from trainer.datasets.rows.words import Alignment
 from trainer.errors import BadSpec, UnknownName
 from trainer.prediction import Plain, Prediction, Span
 from trainer.tasks import TASKS, answers
+from trainer.zoo.outputs import VALUE_NAME
 
 _RELATION = re.compile(r"(\d{1,9}):(\d{1,9}):([^>]{1,200})>(\d{1,9}):(\d{1,9}):([^:]{1,200}):(.{1,200})", re.S)
 _SPAN = re.compile(r"(\d{1,9}):(\d{1,9}):(.{1,200})", re.S)
@@ -180,6 +181,13 @@ class LabelTarget(Plain):
         return []
 
 
+class ValueTarget(LabelTarget):
+    """The value of the whole text; written value. Its score is the value itself, as a share of the model's scale."""
+
+    answers: ClassVar[str] = "value"
+    written: ClassVar[str] = f"gives the text a value: write {VALUE_NAME}"
+
+
 class RelationTarget(LabelTarget):
     """Two mentions are related in this way; written START:END:TYPE>START:END:TYPE:LABEL, the head first.
 
@@ -228,7 +236,7 @@ class FoundTarget(TypedDict):
 # AttributeTarget, SentenceTarget and AnswerTarget are SpanTargets, a RelationTarget is a LabelTarget.
 Target = SpanTarget | LabelTarget
 TARGETS: dict[str | None, type[SpanTarget] | type[LabelTarget]] = {
-    kind.answers: kind for kind in (SpanTarget, LabelTarget, RelationTarget, AnswerTarget)
+    kind.answers: kind for kind in (SpanTarget, LabelTarget, RelationTarget, AnswerTarget, ValueTarget)
 }
 
 
@@ -266,12 +274,14 @@ def list_targets(prediction: Prediction) -> list[FoundTarget]:
             output = attributes.output_name(name, each.value)
             values.append(FoundTarget(target=f"{place}:{output}", score=each.score))
     labels = [FoundTarget(target=label.label, score=label.score) for label in prediction.labels]
+    if prediction.value:
+        labels.append(FoundTarget(target=VALUE_NAME, score=prediction.value.value))
     by_score = [sorted(each, key=lambda target: -target["score"]) for each in (spans + labels, values)]
     return by_score[0] + by_score[1]
 
 
 def as_asked(target: Target, model: Any) -> Target:
-    """The target as a model that answers questions, or gives sentences roles, reads it; any other stays."""
+    """The target as a model that answers questions, or gives roles or values, reads it; any other stays."""
     from trainer import inference
 
     if type(target) is SpanTarget:
@@ -280,6 +290,8 @@ def as_asked(target: Target, model: Any) -> Target:
             return SentenceTarget(**target.model_dump())
         if task.answers == "answer" and target.label == ANSWER:
             return AnswerTarget(**target.model_dump())
+    if type(target) is LabelTarget and answers(inference.task(model)) == "value":
+        return ValueTarget(**target.model_dump())
     return target
 
 

@@ -57,8 +57,15 @@ def account(explanation: Explanation) -> list[str]:
         f"by {explanation.grain}",
         f"hidden parts become {explanation.baseline}",
         *in_place,
-        f"score {percent(explanation.probability)}, {explanation.log_odds:+.2f} log-odds",
+        str(explanation.value)
+        if explanation.value
+        else f"score {percent(explanation.probability)}, {explanation.log_odds:+.2f} log-odds",
     ]
+
+
+def score_words(explanation: Explanation) -> str:
+    """The model's score for the target: "score 93%", or a value on its scale, which is no probability."""
+    return f"value {explanation.value}" if explanation.value else f"score {percent(explanation.probability)}"
 
 
 def describe_target(target: Target, quote: str = "") -> str:
@@ -118,7 +125,7 @@ def _fault(measured: Faithfulness, parts: str) -> str:
 
 def _doubt(explanation: Explanation, parts: str) -> str:
     """What "do not rely on this" means for the reader, in one sentence."""
-    if explanation.probability < LITTLE:
+    if explanation.value is None and explanation.probability < LITTLE:
         return f"The model's score for this is {percent(explanation.probability)}, so there is little to explain."
     measured = explanation.faithfulness
     if measured and measured.comprehensiveness > measured.random_comprehensiveness:

@@ -13,10 +13,9 @@ from trainer.errors import StillroomError
 from workbench.explain.explanation import Explanation
 from workbench.explain.methods import METHODS
 from workbench.explain.ranking import RankedPart, rank_parts
-from workbench.explain.wording import PARTS, Verdict
+from workbench.explain.wording import PARTS, Verdict, score_words
 from workbench.highlight.markup import Html, concat, error_line, letter, line, missing_chip
 from workbench.highlight.panes import LONG, NOT_READ, caution_line, rows
-from workbench.predict import percent
 
 UNSEEN = f"{NOT_READ} for this answer"
 CHIPS = 10  # parts that show rank and score in the note
@@ -88,7 +87,7 @@ def _head(side: Side, number: int | None) -> Html:
         "" if number is None else Html("{} ").format(letter(number)),
         side.title or side.name,
         waiting,
-        Html("<span>score {}</span>").format(percent(side.explanation.probability)) if side.explanation else "",
+        Html("<span>{}</span>").format(score_words(side.explanation)) if side.explanation else "",
         caution_line(side.caution) if side.explanation else "",
         _bar(side.share) if side.waiting and side.share is not None else "",
         _trust(side.verdict, side.account) if side.verdict else "",

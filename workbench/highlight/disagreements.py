@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from trainer.tasks import answers
+from trainer.tasks import TASKS, answers
 from workbench.compare import Comparison, Disagreement, Group, group_by_kind
 from workbench.highlight.markup import Html, chip, concat, count, letter, missing_chip
 from workbench.highlight.tables import share
@@ -18,8 +18,10 @@ MEANINGS = {
     "several labels, the share of the labels given by either model that both give.",
     "answer": "Agreement: how much of their answers two models share, as F1 over characters, averaged over pairs of "
     "models; 1 where neither gives an answer.",
+    "value": "Agreement: how near the values of two models are, 1 where they are the same and 0 where they are the "
+    "whole scale apart, averaged over pairs of models with the same scale.",
 }
-APART = "Models that mark words are compared only with each other; so are models that label the whole note."
+APART = "Models are compared only with those that answer in the same way: mark words, label the whole note, and so on."
 LISTED = 300  # disagreements in the list
 # One script for every note; it works by the classes and ids of this package.
 STEPPING = Html(f"<script>{Path(__file__).with_name('stepping.js').read_text(encoding='utf-8')}</script>")
@@ -62,8 +64,9 @@ def disagreement_list(text: str, comparison: Comparison, arms: list[str], colour
 
 def agreement_notes(comparison: Comparison) -> Html:
     """What the agreement figures count."""
-    kinds: list[str | None] = [answers(prediction.task) for prediction in comparison.predictions]
-    notes = [MEANINGS[kind] for kind in MEANINGS if kinds.count(kind) > 1]
+    tasks = [prediction.task for prediction in comparison.predictions]
+    kinds = [(answers(task), TASKS[task].predicts) for task in tasks]
+    notes = [MEANINGS[kind] for kind in MEANINGS if any(kind == one[0] and kinds.count(one) > 1 for one in kinds)]
     notes += [APART] if len(set(kinds)) > 1 else []
     return concat(Html('<p class="sr-more">{}</p>').format(words) for words in notes)
 

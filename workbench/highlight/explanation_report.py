@@ -9,11 +9,10 @@ from workbench.explain.explanation import Explanation
 from workbench.explain.ranking import rank_parts
 from workbench.explain.report import ExplanationReport
 from workbench.explain.targets import SpanTarget, parse
-from workbench.explain.wording import account, describe_target, verdict
+from workbench.explain.wording import account, describe_target, score_words, verdict
 from workbench.highlight.attribution import LISTED, Side, attribution, score_figure
 from workbench.highlight.markup import STYLE, Html, concat, style, table
 from workbench.note import hypothesis_in_words, question_in_words
-from workbench.predict import percent
 
 _HEAD = Html(
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Why a model gave a finding</title>'
@@ -55,7 +54,7 @@ def explanation_page(report: ExplanationReport) -> Html:
 def _model(title: str, explanation: Explanation, caution: str) -> Html:
     judged = verdict(explanation)
     sentences = [
-        f"The model's score for this is {percent(explanation.probability)}.",
+        f"The model's {score_words(explanation).replace(' ', ' for this is ', 1)}.",
         f"{judged.title}. {judged.meaning}",
         *judged.figures,
         f"{', '.join(account(explanation))}.",

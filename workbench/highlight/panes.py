@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from trainer.errors import StillroomError
-from trainer.prediction import Coverage, LabelScore, Prediction, Span
+from trainer.prediction import Coverage, LabelScore, Prediction, Span, Value
 from trainer.tasks import answers, marks_spans
 from workbench.compare import Comparison, Disagreement
 from workbench.compare.context import share_read
@@ -173,18 +173,24 @@ def _answer(text: str, prediction: Prediction, number: int) -> Html:
     return said
 
 
+def _value(value: Value) -> Html:
+    """The value of the whole note with its scale."""
+    return Html('<p class="sr-answer">Value: <b>{}</b></p>').format(str(value))
+
+
 def _excerpt(text: str, start: int, end: int) -> str:
     words = " ".join(text[start:end].split())
     return f"“{words}”" if len(words) <= _ANSWER else f"“{words[:_ANSWER]}…”"
 
 
 def _head(text: str, pane: Pane, number: int, slots: dict[str, str], *, several: bool) -> Html:
-    return Html('<header class="sr-head"><h2>{}{}</h2><p class="sr-facts">{}</p>{}{}{}{}</header>').format(
+    return Html('<header class="sr-head"><h2>{}{}</h2><p class="sr-facts">{}</p>{}{}{}{}{}</header>').format(
         Html("{} ").format(letter(number)) if several else Html(),
         pane.title or pane.name,
         _facts(pane),
         caution_line(pane.caution) if pane.prediction else "",
         _answer(text, pane.prediction, number) if pane.prediction else "",
+        _value(pane.prediction.value) if pane.prediction and pane.prediction.value else "",
         _details(pane, pane.prediction) if pane.prediction else "",
         _ranking(pane.prediction, slots) if pane.prediction and pane.prediction.labels else "",
     )

@@ -155,6 +155,8 @@ def _model(report: Report, name: Html, prediction: Prediction) -> Html:
 def _counted(report: Report, prediction: Prediction) -> Html:
     if answers(prediction.task) == "labels":
         return Html("<bdi>{}</bdi>").format(", ".join(prediction.chosen) or "no label")
+    if answers(prediction.task) == "value":
+        return Html("{}").format(str(prediction.value) if prediction.value else "no value")
     findings = len(list_findings(report.note.text, [prediction]))
     places = f" in {count(len(prediction.spans), 'place')}" if findings < len(prediction.spans) else ""
     return Html("{}{}").format(count(findings, "finding"), places)

@@ -28,13 +28,15 @@ Field = Literal["label", "labels"]
 class LabelledDocument(NamedTuple):
     """One document with its labels, and the line (1-based) where it begins; the repr shows sizes, never text.
 
-    hypothesis: of a pair, whose premise is the text; None where there is only a text.
+    hypothesis: of a pair, whose premise is the text; None where there is only a text. value: of a text with a number
+    instead of labels.
     """
 
     text: str
     labels: tuple[str, ...]
     line: int
     hypothesis: str | None = None
+    value: float | None = None
 
     def __repr__(self) -> str:
         return f"LabelledDocument({len(self.text):,} characters, {len(self.labels)} labels, line {self.line:,})"
