@@ -74,6 +74,12 @@ class Value(Plain):
     lowest: float
     highest: float
 
+    @classmethod
+    def at(cls, share: float, scale: tuple[float, float]) -> "Value":
+        """The value at a share of the way from the lowest to the highest of a scale."""
+        lowest, highest = scale
+        return cls(value=lowest + (highest - lowest) * share, lowest=lowest, highest=highest)
+
     def __str__(self) -> str:
         """In words: "3.4 on a scale of 0 to 10", with as many decimals as the scale is worth."""
         width = self.highest - self.lowest

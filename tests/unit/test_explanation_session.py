@@ -8,6 +8,7 @@ from unit.test_explain_agreement import explanation
 from unit.test_highlight import prediction
 
 from trainer.errors import Refused
+from trainer.prediction import Value
 from workbench import lab
 from workbench.explain import ExplainOptions
 from workbench.note import Note
@@ -40,6 +41,13 @@ def test_findings_of_two_models_are_one_list_with_the_score_of_each():
     assert findings.title("0:5:@assertion=absent", [0.9]) == "Why absent? Fever, 90% (line 1, character 1)"
     assert findings.title("10:16:Disease", [None, 0.5]) == "Disease: chills, A not found, B 50% (line 2, character 1)"
     assert findings.title("0:5:Disease", [0.999]) == "Disease: Fever, >99% (line 1, character 1)"
+
+
+def test_a_value_is_listed_on_its_scale_and_not_as_a_share():
+    of_values = prediction("a").model_copy(update={"task": "values", "value": Value(value=3.4, lowest=0, highest=10)})
+    findings = Findings(Note("Fever"), {"a": done(of_values)})
+    assert findings.targets() == {"value": [3.4]}
+    assert findings.title("value", [3.4]) == "value, 3.4 on a scale of 0 to 10"
 
 
 def test_a_model_that_failed_finds_nothing_and_keeps_its_pane():

@@ -23,8 +23,9 @@ from trainer.recipes.terms import Term
 from trainer.tasks import TASKS
 from trainer.training import losses
 from trainer.training.objective import Objective
-from workbench.explain import ExplainOptions, explain_text
-from workbench.explain.wording import score_words
+from workbench.explain import ExplainOptions, ablate, explain_text
+from workbench.explain.agreement import ablation_sentence
+from workbench.explain.wording import account, score_words
 
 SECRET = "Mr Miller has a fever"
 ROWS = [("Mild pain.", 1), ("No pain at all.", 0.0), ("Severe pain, fever.", 7.5), ("The worst pain.", 10)]
@@ -172,6 +173,10 @@ def test_a_value_is_shown_on_its_scale_and_never_as_a_probability(model):
     first = inference.predict(text, network, tokenizer, name="m", reading="truncate").value
     assert answer.value.value == pytest.approx(first.value, abs=1e-4) and "%" not in score_words(answer)
     assert answer.to_json()["value"]["lowest"] == 0 and any(part.score for part in answer.attributions)
+    hidden = ablate(text, network, tokenizer, "value", [(0, 16)])
+    sentence = ablation_sentence("m", hidden)
+    assert hidden.values[0].highest == 10 and "on a scale of 0 to 10" in sentence and "%" not in sentence
+    assert "%" not in " ".join(account(answer)) and "shares of the scale" in account(answer)[0]
     with pytest.raises(BadSpec, match="gives the text a value: write value"):
         explain_text(text, network, tokenizer, "0:4:value", options, name="m")
 

@@ -156,8 +156,9 @@ def _trust(explanation: Explanation) -> str:
         return "Faithfulness was not measured."
     measured = explanation.faithfulness
     verdict = _BETTER if explanation.trusted else _NO_BETTER
+    what = "the value, as a share of its scale," if explanation.value else "the probability"
     return (
-        f"{verdict}: hiding the highest-scored parts lowers the probability by {measured.comprehensiveness:.3f} "
+        f"{verdict}: hiding the highest-scored parts lowers {what} by {measured.comprehensiveness:.3f} "
         f"(random {measured.random_comprehensiveness:.3f}), hiding all others by {measured.sufficiency:.3f} "
         f"(random {measured.random_sufficiency:.3f})."
     )

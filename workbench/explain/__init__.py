@@ -192,7 +192,14 @@ def ablate(
     for start, end in places:
         touched |= (starts < end) & (ends > start) & (starts < ends)
     before, after = view.probe.probabilities(np.stack([np.ones_like(touched), ~touched]))
-    return Ablation(target=str(view.target), hidden=tuple(places), before=before, after=after)
+    first, second = (_value(view.target, model, share) for share in (before, after))
+    return Ablation(
+        target=str(view.target),
+        hidden=tuple(places),
+        before=before,
+        after=after,
+        values=(first, second) if first and second else None,
+    )
 
 
 class _Passage(NamedTuple):
@@ -316,10 +323,7 @@ def _value(target: Target, model: Any, share: float) -> Value | None:
     """The value that is a share of a model's scale, if that is the target."""
     from trainer import inference
 
-    if not isinstance(target, ValueTarget):
-        return None
-    lowest, highest = inference.value_range(model)
-    return Value(value=lowest + (highest - lowest) * share, lowest=lowest, highest=highest)
+    return Value.at(share, inference.value_range(model)) if isinstance(target, ValueTarget) else None
 
 
 def _answer_pieces(target: AnswerTarget, read: Pieces) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from trainer.errors import BadSpec
-from trainer.prediction import Plain
+from trainer.prediction import Plain, Value
 from workbench.explain.explanation import Attribution, Explanation
 from workbench.predict import percent
 
@@ -35,12 +35,16 @@ class Agreement(Plain):
 
 
 class Ablation(Plain):
-    """The probability of a target before and after the places `hidden` of the note were hidden from the model."""
+    """The probability of a target before and after the places `hidden` of the note were hidden from the model.
+
+    Of a value both are its share of the scale, and `values` are the values themselves.
+    """
 
     target: str
     hidden: tuple[tuple[int, int], ...]
     before: float
     after: float
+    values: tuple[Value, Value] | None = None
 
 
 def compare_explanations(one: Explanation, other: Explanation, *, k: int = 10, most: int = 5) -> Agreement:
@@ -116,7 +120,8 @@ def ablation_sentence(
     where = ", ".join(f"{start}-{end}" for start, end in ablation.hidden)
     shown = f" \u201c{quote}\u201d" if quote else f" at {where}"
     section = f" ({name})" if name else ""
-    before, after = percent(ablation.before), percent(ablation.after)
+    shares = (ablation.before, ablation.after)
+    before, after = map(str, ablation.values) if ablation.values else map(percent, shares)
     change = "stays at" if before == after else "falls from" if ablation.after < ablation.before else "rises from"
     figures = before if before == after else f"{before} to {after}"
     named = target or ablation.target

@@ -51,9 +51,10 @@ def method_summary(method: str) -> str:
 def account(explanation: Explanation) -> list[str]:
     """How it was computed: method, options, unit, grain and baseline; and the model's score for the target."""
     options = "".join(f", {name} {value:g}" for name, value in explanation.options.items())
+    unit = "shares of the scale" if explanation.value else METHODS[explanation.method].unit
     in_place = ["the target's own words stay in place"] if explanation.context else []
     return [
-        f"{METHODS[explanation.method].title}{options}, scores in {METHODS[explanation.method].unit}",
+        f"{METHODS[explanation.method].title}{options}, scores in {unit}",
         f"by {explanation.grain}",
         f"hidden parts become {explanation.baseline}",
         *in_place,

@@ -66,12 +66,20 @@ class Findings(NamedTuple):
         """
         parsed = targets.parse(target)
         scores = scores or [None] * len(self.answers)
-        figures = ["not found" if score is None else percent(score) for score in scores]
+        figures = [_figure(answer, score) for answer, score in zip(self.answers.values(), scores, strict=False)]
         tagged = figures if len(figures) == 1 else [f"{letter(number)} {each}" for number, each in enumerate(figures)]
         if not isinstance(parsed, targets.SpanTarget):
             return f"{target}, {', '.join(tagged)}"
         words = quote(self.note.text, parsed.start, parsed.end)
         return f"{describe_target(parsed, words)}, {', '.join(tagged)} ({position(self.note.text, parsed.start)})"
+
+
+def _figure(answer: lab.Answer, score: float | None) -> str:
+    """What a model says of a target: its score, or a value on its scale, which is no probability."""
+    if score is None:
+        return "not found"
+    prediction = _result(answer)
+    return str(prediction.value) if prediction and prediction.value else percent(score)
 
 
 class Inquiry:
