@@ -251,6 +251,18 @@ KINDS = {  # a split of every kind, and the columns of its table
     "train.txt": ("mlm", "Aspirin helps\n", "documents characters longest", "1 13 13"),
     "train.jsonl": ("mlm", '{"text": "Aspirin helps"}\n', "documents characters longest", "1 13 13"),
     "train.csv": ("classification", "text,label\nAspirin helps,a\n", "documents characters longest", "1 13 13"),
+    "dev.jsonl": (
+        "roles",
+        '{"sentences": [{"text": "Aspirin helps", "label": "AIM"}]}\n',
+        "documents sentences characters longest",
+        "1 1 13 13",
+    ),
+    "test.csv": (
+        "values",
+        "text,value\nAspirin helps,3\n",
+        "documents characters longest lowest highest mean",
+        "1 13 13 3.000 3.000 3.000",
+    ),
 }
 
 
@@ -266,7 +278,11 @@ def test_datasets_check_shows_a_table_of_what_every_kind_of_split_holds(name, st
         (tmp_path / name).write_text(content)
     _, out, err = stillroom("datasets", "check", tmp_path, "--task", task)
     header, row, *_ = out.splitlines()
-    assert header.split() == ["split", *columns.split()] and row.split() == ["train", *numbers.split()] and not err
+    assert (
+        header.split() == ["split", *columns.split()]
+        and row.split() == [name.partition(".")[0], *numbers.split()]
+        and not err
+    )
 
 
 @pytest.mark.parametrize(

@@ -158,15 +158,18 @@ def _attribute_counts(report: Report) -> list[tuple[object, ...]]:
 
 
 _COUNTED = (
-    "sentences",
     "questions",
     "documents",
+    "sentences",
     "pairs",
     "unanswerable",
     "tokens",
     "entities",
     "characters",
     "longest",
+    "lowest",
+    "highest",
+    "mean",
 )  # of a split, where available
 _SPLITS = ("train", "dev", "test")
 
