@@ -168,6 +168,15 @@ def tiny_pair_model(folder: Path) -> Path:
     return published_folder(folder, "BertForSequenceClassification", names, about, **options)
 
 
+def tiny_relation_model(folder: Path) -> Path:
+    """The same of a model that relates chemicals to the diseases in the same sentence."""
+    about = {"task": "relations", "labels": ["CID", "none"], "dataset": "bc5cdr-cid-slice", "multi_label": False}
+    reading = {"types": [["Chemical", "Disease", False]], "mentions": "marked", "max_sentences": 1, "negative": "none"}
+    options = {"problem_type": "single_label_classification", "document_reading": {"max_tokens": 192}}
+    options |= {"stillroom_task": "relations", "relation_reading": reading}
+    return published_folder(folder, "BertForSequenceClassification", ("CID", "none"), about, **options)
+
+
 def tiny_question_model(folder: Path) -> Path:
     """The same of a model that answers questions, in windows of 256 pieces."""
     about = {"task": "questions", "labels": ["answer"], "dataset": "covid-qa-slice"}

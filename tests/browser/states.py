@@ -3,6 +3,10 @@
     python tests/browser/states.py OUT [--only PREFIX]
 
 writes OUT/STATE-WIDTH-SCHEME.png of each state, on a desk and on a phone, in light and in dark, to be looked at.
+
+    python tests/browser/states.py docs/images --documents
+
+makes the pictures in the documents again: OUT/NAME.png of DOCUMENTS, on a desk, in light.
 """
 
 import argparse
@@ -12,9 +16,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal, NamedTuple
 
+from PIL import Image
 from playwright.sync_api import Page
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]  # where this is run as a script
@@ -27,6 +34,7 @@ from conftest import (  # noqa: E402
     tiny_assertion_model,
     tiny_pair_model,
     tiny_question_model,
+    tiny_relation_model,
     tiny_role_model,
     tiny_value_model,
 )
@@ -39,7 +47,8 @@ from trainer.run import Result, Run  # noqa: E402
 from trainer.spec import parse  # noqa: E402
 
 WAIT_MS = 120_000
-WIDTHS, SCHEMES = (1280, 390), ("light", "dark")
+WIDTHS: tuple[int, ...] = (1280, 390)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 NOTE = "Fever and chills after naloxone.\n\nPLAN: stop naloxone. No rash, no sepsis."
 BOTH = "model=minilm-bc5cdr&model=minilm-bc5cdr-l3"
 TEACHING = {
@@ -51,6 +60,15 @@ TEACHING = {
 }
 SCORING = {"kind": "evaluate", "model": "minilm-ncbi", "dataset": "ncbi-disease-slice"}
 LOSSES = ("loss", "soft_targets", "hidden_cosine")
+DOCUMENTS = {  # the pictures in the documents: a state, and the height of the window
+    "compare": ("compare-first", 900),
+    "explain": ("explain-result", 1200),
+    "train": ("train-form", 900),
+    "train-distil": ("train-distil", 2000),
+    "jobs": ("jobs-running", 1150),
+    "zoo": ("zoo-list", 900),
+}
+COLOURS = 128  # of such a picture, which then stays below 200 kB
 
 
 class Places:
@@ -177,29 +195,21 @@ def compare_reloaded(page: Page, at: Places) -> None:
 
 
 @state
-def compare_pairs(page: Page, at: Places) -> None:
-    page.goto(f"{at.app}/?model={at.jobs['pairs']}&model=minilm-bc5cdr&sample=ed-chest-pain")
-    field = page.get_by_role("textbox", name="Hypothesis")
-    field.fill("The patient has chest pain.")
-    field.press("Enter")
-    _still(page)
-    page.keyboard.press("Control+Enter")
-    page.locator(".sr-panes .sr-pane").nth(1).wait_for()
-    page.locator(".sr-waiting").first.wait_for(state="detached")
+def compare_relations(page: Page, at: Places) -> None:
+    page.goto(f"{at.app}/?model=minilm-bc5cdr&relations={at.jobs['relations']}&sample=hyperkalaemia-abstract")
+    page.get_by_text("Relations as arcs").click()
+    page.locator(".sr-arc").first.wait_for()
     _still(page)
 
 
 @state
+def compare_pairs(page: Page, at: Places) -> None:
+    _answered(page, at, "pairs", "Hypothesis", "The patient has chest pain.")
+
+
+@state
 def compare_question(page: Page, at: Places) -> None:
-    page.goto(f"{at.app}/?model={at.jobs['questions']}&model=minilm-bc5cdr&sample=ed-chest-pain")
-    field = page.get_by_role("textbox", name="Question")
-    field.fill("Which drugs does the patient take?")
-    field.press("Enter")
-    _still(page)
-    page.keyboard.press("Control+Enter")
-    page.locator(".sr-panes .sr-pane").nth(1).wait_for()
-    page.locator(".sr-waiting").first.wait_for(state="detached")
-    _still(page)
+    _answered(page, at, "questions", "Question", "Which drugs does the patient take?")
 
 
 @state
@@ -433,6 +443,18 @@ def _read(page: Page) -> None:
     _still(page)
 
 
+def _answered(page: Page, at: Places, model: str, field: str, words: str) -> None:
+    """A note that a model has read with the words of a field, beside a model that needs none."""
+    page.goto(f"{at.app}/?model={at.jobs[model]}&model=minilm-bc5cdr&sample=ed-chest-pain")
+    page.get_by_role("textbox", name=field).fill(words)
+    page.get_by_role("textbox", name=field).press("Enter")
+    _still(page)
+    page.keyboard.press("Control+Enter")
+    page.locator(".sr-panes .sr-pane").nth(1).wait_for()
+    page.locator(".sr-waiting").first.wait_for(state="detached")
+    _still(page)
+
+
 def _explained(page: Page, at: Places) -> None:
     """A pasted note whose first finding is being explained."""
     page.goto(f"{at.app}/explain?{BOTH}")
@@ -463,6 +485,7 @@ def places(app: Server, demo: Space, folder: Path) -> Iterator[Places]:
     models["questions"] = tiny_question_model(folder / "questions")
     models["roles"] = tiny_role_model(folder / "roles")
     models["values"] = tiny_value_model(folder / "values")
+    models["relations"] = tiny_relation_model(folder / "relations")
     with ExitStack() as stack, _jobs(models) as jobs:
         yield Places(app.address, demo.address, jobs, lambda: stack.enter_context(served(folder / "empty")).address)
 
@@ -513,6 +536,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", default="", help="states whose names begin so")
     parser.add_argument("--height", type=int, default=900, help="of the window; a large one shows whole pages")
+    parser.add_argument("--documents", action="store_true", help="the pictures in the documents")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -524,17 +548,40 @@ def main() -> None:
         demo = stack.enter_context(running("gradio", base / "demo"))
         at = stack.enter_context(places(app, demo, base))
         browser = stack.enter_context(browsing(chromium_path()))
-        for name in (each for each in STATES if each.startswith(options.only)):
-            for width in WIDTHS:
-                for scheme in SCHEMES:
-                    page = browser.new_page()
-                    page.set_viewport_size({"width": width, "height": options.height})
-                    page.emulate_media(color_scheme=scheme)
-                    page.set_default_timeout(WAIT_MS)
-                    STATES[name](page, at)
-                    page.screenshot(path=options.out / f"{name}-{width}-{scheme}.png")
-                    page.close()
-                    print(name, width, scheme, flush=True)
+        for picture in _documents() if options.documents else _looks(options.height):
+            if picture.state.startswith(options.only):
+                page = browser.new_page()
+                page.set_viewport_size({"width": picture.width, "height": picture.height})
+                page.emulate_media(color_scheme=picture.scheme)
+                page.set_default_timeout(WAIT_MS)
+                STATES[picture.state](page, at)
+                page.screenshot(path=options.out / picture.name)
+                page.close()
+                if options.documents:
+                    with Image.open(options.out / picture.name) as taken:
+                        few = taken.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+                    few.save(options.out / picture.name, optimize=True)
+                print(picture.name, flush=True)
+
+
+class Picture(NamedTuple):
+    """A file of a state in a window of this size in pixels."""
+
+    name: str
+    state: str
+    width: int
+    height: int
+    scheme: Literal["light", "dark"]
+
+
+def _documents() -> Iterator[Picture]:
+    for name, (each, height) in DOCUMENTS.items():
+        yield Picture(f"{name}.png", each, WIDTHS[0], height, SCHEMES[0])
+
+
+def _looks(height: int) -> Iterator[Picture]:
+    for each, width, scheme in product(STATES, WIDTHS, SCHEMES):
+        yield Picture(f"{each}-{width}-{scheme}.png", each, width, height, scheme)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import re
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.prediction import AttributeValue, Cost, Coverage, Prediction, Span
 from workbench.compare import findings
+from workbench.highlight.findings import findings_table
 
 TEXT = "Fever and cough. No  Rash.\nfever again, denies rash. Mother: asthma. Aspirin for pain if any; CT, x."
 
@@ -59,6 +61,14 @@ def test_each_finding_is_listed_once_with_its_places_under_its_heading():
         ("Tests", [("CT", 1)]),
     ]
     assert listed[0][1][0].scores == (0.9,), "the highest of its places"
+
+
+def test_a_line_that_holds_a_finding_several_times_is_listed_once():
+    arm = prediction("a", span("fever"), span("Fever"), *(span(" ", "test", None, time=time) for time in range(3)))
+    page = str(findings_table(TEXT, [arm], [0], {"problem": "sr-l0", "test": "sr-l1"}))
+    links = re.findall('href="#sr-f([0-9]+)-0">([0-9]+)</a>([^<,]*)', page)
+    starts = ["0", str(TEXT.index("fever")), str(TEXT.index(" "))]
+    assert links == list(zip(starts, "121", ["", "", "\N{NARROW NO-BREAK SPACE}×3"], strict=True))
 
 
 def test_two_models_share_a_row_unless_label_or_assertion_differ():

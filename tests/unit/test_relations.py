@@ -406,6 +406,11 @@ def test_relations_are_exported():
     assert "Related findings" in page and "<bdi>Aspirin</bdi> → <bdi>rash</bdi>" in page
     page = highlight.report_page(document)
     assert "Drug 0–7" in page and "Aspirin" not in page
+    assert "Relations: " not in page and "relations_model" not in report.as_json(document)
+    document = document._replace(relating=Weights(reference="relater", sha256="1" * 64))
+    page = highlight.report_page(document)
+    assert "Relations: relater" in page and "1" * 64 in page
+    assert json.loads(report.as_json(document))["relations_model"]["reference"] == "relater"
 
 
 @pytest.fixture

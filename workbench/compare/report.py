@@ -28,7 +28,8 @@ class Report(NamedTuple):
 
     `titles` maps an arm to its title; `weights` are in the order of the arms. `context` is how many tokens the
     models were given, None for the whole note. Only with `with_text` may a file hold any text of the note. `cautions`
-    maps an arm to what a reader should know of it, such as that its model was not trained on notes.
+    maps an arm to what a reader should know of it, such as that its model was not trained on notes. `relating`: the
+    model that related the findings, None where none was asked to.
     """
 
     note: Note
@@ -40,6 +41,7 @@ class Report(NamedTuple):
     context: int | None = None
     with_text: bool = False
     cautions: Mapping[str, str] = {}
+    relating: Weights | None = None
 
     def name(self, ending: str) -> str:
         """A file name with the date, and with "-with-text" if the file contains the note's text."""
@@ -68,7 +70,7 @@ def as_json(report: Report) -> str:
         "filter": {"labels": report.filter.labels, "least": report.filter.min_score}
         | ({"values": report.filter.values} if report.filter.values else {}),
         "context_tokens": report.context,
-    }
+    } | ({"relations_model": report.relating.model_dump()} if report.relating else {})
     return json.dumps(report.comparison.to_json() | origin, indent=2)
 
 

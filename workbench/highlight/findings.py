@@ -14,7 +14,7 @@ from workbench.highlight.markup import Html, concat, count, letter, value_class
 from workbench.predict import percent
 
 LISTED = 500  # findings in the table; the CSV export has all
-PLACES = 4  # links to places in a row
+PLACES = 4  # lines with a link in a row
 NO_SCORE = "–"  # of a model that does not find it
 EXCERPT = 60  # characters of a finding in a table
 
@@ -75,10 +75,16 @@ def _body(title: str, group: Sequence[Finding], rows: Html, colours: dict[str, s
 def _row(finding: Finding, finders: dict[tuple[int, int, str], int], line_ends: Sequence[int]) -> Html:
     words = finding.words if len(finding.words) <= EXCERPT else f"{finding.words[:EXCERPT]}…"
     anchors = [finding_anchor(start, finders[start, end, finding.label]) for start, end in finding.places]
-    lines = [bisect_right(line_ends, max(start, 0) - 1) + 1 for start, _ in finding.places]
-    link = Html('<a href="#{}">{}</a>')
-    links = [link.format(anchor, line) for anchor, line in zip(anchors[:PLACES], lines, strict=False)]
-    where = Html(" ").join([*links, *(["…"] if len(anchors) > PLACES else [])])
+    lines: dict[int, list[str]] = {}  # the anchors of the places in each
+    for anchor, (start, _) in zip(anchors, finding.places, strict=True):
+        lines.setdefault(bisect_right(line_ends, max(start, 0) - 1) + 1, []).append(anchor)
+    links = [
+        Html('<a href="#{}">{}</a>{}').format(
+            there[0], line, f"\N{NARROW NO-BREAK SPACE}×{len(there)}" if there[1:] else ""
+        )
+        for line, there in islice(lines.items(), PLACES)
+    ]
+    where = Html(", ").join([*links, *(["…"] if len(lines) > PLACES else [])])
     scores = concat(
         Html("<td>{}</td>").format(NO_SCORE if score is None else percent(score)) for score in finding.scores
     )

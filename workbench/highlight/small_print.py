@@ -13,6 +13,8 @@ def small_print(report: Report) -> Html:
         [Html("{} {}").format(letter(number), name), _hash(weights)]
         for number, (name, weights) in enumerate(zip(names, report.weights, strict=True))
     ]
+    if report.relating:
+        rows.append([Html("Relations: {}").format(report.relating.reference), _hash(report.relating)])
     parts = [
         table("Models", ["Reference", "SHA-256 of the weights"], rows),
         cost_table(report.comparison.predictions, report.weights, names),

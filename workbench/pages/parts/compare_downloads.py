@@ -8,7 +8,7 @@ import streamlit as st
 
 from workbench import highlight
 from workbench.compare import Comparison, findings, relations, report
-from workbench.compare.costs import Weights
+from workbench.compare.costs import Weights, find_weights
 from workbench.compare.filters import Filter
 from workbench.sessions.comparison import Run
 
@@ -37,6 +37,7 @@ def offer(
             run.context,
             with_text,
             cautions,
+            find_weights(run.relations) if run.relations else None,
         )
         with st.container(horizontal=True):
             st.download_button(
