@@ -103,4 +103,4 @@ def test_a_hypothesis_for_a_model_that_reads_none_is_refused(home, tiny_model, s
     code, out, _ = stillroom(
         "predict", "--model", tiny_model, "--text-file", tmp_path / "note.txt", "--hypothesis", HYPOTHESIS, "--json"
     )
-    assert code == 2 and "these models read a text alone" in json.loads(out)["error"]["message"]
+    assert code == 2 and "these models read no hypothesis" in json.loads(out)["error"]["message"]

@@ -37,7 +37,7 @@ def idle_lab(monkeypatch) -> list:
     """A lab that never answers: the answers it was asked for."""
     asked = []
 
-    def ask(text: str, arm, target: str = "", options=None, *, deadline_s: float, hypothesis: str = "") -> lab.Answer:
+    def ask(text: str, arm, target: str = "", options=None, *, deadline_s: float, **reading) -> lab.Answer:
         assert deadline_s <= 120, "nobody may keep the lab from others for long"
         asked.append(lab.Answer())
         return asked[-1]

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 from trainer import datasets, models
 from trainer.errors import BadSpec
 from trainer.files import file_sha256
+from trainer.models import heads
 from trainer.recipes import RECIPES
 from trainer.recipes.compact import Compact
 from trainer.recipes.distil import Distil
@@ -209,13 +210,18 @@ def test_one_batch_can_be_learned_by_heart(recipe, head):
 def teacher_logits(objective, tensors):
     """What the teacher says where something counts: (positions, classes), or of the windows of documents."""
     inputs = {name: tensors[name] for name in ("input_ids", "attention_mask")}
-    logits = objective.teacher(**inputs).logits
+    output = objective.teacher(**inputs)
+    if "allowed" in tensors:
+        return heads.end_logits(heads.logits_of(output), tensors["allowed"])
+    logits = output.logits
     return logits if "owners" in tensors else logits[tensors["labels"] != -100]
 
 
 def said_labels(objective, tensors):
     """The labels that the teacher gives, in the places of those of the batch."""
     logits, labels = teacher_logits(objective, tensors), tensors["labels"].clone()
+    if "allowed" in tensors:
+        return logits.argmax(-1).view(-1, 2)
     if "owners" not in tensors:
         labels[labels != -100] = logits.argmax(-1)
         return labels
@@ -271,7 +277,7 @@ def folders(tmp_path_factory, tiny_model):
     top, large = tmp_path_factory.mktemp("recipes"), AutoTokenizer.from_pretrained(tiny_model)
     tokenizer = vocabulary.trim(large, vocabulary.select_pieces(np.zeros(len(large), dtype=np.int64), large, size=1000))
     paths = {}
-    for head in dict.fromkeys(head for heads in HEADS_OF.values() for head in heads):
+    for head in dict.fromkeys(head for each in HEADS_OF.values() for head in each):
         for role, layers in (("teacher", TEACHER), ("start", STUDENT)):
             folder = top / f"{head}-{role}".replace(" ", "-")
             models.save(bert(head, layers=layers, seed=layers, vocabulary=len(tokenizer)), tokenizer, folder)
@@ -280,13 +286,14 @@ def folders(tmp_path_factory, tiny_model):
         data = top / f"{head}-data"
         data.mkdir()
         for split in ("train", "dev", "test"):
-            (data / f"{split}{ENDINGS.get(head, '.jsonl')}").write_text(LINES[head] * 5)
+            rows = LINES[head] * 5 if head != "questions" else SQUAD
+            (data / f"{split}{ENDINGS.get(head, '.jsonl')}").write_text(rows)
         paths[head] = datasets.resolve(str(data))
     return paths
 
 
 SENTENCE = "no severe heart failure was seen after 5 mg of naloxone ."
-ENDINGS = {"mlm": ".txt", "ner": ".conll"}
+ENDINGS = {"mlm": ".txt", "ner": ".conll", "questions": ".json"}
 LONG = " ".join([SENTENCE] * 9)  # in several windows
 LINES = {
     "classification": "".join(f'{{"text": "{SENTENCE}", "label": "{tag}"}}\n' for tag in TAGS)
@@ -295,6 +302,11 @@ LINES = {
     "mlm": f"{SENTENCE}\n",
     "ner": "\n".join(f"{word}\tO" for word in SENTENCE.split()).replace("heart\tO", "heart\tB-Disease") + "\n\n",
 }
+ASKED = [
+    {"id": str(number), "question": "what dose", "answers": [{"text": "5 mg", "answer_start": SENTENCE.index("5 mg")}]}
+    for number in range(10)
+]
+SQUAD = json.dumps({"data": [{"paragraphs": [{"context": LONG, "qas": ASKED}]}]})
 STEPS = 6
 
 

@@ -126,7 +126,8 @@ def end_logits(logits: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
     logits: (rows, tokens, 2); allowed: (rows, tokens), where an answer may start or end: the text, and the first token
     for a window without an answer. The start of a row comes before its end.
     """
-    by_end = logits.float().transpose(1, 2)  # (rows, 2, tokens)
+    at_least_single = logits.to(torch.promote_types(logits.dtype, torch.float32))  # _NEVER is no number of 16 bits
+    by_end = at_least_single.transpose(1, 2)  # (rows, 2, tokens)
     return by_end.masked_fill(~allowed[:, None], _NEVER).flatten(0, 1)
 
 
