@@ -65,7 +65,7 @@ def batch(head="mlm", *, rows=4, tokens=9, padded=True, seed=0):
         return documents_batch | {"documents": torch.arange(documents)}
     if head == "questions":
         allowed = mask.bool() & (torch.arange(tokens) != 1)  # the first token and the text, without the question
-        ends = torch.stack([lengths // 2, lengths - 1], dim=1)
+        ends = torch.stack([(lengths // 2).clamp(min=2), lengths - 1], dim=1)
         return {"input_ids": ids, "attention_mask": mask, "allowed": allowed, "labels": ends}
     chosen = (torch.arange(tokens) % (3 if head == "mlm" else 2) == 1) & mask.bool()
     if head == "mlm":
