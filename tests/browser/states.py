@@ -416,7 +416,7 @@ def demo_result(page: Page, at: Places) -> None:
     demo_first(page, at)
     page.get_by_role("textbox", name="Note, at most").fill(NOTE)
     page.get_by_role("button", name="Compare", exact=True).click()
-    page.locator(".sr-pane").filter(has_text="No rash, no sepsis").nth(1).wait_for()
+    page.locator(".sr-pane").filter(has_text="PLAN: stop").nth(1).wait_for()
     page.locator(".sr-waiting").first.wait_for(state="detached")
     page.wait_for_timeout(1500)
 
