@@ -162,6 +162,7 @@ def test_a_student_learns_both_from_its_teacher_on_text_without_labels(teacher, 
     assert assertions_in(folder, UNSEEN) == RIGHT
 
 
+@pytest.mark.slow
 def test_an_average_keeps_the_attributes(teacher, notes, tmp_path):
     folder = str(teacher[1])
     other = shutil.copytree(folder, tmp_path / "other")

@@ -38,6 +38,7 @@ def scored(home):
     return score
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_item_by_item(scored, stillroom):
     (strong, run), (weak, _) = scored("minilm-ncbi"), scored("minilm-ncbi-l3")
     stored = Outcomes.read(run.folder)
@@ -60,6 +61,7 @@ def test_two_runs_are_compared_item_by_item(scored, stillroom):
     assert code == 0 and "McNemar's exact test" in out and "paired bootstrap" in out
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_said_with_what_to_do(scored, stillroom):
     (first, run), (other, _) = scored("minilm-ncbi"), scored("minilm-ncbi", split="dev")
     code, _, err = stillroom("results", "--compare", first, "--against", other)
