@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -37,6 +37,7 @@ from trainer.errors import BadData
 
 # (file, its name in messages, what takes a problem) -> (contents, hashes of its sentences or documents)
 Reader = Callable[[Path, str, Reporter], tuple[Contents, np.ndarray]]
+Row = TypeVar("Row")
 
 
 def _read_tagged(file: Path, name: str, report: Reporter) -> tuple[SentenceContents | MarkedContents, np.ndarray]:
@@ -72,13 +73,7 @@ def _read_tagged(file: Path, name: str, report: Reporter) -> tuple[SentenceConte
 
 def _read_related(file: Path, name: str, report: Reporter) -> tuple[RelatedContents, np.ndarray]:
     """The contents of a file, and a hash of each document; in rows with one pair the pair is part of it."""
-    documents: list[related.RelatedDocument] = []
-    try:
-        documents += related.read(file, name=name, report=report)
-        if not documents:
-            raise BadData("the split holds no document.", path=name, next_step="Fill it, or leave the split out.")
-    except BadData as error:
-        report(error)
+    documents = _read_all(related.read(file, name=name, report=report), "document", name, report)
     pairs = ([mention[:2] for mention in document.mentions] if document.single else [] for document in documents)
     hashes = [hash((_hash(document.text), *pair)) for document, pair in zip(documents, pairs, strict=True)]
     return count_related(related.merge_pairs(documents)), np.unique(np.array(hashes, dtype=np.int64))
@@ -131,13 +126,7 @@ def _read_pairs(file: Path, name: str, report: Reporter) -> tuple[PairContents, 
 
 def _read_questions(file: Path, name: str, report: Reporter) -> tuple[QuestionContents, np.ndarray]:
     """The contents of a file, and a hash of each pair of a text and a question."""
-    read: list[questions.Question] = []
-    try:
-        read += questions.read(file, name=name, report=report)
-        if not read:
-            raise BadData("the split holds no question.", path=name, next_step="Fill it, or leave the split out.")
-    except BadData as error:
-        report(error)
+    read = _read_all(questions.read(file, name=name, report=report), "question", name, report)
     by_text = {text: _hash(text) for text in {each.text for each in read}}
     hashes = np.array([hash((by_text[each.text], _hash(each.question))) for each in read], dtype=np.int64)
     distinct = np.unique(hashes)
@@ -146,28 +135,28 @@ def _read_questions(file: Path, name: str, report: Reporter) -> tuple[QuestionCo
 
 def _read_roles(file: Path, name: str, report: Reporter) -> tuple[RoleContents, np.ndarray]:
     """The contents of a file, and a hash of each text."""
-    documents: list[roles.RoleDocument] = []
-    try:
-        documents += roles.read(file, name=name, report=report)
-        if not documents:
-            raise BadData("the split holds no document.", path=name, next_step="Fill it, or leave the split out.")
-    except BadData as error:
-        report(error)
+    documents = _read_all(roles.read(file, name=name, report=report), "document", name, report)
     distinct = np.unique(np.array([_hash(document.text) for document in documents], dtype=np.int64))
     return count_roles(documents, repeated=len(documents) - len(distinct)), distinct
 
 
 def _read_values(file: Path, name: str, report: Reporter) -> tuple[ValueContents, np.ndarray]:
     """The contents of a file, and a hash of each text."""
-    documents: list[labelled.LabelledDocument] = []
-    try:
-        documents += values.read(file, name=name, report=report)
-        if not documents:
-            raise BadData("the split holds no document.", path=name, next_step="Fill it, or leave the split out.")
-    except BadData as error:
-        report(error)
+    documents = _read_all(values.read(file, name=name, report=report), "document", name, report)
     distinct = np.unique(np.array([_hash(document.text) for document in documents], dtype=np.int64))
     return count_values(documents, repeated=len(documents) - len(distinct)), distinct
+
+
+def _read_all(rows: Iterable[Row], what: str, name: str, report: Reporter) -> list[Row]:
+    """The rows of a split, as far as it can be read; what ends the reading, and a split without rows, is reported."""
+    read: list[Row] = []
+    try:
+        read += rows
+        if not read:
+            raise BadData(f"the split holds no {what}.", path=name, next_step="Fill it, or leave the split out.")
+    except BadData as error:
+        report(error)
+    return read
 
 
 def _by_name(by_label: Mapping[str, tuple[int, int]]) -> tuple[dict[str, int], dict[str, int]]:

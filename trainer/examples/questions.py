@@ -18,7 +18,8 @@ from trainer.datasets.rows.pieces import Frame, Pieces, cut, question_frame, win
 from trainer.datasets.rows.questions import QuestionReading, draw_windows, find_pieces, holding
 from trainer.errors import BadData
 from trainer.evaluation import answer_scores
-from trainer.examples.task_data import LabelledData, LabelledRows
+from trainer.examples.task_data import LabelledData
+from trainer.examples.whole_text import WindowRows
 from trainer.inference.answers import READING
 from trainer.models.heads import IGNORED
 from trainer.resolved import ResolvedDataset, ResolvedModel
@@ -173,34 +174,11 @@ class Row(NamedTuple):
         return f"Row({len(self.ids):,} pieces, {len(self.windows)} windows)"
 
 
-class QuestionRows(LabelledRows):
-    """Questions with their answers as batches of windows.
+class QuestionRows(WindowRows[Row]):
+    """Questions with their answers as batches of windows, one with the answer among those of a step.
 
-    most_windows: of a question in a training step, one with its answer among them. lengths: (questions,) word pieces
-    with padding that each takes up in a batch. Distributions are over the pieces of a window, so a teacher's outputs
-    are not cached: it runs in every step.
+    Distributions are over the pieces of a window, so a teacher's outputs are not cached: it runs in every step.
     """
-
-    def __init__(self, rows: Sequence[Row], *, most_windows: int, max_tokens: int, seed: int):
-        self.rows, self.most_windows, self.seed = rows, most_windows, seed
-        counts = np.array([min(len(row.windows), most_windows) for row in rows])
-        widths = np.array([row.windows[-1, 1] - row.windows[-1, 0] + row.around.size for row in rows])
-        self.lengths = np.where(counts > 1, counts * max_tokens, widths)
-        self._pieces = counts * widths
-
-    @property
-    def pieces(self) -> np.ndarray:
-        """(questions,) word pieces that are read of each in a step."""
-        return self._pieces
-
-    @property
-    def units(self) -> int:
-        """The number of questions."""
-        return len(self.rows)
-
-    def answered_by(self, teacher_rows: "QuestionRows") -> "QuestionRows":
-        """These rows: a teacher reads the same windows."""
-        return self
 
     def content(self) -> Iterator[list[int]]:
         """Everything that a teacher's outputs depend on, as integers, row by row."""

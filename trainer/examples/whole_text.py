@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -194,24 +194,28 @@ class Row(NamedTuple):
         return f"Row({len(self.ids):,} pieces, {len(self.windows)} windows)"
 
 
-class WholeTextRows(LabelledRows):
-    """Documents, or other passages that each have labels, as batches.
+class Windowed(Protocol):
+    """A training row that is read in windows, (windows, 4), each with the same tokens around it."""
 
-    most_windows: of a document in a training step; if it has more, they are drawn at random.
-    lengths: (documents,) word pieces with padding that each takes up in a batch: its one window, or windows of
-    max_tokens, so that a batch never exceeds its budget.
+    @property
+    def windows(self) -> np.ndarray: ...
+    @property
+    def around(self) -> Frame: ...
+
+
+W = TypeVar("W", bound=Windowed)
+
+
+class WindowRows(LabelledRows, Generic[W]):
+    """Rows of which a training step reads some windows.
+
+    most_windows: of a row in a step; if it has more, they are drawn at random. lengths: (rows,) word pieces with
+    padding that each takes up in a batch: its one window, or windows of max_tokens, so that a batch never exceeds its
+    budget.
     """
 
-    def __init__(
-        self,
-        rows: Sequence[Row],
-        targets: Sequence[np.ndarray],
-        *,
-        most_windows: int,
-        max_tokens: int,
-        seed: int,
-    ):
-        self.rows, self.targets, self.most_windows, self.seed = rows, np.stack(targets), most_windows, seed
+    def __init__(self, rows: Sequence[W], *, most_windows: int, max_tokens: int, seed: int):
+        self.rows, self.most_windows, self.seed = rows, most_windows, seed
         counts = np.array([min(len(row.windows), most_windows) for row in rows])
         widths = np.array([row.windows[-1, 1] - row.windows[-1, 0] + row.around.size for row in rows])
         self.lengths = np.where(counts > 1, counts * max_tokens, widths)
@@ -219,17 +223,27 @@ class WholeTextRows(LabelledRows):
 
     @property
     def pieces(self) -> np.ndarray:
-        """(documents,) word pieces that are read of each in a step."""
+        """(rows,) word pieces that are read of each in a step."""
         return self._pieces
 
     @property
     def units(self) -> int:
-        """The number of documents, by which a teacher's outputs are cached."""
+        """The number of rows, by which a teacher's outputs are cached."""
         return len(self.rows)
 
-    def answered_by(self, teacher_rows: "WholeTextRows") -> "WholeTextRows":
-        """These rows: a teacher has an output for every document."""
+    def answered_by(self, teacher_rows: LabelledRows) -> Self:
+        """These rows: a teacher reads the same texts."""
         return self
+
+
+class WholeTextRows(WindowRows[Row]):
+    """Documents, or other passages that each have labels, as batches."""
+
+    def __init__(
+        self, rows: Sequence[Row], targets: Sequence[np.ndarray], *, most_windows: int, max_tokens: int, seed: int
+    ):
+        super().__init__(rows, most_windows=most_windows, max_tokens=max_tokens, seed=seed)
+        self.targets = np.stack(targets)
 
     def content(self) -> Iterator[list[int]]:
         """Everything that a teacher's outputs depend on, as integers, row by row."""
